@@ -1,0 +1,151 @@
+"""Every error that regnb raises, each with what happened, to what, and what to do next.
+
+    RegnbError
+    ├── InvalidReference        a name, tag or digest that the grammar forbids (also a ValueError)
+    ├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
+    ├── MissingExtra            an optional library is not installed (also an ImportError)
+    ├── StorageError            a folder that is not a registry, or cannot be read or written
+    ├── ContentError            bytes that are not what they should be
+    │   ├── DigestMismatch      bytes whose digest is not the one asked for or announced
+    │   ├── MalformedManifest   verified bytes that are not a manifest, or a hostile one
+    │   └── TooLarge            more bytes, entries or pages than regnb accepts
+    └── RegistryError           a registry's answer, or its absence
+        ├── ConnectionFailed    refused, unreachable, unknown host, time-out
+        │   └── TLSFailed       the handshake or the certificate
+        ├── NotARegistry        something answered, but it does not speak the registry API
+        ├── Unauthorized        401: no or wrong credentials
+        ├── Denied              403, or 401 with valid credentials: too little scope
+        ├── NotFound            404
+        ├── Unsupported         405: the registry has this switched off
+        ├── RateLimited         429 after all retries
+        └── ServerFailed        5xx after all retries
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RegnbError(Exception):
+    """The base of every error here.
+
+    Args:
+        message: What happened, and to what. Never holds a secret.
+        hint: What to do next, or "".
+
+    Example:
+        >>> str(RegnbError("no such folder: /data", hint="name the folder that holds docker/registry/v2"))
+        'no such folder: /data; name the folder that holds docker/registry/v2'
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython prints these lines instead of a traceback."""
+        lines = [f"{type(self).__name__}: {self.message}"]
+        if self.hint:
+            lines.append(f"Hint: {self.hint}")
+        return lines
+
+
+class InvalidReference(RegnbError, ValueError):
+    """A repository, tag, digest or reference that the grammar forbids."""
+
+
+class InvalidArgument(RegnbError, ValueError):
+    """A value that makes no sense where it was given."""
+
+
+class MissingExtra(RegnbError, ImportError):
+    """A library that an optional part needs is not installed; the hint is the line that installs it."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed", hint=f"pip install 'regnb[{extra}]'")
+
+
+class StorageError(RegnbError):
+    """A folder that is not a registry, or cannot be read or written."""
+
+
+class ContentError(RegnbError):
+    """Bytes that are not what they should be."""
+
+
+class DigestMismatch(ContentError):
+    """Bytes whose digest is not the one asked for, or not the one that the server announced."""
+
+
+class MalformedManifest(ContentError):
+    """Verified bytes that are not a manifest, or a manifest made to do harm."""
+
+
+class TooLarge(ContentError):
+    """More bytes, entries or pages than regnb accepts."""
+
+
+class RegistryError(RegnbError):
+    """A registry's answer that is an error, or no answer at all.
+
+    Attributes:
+        status: The HTTP status, or None where there was no answer.
+        codes: The error codes of the body, in order (distribution spec 1.1, "Error Codes"), such as ``MANIFEST_UNKNOWN``.
+        method, url: The request, without credentials.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        status: int | None = None,
+        codes: Sequence[str] = (),
+        method: str = "",
+        url: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.codes = tuple(codes)
+        self.method = method
+        self.url = url
+
+
+class ConnectionFailed(RegistryError):
+    """Refused, unreachable, unknown host, or no answer in time."""
+
+
+class TLSFailed(ConnectionFailed):
+    """The TLS handshake failed, or the certificate is not trusted."""
+
+
+class NotARegistry(RegistryError):
+    """Something answered, but it does not speak the registry API (an HTML page, say)."""
+
+
+class Unauthorized(RegistryError):
+    """401: no credentials, or wrong ones."""
+
+
+class Denied(RegistryError):
+    """403, or 401 although the credentials are valid: the scope is too small."""
+
+
+class NotFound(RegistryError):
+    """404: no such repository, manifest, blob or endpoint."""
+
+
+class Unsupported(RegistryError):
+    """405: the registry does not do this, or has it switched off."""
+
+
+class RateLimited(RegistryError):
+    """429, still, after every retry."""
+
+
+class ServerFailed(RegistryError):
+    """5xx, still, after every retry."""
