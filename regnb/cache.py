@@ -1,0 +1,249 @@
+"""A cache of manifests and image configs, which never change under their digest, kept across runs in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import platformdirs
+
+from regnb.errors import DigestMismatch
+from regnb.model import verify
+from regnb.reference import Digest
+
+CACHE_LIMIT: Final = 512 * 1024 * 1024
+"""Bytes of content that the cache keeps; the least recently used goes first."""
+
+_VERSION: Final = 1
+_DAY: Final = 86_400
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
+    data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, digest TEXT NOT NULL,
+    PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
+    PRIMARY KEY (registry, feature)) WITHOUT ROWID;
+"""
+
+
+class Cached(NamedTuple):
+    """Content from the cache: verified again when it was read."""
+
+    data: bytes
+    media_type: str
+
+
+class Cache:
+    """Content by digest, and what a tag pointed at when it was last seen.
+
+    That a tag was seen only chooses the cheaper request (HEAD before GET); whether it exists is asked every time.
+    Two processes may use one folder. A file that is damaged is made anew, and a folder that cannot be written gives a
+    cache in memory: a cache never fails an audit.
+
+    Args:
+        folder: Where the file lives, made with mode 0700; by default the user's cache folder.
+        limit: Bytes of content to keep.
+
+    Example:
+        >>> cache = Cache.in_memory()
+        >>> cache.put(Digest.of(b"{}"), "application/json", b"{}")
+        >>> cache.get(Digest.of(b"{}")).data
+        b'{}'
+    """
+
+    def __init__(self, folder: Path | None = None, *, limit: int = CACHE_LIMIT) -> None:
+        self._limit = limit
+        self._content: dict[Digest, Cached] = {}
+        self._seen: dict[tuple[str, str, str], str] = {}
+        self._touched: set[str] = set()
+        folder = folder or platformdirs.user_cache_path("regnb")
+        self.path: Path | None = folder / "content.sqlite"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._database = self._open(self.path)
+        except (OSError, sqlite3.Error):
+            self.path = None
+            self._database = self._connect(":memory:")
+
+    @classmethod
+    def in_memory(cls) -> Cache:
+        """Return a cache that lasts as long as this object."""
+        cache = cls.__new__(cls)
+        cache._limit = CACHE_LIMIT
+        cache._content, cache._seen, cache._touched = {}, {}, set()
+        cache.path = None
+        cache._database = cls._connect(":memory:")
+        return cache
+
+    @staticmethod
+    def _connect(where: str | Path) -> sqlite3.Connection:
+        # The connection is used by one thread at a time: the event loop's, or the one that closes it.
+        database = sqlite3.connect(where, timeout=10, check_same_thread=False, isolation_level=None)
+        try:
+            if database.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+                raise sqlite3.DatabaseError("another version's file")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        try:
+            return self._connect(path)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+            self._remove(path)
+        except sqlite3.DatabaseError:
+            self._remove(path)
+        return self._connect(path)
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _repaired(self) -> Iterator[None]:
+        """Go on with an empty file if this one turns out to be damaged, and without one if that fails too."""
+        try:
+            yield
+        except sqlite3.OperationalError:
+            return  # locked for long, or the disk is full: do without
+        except sqlite3.DatabaseError:
+            self._database.close()
+            try:
+                if self.path is not None:
+                    self._remove(self.path)
+                    self._database = self._connect(self.path)
+                    return
+            except (OSError, sqlite3.Error):
+                self.path = None
+            self._database = self._connect(":memory:")
+
+    def get(self, digest: Digest) -> Cached | None:
+        """Return the content with this digest, or None."""
+        if found := self._content.get(digest):
+            return found
+        row = None
+        with self._repaired():
+            row = self._database.execute("SELECT data, media_type FROM content WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        try:
+            verify(row[0], digest)
+        except DigestMismatch:
+            with self._repaired():
+                self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
+            return None
+        self._touched.add(digest)
+        return Cached(*row)
+
+    def put(self, digest: Digest, media_type: str, data: bytes) -> None:
+        """Keep verified content; it is on disk after the next :meth:`flush`."""
+        self._content[digest] = Cached(data, media_type)
+        if len(self._content) >= 500:  # noqa: PLR2004 -- rows a transaction: enough to make its cost vanish
+            self.flush()
+
+    def seen(self, registry: str, repository: str) -> dict[str, str]:
+        """Return the digest that each tag of a repository had when it was last seen."""
+        rows: list[tuple[str, str]] = []
+        with self._repaired():
+            rows = self._database.execute(
+                "SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", (registry, repository)
+            ).fetchall()
+        return dict(rows)
+
+    def saw(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
+        """Remember what the tags of a repository point at."""
+        self._seen.update({(registry, repository, tag): digest for tag, digest in tags.items()})
+
+    def lacks(self, registry: str, feature: str) -> bool:
+        """Whether the registry was found to lack a feature within the last day."""
+        row = None
+        with self._repaired():
+            row = self._database.execute(
+                "SELECT until FROM lacks WHERE registry = ? AND feature = ?", (registry, feature)
+            ).fetchone()
+        return row is not None and row[0] > time.time()
+
+    def found_lacking(self, registry: str, feature: str) -> None:
+        """Remember for a day that the registry lacks a feature."""
+        with self._repaired():
+            self._database.execute(
+                "INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", (registry, feature, int(time.time()) + _DAY)
+            )
+
+    def flush(self) -> None:
+        """Write what was put, in one transaction."""
+        if not (self._content or self._seen or self._touched):
+            return
+        now = int(time.time())
+        with self._repaired():
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)",
+                    [(digest, kept.media_type, now, kept.data) for digest, kept in self._content.items()],
+                )
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
+                    [(*where, digest) for where, digest in self._seen.items()],
+                )
+                self._database.executemany(
+                    "UPDATE content SET used = ? WHERE digest = ? AND used < ?",
+                    [(now, digest, now - _DAY) for digest in self._touched],
+                )
+                self._evict()
+                self._database.execute("COMMIT")
+            except sqlite3.Error:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+        self._content.clear()
+        self._seen.clear()
+        self._touched.clear()
+
+    def _evict(self) -> None:
+        kept = self.size
+        if kept <= self._limit:
+            return
+        rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
+        for digest, size in rows:
+            self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
+            kept -= size
+            # Some room, so that the next flush need not evict again.
+            if kept <= self._limit * 0.8:
+                return
+
+    @property
+    def size(self) -> int:
+        """Bytes of content in the file."""
+        size = 0
+        with self._repaired():
+            size = int(self._database.execute("SELECT coalesce(sum(length(data)), 0) FROM content").fetchone()[0])
+        return size
+
+    def clear(self) -> int:
+        """Forget everything, and return how many bytes of content that was."""
+        self.flush()
+        size = self.size
+        with self._repaired():
+            for table in ("content", "seen", "lacks"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names stand one line above
+            self._database.execute("VACUUM")
+        return size
+
+    def close(self) -> None:
+        """Write what was put and close the file."""
+        self.flush()
+        self._database.close()
