@@ -1,4 +1,4 @@
-"""A cache of manifests and image configs, which never change under their digest, kept across runs in one SQLite file."""
+"""A cache of manifests and image configs, which never change under their digest, kept in one SQLite file."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Cache:
     cache in memory: a cache never fails an audit.
 
     Args:
-        folder: Where the file lives, made with mode 0700; by default the user's cache folder.
+        folder: Where the file lives, made with mode 0700; None for a cache in memory.
         limit: Bytes of content to keep.
 
     Example:
-        >>> cache = Cache.in_memory()
+        >>> cache = Cache()
         >>> cache.put(Digest.of(b"{}"), "application/json", b"{}")
         >>> cache.get(Digest.of(b"{}")).data
         b'{}'
@@ -60,25 +60,20 @@ class Cache:
         self._content: dict[Digest, Cached] = {}
         self._seen: dict[tuple[str, str, str], str] = {}
         self._touched: set[str] = set()
-        folder = folder or platformdirs.user_cache_path("regnb")
-        self.path: Path | None = folder / "content.sqlite"
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            self._database = self._open(self.path)
-        except (OSError, sqlite3.Error):
-            self.path = None
-            self._database = self._connect(":memory:")
+        self.path: Path | None = None if folder is None else folder / "content.sqlite"
+        if folder is not None and self.path is not None:
+            with contextlib.suppress(OSError, sqlite3.Error):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
+                self._database = self._open(self.path)
+                return
+        self.path = None
+        self._database = self._connect(":memory:")
 
-    @classmethod
-    def in_memory(cls) -> Cache:
-        """Return a cache that lasts as long as this object."""
-        cache = cls.__new__(cls)
-        cache._limit = CACHE_LIMIT
-        cache._content, cache._seen, cache._touched = {}, {}, set()
-        cache.path = None
-        cache._database = cls._connect(":memory:")
-        return cache
+    @staticmethod
+    def folder() -> Path:
+        """Return the user's own cache folder for regnb."""
+        return platformdirs.user_cache_path("regnb")
 
     @staticmethod
     def _connect(where: str | Path) -> sqlite3.Connection:
@@ -228,10 +223,9 @@ class Cache:
     @property
     def size(self) -> int:
         """Bytes of content in the file."""
-        size = 0
         with self._repaired():
-            size = int(self._database.execute("SELECT coalesce(sum(length(data)), 0) FROM content").fetchone()[0])
-        return size
+            return int(self._database.execute("SELECT coalesce(sum(length(data)), 0) FROM content").fetchone()[0])
+        return 0
 
     def clear(self) -> int:
         """Forget everything, and return how many bytes of content that was."""

@@ -1,24 +1,24 @@
 """Every error that regnb raises, each with what happened, to what, and what to do next.
 
-    RegnbError
-    ├── InvalidReference        a name, tag or digest that the grammar forbids (also a ValueError)
-    ├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
-    ├── MissingExtra            an optional library is not installed (also an ImportError)
-    ├── StorageError            a folder that is not a registry, or cannot be read or written
-    ├── ContentError            bytes that are not what they should be
-    │   ├── DigestMismatch      bytes whose digest is not the one asked for or announced
-    │   ├── MalformedManifest   verified bytes that are not a manifest, or a hostile one
-    │   └── TooLarge            more bytes, entries or pages than regnb accepts
-    └── RegistryError           a registry's answer, or its absence
-        ├── ConnectionFailed    refused, unreachable, unknown host, time-out
-        │   └── TLSFailed       the handshake or the certificate
-        ├── NotARegistry        something answered, but it does not speak the registry API
-        ├── Unauthorized        401: no or wrong credentials
-        ├── Denied              403, or 401 with valid credentials: too little scope
-        ├── NotFound            404
-        ├── Unsupported         405: the registry has this switched off
-        ├── RateLimited         429 after all retries
-        └── ServerFailed        5xx after all retries
+RegnbError
+├── InvalidReference        a name, tag or digest that the grammar forbids (also a ValueError)
+├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
+├── MissingExtra            an optional library is not installed (also an ImportError)
+├── StorageError            a folder that is not a registry, or cannot be read or written
+├── ContentError            bytes that are not what they should be
+│   ├── DigestMismatch      bytes whose digest is not the one asked for or announced
+│   ├── MalformedManifest   verified bytes that are not a manifest, or a hostile one
+│   └── TooLarge            more bytes, entries or pages than regnb accepts
+└── RegistryError           a registry's answer, or its absence
+    ├── ConnectionFailed    refused, unreachable, unknown host, time-out
+    │   └── TLSFailed       the handshake or the certificate
+    ├── NotARegistry        something answered, but it does not speak the registry API
+    ├── Unauthorized        401: no or wrong credentials
+    ├── Denied              403, or 401 with valid credentials: too little scope
+    ├── NotFound            404
+    ├── Unsupported         405: the registry has this switched off
+    ├── RateLimited         429 after all retries
+    └── ServerFailed        5xx after all retries
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class RegistryError(RegnbError):
 
     Attributes:
         status: The HTTP status, or None where there was no answer.
-        codes: The error codes of the body, in order (distribution spec 1.1, "Error Codes"), such as ``MANIFEST_UNKNOWN``.
+        codes: The body's error codes (distribution spec 1.1, "Error Codes"), such as ``MANIFEST_UNKNOWN``.
         method, url: The request, without credentials.
     """
 

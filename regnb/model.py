@@ -30,7 +30,7 @@ MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
 SCHEMA1_TYPES: Final = frozenset({SCHEMA1, SCHEMA1_SIGNED})
 
 MANIFEST_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes that a manifest may have (distribution spec 1.1, "Pushing Manifests": registries should accept at least this)."""
+"""Bytes that a manifest may have (distribution spec 1.1: registries should accept at least this)."""
 CONFIG_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that an image config may have."""
 SIZE_LIMIT: Final = 2**50

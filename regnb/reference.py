@@ -10,7 +10,7 @@ from typing import Self
 from regnb.errors import InvalidReference
 
 REPOSITORY_LIMIT = 255
-"""Characters that a repository name may have: what every registry accepts (longer ones are a 500 on distribution 2.8)."""
+"""Characters that a repository name may have: more is a 500 on distribution 2.8."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -35,7 +35,7 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Self:
+    def __new__(cls, text: str) -> Self:  # noqa: D102 -- the class says it
         if not _DIGEST.fullmatch(text):
             raise InvalidReference(
                 f"not a digest: {text[:200]!r}",

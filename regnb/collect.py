@@ -1,0 +1,609 @@
+"""Crawl a registry into records: what is there, what could not be read, and what was covered."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+import msgspec
+
+from regnb.cache import Cache
+from regnb.client import Client, RawManifest
+from regnb.errors import (
+    ContentError,
+    Denied,
+    InvalidArgument,
+    MalformedManifest,
+    NotFound,
+    RegnbError,
+    Unauthorized,
+    Unsupported,
+)
+from regnb.model import (
+    CONFIG_LIMIT,
+    IMAGE_CONFIGS,
+    SCHEMA1_TYPES,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Manifest,
+    Schema1,
+    decode,
+    decode_config,
+)
+from regnb.reference import Digest, check_repository, is_digest
+
+DEPTH_LIMIT: Final = 8
+"""Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
+NODE_LIMIT: Final = 10_000
+"""Manifests that are followed from one tag."""
+
+_REFERRER_TAG = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(?:\.(?:sig|att|sbom))?")
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that could not be read, or that is not as it should be.
+
+    Attributes:
+        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``mismatch``,
+            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``catalog`` or ``interrupted``.
+        incomplete: Whether figures are lower bounds because of it.
+    """
+
+    repository: str
+    reference: str
+    problem: str
+    message: str
+    hint: str = ""
+    incomplete: bool = True
+
+
+class ManifestRecord(msgspec.Struct, gc=False):
+    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory."""
+
+    digest: str
+    media_type: str
+    kind: str
+    artifact_type: str
+    manifest_size: int
+    config: str
+    layers: tuple[str, ...]
+    children: tuple[str, ...]
+    subject: str
+    platform: str = ""
+    created: str = ""
+    commands: tuple[str, ...] = ()
+
+
+class BlobRecord(msgspec.Struct, gc=False):
+    """A blob as some manifest describes it. ``size`` is bytes as stored; a foreign layer is stored elsewhere."""
+
+    size: int
+    media_type: str
+    kind: str
+
+
+class TagRecord(msgspec.Struct, gc=False):
+    """A tag and the digest it points at; "" where that could not be read."""
+
+    repository: str
+    tag: str
+    digest: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed."""
+
+    listed: int = 0
+    read: int = 0
+    cached: int = 0
+    failed: int = 0
+    denied: int = 0
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What a crawl covered."""
+
+    repositories: Counts = field(default_factory=Counts)
+    tags: Counts = field(default_factory=Counts)
+    manifests: Counts = field(default_factory=Counts)
+    configs: Counts = field(default_factory=Counts)
+    referrers: Counts = field(default_factory=Counts)
+    catalog: str = "complete"
+
+
+@dataclass(slots=True)
+class Records:
+    """What a crawl found.
+
+    Attributes:
+        repositories: Name to status: ``read``, ``empty``, ``failed`` or ``denied``.
+        links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
+        manifests, blobs: By digest.
+    """
+
+    registry: str
+    started: datetime
+    finished: datetime | None = None
+    repositories: dict[str, str] = field(default_factory=dict)
+    tags: list[TagRecord] = field(default_factory=list)
+    links: dict[tuple[str, str], bool] = field(default_factory=dict)
+    manifests: dict[str, ManifestRecord] = field(default_factory=dict)
+    blobs: dict[str, BlobRecord] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters that a progress bar reads while a crawl writes them."""
+
+    repositories: int = 0
+    repositories_done: int = 0
+    tags: int = 0
+    tags_done: int = 0
+
+
+def subject_of_tag(tag: str) -> str:
+    """Return the digest that a referrer's tag names, or "".
+
+    The tag schema is the distribution spec 1.1's fallback, or cosign's with ``.sig``, ``.att`` or ``.sbom``.
+
+    Example:
+        >>> subject_of_tag("latest")
+        ''
+    """
+    match = _REFERRER_TAG.fullmatch(tag)
+    return match[1].replace("-", ":", 1) if match else ""
+
+
+def select(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that match one of the globs, in order, each once.
+
+    Example:
+        >>> select(["vm/centos8", "apps/web"], ["vm/*"])
+        ['vm/centos8']
+    """
+    wanted = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
+    return [name for name in dict.fromkeys(names) if any(pattern.match(name) for pattern in wanted)]
+
+
+def _is_glob(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+class _Crawl:
+    """One crawl: a stack of jobs that a few workers empty, and the records they write."""
+
+    def __init__(
+        self, client: Client, cache: Cache, records: Records, progress: Progress, named: Iterable[str]
+    ) -> None:
+        self._named = frozenset(named)
+        self.client = client
+        self.cache = cache
+        self.records = records
+        self.progress = progress
+        self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
+        # Depth first: the tags of one repository before the next is listed, so that little is waiting at any time.
+        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
+        self._busy = 0
+        self._wake = anyio.Event()
+        self._fetching: dict[str, anyio.Event] = {}
+        self._failed: dict[tuple[str, str], Problem] = {}
+        self._not_found: dict[str, list[str]] = {}
+        self._configured: set[str] = set()
+        self._descended: set[tuple[str, str]] = set()
+
+    async def run(self, repositories: Sequence[str], workers: int) -> None:
+        self.progress.repositories += len(repositories)
+        self._jobs.extend(self._job(self.repository, name) for name in reversed(repositories))
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(self._work)
+        for name, tags in self._not_found.items():
+            await self.explain_missing(name, tags)
+
+    @staticmethod
+    def _job(method: Callable[..., Awaitable[None]], *arguments: object) -> Callable[[], Awaitable[None]]:
+        return lambda: method(*arguments)
+
+    async def _work(self) -> None:
+        while True:
+            while self._jobs:
+                job = self._jobs.pop()
+                self._busy += 1
+                try:
+                    await job()
+                finally:
+                    self._busy -= 1
+            if not self._busy:
+                self._wake.set()
+                return
+            await self._wake.wait()
+
+    def _add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        self._jobs.extend(jobs)
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    def problem(self, repository: str, reference: str, problem: str, error: RegnbError | str, **more: bool) -> Problem:
+        message = error if isinstance(error, str) else error.message
+        row = Problem(
+            repository, reference, problem, message, "" if isinstance(error, str) else error.hint,
+            more.get("incomplete", True),
+        )  # fmt: skip
+        self.records.problems.append(row)
+        return row
+
+    async def repository(self, name: str) -> None:
+        counts = self.records.coverage.repositories
+        tags: dict[str, None] = {}
+        try:
+            async for page in self.client.tags(name):
+                tags.update(dict.fromkeys(page))
+        except NotFound as error:
+            # The catalog of many registries goes on listing a repository after its last manifest is gone.
+            self.records.repositories[name] = "empty"
+            counts.read += 1
+            if name in self._named:
+                self.problem(name, "", "missing", error)
+            self.progress.repositories_done += 1
+            return
+        except (Denied, Unauthorized) as error:
+            self.records.repositories[name] = "denied"
+            counts.denied += 1
+            self.problem(name, "", "denied", error)
+            self.progress.repositories_done += 1
+            return
+        except RegnbError as error:
+            self.records.repositories[name] = "failed"
+            counts.failed += 1
+            self.problem(name, "", "failed", error)
+            self.progress.repositories_done += 1
+            return
+        self.records.repositories[name] = "read" if tags else "empty"
+        counts.read += 1
+        self.progress.repositories_done += 1
+        self.progress.tags += len(tags)
+        self.records.coverage.tags.listed += len(tags)
+        seen = self.cache.seen(self.records.registry, name)
+        self._add(self._job(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
+
+    async def tag(self, repository: str, tag: str, seen: str | None) -> None:
+        record = TagRecord(repository, tag, "")
+        self.records.tags.append(record)
+        counts = self.records.coverage.tags
+        try:
+            digest = await self.resolve(repository, tag, seen)
+        except NotFound:
+            self._not_found.setdefault(repository, []).append(tag)
+            counts.failed += 1
+        except (Denied, Unauthorized) as error:
+            counts.denied += 1
+            self.problem(repository, tag, "denied", error)
+        except ContentError as error:
+            counts.failed += 1
+            self.problem(repository, tag, "mismatch", error)
+        except RegnbError as error:
+            counts.failed += 1
+            self.problem(repository, tag, "failed", error)
+        else:
+            counts.read += 1
+            record.digest = digest
+            if digest != seen:
+                self.cache.saw(self.records.registry, repository, {tag: digest})
+            await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
+        finally:
+            self.progress.tags_done += 1
+
+    async def resolve(self, repository: str, tag: str, seen: str | None) -> str:
+        """Return the digest of a tag, with one request: HEAD where the content is probably known, else GET."""
+        if seen is not None and (seen in self.records.manifests or self.cache.get(Digest(seen))):
+            found = await self.client.head_manifest(repository, tag)
+            digest = Digest(found.digest)
+            self.records.links[repository, digest] = True
+            return digest
+        raw = await self.client.manifest(repository, tag)
+        self.keep(repository, raw)
+        self.records.links[repository, raw.digest] = True
+        return raw.digest
+
+    def keep(self, repository: str, raw: RawManifest) -> None:
+        """Record a manifest that was just read."""
+        if raw.digest in self.records.manifests:
+            return
+        if raw.media_type not in SCHEMA1_TYPES:
+            self.cache.put(raw.digest, raw.media_type, raw.data)
+        self.records.coverage.manifests.listed += 1
+        self.records.coverage.manifests.read += 1
+        self.record(repository, raw)
+
+    async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
+        """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
+        if (repository, root) in self._descended:
+            return
+        self._descended.add((repository, root))
+        todo: list[tuple[str, int, bool]] = [(root, 0, is_referrer)]
+        met = {root}
+        while todo:
+            digest, depth, referring = todo.pop()
+            record = await self.manifest(repository, digest)
+            if record is None:
+                continue
+            if record.config and digest not in self._configured:
+                self._configured.add(digest)
+                await self.config(repository, record)
+            following = list(record.children)
+            if not referring and not record.subject and record.kind != "attestation":
+                following += await self.referring(repository, digest)
+            fresh = [child for child in dict.fromkeys(following) if child not in met]
+            if not fresh:
+                continue
+            if depth >= DEPTH_LIMIT or len(met) + len(fresh) > NODE_LIMIT:
+                self.problem(
+                    repository, digest, "too deep", f"more than {DEPTH_LIMIT} levels or {NODE_LIMIT} manifests"
+                )
+                continue
+            met.update(fresh)
+            todo.extend((child, depth + 1, child not in record.children) for child in fresh)
+
+    async def manifest(self, repository: str, digest: str) -> ManifestRecord | None:
+        """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
+        key = (repository, digest)
+        self.records.links.setdefault(key, False)
+        while (record := self.records.manifests.get(digest)) is None:
+            if key in self._failed:
+                return None
+            if event := self._fetching.get(digest):
+                await event.wait()
+                continue
+            event = self._fetching[digest] = anyio.Event()
+            try:
+                await self.fetch(repository, Digest(digest))
+            finally:
+                del self._fetching[digest]
+                event.set()
+        return record
+
+    async def fetch(self, repository: str, digest: Digest) -> None:
+        counts = self.records.coverage.manifests
+        if cached := self.cache.get(digest):
+            counts.listed += 1
+            counts.cached += 1
+            self.record(repository, RawManifest(cached.data, cached.media_type, digest))
+            return
+        try:
+            raw = await self.client.manifest(repository, digest)
+        except RegnbError as error:
+            counts.listed += 1
+            if isinstance(error, Denied | Unauthorized):
+                sort, counts.denied = "denied", counts.denied + 1
+            else:
+                sort, counts.failed = "failed", counts.failed + 1
+                if isinstance(error, NotFound):
+                    sort = "missing"
+                elif isinstance(error, ContentError):
+                    sort = "mismatch"
+            self._failed[repository, digest] = self.problem(repository, digest, sort, error)
+            return
+        self.records.links[repository, digest] = True
+        self.keep(repository, raw)
+
+    def record(self, repository: str, raw: RawManifest) -> None:
+        """Decode verified bytes into a record; a malformed manifest is kept as one whose contents are unknown."""
+        digest = str(raw.digest)
+        record = ManifestRecord(digest, raw.media_type, "malformed", "", len(raw.data), "", (), (), "")
+        try:
+            manifest = decode(raw.data, raw.media_type, digest=raw.digest)
+        except ContentError as error:
+            self.problem(repository, digest, "malformed", error)
+            manifest = None
+        if isinstance(manifest, Schema1):
+            record.kind = "schema1"
+            self.problem(
+                repository, digest, "schema1", "an image of the withdrawn schema 1, whose layer sizes are not recorded"
+            )
+        elif manifest is not None:
+            record.kind, record.media_type = manifest.kind, manifest.media_type
+            record.artifact_type = manifest.artifact_type
+            record.subject = str(manifest.subject.digest) if manifest.subject else ""
+        if isinstance(manifest, Manifest):
+            if manifest.config is not None:
+                record.config = self.blob(repository, manifest.config, "config")
+            record.layers = tuple(self.blob(repository, layer, "layer") for layer in manifest.layers)
+        elif isinstance(manifest, Index):
+            record.children = tuple(child.digest for child in manifest.manifests)
+        self.records.manifests[digest] = record
+        self.records.blobs[digest] = BlobRecord(len(raw.data), record.media_type, "manifest")
+
+    def blob(self, repository: str, descriptor: Descriptor, kind: str) -> str:
+        """Record a blob and return the one string that stands for its digest everywhere."""
+        kind = "foreign layer" if descriptor.foreign else kind
+        known = self.records.blobs.get(descriptor.digest)
+        if known is None:
+            self.records.blobs[descriptor.digest] = BlobRecord(descriptor.size, descriptor.media_type, kind)
+        elif known.size != descriptor.size and known.kind == kind:
+            self.problem(
+                repository, descriptor.digest, "size conflict",
+                f"one manifest says {known.size} bytes, another {descriptor.size}",
+            )  # fmt: skip
+        return descriptor.digest
+
+    async def config(self, repository: str, record: ManifestRecord) -> None:
+        """Read an image's config for its platform, its age and the commands that made its layers."""
+        counts = self.records.coverage.configs
+        digest = Digest(record.config)
+        if self.records.blobs[digest].media_type not in IMAGE_CONFIGS:
+            return
+        counts.listed += 1
+        cached = self.cache.get(digest)
+        try:
+            data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
+            config = decode_config(data)
+        except RegnbError as error:
+            if isinstance(error, Denied | Unauthorized):
+                counts.denied += 1
+            else:
+                counts.failed += 1
+            sort = (
+                "malformed"
+                if isinstance(error, MalformedManifest)
+                else "missing"
+                if isinstance(error, NotFound)
+                else "failed"
+            )
+            # The sizes do not depend on it, so they stay exact; the audit still could not read what it was to read.
+            self.problem(repository, digest, sort, error)
+            return
+        if cached:
+            counts.cached += 1
+        else:
+            counts.read += 1
+            self.cache.put(digest, self.records.blobs[digest].media_type, data)
+        self.describe(record, config)
+
+    @staticmethod
+    def describe(record: ManifestRecord, config: ImageConfig) -> None:
+        record.platform = config.platform
+        record.created = config.created or ""
+        record.commands = tuple(config.commands(len(record.layers)))
+
+    async def referring(self, repository: str, digest: str) -> list[str]:
+        """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
+        if self.referrers is False:
+            return []
+        counts = self.records.coverage.referrers
+        try:
+            found = await self.client.referrers(repository, Digest(digest), fallback=False)
+        except NotFound:
+            # The tag schema's referrers are tags, and so they are in the listing already.
+            self.referrers = False
+            self.cache.found_lacking(self.records.registry, "referrers")
+            return []
+        except RegnbError as error:
+            counts.listed += 1
+            counts.failed += 1
+            self.problem(repository, digest, "failed", error)
+            return []
+        self.referrers = True
+        counts.listed += 1
+        counts.read += 1
+        return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
+
+    async def explain_missing(self, repository: str, tags: list[str]) -> None:
+        """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
+        listed: set[str] = set(tags)
+        try:
+            listed = {tag async for page in self.client.tags(repository) for tag in page}
+        except NotFound:
+            listed = set()
+        except RegnbError as error:
+            self.problem(repository, "", "failed", error)
+        counts = self.records.coverage.tags
+        for tag in tags:
+            if tag in listed:
+                self.problem(
+                    repository, tag, "dangling", RegnbError(
+                        "the tag is listed, but its manifest is gone",
+                        hint="push the image again under this tag, or delete the tag",
+                    ),
+                )  # fmt: skip
+            else:
+                counts.listed -= 1
+                counts.failed -= 1
+                self.problem(repository, tag, "vanished", "the tag was deleted during the crawl", incomplete=False)
+        gone = {tag for tag in tags if tag not in listed}
+        if gone:
+            self.records.tags = [
+                row for row in self.records.tags if row.repository != repository or row.tag not in gone
+            ]
+
+
+async def find_repositories(client: Client, records: Records, patterns: Sequence[str] | None) -> list[str]:
+    """Return the repositories that are meant, from the catalog unless every one is named.
+
+    Raises:
+        RegistryError: The catalog is refused or unreadable from its first page on.
+        InvalidReference: A name without a wildcard is no repository name.
+    """
+    if patterns is not None:
+        named = [check_repository(pattern) for pattern in patterns if not _is_glob(pattern)]
+        globs = [pattern for pattern in patterns if _is_glob(pattern)]
+        if not globs:
+            records.coverage.catalog = "not asked"
+            return list(dict.fromkeys(named))
+    else:
+        named, globs = [], ["*"]
+    listed: list[str] = []
+    try:
+        async for page in client.catalog():
+            listed.extend(page)
+    except RegnbError as error:
+        if not listed:
+            if isinstance(error, Denied | Unauthorized | NotFound | Unsupported) and not isinstance(
+                error, InvalidArgument
+            ):
+                error.hint = error.hint or "name the repositories instead: repositories=['team/app', …]"
+            raise
+        records.coverage.catalog = "incomplete"
+        records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    chosen = []
+    for name in [*named, *select(listed, globs)]:
+        try:
+            chosen.append(check_repository(name))
+        except RegnbError as error:
+            records.repositories[name] = "failed"
+            records.coverage.repositories.listed += 1
+            records.coverage.repositories.failed += 1
+            records.problems.append(Problem(name, "", "malformed", error.message, error.hint))
+    return list(dict.fromkeys(chosen))
+
+
+async def collect(
+    client: Client,
+    cache: Cache,
+    repositories: Sequence[str] | None = None,
+    *,
+    workers: int = 16,
+    progress: Progress | None = None,
+) -> Records:
+    """Crawl a registry.
+
+    A cold crawl sends one GET for each catalog page, repository, tag, distinct child manifest and distinct config; a
+    warm one sends one request for each page, repository and tag, and a GET for what is new. Where the registry lists
+    referrers, each tagged or child manifest costs one more.
+
+    Args:
+        client: The registry.
+        cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
+        repositories: Names and globs (``team/*``); None for the whole catalog.
+        workers: Requests on their way at once.
+        progress: Counters to keep up.
+
+    Returns:
+        Everything that was read; what was not is in ``problems`` and ``coverage``.
+
+    Raises:
+        RegistryError: Nothing could be listed at all.
+
+    Example:
+        >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
+    """
+    records = Records(client.host, datetime.now(UTC))
+    crawl = _Crawl(client, cache, records, progress or Progress(), repositories or ())
+    try:
+        names = await find_repositories(client, records, repositories)
+        records.coverage.repositories.listed += len(names)
+        await crawl.run(names, workers)
+    finally:
+        cache.flush()
+    records.finished = datetime.now(UTC)
+    return records

@@ -1,0 +1,637 @@
+"""Records become DataFrames. This is the only place where a column is named, and every column is described here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+import pandas as pd
+
+from regnb.collect import Coverage, Records, subject_of_tag
+from regnb.errors import InvalidArgument, StorageError
+from regnb.model import Manifest
+
+Format = Literal["parquet", "csv", "jsonl"]
+
+COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "repositories": {
+        "repository": ("str", "name"),
+        "status": ("str", "read, empty (listed, but without tags), failed or denied"),
+        "tags": ("int64", "tags listed"),
+        "manifests": ("int64", "distinct manifests that tags lead to"),
+        "size": ("int64", "bytes: every blob that its tags lead to, counted once"),
+        "exclusive": ("int64", "bytes of these that no other repository leads to"),
+        "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
+        "newest": ("datetime64[us, UTC]", "creation of the newest image"),
+        "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
+    },
+    "tags": {
+        "repository": ("str", "name"),
+        "tag": ("str", "name"),
+        "digest": ("str", "of the manifest that the tag points at; missing if it could not be read"),
+        "kind": ("str", "image, index, attestation, signature, sbom, artifact, schema1 or malformed"),
+        "platforms": ("str", "os/architecture of each image behind the tag, without attestations"),
+        "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
+        "layers": ("int64", "distinct layers behind the tag"),
+        "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
+        "siblings": (
+            "int64",
+            "other tags of this repository with the same digest: deleting by digest takes them along",
+        ),
+        "elsewhere": ("int64", "tags of other repositories with the same digest"),
+        "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
+        "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
+    },
+    "manifests": {
+        "repository": ("str", "name"),
+        "digest": ("str", "of the manifest"),
+        "kind": ("str", "as in tags"),
+        "media_type": ("str", "of the manifest"),
+        "artifact_type": ("str", "what an artifact is; for an image its config's media type"),
+        "platform": ("str", "os/architecture/variant, from the config"),
+        "created": ("datetime64[us, UTC]", "from the config"),
+        "layers": ("int64", "layers, equal ones counted as often as they stand there"),
+        "manifest_size": ("int64", "bytes of the manifest itself"),
+        "size": ("int64", "bytes: every blob behind the manifest, counted once, itself included"),
+        "tags": ("int64", "tags of this repository that point straight at it"),
+        "parents": ("int64", "indexes of this repository that list it"),
+        "subject": ("str", "digest of the manifest that it refers to; else missing"),
+        "checked": (
+            "bool",
+            "whether the registry was asked for it in this crawl; if not, its bytes came from the cache",
+        ),
+        "complete": ("bool", "whether everything behind it was read"),
+    },
+    "layers": {
+        "manifest": ("category", "digest of the manifest"),
+        "position": ("int32", "0 is the base"),
+        "digest": ("category", "of the layer"),
+        "media_type": ("category", "of the layer"),
+        "size": ("int64", "bytes, compressed"),
+        "command": ("category", "the history entry that made it, where the config says"),
+    },
+    "blobs": {
+        "digest": ("str", "of the blob"),
+        "kind": ("str", "layer, config, manifest or foreign layer (stored elsewhere, in no total)"),
+        "media_type": ("str", "of the blob"),
+        "size": ("int64", "bytes as stored"),
+        "manifests": ("int64", "manifests that it belongs to"),
+        "tags": ("int64", "tags that lead to it"),
+        "repositories": ("int64", "repositories with a tag that leads to it"),
+    },
+    "problems": {
+        "repository": ("str", "name, or empty"),
+        "reference": ("str", "tag, digest or endpoint"),
+        "problem": (
+            "str",
+            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, too deep, catalog, …",
+        ),
+        "message": ("str", "what happened"),
+        "hint": ("str", "what to do next"),
+        "incomplete": ("bool", "whether figures are lower bounds because of it"),
+    },
+    "coverage": {
+        "what": ("str", "catalog, repositories, tags, manifests, configs, referrers"),
+        "listed": ("int64", "how many there are, as far as is known"),
+        "read": ("int64", "asked of the registry in this crawl"),
+        "cached": ("int64", "taken from the cache by digest, without asking whether they still exist"),
+        "failed": ("int64", "could not be read"),
+        "denied": ("int64", "not allowed"),
+        "complete": ("bool", "nothing failed and nothing was denied"),
+    },
+    "shared_tags": {
+        "digest": ("str", "that several tags carry"),
+        "kind": ("str", "as in tags"),
+        "size": ("int64", "bytes behind it"),
+        "tags": ("int64", "tags with this digest"),
+        "repositories": ("int64", "repositories with such a tag"),
+        "references": ("str", "repository:tag of each"),
+    },
+    "shared_layers": {
+        "digest": ("str", "of a layer that several manifests have"),
+        "size": ("int64", "bytes"),
+        "command": ("str", "what made it, where a config says"),
+        "manifests": ("int64", "manifests that have it"),
+        "tags": ("int64", "tags that lead to it"),
+        "repositories": ("int64", "repositories with such a tag"),
+        "saved": ("int64", "bytes that sharing saves, against one copy for each manifest"),
+        "used_by": ("str", "names of these repositories"),
+    },
+    "image_layers": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "position": ("int64", "0 is the base"),
+        "digest": ("str", "of the layer"),
+        "media_type": ("str", "of the layer"),
+        "size": ("int64", "bytes, compressed"),
+        "command": ("str", "the history entry that made it, where the config says"),
+    },
+    "catalog": {"repository": ("str", "name")},
+    "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
+}
+"""Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
+
+_SIZES = frozenset({"size", "exclusive", "pull_size", "manifest_size", "saved"})
+_DIGESTS = frozenset({"digest", "manifest", "subject"})
+_SHOWN = 60
+
+
+def human(size: float) -> str:
+    """Return bytes as people read them, in powers of 1000.
+
+    Example:
+        >>> human(2_097_498_376)
+        '2.1 GB'
+    """
+    if not np.isfinite(size):
+        return ""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 999.5 or unit == "TB":  # noqa: PLR2004 -- what would round up to 1000
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.5 else f"{size:.1f} {unit}"  # noqa: PLR2004
+
+
+def _cell(column: str) -> Callable[[Any], str]:
+    def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
+        if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+            return ""
+        if column in _SIZES and isinstance(value, int | float | np.number):
+            return human(float(value))
+        if column in _DIGESTS and isinstance(value, str):
+            algorithm, colon, rest = value.partition(":")
+            return f"{algorithm}:{rest[:12]}" if colon else value
+        if isinstance(value, pd.Timestamp):
+            return value.strftime("%Y-%m-%d %H:%M")
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        text = "".join(sign if sign.isprintable() else " " for sign in str(value))
+        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+    return show
+
+
+class Frame(pd.DataFrame):
+    """A DataFrame that a person can read in a notebook: sizes with units, short digests, everything escaped.
+
+    The values are the plain ones: bytes as integers, digests whole. Every pandas operation gives a Frame again.
+
+    Example:
+        >>> Frame({"size": [2_097_498_376]})._repr_html_().count("2.1 GB")
+        1
+    """
+
+    @property
+    def _constructor(self) -> Callable[..., Frame]:
+        return Frame
+
+    def readable(self) -> tuple[pd.DataFrame, bool]:
+        """Return the rows that fit a screen, as text for people, and whether some were cut."""
+        rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
+        cut = len(self) > rows
+        shown = pd.DataFrame(self.head(rows) if cut else self)
+        # By position: a selection may well hold a column twice.
+        columns = [[_cell(str(name))(value) for value in shown.iloc[:, at]] for at, name in enumerate(shown.columns)]
+        text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
+        text.columns = shown.columns
+        return text, cut
+
+    def _repr_html_(self) -> str:
+        text, cut = self.readable()
+        numbers = [
+            pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in self.dtypes
+        ]
+        head = "".join(f"<th>{html.escape(str(name))}</th>" for name in text.columns)
+        body = "".join(
+            f"<tr><th>{html.escape(str(label))}</th>"
+            + "".join(
+                f'<td style="text-align:{"right" if number else "left"}">{html.escape(value)}</td>'
+                for value, number in zip(row, numbers, strict=True)
+            )
+            + "</tr>"
+            for label, row in zip(text.index, text.itertuples(index=False, name=None), strict=True)
+        )
+        more = f"{len(self) - len(text):,} more rows. " if cut else ""
+        return (
+            f'<div style="max-width:100%;overflow-x:auto"><table class="dataframe">'
+            f"<thead><tr><th></th>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div><p>{more}{len(self):,} rows, {len(self.columns)} columns</p>"
+        )
+
+    def __repr__(self) -> str:
+        text, _ = self.readable()
+        with pd.option_context("display.max_colwidth", _SHOWN):
+            return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
+
+
+def make(name: str, columns: Mapping[str, Any]) -> Frame:
+    """Return the frame ``name`` of :data:`COLUMNS` from its columns, each given the dtype that stands there."""
+    schema = COLUMNS[name]
+    if set(columns) != set(schema):
+        raise AssertionError(f"{name}: {sorted(set(columns) ^ set(schema))}")
+    series = {}
+    for column, (name_of_type, _) in schema.items():
+        dtype = cast("Any", name_of_type)
+        values = columns[column]
+        if dtype.startswith("datetime64"):
+            series[column] = pd.Series(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce")).astype(
+                dtype
+            )
+        elif isinstance(values, pd.Series | pd.Categorical):
+            series[column] = pd.Series(values).reset_index(drop=True).astype(dtype)
+        else:
+            series[column] = pd.Series(values, dtype=dtype)
+    return Frame(series)
+
+
+def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
+    found = pd.Series(pd.to_datetime(list(texts), utc=True, format="ISO8601", errors="coerce"))
+    found = found.astype("datetime64[us, UTC]")
+    # Go's zero time says "not known".
+    return found.where(found.dt.year > 1)
+
+
+class _Graph:
+    """Who holds what, as integer ids: a manifest's id is that of its own bytes among the blobs."""
+
+    def __init__(self, records: Records) -> None:
+        blobs, manifests = records.blobs, records.manifests
+        self.ids = {digest: number for number, digest in enumerate(blobs)}
+        stored = (0 if blob.kind == "foreign layer" else blob.size for blob in blobs.values())
+        self.sizes = np.fromiter(stored, np.int64, len(blobs))
+        self.is_layer = np.fromiter(("layer" in b.kind for b in blobs.values()), bool, len(blobs))
+        self.manifests = np.fromiter((self.ids[digest] for digest in manifests), np.int64, len(manifests))
+        own = [
+            (self.ids[digest], self.ids[blob])
+            for digest, record in manifests.items()
+            for blob in {digest, record.config or digest, *record.layers}
+        ]
+        self.own = self._edges(own, ("manifest", "blob"))
+        children = [
+            (self.ids[digest], self.ids[child])
+            for digest, record in manifests.items()
+            for child in dict.fromkeys(record.children)
+            if child in manifests
+        ]
+        self.children = self._edges(children, ("manifest", "child"))
+        self.reach = self._reach()
+        self.behind = self.reach.merge(self.own, on="manifest")[["root", "blob"]].drop_duplicates()
+        self.links = self._edges(
+            [(repository, self.ids[digest]) for repository, digest in self._linked(records)], ("repository", "manifest")
+        )
+
+    def _linked(self, records: Records) -> Iterable[tuple[int, str]]:
+        numbers = {name: number for number, name in enumerate(records.repositories)}
+        return ((numbers[name], digest) for name, digest in records.links if digest in records.manifests)
+
+    @staticmethod
+    def _edges(pairs: Sequence[tuple[int, int]], names: tuple[str, str]) -> pd.DataFrame:
+        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return pd.DataFrame({names[0]: array[:, 0], names[1]: array[:, 1]})
+
+    def _reach(self) -> pd.DataFrame:
+        """Every manifest with every manifest behind it, itself included."""
+        found = pd.DataFrame({"root": self.manifests, "manifest": self.manifests})
+        frontier = found
+        while len(frontier):
+            further = frontier.merge(self.children, on="manifest")
+            frontier = further[["root", "child"]].rename(columns={"child": "manifest"}).drop_duplicates()
+            found = pd.concat([found, frontier])
+        return found.drop_duplicates()
+
+    def total(self, pairs: pd.DataFrame, by: str) -> pd.Series[int]:
+        """Bytes of the distinct blobs of each ``by``."""
+        sizes = pd.Series(self.sizes[pairs["blob"].to_numpy()], index=pairs.index)
+        return sizes.groupby(pairs[by]).sum()
+
+
+def tabulate(records: Records) -> dict[str, Frame]:
+    """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``coverage``.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> tabulate(Records("localhost:5000", datetime.now(UTC)))["tags"].empty
+        True
+    """
+    graph = _Graph(records)
+    behind = _behind(records, graph)
+    manifests = _manifests(records, graph, behind)
+    tags = _tags(records, graph, behind)
+    return {
+        "repositories": _repositories(records, graph, tags, manifests),
+        "tags": tags,
+        "manifests": manifests,
+        "layers": _layers(records),
+        "blobs": _blobs(records, graph, tags),
+        "problems": _problems(records),
+        "coverage": _coverage(records.coverage),
+    }
+
+
+def _behind(records: Records, graph: _Graph) -> pd.DataFrame:
+    """One row for each manifest, by its id: what is behind it."""
+    rows = list(records.manifests.values())
+    whole = [
+        record.kind not in ("schema1", "malformed") and all(child in records.manifests for child in record.children)
+        for record in rows
+    ]
+    table = pd.DataFrame(
+        {
+            "created": _dates(record.created for record in rows).array,
+            "platform": [record.platform if record.kind == "image" else "" for record in rows],
+            "whole": np.array(whole, dtype=bool),
+        },
+        index=pd.Index(graph.manifests, name="manifest"),
+    )
+    reach = graph.reach.merge(table, left_on="manifest", right_index=True)
+    groups = reach.groupby("root")
+    named = reach[reach["platform"] != ""].drop_duplicates(["root", "platform"])
+    layers = graph.behind[graph.is_layer[graph.behind["blob"].to_numpy()]]
+    found = pd.DataFrame(
+        {
+            "size": graph.total(graph.behind, "root"),
+            "created": groups["created"].max(),
+            "complete": groups["whole"].all(),
+            "layers": layers.groupby("root").size(),
+            "platforms": named.groupby("root")["platform"].agg(", ".join),
+        },
+        index=table.index,
+    )
+    return found.fillna({"layers": 0, "platforms": ""})
+
+
+def _manifests(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
+    links = sorted(key for key in records.links if key[1] in records.manifests)
+    rows = [records.manifests[digest] for _, digest in links]
+    at = behind.loc[[graph.ids[digest] for _, digest in links]]
+    tagged = pd.Series([(tag.repository, tag.digest) for tag in records.tags], dtype=object).value_counts()
+    parents: dict[tuple[str, str], int] = {}
+    for repository, digest in links:
+        for child in dict.fromkeys(records.manifests[digest].children):
+            parents[repository, child] = parents.get((repository, child), 0) + 1
+    return make(
+        "manifests",
+        {
+            "repository": [repository for repository, _ in links],
+            "digest": [digest for _, digest in links],
+            "kind": [row.kind for row in rows],
+            "media_type": [row.media_type for row in rows],
+            "artifact_type": [row.artifact_type for row in rows],
+            "platform": [row.platform for row in rows],
+            "created": _dates(row.created for row in rows),
+            "layers": [len(row.layers) for row in rows],
+            "manifest_size": [row.manifest_size for row in rows],
+            "size": at["size"],
+            "tags": [int(tagged.get(key, 0)) for key in links],
+            "parents": [parents.get(key, 0) for key in links],
+            "subject": [row.subject or None for row in rows],
+            "checked": [records.links[key] for key in links],
+            "complete": at["complete"],
+        },
+    )
+
+
+def _tags(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
+    rows = sorted(records.tags, key=lambda row: (row.repository, row.tag))
+    found = [graph.ids[row.digest] if row.digest in records.manifests else -1 for row in rows]
+    at = behind.reindex(found)
+    known = [records.manifests.get(row.digest) for row in rows]
+    names = pd.DataFrame(
+        {"repository": [row.repository for row in rows], "digest": [row.digest or None for row in rows]}
+    )
+    here = names.groupby(["repository", "digest"], dropna=False)["digest"].transform("size")
+    everywhere = names.groupby("digest", dropna=False)["digest"].transform("size")
+    read = names["digest"].notna()
+    return make(
+        "tags",
+        {
+            "repository": names["repository"],
+            "tag": [row.tag for row in rows],
+            "digest": names["digest"],
+            "kind": [record.kind if record else None for record in known],
+            "platforms": at["platforms"].fillna("").to_list(),
+            "created": at["created"].to_list(),
+            "layers": at["layers"].fillna(0).to_numpy(),
+            "size": at["size"].fillna(0).to_numpy(),
+            "siblings": (here - 1).where(read, 0),
+            "elsewhere": (everywhere - here).where(read, 0),
+            "subject": [
+                (record.subject if record else "") or subject_of_tag(row.tag) or None
+                for row, record in zip(rows, known, strict=True)
+            ],
+            "complete": [value is True or value is np.True_ for value in at["complete"]],
+        },
+    )
+
+
+def _repositories(records: Records, graph: _Graph, tags: Frame, manifests: Frame) -> Frame:
+    names = list(records.repositories)
+    held = graph.links.merge(graph.own, on="manifest")[["repository", "blob"]].drop_duplicates()
+    alone = held[~held["blob"].duplicated(keep=False)]
+    table = pd.DataFrame(
+        {"size": graph.total(held, "repository"), "exclusive": graph.total(alone, "repository")},
+        index=range(len(names)),
+    ).fillna(0)
+    by_name = pd.DataFrame(
+        {
+            "tags": tags.groupby("repository").size(),
+            "manifests": manifests.groupby("repository").size(),
+            "pull_size": tags.groupby("repository")["size"].sum(),
+            "newest": tags.groupby("repository")["created"].max(),
+        },
+        index=names,
+    ).fillna({"tags": 0, "manifests": 0, "pull_size": 0})
+    troubled = {problem.repository for problem in records.problems if problem.incomplete}
+    frame = make(
+        "repositories",
+        {
+            "repository": names,
+            "status": list(records.repositories.values()),
+            **{column: table[column].to_numpy() for column in ("size", "exclusive")},
+            **{column: by_name[column].to_numpy() for column in ("tags", "manifests", "pull_size")},
+            "newest": by_name["newest"].to_list(),
+            "complete": [name not in troubled for name in names],
+        },
+    )
+    return frame.sort_values("repository", ignore_index=True)
+
+
+def _layers(records: Records) -> Frame:
+    rows = records.manifests.values()
+    digests = [digest for row in rows for digest in row.layers]
+    commands = [text for row in rows for text in row.commands or ("",) * len(row.layers)]
+    return make(
+        "layers",
+        {
+            "manifest": pd.Categorical([row.digest for row in rows for _ in row.layers]),
+            "position": [position for row in rows for position in range(len(row.layers))],
+            "digest": pd.Categorical(digests),
+            "media_type": pd.Categorical([records.blobs[digest].media_type for digest in digests]),
+            "size": [records.blobs[digest].size for digest in digests],
+            "command": pd.Categorical(commands),
+        },
+    )
+
+
+def _blobs(records: Records, graph: _Graph, tags: Frame) -> Frame:
+    blobs = records.blobs
+    everything = np.arange(len(blobs))
+    roots = tags["digest"].value_counts()
+    counted = pd.Series(
+        {graph.ids[digest]: n for digest, n in roots.items() if digest in records.manifests}, dtype="int64"
+    )
+    leading = graph.behind[graph.behind["root"].isin(counted.index)]
+    weights = pd.Series(counted.reindex(leading["root"]).to_numpy(), index=leading.index)
+    held = graph.links.merge(graph.own, on="manifest")[["repository", "blob"]].drop_duplicates()
+    count = {
+        "manifests": graph.own[graph.own["manifest"] != graph.own["blob"]].groupby("blob").size(),
+        "tags": weights.groupby(leading["blob"]).sum(),
+        "repositories": held.groupby("blob").size(),
+    }
+    return make(
+        "blobs",
+        {
+            "digest": list(blobs),
+            "kind": [blob.kind for blob in blobs.values()],
+            "media_type": [blob.media_type for blob in blobs.values()],
+            "size": [blob.size for blob in blobs.values()],
+            **{name: found.reindex(everything, fill_value=0).to_numpy() for name, found in count.items()},
+        },
+    )
+
+
+def _problems(records: Records) -> Frame:
+    rows = sorted(records.problems, key=lambda row: (row.repository, row.reference))
+    return make("problems", {column: [getattr(row, column) for row in rows] for column in COLUMNS["problems"]})
+
+
+def _coverage(coverage: Coverage) -> Frame:
+    whole = coverage.catalog != "incomplete"
+    asked = int(coverage.catalog != "not asked")
+    rows: list[tuple[str, int, int, int, int, int, bool]] = [
+        ("catalog", asked, asked * whole, 0, int(not whole), 0, whole)
+    ]
+    for what in ("repositories", "tags", "manifests", "configs", "referrers"):
+        n = getattr(coverage, what)
+        rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, not (n.failed or n.denied)))
+    return make("coverage", dict(zip(COLUMNS["coverage"], zip(*rows, strict=True), strict=True)))
+
+
+def shared_tags(tags: Frame) -> Frame:
+    """Return the digests that several tags carry, within a repository or across repositories."""
+    found = tags[tags["digest"].notna()]
+    found = found[found["digest"].duplicated(keep=False)]
+    names = pd.Series(found["repository"] + ":" + found["tag"], dtype="str")
+    groups = found.groupby("digest", sort=False)
+    return _sorted(
+        make(
+            "shared_tags",
+            {
+                "digest": list(groups.size().index),
+                "kind": groups["kind"].first(),
+                "size": groups["size"].first(),
+                "tags": groups.size(),
+                "repositories": groups["repository"].nunique(),
+                "references": names.groupby(found["digest"], sort=False).agg(", ".join),
+            },
+        ),
+        "tags",
+    )
+
+
+def shared_layers(layers: Frame, blobs: Frame, manifests: Frame) -> Frame:
+    """Return the layers that several manifests have, and by whom they are used."""
+    distinct = pd.DataFrame(layers[["manifest", "digest", "command"]]).drop_duplicates(["manifest", "digest"])
+    shared = distinct[distinct["digest"].duplicated(keep=False)].astype("str")
+    users = shared.merge(pd.DataFrame(manifests[["repository", "digest"]]), left_on="manifest", right_on="digest")
+    users = users.drop_duplicates(["repository", "digest_x"]).sort_values("repository")
+    groups = shared.groupby("digest", sort=False)
+    order = list(groups.size().index)
+    about = pd.DataFrame(blobs).set_index("digest").reindex(order)
+    count = groups.size()
+    return _sorted(
+        make(
+            "shared_layers",
+            {
+                "digest": order,
+                "size": about["size"],
+                "command": groups["command"].max(),
+                "manifests": count,
+                "tags": about["tags"],
+                "repositories": about["repositories"],
+                "saved": about["size"] * (count.reindex(order) - 1),
+                "used_by": users.groupby("digest_x")["repository"].agg(", ".join).reindex(order),
+            },
+        ),
+        "saved",
+    )
+
+
+def _sorted(frame: Frame, by: str) -> Frame:
+    return frame.sort_values([by, "digest"], ascending=[False, True], ignore_index=True)
+
+
+def image_layers(images: Sequence[tuple[str, Manifest, Sequence[str]]]) -> Frame:
+    """Return the layers of one or several images, each given as platform, manifest and one command a layer."""
+    rows = [
+        (platform, position, layer.digest, layer.media_type, layer.size, command)
+        for platform, manifest, commands in images
+        for position, (layer, command) in enumerate(zip(manifest.layers, commands, strict=True))
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS["image_layers"])
+    return make("image_layers", dict(zip(COLUMNS["image_layers"], columns, strict=True)))
+
+
+def check_format(form: str) -> Format:
+    """Return the name of a file format.
+
+    Raises:
+        InvalidArgument: It is not one.
+
+    Example:
+        >>> check_format("csv")
+        'csv'
+    """
+    if form not in ("parquet", "csv", "jsonl"):
+        raise InvalidArgument(f"unknown format: {form!r}", hint="choose parquet, csv or jsonl")
+    return cast("Format", form)
+
+
+def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
+    """Write each frame into ``folder`` as Parquet, CSV or JSON lines, and return the paths.
+
+    A text that a spreadsheet would run as a formula is written into CSV with an apostrophe before it.
+
+    Raises:
+        InvalidArgument: Another format.
+        StorageError: The folder cannot be written.
+
+    Example:
+        >>> write(inventory.frames, Path("out"), "csv")  # doctest: +SKIP
+    """
+    check_format(form)
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in frames.items():
+            path = folder / f"{name}.{form}"
+            plain = pd.DataFrame(frame)
+            if form == "parquet":
+                plain.to_parquet(path, index=False)
+            elif form == "csv":
+                _defused(plain).to_csv(path, index=False)
+            else:
+                plain.to_json(path, orient="records", lines=True, date_format="iso")
+            paths.append(path)
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
+    return paths
+
+
+def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+    texts = [name for name, dtype in frame.dtypes.items() if dtype in ("str", "category")]
+    return frame.assign(
+        **{str(name): frame[name].astype("str").str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True) for name in texts}
+    )

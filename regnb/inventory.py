@@ -1,0 +1,162 @@
+"""An inventory: what a registry holds, as DataFrames that say what they cover."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from regnb import frames
+from regnb.collect import Records
+from regnb.frames import Format, Frame, human
+
+
+class Sharing(NamedTuple):
+    """Who shares what.
+
+    Attributes:
+        tags: One row for each digest that several tags carry (:data:`regnb.frames.COLUMNS`, ``shared_tags``).
+        layers: One row for each layer that several manifests have (``shared_layers``).
+    """
+
+    tags: Frame
+    layers: Frame
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<h4>Tags on one digest</h4>{self.tags._repr_html_()}<h4>Layers in several manifests</h4>"
+            f"{self.layers._repr_html_()}"
+        )
+
+
+class Summary(NamedTuple):
+    """An inventory in one row. Sizes are bytes.
+
+    Attributes:
+        stored: Every blob that a tag leads to, once: what the registry must keep on disk for its tags.
+        pulled: The sum over all tags, each counted as if it were alone.
+        problems: Rows of ``problems``.
+        complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
+    """
+
+    registry: str
+    repositories: int
+    tags: int
+    manifests: int
+    blobs: int
+    stored: int
+    pulled: int
+    problems: int
+    complete: bool
+
+
+class Inventory:
+    """What a registry holds.
+
+    Attributes:
+        registry: ``host:port``.
+        started: When the crawl began.
+        finished: When it ended; None if it was interrupted.
+        repositories, tags, manifests, layers, blobs, problems, coverage: DataFrames, whose columns
+            :data:`regnb.frames.COLUMNS` describes.
+
+    Example:
+        >>> inventory = registry.inventory()  # doctest: +SKIP
+        >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
+    """
+
+    repositories: Frame
+    tags: Frame
+    manifests: Frame
+    layers: Frame
+    blobs: Frame
+    problems: Frame
+    coverage: Frame
+
+    def __init__(
+        self, registry: str, started: datetime, finished: datetime | None, tables: Mapping[str, Frame]
+    ) -> None:
+        self.registry = registry
+        self.started = started
+        self.finished = finished
+        self.frames: dict[str, Frame] = dict(tables)
+        for name, table in tables.items():
+            setattr(self, name, table)
+
+    @classmethod
+    def of(cls, records: Records) -> Inventory:
+        """Return the inventory of what a crawl found."""
+        return cls(records.registry, records.started, records.finished, frames.tabulate(records))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
+        return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which tags carry the same digest, and which layers are shared by what."""
+        return Sharing(frames.shared_tags(self.tags), frames.shared_layers(self.layers, self.blobs, self.manifests))
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The whole in one row."""
+        stored = self.blobs.loc[self.blobs["kind"] != "foreign layer", "size"].sum()
+        return Summary(
+            registry=self.registry,
+            repositories=len(self.repositories),
+            tags=len(self.tags),
+            manifests=self.manifests["digest"].nunique(),
+            blobs=len(self.blobs),
+            stored=int(stored),
+            pulled=int(self.tags["size"].sum()),
+            problems=len(self.problems),
+            complete=self.complete,
+        )
+
+    def write(self, folder: str | Path, form: Format = "parquet") -> list[Path]:
+        """Write every frame into a folder, as Parquet, CSV or JSON lines, and return the paths.
+
+        Raises:
+            InvalidArgument: Another format.
+            StorageError: The folder cannot be written.
+        """
+        return frames.write(
+            {**self.frames, "shared_tags": self.sharing.tags, "shared_layers": self.sharing.layers}, Path(folder), form
+        )
+
+    def _headline(self) -> str:
+        found = self.summary
+        bound = "" if found.complete else "at least "
+        return (
+            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
+            f"{bound}{human(found.stored)} behind tags ({human(found.pulled)} if nothing were shared)"
+        )
+
+    def _verdict(self) -> str:
+        if self.complete:
+            return "Complete: everything that was listed was read."
+        return f"Incomplete: {int(self.problems['incomplete'].sum()):,} things could not be read; see problems."
+
+    def __repr__(self) -> str:
+        return f"<Inventory of {self._headline()}. {self._verdict()}>"
+
+    def _repr_html_(self) -> str:
+        colour = "#1a7f37" if self.complete else "#b35900"
+        rows = "".join(
+            f"<tr><td style='text-align:left'><code>inventory.{name}</code></td><td>{len(table):,}</td></tr>"
+            for name, table in self.frames.items()
+        )
+        largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
+        problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        return (
+            f"<p><b>{html.escape(self._headline())}</b></p>"
+            f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self._verdict())} "
+            "Manifests without a tag cannot be seen over HTTP and are not counted.</p>"
+            f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
+            f"<details><summary>All frames</summary><table><thead><tr><th>frame</th><th>rows</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></details>"
+        )
