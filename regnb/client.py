@@ -1,5 +1,7 @@
 """The distribution spec 1.1 as methods: one per endpoint, reading and writing alike."""
 
+# ruff: noqa: PLR2004 - an HTTP status is known by its number
+
 from __future__ import annotations
 
 import contextlib
@@ -512,9 +514,7 @@ class Client:
         Example:
             ``await client.delete_blob("vm/centos8", layer.digest)``
         """
-        _expect(
-            await self.transport.request("DELETE", _blob(repository, digest), scope=_delete(repository)), 200, 202
-        )
+        _expect(await self.transport.request("DELETE", _blob(repository, digest), scope=_delete(repository)), 200, 202)
 
     # Inside
 
@@ -550,7 +550,8 @@ class Client:
         query = {**(params or {}), **({} if size is None else {"n": str(size)})}
         url = f"{path}?{urlencode(query)}" if query else path
         seen = {url}
-        page: _T | None = None
+        previous: _T | None = None
+        asked_on = False
         for number in range(PAGE_LIMIT):
             response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
             if response.status == 400 and number == 0 and size is not None:
@@ -558,14 +559,14 @@ class Client:
                 size, url = None, path
                 response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
             _expect(response, 200)
-            before, page = page, _decode(decoder, response)
-            if page == before and number:
-                if url.startswith(path) and "last=" in url and not response.headers.get("link"):
-                    return  # the question below was ignored: what came was all there is
+            page = _decode(decoder, response)
+            if page == previous:
+                if asked_on:
+                    return  # the question was not understood, so there was nothing to ask for
                 raise ContentError(f"{path}: the registry sends the same page again and again")
             yield page
-            link = _NEXT.search(response.headers.get("link", ""))
-            if link is not None:
+            previous, asked_on = page, False
+            if link := _NEXT.search(response.headers.get("link", "")):
                 url = urljoin(response.url, link[1])
                 if not self.transport.owns(url):
                     raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
@@ -573,8 +574,8 @@ class Client:
                 entries = _entries(page)
                 if size is None or len(entries) != size:
                     return
-                # A full page without a Link can be a silent cut, so ask what comes after it.
-                url = f"{path}?{urlencode({**query, 'last': entries[-1]})}"
+                # A full page without a Link can be a silent cut (go-containerregistry's registry): ask what comes next.
+                url, asked_on = f"{path}?{urlencode({**query, 'last': entries[-1]})}", True
             if url in seen:
                 raise ContentError(f"{path}: the registry's pages go in a circle")
             seen.add(url)

@@ -1,0 +1,392 @@
+"""Credentials and how they are shown: Docker's config.json, helpers, basic and bearer tokens."""
+
+# ruff: noqa: PLR2004 - an HTTP status is known by its number
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit
+
+import anyio
+import msgspec
+
+from regnb.errors import Denied, NotARegistry, RegistryError, RegnbError, Unauthorized
+
+HELPER_TIMEOUT: Final = 30.0
+"""Seconds that a credential helper may take: some unlock a key ring, none should hang a notebook."""
+
+_TOKEN_USER: Final = "<token>"  # noqa: S105 - what a helper answers in place of a user's name, not a secret
+_HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_HUB_KEY: Final = "https://index.docker.io/v1/"
+_LOGIN: Final = "give credentials to regnb.connect, or run: docker login {host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name and password, or an identity token. Their repr shows no secret.
+
+    Example:
+        >>> Credentials("admin", "planted")
+        Credentials('admin', ***)
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r}, ***)"
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
+
+
+# Docker's config.json
+
+
+def find_credentials(host: str) -> Credentials | None:
+    """Find what ``docker login`` or ``podman login`` stored for a registry.
+
+    The first of these files that knows the host: ``$REGISTRY_AUTH_FILE``, ``$DOCKER_CONFIG/config.json``,
+    ``$XDG_RUNTIME_DIR/containers/auth.json``, ``~/.config/containers/auth.json``, ``~/.docker/config.json``. In each,
+    ``credHelpers`` beats ``credsStore`` beats ``auths``.
+
+    Args:
+        host: ``host[:port]``.
+
+    Raises:
+        RegnbError: A file is malformed, or the helper that it names fails.
+
+    Example:
+        ``find_credentials("registry.example.org:5000")``
+    """
+    for path in _files():
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise RegnbError(f"cannot read {path}: {error.strerror}") from None
+        found = _in_file(path, text, host)
+        if found is not None:
+            return found
+    return None
+
+
+def _files() -> Iterator[Path]:
+    environment = os.environ
+    if explicit := environment.get("REGISTRY_AUTH_FILE"):
+        yield Path(explicit)
+    if folder := environment.get("DOCKER_CONFIG"):
+        yield Path(folder) / "config.json"
+    if folder := environment.get("XDG_RUNTIME_DIR"):
+        yield Path(folder) / "containers" / "auth.json"
+    yield Path("~/.config/containers/auth.json").expanduser()
+    if not environment.get("DOCKER_CONFIG"):
+        yield Path("~/.docker/config.json").expanduser()
+
+
+def _in_file(path: Path, text: bytes, host: str) -> Credentials | None:
+    try:
+        config = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        raise RegnbError(f"{path} is not JSON", hint="repair it, or move it away and log in again") from None
+    if not isinstance(config, dict):
+        raise RegnbError(f"{path} holds no JSON object", hint="repair it, or move it away and log in again")
+    keys = {key: value for key, value in _mapping(path, config, "auths").items() if _same_host(key, host)}
+    asked = next(iter(keys), _HUB_KEY if host in _HUB else host)
+    for key, helper in _mapping(path, config, "credHelpers").items():
+        if _same_host(key, host) and isinstance(helper, str):
+            return _ask(helper, key, required=True)
+    store = config.get("credsStore")
+    if isinstance(store, str) and store and (found := _ask(store, asked, required=False)) is not None:
+        return found
+    for key, entry in keys.items():
+        if isinstance(entry, dict) and (found := _entry(path, key, entry)) is not None:
+            return found
+    return None
+
+
+def _mapping(path: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise RegnbError(f"{path}: {key!r} is not a JSON object", hint="repair it, or move it away and log in again")
+    return value
+
+
+def _same_host(key: str, host: str) -> bool:
+    """Whether a key (``host:port``, ``http://host``, ``https://host/v1/``) means this host."""
+    name, _, path = key.partition("://")[2 if "://" in key else 0].partition("/")
+    if path.strip("/") not in ("", "v1", "v2"):
+        return False
+    return name.lower() == host.lower() or (name in _HUB and host in _HUB)
+
+
+def _entry(path: Path, key: str, entry: dict[str, Any]) -> Credentials | None:
+    username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
+    if encoded := entry.get("auth"):
+        try:
+            username, colon, password = base64.b64decode(str(encoded), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            colon = ""
+        if not colon:
+            # The text itself may be a password: it is not repeated.
+            raise RegnbError(f"{path}: the 'auth' of {key!r} is not base64 of user:password", hint="log in again")
+    token = str(entry.get("identitytoken") or "")
+    # docker pads the password with NUL.
+    return Credentials(username, password.strip("\0"), token) if username or token else None
+
+
+def _ask(helper: str, key: str, *, required: bool) -> Credentials | None:
+    """Ask a credential helper (docker-credential-helpers' protocol: ``get``, the server's name on stdin)."""
+    name = f"docker-credential-{helper}"
+    program = shutil.which(name) if "/" not in helper else None
+    if program is None:
+        if required:
+            raise RegnbError(f"the credential helper {name} is not on the PATH", hint="install it, or log in again")
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 - an argument list, no shell
+            [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RegnbError(f"the credential helper {name} did not answer in {HELPER_TIMEOUT:g} s") from None
+    except OSError as error:
+        raise RegnbError(f"the credential helper {name} cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        if b"credentials not found" in done.stdout + done.stderr:
+            return None
+        raise RegnbError(f"the credential helper {name} failed with exit code {done.returncode}", hint="log in again")
+    try:
+        answer = json.loads(done.stdout)
+        username, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise RegnbError(f"the credential helper {name} did not answer as a credential helper does") from None
+    if username == _TOKEN_USER:
+        return Credentials(identity_token=secret)
+    return Credentials(username, secret) if username else None
+
+
+# Challenges
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """One challenge of a WWW-Authenticate header: the scheme in lower case, and its parameters."""
+
+    scheme: str
+    parameters: dict[str, str]
+
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's token, not a secret
+_PART = re.compile(
+    rf"""\s*,?\s*(?:(?P<key>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>{_TOKEN}))(?=\s*(?:,|$))
+    |(?P<scheme>{_TOKEN})(?:\s+(?P<blob>[A-Za-z0-9._~+/-]+=*)(?=\s*(?:,|$)))?)""",
+    re.VERBOSE,
+)
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """Read a WWW-Authenticate header (RFC 9110, 11.6.1), whose quoted values may hold commas and spaces.
+
+    Example:
+        >>> parse_challenges('Bearer realm="https://a/t",scope="repository:x:pull,push"')[0].parameters["scope"]
+        'repository:x:pull,push'
+    """
+    challenges: list[Challenge] = []
+    position = 0
+    header = header.strip()
+    while position < len(header) and (part := _PART.match(header, position)):
+        position = part.end()
+        if part["scheme"] is not None:
+            challenges.append(Challenge(part["scheme"].lower(), {}))
+        elif challenges:
+            value = part["plain"] if part["quoted"] is None else re.sub(r"\\(.)", r"\1", part["quoted"])
+            challenges[-1].parameters.setdefault(part["key"].lower(), value)
+    return challenges
+
+
+# Answering
+
+
+class Answer(Protocol):
+    """What `Authenticator` needs to see of an HTTP answer."""
+
+    @property
+    def status(self) -> int: ...  # noqa: D102
+    @property
+    def headers(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
+
+
+Send = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
+
+
+class _Token(msgspec.Struct):
+    """What a token server answers (distribution's token authentication specification)."""
+
+    token: str = ""
+    access_token: str = ""
+    expires_in: float | None = None
+    refresh_token: str = ""
+
+
+@dataclass(slots=True)
+class _Realm:
+    """The registry's token server, and the tokens from it: one for each set of scopes."""
+
+    url: str
+    service: str
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
+    asked: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """The scope that a challenge asked for, where it is not the one that regnb expected."""
+
+
+class Authenticator:
+    """Answers one registry's challenges, and from then on authorises requests before they are challenged.
+
+    Credentials go to the registry's own origin and to the token server that it names, and nowhere else; never to a
+    token server over plain http if the registry itself is reached over https.
+
+    Args:
+        origin: ``scheme://host:port`` of the registry.
+        credentials: Or None for anonymous.
+        send: Sends a request to the token server, without following redirects.
+
+    Example:
+        ``Authenticator("https://registry.example.org", None, send)``
+    """
+
+    def __init__(self, origin: str, credentials: Credentials | None, send: Send) -> None:
+        self._origin = origin
+        self._host = urlsplit(origin).netloc
+        self._credentials = credentials
+        self._send = send
+        self._basic: str | None = None
+        self._realm: _Realm | None = None
+        self._refresh = credentials.identity_token if credentials else ""
+        self._lock = anyio.Lock()
+
+    def __repr__(self) -> str:
+        return f"Authenticator({self._origin!r}, {self._credentials!r})"
+
+    async def header(self, scope: tuple[str, ...]) -> str | None:
+        """Return the Authorization of a request, as far as earlier challenges tell; None before the first."""
+        if self._realm is None:
+            return self._basic
+        return await self._token(self._realm, self._realm.asked.get(scope, " ".join(scope)), "")
+
+    async def answer(self, response: Answer, scope: tuple[str, ...], sent: str | None) -> str:
+        """Return the Authorization that answers a 401.
+
+        Args:
+            sent: The Authorization that was refused, or None.
+
+        Raises:
+            Unauthorized: There are no credentials, or they are wrong.
+            Denied: The token server refuses this scope.
+            RegistryError: The challenge cannot, or must not, be answered.
+        """
+        challenges = {each.scheme: each for each in parse_challenges(response.headers.get("www-authenticate", ""))}
+        if bearer := challenges.get("bearer"):
+            realm = self._accept(bearer.parameters)
+            wanted = realm.asked[scope] = bearer.parameters.get("scope") or " ".join(scope)
+            return await self._token(realm, wanted, (sent or "").removeprefix("Bearer "))
+        if "basic" in challenges and self._credentials is not None and self._credentials.username:
+            if sent is not None:
+                raise Unauthorized(f"{self._host} does not accept these credentials", hint=self._login, status=401)
+            self._basic = self._credentials.basic
+            return self._basic
+        if challenges and not challenges.keys() & {"basic", "bearer"}:
+            raise Unauthorized(f"{self._host} asks for {', '.join(challenges)}, which regnb does not speak", status=401)
+        raise Unauthorized(f"{self._host} asks for credentials and there are none", hint=self._login, status=401)
+
+    def refused(self, response: Answer) -> RegistryError:
+        """Return the error for a 401 that came back to an Authorization which answered the challenge."""
+        if self._realm is None:
+            return Unauthorized(f"{self._host} does not accept these credentials", hint=self._login, status=401)
+        if "invalid_token" in response.headers.get("www-authenticate", "") and self._credentials is not None:
+            return Unauthorized(
+                f"{self._host} does not accept the token that its own token server gave",
+                hint="compare their clocks, and the registry's rootcertbundle with the token server's key",
+                status=401,
+            )
+        if self._credentials is None:
+            return Unauthorized(f"{self._host} does not allow this anonymously", hint=self._login, status=401)
+        return Denied(
+            f"{self._host} does not allow this to {self._credentials.username or 'this identity'}", status=401
+        )
+
+    @property
+    def _login(self) -> str:
+        return _LOGIN.format(host=self._host)
+
+    def _accept(self, parameters: Mapping[str, str]) -> _Realm:
+        url, service = parameters.get("realm", ""), parameters.get("service", "")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.username is not None:
+            raise NotARegistry(f"{self._host} names no usable token server", status=401)
+        if parts.scheme == "http" and self._origin.startswith("https:"):
+            raise Unauthorized(
+                f"{self._host} asks for credentials to be sent over plain http to {parts.netloc}: refused",
+                hint="the token server's address (auth.token.realm) must be https",
+                status=401,
+            )
+        if self._realm is None or (self._realm.url, self._realm.service) != (url, service):
+            self._realm = _Realm(url, service)
+        return self._realm
+
+    async def _token(self, realm: _Realm, scope: str, refused: str) -> str:
+        """Return a token from memory, or a new one; never the one that was refused."""
+        async with self._lock:  # a hundred requests that need one token ask for it once
+            token, until = realm.tokens.get(scope, ("", 0.0))
+            if not token or token == refused or time.monotonic() >= until:
+                token, seconds = await self._fetch(realm, scope)
+                # A token that lasts until the answer comes may be refused on its way: leave a tenth.
+                realm.tokens[scope] = (token, time.monotonic() + 0.9 * seconds)
+        return f"Bearer {token}"
+
+    async def _fetch(self, realm: _Realm, scope: str) -> tuple[str, float]:
+        scopes = scope.split()
+        if self._refresh:
+            form = {"grant_type": "refresh_token", "service": realm.service, "client_id": "regnb", "scope": scope}
+            body = urlencode({**form, "refresh_token": self._refresh}).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            response = await self._send("POST", realm.url, headers, body)
+        else:
+            pairs = [("service", realm.service), *(("scope", each) for each in scopes)]
+            joint = "&" if urlsplit(realm.url).query else "?"
+            basic = self._credentials is not None and self._credentials.username
+            headers = {"Authorization": self._credentials.basic} if self._credentials and basic else {}
+            response = await self._send("GET", f"{realm.url}{joint}{urlencode(pairs)}", headers, None)
+        server = urlsplit(realm.url).netloc
+        if response.status in (400, 401):
+            what = "does not accept these credentials" if self._credentials else "gives nothing anonymously"
+            raise Unauthorized(f"the token server {server} {what}", hint=self._login, status=response.status)
+        if response.status == 403:
+            raise Denied(f"the token server {server} refuses {scope or 'this'}", status=403)
+        try:
+            answer = msgspec.json.decode(response.data, type=_Token) if response.status == 200 else _Token()
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            answer = _Token()
+        token = answer.token or answer.access_token
+        # A line break in a token would be a header of the server's making.
+        if not token or not token.isascii() or not token.isprintable():
+            raise RegistryError(f"the token server {server} gave no token", status=response.status)
+        if self._refresh and answer.refresh_token:
+            self._refresh = answer.refresh_token
+        # 60 s is what the specification says where the answer does not.
+        return token, max(answer.expires_in or 60.0, 1.0)

@@ -1,0 +1,796 @@
+"""How requests reach one registry: TLS, authorisation, pace, retries, redirects, and the record of what was sent."""
+
+# ruff: noqa: PLR2004 - an HTTP status is known by its number
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import ipaddress
+import random
+import shlex
+import ssl
+import time
+import urllib.request
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+
+import anyio
+import httpx
+import msgspec
+from msgspec import Struct
+
+from regnb.auth import Authenticator, Credentials
+from regnb.errors import (
+    ConnectionFailed,
+    ContentError,
+    Denied,
+    InvalidArgument,
+    NotFound,
+    RateLimited,
+    RegistryError,
+    ServerFailed,
+    TLSFailed,
+    TooLarge,
+    Unauthorized,
+    Unsupported,
+)
+
+BODY_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of an answer, unless the caller says otherwise."""
+EXCHANGES: Final = 1000
+"""Exchanges that are remembered."""
+REDIRECTS: Final = 5
+PATIENCE: Final = 60.0
+"""Seconds that a Retry-After may ask for: whoever asks for more gets an error now and not a frozen notebook."""
+ATTEMPTS: Final = {429: 7, 502: 5, 503: 6, 504: 5}
+"""How often a GET or HEAD is sent before this status is an error."""
+FEW_ATTEMPTS: Final = 3
+"""The same for other 5xx (distribution's 500 for a corrupt link will not heal) and for lost connections."""
+ERRORS_SHOWN: Final = 100
+
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
+_KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
+_READS: Final = frozenset({"GET", "HEAD"})
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_HIDDEN: Final = "***"
+
+
+class Exchange(Struct, frozen=True):
+    """One request and its answer, without secrets: bearer tokens, cookies and signed URLs are redacted.
+
+    Attributes:
+        status: The HTTP status, or None where no answer came.
+        seconds: Until the answer's headers came.
+        size: Bytes of the answer's body, as far as they were read.
+    """
+
+    method: str
+    url: str
+    status: int | None
+    request_headers: dict[str, str]
+    response_headers: dict[str, str]
+    seconds: float
+    size: int
+    sent: int | None = 0
+    authorized: bool = False
+    options: tuple[str, ...] = ()
+
+    @property
+    def curl(self) -> str:
+        """The same request for a shell. Its Authorization is left to ``$AUTHORIZATION``, its body to ``$BODY``.
+
+        Example:
+            >>> Exchange("HEAD", "http://localhost:5000/v2/", 200, {}, {}, 0.0, 0).curl
+            'curl -sS --head http://localhost:5000/v2/'
+        """
+        words = ["curl", "-sS", *(["--head"] if self.method == "HEAD" else [])]
+        words += ["-X", self.method] if self.method not in _READS else []
+        words += self.options
+        for name, value in self.request_headers.items():
+            words += ["-H", f"{name}: {value}"]
+        line = shlex.join(words)
+        if self.authorized:
+            line += ' -H "Authorization: $AUTHORIZATION"'
+        if self.sent != 0:
+            line += ' --data-binary @"$BODY"'
+        return f"{line} {shlex.quote(self.url)}"
+
+
+class Response(Struct):
+    """An answer whose body was read.
+
+    Attributes:
+        url: Where it came from, after redirects.
+        authorized: Whether an Authorization was sent.
+    """
+
+    method: str
+    url: str
+    status: int
+    headers: httpx.Headers
+    data: bytes
+    authorized: bool = False
+
+    @property
+    def media_type(self) -> str:
+        """Content-Type in lower case, without parameters, or ""."""
+        return str(self.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+    @property
+    def html(self) -> bool:
+        """Whether it is a web page."""
+        return self.media_type in ("text/html", "application/xhtml+xml") or self.data[:64].lstrip().startswith(b"<")
+
+
+class Streamed(NamedTuple):
+    """An answer whose body was not read yet: iterate over ``chunks``, or ``await read()``."""
+
+    method: str
+    url: str
+    status: int
+    headers: httpx.Headers
+    chunks: AsyncIterator[bytes]
+
+    async def read(self, limit: int = BODY_LIMIT) -> Response:
+        """Read the body, up to ``limit`` bytes."""
+        data = b""
+        async for chunk in self.chunks:
+            data += chunk
+            if len(data) > limit:
+                raise TooLarge(f"{self.url}: the answer has more than {limit} bytes")
+        return Response(self.method, self.url, self.status, self.headers, data)
+
+
+class _Pace:
+    """How many requests are under way at once: fewer after a 429, slowly more while all goes well."""
+
+    def __init__(self, start: int, most: int) -> None:
+        self.slots = anyio.CapacityLimiter(start)
+        self._most = max(start, most)
+        self._good = 0
+        self._patience = 1
+        self._until = 0.0
+        self._halved = 0.0
+
+    async def wait(self) -> None:
+        """Wait as long as the registry asked everyone to."""
+        while (seconds := self._until - time.monotonic()) > 0:
+            await anyio.sleep(seconds)
+
+    def succeeded(self) -> None:
+        self._good += 1
+        if self._good >= self.slots.total_tokens * self._patience and self.slots.total_tokens < self._most:
+            self.slots.total_tokens += 1
+            self._good = 0
+
+    def limited(self, seconds: float, began: float) -> None:
+        """Take a 429 into account that answers a request which began at ``began``."""
+        self._until = max(self._until, time.monotonic() + seconds)
+        if began >= self._halved:  # one burst of 429s halves once
+            self.slots.total_tokens = max(1, self.slots.total_tokens // 2)
+            self._halved, self._good, self._patience = time.monotonic(), 0, 8
+
+
+class Transport:
+    """Sends requests to one registry and keeps its credentials to itself.
+
+    Args:
+        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name and
+            password in it are taken as credentials and shown nowhere.
+        credentials: Or None for anonymous.
+        ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
+        client_cert: A PEM file with certificate and key, or the two files.
+        insecure: Do not verify the server's certificate.
+        concurrency: Requests under way at first. It grows to ``max_concurrency`` and halves on a 429.
+        timeout: Seconds to wait for a connection, and for each piece of an answer.
+        app: An ASGI application that answers in place of the network.
+
+    Raises:
+        InvalidArgument: The URL is no registry's, or a certificate cannot be read.
+
+    Example:
+        >>> Transport("localhost:5000").url
+        'http://localhost:5000'
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        ca_bundle: str | Path | None = None,
+        client_cert: str | Path | tuple[str, str] | None = None,
+        insecure: bool = False,
+        concurrency: int = 8,
+        max_concurrency: int = 32,
+        timeout: float = 30.0,
+        app: Callable[..., Any] | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
+        self.url, self.host, found = _parse(url)
+        self.sent = 0
+        self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
+        self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
+        self._seconds = timeout
+        self._pace = _Pace(concurrency, max_concurrency)
+        self._auth = Authenticator(self.url, credentials or found, self._ask)
+        self._ssl = _ssl_context(ca_bundle, client_cert, insecure=insecure)
+        self._app = app
+        self._curl: tuple[str, ...] = (
+            *(("--insecure",) if insecure else ()),
+            *(("--cacert", str(ca_bundle)) if ca_bundle else ()),
+        )
+        self._wire: httpx.AsyncBaseTransport | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection. A later request opens new ones."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.aclose()
+
+    def owns(self, url: str) -> bool:
+        """Whether a URL is at this registry's own origin (scheme, host and port)."""
+        return url.startswith(f"{self.url}/") or (url == self.url) or _origin(url) == self.url
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        scope: tuple[str, ...] = (),
+        limit: int = BODY_LIMIT,
+        params: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a request and read its answer, whatever its status; see `raise_for`.
+
+        GET and HEAD are sent again after lost connections, 429 and 5xx, and follow redirects. Nothing else is.
+
+        Args:
+            path: Absolute path, or a URL that the registry gave. At another origin it gets no credentials.
+            content: The body. A stream is sent once: it cannot be sent again to answer a challenge.
+            scope: What a token must allow, such as ``("repository:vm/centos8:pull",)``.
+            limit: Bytes that the answer's body may have.
+
+        Raises:
+            ConnectionFailed, TLSFailed, Unauthorized, Denied: No answer, or a 401 that credentials do not settle.
+            RateLimited: The registry asks to wait for longer than a minute.
+            TooLarge: The body is longer than ``limit``.
+
+        Example:
+            ``await transport.request("GET", "/v2/_catalog", params={"n": "100"})``
+        """
+        url = self._join(path, params)
+        if method not in _READS:
+            if content is not None and not isinstance(content, bytes):
+                # Streams do not count: one that is fed by another would wait for itself.
+                return await self._once(method, url, headers, content, scope, limit)
+            async with self._slot():
+                return await self._once(method, url, headers, content, scope, limit)
+        attempt = 0
+        while True:
+            attempt += 1
+            began = time.monotonic()
+            try:
+                async with self._slot():
+                    response = await self._once(method, url, headers, content, scope, limit)
+            except TLSFailed:
+                raise
+            except ConnectionFailed:
+                if attempt >= FEW_ATTEMPTS:
+                    raise
+                await anyio.sleep(_backoff(attempt, 0.1))
+                continue
+            status = response.status
+            if status < 500 and status != 429:
+                self._pace.succeeded()
+                return response
+            if not await self._again(response.headers, status, attempt, began, url):
+                return response
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        scope: tuple[str, ...] = (),
+        params: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Streamed]:
+        """Send a GET and read its answer in pieces. It is sent again only as long as no piece of it was given away.
+
+        Raises:
+            ConnectionFailed: Also in the middle of the body.
+
+        Example:
+            ``async with transport.stream("GET", path) as response: ...``
+        """
+        url = self._join(path, params)
+        attempt = 0
+        async with contextlib.AsyncExitStack() as stack:
+            while True:
+                attempt += 1
+                began = time.monotonic()
+                try:
+                    response, where, _ = await self._open(method, url, headers, None, scope)
+                except TLSFailed:
+                    raise
+                except ConnectionFailed:
+                    if attempt >= FEW_ATTEMPTS:
+                        raise
+                    await anyio.sleep(_backoff(attempt, 0.1))
+                    continue
+                retry = response.status_code >= 500 or response.status_code == 429
+                try:
+                    if not (retry and await self._again(response.headers, response.status_code, attempt, began, url)):
+                        stack.push_async_callback(response.aclose)
+                        break
+                except BaseException:
+                    await response.aclose()
+                    raise
+                await response.aclose()
+            yield Streamed(method, where, response.status_code, response.headers, self._chunks(response, where))
+
+    # Inside
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        await self._pace.wait()
+        borrower = object()  # a task may have several requests under way
+        await self._pace.slots.acquire_on_behalf_of(borrower)
+        try:
+            yield
+        finally:
+            self._pace.slots.release_on_behalf_of(borrower)
+
+    async def _again(self, headers: httpx.Headers, status: int, attempt: int, began: float, url: str) -> bool:
+        """Whether to send a GET again; if so, after the wait that is due."""
+        asked = _retry_after(headers.get("retry-after"))
+        if status == 429:
+            if asked is not None and asked > PATIENCE:
+                raise RateLimited(
+                    f"{_redact(url)}: the registry asks to wait for {asked:.0f} s",
+                    hint="try again later, or with credentials that have a higher limit",
+                    status=429,
+                    method="GET",
+                    url=_redact(url),
+                )
+            self._pace.limited(asked or 0.0, began)
+        if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
+            return False
+        if asked is None:
+            asked = _backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
+        else:
+            asked += random.uniform(0, 0.1)  # noqa: S311 - spreads requests, hides nothing
+        await anyio.sleep(asked)
+        return True
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | AsyncIterable[bytes] | None,
+        scope: tuple[str, ...],
+        limit: int,
+    ) -> Response:
+        response, where, authorized = await self._open(method, url, headers, content, scope)
+        try:
+            data = b"" if method == "HEAD" else await self._read(response, where, limit)
+        finally:
+            await response.aclose()
+        return Response(method, where, response.status_code, response.headers, data, authorized)
+
+    async def _read(self, response: httpx.Response, url: str, limit: int) -> bytes:
+        first = b""
+        pieces: list[bytes] = []
+        size = 0
+        # What was asked for is identity; a proxy that compresses all the same is undone by httpx.
+        plain = "content-encoding" not in response.headers
+        try:
+            async for chunk in response.stream if plain else response.aiter_bytes():  # type: ignore[union-attr]
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge(f"{_redact(url)}: the answer has more than {limit} bytes")
+                if first:
+                    pieces.append(chunk)
+                else:
+                    first = chunk
+        except httpx.DecodingError:
+            raise ContentError(f"{_redact(url)}: the answer's Content-Encoding is not what it says") from None
+        except httpx.RequestError as error:
+            raise _broken(url, size, error) from error
+        return first if not pieces else b"".join((first, *pieces))
+
+    async def _chunks(self, response: httpx.Response, url: str) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for chunk in response.stream:  # type: ignore[union-attr]
+                size += len(chunk)
+                yield chunk
+        except httpx.RequestError as error:
+            raise _broken(url, size, error) from error
+
+    async def _open(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | AsyncIterable[bytes] | None,
+        scope: tuple[str, ...],
+    ) -> tuple[httpx.Response, str, bool]:
+        """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
+        for _ in range(REDIRECTS + 1):
+            own = self.owns(url)
+            authorization = await self._auth.header(scope) if own else None
+            response = await self._send(method, url, headers, content, authorization)
+            if response.status_code == 401:
+                if not own:
+                    await response.aclose()
+                    raise Unauthorized(
+                        f"{_redact(_origin(url))}, where {self.host} sent this request, asks for credentials",
+                        hint="it gets none; behind a proxy the registry needs its outer address (http.host)",
+                        status=401,
+                        method=method,
+                        url=_redact(url),
+                    )
+                challenge = Response(method, url, 401, response.headers, b"")
+                await response.aclose()
+                authorization = await self._auth.answer(challenge, scope, authorization)
+                if content is not None and not isinstance(content, bytes):
+                    raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
+                response = await self._send(method, url, headers, content, authorization)
+                if response.status_code == 401:
+                    await response.aclose()
+                    raise self._auth.refused(Response(method, url, 401, response.headers, b""))
+            location = response.headers.get("location")
+            if response.status_code not in _MOVED or location is None or method not in _READS:
+                return response, url, authorization is not None
+            await response.aclose()
+            origin, url = _origin(url), urljoin(url, location)
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise ContentError(f"{self.host} redirects to {_redact(url)[:200]!r}, which is not followed")
+            if _origin(url) != origin:
+                # httpx would drop Authorization only; a custom header can be a secret, too.
+                headers = {key: value for key, value in (headers or {}).items() if key.lower() in _KEPT_ELSEWHERE}
+        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {_redact(url)}")
+
+    async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
+        """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
+        response = await self._send(method, url, headers, content, None)
+        try:
+            data = await self._read(response, url, 1024 * 1024)
+        finally:
+            await response.aclose()
+        return Response(method, url, response.status_code, response.headers, data)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | AsyncIterable[bytes] | None,
+        authorization: str | None,
+    ) -> httpx.Response:
+        # httpx's AsyncClient would cost as much again as all of this (cookies, events, merging of defaults), and what
+        # it adds (redirects, auth) must be done otherwise here: so the request goes straight to its transport.
+        all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **(headers or {})}
+        if authorization is not None:
+            all_headers["Authorization"] = authorization
+        request = httpx.Request(
+            method, url, headers=all_headers, content=content, extensions={"timeout": self._timeout}
+        )
+        self.sent += 1
+        began = time.perf_counter()
+        response: httpx.Response | None = None
+        try:
+            if self._wire is None:
+                self._wire = self._connect()
+            response = await self._wire.handle_async_request(request)
+        except httpx.RequestError as error:
+            raise self._failure(method, url, error) from error
+        except httpx.InvalidURL as error:
+            raise InvalidArgument(f"no such URL: {_redact(url)[:200]!r}: {error}") from None
+        finally:
+            self._record(method, url, headers, content, response, time.perf_counter() - began, authorization)
+        return response
+
+    def _connect(self) -> httpx.AsyncBaseTransport:
+        if self._app is not None:
+            return httpx.ASGITransport(app=self._app)
+        import aiohttp  # noqa: PLC0415 - `import regnb` stays cheap
+        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415
+
+        def session() -> aiohttp.ClientSession:
+            # No limit, for the pace is ours; no cookies, for nothing here is a browser.
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+        scheme = self.url.partition(":")[0]
+        proxy = None if urllib.request.proxy_bypass(self.host) else urllib.request.getproxies().get(scheme)
+        if _loopback(urlsplit(self.url).hostname or ""):
+            proxy = None
+        return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
+
+    def _join(self, path: str, params: Mapping[str, str] | None) -> str:
+        url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else urljoin(self.url, path)
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
+        return f"{url}?{urlencode(params)}" if params else url
+
+    def _record(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: object,
+        response: httpx.Response | None,
+        seconds: float,
+        authorization: str | None,
+    ) -> None:
+        length = "" if response is None else response.headers.get("content-length", "")
+        self.exchanges.append(
+            Exchange(
+                method,
+                _redact(url),
+                None if response is None else response.status_code,
+                _redact_headers(headers.items() if headers else ()),
+                {} if response is None else _redact_headers(response.headers.items()),
+                seconds,
+                int(length) if length.isdecimal() else 0,
+                len(content) if isinstance(content, bytes) else None if content is not None else 0,
+                authorization is not None,
+                self._curl,
+            )
+        )
+
+    def _failure(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
+        """Tell failures apart: httpx-aiohttp 0.2 calls most of them ConnectTimeout, and their cause tells more."""
+        host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or getattr(causes[-1], "os_error", None)) is not None:
+            if cause in causes:
+                break
+            causes.append(cause)
+        text = " ".join(str(each) for each in causes)
+        kinds = {type(each).__name__ for each in causes}
+        known: dict[str, Any] = {"method": method, "url": _redact(url)}
+        if any(isinstance(each, ssl.SSLError) for each in causes) or any("SSL" in kind for kind in kinds):
+            if "self-signed" in text or "self signed" in text or "unable to get local issuer" in text:
+                message, hint = "its certificate is signed by an unknown authority", "pass its ca_bundle"
+            elif "CERTIFICATE_VERIFY_FAILED" in text or any("Certificate" in kind for kind in kinds):
+                reason = next(
+                    (str(getattr(e, "verify_message", "")) for e in causes if hasattr(e, "verify_message")), ""
+                )
+                message, hint = (
+                    f"its certificate is not valid: {reason or 'verification failed'}",
+                    "check name and date",
+                )
+            elif "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
+                message, hint = "it does not speak TLS", f"write http://{host} if it is a plain-http registry"
+            elif "CERTIFICATE_REQUIRED" in text or "certificate required" in text or "HANDSHAKE_FAILURE" in text:
+                message, hint = "it asks for a client certificate", "pass client_cert"
+            else:
+                message, hint = "the TLS handshake failed", ""
+            return TLSFailed(f"{host}: {message}", hint=hint, **known)
+        if any(isinstance(each, TimeoutError) for each in causes) or "TimeoutException" in kinds:
+            return ConnectionFailed(f"{host} did not answer in {self._seconds:g} s", **known)
+        if "ClientConnectorDNSError" in kinds or any("gaierror" in kind for kind in kinds):
+            return ConnectionFailed(f"there is no host called {host}", hint="check the spelling", **known)
+        if any(isinstance(each, ConnectionRefusedError) for each in causes):
+            return ConnectionFailed(
+                f"{host} refuses connections", hint="check the port, and that the registry runs", **known
+            )
+        hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
+        if any(isinstance(each, ConnectionResetError) for each in causes) or "ServerDisconnectedError" in kinds:
+            return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
+        return ConnectionFailed(f"cannot reach {host}: {_clean(str(causes[-1]) or str(error))}", hint=hint, **known)
+
+
+def raise_for(response: Response) -> None:
+    """Raise the error that an answer with a status of 400 or more stands for; return if it is none.
+
+    Every error in the body is shown (distribution spec 1.1, "Error Codes"), with its detail.
+
+    Raises:
+        Unauthorized, Denied, NotFound, Unsupported, RateLimited, ServerFailed: For 401, 403, 404, 405, 429 and 5xx.
+        RegistryError: For any other status from 400.
+
+    Example:
+        >>> raise_for(Response("GET", "http://localhost:5000/v2/", 200, httpx.Headers(), b"{}"))
+    """
+    status = response.status
+    if status < 400:
+        return
+    codes, lines = _errors(response)
+    url = _redact(response.url)
+    hint = ""
+    kind: type[RegistryError] = RegistryError
+    if status == 401:
+        kind = Unauthorized
+    elif status == 403:
+        kind, hint = Denied, "ask the registry's owner for the permission"
+    elif status == 404:
+        kind = NotFound
+    elif status == 405:
+        kind = Unsupported
+        if response.method != "GET" and response.media_type == "text/plain":
+            hint = "the registry is read-only (storage.maintenance.readonly in its config)"
+        elif response.method == "DELETE":
+            hint = "set storage.delete.enabled: true in the registry's config"
+    elif status == 429:
+        kind, hint = RateLimited, "try again later, or with credentials that have a higher limit"
+    elif status >= 500:
+        kind, hint = ServerFailed, "the registry's log says why"
+    what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
+    raise kind(
+        f"{response.method} {url}: {status}: {what}",
+        hint=hint,
+        status=status,
+        codes=codes,
+        method=response.method,
+        url=url,
+    )
+
+
+class _Error(Struct):
+    code: Any = ""
+    message: Any = ""
+    detail: Any = None
+
+
+class _Errors(Struct):
+    errors: list[_Error] | None = None
+
+
+def _errors(response: Response) -> tuple[list[str], list[str]]:
+    """Return the codes of an answer's errors, and a line for each."""
+    try:
+        errors = msgspec.json.decode(response.data, type=_Errors).errors or []
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = response.data[:200].decode("utf-8", "replace").strip()
+        return [], [_clean(text)] if text and not response.html else []
+    lines: list[str] = []
+    for error in errors[:ERRORS_SHOWN]:
+        detail = msgspec.json.encode(error.detail).decode() if error.detail not in (None, {}, "") else ""
+        parts = (str(error.code or ""), str(error.message or ""), detail)
+        line = _clean(": ".join(part for part in parts if part)[:400])
+        if line not in lines:
+            lines.append(line)
+    if len(errors) > ERRORS_SHOWN:
+        lines.append(f"and {len(errors) - ERRORS_SHOWN} more")
+    return list(dict.fromkeys(_clean(str(error.code)) for error in errors if error.code)), lines
+
+
+def _clean(text: str) -> str:
+    """Make a server's text safe for a terminal."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _broken(url: str, size: int, error: httpx.RequestError) -> ConnectionFailed:
+    why = "no more came in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
+    return ConnectionFailed(f"{_redact(url)}: the answer is cut off after {size} bytes: {why}", url=_redact(url))
+
+
+def _backoff(attempt: int, first: float) -> float:
+    """Return seconds that double with each attempt, up to 10, give or take a half."""
+    return min(10.0, first * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads requests
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Return the seconds that a Retry-After asks for (RFC 9110, 10.2.3): a number, or a date."""
+    if not header:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _redact(url: str) -> str:
+    """Hide what a URL lets whoever sees it do: a password, or a signed or token-like parameter."""
+    if "?" not in url and "@" not in url:
+        return url
+    parts = urlsplit(url)
+    query = [
+        (key, _HIDDEN if any(word in key.lower() for word in _SECRET_PARAMETERS) else value)
+        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query, safe="*:/,")).geturl()
+
+
+def _redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name = key.lower()
+        if name in _SECRET_HEADERS or "token" in name or "secret" in name:
+            found[key] = _HIDDEN
+        else:
+            found[key] = _redact(value) if name == "location" else value
+    return found
+
+
+def _origin(url: str) -> str:
+    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2].lower()
+    default = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{netloc.removesuffix(default)}"
+
+
+def _loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _parse(url: str) -> tuple[str, str, Credentials | None]:
+    """Return a registry's origin, its ``host[:port]``, and the credentials that stood in the URL."""
+    text = url.strip()
+    shown = repr(text.rpartition("@")[2][:200])
+    hint = "write https://host, http://host:port or host:port"
+    guessed = "://" not in text
+    try:
+        parts = urlsplit(f"//{text}" if guessed else text)
+        name, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint) from None
+    scheme = parts.scheme.lower() or ("http" if _loopback(name) else "https")
+    if scheme not in ("http", "https") or not name or any(each.isspace() for each in name):
+        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint)
+    origin = _origin(f"{scheme}://{parts.netloc}")
+    if parts.path.rstrip("/") not in ("", "/v2", "/v1") or parts.query or parts.fragment:
+        raise InvalidArgument(
+            f"the registry's URL goes on after its host: {shown}", hint=f"write {origin} and name repositories apart"
+        )
+    credentials = None
+    if parts.username:
+        credentials = Credentials(unquote(parts.username), unquote(parts.password or ""))
+    return origin, origin.partition("://")[2], credentials
+
+
+def _ssl_context(
+    ca_bundle: str | Path | None, client_cert: str | Path | tuple[str, str] | None, *, insecure: bool
+) -> ssl.SSLContext:
+    context = ssl.create_default_context()  # the system's authorities, as docker trusts them
+    paths = ssl.get_default_verify_paths()
+    try:
+        if paths.cafile is None and paths.capath is None:
+            import certifi  # noqa: PLC0415 - only where the system has none
+
+            context.load_verify_locations(certifi.where())
+        if ca_bundle is not None:
+            context.load_verify_locations(ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"cannot read certificates from {str(ca_bundle)!r}: {error}") from None
+    try:
+        if client_cert is not None:
+            context.load_cert_chain(*(client_cert if isinstance(client_cert, tuple) else (client_cert,)))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"cannot read the client certificate: {error}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
