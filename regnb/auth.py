@@ -293,6 +293,8 @@ class Authenticator:
         """Return the Authorization that answers a 401.
 
         Args:
+            response: The 401.
+            scope: What the request needs, where the challenge does not say.
             sent: The Authorization that was refused, or None.
 
         Raises:

@@ -211,7 +211,7 @@ class Client:
         """Read the manifest of a tag or a digest (GET manifests/<target>).
 
         The bytes are verified against the digest that was asked for and the one that was announced. Schema 1 is the
-        exception: its digest leaves the signatures out, so it is taken from the header as it is; flag it, trust nothing.
+        exception: its digest leaves the signatures out, so the header's is returned as it is. Flag it, trust nothing.
 
         Raises:
             DigestMismatch: The bytes are others.
@@ -306,9 +306,9 @@ class Client:
             if response.status in (200, 206, 416):  # 416: an empty blob has no byte 0
                 return True
             answer = await response.read()
-        if answer.status == 404:
-            return False
-        _refuse(answer)
+        if answer.status != 404:
+            _refuse(answer)
+        return False
 
     async def referrers(
         self, repository: str, digest: str, artifact_type: str | None = None, *, fallback: bool = True
@@ -316,6 +316,8 @@ class Client:
         """List what refers to a manifest: signatures, SBOMs, attestations ("Listing Referrers").
 
         Args:
+            repository: Where the manifest is.
+            digest: The manifest's.
             artifact_type: Only those of this type; filtered here where the registry does not.
             fallback: Where the registry has no such endpoint, read the tag ``sha256-<hex>`` instead ("Referrers Tag
                 Schema"); if False, raise `NotFound`.
@@ -409,6 +411,9 @@ class Client:
         """Push a blob in one piece ("POST then PUT"); what fails is cancelled.
 
         Args:
+            repository: Where the blob goes.
+            data: All of it at once, or a stream.
+            digest: The blob's.
             size: How many bytes there are, if ``data`` is a stream and they are known: some registries insist.
 
         Raises:
@@ -574,7 +579,7 @@ class Client:
                 entries = _entries(page)
                 if size is None or len(entries) != size:
                     return
-                # A full page without a Link can be a silent cut (go-containerregistry's registry): ask what comes next.
+                # A full page without a Link can be a silent cut (by go-containerregistry's): ask what comes next.
                 url, asked_on = f"{path}?{urlencode({**query, 'last': entries[-1]})}", True
             if url in seen:
                 raise ContentError(f"{path}: the registry's pages go in a circle")

@@ -57,6 +57,7 @@ _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential"
 _KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
 _READS: Final = frozenset({"GET", "HEAD"})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_NONE: Final = httpx.Headers()
 _HIDDEN: Final = "***"
 
 
@@ -65,27 +66,39 @@ class Exchange(Struct, frozen=True):
 
     Attributes:
         status: The HTTP status, or None where no answer came.
+        received: The answer's headers as they are, secrets and all: show ``response_headers``.
         seconds: Until the answer's headers came.
-        size: Bytes of the answer's body, as far as they were read.
+        size: Bytes of the answer's body, as it announces them.
+        sent: Bytes of the request's body, or None for a stream.
+        authorized: Whether an Authorization was sent.
+        options: curl's options for the TLS settings.
     """
 
     method: str
     url: str
     status: int | None
     request_headers: dict[str, str]
-    response_headers: dict[str, str]
+    received: httpx.Headers
     seconds: float
     size: int
     sent: int | None = 0
     authorized: bool = False
     options: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method} {self.url} {self.status}>"
+
+    @property
+    def response_headers(self) -> dict[str, str]:
+        """The answer's headers, redacted."""
+        return _redact_headers(self.received.items())
+
     @property
     def curl(self) -> str:
         """The same request for a shell. Its Authorization is left to ``$AUTHORIZATION``, its body to ``$BODY``.
 
         Example:
-            >>> Exchange("HEAD", "http://localhost:5000/v2/", 200, {}, {}, 0.0, 0).curl
+            >>> Exchange("HEAD", "http://localhost:5000/v2/", 200, {}, httpx.Headers(), 0.0, 0).curl
             'curl -sS --head http://localhost:5000/v2/'
         """
         words = ["curl", "-sS", *(["--head"] if self.method == "HEAD" else [])]
@@ -159,7 +172,7 @@ class _Pace:
 
     async def wait(self) -> None:
         """Wait as long as the registry asked everyone to."""
-        while (seconds := self._until - time.monotonic()) > 0:
+        while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - more time may be asked for meanwhile
             await anyio.sleep(seconds)
 
     def succeeded(self) -> None:
@@ -180,8 +193,8 @@ class Transport:
     """Sends requests to one registry and keeps its credentials to itself.
 
     Args:
-        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name and
-            password in it are taken as credentials and shown nowhere.
+        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name
+            and password in it are taken as credentials and shown nowhere.
         credentials: Or None for anonymous.
         ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
         client_cert: A PEM file with certificate and key, or the two files.
@@ -263,10 +276,13 @@ class Transport:
         GET and HEAD are sent again after lost connections, 429 and 5xx, and follow redirects. Nothing else is.
 
         Args:
+            method: Such as GET.
             path: Absolute path, or a URL that the registry gave. At another origin it gets no credentials.
+            headers: Beside User-Agent and Authorization.
             content: The body. A stream is sent once: it cannot be sent again to answer a challenge.
             scope: What a token must allow, such as ``("repository:vm/centos8:pull",)``.
             limit: Bytes that the answer's body may have.
+            params: The query.
 
         Raises:
             ConnectionFailed, TLSFailed, Unauthorized, Denied: No answer, or a 401 that credentials do not settle.
@@ -382,7 +398,7 @@ class Transport:
         await anyio.sleep(asked)
         return True
 
-    async def _once(
+    async def _once(  # noqa: PLR0917 - request's own, passed on
         self,
         method: str,
         url: str,
@@ -535,7 +551,7 @@ class Transport:
             raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
         return f"{url}?{urlencode(params)}" if params else url
 
-    def _record(
+    def _record(  # noqa: PLR0917 - what an Exchange holds
         self,
         method: str,
         url: str,
@@ -552,7 +568,7 @@ class Transport:
                 _redact(url),
                 None if response is None else response.status_code,
                 _redact_headers(headers.items() if headers else ()),
-                {} if response is None else _redact_headers(response.headers.items()),
+                _NONE if response is None else response.headers,
                 seconds,
                 int(length) if length.isdecimal() else 0,
                 len(content) if isinstance(content, bytes) else None if content is not None else 0,
