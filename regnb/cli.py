@@ -117,7 +117,7 @@ def show(inventory: Inventory) -> None:
     if inventory.complete:
         out.print("[green]Complete[/]: everything that was listed was read.")
     else:
-        out.print("[yellow]Incomplete[/]: something that was listed could not be read (exit code 4). Coverage:")
+        out.print("[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         out.print(_table(inventory.coverage))
     out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
 

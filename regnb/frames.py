@@ -111,13 +111,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "references": ("str", "repository:tag of each"),
     },
     "shared_layers": {
-        "digest": ("str", "of a layer that several manifests have"),
+        "digest": ("str", "of a layer that stands in several manifests or repositories"),
         "size": ("int64", "bytes"),
         "command": ("str", "what made it, where a config says"),
         "manifests": ("int64", "manifests that have it"),
         "tags": ("int64", "tags that lead to it"),
         "repositories": ("int64", "repositories with such a tag"),
-        "saved": ("int64", "bytes that sharing saves, against one copy for each manifest"),
+        "saved": ("int64", "bytes that sharing saves, against a copy for each manifest of each repository"),
         "used_by": ("str", "names of these repositories"),
     },
     "image_layers": {
@@ -542,27 +542,27 @@ def shared_tags(tags: Frame) -> Frame:
 
 
 def shared_layers(layers: Frame, blobs: Frame, manifests: Frame) -> Frame:
-    """Return the layers that several manifests have, and by whom they are used."""
+    """Return the layers that stand in several manifests or repositories, and by whom they are used."""
     distinct = pd.DataFrame(layers[["manifest", "digest", "command"]]).drop_duplicates(["manifest", "digest"])
-    shared = distinct[distinct["digest"].duplicated(keep=False)].astype("str")
-    users = shared.merge(pd.DataFrame(manifests[["repository", "digest"]]), left_on="manifest", right_on="digest")
-    users = users.drop_duplicates(["repository", "digest_x"]).sort_values("repository")
-    groups = shared.groupby("digest", sort=False)
-    order = list(groups.size().index)
-    about = pd.DataFrame(blobs).set_index("digest").reindex(order)
+    places = pd.DataFrame(manifests[["repository", "digest"]]).rename(columns={"digest": "manifest"})
+    uses = distinct.astype("str").merge(places, on="manifest")
+    uses = uses[uses["digest"].duplicated(keep=False)]
+    groups = uses.groupby("digest", sort=False)
     count = groups.size()
+    about = pd.DataFrame(blobs).set_index("digest").reindex(count.index)
+    named = uses.drop_duplicates(["repository", "digest"]).sort_values("repository").groupby("digest")["repository"]
     return _sorted(
         make(
             "shared_layers",
             {
-                "digest": order,
+                "digest": list(count.index),
                 "size": about["size"],
                 "command": groups["command"].max(),
-                "manifests": count,
+                "manifests": about["manifests"],
                 "tags": about["tags"],
                 "repositories": about["repositories"],
-                "saved": about["size"] * (count.reindex(order) - 1),
-                "used_by": users.groupby("digest_x")["repository"].agg(", ".join).reindex(order),
+                "saved": about["size"] * (count - 1),
+                "used_by": named.agg(", ".join).reindex(count.index),
             },
         ),
         "saved",
