@@ -50,6 +50,8 @@ ATTEMPTS: Final = {429: 7, 502: 5, 503: 6, 504: 5}
 """How often a GET or HEAD is sent before this status is an error."""
 FEW_ATTEMPTS: Final = 3
 """The same for other 5xx (distribution's 500 for a corrupt link will not heal) and for lost connections."""
+PIECE: Final = 1024 * 1024
+"""Bytes of a body that are written at once: more would hold the event loop."""
 ERRORS_SHOWN: Final = 100
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -510,9 +512,11 @@ class Transport:
         all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **(headers or {})}
         if authorization is not None:
             all_headers["Authorization"] = authorization
-        request = httpx.Request(
-            method, url, headers=all_headers, content=content, extensions={"timeout": self._timeout}
-        )
+        body = content
+        if isinstance(content, bytes) and len(content) > PIECE:
+            all_headers["Content-Length"] = str(len(content))
+            body = _pieces(content)
+        request = httpx.Request(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
         self.sent += 1
         began = time.perf_counter()
         response: httpx.Response | None = None
@@ -674,6 +678,11 @@ class _Error(Struct):
 
 class _Errors(Struct):
     errors: list[_Error] | None = None
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]
 
 
 def _errors(response: Response) -> tuple[list[str], list[str]]:
