@@ -1,17 +1,29 @@
-"""Fixtures: the real registry and the embedded one, with the same content."""
+"""Fixtures: the real registry and the embedded one, with the same content.
+
+Tests reach loopback only: pytest's ``--allow-hosts`` in pyproject.toml blocks every other address.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import anyio
+import distribution
 import pytest
 
-import distribution
+from regnb import demo, embedded
+from regnb.client import Client
+from regnb.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
-"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,browser``."""
+"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser``."""
+READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
+"""What the environment of the person who runs the tests must not decide."""
 
 
 def need(part: str, present: object, hint: str) -> None:
@@ -20,7 +32,29 @@ def need(part: str, present: object, hint: str) -> None:
         (pytest.fail if part in REQUIRED else pytest.skip)(f"{part}: {hint}")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty home: no test sees the person's credentials, cache or settings."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(READ_FROM_THE_MACHINE) and not name.startswith("REGNB_TESTS_"):
+                patch.delenv(name)
+        patch.setenv("HOME", str(folder))
+        patch.setenv("DOCKER_CONFIG", str(folder / ".docker"))
+        for name in ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "RUNTIME_DIR"):
+            (folder / name.lower()).mkdir(mode=0o700)
+            patch.setenv(f"XDG_{name}", str(folder / name.lower()))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test fetched must not spare another the request."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+
+
+@pytest.fixture(scope="session")
 def distribution_program() -> None:
     need("registry", distribution.PROGRAM, "docker-registry is not installed (apt-get install docker-registry)")
 
@@ -30,3 +64,84 @@ def real(distribution_program: None, tmp_path: Path) -> Iterator[distribution.Di
     """An empty docker-registry with deletion enabled."""
     with distribution.Distribution(tmp_path / "real") as registry:
         yield registry
+
+
+class Seeded(NamedTuple):
+    """A registry that holds the demo content, ``broken/dangling:1.0`` damaged.
+
+    Attributes:
+        root: The folder that holds ``docker/registry/v2``.
+        seeded: What the pushing found: whether there are referrers, and whether a repository could be emptied.
+    """
+
+    kind: str
+    url: str
+    root: Path
+    seeded: demo.Seeded
+
+    @property
+    def host(self) -> str:
+        return self.url.partition("://")[2]
+
+
+def push_demo(url: str) -> demo.Seeded:
+    """Push the demo content."""
+
+    async def push() -> demo.Seeded:
+        async with Client(Transport(url)) as client:
+            return await demo.seed(client)
+
+    return anyio.run(push)
+
+
+@contextmanager
+def _real(folder: Path) -> Iterator[tuple[str, Path]]:
+    with distribution.Distribution(folder) as registry:
+        yield registry.url, registry.root
+
+
+@contextmanager
+def _embedded(folder: Path) -> Iterator[tuple[str, Path]]:
+    root = folder / "storage"
+    with embedded.running(root) as server:
+        yield server.url, root
+
+
+Run = Callable[[Path], AbstractContextManager[tuple[str, Path]]]
+
+
+def _serve_seeded(kind: str, run: Run, folder: Path) -> Iterator[Seeded]:
+    with run(folder) as (url, root):
+        seeded = push_demo(url)
+    # Started anew after the damage: distribution remembers what it has seen.
+    demo.damage(root)
+    with run(folder) as (url, root):
+        yield Seeded(kind, url, root, seeded)
+
+
+@pytest.fixture(scope="session")
+def seeded_real(distribution_program: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
+    """Debian's docker-registry with the demo content, for the whole session: read it, never write to it."""
+    yield from _serve_seeded("real", _real, tmp_path_factory.mktemp("seeded-real"))
+
+
+@pytest.fixture(scope="session")
+def seeded_embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
+    """The embedded registry with the demo content, for the whole session: read it, never write to it."""
+    yield from _serve_seeded("embedded", _embedded, tmp_path_factory.mktemp("seeded-embedded"))
+
+
+@pytest.fixture(params=["real", "embedded"])
+def seeded(request: pytest.FixtureRequest) -> Seeded:
+    """Each registry with the demo content in turn: read it, never write to it."""
+    found: Seeded = request.getfixturevalue(f"seeded_{request.param}")
+    return found
+
+
+@pytest.fixture
+def writable(seeded: Seeded, tmp_path: Path) -> Iterator[Seeded]:
+    """Each registry in turn over a copy of its seeded folder, for this test alone."""
+    folder = tmp_path / "writable"
+    shutil.copytree(seeded.root, folder / "storage")
+    with (_real if seeded.kind == "real" else _embedded)(folder) as (url, root):
+        yield seeded._replace(url=url, root=root)
