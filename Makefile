@@ -1,0 +1,45 @@
+# make demo: see it work.  make test: every test.  make lint: what the tests do not see.
+# ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser'.  PYTHON names the interpreter for .venv.
+ARGS ?=
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: demo test lint bench lock clean
+
+demo: .venv/demo.stamp
+	@$(BIN)/regnb demo $(ARGS)
+
+test: .venv/test.stamp
+	@.ci/install
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict -p regnb
+	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: .venv/test.stamp
+	@.ci/install
+	$(BIN)/python benchmarks/crawl.py $(ARGS)
+
+# Resolve every dependency anew and write down what was found.
+lock:
+	rm -rf .venv
+	: > constraints.txt
+	.ci/venv all,test
+	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
+	touch .venv/demo.stamp .venv/test.stamp
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/demo.stamp: pyproject.toml constraints.txt
+	@.ci/venv all
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt
+	@.ci/venv all,test
+	@touch $@ .venv/demo.stamp
