@@ -13,16 +13,18 @@ import platformdirs
 
 from regnb.errors import DigestMismatch
 from regnb.model import verify
-from regnb.reference import Digest
+from regnb.reference import Digest, is_digest
 
 CACHE_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of content that the cache keeps; the least recently used goes first."""
 
 _VERSION: Final = 1
 _DAY: Final = 86_400
+_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
+"""Of SQLite in Python: it even decodes the message about a damaged name."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
-    data BLOB NOT NULL) WITHOUT ROWID;
+    data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, digest TEXT NOT NULL,
     PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
@@ -62,7 +64,7 @@ class Cache:
         self._touched: set[str] = set()
         self.path: Path | None = None if folder is None else folder / "content.sqlite"
         if folder is not None and self.path is not None:
-            with contextlib.suppress(OSError, sqlite3.Error):
+            with contextlib.suppress(OSError, *_FAILURES):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
                 self._database = self._open(self.path)
@@ -86,7 +88,7 @@ class Cache:
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version={_VERSION}")
-        except sqlite3.Error:
+        except _FAILURES:
             database.close()
             raise
         return database
@@ -98,7 +100,7 @@ class Cache:
             if "locked" in str(error):
                 raise
             self._remove(path)
-        except sqlite3.DatabaseError:
+        except _FAILURES:
             self._remove(path)
         return self._connect(path)
 
@@ -114,14 +116,14 @@ class Cache:
             yield
         except sqlite3.OperationalError:
             return  # locked for long, or the disk is full: do without
-        except sqlite3.DatabaseError:
+        except _FAILURES:
             self._database.close()
             try:
                 if self.path is not None:
                     self._remove(self.path)
                     self._database = self._connect(self.path)
                     return
-            except (OSError, sqlite3.Error):
+            except (OSError, *_FAILURES):
                 self.path = None
             self._database = self._connect(":memory:")
 
@@ -131,7 +133,11 @@ class Cache:
             return found
         row = None
         with self._repaired():
-            row = self._database.execute("SELECT data, media_type FROM content WHERE digest = ?", (digest,)).fetchone()
+            # A damaged file gives values of any type.
+            row = self._database.execute(
+                "SELECT data, media_type FROM content WHERE digest = ? AND typeof(data) = 'blob' "
+                "AND typeof(media_type) = 'text'", (digest,),
+            ).fetchone()  # fmt: skip
         if row is None:
             return None
         try:
@@ -156,7 +162,7 @@ class Cache:
             rows = self._database.execute(
                 "SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", (registry, repository)
             ).fetchall()
-        return dict(rows)
+        return {tag: digest for tag, digest in rows if isinstance(digest, str) and is_digest(digest)}
 
     def saw(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
         """Remember what the tags of a repository point at."""
@@ -167,9 +173,10 @@ class Cache:
         row = None
         with self._repaired():
             row = self._database.execute(
-                "SELECT until FROM lacks WHERE registry = ? AND feature = ?", (registry, feature)
+                "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?",
+                (registry, feature, int(time.time())),
             ).fetchone()
-        return row is not None and row[0] > time.time()
+        return row is not None
 
     def found_lacking(self, registry: str, feature: str) -> None:
         """Remember for a day that the registry lacks a feature."""
@@ -200,7 +207,7 @@ class Cache:
                 )
                 self._evict()
                 self._database.execute("COMMIT")
-            except sqlite3.Error:
+            except _FAILURES:
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
@@ -215,7 +222,7 @@ class Cache:
         rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
         for digest, size in rows:
             self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
-            kept -= size
+            kept -= size or 0
             # Some room, so that the next flush need not evict again.
             if kept <= self._limit * 0.8:
                 return
