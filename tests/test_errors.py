@@ -1,0 +1,86 @@
+"""The errors."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from regnb import errors
+from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference, MissingExtra, RegistryError, RegnbError
+
+
+def drawn() -> dict[str, str]:
+    """Class to parent, as the module's docstring draws them."""
+    assert errors.__doc__
+    found: dict[str, str] = {}
+    above: list[str] = []
+    for line in errors.__doc__.splitlines():
+        match = re.match(r"([│├└─ ]*)([A-Z]\w+)(?: {2}|$)", line)
+        if match is None:
+            continue
+        depth = len(match[1]) // 4
+        above[depth:] = [match[2]]
+        found[match[2]] = above[depth - 1] if depth else "Exception"
+    return found
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
+    """Every class stands in the docstring's tree under its parent, and nothing else does."""
+    classes = {
+        name: kind.__bases__[0].__name__
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if kind.__module__ == errors.__name__
+    }
+    assert len(classes) > 15
+    assert drawn() == classes
+
+
+def test_every_error_says_what_it_is() -> None:
+    """Every class has a docstring of its own and is a RegnbError."""
+    for name in drawn():
+        kind = getattr(errors, name)
+        assert issubclass(kind, RegnbError)
+        assert kind.__dict__["__doc__"], name
+
+
+def test_ipython_shows_one_line_or_two() -> None:
+    """A notebook shows the message, and the hint if there is one, and no traceback."""
+    assert RegnbError("no such folder")._render_traceback_() == ["RegnbError: no such folder"]
+    assert InvalidReference("not a tag", hint="write one")._render_traceback_() == [
+        "InvalidReference: not a tag",
+        "Hint: write one",
+    ]
+
+
+def test_ipython_itself_uses_these_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """IPython's own display of an exception is these lines and nothing more."""
+    shells = pytest.importorskip("IPython.core.interactiveshell")
+    shell = shells.InteractiveShell()
+    try:
+        raise InvalidArgument("the port is no number", hint="write host:5000")
+    except InvalidArgument:
+        shell.showtraceback()
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).strip().splitlines() == [
+        "InvalidArgument: the port is no number",
+        "Hint: write host:5000",
+    ]
+
+
+def test_errors_are_what_python_expects_too() -> None:
+    """A bad name is a ValueError and a missing library an ImportError, so that plain Python code catches them."""
+    assert issubclass(InvalidReference, ValueError)
+    assert issubclass(InvalidArgument, ValueError)
+    assert issubclass(MissingExtra, ImportError)
+    error = MissingExtra("plotly", "lab")
+    assert "pip install 'regnb[lab]'" in str(error)
+
+
+def test_a_registry_error_carries_the_answer() -> None:
+    """Status, codes, method and URL of an answer are attributes."""
+    error = ConnectionFailed("refused", hint="start it", status=503, codes=["A"], method="GET", url="http://h/v2/")
+    assert isinstance(error, RegistryError)
+    assert (error.status, error.codes, error.method, error.url) == (503, ("A",), "GET", "http://h/v2/")
+    assert str(error) == "refused; start it"
