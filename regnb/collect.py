@@ -201,6 +201,8 @@ class _Crawl:
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
+        # One object for each text: a base layer's digest and command stand in thousands of manifests.
+        self._texts: dict[str, str] = {}
 
     async def run(self, repositories: Sequence[str], workers: int) -> None:
         self.progress.repositories += len(repositories)
@@ -420,7 +422,7 @@ class _Crawl:
                 record.config = self.blob(repository, manifest.config, "config")
             record.layers = tuple(self.blob(repository, layer, "layer") for layer in manifest.layers)
         elif isinstance(manifest, Index):
-            record.children = tuple(child.digest for child in manifest.manifests)
+            record.children = tuple(self.text(child.digest) for child in manifest.manifests)
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(len(raw.data), record.media_type, "manifest")
 
@@ -429,13 +431,19 @@ class _Crawl:
         kind = "foreign layer" if descriptor.foreign else kind
         known = self.records.blobs.get(descriptor.digest)
         if known is None:
-            self.records.blobs[descriptor.digest] = BlobRecord(descriptor.size, descriptor.media_type, kind)
+            self.records.blobs[self.text(descriptor.digest)] = BlobRecord(
+                descriptor.size, self.text(descriptor.media_type), kind
+            )
         elif known.size != descriptor.size and known.kind == kind:
             self.problem(
                 repository, descriptor.digest, "size conflict",
                 f"one manifest says {known.size} bytes, another {descriptor.size}",
             )  # fmt: skip
-        return descriptor.digest
+        return self.text(descriptor.digest)
+
+    def text(self, text: str) -> str:
+        """Return the one object that stands for this text."""
+        return self._texts.setdefault(text, text)
 
     async def config(self, repository: str, record: ManifestRecord) -> None:
         """Read an image's config for its platform, its age and the commands that made its layers."""
@@ -470,11 +478,10 @@ class _Crawl:
             self.cache.put(digest, self.records.blobs[digest].media_type, data)
         self.describe(record, config)
 
-    @staticmethod
-    def describe(record: ManifestRecord, config: ImageConfig) -> None:
-        record.platform = config.platform
+    def describe(self, record: ManifestRecord, config: ImageConfig) -> None:
+        record.platform = self.text(config.platform)
         record.created = config.created or ""
-        record.commands = tuple(config.commands(len(record.layers)))
+        record.commands = tuple(map(self.text, config.commands(len(record.layers))))
 
     async def referring(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
