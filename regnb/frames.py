@@ -173,6 +173,12 @@ def _cell(column: str) -> Callable[[Any], str]:
     return show
 
 
+def _td(text: str, value: object, align: str) -> str:
+    # What was shortened is whole in the tooltip, to be read or copied.
+    title = f' title="{html.escape(value)}"' if isinstance(value, str) and value != text else ""
+    return f'<td style="text-align:{align}"{title}>{html.escape(text)}</td>'
+
+
 class Frame(pd.DataFrame):
     """A DataFrame that a person can read in a notebook: sizes with units, short digests, everything escaped.
 
@@ -200,22 +206,19 @@ class Frame(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         text, cut = self.readable()
-        numbers = [
-            pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in self.dtypes
+        align = [
+            "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
+            for dtype in self.dtypes
         ]
         head = "".join(f"<th>{html.escape(str(name))}</th>" for name in text.columns)
+        whole = self.head(len(text)).itertuples(index=False, name=None)
         body = "".join(
-            f"<tr><th>{html.escape(str(label))}</th>"
-            + "".join(
-                f'<td style="text-align:{"right" if number else "left"}">{html.escape(value)}</td>'
-                for value, number in zip(row, numbers, strict=True)
-            )
-            + "</tr>"
-            for label, row in zip(text.index, text.itertuples(index=False, name=None), strict=True)
+            f"<tr><th>{html.escape(str(label))}</th>{''.join(map(_td, row, values, align))}</tr>"
+            for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
         )
         more = f"{len(self) - len(text):,} more rows. " if cut else ""
         return (
-            f'<div style="max-width:100%;overflow-x:auto"><table class="dataframe">'
+            '<div style="max-width:100%;overflow-x:auto"><table class="dataframe">'
             f"<thead><tr><th></th>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div><p>{more}{len(self):,} rows, {len(self.columns)} columns</p>"
         )

@@ -139,7 +139,7 @@ class Inventory:
     def _verdict(self) -> str:
         if self.complete:
             return "Complete: everything that was listed was read."
-        return f"Incomplete: {int(self.problems['incomplete'].sum()):,} things could not be read; see problems."
+        return f"Incomplete: not everything could be read ({int(self.problems['incomplete'].sum()):,} in problems)."
 
     def __repr__(self) -> str:
         return f"<Inventory of {self._headline()}. {self._verdict()}>"

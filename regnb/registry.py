@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from regnb import frames
 from regnb.cache import Cache
 from regnb.collect import Progress, collect
-from regnb.errors import InvalidArgument, MalformedManifest, RegnbError
+from regnb.errors import InvalidArgument, MalformedManifest, NotFound, RegnbError
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Index, Manifest, Schema1, decode, decode_config
@@ -162,6 +162,21 @@ class Registry:
             )
         return found
 
+    def _read(self, reference: str | Reference, read: Callable[[Reference], Awaitable[_T]]) -> _T:
+        """Run a read of one reference; what is not there is named as the user named it."""
+        where = self._reference(reference)
+        try:
+            return self._run(lambda: read(where))
+        except NotFound as error:
+            raise NotFound(
+                f"{self.host} has no {where}",
+                hint="the catalog lists the repositories, and tags lists what is in one",
+                status=error.status,
+                codes=error.codes,
+                method=error.method,
+                url=error.url,
+            ) from None
+
     def ping(self) -> None:
         """Ask whether this is a registry and lets us in (distribution spec 1.1, "Determining Support").
 
@@ -198,7 +213,11 @@ class Registry:
         async def pages() -> list[str]:
             return [tag async for page in self._client.tags(repository) for tag in page]
 
-        found = sorted(set(self._run(pages)))
+        try:
+            found = sorted(set(self._run(pages)))
+        except NotFound as error:
+            error.hint = error.hint or "the catalog lists the repositories"
+            raise
         return frames.make("tag_list", {"repository": [repository] * len(found), "tag": found})
 
     def digest(self, reference: str | Reference) -> Digest:
@@ -210,12 +229,11 @@ class Registry:
         Example:
             >>> registry.digest("vm/centos8:latest")  # doctest: +SKIP
         """
-        where = self._reference(reference)
 
-        async def head() -> Digest:
+        async def head(where: Reference) -> Digest:
             return Digest((await self._client.head_manifest(where.repository, where.target)).digest)
 
-        return self._run(head)
+        return self._read(reference, head)
 
     def manifest(self, reference: str | Reference) -> AnyManifest:
         """Return the manifest of a tag or digest, verified and typed, with its bytes in ``raw``.
@@ -224,13 +242,12 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: The bytes are not what was asked for, or no manifest.
         """
-        where = self._reference(reference)
 
-        async def get() -> AnyManifest:
+        async def get(where: Reference) -> AnyManifest:
             raw = await self._client.manifest(where.repository, where.target)
             return decode(raw.data, raw.media_type, digest=raw.digest)
 
-        return self._run(get)
+        return self._read(reference, get)
 
     def layers(self, reference: str | Reference) -> Frame:
         """Return the layers of an image, or of every image of an index, and the command that made each.
@@ -242,9 +259,8 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
-        where = self._reference(reference)
 
-        async def read() -> list[tuple[str, Manifest, list[str]]]:
+        async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
             raw = await self._client.manifest(where.repository, where.target)
             top = decode(raw.data, raw.media_type, digest=raw.digest)
             found: list[AnyManifest] = [top]
@@ -260,7 +276,7 @@ class Registry:
                 )
             return [await self._image(where.repository, image) for image in found if isinstance(image, Manifest)]
 
-        return frames.image_layers(self._run(read))
+        return frames.image_layers(self._read(reference, read))
 
     async def _image(self, repository: str, image: Manifest) -> tuple[str, Manifest, list[str]]:
         if image.config is None or image.config.media_type not in IMAGE_CONFIGS:
