@@ -55,7 +55,7 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Accept any certifica
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
 
 
-def _connect(url: str, user: str, ca_bundle: Path | None, client_cert: Path | None, insecure: bool) -> Registry:  # noqa: FBT001 -- an option as typer hands it over
+def _connect(url: str, user: str, ca_bundle: Path | None, client_cert: Path | None, insecure: bool) -> Registry:
     password: str | None = None
     if user:
         import os  # noqa: PLC0415 -- only for a prompt
@@ -154,7 +154,7 @@ def audit(
     raise typer.Exit(OK if inventory.complete else INCOMPLETE)
 
 
-def _print(frame: Frame, json_: bool) -> None:  # noqa: FBT001 -- an option as typer hands it over
+def _print(frame: Frame, json_: bool) -> None:
     if json_:
         _jsonl(frame)
     else:
@@ -284,7 +284,7 @@ def _cache() -> Iterator[Cache]:
         cache.close()
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 -- an option as typer hands it over
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"regnb {__version__}")
         raise typer.Exit
@@ -294,7 +294,7 @@ def _version(value: bool) -> None:  # noqa: FBT001 -- an option as typer hands i
 def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,  # noqa: ARG001 -- its callback acts
+    ] = False,
 ) -> None:
     pass
 

@@ -175,7 +175,7 @@ def _cell(column: str) -> Callable[[Any], str]:
 
 def _td(text: str, value: object, align: str) -> str:
     # What was shortened is whole in the tooltip, to be read or copied.
-    title = f' title="{html.escape(value)}"' if isinstance(value, str) and value != text else ""
+    title = f' title="{html.escape(value[:1000])}"' if isinstance(value, str) and value != text else ""
     return f'<td style="text-align:{align}"{title}>{html.escape(text)}</td>'
 
 

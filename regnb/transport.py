@@ -161,6 +161,22 @@ class Streamed(NamedTuple):
         return Response(self.method, self.url, self.status, self.headers, data)
 
 
+class _Source:
+    """A body that is streamed. When its source fails, that is the error, and not the connection that it broke off."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
 class _Pace:
     """How many requests are under way at once: fewer after a 429, slowly more while all goes well."""
 
@@ -516,6 +532,7 @@ class Transport:
         if isinstance(content, bytes) and len(content) > PIECE:
             all_headers["Content-Length"] = str(len(content))
             body = _pieces(content)
+        source = None if content is None or isinstance(content, bytes) else _Source(content)
         request = httpx.Request(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
         self.sent += 1
         began = time.perf_counter()
@@ -525,6 +542,8 @@ class Transport:
                 self._wire = self._connect()
             response = await self._wire.handle_async_request(request)
         except httpx.RequestError as error:
+            if source is not None and source.error is not None:
+                raise source.error from None
             raise self._failure(method, url, error) from error
         except httpx.InvalidURL as error:
             raise InvalidArgument(f"no such URL: {_redact(url)[:200]!r}: {error}") from None

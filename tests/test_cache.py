@@ -84,19 +84,26 @@ def test_tags_that_were_seen_at_no_digest_are_passed_over(tmp_path: Path) -> Non
 def test_it_keeps_within_its_limit(tmp_path: Path) -> None:
     """The least recently used content goes first, and what is left fits."""
     cache = Cache(tmp_path, limit=10_000)
-    (old,) = put(cache, b"o" * 1000)
+    (oldest,) = put(cache, b"o" * 1000)
     (used,) = put(cache, b"u" * 1000)
+    others = put(cache, *(b"%04d" % number * 250 for number in range(7)))
     assert cache.path
     with sqlite3.connect(cache.path) as database:
-        database.execute("UPDATE content SET used = 1 WHERE digest = ?", (old,))
+        database.execute("UPDATE content SET used = 3")
         database.execute("UPDATE content SET used = 2 WHERE digest = ?", (used,))
+        database.execute("UPDATE content SET used = 1 WHERE digest = ?", (oldest,))
     database.close()
     assert cache.get(used)
-    for number in range(12):
+    assert cache.size == 9000
+    (new,) = put(cache, b"n" * 2000)
+    assert cache.size <= 10_000
+    assert cache.get(oldest) is None
+    assert cache.get(used), "it was used, so it is not the first to go"
+    assert cache.get(new)
+    assert 4 <= sum(cache.get(digest) is not None for digest in others) <= 6
+    for number in range(30):
         put(cache, b"%04d" % number * 225)
         assert cache.size <= 10_000
-        assert cache.get(used), "it was used, so it is not the first to go"
-    assert cache.get(old) is None
     cache.close()
 
 

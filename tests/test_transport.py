@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-import pytest
-import trustme
-
 import distribution
+import pytest
 import scripted
+import trustme
+from scripted import Reply, Request
+
 from regnb import transport as module
 from regnb.auth import Credentials
 from regnb.client import Client
@@ -32,7 +33,6 @@ from regnb.errors import (
     Unauthorized,
 )
 from regnb.transport import Response, Transport, raise_for
-from scripted import Reply, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +65,8 @@ def test_urls(given: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "http://", "ftp://h", "http://h:port", "http://h:99999", "http://h/ui", "http://h?x=1", "a b", "http://["]
+    "given",
+    ["", "http://", "ftp://h", "http://h:port", "http://h:99999", "http://h/ui", "http://h?x=1", "a b", "http://["],
 )
 def test_bad_urls(given: str) -> None:
     """What is no registry's URL is refused with a hint, before anything is sent."""
@@ -353,7 +354,9 @@ async def test_an_upload_location_elsewhere_gets_no_credentials() -> None:
 
 def test_every_error_is_shown() -> None:
     """All errors of a body are in the message, with their details, and nothing that would move a terminal's cursor."""
-    body = b'{"errors":[{"code":"A","message":"one\\u001b[31m"},{"code":"B","detail":{"digest":"sha256:1"}},{"code":"A"}]}'
+    body = (
+        b'{"errors":[{"code":"A","message":"one\\u001b[31m"},{"code":"B","detail":{"digest":"sha256:1"}},{"code":"A"}]}'
+    )
     with pytest.raises(RegistryError) as caught:
         raise_for(Response("PUT", "http://h/v2/a?_state=planted", 400, module._NONE, body))
     assert caught.value.codes == ("A", "B")
