@@ -11,12 +11,12 @@ import json
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import anyio
@@ -35,11 +35,6 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise MissingExtra(error.name or "starlette", "embedded") from error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from regnb.model import AnyManifest
 
 CHUNK: Final = 1024 * 1024
 """Bytes of a body that are held at once."""
@@ -511,7 +506,7 @@ def _announced(raw: bytes) -> str:
 
 def _decode(raw: bytes, header: str) -> Manifest | Index:
     try:
-        manifest: AnyManifest = decode(raw)
+        manifest = decode(raw)
     except RegnbError as error:
         raise _Refused(400, "MANIFEST_INVALID", error.message) from None
     announced = header.partition(";")[0].strip().lower()
