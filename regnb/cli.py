@@ -55,20 +55,28 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Accept any certifica
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
 
 
-def _connect(url: str, user: str, ca_bundle: Path | None, client_cert: Path | None, insecure: bool) -> Registry:
+@contextmanager
+def _connect(
+    url: str, user: str, ca_bundle: Path | None, client_cert: Path | None, insecure: bool
+) -> Iterator[Registry]:
     password: str | None = None
     if user:
         import os  # noqa: PLC0415 -- only for a prompt
 
         password = os.environ.get("REGNB_PASSWORD") or typer.prompt("Password", hide_input=True, err=True)
-    return connect(
-        url,
-        username=user or None,
-        password=password,
-        ca_bundle=ca_bundle,
-        client_cert=client_cert,
-        insecure=insecure,
-    )
+    try:
+        with connect(
+            url,
+            username=user or None,
+            password=password,
+            ca_bundle=ca_bundle,
+            client_cert=client_cert,
+            insecure=insecure,
+        ) as registry:
+            yield registry
+    except Interrupted as error:
+        err.print(str(error), markup=False)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _jsonl(frame: Frame) -> None:
@@ -303,9 +311,6 @@ def main() -> None:
     """Run the command line: every error is one message and a hint, never a traceback."""
     try:
         app()
-    except (Interrupted, KeyboardInterrupt) as error:
-        err.print(str(error) or "Interrupted.", markup=False)
-        sys.exit(INTERRUPTED)
     except RegnbError as error:
         err.print(f"[red]Error:[/] {escape(error.message)}")
         if error.hint:

@@ -9,14 +9,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from regnb import frames
 from regnb.cache import Cache
 from regnb.collect import Progress, collect
-from regnb.errors import InvalidArgument, MalformedManifest, NotFound, RegnbError
+from regnb.errors import InvalidArgument, MalformedManifest, NotFound
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Index, Manifest, Schema1, decode, decode_config
@@ -78,15 +78,16 @@ class _Bar:
                 warnings.simplefilter("ignore")
                 from tqdm.auto import tqdm  # noqa: PLC0415 -- costs 50 ms and pulls in ipywidgets
 
-                self._bar = tqdm(total=0, unit=" tags", desc="Reading", dynamic_ncols=True, leave=False)
+                self._bar = tqdm(total=0, unit=" tags", desc="Reading", smoothing=0, dynamic_ncols=True, leave=False)
 
     def update(self) -> None:
         if self._bar is None:
             return
         now = self._progress
-        self._bar.total = max(now.tags, 1)
+        # The repositories that are not listed yet count as those that are, so that the remaining time means something.
+        self._bar.total = max(1, round(now.tags * now.repositories / max(1, now.repositories_done)))
         self._bar.set_postfix_str(f"{now.repositories_done:,}/{now.repositories:,} repositories", refresh=False)
-        self._bar.update(now.tags_done - self._bar.n)
+        self._bar.n = now.tags_done
         self._bar.refresh()
 
     def close(self) -> None:
@@ -119,7 +120,15 @@ class Registry:
 
     def _run(self, work: Callable[[], Awaitable[_T]], tick: Callable[[], None] | None = None) -> _T:
         """Run ``work`` on the background loop; an interrupt cancels it and waits until it has let go."""
-        future: Future[_T] = _loop().start_task_soon(work)
+        ended = threading.Event()
+
+        async def noted() -> _T:
+            try:
+                return await work()
+            finally:
+                ended.set()
+
+        future: Future[_T] = _loop().start_task_soon(noted)
         try:
             while True:
                 done, _ = wait([future], timeout=0.1 if tick else None)
@@ -128,9 +137,9 @@ class Registry:
                 if done:
                     return future.result()
         except KeyboardInterrupt:
-            future.cancel()
-            with contextlib.suppress(CancelledError, RegnbError):
-                future.result(10)
+            # A cancelled future is done at once, its task only when it has let go of the connections and the cache.
+            if future.cancel():
+                ended.wait(10)
             raise Interrupted("Interrupted. What was read is in the cache; run it again to go on.") from None
 
     @property
@@ -151,8 +160,11 @@ class Registry:
         """Close the connections and write the cache; closing twice is no error."""
         if self in _open:
             _open.discard(self)
-            self._run(self._client.aclose)
-            self._cache.close()
+            self._run(self._close)
+
+    async def _close(self) -> None:
+        await self._client.aclose()
+        self._cache.close()
 
     def _reference(self, reference: str | Reference) -> Reference:
         found = Reference.parse(reference, registry=self.host) if isinstance(reference, str) else reference
