@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -251,7 +251,11 @@ def serve(
     """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
     from regnb import embedded  # noqa: PLC0415 -- an extra
 
-    embedded.serve(folder, host=host, port=port, read_only=read_only)
+    def ready(url: str) -> None:
+        err.print(f"Serving {folder} at {url} (Ctrl-C ends it)", markup=False)
+
+    with suppress(KeyboardInterrupt):
+        embedded.serve(folder, host=host, port=port, read_only=read_only, ready=ready)
 
 
 @app.command()
