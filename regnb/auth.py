@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -255,6 +255,17 @@ class _Realm:
     """The scope that a challenge asked for, where it is not the one that regnb expected."""
 
 
+def _canonical(scopes: Iterable[str]) -> str:
+    """Return scopes as one text in one order: distribution names the same actions in another one each time.
+
+    Example:
+        >>> _canonical(["repository:b:push,pull", "repository:a:pull"])
+        'repository:a:pull repository:b:pull,push'
+    """
+    split = (scope.rpartition(":") for scope in scopes)
+    return " ".join(sorted(f"{name}:{','.join(sorted(actions.split(',')))}" for name, _, actions in split))
+
+
 class Authenticator:
     """Answers one registry's challenges, and from then on authorises requests before they are challenged.
 
@@ -287,7 +298,7 @@ class Authenticator:
         """Return the Authorization of a request, as far as earlier challenges tell; None before the first."""
         if self._realm is None:
             return self._basic
-        return await self._token(self._realm, self._realm.asked.get(scope, " ".join(scope)), "")
+        return await self._token(self._realm, self._realm.asked.get(scope) or _canonical(scope), "")
 
     async def answer(self, response: Answer, scope: tuple[str, ...], sent: str | None) -> str:
         """Return the Authorization that answers a 401.
@@ -305,7 +316,7 @@ class Authenticator:
         challenges = {each.scheme: each for each in parse_challenges(response.headers.get("www-authenticate", ""))}
         if bearer := challenges.get("bearer"):
             realm = self._accept(bearer.parameters)
-            wanted = realm.asked[scope] = bearer.parameters.get("scope") or " ".join(scope)
+            wanted = realm.asked[scope] = _canonical(bearer.parameters.get("scope", "").split() or scope)
             return await self._token(realm, wanted, (sent or "").removeprefix("Bearer "))
         if "basic" in challenges and self._credentials is not None and self._credentials.username:
             if sent is not None:

@@ -528,11 +528,11 @@ class Transport:
         all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **(headers or {})}
         if authorization is not None:
             all_headers["Authorization"] = authorization
-        body = content
+        source = None if content is None or isinstance(content, bytes) else _Source(content)
+        body = source or content
         if isinstance(content, bytes) and len(content) > PIECE:
             all_headers["Content-Length"] = str(len(content))
             body = _pieces(content)
-        source = None if content is None or isinstance(content, bytes) else _Source(content)
         request = httpx.Request(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
         self.sent += 1
         began = time.perf_counter()

@@ -11,6 +11,8 @@ from threading import Thread
 
 @dataclass
 class Request:
+    """What was asked; the names of headers are in lower case."""
+
     method: str
     path: str
     headers: dict[str, str]
@@ -29,6 +31,8 @@ class Reply:
 
 @dataclass
 class Server:
+    """Where it listens, and what it was asked."""
+
     url: str
     requests: list[Request] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 import distribution
 import jwt
 import pytest
@@ -110,7 +111,7 @@ def test_a_malformed_file_is_named(home: Path, text: str) -> None:
     """A file that cannot be read is an error that names it and repeats nothing of what it holds."""
     path = home / ".docker" / "config.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RegnbError, match="config.json") as caught:
+    with pytest.raises(RegnbError, match="config") as caught:
         find_credentials("h")
     assert str(path) in str(caught.value)
     assert "planted" not in str(caught.value)
@@ -299,7 +300,7 @@ async def test_a_token_for_each_set_of_scopes(tokens: Tokens) -> None:
         assert await client.mount("dst", digest, "src") is None
         assert [page async for page in client.catalog()] == [["dst", "src"]]
         await client.delete_blob("dst", digest)
-    assert [sorted(each) for each in issuer.scopes] == [
+    assert issuer.scopes == [
         ["repository:src:pull,push"],
         ["repository:dst:pull,push", "repository:src:pull"],
         ["registry:catalog:*"],
@@ -336,7 +337,7 @@ async def test_a_token_is_renewed_before_it_expires(tokens: Tokens) -> None:
         await client.ping()
         await client.ping()
         assert len(issuer.scopes) == 1
-        time.sleep(1)
+        await anyio.sleep(1)
         await client.ping()
         assert len(issuer.scopes) == 2
         answers = [each.status for each in client.transport.exchanges if each.url.startswith(registry.url)]

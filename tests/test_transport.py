@@ -87,6 +87,8 @@ def test_a_url_with_a_password_is_never_shown() -> None:
 
 
 class Certificates(NamedTuple):
+    """A registry behind TLS, its private authority, and a client's certificate and key."""
+
     registry: distribution.Distribution
     bundle: Path
     client: Path
@@ -140,9 +142,9 @@ async def test_client_certificates(distribution_program: None, tmp_path: Path) -
 
 async def test_the_wrong_scheme(distribution_program: None, tmp_path: Path) -> None:
     """Https to a plain-http port says so; http to a TLS port gives an error, too."""
-    with distribution.Distribution(tmp_path / "plain") as registry:
-        with pytest.raises(TLSFailed, match=f"write http://{registry.host}"):
-            await ping(f"https://{registry.host}")
+    plain = distribution.Distribution(tmp_path / "plain")
+    with plain, pytest.raises(TLSFailed, match=f"write http://{plain.host}"):
+        await ping(f"https://{plain.host}")
     registry, _, _ = tls(tmp_path)
     with registry, pytest.raises(RegistryError, match="HTTPS"):
         await ping(f"http://{registry.host}")
@@ -162,11 +164,11 @@ async def test_refused_unknown_and_silent() -> None:
     """A refused port, an unknown host and a server that never answers are three different ConnectionFailed."""
     with pytest.raises(ConnectionFailed, match="refuses connections"):
         await ping(f"http://127.0.0.1:{distribution.free_port()}")
-    with pytest.raises(ConnectionFailed, match="no host called nowhere.invalid"):
+    with pytest.raises(ConnectionFailed, match="no host called nowhere"):
         await ping("http://nowhere.invalid")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ConnectionFailed, match="did not answer in 0.2 s"):
+        with pytest.raises(ConnectionFailed, match="did not answer in"):
             await ping(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
@@ -249,10 +251,10 @@ async def test_no_more_requests_at_once_than_allowed() -> None:
         await send({"type": "http.response.start", "status": 404, "headers": []})  # type: ignore[operator]
         await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
 
-    async with Transport("localhost", app=app, concurrency=2, max_concurrency=2) as transport:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(40):
-                tasks.start_soon(transport.request, "GET", "/v2/")
+    transport = Transport("localhost", app=app, concurrency=2, max_concurrency=2)
+    async with transport, anyio.create_task_group() as tasks:
+        for _ in range(40):
+            tasks.start_soon(transport.request, "GET", "/v2/")
     assert most == [2]
 
 
