@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +40,8 @@ app = typer.Typer(
 cache_app = typer.Typer(help="The cache of manifests and configs.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
 
-out = Console(highlight=False)
+# A pipe or a log has no width: there a table must not be folded to that of an old terminal.
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 err = Console(stderr=True, highlight=False)
 
 Url = Annotated[str, typer.Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
@@ -61,8 +63,6 @@ def _connect(
 ) -> Iterator[Registry]:
     password: str | None = None
     if user:
-        import os  # noqa: PLC0415 -- only for a prompt
-
         password = os.environ.get("REGNB_PASSWORD") or typer.prompt("Password", hide_input=True, err=True)
     try:
         with connect(
@@ -316,9 +316,9 @@ def main() -> None:
     try:
         app()
     except RegnbError as error:
-        err.print(f"[red]Error:[/] {escape(error.message)}")
+        err.print(f"[red]Error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
-            err.print(f"[yellow]Hint:[/] {escape(error.hint)}")
+            err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
         sys.exit(ERROR)
     except BrokenPipeError:
         sys.stderr.close()
