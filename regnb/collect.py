@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -18,8 +19,8 @@ from regnb.client import Client, RawManifest
 from regnb.errors import (
     ContentError,
     Denied,
+    DigestMismatch,
     InvalidArgument,
-    MalformedManifest,
     NotFound,
     RegnbError,
     Unauthorized,
@@ -106,6 +107,17 @@ class Counts:
     cached: int = 0
     failed: int = 0
     denied: int = 0
+
+    def fail(self, error: RegnbError) -> str:
+        """Count an error, and return what sort of problem it is."""
+        if isinstance(error, Denied | Unauthorized):
+            self.denied += 1
+            return "denied"
+        self.failed += 1
+        for kind, sort in ((NotFound, "missing"), (DigestMismatch, "mismatch"), (ContentError, "malformed")):
+            if isinstance(error, kind):
+                return sort
+        return "failed"
 
 
 @dataclass(slots=True)
@@ -197,7 +209,7 @@ class _Crawl:
         self._busy = 0
         self._wake = anyio.Event()
         self._fetching: dict[str, anyio.Event] = {}
-        self._failed: dict[tuple[str, str], Problem] = {}
+        self._failed: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
@@ -259,16 +271,10 @@ class _Crawl:
                 self.problem(name, "", "missing", error)
             self.progress.repositories_done += 1
             return
-        except (Denied, Unauthorized) as error:
-            self.records.repositories[name] = "denied"
-            counts.denied += 1
-            self.problem(name, "", "denied", error)
-            self.progress.repositories_done += 1
-            return
         except RegnbError as error:
-            self.records.repositories[name] = "failed"
-            counts.failed += 1
-            self.problem(name, "", "failed", error)
+            sort = counts.fail(error)
+            self.records.repositories[name] = "denied" if sort == "denied" else "failed"
+            self.problem(name, "", sort, error)
             self.progress.repositories_done += 1
             return
         self.records.repositories[name] = "read" if tags else "empty"
@@ -288,15 +294,8 @@ class _Crawl:
         except NotFound:
             self._not_found.setdefault(repository, []).append(tag)
             counts.failed += 1
-        except (Denied, Unauthorized) as error:
-            counts.denied += 1
-            self.problem(repository, tag, "denied", error)
-        except ContentError as error:
-            counts.failed += 1
-            self.problem(repository, tag, "mismatch", error)
         except RegnbError as error:
-            counts.failed += 1
-            self.problem(repository, tag, "failed", error)
+            self.problem(repository, tag, counts.fail(error), error)
         else:
             counts.read += 1
             record.digest = digest
@@ -359,21 +358,24 @@ class _Crawl:
 
     async def manifest(self, repository: str, digest: str) -> ManifestRecord | None:
         """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
-        key = (repository, digest)
-        self.records.links.setdefault(key, False)
-        while (record := self.records.manifests.get(digest)) is None:
-            if key in self._failed:
-                return None
-            if event := self._fetching.get(digest):
-                await event.wait()
-                continue
-            event = self._fetching[digest] = anyio.Event()
-            try:
-                await self.fetch(repository, Digest(digest))
-            finally:
-                del self._fetching[digest]
-                event.set()
-        return record
+        self.records.links.setdefault((repository, digest), False)
+        if digest not in self.records.manifests:
+            async with self._alone(digest):
+                if digest not in self.records.manifests and (repository, digest) not in self._failed:
+                    await self.fetch(repository, Digest(digest))
+        return self.records.manifests.get(digest)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, what: str) -> AsyncIterator[None]:
+        """Let one worker at a time do what the others, once it is done, need not do again."""
+        while event := self._fetching.get(what):
+            await event.wait()
+        event = self._fetching[what] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._fetching[what]
+            event.set()
 
     async def fetch(self, repository: str, digest: Digest) -> None:
         counts = self.records.coverage.manifests
@@ -386,15 +388,8 @@ class _Crawl:
             raw = await self.client.manifest(repository, digest)
         except RegnbError as error:
             counts.listed += 1
-            if isinstance(error, Denied | Unauthorized):
-                sort, counts.denied = "denied", counts.denied + 1
-            else:
-                sort, counts.failed = "failed", counts.failed + 1
-                if isinstance(error, NotFound):
-                    sort = "missing"
-                elif isinstance(error, ContentError):
-                    sort = "mismatch"
-            self._failed[repository, digest] = self.problem(repository, digest, sort, error)
+            self._failed.add((repository, digest))
+            self.problem(repository, digest, counts.fail(error), error)
             return
         self.records.links[repository, digest] = True
         self.keep(repository, raw)
@@ -447,29 +442,23 @@ class _Crawl:
 
     async def config(self, repository: str, record: ManifestRecord) -> None:
         """Read an image's config for its platform, its age and the commands that made its layers."""
-        counts = self.records.coverage.configs
         digest = Digest(record.config)
-        if self.records.blobs[digest].media_type not in IMAGE_CONFIGS:
-            return
+        if self.records.blobs[digest].media_type in IMAGE_CONFIGS:
+            async with self._alone(digest):
+                if (repository, digest) not in self._failed:
+                    await self._config(repository, record, digest)
+
+    async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> None:
+        counts = self.records.coverage.configs
         counts.listed += 1
         cached = self.cache.get(digest)
         try:
             data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
             config = decode_config(data)
         except RegnbError as error:
-            if isinstance(error, Denied | Unauthorized):
-                counts.denied += 1
-            else:
-                counts.failed += 1
-            sort = (
-                "malformed"
-                if isinstance(error, MalformedManifest)
-                else "missing"
-                if isinstance(error, NotFound)
-                else "failed"
-            )
             # The sizes do not depend on it, so they stay exact; the audit still could not read what it was to read.
-            self.problem(repository, digest, sort, error)
+            self._failed.add((repository, digest))
+            self.problem(repository, digest, counts.fail(error), error)
             return
         if cached:
             counts.cached += 1
@@ -485,6 +474,12 @@ class _Crawl:
 
     async def referring(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
+        if self.referrers is None:
+            async with self._alone("referrers"):
+                return await self._referring(repository, digest)
+        return await self._referring(repository, digest)
+
+    async def _referring(self, repository: str, digest: str) -> list[str]:
         if self.referrers is False:
             return []
         counts = self.records.coverage.referrers
@@ -497,8 +492,7 @@ class _Crawl:
             return []
         except RegnbError as error:
             counts.listed += 1
-            counts.failed += 1
-            self.problem(repository, digest, "failed", error)
+            self.problem(repository, digest, counts.fail(error), error)
             return []
         self.referrers = True
         counts.listed += 1
