@@ -112,6 +112,7 @@ def _options(folder: Path) -> list[str]:
         f"--LabApp.default_url=/lab/tree/{START}",
         "--ServerApp.answer_yes=True",
         "--ServerApp.log_level=WARN",  # the address is printed all the same
+        "--LabApp.log_level=WARN",
     ]
     if not _has_display():
         options.append("--no-browser")
