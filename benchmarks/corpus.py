@@ -68,7 +68,10 @@ class Corpus:
                     if position % 4 == 0:
                         children = [
                             {**found, "platform": {"os": "linux", "architecture": "amd64"}},
-                            {**self.image(repository, name, "arm64"), "platform": {"os": "linux", "architecture": "arm64"}},
+                            {
+                                **self.image(repository, name, "arm64"),
+                                "platform": {"os": "linux", "architecture": "arm64"},
+                            },
                         ]
                         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
                         found = self.blob(repository, json.dumps(index).encode(), manifest=True)

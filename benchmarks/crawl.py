@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -120,7 +119,9 @@ def main() -> int:
             "300 MB / peak memory of the cold audit": (300 * 1024 / int(cold["memory"]), 1.0),
         }
         if shutil.which("skopeo"):
-            names = [f"team-{n % 10}/app-{n}:v{t}" for n in range(min(20, options.repositories)) for t in range(options.tags)]
+            names = [
+                f"team-{n % 10}/app-{n}:v{t}" for n in range(min(20, options.repositories)) for t in range(options.tags)
+            ]
             took = skopeo(registry, names)
             print(f"{'xargs -P8 skopeo inspect --raw':34}{len(names):>10}{took:>10.2f}{len(names) / took:>12.0f}  tags")
             ok["tags per second / skopeo's"] = ((count / float(cold["seconds"])) / (len(names) / took), 5.0)

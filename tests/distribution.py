@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 class Distribution:
-    """One docker-registry process over a folder; ``delete`` and everything else in ``config`` is its own configuration."""
+    """One docker-registry process over a folder; ``config`` holds sections of its own configuration."""
 
     def __init__(self, folder: Path, *, config: Mapping[str, Any] | None = None, delete: bool = True) -> None:
         self.root = folder / "storage"
@@ -99,4 +99,3 @@ class Distribution:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
