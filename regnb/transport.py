@@ -161,6 +161,32 @@ class Streamed(NamedTuple):
         return Response(self.method, self.url, self.status, self.headers, data)
 
 
+class _Request(httpx.Request):
+    """A request with just what httpx-aiohttp's transport reads.
+
+    httpx would parse the URL and build the headers twice, only for aiohttp to do both again: a quarter of the time that
+    a request costs here.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
+        extensions: dict[str, Any],
+    ) -> None:
+        self.method = method
+        self.url = url  # type: ignore[assignment]
+        self.headers = headers  # type: ignore[assignment]
+        self.extensions = extensions
+        if content is None or isinstance(content, bytes):
+            self._content = content or b""
+        else:
+            self.stream = content  # type: ignore[assignment]
+
+
 class _Source:
     """A body that is streamed. When its source fails, that is the error, and not the connection that it broke off."""
 
@@ -533,7 +559,8 @@ class Transport:
         if isinstance(content, bytes) and len(content) > PIECE:
             all_headers["Content-Length"] = str(len(content))
             body = _pieces(content)
-        request = httpx.Request(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
+        make = _Request if self._app is None else httpx.Request
+        request = make(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
         self.sent += 1
         began = time.perf_counter()
         response: httpx.Response | None = None
