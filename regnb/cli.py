@@ -80,7 +80,7 @@ def _connect(
 
 
 def _jsonl(frame: Frame) -> None:
-    sys.stdout.write(frame.to_json(orient="records", lines=True, date_format="iso") or "")
+    sys.stdout.write(frames.json_lines(frame))
 
 
 def _table(frame: Frame, title: str = "", limit: int = 20) -> Table:

@@ -13,6 +13,7 @@ import pandas as pd
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
 from regnb.model import Manifest
+from regnb.reference import Digest, is_digest
 
 Format = Literal["parquet", "csv", "jsonl"]
 
@@ -154,20 +155,24 @@ def human(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.5 else f"{size:.1f} {unit}"  # noqa: PLR2004
 
 
+def _harmless(text: str) -> str:
+    """Return a text without what would steer a terminal or turn the direction of writing."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
 def _cell(column: str) -> Callable[[Any], str]:
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
             return ""
         if column in _SIZES and isinstance(value, int | float | np.number):
             return human(float(value))
-        if column in _DIGESTS and isinstance(value, str):
-            algorithm, colon, rest = value.partition(":")
-            return f"{algorithm}:{rest[:12]}" if colon else value
+        if column in _DIGESTS and isinstance(value, str) and is_digest(value):
+            return Digest(value).short
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"
-        text = "".join(sign if sign.isprintable() else " " for sign in str(value))
+        text = _harmless(str(value))
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
     return show
@@ -175,7 +180,7 @@ def _cell(column: str) -> Callable[[Any], str]:
 
 def _td(text: str, value: object, align: str) -> str:
     # What was shortened is whole in the tooltip, to be read or copied.
-    title = f' title="{html.escape(value[:1000])}"' if isinstance(value, str) and value != text else ""
+    title = f' title="{html.escape(_harmless(value[:1000]))}"' if isinstance(value, str) and value != text else ""
     return f'<td style="text-align:{align}"{title}>{html.escape(text)}</td>'
 
 
@@ -210,10 +215,10 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        head = "".join(f"<th>{html.escape(str(name))}</th>" for name in text.columns)
+        head = "".join(f"<th>{html.escape(_harmless(str(name)))}</th>" for name in text.columns)
         whole = self.head(len(text)).itertuples(index=False, name=None)
         body = "".join(
-            f"<tr><th>{html.escape(str(label))}</th>{''.join(map(_td, row, values, align))}</tr>"
+            f"<tr><th>{html.escape(_harmless(str(label)))}</th>{''.join(map(_td, row, values, align))}</tr>"
             for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
         )
         more = f"{len(self) - len(text):,} more rows. " if cut else ""
@@ -362,7 +367,7 @@ def _behind(records: Records, graph: _Graph) -> pd.DataFrame:
         },
         index=table.index,
     )
-    return found.fillna({"layers": 0, "platforms": ""})
+    return found.astype({"platforms": "str"}).fillna({"layers": 0, "platforms": ""})
 
 
 def _manifests(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
@@ -602,6 +607,16 @@ def check_format(form: str) -> Format:
     return cast("Format", form)
 
 
+def json_lines(frame: pd.DataFrame) -> str:
+    r"""Return a frame as JSON lines, one for each row.
+
+    Example:
+        >>> json_lines(Frame({"tag": ["8"]}))
+        '{"tag":"8"}\n'
+    """
+    return frame.to_json(orient="records", lines=True, date_format="iso") if len(frame) else ""
+
+
 def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
     """Write each frame into ``folder`` as Parquet, CSV or JSON lines, and return the paths.
 
@@ -626,7 +641,7 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
             elif form == "csv":
                 _defused(plain).to_csv(path, index=False)
             else:
-                plain.to_json(path, orient="records", lines=True, date_format="iso")
+                path.write_text(json_lines(plain), encoding="utf-8")
             paths.append(path)
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
