@@ -286,7 +286,10 @@ class Registry:
                     f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
                     hint="push it again with a current client",
                 )
-            return [await self._image(where.repository, image) for image in found if isinstance(image, Manifest)]
+            images = [each for each in found if isinstance(each, Manifest)]
+            if isinstance(top, Index):
+                images = [each for each in images if each.kind != "attestation"]
+            return [await self._image(where.repository, image) for image in images]
 
         return frames.image_layers(self._read(reference, read))
 
