@@ -215,7 +215,10 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        head = "".join(f"<th>{html.escape(_harmless(str(name)))}</th>" for name in text.columns)
+        head = "".join(
+            f'<th style="text-align:{side}">{html.escape(_harmless(str(name)))}</th>'
+            for name, side in zip(text.columns, align, strict=True)
+        )
         whole = self.head(len(text)).itertuples(index=False, name=None)
         body = "".join(
             f"<tr><th>{html.escape(_harmless(str(label)))}</th>{''.join(map(_td, row, values, align))}</tr>"
