@@ -1,0 +1,176 @@
+"""What is public is documented, what is documented is true, and what is promised about the code is kept."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import io
+import json
+import pkgutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+import typer.main
+from click import Command, Group
+from images import ROOT, surroundings
+
+import regnb
+from regnb import cli, frames
+
+PACKAGE = ROOT / "regnb"
+MODULES = sorted(each.name for each in pkgutil.iter_modules([str(PACKAGE)]))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LIGHT = ("cache", "client", "collect", "errors", "frames", "model", "reference", "transport")
+
+
+def written() -> str:
+    """README, other documents and the texts of the notebooks."""
+    texts = [README, *(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/**/*.md"))]
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    return "\n".join(texts)
+
+
+def public(kind: type) -> list[str]:
+    return [name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+
+
+@pytest.mark.parametrize("name", regnb.__all__)
+def test_every_export_is_documented(name: str) -> None:
+    """What ``import regnb`` offers has a docstring of its own and is named in the README or a document."""
+    export = getattr(regnb, name)
+    assert inspect.getdoc(export), name
+    assert export.__doc__, "a docstring of its own"
+    assert name in written(), f"{name} is named in no document"
+
+
+def test_all_is_what_there_is() -> None:
+    """``__all__`` is sorted, without doubles, and names everything public that the package imports for users."""
+    assert regnb.__all__ == sorted(set(regnb.__all__))
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert imported == set(regnb.__all__)
+
+
+@pytest.mark.parametrize("name", ["Registry", "Inventory", "Sharing", "Reference", "Digest"])
+def test_every_method_is_documented(name: str) -> None:
+    """Each public method of a public class has a docstring."""
+    kind = getattr(regnb, name)
+    for method in public(kind):
+        assert inspect.getdoc(getattr(kind, method)), f"{name}.{method}"
+
+
+@pytest.mark.parametrize("name", ["Registry", "Inventory"])
+def test_every_method_of_the_handle_is_shown(name: str) -> None:
+    """Each call that a user makes appears in the README or in a notebook."""
+    for method in public(getattr(regnb, name)):
+        if method not in ("close", "of"):
+            assert f".{method}" in written(), f"{name}.{method} is shown in no document"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is(name: str) -> None:
+    """Each module begins with a docstring, and none is a drawer for odds and ends."""
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert name not in ("utils", "util", "helpers", "common", "misc", "tools")
+
+
+def commands(group: Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Command]]:
+    found: list[tuple[tuple[str, ...], Command]] = []
+    for name, command in group.commands.items():
+        found.append(((*path, name), command))
+        if isinstance(command, Group):
+            found += commands(command, (*path, name))
+    return found
+
+
+ALL_COMMANDS = commands(typer.main.get_command(cli.app))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL_COMMANDS, ids=[" ".join(path) for path, _ in ALL_COMMANDS])
+def test_every_command_and_option_has_help(path: tuple[str, ...], command: Command) -> None:
+    """Each command, argument and option says what it does, and each command stands in the README."""
+    assert command.help, path
+    for parameter in command.params:
+        assert getattr(parameter, "help", "") or parameter.name == "help", (path, parameter.name)
+    assert f"`regnb {' '.join(path)}" in README or isinstance(command, Group), path
+
+
+@pytest.mark.parametrize("frame", [*frames.COLUMNS])
+def test_every_column_is_described(frame: str) -> None:
+    """Each column of each frame has a meaning in words."""
+    assert all(meaning for _, meaning in frames.COLUMNS[frame].values())
+
+
+@pytest.mark.parametrize(
+    "frame", ["repositories", "tags", "manifests", "layers", "blobs", "problems", "coverage", "sharing"]
+)
+def test_every_frame_is_shown(frame: str) -> None:
+    """Each frame of an inventory appears in the README or in a notebook."""
+    assert f"inventory.{frame}" in written()
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_the_examples_are_true(name: str) -> None:
+    """The examples in the docstrings give what they say."""
+    module = importlib.import_module(f"regnb.{name}")
+    failed, tried = doctest.testmod(module)
+    assert failed == 0
+    assert tried or name == "client"
+
+
+def test_importing_regnb_is_cheap(tmp_path: Path) -> None:
+    """``import regnb`` pulls in nothing that only a notebook, the command line or a connection needs."""
+    code = "import sys, regnb; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        env=surroundings(tmp_path),
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "pandas" in loaded
+    # httpx itself imports click and rich where they are installed.
+    lab, command = (
+        {"plotly", "ipywidgets", "anywidget", "itables", "IPython", "tqdm"},
+        {"typer", "starlette", "uvicorn"},
+    )
+    assert loaded & (lab | command | {"aiohttp"}) == set()
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: no blank ones, no comments, no docstrings."""
+    source = path.read_text(encoding="utf-8")
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            code.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            code.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(code)
+
+
+def test_the_code_stays_small() -> None:
+    """The whole package has at most 6,000 lines of code, so that one person can read it."""
+    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 6000
+
+
+def test_a_missing_extra_names_the_line_that_installs_it(tmp_path: Path) -> None:
+    """Without typer, the command says which extra to install instead of showing a traceback of imports."""
+    code = (
+        "import sys; sys.modules['typer'] = None\n"
+        "try:\n import regnb.cli\n"
+        "except ImportError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path)
+    )
+    assert done.stdout == "MissingExtra typer is not installed; pip install 'regnb[cli]'\n"
