@@ -226,7 +226,7 @@ class Frame(pd.DataFrame):
         )
         more = f"{len(self) - len(text):,} more rows. " if cut else ""
         return (
-            '<div style="max-width:100%;overflow-x:auto"><table class="dataframe">'
+            '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div><p>{more}{len(self):,} rows, {len(self.columns)} columns</p>"
         )

@@ -107,6 +107,9 @@ class Manifest(Struct, frozen=True):
     artifact_type: str = ""
     annotations: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"<Manifest {self.kind} {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
+
     @property
     def kind(self) -> str:
         """``image``, ``attestation``, ``signature``, ``sbom`` or ``artifact``."""
@@ -148,6 +151,9 @@ class Index(Struct, frozen=True):
 
     kind = "index"
 
+    def __repr__(self) -> str:
+        return f"<Index {self.digest.short}, {len(self.manifests)} manifests, {len(self.raw):,} bytes>"
+
 
 class Schema1(Struct, frozen=True):
     """A manifest of Docker's schema 1: recognised so that it can be flagged, never to be retagged or deleted by digest.
@@ -167,6 +173,9 @@ class Schema1(Struct, frozen=True):
     layers: tuple[Digest, ...]
 
     kind = "schema1"
+
+    def __repr__(self) -> str:
+        return f"<Schema1 {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
 
 
 AnyManifest = Manifest | Index | Schema1
