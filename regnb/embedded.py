@@ -278,28 +278,31 @@ class _Registry:
                 body += chunk
         if oversize:
             raise _Refused(413, "SIZE_INVALID", f"a manifest has at most {MANIFEST_LIMIT} bytes")
-        media_type = request.headers.get("content-type", "")
-        return await run_sync(self._put_manifest, name, last, bytes(body), media_type, _prefix(request))
+        return await run_sync(self._put_manifest, request, name, last, bytes(body))
 
-    def _put_manifest(self, name: str, last: str, raw: bytes, media_type: str, prefix: str) -> Response:
-        tag = None
-        if ":" in last:
+    def _put_manifest(self, request: Request, name: str, last: str, raw: bytes) -> Response:
+        if by_digest := ":" in last:
             digest = _digest(last)
             if Digest.of(raw, digest.algorithm) != digest:
                 raise _Refused(400, "DIGEST_INVALID", "the manifest has another digest", {"digest": digest})
+            # From the spec after 1.1: only so can a tag point to anything but a sha256.
+            tags = list(dict.fromkeys(request.query_params.getlist("tag")))
         else:
-            try:
-                tag = check_tag(last)
-            except InvalidReference as error:
-                raise _Refused(400, "TAG_INVALID", error.message) from None
-            digest = Digest.of(raw)
-        manifest = _decode(raw, media_type)
+            digest, tags = Digest.of(raw), [last]
+        try:
+            for tag in tags:
+                check_tag(tag)
+        except InvalidReference as error:
+            raise _Refused(400, "TAG_INVALID", error.message) from None
+        manifest = _decode(raw, request.headers.get("content-type", ""))
         self._check_parts(name, manifest)
-        self.layout.put_manifest(name, raw, digest, tag)
-        headers = {"Location": f"{prefix}/v2/{name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
+        self.layout.put_manifest(name, raw, digest, *tags)
+        response = _created(request, f"{name}/manifests/{digest}", digest)
         if manifest.subject is not None:
-            headers["OCI-Subject"] = manifest.subject.digest
-        return Response(status_code=201, headers=headers)
+            response.headers["OCI-Subject"] = manifest.subject.digest
+        for tag in tags if by_digest else ():
+            response.headers.append("OCI-Tag", tag)
+        return response
 
     def _check_parts(self, name: str, manifest: Manifest | Index) -> None:
         """Refuse a manifest whose parts are not in the repository. Its subject need not be there."""
@@ -370,7 +373,7 @@ class _Registry:
         source, mount = query.get("from", ""), query.get("mount", "")
         # Whatever is wrong with the source, an upload is the answer that lets the client go on.
         if source and is_digest(mount) and await run_sync(self._mount, name, source, Digest(mount)):
-            return _created(request, name, Digest(mount))
+            return _created(request, f"{name}/blobs/{mount}", Digest(mount))
         digest = _digest(query["digest"]) if "digest" in query else None
         session = await run_sync(self.layout.start_upload, name)
         self.sessions[session] = _Session(algorithm=digest.algorithm if digest else "sha256")
@@ -421,7 +424,7 @@ class _Registry:
             self.sessions.pop(session, None)
         if found != digest:
             raise _Refused(400, "DIGEST_INVALID", "the upload has another digest", {"digest": digest, "found": found})
-        return _created(request, name, digest)
+        return _created(request, f"{name}/blobs/{digest}", digest)
 
     def _upload(self, name: str, session: str) -> Path:
         try:
@@ -481,8 +484,8 @@ def _prefix(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def _created(request: Request, name: str, digest: Digest) -> Response:
-    headers = {"Location": f"{_prefix(request)}/v2/{name}/blobs/{digest}", "Docker-Content-Digest": str(digest)}
+def _created(request: Request, path: str, digest: Digest) -> Response:
+    headers = {"Location": f"{_prefix(request)}/v2/{path}", "Docker-Content-Digest": str(digest)}
     return Response(status_code=201, headers=headers)
 
 

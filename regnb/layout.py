@@ -221,10 +221,10 @@ class Layout:
 
     # Manifests and tags
 
-    def put_manifest(self, name: str, raw: bytes, digest: Digest, tag: str | None = None) -> None:
-        """Keep a manifest whose digest was verified, and point the tag at it."""
+    def put_manifest(self, name: str, raw: bytes, digest: Digest, *tags: str) -> None:
+        """Keep a manifest whose digest was verified, and point the tags at it."""
         links = [revision_path(name, digest)]
-        if tag is not None:
+        for tag in tags:
             links += [history_path(name, tag, digest), f"{tag_path(name, tag)}/current/link"]
         with self._lock:
             _write(self.root / blob_path(digest), raw)

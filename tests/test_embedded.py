@@ -217,6 +217,72 @@ def test_chunked_upload(http: httpx.Client, algorithm: str, last_in_put: bool) -
     assert http.get(done.headers["Location"]).content == BLOB
 
 
+WAYS = ("post", "post and put", "stream", "chunks", "last chunk in put")
+
+
+def upload(http: httpx.Client, way: str, data: bytes, digest: str) -> httpx.Response:
+    """Push a blob in one of the spec's ways and return the last answer."""
+    if way == "post":
+        return http.post(f"/v2/{NAME}/blobs/uploads/", params={"digest": digest}, content=data)
+    location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
+    if way == "post and put":
+        return http.put(location, params={"digest": digest}, content=data)
+    if way == "stream":
+        location = http.patch(location, content=iter([data])).headers["Location"]
+        return http.put(location, params={"digest": digest})
+    first, rest = 0, data
+    while rest:
+        chunk, rest = rest[:1024], rest[1024:]
+        headers = {"Content-Range": f"{first}-{first + len(chunk) - 1}", "Content-Type": "application/octet-stream"}
+        first += len(chunk)
+        if way == "last chunk in put" and not rest:
+            return http.put(location, params={"digest": digest}, content=chunk, headers=headers)
+        location = http.patch(location, content=chunk, headers=headers).headers["Location"]
+    return http.put(location, params={"digest": digest})
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_push_a_blob(http: httpx.Client, way: str, algorithm: str) -> None:
+    """In whichever way a blob is pushed, the empty one too, HEAD and GET give it back; a wrong digest never sticks."""
+    for data in (b"", b"{}", BLOB):
+        digest = Digest.of(data, algorithm)
+        answer = upload(http, way, data, digest)
+        assert (answer.status_code, answer.headers["Docker-Content-Digest"]) == (201, digest)
+        assert http.get(answer.headers["Location"]).content == data
+        head = http.head(f"/v2/{NAME}/blobs/{digest}")
+        assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(len(data)))
+        assert head.headers["Docker-Content-Digest"] == digest
+    wrong = Digest.of(b"other", algorithm)
+    answer = upload(http, way, BLOB, wrong)
+    assert (answer.status_code, codes(answer)) == (400, ["DIGEST_INVALID"])
+    assert http.head(f"/v2/{NAME}/blobs/{wrong}").status_code == 404
+
+
+def test_a_last_chunk_out_of_order(http: httpx.Client) -> None:
+    """A PUT whose chunk is out of order is 416 like a PATCH, and the upload it was for goes on."""
+    location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
+    http.patch(location, content=BLOB[:1000], headers={"Content-Range": "0-999"})
+    query = {"digest": Digest.of(BLOB)}
+    answer = http.put(location, params=query, content=BLOB[2000:], headers={"Content-Range": "2000-6999"})
+    assert (answer.status_code, answer.headers["Range"]) == (416, "0-999")
+    status = http.get(answer.headers["Location"], params=query)
+    assert (status.status_code, status.headers["Range"]) == (204, "0-999")
+    answer = http.put(location, params=query, content=BLOB[1000:], headers={"Content-Range": "1000-6999"})
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("form", ["{}-{}", "bytes {}-{}", "bytes={}-{}", "bytes {}-{}/*", "bytes {}-{}/7000"])
+def test_forms_of_content_range(http: httpx.Client, form: str) -> None:
+    """A chunk's range is the spec's bare one or HTTP's own, whichever the client writes."""
+    location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
+    for first, end in ((0, 1000), (1000, 7000)):
+        headers = {"Content-Range": form.format(first, end - 1)}
+        answer = http.patch(location, content=BLOB[first:end], headers=headers)
+        assert (answer.status_code, answer.headers["Range"]) == (202, f"0-{end - 1}")
+    assert http.put(location, params={"digest": Digest.of(BLOB)}).status_code == 201
+
+
 def test_a_chunk_of_another_length_than_announced_is_taken_back(http: httpx.Client) -> None:
     """A chunk that does not fill its Content-Range is refused, and a resumed upload still has the right digest."""
     location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
@@ -251,6 +317,50 @@ def test_a_wrong_digest_is_refused(http: httpx.Client) -> None:
     assert codes(http.put(location, content=BLOB)) == ["DIGEST_INVALID"]
 
 
+@pytest.mark.parametrize("digest", ["", "sha256:short", "SHA256:" + "a" * 64, "sha256:" + "A" * 64, "md5:" + "a" * 32])
+def test_malformed_digests(http: httpx.Client, digest: str) -> None:
+    """What is no digest in the spec's spelling is DIGEST_INVALID, and an upload survives it."""
+    location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
+    answers = [http.post(f"/v2/{NAME}/blobs/uploads/", params={"digest": digest}, content=BLOB)]
+    answers.append(http.put(location, params={"digest": digest}, content=BLOB))
+    if digest:
+        answers.append(put(http, NAME, digest, manifest()))
+        answers.append(http.get(f"/v2/{NAME}/blobs/{digest}"))
+        answers.append(http.delete(f"/v2/{NAME}/manifests/{digest}"))
+        assert codes(http.get(f"/v2/{NAME}/manifests/{digest}")) == ["MANIFEST_UNKNOWN"]
+    assert [(answer.status_code, codes(answer)) for answer in answers] == [(400, ["DIGEST_INVALID"])] * len(answers)
+    assert http.get(location).status_code == 204
+
+
+def test_a_client_that_waits_for_100_continue(http: httpx.Client, server: Server) -> None:
+    """Expect: 100-continue is granted to an upload that exists and spares the body where it does not."""
+    known = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
+    unknown = f"/v2/{NAME}/blobs/uploads/6fa459ea-ee8a-3ca4-894e-db77e160355e"
+    for location, expected in ((known, [b"100", b"201"]), (unknown, [b"404"])):
+        request = f"PUT {location}?digest={Digest.of(BLOB)} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        found = []
+        with socket.create_connection((server.host, server.port), 10) as raw, raw.makefile("rb") as answer:
+            raw.sendall(f"{request}Content-Length: {len(BLOB)}\r\n\r\n".encode())
+            found.append(answer.readline().split()[1])
+            if found == [b"100"]:
+                answer.readline()
+                raw.sendall(BLOB)
+                found.append(answer.readline().split()[1])
+        assert found == expected
+
+
+def test_a_refusal_in_the_middle_of_a_body(server: Server) -> None:
+    """A client that is refused early can finish its body, read the answer and use the connection again."""
+    body = b"x" * 20_000_000
+    request = f"PATCH /v2/{NAME}/blobs/uploads/6fa459ea-ee8a-3ca4-894e-db77e160355e HTTP/1.1\r\nHost: x\r\n"
+    with socket.create_connection((server.host, server.port), 30) as raw, raw.makefile("rb") as answer:
+        for _ in range(2):
+            raw.sendall(f"{request}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert answer.readline().split()[1] == b"404"
+            headers = dict(line.lower().split(b": ") for line in iter(answer.readline, b"\r\n"))
+            assert json.loads(answer.read(int(headers[b"content-length"])))["errors"]
+
+
 def test_cancelling_an_upload(http: httpx.Client, server: Server, tmp_path: Path) -> None:
     """DELETE of an upload is 204 and leaves no file of it."""
     location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
@@ -263,9 +373,11 @@ def test_cancelling_an_upload(http: httpx.Client, server: Server, tmp_path: Path
 def test_mount(http: httpx.Client) -> None:
     """A blob that the source has is mounted without its bytes; else the answer is an upload session."""
     digest = push_blob(http, "source", BLOB)
-    mounted = http.post(f"/v2/target/blobs/uploads/?mount={digest}&from=source")
-    assert mounted.status_code == 201
-    assert http.get(mounted.headers["Location"]).content == BLOB
+    for target in ("target", "source"):
+        mounted = http.post(f"/v2/{target}/blobs/uploads/?mount={digest}&from=source")
+        assert (mounted.status_code, mounted.headers["Docker-Content-Digest"]) == (201, digest)
+        assert mounted.headers["Location"] == f"/v2/{target}/blobs/{digest}"
+        assert http.get(mounted.headers["Location"]).content == BLOB
     for query in (f"mount={Digest.of(b'x')}&from=source", f"mount={digest}&from=../etc", f"mount={digest}", "mount=x"):
         answer = http.post(f"/v2/target/blobs/uploads/?{query}")
         assert answer.status_code == 202, query
@@ -309,6 +421,62 @@ def test_manifests_by_digest(http: httpx.Client) -> None:
         assert http.get(answer.headers["Location"]).content == raw
     assert codes(put(http, NAME, Digest.of(b"x"), raw)) == ["DIGEST_INVALID"]
     assert http.get(f"/v2/{NAME}/tags/list").json() == {"name": NAME, "tags": []}
+
+
+UNUSUAL: dict[str, bytes] = {
+    "no layers": manifest(),
+    "no mediaType": manifest().replace(b'"mediaType"', b'"unused"', 1),
+    "unknown fields": manifest(layers=[descriptor(b"{}", "a/b", other="eA==")], **{"org.example.x": {"y": [1]}}),
+    "data in a descriptor": manifest(layers=[{**descriptor(b"{}", "a/b"), "data": "e30="}]),
+    "3.9 MB of annotations": manifest(annotations={f"large-{number}": "A" * 10_000 for number in range(390)}),
+    "empty index": index(),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_unusual_manifests(http: httpx.Client, case: str) -> None:
+    """What the image spec allows is kept byte for byte, sent without a length as Go clients do."""
+    push_blob(http, NAME, b"{}")
+    raw = UNUSUAL[case]
+    media_type = OCI_INDEX if case == "empty index" else OCI_MANIFEST
+    answer = http.put(f"/v2/{NAME}/manifests/t", content=iter([raw]), headers={"Content-Type": media_type})
+    assert answer.status_code == 201, answer.text
+    pulled = http.get(answer.headers["Location"], headers={"Accept": media_type})
+    assert (pulled.content, pulled.headers["Content-Type"]) == (raw, media_type)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_nested_indexes(http: httpx.Client, algorithm: str) -> None:
+    """An index may hold indexes, may be a subject, and may name its children by either algorithm."""
+    push_blob(http, NAME, b"{}")
+    raw = manifest()
+    for _ in range(3):
+        digest = Digest.of(raw, algorithm)
+        kind = json.loads(raw)["mediaType"]
+        assert put(http, NAME, digest, raw, kind).status_code == 201
+        raw = json.dumps({**json.loads(index()), "manifests": [{**descriptor(raw, kind), "digest": digest}]}).encode()
+    referrer = manifest(subject={**descriptor(raw, OCI_INDEX), "digest": digest})
+    assert put(http, NAME, "referrer", referrer).headers["OCI-Subject"] == digest
+    listed = http.get(f"/v2/{NAME}/referrers/{digest}").json()["manifests"]
+    assert [entry["digest"] for entry in listed] == [Digest.of(referrer)]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_tags_beside_the_digest(http: httpx.Client, algorithm: str) -> None:
+    """A push by digest can name tags: each is confirmed, points to that very digest and goes with it."""
+    push_blob(http, NAME, b"{}")
+    raw = manifest()
+    digest = Digest.of(raw, algorithm)
+    answer = put(http, NAME, f"{digest}?tag=one&tag=two&tag=one", raw)
+    assert (answer.status_code, answer.headers.get_list("OCI-Tag")) == (201, ["one", "two"])
+    for tag in ("one", "two"):
+        assert http.head(f"/v2/{NAME}/manifests/{tag}").headers["Docker-Content-Digest"] == digest
+    assert codes(put(http, NAME, f"{digest}?tag=fine&tag=.bad", raw)) == ["TAG_INVALID"]
+    assert "OCI-Tag" not in put(http, NAME, "three?tag=four", raw).headers
+    assert http.get(f"/v2/{NAME}/tags/list").json()["tags"] == ["one", "three", "two"]
+    assert http.delete(f"/v2/{NAME}/manifests/{digest}").status_code == 202
+    left = ["three"] if algorithm == "sha512" else []
+    assert http.get(f"/v2/{NAME}/tags/list").json()["tags"] == left
 
 
 def test_manifests_are_bounded(http: httpx.Client) -> None:
