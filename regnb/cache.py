@@ -62,6 +62,7 @@ class Cache:
         self._content: dict[Digest, Cached] = {}
         self._seen: dict[tuple[str, str, str], str] = {}
         self._touched: set[str] = set()
+        self._at_most: int | None = None
         self.path: Path | None = None if folder is None else folder / "content.sqlite"
         if folder is not None and self.path is not None:
             with contextlib.suppress(OSError, *_FAILURES):
@@ -205,7 +206,7 @@ class Cache:
                     "UPDATE content SET used = ? WHERE digest = ? AND used < ?",
                     [(now, digest, now - _DAY) for digest in self._touched],
                 )
-                self._evict()
+                self._evict(sum(len(kept.data) for kept in self._content.values()))
                 self._database.execute("COMMIT")
             except _FAILURES:
                 with contextlib.suppress(sqlite3.Error):
@@ -215,16 +216,20 @@ class Cache:
         self._seen.clear()
         self._touched.clear()
 
-    def _evict(self) -> None:
-        kept = self.size
-        if kept <= self._limit:
+    def _evict(self, added: int) -> None:
+        # Counting reads every row, so it is done once, and again when what was added since might be too much.
+        if self._at_most is not None:
+            self._at_most += added
+        if self._at_most is None or self._at_most > self._limit:
+            self._at_most = self.size
+        if self._at_most <= self._limit:
             return
         rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
         for digest, size in rows:
             self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
-            kept -= size or 0
+            self._at_most -= size or 0
             # Some room, so that the next flush need not evict again.
-            if kept <= self._limit * 0.8:
+            if self._at_most <= self._limit * 0.8:
                 return
 
     @property
