@@ -492,12 +492,12 @@ def test_cancelling_keeps_what_was_read(tmp_path: Path) -> None:
         start = time.monotonic()
         anyio.run(run)
         assert time.monotonic() - start < 10
-        cache.close()
         again = Cache(tmp_path)
         kept = sum(again.get(each.digest) is not None for each in images.values())
         assert kept >= 90
         assert again.get(last.digest) is None
         again.close()
+        cache.close()
 
 
 def slow(answer: Answer | Callable[[str], Answer], seconds: float) -> Callable[[str], Answer]:
