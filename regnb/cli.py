@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -46,20 +48,22 @@ err = Console(stderr=True, highlight=False)
 
 Url = Annotated[str, typer.Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Ref = Annotated[str, typer.Argument(help="repository:tag or repository@digest")]
-User = Annotated[
-    str, typer.Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")
-]
-CaBundle = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust.", dir_okay=False)]
-ClientCert = Annotated[
-    Path | None, typer.Option("--client-cert", help="Certificate and key in one file.", dir_okay=False)
-]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
 
 
 @contextmanager
-def _connect(
-    url: str, user: str, ca_bundle: Path | None, client_cert: Path | None, insecure: bool
+def _connected(
+    url: Url,
+    user: Annotated[
+        str, typer.Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")
+    ] = "",
+    ca_bundle: Annotated[
+        Path | None, typer.Option("--ca-bundle", help="Certificates to trust.", dir_okay=False)
+    ] = None,
+    client_cert: Annotated[
+        Path | None, typer.Option("--client-cert", help="Certificate and key in one file.", dir_okay=False)
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")] = False,
 ) -> Iterator[Registry]:
     password: str | None = None
     if user:
@@ -77,6 +81,23 @@ def _connect(
     except Interrupted as error:
         err.print(str(error), markup=False)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _command(work: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function of a registry: it gets the URL, and the options that say how to reach it."""
+    reach = inspect.signature(_connected, eval_str=True).parameters
+    own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(work)
+    def run(**options: Any) -> None:  # noqa: ANN401 -- what the signature below says
+        with _connected(**{name: options.pop(name) for name in reach}) as registry:
+            work(registry, **options)
+
+    url, *how = reach.values()
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (url, *own, *how)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return app.command()(run)
 
 
 def _jsonl(frame: Frame) -> None:
@@ -130,9 +151,9 @@ def show(inventory: Inventory) -> None:
     out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
 
 
-@app.command()
+@_command
 def audit(
-    url: Url,
+    registry: Registry,
     repositories: Annotated[
         list[str] | None, typer.Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
     ] = None,
@@ -140,15 +161,10 @@ def audit(
     form: Annotated[str, typer.Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
     json_: Json = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything from the registry.")] = False,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """Read a registry and print what it holds. Exit code 0: complete, 1: error, 4: something could not be read."""
     frames.check_format(form)
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        inventory = registry.inventory(repositories, cached=not no_cache)
+    inventory = registry.inventory(repositories, cached=not no_cache)
     if json_:
         document: dict[str, Any] = inventory.summary._asdict()
         for name in ("repositories", "problems", "coverage"):
@@ -169,76 +185,51 @@ def _print(frame: Frame, json_: bool) -> None:
         out.print(_table(frame, limit=len(frame)))
 
 
-@app.command()
+@_command
 def catalog(
-    url: Url,
+    registry: Registry,
     json_: Json = False,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """List the repositories."""
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        _print(registry.catalog(), json_)
+    _print(registry.catalog(), json_)
 
 
-@app.command()
+@_command
 def tags(
-    url: Url,
+    registry: Registry,
     repository: Annotated[str, typer.Argument(help="A repository's name.")],
     json_: Json = False,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """List the tags of a repository."""
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        _print(registry.tags(repository), json_)
+    _print(registry.tags(repository), json_)
 
 
-@app.command()
+@_command
 def digest(
-    url: Url,
+    registry: Registry,
     reference: Ref,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """Print the digest that a tag points at."""
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        typer.echo(registry.digest(reference))
+    typer.echo(registry.digest(reference))
 
 
-@app.command()
+@_command
 def manifest(
-    url: Url,
+    registry: Registry,
     reference: Ref,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """Print a manifest, byte for byte."""
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        sys.stdout.buffer.write(registry.manifest(reference).raw)
+    sys.stdout.buffer.write(registry.manifest(reference).raw)
 
 
-@app.command()
+@_command
 def layers(
-    url: Url,
+    registry: Registry,
     reference: Ref,
     json_: Json = False,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
 ) -> None:
     """List the layers of an image, their sizes and the commands that made them."""
-    with _connect(url, user, ca_bundle, client_cert, insecure) as registry:
-        _print(registry.layers(reference), json_)
+    _print(registry.layers(reference), json_)
 
 
 @app.command()

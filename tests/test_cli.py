@@ -286,4 +286,12 @@ def test_serve_and_audit(tmp_path: Path) -> None:
 
 def test_the_command_itself_is_installed_by_the_package() -> None:
     """The script that pip makes calls the same function."""
-    assert 'regnb = "regnb.cli:main"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'regnb = "regnb.__main__:main"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_a_missing_extra_is_named_with_the_line_that_installs_it() -> None:
+    """Whoever installed the core alone is told what the command needs, and sees no traceback."""
+    code = "import sys; sys.modules['typer'] = None; from regnb.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["Error: typer is not installed", "Hint: pip install 'regnb[cli]'"]
