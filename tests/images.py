@@ -237,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-CLI = (sys.executable, "-W", "error", "-c", "from regnb.cli import main; main()")
+CLI = (sys.executable, "-W", "error", "-m", "regnb")
 """The command line in a process of its own, where a warning is an error too."""
 
 

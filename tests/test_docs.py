@@ -161,16 +161,3 @@ def lines_of_code(path: Path) -> int:
 def test_the_code_stays_small() -> None:
     """The whole package has at most 6,000 lines of code, so that one person can read it."""
     assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 6000
-
-
-def test_a_missing_extra_names_the_line_that_installs_it(tmp_path: Path) -> None:
-    """Without typer, the command says which extra to install instead of showing a traceback of imports."""
-    code = (
-        "import sys; sys.modules['typer'] = None\n"
-        "try:\n import regnb.cli\n"
-        "except ImportError as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path)
-    )
-    assert done.stdout == "MissingExtra typer is not installed; pip install 'regnb[cli]'\n"

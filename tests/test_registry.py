@@ -259,7 +259,7 @@ def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) ->
     """SIGINT ends a script and the command promptly, in order, with what was read in the cache."""
     with Fake() as fake:
         images = crowded(fake, 0.5)
-        code = AUDIT if how == "script" else "from regnb.cli import main; main()"
+        code = AUDIT if how == "script" else "from regnb.__main__ import main; main()"
         arguments = [fake.url] if how == "script" else ["audit", fake.url]
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", code, *arguments],
