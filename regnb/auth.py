@@ -276,16 +276,19 @@ class Authenticator:
         origin: ``scheme://host:port`` of the registry.
         credentials: Or None for anonymous.
         send: Sends a request to the token server, without following redirects.
+        stored: Whether the first challenge, if there are no credentials, is answered with those that `find_credentials`
+            finds: no helper is run for a registry that asks for none.
 
     Example:
         ``Authenticator("https://registry.example.org", None, send)``
     """
 
-    def __init__(self, origin: str, credentials: Credentials | None, send: Send) -> None:
+    def __init__(self, origin: str, credentials: Credentials | None, send: Send, *, stored: bool = False) -> None:
         self._origin = origin
         self._host = urlsplit(origin).netloc
         self._credentials = credentials
         self._send = send
+        self._look = stored and credentials is None
         self._basic: str | None = None
         self._realm: _Realm | None = None
         self._refresh = credentials.identity_token if credentials else ""
@@ -312,7 +315,9 @@ class Authenticator:
             Unauthorized: There are no credentials, or they are wrong.
             Denied: The token server refuses this scope.
             RegistryError: The challenge cannot, or must not, be answered.
+            RegnbError: The stored credentials cannot be read.
         """
+        await self._look_once()
         challenges = {each.scheme: each for each in parse_challenges(response.headers.get("www-authenticate", ""))}
         if bearer := challenges.get("bearer"):
             realm = self._accept(bearer.parameters)
@@ -342,6 +347,14 @@ class Authenticator:
         return Denied(
             f"{self._host} does not allow this to {self._credentials.username or 'this identity'}", status=401
         )
+
+    async def _look_once(self) -> None:
+        async with self._lock:
+            if self._look:
+                # In a thread, and given up on an interrupt: a helper may wait for its user.
+                found = await anyio.to_thread.run_sync(find_credentials, self._host, abandon_on_cancel=True)
+                self._look, self._credentials = False, found
+                self._refresh = found.identity_token if found else ""
 
     @property
     def _login(self) -> str:

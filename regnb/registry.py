@@ -373,7 +373,14 @@ def connect(
 
     def make() -> Client:
         return Client(
-            Transport(where, credentials=credentials, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
+            Transport(
+                where,
+                credentials=credentials,
+                stored=True,
+                ca_bundle=ca_bundle,
+                client_cert=client_cert,
+                insecure=insecure,
+            )
         )
 
     registry = Registry(make, store)

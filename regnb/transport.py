@@ -240,6 +240,7 @@ class Transport:
         url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name
             and password in it are taken as credentials and shown nowhere.
         credentials: Or None for anonymous.
+        stored: Whether to use what ``docker login`` stored, where no credentials are given and the registry asks.
         ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
         client_cert: A PEM file with certificate and key, or the two files.
         insecure: Do not verify the server's certificate.
@@ -260,6 +261,7 @@ class Transport:
         url: str,
         *,
         credentials: Credentials | None = None,
+        stored: bool = False,
         ca_bundle: str | Path | None = None,
         client_cert: str | Path | tuple[str, str] | None = None,
         insecure: bool = False,
@@ -276,7 +278,7 @@ class Transport:
         self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
         self._seconds = timeout
         self._pace = _Pace(concurrency, max_concurrency)
-        self._auth = Authenticator(self.url, credentials or found, self._ask)
+        self._auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
         self._ssl = _ssl_context(ca_bundle, client_cert, insecure=insecure)
         self._app = app
         self._curl: tuple[str, ...] = (

@@ -20,6 +20,7 @@ import scripted
 import trustme
 from conftest import need
 
+import regnb
 from regnb import auth
 from regnb.auth import Credentials, find_credentials, parse_challenges
 from regnb.client import Client
@@ -233,6 +234,32 @@ async def test_wrong_or_no_password(locked: distribution.Distribution) -> None:
             await client.ping()
         assert client.transport.sent == 2
         assert "planted" not in str(caught.value)
+
+
+def test_connect_uses_what_docker_login_stored(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: distribution.Distribution
+) -> None:
+    """Without credentials of its own, connect answers a challenge with the stored ones; given ones win over them."""
+    config(home, auths={locked.host: entry("me", SECRET)})
+    with regnb.connect(locked.url, cache=False) as registry:
+        assert registry.catalog().empty
+    with pytest.raises(Unauthorized, match="does not accept these"):
+        regnb.connect(locked.url, username="me", password="planted", cache=False)
+    answer = json.dumps({"Username": "me", "Secret": SECRET})
+    helper(tmp_path / "bin", "works", f"cat > {tmp_path}/asked; echo '{answer}'", monkeypatch)
+    config(home, credsStore="works")
+    with regnb.connect(locked.url, cache=False):
+        assert (tmp_path / "asked").read_text(encoding="utf-8") == locked.host
+
+
+def test_no_helper_is_asked_where_no_credentials_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: distribution.Distribution
+) -> None:
+    """A broken credential helper, or a broken config.json, is no obstacle to a registry that lets everyone in."""
+    helper(tmp_path / "bin", "broken", "exit 1", monkeypatch)
+    config(home, credsStore="broken")
+    with regnb.connect(real.url, cache=False) as registry:
+        assert registry.catalog().empty
 
 
 # Tokens, which the real registry verifies
