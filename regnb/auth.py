@@ -362,8 +362,12 @@ class Authenticator:
 
     def _accept(self, parameters: Mapping[str, str]) -> _Realm:
         url, service = parameters.get("realm", ""), parameters.get("service", "")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.username is not None:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+        except ValueError:
+            usable = False
+        if not usable:
             raise NotARegistry(f"{self._host} names no usable token server", status=401)
         if parts.scheme == "http" and self._origin.startswith("https:"):
             raise Unauthorized(

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final, NamedTuple, NoReturn, Self, TypeVar
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +31,7 @@ from regnb.errors import (
 )
 from regnb.model import Descriptor
 from regnb.reference import Digest, check_repository, check_tag, is_digest
-from regnb.transport import Response, Transport, raise_for
+from regnb.transport import Response, Transport, join, raise_for
 
 PAGE_LIMIT = 100_000
 """Pages of one listing. At the usual 100 entries a page that is ten million: whoever sends more will never end."""
@@ -585,7 +585,7 @@ class Client:
             yield page
             previous, asked_on = page, False
             if link := _NEXT.search(response.headers.get("link", "")):
-                url = urljoin(response.url, link[1])
+                url = join(response.url, link[1])
                 if not self.transport.owns(url):
                     raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
             else:
@@ -646,7 +646,7 @@ def _upload(repository: str, response: Response, offset: int, default: str = "")
     if not location:
         raise ContentError(f"{response.url}: the registry gave no Location for the upload")
     least = response.headers.get("oci-chunk-min-length", "")
-    return Upload(repository, urljoin(response.url, location), offset, int(least) if least.isdecimal() else 0)
+    return Upload(repository, join(response.url, location), offset, int(least) if least.isdecimal() else 0)
 
 
 def _expect(response: Response, *statuses: int) -> None:

@@ -29,6 +29,7 @@ from regnb.errors import (
     ContentError,
     Denied,
     InvalidArgument,
+    NotARegistry,
     NotFound,
     RateLimited,
     RegistryError,
@@ -526,7 +527,7 @@ class Transport:
             if response.status_code not in _MOVED or location is None or method not in _READS:
                 return response, url, authorization is not None
             await response.aclose()
-            origin, url = _origin(url), urljoin(url, location)
+            origin, url = _origin(url), join(url, location)
             if urlsplit(url).scheme not in ("http", "https"):
                 raise ContentError(f"{self.host} redirects to {_redact(url)[:200]!r}, which is not followed")
             if _origin(url) != origin:
@@ -576,6 +577,13 @@ class Transport:
             raise self._failure(method, url, error) from error
         except httpx.InvalidURL as error:
             raise InvalidArgument(f"no such URL: {_redact(url)[:200]!r}: {error}") from None
+        except Exception as error:
+            # httpx-aiohttp 0.2 lets this one through.
+            if type(error).__name__ != "ClientResponseError":
+                raise
+            host = urlsplit(url).netloc.rpartition("@")[2]
+            hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
+            raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=_redact(url)) from None
         finally:
             self._record(method, url, headers, content, response, time.perf_counter() - began, authorization)
         return response
@@ -598,7 +606,7 @@ class Transport:
         return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
 
     def _join(self, path: str, params: Mapping[str, str] | None) -> str:
-        url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else urljoin(self.url, path)
+        url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else join(self.url, path)
         if urlsplit(url).scheme not in ("http", "https"):
             raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
         return f"{url}?{urlencode(params)}" if params else url
@@ -670,6 +678,24 @@ class Transport:
         if any(isinstance(each, ConnectionResetError) for each in causes) or "ServerDisconnectedError" in kinds:
             return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
         return ConnectionFailed(f"cannot reach {host}: {_clean(str(causes[-1]) or str(error))}", hint=hint, **known)
+
+
+def join(base: str, given: str) -> str:
+    """Return as an absolute URL what an answer from ``base`` gave as a Location or Link.
+
+    Raises:
+        ContentError: It is none.
+
+    Example:
+        >>> join("http://localhost:5000/v2/_catalog", "/v2/_catalog?last=b")
+        'http://localhost:5000/v2/_catalog?last=b'
+    """
+    try:
+        url = urljoin(base, given)
+        _ = urlsplit(url).port  # which is where a bad port shows
+    except ValueError:
+        raise ContentError(f"{_redact(base)}: the answer leads to a malformed URL") from None
+    return url
 
 
 def raise_for(response: Response) -> None:

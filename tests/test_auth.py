@@ -403,7 +403,7 @@ async def test_a_realm_in_plain_http_is_refused_for_https(
 Answer = Callable[[scripted.Request, int], scripted.Reply]
 
 
-@pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "http://me:pw@127.0.0.1/"])
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "http://me:pw@127.0.0.1/", "http://[bad"])
 async def test_a_realm_that_is_none(realm: str) -> None:
     """A challenge without a usable token server is one clear error."""
     challenge = scripted.Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="s"'})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import socket
 import ssl
@@ -333,6 +334,36 @@ async def test_redirects_end(location: str) -> None:
             with pytest.raises(ContentError, match="redirects"):
                 await transport.request("GET", "/v2/")
     assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("url", ["http://[bad/", "http://h:99999/"])
+async def test_a_malformed_url_from_the_server(url: str) -> None:
+    """A Location or a Link that is no URL is the registry's error, by name, and never a ValueError of Python's."""
+    location, link = Reply(302, {"Location": url}), Reply(200, {"Link": f'<{url}>; rel="next"'}, b"{}")
+    with scripted.serve(lambda request, _: link if "_catalog" in request.path else location) as server:
+        async with Client(Transport(server.url)) as client:
+            with pytest.raises(ContentError):
+                await client.ping()
+            with pytest.raises(ContentError):
+                _ = [page async for page in client.catalog()]
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n"])
+async def test_what_does_not_speak_http(answer: bytes) -> None:
+    """Another protocol on the port, or headers without end, is an error of regnb's with a hint."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1") as server:
+        host, port = server.sockets[0].getsockname()
+        async with Transport(f"http://{host}:{port}") as transport:
+            with pytest.raises(NotARegistry, match="does not answer in HTTP") as caught:
+                await transport.request("GET", "/v2/")
+    assert "https://" in caught.value.hint
 
 
 async def test_an_upload_location_elsewhere_gets_no_credentials() -> None:
