@@ -33,8 +33,9 @@ MANIFEST_LIMIT: Final = 4 * 1024 * 1024
 """Bytes that a manifest may have (distribution spec 1.1: registries should accept at least this)."""
 CONFIG_LIMIT: Final = 16 * 1024 * 1024
 """Bytes that an image config may have."""
-SIZE_LIMIT: Final = 2**50
-"""A descriptor that claims more than a pebibyte is a lie that would overflow every sum it entered."""
+SIZE_LIMIT: Final = 2**43
+"""A descriptor that claims more than 8 TiB is a lie: no object store takes that much in one piece, and one manifest
+full of such layers would overflow the sums it entered."""
 
 _DigestText = Annotated[str, Meta(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")]
 _Size = Annotated[int, Meta(ge=0, le=SIZE_LIMIT)]

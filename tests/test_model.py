@@ -173,6 +173,12 @@ def test_hostile_manifests_are_refused(name: str) -> None:
     assert len(str(caught.value)) < 500
 
 
+def test_no_manifest_overflows_a_sum() -> None:
+    """As many layers as fit a manifest, each as large as one may claim to be, still add up in 64 bits."""
+    shortest = len(pack({"digest": BASE["digest"], "size": model.SIZE_LIMIT}))
+    assert model.MANIFEST_LIMIT // shortest * model.SIZE_LIMIT < 2**63
+
+
 def test_harmless_oddities_are_accepted() -> None:
     """``layers: null`` and no layers are an image without layers; unknown fields and 5,000 equal layers are no harm."""
     for layers in (None, []):
