@@ -178,6 +178,10 @@ def _cell(column: str) -> Callable[[Any], str]:
     return show
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _td(text: str, value: object, align: str) -> str:
     # What was shortened is whole in the tooltip, to be read or copied.
     title = f' title="{html.escape(_harmless(value[:1000]))}"' if isinstance(value, str) and value != text else ""
@@ -228,7 +232,7 @@ class Frame(pd.DataFrame):
         return (
             '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table></div><p>{more}{len(self):,} rows, {len(self.columns)} columns</p>"
+            f"<tbody>{body}</tbody></table></div><p>{more}{_count(len(self), 'row')}, {_count(len(self.columns), 'column')}</p>"
         )
 
     def __repr__(self) -> str:
