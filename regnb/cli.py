@@ -163,7 +163,9 @@ def audit(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything from the registry.")] = False,
 ) -> None:
     """Read a registry and print what it holds. Exit code 0: complete, 1: error, 4: something could not be read."""
-    frames.check_format(form)
+    form_ = frames.check_format(form)
+    if output is not None:
+        frames.make_folder(output)
     inventory = registry.inventory(repositories, cached=not no_cache)
     if json_:
         document: dict[str, Any] = inventory.summary._asdict()
@@ -173,7 +175,7 @@ def audit(
     else:
         show(inventory)
     if output is not None:
-        paths = inventory.write(output, frames.check_format(form))
+        paths = inventory.write(output, form_)
         err.print(f"Wrote {len(paths)} frames to {output}", markup=False)
     raise typer.Exit(OK if inventory.complete else INCOMPLETE)
 

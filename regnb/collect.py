@@ -20,11 +20,9 @@ from regnb.errors import (
     ContentError,
     Denied,
     DigestMismatch,
-    InvalidArgument,
     NotFound,
     RegnbError,
     Unauthorized,
-    Unsupported,
 )
 from regnb.model import (
     CONFIG_LIMIT,
@@ -211,6 +209,7 @@ class _Crawl:
         self._fetching: dict[str, anyio.Event] = {}
         self._failed: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
+        self._conflicts: dict[str, tuple[str, set[int]]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
@@ -224,6 +223,8 @@ class _Crawl:
                 group.start_soon(self._work)
         for name, tags in self._not_found.items():
             await self.explain_missing(name, tags)
+        for digest, (repository, claims) in self._conflicts.items():
+            await self.settle(repository, digest, claims)
 
     @staticmethod
     def _job(method: Callable[..., Awaitable[None]], *arguments: object) -> Callable[[], Awaitable[None]]:
@@ -265,10 +266,12 @@ class _Crawl:
                 tags.update(dict.fromkeys(page))
         except NotFound as error:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
-            self.records.repositories[name] = "empty"
-            counts.read += 1
             if name in self._named:
-                self.problem(name, "", "missing", error)
+                self.records.repositories[name] = "failed"
+                self.problem(name, "", counts.fail(error), error)
+            else:
+                self.records.repositories[name] = "empty"
+                counts.read += 1
             self.progress.repositories_done += 1
             return
         except RegnbError as error:
@@ -429,11 +432,9 @@ class _Crawl:
             self.records.blobs[self.text(descriptor.digest)] = BlobRecord(
                 descriptor.size, self.text(descriptor.media_type), kind
             )
-        elif known.size != descriptor.size and known.kind == kind:
-            self.problem(
-                repository, descriptor.digest, "size conflict",
-                f"one manifest says {known.size} bytes, another {descriptor.size}",
-            )  # fmt: skip
+        elif known.size != descriptor.size:
+            _, claims = self._conflicts.setdefault(descriptor.digest, (repository, {known.size}))
+            claims.add(descriptor.size)
         return self.text(descriptor.digest)
 
     def text(self, text: str) -> str:
@@ -499,6 +500,17 @@ class _Crawl:
         counts.read += 1
         return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
 
+    async def settle(self, repository: str, digest: str, claims: set[int]) -> None:
+        """Ask the registry for the size of a blob of which manifests claim different ones."""
+        text = f"manifests claim {' and '.join(map(str, sorted(claims)))} bytes"
+        try:
+            size = await self.client.head_blob(repository, digest)
+        except RegnbError as error:
+            self.problem(repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}")
+            return
+        self.records.blobs[digest].size = size
+        self.problem(repository, digest, "size conflict", f"{text}; the registry has {size}", incomplete=False)
+
     async def explain_missing(self, repository: str, tags: list[str]) -> None:
         """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
         listed: set[str] = set(tags)
@@ -549,13 +561,12 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
             listed.extend(page)
     except RegnbError as error:
         if not listed:
-            if isinstance(error, Denied | Unauthorized | NotFound | Unsupported) and not isinstance(
-                error, InvalidArgument
-            ):
-                error.hint = error.hint or "name the repositories instead: repositories=['team/app', …]"
             raise
         records.coverage.catalog = "incomplete"
         records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    for glob in globs if patterns is not None else ():
+        if not select(listed, [glob]):
+            records.problems.append(Problem("", glob, "missing", "no repository in the catalog matches"))
     chosen = []
     for name in [*named, *select(listed, globs)]:
         try:

@@ -232,7 +232,8 @@ class Frame(pd.DataFrame):
         return (
             '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table></div><p>{more}{_count(len(self), 'row')}, {_count(len(self.columns), 'column')}</p>"
+            f"<tbody>{body}</tbody></table></div>"
+            f"<p>{more}{_count(len(self), 'row')}, {_count(len(self.columns), 'column')}</p>"
         )
 
     def __repr__(self) -> str:
@@ -624,6 +625,20 @@ def json_lines(frame: pd.DataFrame) -> str:
     return frame.to_json(orient="records", lines=True, date_format="iso") if len(frame) else ""
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into, unless it is there.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {folder}: {error.strerror or error}", hint="name a folder that you may write to"
+        ) from None
+
+
 def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
     """Write each frame into ``folder`` as Parquet, CSV or JSON lines, and return the paths.
 
@@ -637,9 +652,9 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
         >>> write(inventory.frames, Path("out"), "csv")  # doctest: +SKIP
     """
     check_format(form)
+    make_folder(folder)
     paths = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, frame in frames.items():
             path = folder / f"{name}.{form}"
             plain = pd.DataFrame(frame)

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from regnb import frames
 from regnb.collect import Records
 from regnb.frames import Format, Frame, human
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Sharing(NamedTuple):
@@ -51,6 +54,11 @@ class Summary(NamedTuple):
     pulled: int
     problems: int
     complete: bool
+
+
+def _total(sizes: pd.Series[int]) -> int:
+    # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
+    return sum(sizes.tolist())
 
 
 class Inventory:
@@ -104,15 +112,15 @@ class Inventory:
     @cached_property
     def summary(self) -> Summary:
         """The whole in one row."""
-        stored = self.blobs.loc[self.blobs["kind"] != "foreign layer", "size"].sum()
+        stored = self.blobs.loc[self.blobs["kind"] != "foreign layer", "size"]
         return Summary(
             registry=self.registry,
             repositories=len(self.repositories),
             tags=len(self.tags),
             manifests=self.manifests["digest"].nunique(),
             blobs=len(self.blobs),
-            stored=int(stored),
-            pulled=int(self.tags["size"].sum()),
+            stored=_total(stored),
+            pulled=_total(self.tags["size"]),
             problems=len(self.problems),
             complete=self.complete,
         )

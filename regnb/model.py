@@ -323,6 +323,11 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
         raise MalformedManifest("the manifest has no config")
     artifact_type = wire.artifact_type or (wire.config.media_type if wire.config else "")
     inner = tuple((wire.layers if kind != OCI_ARTIFACT else wire.blobs) or ())
+    if (
+        sum({blob.digest: blob.size for blob in (*inner, *((wire.config,) if wire.config else ()))}.values())
+        > SIZE_LIMIT
+    ):
+        raise MalformedManifest("the manifest claims more bytes than any image has")
     return Manifest(data, digest, kind, wire.config, inner, wire.subject, artifact_type, annotations)
 
 

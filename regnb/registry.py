@@ -140,7 +140,7 @@ class Registry:
             # A cancelled future is done at once, its task only when it has let go of the connections and the cache.
             if future.cancel():
                 ended.wait(10)
-            raise Interrupted("Interrupted. What was read is in the cache; run it again to go on.") from None
+            raise Interrupted("Interrupted.") from None
 
     @property
     def host(self) -> str:
@@ -323,6 +323,10 @@ class Registry:
         bar = _Bar(counters, show=progress)
         try:
             records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar.update)
+        except Interrupted as stop:
+            if cached:
+                raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
+            raise
         finally:
             bar.close()
         return Inventory.of(records)

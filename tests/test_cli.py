@@ -300,3 +300,15 @@ def test_the_command_without_its_extra(tmp_path: Path) -> None:
         env=surroundings(tmp_path),
     )  # fmt: skip
     check_error(done, "typer", "pip install 'regnb[cli]'")
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_crawl(tmp_path: Path) -> None:
+    """Nobody waits for a crawl whose result cannot be written; here not even a tag is asked for."""
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with Fake() as fake:
+        fake.json("/v2/", {})
+        done = regnb(tmp_path, "audit", fake.url, "--output", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr
+    assert "Hint: name a folder that you may write to" in done.stderr
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"

@@ -299,6 +299,32 @@ def test_one_blob_with_two_sizes(real: Distribution) -> None:
     assert problems(records) == {("app", Digest.of(BASE)): "size conflict"}
 
 
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_of_two_sizes_the_registrys_own_counts(real: Distribution, order: tuple[str, str]) -> None:
+    """Whichever manifest is read first, a blob of which they tell different sizes has the one that is stored."""
+    honest, lying = order
+    fill(real.url, ("app", honest, image([BASE])), ("app", lying, with_size(7)))
+    records, _ = crawl(real.url)
+    assert records.blobs[Digest.of(BASE)].size == len(BASE)
+    assert [row.incomplete for row in records.problems] == [False]
+
+
+def test_a_glob_that_matches_nothing_is_a_problem(real: Distribution) -> None:
+    """A misspelt pattern does not end as a complete audit of nothing."""
+    fill(real.url, ("app", "1", image([BASE])))
+    records, _ = crawl(real.url, repositories=["ap*", "zz*"])
+    assert list(records.repositories) == ["app"]
+    assert problems(records) == {("", "zz*"): "missing"}
+    assert records.problems[0].incomplete
+
+
+def test_a_named_repository_that_is_not_there_has_failed(real: Distribution) -> None:
+    """A repository that the user named and the registry does not know is not shown as an empty one."""
+    records, _ = crawl(real.url, repositories=["nope"])
+    assert records.repositories == {"nope": "failed"}
+    assert records.coverage.repositories.failed == 1
+
+
 def test_schema_1_is_flagged() -> None:
     """An image of schema 1 is a row of its own kind and a problem, and is not kept by a digest that proves nothing."""
     with Fake() as fake:

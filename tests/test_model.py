@@ -271,3 +271,12 @@ def test_platforms_are_written_as_docker_writes_them() -> None:
     assert decode_config(pack({"os": "linux", "architecture": "arm64", "variant": "v8"})).platform == "linux/arm64/v8"
     assert decode_config(b"{}").platform == ""
     assert json.loads(index([(image([]), "linux/amd64")]).data)["manifests"][0]["platform"]["os"] == "linux"
+
+
+def test_sizes_that_would_overflow_together_are_refused() -> None:
+    """Many believable sizes in one manifest do not add up to a number that 64 bits cannot hold."""
+    layers = [{"mediaType": "a/b", "digest": Digest.of(bytes([n])), "size": model.SIZE_LIMIT} for n in range(2)]
+    config = {"mediaType": "a/b", "digest": Digest.of(b"{}"), "size": 2}
+    data = json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode()
+    with pytest.raises(MalformedManifest, match="more bytes than any image"):
+        decode(data, model.OCI_MANIFEST)
