@@ -20,6 +20,8 @@ CACHE_LIMIT: Final = 512 * 1024 * 1024
 
 _VERSION: Final = 1
 _DAY: Final = 86_400
+_PATIENCE: Final = 10.0
+"""Seconds to wait for another process that writes."""
 _FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
 """Of SQLite in Python: it even decodes the message about a damaged name."""
 _SCHEMA: Final = """
@@ -81,7 +83,7 @@ class Cache:
     @staticmethod
     def _connect(where: str | Path) -> sqlite3.Connection:
         # The connection is used by one thread at a time: the event loop's, or the one that closes it.
-        database = sqlite3.connect(where, timeout=10, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False, isolation_level=None)
         try:
             if database.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
                 raise sqlite3.DatabaseError("another version's file")
@@ -95,15 +97,18 @@ class Cache:
         return database
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        try:
-            return self._connect(path)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise
-            self._remove(path)
-        except _FAILURES:
-            self._remove(path)
-        return self._connect(path)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._connect(path)
+            except sqlite3.OperationalError as error:
+                # Another process makes the file at this moment: SQLite's own time-out does not cover the change to WAL.
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+            except _FAILURES:
+                self._remove(path)
+                return self._connect(path)
 
     @staticmethod
     def _remove(path: Path) -> None:

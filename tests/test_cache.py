@@ -302,6 +302,19 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
     cache.close()
 
 
+def test_two_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
+    """Processes that start at the same moment on a new folder share its file; none falls back to memory."""
+    code = (
+        "import sys, time; from pathlib import Path; from regnb.cache import Cache\n"
+        "for number in range(20):\n"
+        "    while time.time() < float(sys.argv[2]) + number * 0.05: pass\n"
+        "    cache = Cache(Path(sys.argv[1]) / str(number)); assert cache.path; cache.close()\n"
+    )
+    start = str(time.time() + 3)
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), start]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+
+
 def test_it_survives_being_killed(tmp_path: Path) -> None:
     """After kill -9 in the middle of writing, what was flushed before is there and the file works."""
     for pause in (0.0, 0.02, 0.05):
