@@ -181,7 +181,7 @@ class Client:
             ``names = [name async for page in client.tags("vm/centos8") for name in page]``
         """
         path = f"/v2/{check_repository(repository)}/tags/list"
-        async for page in self._pages(path, _Tags, page_size, (f"repository:{repository}:pull",)):
+        async for page in self._pages(path, _Tags, page_size, _pull(repository)):
             yield page.tags or []
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor:
@@ -195,9 +195,7 @@ class Client:
         """
         wanted = _target(repository, target)
         path = f"/v2/{repository}/manifests/{target}"
-        response = await self.transport.request(
-            "HEAD", path, headers=_ACCEPT, scope=(f"repository:{repository}:pull",), limit=0
-        )
+        response = await self.transport.request("HEAD", path, headers=_ACCEPT, scope=_pull(repository), limit=0)
         _expect(response, 200)
         digest = _digest_of(response)
         length = response.headers.get("content-length", "")
@@ -226,7 +224,7 @@ class Client:
             "GET",
             f"/v2/{repository}/manifests/{target}",
             headers=_ACCEPT,
-            scope=(f"repository:{repository}:pull",),
+            scope=_pull(repository),
             limit=model.MANIFEST_LIMIT,
         )
         if response.status != 200:

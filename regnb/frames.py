@@ -297,6 +297,7 @@ class _Graph:
         self.links = self._edges(
             [(repository, self.ids[digest]) for repository, digest in self._linked(records)], ("repository", "manifest")
         )
+        self.held = self.links.merge(self.own, on="manifest")[["repository", "blob"]].drop_duplicates()
 
     def _linked(self, records: Records) -> Iterable[tuple[int, str]]:
         numbers = {name: number for number, name in enumerate(records.repositories)}
@@ -444,7 +445,7 @@ def _tags(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
 
 def _repositories(records: Records, graph: _Graph, tags: Frame, manifests: Frame) -> Frame:
     names = list(records.repositories)
-    held = graph.links.merge(graph.own, on="manifest")[["repository", "blob"]].drop_duplicates()
+    held = graph.held
     alone = held[~held["blob"].duplicated(keep=False)]
     table = pd.DataFrame(
         {"size": graph.total(held, "repository"), "exclusive": graph.total(alone, "repository")},
@@ -500,7 +501,7 @@ def _blobs(records: Records, graph: _Graph, tags: Frame) -> Frame:
     )
     leading = graph.behind[graph.behind["root"].isin(counted.index)]
     weights = pd.Series(counted.reindex(leading["root"]).to_numpy(), index=leading.index)
-    held = graph.links.merge(graph.own, on="manifest")[["repository", "blob"]].drop_duplicates()
+    held = graph.held
     count = {
         "manifests": graph.own[graph.own["manifest"] != graph.own["blob"]].groupby("blob").size(),
         "tags": weights.groupby(leading["blob"]).sum(),
