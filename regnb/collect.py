@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import ClassVar, Final
 
 import anyio
 import msgspec
@@ -156,10 +156,18 @@ class Records:
 class Progress:
     """Counters that a progress bar reads while a crawl writes them."""
 
+    title: ClassVar = "Reading"
+    unit: ClassVar = "tags"
     repositories: int = 0
     repositories_done: int = 0
     tags: int = 0
     tags_done: int = 0
+
+    def state(self) -> tuple[int, int, str]:
+        """Return how many tags there may be, how many are done, and a word about the repositories."""
+        # The repositories that are not listed yet count as those that are, so that the remaining time means something.
+        total = round(self.tags * self.repositories / max(1, self.repositories_done))
+        return total, self.tags_done, f"{self.repositories_done:,}/{self.repositories:,} repositories"
 
 
 def subject_of_tag(tag: str) -> str:

@@ -4,6 +4,10 @@ RegnbError
 ├── InvalidReference        a name, tag or digest that the grammar forbids (also a ValueError)
 ├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
 ├── MissingExtra            an optional library is not installed (also an ImportError)
+├── Refused                 a plan that could do harm: the hint says what would allow it, if anything may
+├── PlanMismatch            a plan that was edited, is another registry's, or is not the one that was confirmed
+├── Busy                    another process is writing to the same repository
+├── BrokenReceipt           a receipt whose lines do not follow from each other
 ├── StorageError            a folder that is not a registry, or cannot be read or written
 ├── ContentError            bytes that are not what they should be
 │   ├── DigestMismatch      bytes whose digest is not the one asked for or announced
@@ -67,6 +71,22 @@ class MissingExtra(RegnbError, ImportError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed", hint=f"pip install 'regnb[{extra}]'")
+
+
+class Refused(RegnbError):
+    """What was asked for could do harm. The hint says what would allow it, if anything may."""
+
+
+class PlanMismatch(RegnbError):
+    """A plan that was edited, that is another registry's, or that is not the one that was confirmed."""
+
+
+class Busy(RegnbError):
+    """Another process is writing to the same repository."""
+
+
+class BrokenReceipt(RegnbError):
+    """A receipt that was changed or cut after it was written."""
 
 
 class StorageError(RegnbError):

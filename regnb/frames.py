@@ -12,6 +12,7 @@ import pandas as pd
 
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
+from regnb.graph import Graph
 from regnb.model import Manifest
 from regnb.reference import Digest, is_digest
 
@@ -52,6 +53,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "kind": ("str", "as in tags"),
         "media_type": ("str", "of the manifest"),
         "artifact_type": ("str", "what an artifact is; for an image its config's media type"),
+        "config": ("str", "digest of the config; missing for an index"),
         "platform": ("str", "os/architecture/variant, from the config"),
         "created": ("datetime64[us, UTC]", "from the config"),
         "layers": ("int64", "layers, equal ones counted as often as they stand there"),
@@ -65,6 +67,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "whether the registry was asked for it in this crawl; if not, its bytes came from the cache",
         ),
         "complete": ("bool", "whether everything behind it was read"),
+    },
+    "children": {
+        "manifest": ("category", "digest of an index"),
+        "position": ("int32", "0 is the first"),
+        "child": ("category", "digest of a manifest that it lists, whether it was found or not"),
     },
     "layers": {
         "manifest": ("category", "digest of the manifest"),
@@ -129,13 +136,52 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes, compressed"),
         "command": ("str", "the history entry that made it, where the config says"),
     },
+    "plan": {
+        "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
+        "repository": ("str", "name"),
+        "tag": ("str", "name; empty where a manifest is meant by its digest"),
+        "before": ("str", "digest that is there when the plan is made; missing if there is none"),
+        "after": ("str", "digest that will be there; missing if there will be none"),
+        "tags": ("int64", "tags that a deletion by digest takes along"),
+        "size": ("int64", "bytes of every blob behind the manifest, counted once"),
+        "reason": ("str", "why this row is here"),
+        "curl": ("str", "the same for a shell, without credentials"),
+    },
+    "effects": {
+        "effect": ("str", "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running"),
+        "repository": ("str", "name"),
+        "reference": ("str", "tag or digest; empty for a whole repository"),
+        "size": ("int64", "bytes that are concerned"),
+        "message": ("str", "what it means"),
+    },
+    "receipt": {
+        "step": ("int64", "row of the plan"),
+        "action": ("str", "as in the plan"),
+        "repository": ("str", "name"),
+        "tag": ("str", "name, or empty"),
+        "before": ("str", "digest that was there just before; missing if there was none"),
+        "after": ("str", "digest that was there just after, as it was read again; missing if there was none"),
+        "status": ("str", "done, stale (moved since the plan, not touched), failed, skipped, or unknown"),
+        "message": ("str", "what happened, where it is not plain"),
+        "when": ("datetime64[us, UTC]", "when it was known"),
+    },
+    "receipts": {
+        "receipt": ("str", "its name"),
+        "started": ("datetime64[us, UTC]", "when"),
+        "who": ("str", "user and machine"),
+        "operation": ("str", "what the plan was for"),
+        "registry": ("str", "host:port"),
+        "steps": ("int64", "rows of the plan that change something"),
+        "done": ("int64", "rows that were done"),
+        "status": ("str", "done, partial, unfinished (the process ended before its last row) or broken"),
+    },
     "catalog": {"repository": ("str", "name")},
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
 
 _SIZES = frozenset({"size", "exclusive", "pull_size", "manifest_size", "saved"})
-_DIGESTS = frozenset({"digest", "manifest", "subject"})
+_DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after"})
 _SHOWN = 60
 
 
@@ -269,61 +315,6 @@ def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
     return found.where(found.dt.year > 1)
 
 
-class _Graph:
-    """Who holds what, as integer ids: a manifest's id is that of its own bytes among the blobs."""
-
-    def __init__(self, records: Records) -> None:
-        blobs, manifests = records.blobs, records.manifests
-        self.ids = {digest: number for number, digest in enumerate(blobs)}
-        stored = (0 if blob.kind == "foreign layer" else blob.size for blob in blobs.values())
-        self.sizes = np.fromiter(stored, np.int64, len(blobs))
-        self.is_layer = np.fromiter(("layer" in b.kind for b in blobs.values()), bool, len(blobs))
-        self.manifests = np.fromiter((self.ids[digest] for digest in manifests), np.int64, len(manifests))
-        own = [
-            (self.ids[digest], self.ids[blob])
-            for digest, record in manifests.items()
-            for blob in {digest, record.config or digest, *record.layers}
-        ]
-        self.own = self._edges(own, ("manifest", "blob"))
-        children = [
-            (self.ids[digest], self.ids[child])
-            for digest, record in manifests.items()
-            for child in dict.fromkeys(record.children)
-            if child in manifests
-        ]
-        self.children = self._edges(children, ("manifest", "child"))
-        self.reach = self._reach()
-        self.behind = self.reach.merge(self.own, on="manifest")[["root", "blob"]].drop_duplicates()
-        self.links = self._edges(
-            [(repository, self.ids[digest]) for repository, digest in self._linked(records)], ("repository", "manifest")
-        )
-        self.held = self.links.merge(self.own, on="manifest")[["repository", "blob"]].drop_duplicates()
-
-    def _linked(self, records: Records) -> Iterable[tuple[int, str]]:
-        numbers = {name: number for number, name in enumerate(records.repositories)}
-        return ((numbers[name], digest) for name, digest in records.links if digest in records.manifests)
-
-    @staticmethod
-    def _edges(pairs: Sequence[tuple[int, int]], names: tuple[str, str]) -> pd.DataFrame:
-        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return pd.DataFrame({names[0]: array[:, 0], names[1]: array[:, 1]})
-
-    def _reach(self) -> pd.DataFrame:
-        """Every manifest with every manifest behind it, itself included."""
-        found = pd.DataFrame({"root": self.manifests, "manifest": self.manifests})
-        frontier = found
-        while len(frontier):
-            further = frontier.merge(self.children, on="manifest")
-            frontier = further[["root", "child"]].rename(columns={"child": "manifest"}).drop_duplicates()
-            found = pd.concat([found, frontier])
-        return found.drop_duplicates()
-
-    def total(self, pairs: pd.DataFrame, by: str) -> pd.Series[int]:
-        """Bytes of the distinct blobs of each ``by``."""
-        sizes = pd.Series(self.sizes[pairs["blob"].to_numpy()], index=pairs.index)
-        return sizes.groupby(pairs[by]).sum()
-
-
 def tabulate(records: Records) -> dict[str, Frame]:
     """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``coverage``.
 
@@ -332,7 +323,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         >>> tabulate(Records("localhost:5000", datetime.now(UTC)))["tags"].empty
         True
     """
-    graph = _Graph(records)
+    graph = Graph.of_records(records)
     behind = _behind(records, graph)
     manifests = _manifests(records, graph, behind)
     tags = _tags(records, graph, behind)
@@ -340,6 +331,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "repositories": _repositories(records, graph, tags, manifests),
         "tags": tags,
         "manifests": manifests,
+        "children": _children(records),
         "layers": _layers(records),
         "blobs": _blobs(records, graph, tags),
         "problems": _problems(records),
@@ -347,7 +339,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
     }
 
 
-def _behind(records: Records, graph: _Graph) -> pd.DataFrame:
+def _behind(records: Records, graph: Graph) -> pd.DataFrame:
     """One row for each manifest, by its id: what is behind it."""
     rows = list(records.manifests.values())
     whole = [
@@ -365,7 +357,8 @@ def _behind(records: Records, graph: _Graph) -> pd.DataFrame:
     reach = graph.reach.merge(table, left_on="manifest", right_index=True)
     groups = reach.groupby("root")
     named = reach[reach["platform"] != ""].drop_duplicates(["root", "platform"])
-    layers = graph.behind[graph.is_layer[graph.behind["blob"].to_numpy()]]
+    is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), bool, len(records.blobs))
+    layers = graph.behind[is_layer[graph.behind["blob"].to_numpy()]]
     found = pd.DataFrame(
         {
             "size": graph.total(graph.behind, "root"),
@@ -379,7 +372,7 @@ def _behind(records: Records, graph: _Graph) -> pd.DataFrame:
     return found.astype({"platforms": "str"}).fillna({"layers": 0, "platforms": ""})
 
 
-def _manifests(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
+def _manifests(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
     links = sorted(key for key in records.links if key[1] in records.manifests)
     rows = [records.manifests[digest] for _, digest in links]
     at = behind.loc[[graph.ids[digest] for _, digest in links]]
@@ -396,6 +389,7 @@ def _manifests(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
             "kind": [row.kind for row in rows],
             "media_type": [row.media_type for row in rows],
             "artifact_type": [row.artifact_type for row in rows],
+            "config": [row.config or None for row in rows],
             "platform": [row.platform for row in rows],
             "created": _dates(row.created for row in rows),
             "layers": [len(row.layers) for row in rows],
@@ -410,7 +404,7 @@ def _manifests(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
     )
 
 
-def _tags(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
+def _tags(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
     rows = sorted(records.tags, key=lambda row: (row.repository, row.tag))
     found = [graph.ids[row.digest] if row.digest in records.manifests else -1 for row in rows]
     at = behind.reindex(found)
@@ -443,7 +437,7 @@ def _tags(records: Records, graph: _Graph, behind: pd.DataFrame) -> Frame:
     )
 
 
-def _repositories(records: Records, graph: _Graph, tags: Frame, manifests: Frame) -> Frame:
+def _repositories(records: Records, graph: Graph, tags: Frame, manifests: Frame) -> Frame:
     names = list(records.repositories)
     held = graph.held
     alone = held[~held["blob"].duplicated(keep=False)]
@@ -475,6 +469,18 @@ def _repositories(records: Records, graph: _Graph, tags: Frame, manifests: Frame
     return frame.sort_values("repository", ignore_index=True)
 
 
+def _children(records: Records) -> Frame:
+    rows = records.manifests.values()
+    return make(
+        "children",
+        {
+            "manifest": pd.Categorical([row.digest for row in rows for _ in row.children]),
+            "position": [position for row in rows for position in range(len(row.children))],
+            "child": pd.Categorical([child for row in rows for child in row.children]),
+        },
+    )
+
+
 def _layers(records: Records) -> Frame:
     rows = records.manifests.values()
     digests = [digest for row in rows for digest in row.layers]
@@ -492,7 +498,7 @@ def _layers(records: Records) -> Frame:
     )
 
 
-def _blobs(records: Records, graph: _Graph, tags: Frame) -> Frame:
+def _blobs(records: Records, graph: Graph, tags: Frame) -> Frame:
     blobs = records.blobs
     everything = np.arange(len(blobs))
     roots = tags["digest"].value_counts()

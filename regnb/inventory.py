@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from regnb import frames
 from regnb.collect import Records
 from regnb.frames import Format, Frame, human
+from regnb.graph import Graph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Inventory:
         registry: ``host:port``.
         started: When the crawl began.
         finished: When it ended; None if it was interrupted.
-        repositories, tags, manifests, layers, blobs, problems, coverage: DataFrames, whose columns
+        repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.frames.COLUMNS` describes.
 
     Example:
@@ -79,6 +80,7 @@ class Inventory:
     repositories: Frame
     tags: Frame
     manifests: Frame
+    children: Frame
     layers: Frame
     blobs: Frame
     problems: Frame
@@ -103,6 +105,11 @@ class Inventory:
     def complete(self) -> bool:
         """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Who holds what, as integers: what a deletion would free is computed with it."""
+        return Graph.of_frames(self.manifests, self.layers, self.children, self.blobs)
 
     @cached_property
     def sharing(self) -> Sharing:

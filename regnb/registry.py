@@ -8,18 +8,19 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from regnb import frames
 from regnb.cache import Cache
 from regnb.collect import Progress, collect
-from regnb.errors import InvalidArgument, MalformedManifest, NotFound
+from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Index, Manifest, Schema1, decode, decode_config
+from regnb.reader import Reader
 from regnb.reference import Digest, Reference
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
     from regnb.auth import Credentials
     from regnb.client import Client
+    from regnb.journal import Journal, Receipt
+    from regnb.kube import InUse
+    from regnb.operations.retention import Policy
+    from regnb.operations.selection import What
+    from regnb.plan import Plan
 
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -61,16 +67,30 @@ class Interrupted(KeyboardInterrupt):
         return [str(self)]
 
 
+class _Counted(Protocol):
+    """Work whose progress is counted while it runs."""
+
+    title: str
+    unit: str
+
+    def state(self) -> tuple[int, int, str]:
+        """Return how much there is to do, how much is done, and a word about it."""
+
+
+Show: TypeAlias = "bool | Callable[[int, int, str], None] | None"
+"""Whether to draw a bar (None: in a notebook and on a terminal), or what to call with total, done and a word."""
+
+
 class _Bar:
     """A progress bar in the notebook or the terminal, drawn by the thread that waits."""
 
-    def __init__(self, progress: Progress, *, show: bool | None) -> None:
+    def __init__(self, progress: _Counted, *, show: Show) -> None:
         self._progress = progress
-        in_notebook = "ipykernel" in sys.modules
+        self._call = show if callable(show) else None
         if show is None:
-            show = in_notebook or sys.stderr.isatty()
+            show = "ipykernel" in sys.modules or sys.stderr.isatty()
         self._bar: Any = None
-        if show:
+        if show is True:
             import warnings  # noqa: PLC0415 -- only where a bar is drawn
 
             with warnings.catch_warnings():
@@ -78,21 +98,23 @@ class _Bar:
                 warnings.simplefilter("ignore")
                 from tqdm.auto import tqdm  # noqa: PLC0415 -- costs 50 ms and pulls in ipywidgets
 
-                self._bar = tqdm(total=0, unit=" tags", desc="Reading", smoothing=0, dynamic_ncols=True, leave=False)
+                self._bar = tqdm(
+                    total=0, unit=f" {progress.unit}", desc=progress.title, smoothing=0, dynamic_ncols=True, leave=False
+                )
 
     def update(self) -> None:
-        if self._bar is None:
-            return
-        now = self._progress
-        # The repositories that are not listed yet count as those that are, so that the remaining time means something.
-        self._bar.total = max(1, round(now.tags * now.repositories / max(1, now.repositories_done)))
-        self._bar.set_postfix_str(f"{now.repositories_done:,}/{now.repositories:,} repositories", refresh=False)
-        self._bar.n = now.tags_done
-        self._bar.refresh()
+        total, done, note = self._progress.state()
+        if self._call is not None:
+            self._call(total, done, note)
+        if self._bar is not None:
+            self._bar.total = max(1, total)
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.n = done
+            self._bar.refresh()
 
     def close(self) -> None:
+        self.update()
         if self._bar is not None:
-            self.update()
             self._bar.close()
 
 
@@ -109,6 +131,7 @@ class Registry:
     def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
         self._cache = cache
         self._client: Client = self._run(self._called(make_client))
+        self._reader = Reader(self._client, cache)
         _open.add(self)
 
     @staticmethod
@@ -301,7 +324,7 @@ class Registry:
         return config.platform, image, config.commands(len(image.layers))
 
     def inventory(
-        self, repositories: str | Sequence[str] | None = None, *, cached: bool = True, progress: bool | None = None
+        self, repositories: str | Sequence[str] | None = None, *, cached: bool = True, progress: Show = None
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
 
@@ -311,7 +334,8 @@ class Registry:
             repositories: Names and globs such as ``team/*``; by default the whole catalog.
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
-            progress: Whether to draw a bar; by default in a notebook and on a terminal.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with the total,
+                how much is done, and a word about it.
 
         Raises:
             RegistryError: Nothing could be listed at all.
@@ -330,6 +354,249 @@ class Registry:
         finally:
             bar.close()
         return Inventory.of(records)
+
+    # Operations: each plan_* reads, and only apply and resume write.
+
+    def plan_retag(self, what: What, tag: str, *, allow: Iterable[str] = ()) -> Plan:
+        """Plan a second tag for what a tag or digest points at, in the same repository.
+
+        Args:
+            what: A reference, a glob (``vm/centos8:8.*``), a list of these, or rows of ``inventory.tags``.
+            tag: The new tag; for several, a pattern such as ``{tag}-old``.
+            allow: ``overwrite``: a tag that points elsewhere may be moved.
+
+        Raises:
+            NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
+            Refused: It would move a tag, or it is an image of schema 1.
+
+        Example:
+            >>> plan = registry.plan_retag("vm/centos8:latest", "stable")  # doctest: +SKIP
+        """
+        from regnb.operations.retag import plan_retag  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return self._run(lambda: plan_retag(self._reader, what, tag, allow=allow))
+
+    def plan_copy(
+        self,
+        what: What,
+        to: str,
+        *,
+        source: Registry | None = None,
+        platform: str | None = None,
+        referrers: bool = True,
+        allow: Iterable[str] = (),
+    ) -> Plan:
+        """Plan a copy into this registry: within it blobs are mounted, from another one they are streamed.
+
+        Args:
+            what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
+            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+            source: The registry to read from; by default this one.
+            platform: Such as ``linux/arm64``: of an index only this image is copied.
+            referrers: Whether signatures, SBOMs and other referrers come along.
+            allow: ``overwrite``: a tag that points elsewhere may be moved.
+
+        Raises:
+            NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
+            Refused: It would move a tag, or it is an image of schema 1.
+
+        Example:
+            >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
+        """
+        from regnb.operations.copy import plan_copy  # noqa: PLC0415 -- kept out of `import regnb`
+
+        other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
+        return self._run(
+            lambda: plan_copy(self._reader, what, to, source=other, platform=platform, referrers=referrers, allow=allow)
+        )
+
+    def plan_rename(self, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:
+        """Plan a rename of a repository or of one tag: copy, verify, then remove only what was renamed.
+
+        Args:
+            what: ``vm/centos8`` or ``vm/centos8:latest``.
+            to: A repository for a repository; ``repository:tag`` or a tag alone for a tag.
+            allow: ``overwrite``; ``dummy``: where the registry does not delete by tag, a dummy manifest may.
+
+        Raises:
+            NotFound, InvalidReference, InvalidArgument, Refused: As for :meth:`plan_copy` and :meth:`plan_delete`.
+
+        Example:
+            >>> plan = registry.plan_rename("vm/centos8:latest", "8.5")  # doctest: +SKIP
+        """
+        from regnb.operations.rename import plan_rename  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
+
+    def plan_delete(
+        self,
+        what: What,
+        *,
+        inventory: Inventory | None = None,
+        children: bool = True,
+        referrers: bool = True,
+        in_use: InUse = None,
+        allow: Iterable[str] = (),
+    ) -> Plan:
+        """Plan a deletion, with everything else that it would touch in ``plan.blast``.
+
+        A tag goes alone where another tag that stays, or an index, needs its manifest; else its manifest goes with it.
+        A digest goes with every tag on it.
+
+        Args:
+            what: As in :meth:`plan_retag`.
+            inventory: What the blast radius is computed from; by default the repositories concerned are read now.
+            children: Whether the children of an index that nothing else needs go with it.
+            referrers: Whether signatures and other referrers go with what they refer to.
+            in_use: ``kubectl get pods -A -o json`` as a path, ``-`` for standard input, or the document itself, or
+                ``cluster`` to ask the cluster that kubectl is set to: what runs there is refused.
+            allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.plan.ALLOWANCES`).
+
+        Raises:
+            NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
+            Refused: It could do harm; the hint names what would allow it, if anything may.
+
+        Example:
+            >>> registry.plan_delete("vm/centos8:8.1").blast  # doctest: +SKIP
+        """
+        from regnb.operations.delete import plan_delete, repositories_of  # noqa: PLC0415 -- kept out of `import regnb`
+
+        if inventory is None:
+            inventory = self.inventory(repositories_of(what, self.host))
+        return plan_delete(
+            inventory,
+            what,
+            url=self._reader.url,
+            authorized=self._reader.authorized,
+            children=children,
+            referrers=referrers,
+            in_use=in_use,
+            allow=allow,
+        )
+
+    def plan_retention(
+        self,
+        policy: str | Path | Policy,
+        *,
+        inventory: Inventory | None = None,
+        in_use: InUse = None,
+        allow: Iterable[str] = (),
+    ) -> Plan:
+        """Plan what a retention policy removes: a row with a reason for every tag, kept or removed.
+
+        Args:
+            policy: A TOML file's path, its text, or a :class:`regnb.operations.retention.Policy`.
+            inventory: By default the whole registry is read now.
+            in_use: As in :meth:`plan_delete`; what runs in the cluster is kept.
+            allow: As in :meth:`plan_delete`.
+
+        Raises:
+            InvalidArgument: A malformed policy, with line and column.
+            Refused: As for :meth:`plan_delete`.
+
+        Example:
+            >>> registry.plan_retention("retention.toml").to_frame()  # doctest: +SKIP
+        """
+        from regnb.operations.retention import plan_retention  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return plan_retention(
+            inventory or self.inventory(),
+            policy,
+            url=self._reader.url,
+            authorized=self._reader.authorized,
+            in_use=in_use,
+            allow=allow,
+        )
+
+    def plan_undo(self, receipt: Receipt | str | Path) -> Plan:
+        """Plan the way back from a receipt; it works until the registry's next garbage collection.
+
+        Raises:
+            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+            PlanMismatch: It is another registry's.
+
+        Example:
+            >>> plan = registry.plan_undo(receipt)  # doctest: +SKIP
+        """
+        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.operations.undo import plan_undo  # noqa: PLC0415
+
+        found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
+        return self._run(lambda: plan_undo(self._reader, found))
+
+    def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
+        """Do what a plan says, and return the receipt.
+
+        Each target is read again just before its write: what moved since the plan was made is stale, and not touched.
+        Each write's result is read again, whatever the registry answered.
+
+        Args:
+            plan: A plan for this registry.
+            confirm: The plan's digest, or its code.
+            source: The registry that a copy reads from, if it is another one.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with the total,
+                how much is done, and a word about it.
+
+        Raises:
+            PlanMismatch: The confirmation or the registry is another.
+            Unsupported: The registry does not delete, or is read-only; nothing was written.
+            Busy: Another process is writing to one of the repositories.
+            Interrupted: The user interrupted; the receipt says what was done, and :meth:`resume` goes on.
+
+        Example:
+            >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
+        """
+        from regnb.journal import Journal  # noqa: PLC0415 -- kept out of `import regnb`
+
+        plan.confirm(confirm)
+        return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
+
+    def resume(
+        self, receipt: Receipt | str | Path, *, source: Registry | None = None, progress: Show = None
+    ) -> Receipt:
+        """Go on with a plan whose application was cut short, and return the same receipt, continued.
+
+        Raises:
+            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+            PlanMismatch, Unsupported, Busy, Interrupted: As for :meth:`apply`.
+
+        Example:
+            >>> receipt = registry.resume("20261123T120000-4f2a91cc")  # doctest: +SKIP
+        """
+        from regnb.journal import Journal  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
+
+        found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
+        return self._apply(found.plan, lambda: Journal.reopen(found), source, show=progress)
+
+    def _apply(
+        self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
+    ) -> Receipt:
+        from regnb.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.apply import apply  # noqa: PLC0415
+        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
+
+        if plan.url != self._reader.url:
+            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
+        other = self if source is None else source
+        if (plan.source or plan.url) != other._reader.url:  # noqa: SLF001 -- our own kind
+            raise PlanMismatch(
+                f"the plan copies from {plan.source or plan.url}, not from {other.host}",
+                hint="pass that registry as source",
+            )
+        counters = Progress_()
+        bar = _Bar(counters, show=show)
+        with open_journal() as journal:
+            try:
+                self._run(
+                    lambda: apply(self._reader, plan, journal, source=other._reader, progress=counters),  # noqa: SLF001
+                    bar.update,
+                )
+            except Interrupted as stop:
+                raise Interrupted(f"{stop} Receipt {journal.name} says what was done; resume goes on.") from None
+            finally:
+                bar.close()
+        return Receipt_.load(journal.path)
 
 
 def connect(
