@@ -156,8 +156,8 @@ class Records:
 class Progress:
     """Counters that a progress bar reads while a crawl writes them."""
 
-    title: ClassVar = "Reading"
-    unit: ClassVar = "tags"
+    title: ClassVar[str] = "Reading"
+    unit: ClassVar[str] = "tags"
     repositories: int = 0
     repositories_done: int = 0
     tags: int = 0

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 from regnb import frames
 from regnb.cache import Cache
@@ -70,8 +70,8 @@ class Interrupted(KeyboardInterrupt):
 class _Counted(Protocol):
     """Work whose progress is counted while it runs."""
 
-    title: str
-    unit: str
+    title: ClassVar[str]
+    unit: ClassVar[str]
 
     def state(self) -> tuple[int, int, str]:
         """Return how much there is to do, how much is done, and a word about it."""
@@ -334,8 +334,8 @@ class Registry:
             repositories: Names and globs such as ``team/*``; by default the whole catalog.
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
-            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with the total,
-                how much is done, and a word about it.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
+                much there is to do, how much is done, and a word about it.
 
         Raises:
             RegistryError: Nothing could be listed at all.
@@ -534,8 +534,8 @@ class Registry:
             plan: A plan for this registry.
             confirm: The plan's digest, or its code.
             source: The registry that a copy reads from, if it is another one.
-            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with the total,
-                how much is done, and a word about it.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
+                much there is to do, how much is done, and a word about it.
 
         Raises:
             PlanMismatch: The confirmation or the registry is another.
