@@ -53,6 +53,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
         media_type: Of the manifest that is put or removed.
         blobs: What the manifest that is put consists of beside its bytes, as far as it may be missing there.
         size: Bytes of every blob behind the manifest, counted once.
+        new: Whether the repository did not have the manifest when the plan was made: an undo then deletes it again,
+            and else only the tag.
         needs: The steps, by number, that must be done first: where one is not, this one is skipped.
     """
 
@@ -67,6 +69,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     blobs: tuple[Blob, ...] = ()
     size: int = 0
     reason: str = ""
+    new: bool = False
     needs: tuple[int, ...] = ()
 
     @property

@@ -508,8 +508,12 @@ class Registry:
             allow=allow,
         )
 
-    def plan_undo(self, receipt: Receipt | str | Path) -> Plan:
+    def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
+
+        Args:
+            receipt: A receipt, its name or its path.
+            allow: ``dummy``: where the registry does not delete by tag, a dummy manifest may.
 
         Raises:
             StorageError, BrokenReceipt: No such receipt, or one that was changed.
@@ -522,7 +526,7 @@ class Registry:
         from regnb.operations.undo import plan_undo  # noqa: PLC0415
 
         found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
-        return self._run(lambda: plan_undo(self._reader, found))
+        return self._run(lambda: plan_undo(self._reader, found, allow=allow))
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
