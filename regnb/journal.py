@@ -212,7 +212,7 @@ class Journal:
             break
         journal = cls(path, "")
         raw = msgspec.Raw(msgspec.json.encode(plan, enc_hook=str))
-        journal._append(_Begin(_VERSION, _who(), _now(), str(plan.digest), raw))
+        journal._append(_Begin(_VERSION, _who(), _now(), plan.digest, raw))
         return journal
 
     @classmethod
@@ -258,7 +258,7 @@ class Journal:
         if raw.digest not in self._contents:
             self._contents[raw.digest] = raw
             data = base64.b64encode(raw.data).decode()
-            self._append(_Content(str(raw.digest), raw.media_type, repository, data))
+            self._append(_Content(raw.digest, raw.media_type, repository, data))
 
     def intend(self, steps: Sequence[int]) -> None:
         """Announce the steps that come next: when this returns, that and everything before it is on disk."""
@@ -276,7 +276,7 @@ class Journal:
         self._append(outcome)
 
     def _append(self, entry: _Entry) -> None:
-        data = msgspec.json.encode(entry)
+        data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
         self._chain = _link(self._chain, data)
         try:
             self._file.write(b'{"chain":"%s","entry":%s}\n' % (self._chain.encode(), data))

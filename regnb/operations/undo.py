@@ -1,0 +1,232 @@
+"""Plan the way back from a receipt: whatever it changed, and is as it left it, becomes what it was."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+from regnb.errors import PlanMismatch
+from regnb.journal import Receipt
+from regnb.model import Index, Manifest, decode
+from regnb.plan import Blob, Plan, Step, check_allow
+from regnb.reader import Reader
+from regnb.reference import Digest
+
+_UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
+
+
+class _Undo:
+    """The steps back, and what the repositories hold now."""
+
+    def __init__(self, reader: Reader, receipt: Receipt) -> None:
+        self.reader = reader
+        self.receipt = receipt
+        self.steps: list[Step] = []
+        self.made: dict[str, str] = {}
+        self.now: dict[str, dict[str, str]] = {}
+        self._put: dict[tuple[str, str], int] = {}
+        self._needed: dict[str, set[str]] = {}
+
+    async def read(self, repositories: Iterable[str]) -> None:
+        """Read what every tag of the repositories points at now."""
+        for repository in dict.fromkeys(repositories):
+            self.now[repository] = await self.reader.digests(repository, await self.reader.tags(repository))
+
+    def keep(self, step: Step, reason: str) -> None:
+        now = self.now[step.repository].get(step.tag, "") if step.tag else step.before or step.after
+        self.steps.append(Step(action="keep", repository=step.repository, tag=step.tag, before=now, reason=reason))
+
+    def restore(self, repository: str, tag: str, digest: str, reason: str) -> None:
+        """Put a manifest back from the receipt, under a tag or, without one, under its digest."""
+        now = self.now[repository].get(tag, "") if tag else ""
+        if tag and now == digest:
+            return
+        raw = self.receipt.content(digest)
+        if raw is None:
+            missing = Step(action="untag", repository=repository, tag=tag, before=digest)
+            self.keep(missing, f"the receipt does not hold {Digest(digest).short}: it cannot be put back")
+            return
+        self.made[digest] = base64.b64encode(raw.data).decode()
+        manifest = decode(raw.data, raw.media_type, digest=raw.digest)
+        blobs = manifest.blobs if isinstance(manifest, Manifest) else ()
+        children = manifest.manifests if isinstance(manifest, Index) else ()
+        needs = sorted({self._put[key] for child in children if (key := (repository, child.digest)) in self._put})
+        self._put.setdefault((repository, digest), len(self.steps))
+        self.steps.append(
+            Step(
+                action="tag" if tag else "put",
+                repository=repository,
+                tag=tag,
+                before=now,
+                after=digest,
+                source=repository,
+                media_type=raw.media_type,
+                blobs=tuple({blob.digest: Blob(blob.digest, blob.size) for blob in blobs if not blob.foreign}.values()),
+                size=len(raw.data) + sum({blob.digest: blob.size for blob in blobs if not blob.foreign}.values()),
+                reason=reason,
+                needs=tuple(needs),
+            )
+        )
+
+    async def needed(self, repository: str, but: frozenset[str]) -> set[str]:
+        """Return the manifests that the tags of a repository lead to, without the tags that this undo removes."""
+        if repository not in self._needed:
+            found: set[str] = set()
+            roots = {digest for tag, digest in self.now[repository].items() if digest and tag not in but}
+            for root in roots - found:
+                raw = await self.reader.manifest(repository, root)
+                found |= {each.digest for each, _ in await self.reader.tree(repository, raw)}
+            self._needed[repository] = found
+        return self._needed[repository]
+
+    async def present(self, repository: str, digest: str) -> bool:
+        return bool(await self.reader.digest(repository, digest))
+
+
+async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = ()) -> Plan:
+    """Plan the way back from a receipt, finished or not.
+
+    What someone else has moved since is left alone, with a row that says so.
+
+    Args:
+        reader: The registry that the receipt is about.
+        receipt: What to take back.
+        allow: ``dummy``.
+
+    Raises:
+        PlanMismatch: The receipt is another registry's.
+        RegistryError: The registry cannot say what is there now.
+
+    Example:
+        ``plan = await plan_undo(reader, Receipt.load(name))``
+    """
+    plan = receipt.plan
+    if plan.url != reader.url:
+        raise PlanMismatch(
+            f"receipt {receipt.name} is about {plan.host}, and this is {reader.client.host}",
+            hint=f"connect to {plan.url}",
+        )
+    touched = [
+        (number, step)
+        for number, step in enumerate(plan.steps)
+        if step.writes and receipt.outcome(number).status in {"done", "failed", "unknown"}
+    ]
+    undo = _Undo(reader, receipt)
+    await undo.read(step.repository for _, step in touched)
+    # Backwards: what was removed last comes back first, so that an index finds its children.
+    for number, step in reversed(touched):
+        if step.action == "untag":
+            _untagged(undo, number, step)
+        elif step.action == "delete":
+            await _deleted(undo, step)
+    for number, step in reversed(touched):
+        if step.action == "tag" and step.before:
+            _moved(undo, number, step)
+    gone = [
+        (number, step)
+        for number, step in reversed(touched)
+        if (step.action == "tag" and not step.before) or step.action == "put"
+    ]
+    await _added(
+        undo, [step for _, step in gone], tuple(number for number, step in enumerate(undo.steps) if step.writes)
+    )
+    notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]
+    if not any(step.writes for step in undo.steps):
+        notes.append("There is nothing to take back: everything is as it was before, or was changed by someone else.")
+    return Plan(
+        operation="undo",
+        url=plan.url,
+        steps=tuple(undo.steps),
+        notes=tuple(notes),
+        allow=check_allow(allow),
+        made=undo.made,
+        receipt=receipt.name,
+        authorized=reader.authorized,
+    )
+
+
+def _untagged(undo: _Undo, number: int, step: Step) -> None:
+    now = undo.now[step.repository].get(step.tag, "")
+    dummy = str(Digest.of(undo.receipt.plan.dummy(number)))
+    if now in {"", dummy}:
+        undo.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
+    elif now != step.before:
+        undo.keep(step, f"{step.tag} was set to something else since")
+    if now == dummy:
+        undo.steps.append(
+            Step(
+                action="delete",
+                repository=step.repository,
+                before=dummy,
+                reason="the dummy manifest that was left behind",
+                needs=(len(undo.steps) - 1,),
+            )
+        )
+
+
+async def _deleted(undo: _Undo, step: Step) -> None:
+    if not step.tags and not await undo.present(step.repository, step.before):
+        undo.restore(step.repository, "", step.before, "the manifest was deleted")
+    for tag in step.tags:
+        now = undo.now[step.repository].get(tag, "")
+        if not now:
+            undo.restore(step.repository, tag, step.before, f"{tag} was deleted with its manifest")
+        elif now != step.before:
+            undo.keep(
+                Step(action="untag", repository=step.repository, tag=tag), f"{tag} was set to something else since"
+            )
+
+
+def _moved(undo: _Undo, number: int, step: Step) -> None:
+    now = undo.now[step.repository].get(step.tag, "")
+    if now == step.after or (not now and undo.receipt.outcome(number).status != "done"):
+        undo.restore(step.repository, step.tag, step.before, f"{step.tag} was moved")
+    elif now != step.before:
+        undo.keep(step, f"{step.tag} was set to something else since")
+
+
+async def _added(undo: _Undo, added: list[Step], first: tuple[int, ...]) -> None:
+    """Remove what was added: a manifest that was new with its tags, where nothing else needs it; else the tag alone."""
+    ours: dict[str, set[str]] = {}
+    for step in added:
+        if step.tag and undo.now[step.repository].get(step.tag) == step.after:
+            ours.setdefault(step.repository, set()).add(step.tag)
+    new = {(step.repository, step.after) for step in added if step.action == "put" or step.new}
+    done: set[tuple[str, str]] = set()
+    for step in added:
+        now = undo.now[step.repository]
+        mine = frozenset(ours.get(step.repository, ()))
+        where = (step.repository, step.after)
+        if step.tag and now.get(step.tag, "") != step.after:
+            if now.get(step.tag):
+                undo.keep(step, f"{step.tag} was set to something else since")
+            continue
+        if where in new and step.after not in await undo.needed(step.repository, mine):
+            if where in done or not (step.tag or await undo.present(*where)):
+                continue
+            done.add(where)
+            tags = tuple(sorted(tag for tag, digest in now.items() if digest == step.after))
+            undo.steps.append(
+                Step(
+                    action="delete",
+                    repository=step.repository,
+                    before=step.after,
+                    tags=tags,
+                    media_type=step.media_type,
+                    size=step.size,
+                    reason=f"{', '.join(tags) or 'the manifest'} was added",
+                    needs=first,
+                )
+            )
+        elif step.tag:
+            undo.steps.append(
+                Step(
+                    action="untag",
+                    repository=step.repository,
+                    tag=step.tag,
+                    before=step.after,
+                    media_type=step.media_type,
+                    reason=f"{step.tag} was added",
+                    needs=first,
+                )
+            )
