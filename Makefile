@@ -22,7 +22,8 @@ lint: .venv/test.stamp
 
 bench: .venv/test.stamp
 	@.ci/install
-	$(BIN)/python benchmarks/crawl.py $(ARGS)
+	$(BIN)/python benchmarks/crawl.py
+	$(BIN)/python benchmarks/operations.py
 
 # Resolve every dependency anew and write down what was found. Do it with the oldest Python that must work (Debian 12 has
 # 3.11.2): what it gets, later ones get too, and not the other way round.
