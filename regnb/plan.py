@@ -261,7 +261,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
         step = self.steps[number]
         here = f"{self.url}/v2/{step.repository}"
         if step.action in ("put", "tag"):
-            return "\n".join(self._curl_put(step, here))
+            # Each line rests on the one before: a manifest that could not be read must not leave another one to be put.
+            return " &&\n".join(self._curl_put(step, here))
         if step.action == "delete":
             return self._curl("-X", "DELETE", f"{here}/manifests/{step.before}")
         if step.action == "untag":

@@ -60,7 +60,15 @@ def _loop() -> BlockingPortal:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user interrupted a crawl: what was fetched is in the cache, so that the next one goes on from there."""
+    """The user interrupted: a crawl goes on from the cache, the application of a plan from its receipt.
+
+    Attributes:
+        receipt: The name of that receipt, or "".
+    """
+
+    def __init__(self, message: str, *, receipt: str = "") -> None:
+        super().__init__(message)
+        self.receipt = receipt
 
     def _render_traceback_(self) -> list[str]:
         """IPython prints these lines instead of a traceback."""
@@ -597,7 +605,8 @@ class Registry:
                     bar.update,
                 )
             except Interrupted as stop:
-                raise Interrupted(f"{stop} Receipt {journal.name} says what was done; resume goes on.") from None
+                name = journal.name
+                raise Interrupted(f"{stop} Receipt {name} says what was done; resume goes on.", receipt=name) from None
             finally:
                 bar.close()
         return Receipt_.load(journal.path)
