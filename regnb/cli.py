@@ -53,7 +53,7 @@ err = Console(stderr=True, highlight=False)
 Url = Annotated[str, typer.Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Ref = Annotated[str, typer.Argument(help="repository:tag or repository@digest")]
 What = Annotated[
-    list[str], typer.Argument(metavar="REFERENCE...", help="repository:tag, repository@digest, or a glob in quotes.")
+    list[str], typer.Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
 Referrers = Annotated[
@@ -67,7 +67,8 @@ InUse = Annotated[
     ),
 ]
 Allow = Annotated[
-    list[str] | None, typer.Option("--allow", help=f"What is refused else: {', '.join(ALLOWANCES)}; again for more.")
+    list[str] | None,
+    typer.Option("--allow", help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more."),
 ]
 
 
@@ -474,26 +475,23 @@ def retention(
 def apply(
     connected: Connected,
     sourced: Sourced,
-    plan: Annotated[
-        Path | None, typer.Argument(metavar="[PLAN]", help="What --plan-out wrote.", dir_okay=False)
-    ] = None,
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="What --plan-out wrote.", dir_okay=False)] = None,
     confirm: Annotated[str, typer.Option("--confirm", help="The plan's digest, or its code.")] = "",
     resume: Annotated[
         str, typer.Option("--resume", metavar="RECEIPT", help="Go on with a plan that was cut short.")
     ] = "",
 ) -> None:
     """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
-    if (plan is None) == (not resume):
-        raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
-    if plan is not None:
+    if plan is not None and not resume:
         made = Plan.load(plan)
         made.confirm(confirm)
-    else:
-        made = Receipt.load(resume).plan
-    with connected(made.url) as registry, sourced(made.source) as source:
-        _finish(
-            registry.resume(resume, source=source) if resume else registry.apply(made, confirm=confirm, source=source)
-        )
+        with connected(made.url) as registry, sourced(made.source) as source:
+            _finish(registry.apply(made, confirm=confirm, source=source))
+    if plan is None and resume:
+        cut = Receipt.load(resume)
+        with connected(cut.plan.url) as registry, sourced(cut.plan.source) as source:
+            _finish(registry.resume(cut, source=source))
+    raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
 
 
 @_command
@@ -501,11 +499,12 @@ def undo(
     connected: Connected,
     present: Present,
     receipt: Annotated[str, typer.Argument(help="A receipt's name, or its file.")],
+    allow: Allow = None,
 ) -> None:
     """Take back what a receipt says was done; it works until the registry's next garbage collection."""
     found = Receipt.load(receipt)
     with connected(found.plan.url) as registry:
-        present(registry, registry.plan_undo(found))
+        present(registry, registry.plan_undo(found, allow=allow or ()))
 
 
 @receipt_app.command("list")
