@@ -377,8 +377,16 @@ class Client:
         _expect(response, 202)
         return _upload(upload.repository, response, upload.offset + len(data))
 
-    async def finish_upload(self, upload: Upload, digest: str, data: bytes | AsyncIterable[bytes] = b"") -> None:
+    async def finish_upload(
+        self, upload: Upload, digest: str, data: bytes | AsyncIterable[bytes] = b"", size: int | None = None
+    ) -> None:
         """Send the last bytes, or all of them, and close the upload (PUT <location>?digest=).
+
+        Args:
+            upload: What was begun.
+            digest: The whole blob's.
+            data: At once, or a stream.
+            size: How many bytes there are, if ``data`` is a stream and they are known: some registries insist.
 
         Raises:
             DigestMismatch: The registry stored something else.
@@ -386,7 +394,7 @@ class Client:
         Example:
             ``await client.finish_upload(upload, Digest.of(data))``
         """
-        await self._finish(upload, Digest(digest), data, len(data) if isinstance(data, bytes) else None)
+        await self._finish(upload, Digest(digest), data, len(data) if isinstance(data, bytes) else size)
 
     async def upload_status(self, upload: Upload) -> Upload:
         """Ask how far an upload came (GET <location>), to resume it.

@@ -172,6 +172,7 @@ class Journal:
     Attributes:
         path: The file.
         outcomes: What an earlier application of the same plan recorded, by step.
+        begun: The steps whose first write that one may have sent.
         resumed: Whether there was an earlier one.
 
     Example:
@@ -182,6 +183,7 @@ class Journal:
     def __init__(self, path: Path, chain: str, *, earlier: Receipt | None = None) -> None:
         self.path = path
         self.outcomes: dict[int, Outcome] = dict(earlier.outcomes) if earlier else {}
+        self.begun: frozenset[int] = frozenset(earlier.begun) if earlier else frozenset()
         self.resumed = earlier is not None
         self._contents: dict[str, RawManifest] = dict(earlier.contents) if earlier else {}
         self._chain = chain
