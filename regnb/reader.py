@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import anyio
@@ -10,12 +10,13 @@ import anyio
 from regnb.cache import Cache
 from regnb.client import Client, RawManifest
 from regnb.collect import DEPTH_LIMIT, NODE_LIMIT
-from regnb.errors import NotFound, TooLarge
-from regnb.model import SCHEMA1_TYPES, AnyManifest, Index, decode
+from regnb.errors import MalformedManifest, NotFound, TooLarge
+from regnb.model import INDEXES, MANIFESTS, SCHEMA1_TYPES, AnyManifest, Descriptor, Manifest, Schema1, decode
 from regnb.reference import Digest, is_digest
 
 _AT_ONCE: Final = 16
 """Requests under way at once, before the transport's own pace."""
+_LISTED: Final = INDEXES | MANIFESTS | SCHEMA1_TYPES
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -109,8 +110,28 @@ class Reader:
             self.cache.put(raw.digest, raw.media_type, raw.data)
         return raw
 
-    async def tree(self, repository: str, root: RawManifest) -> list[tuple[RawManifest, AnyManifest]]:
+    async def present(self, repository: str, target: str) -> RawManifest:
+        """Return a manifest that is there now: where the cache has its bytes, the registry is asked with a HEAD.
+
+        Raises:
+            NotFound: There is no such manifest.
+        """
+        known = is_digest(target) and self.cache.get(Digest(target)) is not None
+        if known and not await self.digest(repository, target):
+            raise NotFound(f"{self.client.host} has no {repository}@{target}")
+        return await self.manifest(repository, target)
+
+    async def tree(
+        self, repository: str, root: RawManifest, *, present: bool = False
+    ) -> list[tuple[RawManifest, AnyManifest]]:
         """Return a manifest with every manifest behind it, each once, children before the index that lists them.
+
+        An index may list what is no manifest, as a build cache does: that is left out, and :func:`parts` has it.
+
+        Args:
+            repository: Where they are.
+            root: The first.
+            present: Whether the registry is asked for what is in the cache, too.
 
         Raises:
             NotFound: A child is missing.
@@ -118,25 +139,65 @@ class Reader:
             TooLarge: There are too many, or they are nested too deeply.
         """
         found: dict[str, tuple[RawManifest, AnyManifest]] = {}
+
+        async def get(digest: str) -> RawManifest:
+            if digest in found:
+                return found[digest][0]
+            try:
+                return await (self.present if present else self.manifest)(repository, digest)
+            except NotFound as error:
+                raise NotFound(
+                    f"{self.client.host} lacks {digest}, which an index of {repository} lists",
+                    hint="push the image again, or delete the index",
+                    status=error.status,
+                ) from None
+
         level = [root]
-        order: list[str] = []
         for _ in range(DEPTH_LIMIT + 1):
-            following: list[str] = []
+            following: dict[str, None] = {}
             for raw in level:
-                manifest = decode(raw.data, raw.media_type, digest=raw.digest)
+                manifest = _decoded(repository, raw)
                 found[raw.digest] = (raw, manifest)
-                if isinstance(manifest, Index):
-                    following += [child.digest for child in manifest.manifests]
-            # A manifest that stands on two levels belongs to the deeper one, so that it still comes before its index.
-            order = [digest for digest in order if digest not in following]
-            order += [raw.digest for raw in level if raw.digest not in order]
+                following |= dict.fromkeys(child.digest for child in parts(manifest)[0])
             if not following:
-                return [found[digest] for digest in reversed(order)]
-            if len(found) + len(following) > NODE_LIMIT:
+                return [found[digest] for digest in _ordered(root.digest, found)]
+            if len(found.keys() | following.keys()) > NODE_LIMIT:
                 break
-
-            async def get(digest: str) -> RawManifest:
-                return found[digest][0] if digest in found else await self.manifest(repository, digest)
-
-            level = await each(get, dict.fromkeys(following))
+            level = await each(get, following)
         raise TooLarge(f"{repository}@{root.digest}: more than {DEPTH_LIMIT} levels or {NODE_LIMIT} manifests")
+
+
+def parts(manifest: AnyManifest) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    """Return the manifests that a manifest lists, and the blobs that it consists of and that are stored beside it.
+
+    Example:
+        >>> parts(decode(b'{"schemaVersion":2,"manifests":[]}', "application/vnd.oci.image.index.v1+json"))
+        ((), ())
+    """
+    if isinstance(manifest, Schema1):
+        return (), ()
+    if isinstance(manifest, Manifest):
+        return (), tuple({blob.digest: blob for blob in manifest.blobs if not blob.foreign}.values())
+    listed = {child.digest: child for child in manifest.manifests}.values()
+    blobs = tuple(child for child in listed if child.media_type and child.media_type not in _LISTED)
+    return tuple(child for child in listed if child not in blobs), blobs
+
+
+def _decoded(repository: str, raw: RawManifest) -> AnyManifest:
+    try:
+        return decode(raw.data, raw.media_type, digest=raw.digest)
+    except MalformedManifest as error:
+        raise MalformedManifest(f"{repository}@{raw.digest}: {error.message}") from None
+
+
+def _ordered(root: str, found: Mapping[str, tuple[RawManifest, AnyManifest]]) -> list[str]:
+    order: dict[str, None] = {}
+
+    def visit(digest: str) -> None:
+        if digest not in order:
+            for child in parts(found[digest][1])[0]:
+                visit(child.digest)
+            order[digest] = None
+
+    visit(root)
+    return list(order)

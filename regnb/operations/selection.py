@@ -74,7 +74,7 @@ def selectors(what: What, *, host: str, whole: bool = False) -> list[Selector]:
     """
     if isinstance(what, pd.DataFrame):
         return _rows(what)
-    named = [what] if isinstance(what, str | Reference) else list(what)
+    named = [what] if isinstance(what, str | Reference) else list(what) if isinstance(what, Iterable) else [what]
     found = [_selector(each_, host) for each_ in named]
     for selector in found:
         if not whole and not selector.tag and not selector.digest:
@@ -94,6 +94,10 @@ def _rows(frame: pd.DataFrame) -> list[Selector]:
         )
     found = []
     for repository, target in zip(frame["repository"], frame[column], strict=True):
+        if not isinstance(target, str):
+            raise InvalidArgument(
+                f"a row of {repository} has no {column}", hint=f"leave out the rows whose {column} is missing"
+            )
         check_repository(repository)
         found.append(
             Selector(repository, tag=check_tag(target))
@@ -103,9 +107,16 @@ def _rows(frame: pd.DataFrame) -> list[Selector]:
     return list(dict.fromkeys(found))
 
 
-def _selector(what: str | Reference, host: str) -> Selector:
+def _selector(what: object, host: str) -> Selector:
+    if not isinstance(what, str | Reference):
+        raise InvalidArgument(
+            f"{type(what).__name__} names nothing in a registry",
+            hint="write repository:tag, a glob, a list of these, or give rows of inventory.tags",
+        )
     if isinstance(what, str) and _GLOB.search(what):
-        repository, _, tag = what.removeprefix(f"{host}/").partition(":")
+        repository, colon, tag = what.removeprefix(f"{host}/").partition(":")
+        if colon and not tag:
+            raise InvalidReference(f"no tag after the colon: {what!r}", hint="write repository:tag")
         if "@" in what:
             raise InvalidReference(f"a digest cannot be a glob: {what!r}", hint="write repository@sha256:…")
         # What the globs stand for is any letter: the rest must be lawful.
