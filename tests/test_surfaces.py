@@ -1,0 +1,139 @@
+"""An operation is written once and offered everywhere, and nothing writes but what applies a plan."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer.main
+from images import ROOT
+
+from regnb import cli
+from regnb.client import Client
+from regnb.registry import Registry
+
+PACKAGE = ROOT / "regnb"
+NOTEBOOKS = {
+    "retag": "10-retag",
+    "copy": "11-copy",
+    "rename": "11-copy",
+    "delete": "12-delete",
+    "retention": "13-retention",
+}
+"""Where each operation is shown; ``undo`` is a button beside all of them."""
+OPERATIONS = [*NOTEBOOKS, "undo"]
+OPERATION = pytest.mark.parametrize("name", OPERATIONS)
+OTHERWISE = {"delete": {"inventory": "whole"}, "retention": {"inventory": None}}
+"""Parameters that the command line spells otherwise; None: a policy is always about the whole registry."""
+
+WRITING = {
+    "start_upload", "upload_chunk", "upload_blob", "finish_upload", "cancel_upload", "mount", "put_manifest",
+    "delete_manifest", "delete_tag", "delete_blob",
+}  # fmt: skip
+"""The client's methods that write."""
+WRITERS = {"client", "apply", "demo"}
+"""The modules that may call them: the client itself, what applies a plan, and what fills the sample registry."""
+SERVERS = {"embedded"}
+"""The other side of the wire: its methods have the same names."""
+
+
+def command(name: str) -> Any:
+    group: Any = typer.main.get_command(cli.app)
+    return group.commands[name]
+
+
+def test_these_are_the_operations() -> None:
+    """The list above names every module of operations, beside what they share, so that no new one is forgotten."""
+    modules = {path.stem for path in (PACKAGE / "operations").glob("*.py")}
+    assert modules - {"__init__", "selection"} == set(OPERATIONS)
+
+
+@OPERATION
+def test_python_offers_it(name: str) -> None:
+    """The handle has ``plan_X``, and it hands on to the one function of the operation's module."""
+    module = importlib.import_module(f"regnb.operations.{name}")
+    offered = set(inspect.signature(getattr(Registry, f"plan_{name}")).parameters) - {"self"}
+    made_of = set(inspect.signature(getattr(module, f"plan_{name}")).parameters) - {"reader", "url", "authorized"}
+    assert offered == made_of
+
+
+@OPERATION
+def test_the_command_line_offers_it(name: str) -> None:
+    """There is a command of its name, with which every parameter of ``plan_X`` can be given."""
+    options = {parameter.name for parameter in command(name).params}
+    assert {"plan_out", "json_", "curl", "allow", "user", "insecure"} <= options
+    for parameter in list(inspect.signature(getattr(Registry, f"plan_{name}")).parameters)[1:]:
+        spelled = OTHERWISE.get(name, {}).get(parameter, parameter)
+        assert spelled is None or spelled in options, f"regnb {name} cannot be given {parameter}"
+
+
+@OPERATION
+def test_the_forms_offer_it(name: str) -> None:
+    """There is a form of its name, and a notebook shows it."""
+    forms = importlib.import_module("regnb.forms")
+    assert inspect.getdoc(getattr(forms, name))
+    paths = [ROOT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"] if name in NOTEBOOKS else ROOT.glob("notebooks/*.ipynb")
+    cells = [cell for path in paths for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert f"forms.{name}(" in code, f"no notebook shows forms.{name}"
+
+
+def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
+    """Each call of an attribute in a module, with the attribute's name."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr, node
+
+
+def imported(module: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.removeprefix("regnb.") for name in names}
+
+
+def modules() -> list[str]:
+    return sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
+
+
+def test_these_are_the_methods_that_write() -> None:
+    """The list above holds every method of the client that sends, itself or through another, more than reads."""
+    sent = {name for name in vars(Client) if not name.startswith("__") and callable(getattr(Client, name))}
+    source = {name: inspect.getsource(getattr(Client, name)) for name in sent}
+    writing = {
+        name for name in sent if any(f'"{method}"' in source[name] for method in ("PUT", "POST", "PATCH", "DELETE"))
+    }
+    while more := {name for name in sent - writing if any(f"self.{each}(" in source[name] for each in writing)}:
+        writing |= more
+    assert {name for name in writing if not name.startswith("_")} == WRITING
+
+
+@pytest.mark.parametrize("module", modules())
+def test_only_what_applies_a_plan_writes(module: str) -> None:
+    """No other module names a writing method, or sends a request of a writing kind past the client."""
+    if module in WRITERS:
+        return
+    if module in SERVERS:
+        assert not {"client", "transport"} & imported(module)
+        return
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not named & WRITING
+    for name, call in calls(module):
+        if name in ("request", "stream"):
+            method = call.args[0] if call.args else None
+            reads = isinstance(method, ast.Constant) and method.value in ("GET", "HEAD")
+            assert reads, f"{module}, line {call.lineno}: a request whose method is not GET or HEAD"
+
+
+def test_what_applies_a_plan_writes_through_the_client() -> None:
+    """The check above sees a writing call where there is one, and the transport is the client's alone."""
+    assert {name for name, _ in calls("apply")} & WRITING
+    for module in WRITERS - {"client"}:
+        assert "request" not in {name for name, _ in calls(module)}
