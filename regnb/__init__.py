@@ -8,6 +8,8 @@
 
 from regnb.errors import RegnbError
 from regnb.inventory import Inventory, Sharing
+from regnb.journal import Receipt
+from regnb.plan import Plan
 from regnb.reference import Digest, Reference
 from regnb.registry import Interrupted, Registry, connect
 
@@ -17,6 +19,8 @@ __all__ = [
     "Digest",
     "Interrupted",
     "Inventory",
+    "Plan",
+    "Receipt",
     "Reference",
     "Registry",
     "RegnbError",
