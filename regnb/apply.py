@@ -41,8 +41,6 @@ _STREAMS: Final = 4
 """Blobs whose bytes are sent at once."""
 _TRANSFERS: Final = 16
 """Blobs that are looked for or mounted at once."""
-_AHEAD: Final = 8
-"""Writes of a repository that go on while earlier ones are read back."""
 _SURVEYS: Final = 8
 """Repositories whose tags are all read at once."""
 _FRESH: Final = 5.0
@@ -142,6 +140,8 @@ class _Application:
         self.by_tag = False
         self.settled: dict[int, anyio.Event] = {}
         self.unread: dict[int, RegnbError] = {}
+        self.failures: dict[int, RegnbError] = {}
+        self.turns: dict[str, anyio.Semaphore] = {}
         self.blobs: dict[tuple[str, str], _Blob] = {}
         self.first: dict[str, _Blob] = {}
         self.listings: dict[str, _Listing] = {}
@@ -397,7 +397,6 @@ class _Application:
 
     async def _write_all(self, group: TaskGroup, queue: Sequence[int]) -> None:
         """Write one after the other; what was written is read back meanwhile."""
-        ahead = anyio.Semaphore(_AHEAD)
         for number in queue:
             if not await self._may(number):
                 continue
@@ -405,21 +404,36 @@ class _Application:
             try:
                 await self._have_blobs(step)
                 raw = await self._content(step)
-                if step.action == "tag" and (now := await self._now(step)) != step.before:
-                    self._stale(number, now)
-                    continue
-                self._begin(number)
             except RegnbError as error:
                 self._failed(number, error)
                 continue
-            failure: RegnbError | None = None
-            try:
-                await self.client.put_manifest(step.repository, step.target, raw.data, raw.media_type)
-            except RegnbError as error:
-                failure = error
-            self._answered(failure)
-            await ahead.acquire()
-            group.start_soon(self._read_back, number, raw, failure, ahead)
+            # distribution answers 500 to who reads a manifest while it is written once more, wherever that may be.
+            turn = self.turns.setdefault(step.after, anyio.Semaphore(1))
+            await turn.acquire()
+            if await self._write(number, raw):
+                group.start_soon(self._read_back, number, raw, turn)
+            else:
+                turn.release()
+
+    async def _write(self, number: int, raw: RawManifest) -> bool:
+        """Put a manifest, unless its tag has moved; return whether there is something to read back."""
+        step = self.plan.steps[number]
+        try:
+            if step.action == "tag" and (now := await self._now(step)) != step.before:
+                self._stale(number, now)
+                return False
+            self._begin(number)
+        except RegnbError as error:
+            self._failed(number, error)
+            return False
+        try:
+            await self.client.put_manifest(step.repository, step.target, raw.data, raw.media_type)
+        except RegnbError as error:
+            self._answered(error)
+            self.failures[number] = error
+        else:
+            self.wrote = True
+        return True
 
     async def _content(self, step: Step) -> RawManifest:
         made = self.plan.content(step.after)
@@ -434,10 +448,9 @@ class _Application:
             return ""
         return await self.reader.digest(step.repository, step.tag)
 
-    async def _read_back(
-        self, number: int, raw: RawManifest, failure: RegnbError | None, ahead: anyio.Semaphore
-    ) -> None:
+    async def _read_back(self, number: int, raw: RawManifest, turn: anyio.Semaphore) -> None:
         step = self.plan.steps[number]
+        failure = self.failures.get(number)
         try:
             found: RawManifest | None = await self.client.manifest(step.repository, step.target)
         except NotFound:
@@ -446,7 +459,7 @@ class _Application:
             self._failed(number, error)
             return
         finally:
-            ahead.release()
+            turn.release()
         after = str(found.digest) if found else ""
         if found and found.data == raw.data:
             self._record(number, "done", step.before, after, _although(failure))
