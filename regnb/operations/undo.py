@@ -191,7 +191,7 @@ async def _added(undo: _Undo, added: list[Step], first: tuple[int, ...]) -> None
     for step in added:
         if step.tag and undo.now[step.repository].get(step.tag) == step.after:
             ours.setdefault(step.repository, set()).add(step.tag)
-    new = {(step.repository, step.after) for step in added if step.action == "put" or step.new}
+    new = {(step.repository, step.after) for step in added if step.new or (step.action == "put" and not step.before)}
     done: set[tuple[str, str]] = set()
     for step in added:
         now = undo.now[step.repository]
