@@ -23,13 +23,14 @@ from images import ROOT, surroundings
 
 import regnb
 from regnb import cli, frames
+from regnb.operations.retention import Policy
 
 PACKAGE = ROOT / "regnb"
 MODULES = sorted(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "regnb."))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIGHT = (
-    "cache", "client", "collect", "errors", "frames", "journal", "model", "operations.retag", "operations.selection",
-    "plan", "reference", "transport",
+    "cache", "client", "collect", "errors", "frames", "journal", "kube", "model", "operations.retag",
+    "operations.retention", "operations.selection", "plan", "reference", "transport",
 )  # fmt: skip
 
 
@@ -134,6 +135,12 @@ def test_the_examples_are_true(name: str) -> None:
     assert tried or name == "client"
 
 
+def test_the_policy_shown_is_one() -> None:
+    """The retention policy in the README is read, and has the rules that one sees."""
+    policies = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert [len(Policy.parse(text).rules) for text in policies] == [3]
+
+
 def test_the_floors_are_those_that_are_checked() -> None:
     """CONTRIBUTING draws the floors from the top as import-linter's contract has them."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
@@ -176,5 +183,8 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_code_stays_small() -> None:
-    """The whole package has at most 6,000 lines of code, so that one person can read it."""
-    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 6000
+    """The whole package has at most 7,000 lines of code, so that one person can read it.
+
+    It was 6,000 while regnb only read: planning, applying and recording writes take their own room.
+    """
+    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 7000

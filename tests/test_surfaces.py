@@ -58,7 +58,12 @@ def test_python_offers_it(name: str) -> None:
     """The handle has ``plan_X``, and it hands on to the one function of the operation's module."""
     module = importlib.import_module(f"regnb.operations.{name}")
     offered = set(inspect.signature(getattr(Registry, f"plan_{name}")).parameters) - {"self"}
-    made_of = set(inspect.signature(getattr(module, f"plan_{name}")).parameters) - {"reader", "url", "authorized"}
+    made_of = set(inspect.signature(getattr(module, f"plan_{name}")).parameters) - {
+        "reader",
+        "url",
+        "authorized",
+        "now",
+    }
     assert offered == made_of
 
 
