@@ -30,6 +30,7 @@ _VERSION: Final = 1
 _CODE: Final = 8
 """Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
 _MANIFEST: Final = "manifest.json"
+_BLOB: Final = "blob"
 
 
 class Blob(Struct, frozen=True, array_like=True):
@@ -256,7 +257,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     def curl(self, number: int) -> str:
         """Return what one step does as shell commands, without credentials; "" for a row that changes nothing.
 
-        Where the registry wants credentials, ``$AUTHORIZATION`` holds the header's value.
+        Where the registry wants credentials, ``$AUTHORIZATION`` holds the header's value; ``$SOURCE_AUTHORIZATION``
+        holds that of the registry that is copied from. Files are written into the current folder.
         """
         step = self.steps[number]
         here = f"{self.url}/v2/{step.repository}"
@@ -269,33 +271,41 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             return self._curl_untag(step, here, self.dummy(number))
         return ""
 
-    def _curl(self, *words: str, pipe: str = "") -> str:
-        secret = ' ${AUTHORIZATION:+-H "Authorization: $AUTHORIZATION"}' if self.authorized else ""
-        return f"curl -sSf{secret} {shlex.join(words)}{pipe}"
+    def _curl(self, *words: str) -> str:
+        return f"curl -sSf{_secret('AUTHORIZATION') if self.authorized else ''} {shlex.join(words)}"
+
+    def _curl_read(self, *words: str) -> str:
+        # What the one registry is told is no other's business.
+        return f"curl -sSf{_secret('SOURCE_AUTHORIZATION')} {shlex.join(words)}" if self.source else self._curl(*words)
 
     def _curl_put(self, step: Step, here: str) -> Iterable[str]:
         source = f"{self.source or self.url}/v2/{step.source or step.repository}"
         if (made := self.content(step.after)) is not None:
-            yield f"printf %s {shlex.quote(made.decode())} > {_MANIFEST}"
+            yield f"{_printed(made)} > {_MANIFEST}"
         else:
             accept = f"Accept: {step.media_type or ', '.join(ACCEPT)}"
-            yield self._curl("-H", accept, "-o", _MANIFEST, f"{source}/manifests/{step.after}")
+            yield self._curl_read("-H", accept, "-o", _MANIFEST, f"{source}/manifests/{step.after}")
         for blob in step.blobs:
-            if self.source:
-                yield self._curl("-L", "-o", "blob", f"{source}/blobs/{blob.digest}")
-                start = self._curl("-X", "POST", "-D", "-", "-o", "/dev/null", f"{here}/blobs/uploads/")
-                yield f"UPLOAD=$({start} | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')"
-                yield f"case $UPLOAD in /*) UPLOAD={shlex.quote(self.url)}$UPLOAD;; esac"
-                joint = f'"$UPLOAD$(case $UPLOAD in *\\?*) echo "&";; *) echo "?";; esac)digest={blob.digest}"'
-                words = ("-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", "@blob")
-                yield f"{self._curl(*words)} {joint}"
-            else:
-                mount = f"{here}/blobs/uploads/?mount={blob.digest}&from={step.source}"
-                yield self._curl("-X", "POST", mount)
+            start = ("-X", "POST", "-d", "")
+            if not self.source:
+                # A blob that cannot be mounted is answered with 202; then the manifest is refused below.
+                yield self._curl(*start, f"{here}/blobs/uploads/?mount={blob.digest}&from={step.source}")
+                continue
+            yield self._curl_read("-L", "-o", _BLOB, f"{source}/blobs/{blob.digest}")
+            begun = self._curl(*start, "-D", "-", "-o", "/dev/null", f"{here}/blobs/uploads/")
+            yield f"UPLOAD=$({begun} | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')"
+            yield f"case $UPLOAD in /*) UPLOAD={shlex.quote(self.url)}$UPLOAD;; esac"
+            yield "case $UPLOAD in *\\?*) UPLOAD=$UPLOAD'&';; *) UPLOAD=$UPLOAD'?';; esac"
+            octets = self._curl("-H", "Content-Type: application/octet-stream", "-T", _BLOB)
+            yield f'{octets} "${{UPLOAD}}digest={blob.digest}"'
+            yield f"rm {_BLOB}"
         put = ("-X", "PUT", "-H", f"Content-Type: {step.media_type}", "--data-binary", f"@{_MANIFEST}")
         yield self._curl(*put, f"{here}/manifests/{step.target}")
 
     def _curl_untag(self, step: Step, here: str, dummy: bytes) -> str:
+        by_tag = self._curl("-X", "DELETE", f"{here}/manifests/{step.tag}")
+        if "dummy" not in self.allow:
+            return by_tag
         # Where deletion is switched off, the dummy would take the tag's place for good: hence the harmless probe.
         absent = Digest.of(f"{self.nonce}/absent".encode())
         status = self._curl("-o", "/dev/null", "-w", "%{http_code}", "-X", "DELETE", f"{here}/manifests/{absent}")
@@ -303,9 +313,9 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             "-X", "PUT", "-H", f"Content-Type: {OCI_INDEX}", "--data-binary", "@-", f"{here}/manifests/{step.tag}"
         )
         lines = [
-            f"{self._curl('-X', 'DELETE', f'{here}/manifests/{step.tag}')} || {{",
+            f"{by_tag} || {{",
             f'  [ "$({status.replace("-sSf", "-s", 1)})" = 404 ] &&',
-            f"  printf %s {shlex.quote(dummy.decode())} | {put} &&",
+            f"  {_printed(dummy)} | {put} &&",
             f"  {self._curl('-X', 'DELETE', f'{here}/manifests/{Digest.of(dummy)}')}; }}",
         ]
         return "\n".join(lines)
@@ -342,6 +352,17 @@ class _Document(Struct, forbid_unknown_fields=True):
     version: int
     digest: str
     plan: Any
+
+
+def _secret(variable: str) -> str:
+    return f' ${{{variable}:+-H "Authorization: ${variable}"}}'
+
+
+def _printed(data: bytes) -> str:
+    """Return the command that prints these bytes; what could steer the terminal that shows it is encoded."""
+    if data.isascii() and (text := data.decode()).replace("\n", "").isprintable():
+        return f"printf %s {shlex.quote(text)}"
+    return f"printf %s {base64.b64encode(data).decode()} | base64 -d"
 
 
 def _encode(plan: Plan) -> bytes:
