@@ -120,7 +120,11 @@ class Counts:
 
 @dataclass(slots=True)
 class Coverage:
-    """What a crawl covered."""
+    """What a crawl covered.
+
+    Attributes:
+        catalog: ``complete``, ``incomplete``, ``in part`` (what globs match) or ``not asked``.
+    """
 
     repositories: Counts = field(default_factory=Counts)
     tags: Counts = field(default_factory=Counts)
@@ -561,6 +565,7 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
         if not globs:
             records.coverage.catalog = "not asked"
             return list(dict.fromkeys(named))
+        records.coverage.catalog = "in part"
     else:
         named, globs = [], ["*"]
     listed: list[str] = []

@@ -532,7 +532,7 @@ def _problems(records: Records) -> Frame:
 
 def _coverage(coverage: Coverage) -> Frame:
     whole = coverage.catalog != "incomplete"
-    asked = int(coverage.catalog != "not asked")
+    asked = int(coverage.catalog in ("complete", "incomplete"))
     rows: list[tuple[str, int, int, int, int, int, bool]] = [
         ("catalog", asked, asked * whole, 0, int(not whole), 0, whole)
     ]

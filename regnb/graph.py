@@ -96,14 +96,11 @@ class Graph:
         config = numbers(manifests["config"])
         everything = np.unique(linked)
         held = config >= 0
-        pairs = np.concatenate(
-            [
-                np.column_stack([everything, everything]),
-                np.column_stack([linked[held], config[held]]),
-                np.column_stack([numbers(layers["manifest"]), numbers(layers["digest"])]),
-            ]
-        )
-        own = pd.DataFrame(np.unique(pairs, axis=0), columns=["manifest", "blob"])
+        manifest = np.concatenate([everything, linked[held], numbers(layers["manifest"])])
+        blob = np.concatenate([everything, config[held], numbers(layers["digest"])])
+        # A pair as one number: many times faster than telling rows apart.
+        pairs = np.unique(manifest * len(digests) + blob)
+        own = pd.DataFrame({"manifest": pairs // max(1, len(digests)), "blob": pairs % max(1, len(digests))})
         below = pd.DataFrame({"manifest": numbers(children["manifest"]), "child": numbers(children["child"])})
         below = below[(below["child"] >= 0) & np.isin(below["child"], everything)].drop_duplicates()
         repositories = pd.Categorical(manifests["repository"]).codes.astype(np.int64)
@@ -150,17 +147,29 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        kept = np.zeros(len(self.digests), dtype=bool)
-        lost = np.zeros(len(self.digests), dtype=bool)
-        linked = self.links["manifest"].to_numpy()
-        kept[linked[~gone]] = True
-        lost[linked[gone]] = True
-        manifest, blob = self.own["manifest"].to_numpy(), self.own["blob"].to_numpy()
-        needed = np.zeros(len(self.digests), dtype=bool)
-        needed[blob[kept[manifest]]] = True
-        freed = np.zeros(len(self.digests), dtype=bool)
-        freed[blob[lost[manifest] & ~kept[manifest]]] = True
-        return np.flatnonzero(freed & ~needed)
+        needed, lost = self._blobs(~gone), self._blobs(gone)
+        return np.flatnonzero(lost & ~needed)
+
+    def shared(self, gone: NDArray[np.bool_]) -> pd.DataFrame:
+        """Return every repository with the blobs of it that would be free if it did not need them.
+
+        Args:
+            gone: As for :meth:`freed`: what is lost there and stays nevertheless is what is shared.
+
+        Returns:
+            Pairs of ``repository`` and ``blob``, each once.
+        """
+        both = self._blobs(~gone) & self._blobs(gone)
+        links = self.links[~gone]
+        own = self.own[both[self.own["blob"].to_numpy()]]
+        return links.merge(own, on="manifest")[["repository", "blob"]].drop_duplicates(ignore_index=True)
+
+    def _blobs(self, linked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Say of each blob whether one of the manifests of these links consists of it."""
+        manifests, found = (np.zeros(len(self.digests), dtype=bool) for _ in range(2))
+        manifests[self.links["manifest"].to_numpy()[linked]] = True
+        found[self.own["blob"].to_numpy()[manifests[self.own["manifest"].to_numpy()]]] = True
+        return found
 
 
 def _edges(pairs: Sequence[tuple[int, int]], names: tuple[str, str]) -> pd.DataFrame:

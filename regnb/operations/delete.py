@@ -1,0 +1,644 @@
+"""Plan deletions from an inventory: what goes, what goes with it, what stays, and why. Nothing is asked or written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct, structs
+
+from regnb.collect import subject_of_tag
+from regnb.errors import NotFound, Refused
+from regnb.inventory import Inventory
+from regnb.kube import InUse, Used, running
+from regnb.operations.selection import Picked, What, pick, selectors
+from regnb.plan import Effect, Plan, Step, check_allow
+from regnb.reference import Digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SHOWN: Final = 3
+"""Names in a sentence, before the rest is only counted."""
+_SHARING: Final = 20
+"""Repositories that are named as sharing layers, before the rest is summed up."""
+
+
+class Held:
+    """What one repository holds, as far as the inventory knows.
+
+    Attributes:
+        tags: Tag to digest; "" where it could not be read.
+        on: Digest to its tags, sorted.
+        rows: Digest of a manifest to its row in ``inventory.manifests``.
+        parents: Digest to the indexes of this repository that list it.
+        children: Index (of any repository) to what it lists.
+        subject: Digest of a manifest to the one that it refers to.
+        referrers: Digest to the manifests that refer to it.
+        signed: Digest to the tags whose name refers to it (``sha256-….sig``).
+        signs: Such a tag to the digest.
+        schema1: Digests of images of schema 1.
+        unread: Tags that could not be read, and may point at anything.
+        dangling: Tags that point at a manifest that is gone.
+    """
+
+    def __init__(self, name: str, children: Mapping[str, tuple[str, ...]]) -> None:
+        self.name = name
+        self.children = children
+        self.tags: dict[str, str] = {}
+        self.on: dict[str, list[str]] = {}
+        self.rows: dict[str, int] = {}
+        self.parents: dict[str, list[str]] = {}
+        self.subject: dict[str, str] = {}
+        self.referrers: dict[str, list[str]] = {}
+        self.signed: dict[str, list[str]] = {}
+        self.signs: dict[str, str] = {}
+        self.schema1: set[str] = set()
+        self.unread: list[str] = []
+        self.dangling: list[str] = []
+
+
+def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
+    """Return what each of some repositories holds.
+
+    Example:
+        >>> holdings(inventory, ["vm/centos8"])["vm/centos8"].tags["latest"]  # doctest: +SKIP
+    """
+    children = _children(inventory)
+    held = {name: Held(name, children) for name in names}
+    rows = np.flatnonzero(inventory.manifests["repository"].isin(held))
+    manifests = inventory.manifests.iloc[rows]
+    for row, name, digest, kind, subject in zip(
+        rows.tolist(), *_lists(manifests, "repository", "digest", "kind", "subject"), strict=True
+    ):
+        here = held[name]
+        here.rows[digest] = row
+        if kind == "schema1":
+            here.schema1.add(digest)
+        if subject:
+            here.subject[digest] = subject
+            here.referrers.setdefault(subject, []).append(digest)
+        for child in children.get(digest, ()):
+            here.parents.setdefault(child, []).append(digest)
+    problems = inventory.problems[inventory.problems["problem"] == "dangling"]
+    dangling = set(zip(*_lists(problems, "repository", "reference"), strict=True))
+    tags = inventory.tags[inventory.tags["repository"].isin(held)]
+    for name, tag, digest, subject in zip(*_lists(tags, "repository", "tag", "digest", "subject"), strict=True):
+        here = held[name]
+        here.tags[tag] = digest
+        if digest:
+            here.on.setdefault(digest, []).append(tag)
+        else:
+            (here.dangling if (name, tag) in dangling else here.unread).append(tag)
+        if subject and (signs := subject_of_tag(tag)):
+            here.signs[tag] = signs
+            here.signed.setdefault(signs, []).append(tag)
+    return held
+
+
+def _lists(frame: pd.DataFrame, *columns: str) -> Iterator[list[str]]:
+    """Return columns as lists of texts, "" where one is missing."""
+    for column in columns:
+        values = frame[column]
+        yield (values.fillna("") if values.hasnans else values).to_list()
+
+
+def _children(inventory: Inventory) -> dict[str, tuple[str, ...]]:
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for index, child in zip(*_lists(inventory.children, "manifest", "child"), strict=True):
+        found[index][child] = None
+    return {index: tuple(listed) for index, listed in found.items()}
+
+
+class Running:
+    """What a cluster runs, of what an inventory holds.
+
+    A digest counts wherever it is, for a node may name another repository than the one that it was pulled from. With
+    an image run the indexes that list it, and with an index its children.
+
+    Example:
+        >>> Running(inventory, running("pods.json")).where("vm/centos8", "latest", digest)  # doctest: +SKIP
+    """
+
+    def __init__(self, inventory: Inventory, used: Sequence[Used]) -> None:
+        self._tags = {(one.repository, one.tag): one.where for one in used if one.tag}
+        self._digests: dict[str, str] = {}
+        if not used:
+            return
+        seeds = {one.digest: one.where for one in used if one.digest}
+        manifests = inventory.manifests[inventory.manifests["config"].isin(seeds)]
+        seeds |= {digest: seeds[config] for digest, config in zip(*_lists(manifests, "digest", "config"), strict=True)}
+        tags = inventory.tags[inventory.tags["repository"].isin({one.repository for one in used})]
+        for name, tag, digest in zip(*_lists(tags, "repository", "tag", "digest"), strict=True):
+            if digest and (where := self._tags.get((name, tag))):
+                seeds.setdefault(digest, where)
+        below = _children(inventory)
+        above: dict[str, list[str]] = {}
+        for index, listed in below.items():
+            for child in listed:
+                above.setdefault(child, []).append(index)
+        for edges in (below, above):
+            todo = list(seeds.items())
+            met: dict[str, str] = {}
+            while todo:
+                digest, where = todo.pop()
+                if digest not in met:
+                    met[digest] = where
+                    todo += [(other, where) for other in edges.get(digest, ())]
+            self._digests |= met
+
+    def where(self, repository: str, tag: str = "", digest: str = "") -> str:
+        """Return ``namespace/pod`` that runs this tag or this digest, or ""."""
+        return self._tags.get((repository, tag)) or self._digests.get(digest, "")
+
+
+class Removal:
+    """What goes from one repository once something is selected, in an order in which it can be done.
+
+    Args:
+        held: The repository.
+        children: Whether the children of a deleted index go that nothing else needs.
+        referrers: Whether what refers to a deleted manifest goes.
+
+    Attributes:
+        gone: Digests that are deleted, to why: ``tag``, ``digest``, ``child`` or ``referrer``.
+        tags: Tags that go, to the digest that takes them along; "" for a tag that was selected.
+    """
+
+    def __init__(self, held: Held, *, children: bool, referrers: bool) -> None:
+        self.held = held
+        self.gone: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
+        self._take = (children, referrers)
+        self._wanted: dict[str, str] = {}
+
+    def select(self, picked: Iterable[Picked], *, parents: bool) -> None:
+        """Work out what goes.
+
+        Args:
+            picked: Tags and digests of this repository.
+            parents: Whether a digest may go although an index that stays lists it.
+
+        Raises:
+            Refused: An index that stays lists one of the digests.
+        """
+        digests = []
+        for one in picked:
+            if one.digest:
+                digests.append(one.digest)
+                self._wanted[one.digest] = "digest"
+            else:
+                self.tags[one.tag] = ""
+                self._wanted.setdefault(self.held.tags[one.tag], "tag")
+        for digest in digests:
+            for tag in self.held.on.get(digest, ()):
+                self.tags.setdefault(tag, digest)
+        self._settle(list(self._wanted))
+        for digest in digests:
+            if digest in self.gone:
+                continue
+            if not parents:
+                index = self.staying(digest)[0]
+                raise Refused(
+                    f"{self.held.name}@{Digest(digest).short} is listed by the index {self.title(index)}, which would "
+                    "break",
+                    hint="delete the index, which takes along what only it needs, or allow 'parents'",
+                )
+            self._settle(self._go(digest))
+
+    def _settle(self, digests: Iterable[str]) -> None:
+        """Let go, of some manifests and of what depends on them, whatever nothing holds any more."""
+        todo = list(digests)[::-1]
+        while todo:
+            digest = todo.pop()
+            if digest not in self.gone and self._free(digest):
+                todo += self._go(digest)[::-1]
+
+    def _free(self, digest: str) -> bool:
+        here = self.held
+        if self.staying(digest) or not all(tag in self.tags for tag in here.on.get(digest, ())):
+            return False
+        # A child may refer to another manifest: a signature of what stays is found through the referrers API.
+        subject = here.subject.get(digest)
+        return self._wanted[digest] != "child" or subject not in here.rows or subject in self.gone
+
+    def _go(self, digest: str) -> list[str]:
+        """Delete a manifest, and return those that may be able to go now."""
+        here = self.held
+        self.gone[digest] = self._wanted[digest]
+        children, referrers = self._take
+        for child in here.children.get(digest, ()):
+            if children and child in here.rows:
+                self._wanted.setdefault(child, "child")
+        if referrers:
+            for referrer in here.referrers.get(digest, ()):
+                self._wanted.setdefault(referrer, "referrer")
+                for tag in here.on.get(referrer, ()):
+                    self.tags.setdefault(tag, digest)
+            for tag in here.signed.get(digest, ()):
+                if here.tags[tag] in here.rows:
+                    self.tags.setdefault(tag, digest)
+                    self._wanted.setdefault(here.tags[tag], "referrer")
+        signed = (here.tags[tag] for tag in here.signed.get(digest, ()))
+        after = dict.fromkeys((*here.children.get(digest, ()), *here.referrers.get(digest, ()), *signed))
+        return [other for other in after if other in self._wanted]
+
+    def staying(self, digest: str) -> list[str]:
+        """Return the indexes that list a manifest and stay."""
+        return [index for index in self.held.parents.get(digest, ()) if index not in self.gone]
+
+    def title(self, digest: str) -> str:
+        """Return a name of a manifest for people: its tags, if it has some."""
+        tags = self.held.on.get(digest)
+        return names(tags) if tags else Digest(digest).short
+
+    def steps(self, inventory: Inventory, reasons: Mapping[str, str]) -> list[Step]:
+        """Return what is to be done, with ``needs`` counted from 0.
+
+        Args:
+            inventory: Where the sizes are taken from.
+            reasons: Why each selected tag goes, where there is more to say than that it was selected.
+        """
+        here = self.held
+        number: dict[str, int] = {}
+        found: list[Step] = []
+        media_types, sizes = inventory.manifests["media_type"].array, inventory.manifests["size"].array
+        for digest, why in self.gone.items():
+            tags = here.on.get(digest, [])
+            needs = {number[index] for index in here.parents.get(digest, ()) if index in number}
+            needs |= {number[subject] for tag in tags if (subject := self.tags[tag]) in number}
+            if why in ("child", "referrer"):
+                needs |= {number[subject] for subject in (here.subject.get(digest, ""),) if subject in number}
+            number[digest] = len(found)
+            found.append(
+                Step(
+                    action="delete",
+                    repository=here.name,
+                    before=digest,
+                    tags=tuple(tags),
+                    media_type=str(media_types[here.rows[digest]]),
+                    size=int(sizes[here.rows[digest]]),
+                    reason=self._reason(digest, why, reasons),
+                    needs=tuple(sorted(needs)),
+                )
+            )
+        for tag, because in self.tags.items():
+            digest = here.tags[tag]
+            if digest in self.gone:
+                continue
+            others = [other for other in here.on[digest] if other not in self.tags]
+            indexes = [self.title(index) for index in self.staying(digest)]
+            keeps = f"{names(others)} {'keeps' if len(others) == 1 else 'keep'} this digest" if others else ""
+            lists = f"the index {names(indexes)} lists it" if indexes else ""
+            why = reasons.get(tag) or (f"refers to {Digest(because).short}, which goes" if because else "selected")
+            found.append(
+                Step(
+                    action="untag",
+                    repository=here.name,
+                    tag=tag,
+                    before=digest,
+                    media_type=str(media_types[here.rows[digest]]),
+                    size=int(sizes[here.rows[digest]]),
+                    reason=f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}",
+                    needs=(number[because],) if because in number else (),
+                )
+            )
+        return found
+
+    def _reason(self, digest: str, why: str, reasons: Mapping[str, str]) -> str:
+        here = self.held
+        if why == "child":
+            index = next(index for index in here.parents[digest] if index in self.gone)
+            return f"a child of {self.title(index)} that nothing else needs"
+        groups: dict[str, list[str]] = {}
+        for tag in here.on.get(digest, ()):
+            because = self.tags[tag]
+            text = reasons.get(tag) or "selected"
+            if because == digest:
+                text = "goes with this digest"
+            elif because:
+                text = f"refers to {self.title(because)}, which goes"
+            groups.setdefault(text, []).append(tag)
+        texts = [f"{', '.join(tags)}: {text}" for text, tags in groups.items()]
+        if why == "digest":
+            texts.insert(0, "selected by digest")
+        return "; ".join(texts) or f"refers to {self.title(here.subject[digest])}, which goes"
+
+    def effects(self, sizes: NDArray[np.int64]) -> Iterator[Effect]:
+        """Yield what this touches beside what was selected; ``sizes`` are those of ``inventory.manifests``."""
+        here = self.held
+        size = {digest: int(sizes[here.rows[digest]]) for digest in self.gone}
+        for digest, why in self.gone.items():
+            tags = here.on.get(digest, ())
+            for tag in tags:
+                because = self.tags[tag]
+                if because == digest:
+                    yield Effect("tag", here.name, tag, size[digest], "goes too: it points at a digest that is deleted")
+                elif because:
+                    text = f"goes too: it refers to {self.title(because)}"
+                    yield Effect("referrer", here.name, tag, size[digest], text)
+            if why == "child":
+                yield Effect("child", here.name, digest, size[digest], "goes too: nothing else needs it")
+            elif why == "referrer" and not tags:
+                text = f"goes too: it refers to {self.title(here.subject[digest])}"
+                yield Effect("referrer", here.name, digest, size[digest], text)
+            for index in self.staying(digest):
+                yield Effect("parent", here.name, index, size[digest], f"breaks: it lists {Digest(digest).short}")
+            for referrer in here.referrers.get(digest, ()):
+                if referrer not in self.gone:
+                    text = f"stays without {self.title(digest)}, to which it refers"
+                    yield Effect("orphan", here.name, referrer, int(sizes[here.rows[referrer]]), text)
+            for tag in here.signed.get(digest, ()):
+                if tag not in self.tags and here.subject.get(here.tags[tag]) != digest:
+                    row = here.rows.get(here.tags[tag])
+                    text = f"stays without {self.title(digest)}, to which it refers"
+                    yield Effect("orphan", here.name, tag, 0 if row is None else int(sizes[row]), text)
+        for tag, because in self.tags.items():
+            if because and here.tags[tag] not in self.gone:
+                text = f"goes too: it refers to {self.title(because)}; its manifest stays"
+                yield Effect("referrer", here.name, tag, 0, text)
+
+
+def names(some: Sequence[str]) -> str:
+    """Return a few names as people list them.
+
+    Example:
+        >>> names(["8", "8.4", "8.5", "9", "latest"])
+        '8, 8.4, 8.5 and 2 more'
+    """
+    if len(some) > _SHOWN:
+        return f"{', '.join(some[:_SHOWN])} and {len(some) - _SHOWN:,} more"
+    return " and ".join(filter(None, (", ".join(some[:-1]), *some[-1:])))
+
+
+def repositories_of(what: What, host: str) -> list[str]:
+    """Return the repositories that are meant, by name or glob, without asking the registry.
+
+    Raises:
+        InvalidReference, InvalidArgument: As for a deletion.
+
+    Example:
+        >>> repositories_of(["vm/centos8:8.1", "vm/*:old-*"], "localhost:5000")
+        ['vm/centos8', 'vm/*']
+    """
+    return list(dict.fromkeys(selector.repository for selector in selectors(what, host=host)))
+
+
+def plan_delete(
+    inventory: Inventory,
+    what: What,
+    *,
+    url: str,
+    authorized: bool,
+    children: bool = True,
+    referrers: bool = True,
+    in_use: InUse = None,
+    allow: Iterable[str] = (),
+) -> Plan:
+    """Plan the deletion of tags and digests from what an inventory knows.
+
+    A tag goes alone where another tag that stays, or an index, needs its manifest; else its manifest goes with it.
+
+    Args:
+        inventory: What is there.
+        what: Tags and digests.
+        url: The registry.
+        authorized: Whether it wants credentials.
+        children: Whether children of a deleted index go that nothing else needs.
+        referrers: Whether signatures and other referrers go with what they refer to.
+        in_use: What a cluster runs (:func:`regnb.kube.running`).
+        allow: ``incomplete``, ``parents``, ``running``, ``dummy``.
+
+    Raises:
+        NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
+        Refused: It could do harm.
+
+    Example:
+        >>> plan_delete(inventory, "vm/centos8:8.1", url=url, authorized=False).blast  # doctest: +SKIP
+    """
+    allowed = check_allow(allow)
+    named = selectors(what, host=inventory.registry)
+    _listed(inventory, {selector.repository for selector in named if selector.exact})
+    picked = pick(named, zip(*_lists(inventory.tags, "repository", "tag"), strict=True))
+    plan = Plan(operation="delete", url=url, steps=(), allow=allowed, authorized=authorized)
+    if not picked:
+        return structs.replace(plan, notes=("Nothing was selected.",))
+    found = remove(
+        inventory,
+        holdings(inventory, {one.repository for one in picked}),
+        picked,
+        used=Running(inventory, running(in_use)),
+        children=children,
+        referrers=referrers,
+        allow=allowed,
+    )
+    return structs.replace(
+        plan, steps=numbered(found.steps.values()), effects=found.effects, freed=found.freed, notes=found.notes
+    )
+
+
+class Removed(Struct, frozen=True):
+    """What :func:`remove` worked out.
+
+    Attributes:
+        steps: Repository to its steps, with ``needs`` counted from the first of them.
+    """
+
+    steps: dict[str, list[Step]]
+    effects: tuple[Effect, ...]
+    freed: int
+    notes: tuple[str, ...]
+
+
+def remove(
+    inventory: Inventory,
+    held: Mapping[str, Held],
+    picked: Iterable[Picked],
+    *,
+    used: Running,
+    reasons: Mapping[tuple[str, str], str] | None = None,
+    children: bool = True,
+    referrers: bool = True,
+    allow: Collection[str],
+) -> Removed:
+    """Work out what the removal of some tags and digests means.
+
+    Args:
+        inventory: What is there.
+        held: What each repository concerned holds (:func:`holdings`).
+        picked: What was selected.
+        used: What a cluster runs.
+        reasons: Why a tag goes, by repository and tag.
+        children: As for :func:`plan_delete`.
+        referrers: As for :func:`plan_delete`.
+        allow: As for :func:`plan_delete`.
+
+    Raises:
+        NotFound: A digest is not there.
+        Refused: It could do harm.
+    """
+    chosen: dict[str, list[Picked]] = {}
+    for one in picked:
+        chosen.setdefault(one.repository, []).append(one)
+    for name, some in chosen.items():
+        _check_selected(held[name], some)
+    if chosen and "incomplete" not in allow:
+        _check_complete(inventory)
+    removals = []
+    for name, some in chosen.items():
+        removal = Removal(held[name], children=children, referrers=referrers)
+        removal.select(some, parents="parents" in allow)
+        _check_removal(removal)
+        removals.append(removal)
+    alive = [row for removal in removals for row in _alive(removal, used)]
+    if alive and "running" not in allow:
+        texts = dict.fromkeys(f"{row.repository}{_at(row.reference)} ({row.message})" for row in alive)
+        raise Refused(
+            f"a cluster runs what would go: {names(list(texts))}",
+            hint="leave it out of the selection, or allow 'running'",
+        )
+    manifests = inventory.manifests
+    sizes = manifests["size"].to_numpy()
+    gone = np.zeros(len(manifests), dtype=bool)
+    gone[[removal.held.rows[digest] for removal in removals for digest in removal.gone]] = True
+    graph = inventory.graph
+    rest: dict[str, Mapping[str, str]] = {}
+    if reasons:
+        by_name: dict[str, dict[str, str]] = {}
+        for (name, tag), text in reasons.items():
+            by_name.setdefault(name, {})[tag] = text
+        rest.update(by_name)
+    steps = {removal.held.name: removal.steps(inventory, rest.get(removal.held.name, {})) for removal in removals}
+    return Removed(
+        steps,
+        (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
+        # Python's integers: the sum may well go beyond 64 bits.
+        sum(graph.sizes[graph.freed(gone)].tolist()),
+        tuple(_notes(inventory, [step for some in steps.values() for step in some], allow)),
+    )
+
+
+def numbered(groups: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
+    """Return the steps of several groups as those of one plan: ``needs`` counted from the first of all.
+
+    Example:
+        >>> keep = Step(action="keep", repository="a", needs=(0,))
+        >>> [step.needs for step in numbered([[keep], [keep]])]
+        [(0,), (1,)]
+    """
+    found: list[Step] = []
+    for group in groups:
+        start = len(found)
+        found += [
+            structs.replace(step, needs=tuple(need + start for need in step.needs)) if step.needs else step
+            for step in group
+        ]
+    return tuple(found)
+
+
+def _at(reference: str) -> str:
+    return f"@{Digest(reference).short}" if ":" in reference else f":{reference}"
+
+
+def _listed(inventory: Inventory, repositories: Collection[str]) -> None:
+    """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
+    problems = inventory.problems
+    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories)]
+    for name, problem, message, hint in zip(*_lists(found, "repository", "problem", "message", "hint"), strict=True):
+        if problem != "missing":
+            raise Refused(f"the tags of {name} could not be listed: {message}", hint=hint)
+
+
+def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
+    for one in picked:
+        if one.digest and one.digest not in held.rows:
+            raise NotFound(
+                f"no tag of {one.repository} leads to {one.digest}",
+                hint="a manifest without a tag cannot be seen over HTTP, and goes with the next garbage collection",
+            )
+        if one.tag in held.dangling:
+            raise Refused(
+                f"{one.repository}:{one.tag} points at a manifest that is gone: the registry does not tell its digest",
+                hint="push any image under this tag, then delete it",
+            )
+        if one.tag and held.tags[one.tag] not in held.rows:
+            raise Refused(
+                f"{one.repository}:{one.tag} could not be read, so it is not known what would go",
+                hint="inventory.problems says why; read again once that is mended",
+            )
+
+
+def _check_complete(inventory: Inventory) -> None:
+    if inventory.complete and inventory.finished is not None:
+        return
+    problems = inventory.problems[inventory.problems["incomplete"]]
+    rows = zip(*_lists(problems, "repository", "reference", "problem"), strict=True)
+    texts = [
+        f"{name}{_at(reference) if name and reference else reference} ({problem})" for name, reference, problem in rows
+    ]
+    raise Refused(
+        f"the inventory is incomplete, and what could not be read may need what would go: "
+        f"{names(texts) or 'it was interrupted'}",
+        hint="inventory.problems says why; mend that and read again, or allow 'incomplete'",
+    )
+
+
+def _check_removal(removal: Removal) -> None:
+    """Refuse deletions by digest that a registry gets wrong."""
+    here = removal.held
+    if old := [removal.title(digest) for digest in removal.gone if digest in here.schema1]:
+        raise Refused(
+            f"{here.name}: {names(old)} is of the withdrawn schema 1, whose digest a registry makes up as it answers",
+            hint="delete it with the registry's own tools",
+        )
+    if removal.gone and here.unread:
+        raise Refused(
+            f"{names(here.unread)} of {here.name} could not be read, and may point at what would go; a registry may "
+            "answer 500 to a deletion by digest there, and delete all the same",
+            hint="inventory.problems says why; mend or remove that tag in the registry's storage first",
+        )
+
+
+def _alive(removal: Removal, used: Running) -> Iterator[Effect]:
+    """Yield what a cluster runs of what goes."""
+    here = removal.held
+    for tag in removal.tags:
+        if where := used.where(here.name, tag, here.tags[tag]):
+            yield Effect("running", here.name, tag, 0, f"runs in {where}")
+    for digest in removal.gone:
+        if not here.on.get(digest) and (where := used.where(here.name, digest=digest)):
+            yield Effect("running", here.name, digest, 0, f"runs in {where}")
+
+
+def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
+    """Yield the repositories that need blobs of what goes."""
+    graph = inventory.graph
+    pairs = graph.shared(gone)
+    total = graph.total(pairs, "repository").sort_values(ascending=False, kind="stable")
+    known = pd.Categorical(inventory.manifests["repository"]).categories.to_list()
+    text = "bytes stay, for other images there have them, too"
+    for number, size in zip(total.index[:_SHARING].to_list(), total.iloc[:_SHARING].to_list(), strict=True):
+        yield Effect("shared", known[number], "", size, text)
+    if rest := list(total.index[_SHARING:]):
+        blobs = pairs.loc[pairs["repository"].isin(rest), "blob"].unique()
+        size = sum(graph.sizes[blobs].tolist())
+        yield Effect("shared", "", "", size, f"bytes stay for {len(rest):,} more repositories, too")
+
+
+def _notes(inventory: Inventory, steps: Collection[Step], allow: Collection[str]) -> Iterator[str]:
+    actions = {step.action for step in steps}
+    if "delete" in actions:
+        yield "The registry's garbage collection frees the space; until then undo works."
+        yield "At most so much becomes free: manifests without a tag cannot be seen over HTTP, and may need blobs."
+    if "untag" in actions:
+        yield "A tag that goes alone leaves its manifest, and frees nothing."
+        if "dummy" not in allow:
+            yield "Where the registry does not delete by tag, a tag goes alone only if 'dummy' is allowed."
+    catalog = inventory.coverage.set_index("what").loc["catalog"]
+    if not catalog["listed"]:
+        yield "Only the repositories that were named were read: others may share layers with what goes."
+    if not inventory.complete:
+        yield "The inventory is incomplete: what could not be read may need what goes."
