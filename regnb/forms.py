@@ -1,0 +1,602 @@
+"""Forms for notebooks and Voilà: choose, preview, type the plan's code, apply, and take it back.
+
+Every operation is the same :class:`Form`: it says only what its fields are, and how a plan is made of them.
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import pandas as pd
+
+from regnb import journal
+from regnb.errors import InvalidArgument, MissingExtra, RegnbError
+from regnb.frames import Frame, human
+from regnb.inventory import Inventory
+from regnb.journal import Receipt
+from regnb.plan import Plan
+from regnb.registry import Registry
+
+try:
+    import ipywidgets as widgets  # type: ignore[import-untyped]
+    from itables.widget import ITable
+except ImportError as missing:
+    raise MissingExtra(missing.name or "ipywidgets", "lab") from None
+
+Make: TypeAlias = "Callable[[Inventory, pd.DataFrame, Mapping[str, Any]], Plan]"
+"""Makes a plan of the inventory, the rows that were chosen, and the values of the fields with what is allowed."""
+
+ROWS: Final = 10_000
+"""Rows that a browser is given to choose from: it takes seconds to draw more."""
+_NAMED: Final = 10
+"""Chosen rows that are named below the table."""
+_CURLS: Final = 50
+"""Steps whose commands are shown below the plan."""
+_TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
+_RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
+
+_ALLOWANCES: Final = {
+    "overwrite": "Move a tag that exists and points elsewhere.",
+    "dummy": "If the registry cannot remove a tag alone: let a dummy manifest take the tag over, then delete that one.",
+    "parents": "Delete what an index lists, although that index can then no longer be pulled whole.",
+    "running": "Delete what the cluster runs.",
+    "incomplete": "Plan although not everything could be read: what else is touched may then be more than is shown.",
+}
+_WRAP: Final = widgets.Layout(flex_flow="row wrap")
+_LABEL: Final = {"description_width": "76px"}
+_STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
+
+_CSS: Final = """<style>
+.regnb-form { --line: var(--jp-border-color2, #d0d0d0); --soft: var(--jp-layout-color2, #f3f3f3);
+  --text: var(--jp-ui-font-color1, #212121); --faint: var(--jp-ui-font-color2, #5c5c5c);
+  --paper: var(--jp-layout-color1, #fff); --accent: var(--jp-brand-color1, #1565c0);
+  --bad: var(--jp-error-color1, #c62828); --warn: var(--jp-warn-color1, #b35900); --good: #2e7d32;
+  max-width: 1100px; border: 1px solid var(--line); border-radius: 6px; background: var(--paper); color: var(--text); }
+.regnb-form .widget-html-content { color: var(--text); font-size: 13px; line-height: 1.5; }
+.regnb-part { padding: 8px 16px 12px; border-top: 1px solid var(--line); }
+.regnb-part:first-child { border-top: 0; border-radius: 6px 6px 0 0; background: var(--soft); }
+.regnb-form h3, .regnb-form h4 { margin: 4px 0; font-weight: 600; color: var(--text); }
+.regnb-form h3 { font-size: 16px; } .regnb-form h4 { font-size: 14px; }
+.regnb-form h4 i { display: inline-block; width: 22px; margin-right: 8px; border-radius: 11px; background: var(--accent);
+  color: var(--paper); font-style: normal; font-size: 13px; line-height: 22px; text-align: center; }
+.regnb-faint { color: var(--faint); font-weight: normal; }
+.regnb-box { margin: 6px 0; padding: 6px 12px; border-left: 4px solid var(--line); background: var(--soft); }
+.regnb-bad { border-color: var(--bad); } .regnb-warn { border-color: var(--warn); }
+.regnb-good { border-color: var(--good); }
+.regnb-form table.dataframe { border: 0; border-collapse: collapse; font-size: 12px; }
+.regnb-form table.dataframe tr { background: none; }
+.regnb-form table.dataframe :is(th, td) { padding: 3px 8px; border: 0; border-bottom: 1px solid var(--line);
+  color: var(--text); font-weight: normal; }
+.regnb-form table.dataframe thead th { font-weight: 600; }
+.regnb-form :is(pre, code) { background: var(--soft); color: var(--text); font-size: 12px;
+  font-family: var(--jp-code-font-family, monospace); }
+.regnb-form pre { padding: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
+.regnb-form code { padding: 1px 5px; border: 1px solid var(--line); border-radius: 3px; user-select: all; }
+.regnb-form summary { color: var(--accent); cursor: pointer; }
+.regnb-form .itables_anywidget { width: 100%; overflow-x: auto; color: var(--text); font-size: 12px; }
+.regnb-form .itables_anywidget tr:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
+.regnb-form .widget-label { color: var(--text); }
+.regnb-form .widget-checkbox, .regnb-form .widget-checkbox label { width: auto; height: auto; }
+.regnb-form .widget-checkbox label span { white-space: normal; }
+.regnb-form :is(.widget-text, .widget-textarea, .widget-hprogress) { width: auto; max-width: 640px; }
+.regnb-form textarea { font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
+</style>"""
+
+
+class Form(widgets.VBox):  # type: ignore[misc]
+    """One operation from the choice to the undo; nothing is written before a plan's code is typed and Apply clicked.
+
+    Made by :func:`retag`, :func:`copy`, :func:`rename`, :func:`delete`, :func:`retention` and :func:`undo`.
+
+    Attributes:
+        registry: What is written to.
+        inventory: What is chosen from, as it was last read; None where a receipt is chosen.
+        plan: What is previewed and waits for its code; else None.
+        receipt: Of the plan that was applied last, or None.
+
+    Example:
+        >>> form = forms.delete(registry, inventory)  # doctest: +SKIP
+        >>> form.receipt  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        title: str,
+        make: Make,
+        *,
+        inventory: Any = None,  # noqa: ANN401 -- an Inventory; None stands for the receipts
+        source: Registry | None = None,
+        fields: Mapping[str, Any] | None = None,
+        allow: Iterable[str] = (),
+        choose: str = "many",
+    ) -> None:
+        super().__init__()
+        self.registry = registry
+        self.inventory = inventory
+        self.plan: Plan | None = None
+        self.receipt: Receipt | None = None
+        self._title, self._make, self._source, self._choose = title, make, source, choose
+        self._fields = dict(fields or {})
+        self._allow = {name: _check(_ALLOWANCES[name]) for name in allow}
+        self._lock = threading.RLock()
+        self._edition = 0
+        self._thread: threading.Thread | None = None
+        self._shown = pd.DataFrame()
+
+        self._filter = _text("Filter", "part of repository:tag, then Enter", continuous_update=False)
+        self._count, self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(4))
+        self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
+        self._place = widgets.VBox()
+        self._to_preview = self._button("Preview", "primary", self._start_preview)
+        self._code = _text("Code")
+        self._to_apply = self._button("Apply", "danger", self._start_apply)
+        self._bar, self._bar_note = widgets.IntProgress(), widgets.HTML()
+        self._progress = widgets.VBox([self._bar, self._bar_note])
+        self._undo_dummy = _check(_ALLOWANCES["dummy"])
+        self._to_undo = self._button("Undo…", "warning", self._start_undo)
+        self._to_read = self._button("Read again", "", self._start_reading)
+        buttons = widgets.HBox([self._to_undo, self._to_read], layout=_WRAP)
+        self._after = widgets.VBox([self._result, self._stale, self._undo_dummy, buttons])
+        self._after.layout.display = self._progress.layout.display = "none"
+
+        for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
+            control.observe(lambda _: self._change(), "value")
+        self._filter.observe(lambda _: self._try(self._trouble, self._fill), "value")
+        self._code.observe(lambda _: self._arm(), "value")
+        self._discard("")
+        self.add_class("regnb-form")
+        self.children = self._parts()
+        if choose:
+            self._fill()
+
+    def __repr__(self) -> str:
+        return f"<Form: {self._title} on {self.registry.host}>"
+
+    def _parts(self) -> list[Any]:
+        allowances = [widgets.HTML("<span class='regnb-faint'>Refused unless it is allowed here:</span>")]
+        parts = {
+            "Choose": [self._filter, self._count, self._place, self._named] if self._choose else [],
+            "Say what": [*self._fields.values(), *(allowances if self._allow else ()), *self._allow.values()],
+            "Preview": [self._to_preview, self._preview],
+            "Confirm": [
+                self._prompt, widgets.HBox([self._code, self._to_apply], layout=_WRAP), self._trouble, self._progress,
+                self._after,
+            ],
+        }  # fmt: skip
+        where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
+        head = f"<h3>{_safe(self._title)} <span class='regnb-faint'>{_safe(where)}</span></h3>"
+        found = [widgets.VBox([widgets.HTML(_CSS + head)])]
+        for title, children in parts.items():
+            if children:
+                found.append(widgets.VBox([widgets.HTML(f"<h4><i>{len(found)}</i>{title}</h4>"), *children]))
+        for part in found:
+            part.add_class("regnb-part")
+        return found
+
+    def _button(self, text: str, style: str, work: Callable[[], None]) -> Any:  # noqa: ANN401 -- a widget
+        button = widgets.Button(description=text, button_style=style, layout=widgets.Layout(width="max-content"))
+        button.on_click(lambda _: self._try(self._trouble if button is self._to_apply else self._preview, work))
+        return button
+
+    # What is chosen
+
+    def _rows(self) -> pd.DataFrame:
+        if self.inventory is not None:
+            return pd.DataFrame(self.inventory.tags)
+        receipts = pd.DataFrame(journal.receipts())
+        return receipts[receipts["registry"] == self.registry.host]
+
+    def _fill(self) -> None:
+        """Show the rows that the filter leaves; what was chosen before is not any more."""
+        rows = self._rows()
+        self._filter.layout.display = None if len(rows) > ROWS else "none"
+        names = rows.iloc[:, 0].astype("str") + ":" + rows.iloc[:, 1].astype("str")
+        found = rows[names.str.contains(self._filter.value.strip(), case=False, regex=False)]
+        self._shown = found.head(ROWS).reset_index(drop=True)
+        text = f"{len(self._shown):,} of {len(rows):,} rows shown"
+        if len(found) > ROWS:
+            text += f"; the filter leaves {len(found):,}, and {ROWS:,} can be shown: narrow it"
+        self._count.value = f"<span class='regnb-faint'>{text}.</span>"
+        for old in self._place.children:
+            old.close()
+        table = _table(self._shown, single=self._choose == "one")
+        table.observe(lambda _: self._choice(), "selected_rows")
+        # A new one each time: one that is given other rows no longer reports what is selected.
+        self._place.children = (table,)
+        self._choice()
+
+    def _chosen(self) -> pd.DataFrame:
+        if not self._choose:
+            return self._shown
+        return self._shown.iloc[sorted(self._place.children[0].selected_rows)]
+
+    def _choice(self) -> None:
+        chosen = self._chosen()
+        names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, : 1 if self.inventory is None else 2].values]
+        more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
+        listed = ", ".join(_safe(name) for name in names) + more
+        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
+        self._change()
+
+    # What is planned
+
+    def _change(self) -> None:
+        """Something was edited: a plan that was made before does not hold any more."""
+        with self._lock:
+            self._edition += 1
+            if self._preview.value:
+                self._discard(_box("warn", "Changed: preview again."))
+
+    def _discard(self, text: str) -> None:
+        with self._lock:
+            self.plan = None
+            self._preview.value = text
+            self._prompt.value = "<span class='regnb-faint'>Preview first: each plan has a code to type here.</span>"
+            self._code.placeholder = self._code.value = ""
+            self._code.disabled = True
+            self._to_apply.description = "Apply"
+            self._arm()
+
+    def _arm(self) -> None:
+        with self._lock:
+            self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
+
+    def _start_preview(self) -> None:
+        chosen = self._chosen()
+        if self._choose and chosen.empty:
+            raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
+        values = {name: field.value for name, field in self._fields.items()}
+        values["allow"] = [name for name, box in self._allow.items() if box.value]
+        self._plan(lambda: self._make(self.inventory, chosen, values))
+
+    def _start_undo(self) -> None:
+        receipt, allow = self.receipt, ["dummy"] if self._undo_dummy.value else []
+        if receipt is not None:
+            self._plan(lambda: self.registry.plan_undo(receipt, allow=allow))
+
+    def _plan(self, make: Callable[[], Plan]) -> None:
+        self._discard(_box("", "Making the plan…"))
+        edition = self._edition
+
+        def work() -> None:
+            plan = make()
+            shown = _plan_html(plan)
+            with self._lock:
+                if self._edition == edition:
+                    self._preview.value = shown
+                    self._offer(plan)
+
+        self._run(self._preview, work, lambda: self._edition == edition)
+
+    def _offer(self, plan: Plan) -> None:
+        if not plan.changes:
+            return
+        self.plan = plan
+        self._code.disabled = False
+        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
+        self._prompt.value = (
+            f"Nothing has been written. To arm the button for this plan, type its code: <code>{plan.code}</code>"
+        )
+
+    # What is written
+
+    def _start_apply(self) -> None:
+        with self._lock:
+            plan, typed = self.plan, self._code.value.strip()
+            if plan is None or typed != plan.code:
+                return
+            # It is spent by the click, whatever comes of it.
+            self._discard(_box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+        self._trouble.value = ""
+
+        def work() -> None:
+            source = self._source if plan.source else None
+            try:
+                self._finish(self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
+            except BaseException:
+                if begun := sorted(journal.folder().glob(f"*-{plan.code}*.jsonl")):
+                    self._finish(Receipt.load(begun[-1]))
+                raise
+
+        self._run(self._trouble, work)
+
+    def _finish(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+        advice = ""
+        if receipt.status != "done":
+            advice = (
+                f"Go on with <code>registry.resume(&quot;{_safe(receipt.name)}&quot;)</code>, or undo what was done."
+            )
+        self._result.value = (
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}</b><br>"
+            f"Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
+            f"{receipt.to_frame()._repr_html_()}"
+        )
+        self._stale.value = _box(
+            "warn", "What stands above was read before this.", "Read again before you choose anew."
+        )
+        self._after.layout.display = None
+
+    def _start_reading(self) -> None:
+        self._run(self._trouble, self._read)
+
+    def _read(self) -> None:
+        """Read the same repositories again, and those that were written to."""
+        if self.inventory is not None:
+            origin = self._source or self.registry
+            names = {*self.inventory.repositories["repository"]}
+            if self.receipt is not None and origin is self.registry:
+                names |= {step.repository for step in self.receipt.plan.steps}
+            asked = self.inventory.coverage.set_index("what")["listed"]["catalog"]
+            if asked:
+                names &= {*origin.catalog()["repository"]}
+            self.inventory = origin.inventory(sorted(names), progress=self._show)
+        if self._choose:
+            self._fill()
+        self._discard("")
+        self._stale.value = ""
+
+    # Work in the background
+
+    def _run(self, where: Any, work: Callable[[], None], wanted: Callable[[], bool] = lambda: True) -> None:  # noqa: ANN401
+        buttons = (self._to_preview, self._to_undo, self._to_read)
+
+        def run() -> None:
+            self._try(where, work, wanted)
+            self._progress.layout.display = "none"
+            for button in buttons:
+                button.disabled = False
+
+        for button in buttons:
+            button.disabled = True
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def _show(self, total: int, done: int, note: str) -> None:
+        self._bar.max, self._bar.value = max(1, total), done
+        self._bar_note.value = f"{done:,} of {total:,} {_safe(note)}"
+        self._progress.layout.display = None
+
+    @staticmethod
+    def _try(where: Any, work: Callable[[], None], wanted: Callable[[], bool] = lambda: True) -> None:  # noqa: ANN401
+        """Run ``work``; an error is shown, for whoever waits in front of a browser sees no other."""
+        try:
+            work()
+        except RegnbError as error:
+            if wanted():
+                where.value = _box("bad", error.message, error.hint)
+        except Exception as error:  # noqa: BLE001
+            if wanted():
+                where.value = _box("bad", f"{type(error).__name__}: {error}", "this is a fault: please report it")
+
+
+def _safe(text: str) -> str:
+    return html.escape("".join(sign if sign.isprintable() else " " for sign in text))
+
+
+def _box(kind: str, text: str, more: str = "") -> str:
+    role = "alert" if kind == "bad" else "status"
+    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{_safe(text)}</b>{f'<br>{_safe(more)}' if more else ''}</div>"
+
+
+def _text(label: str, hint: str = "", **more: Any) -> Any:  # noqa: ANN401 -- widgets have no types
+    return widgets.Text(description=label, placeholder=hint, style=_LABEL, **more)
+
+
+def _check(text: str, *, value: bool = False) -> Any:  # noqa: ANN401
+    return widgets.Checkbox(description=text, value=value, indent=False)
+
+
+def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
+    """Return a table to choose rows from; what is selected are positions in ``rows``, however it is sorted."""
+    columns = [name for name in (*_TAGS, *_RECEIPTS) if name in rows]
+    with pd.option_context("display.max_rows", None):
+        text, _ = Frame(rows[columns]).readable()
+    if "size" in text:
+        text["size"] = rows["size"].astype("float64")  # numbers are shown by float_format, and sorted as numbers
+    every = {"extend": "selectAll", "text": "Choose all that match", "selectorModifier": {"search": "applied"}}
+    with pd.option_context("display.float_format", human):
+        return ITable(
+            text,
+            maxBytes=0,
+            showIndex=False,
+            select={"style": "single" if single else "multi", "keys": "yes"},
+            buttons=[] if single else [every, {"extend": "selectNone", "text": "Choose none"}],
+            layout={
+                "topStart": "search", "topEnd": None if single else "buttons", "bottomStart": "info",
+                "bottomEnd": ["pageLength", "paging"],
+            },
+            lengthMenu=[10, 25, 100],
+            style="width:100%;margin:0",
+            text_in_header_can_be_selected=False,
+        )  # fmt: skip
+
+
+def _plan_html(plan: Plan) -> str:
+    """Return a plan for people: what else it touches comes before its rows."""
+    parts = [f"<p><b>{_safe(plan.summary())}</b></p>"]
+    if plan.effects:
+        counts = plan.blast["effect"].value_counts()
+        words = ", ".join(f"{count:,} &times; {_safe(str(effect))}" for effect, count in counts.items())
+        harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
+        kind = "bad" if set(counts.index) - harmless else "warn"
+        parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
+        parts.append(f"{plan.blast._repr_html_()}</div>")
+    elif plan.changes:
+        parts.append(_box("good", "Nothing else is touched:", "no other tag, index or referrer, and no shared layer."))
+    parts += ["<ul>", *(f"<li>{_safe(note)}</li>" for note in plan.notes), "</ul>"]
+    parts += [f"<h4>{len(plan.steps):,} rows</h4>", plan.to_frame().drop(columns="curl")._repr_html_()]
+    numbers = [number for number, step in enumerate(plan.steps) if step.writes]
+    if numbers:
+        lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
+        rest = f"<p>{len(numbers) - _CURLS:,} more: <code>form.plan.curl(row)</code></p>" if numbers[_CURLS:] else ""
+        parts.append(f"<details><summary>The same with curl</summary><pre>{html.escape(lines)}</pre>{rest}</details>")
+    return "".join(parts)
+
+
+# The operations: their fields, and how a plan is made of them.
+
+
+def retag(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that gives tags a second name in their repository.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from.
+
+    Example:
+        >>> forms.retag(registry, registry.inventory())  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Retag",
+        lambda _, chosen, values: registry.plan_retag(
+            chosen[["repository", "tag"]], values["tag"].strip(), allow=values["allow"]
+        ),
+        inventory=inventory,
+        fields={"tag": _text("New tag", "stable; for several rows a pattern: {tag}-stable")},
+        allow=("overwrite",),
+    )
+
+
+def copy(registry: Registry, inventory: Inventory, source: Registry | None = None) -> Form:
+    """Return a form that copies tags into a registry, with everything behind them.
+
+    Args:
+        registry: Where the copies go.
+        inventory: What to choose from: of ``source``, if that is given.
+        source: The registry to read from; by default the same one.
+
+    Example:
+        >>> forms.copy(registry, other.inventory(), source=other)  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Copy",
+        lambda _, chosen, values: registry.plan_copy(
+            chosen[["repository", "tag"]],
+            values["to"].strip(),
+            source=source,
+            platform=values["platform"].strip() or None,
+            referrers=values["referrers"],
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        source=source,
+        fields={
+            "to": _text("Copy to", "archive/app; a pattern: archive/{repository}:{tag}"),
+            "platform": _text("Platform", "every one; or only linux/arm64"),
+            "referrers": _check("Signatures, SBOMs and other referrers come along.", value=True),
+        },
+        allow=("overwrite",),
+    )
+
+
+def rename(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that renames a tag, or the whole repository that it is in: copy, verify, remove the old name.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from.
+
+    Example:
+        >>> forms.rename(registry, registry.inventory())  # doctest: +SKIP
+    """
+
+    def make(_: Inventory, chosen: pd.DataFrame, values: Mapping[str, Any]) -> Plan:
+        row = chosen.iloc[0]
+        what = row["repository"] if values["whole"] else f"{row['repository']}:{row['tag']}"
+        return registry.plan_rename(what, values["to"].strip(), allow=values["allow"])
+
+    fields = {
+        "to": _text("New name", "a tag, repository:tag, or for a repository its new name"),
+        "whole": _check("Rename the whole repository of the row that is chosen, with every tag in it."),
+    }
+    return Form(
+        registry, "Rename", make, inventory=inventory, fields=fields, allow=("overwrite", "dummy"), choose="one"
+    )
+
+
+def delete(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that deletes tags, or digests with every tag on them.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from, and what the blast radius is computed from.
+
+    Example:
+        >>> forms.delete(registry, registry.inventory())  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Delete",
+        lambda read, chosen, values: registry.plan_delete(
+            chosen[["repository", "digest" if values["digest"] else "tag"]],
+            inventory=read,
+            children=values["children"],
+            referrers=values["referrers"],
+            in_use=values["in_use"].strip() or None,
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        fields={
+            "digest": _check("Delete the digest that a chosen tag points at, with every other tag on it."),
+            "children": _check("With an index go its children that nothing else needs.", value=True),
+            "referrers": _check("Signatures, SBOMs and other referrers go along.", value=True),
+            "in_use": _text("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+        },
+        allow=("dummy", "parents", "running", "incomplete"),
+    )
+
+
+def retention(registry: Registry, inventory: Inventory, policy: str = "") -> Form:
+    """Return a form that deletes what a policy does not keep.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What the policy is applied to.
+        policy: TOML text to begin with.
+
+    Example:
+        >>> forms.retention(registry, registry.inventory(), 'keep = []')  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Retention",
+        lambda read, _, values: registry.plan_retention(
+            values["policy"],
+            inventory=read,
+            in_use=values["in_use"].strip() or None,
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        fields={
+            "policy": widgets.Textarea(policy, description="Policy", rows=12, style=_LABEL),
+            "in_use": _text("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+        },
+        allow=("dummy", "parents", "incomplete"),
+        choose="",
+    )
+
+
+def undo(registry: Registry) -> Form:
+    """Return a form that takes back what a receipt records, until the registry's next garbage collection.
+
+    Args:
+        registry: The one that was written to.
+
+    Example:
+        >>> forms.undo(registry)  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Undo",
+        lambda _, chosen, values: registry.plan_undo(chosen.iloc[0]["receipt"], allow=values["allow"]),
+        allow=("dummy",),
+        choose="one",
+    )
