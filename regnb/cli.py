@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -160,7 +161,9 @@ def _present(
         show_plan(plan)
     if plan_out is not None:
         plan.save(plan_out)
-        err.print(f"To apply it: regnb apply {plan_out} --confirm {plan.code}", markup=False, soft_wrap=True)
+        err.print(
+            f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}", markup=False, soft_wrap=True
+        )
     elif not plan.changes or json_ or curl:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
