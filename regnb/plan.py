@@ -170,7 +170,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     def dummy(self, number: int) -> bytes:
         """Return the manifest that takes a tag over for a moment, so that deleting it removes that tag alone.
 
-        It is an empty index with a number that no other has: 145 bytes, and no blob is needed.
+        It is an empty index with a number that no other has: 153 bytes, and no blob is needed.
         """
         note = Digest.of(f"{self.nonce}/{number}".encode()).hex[:32]
         return msgspec.json.encode(
