@@ -17,6 +17,7 @@ from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.frames import Frame, human
 from regnb.inventory import Inventory
 from regnb.journal import Receipt
+from regnb.operations.retention import Policy
 from regnb.plan import Plan
 from regnb.registry import Registry
 
@@ -39,11 +40,11 @@ _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "si
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
 _ALLOWANCES: Final = {
-    "overwrite": "Move a tag that exists and points elsewhere.",
-    "dummy": "If the registry cannot remove a tag alone: let a dummy manifest take the tag over, then delete that one.",
-    "parents": "Delete what an index lists, although that index can then no longer be pulled whole.",
-    "running": "Delete what the cluster runs.",
-    "incomplete": "Plan although not everything could be read: what else is touched may then be more than is shown.",
+    "overwrite": "overwrite: move a tag that exists and points elsewhere.",
+    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over, and delete that one.",
+    "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
+    "running": "running: delete what the cluster runs.",
+    "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
 _WRAP: Final = widgets.Layout(flex_flow="row wrap")
 _LABEL: Final = {"description_width": "76px"}
@@ -60,8 +61,9 @@ _CSS: Final = """<style>
 .regnb-part:first-child { border-top: 0; border-radius: 6px 6px 0 0; background: var(--soft); }
 .regnb-form h3, .regnb-form h4 { margin: 4px 0; font-weight: 600; color: var(--text); }
 .regnb-form h3 { font-size: 16px; } .regnb-form h4 { font-size: 14px; }
-.regnb-form h4 i { display: inline-block; width: 22px; margin-right: 8px; border-radius: 11px; background: var(--accent);
-  color: var(--paper); font-style: normal; font-size: 13px; line-height: 22px; text-align: center; }
+.regnb-form h4 i { display: inline-block; width: 22px; margin-right: 8px; border-radius: 11px;
+  background: var(--accent); color: var(--paper); font-style: normal; font-size: 13px; line-height: 22px;
+  text-align: center; }
 .regnb-faint { color: var(--faint); font-weight: normal; }
 .regnb-box { margin: 6px 0; padding: 6px 12px; border-left: 4px solid var(--line); background: var(--soft); }
 .regnb-bad { border-color: var(--bad); } .regnb-warn { border-color: var(--warn); }
@@ -216,7 +218,8 @@ class Form(widgets.VBox):  # type: ignore[misc]
 
     def _choice(self) -> None:
         chosen = self._chosen()
-        names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, : 1 if self.inventory is None else 2].values]
+        width = 1 if self.inventory is None else 2  # a receipt's name, or repository and tag
+        names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
         more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
         listed = ", ".join(_safe(name) for name in names) + more
         self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
@@ -313,8 +316,8 @@ class Form(widgets.VBox):  # type: ignore[misc]
                 f"Go on with <code>registry.resume(&quot;{_safe(receipt.name)}&quot;)</code>, or undo what was done."
             )
         self._result.value = (
-            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}</b><br>"
-            f"Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}"
+            f"</b><br>Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
             f"{receipt.to_frame()._repr_html_()}"
         )
         self._stale.value = _box(
@@ -381,7 +384,8 @@ def _safe(text: str) -> str:
 
 def _box(kind: str, text: str, more: str = "") -> str:
     role = "alert" if kind == "bad" else "status"
-    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{_safe(text)}</b>{f'<br>{_safe(more)}' if more else ''}</div>"
+    below = f"<br>{_safe(more)}" if more else ""
+    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{_safe(text)}</b>{below}</div>"
 
 
 def _text(label: str, hint: str = "", **more: Any) -> Any:  # noqa: ANN401 -- widgets have no types
@@ -397,8 +401,10 @@ def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
     columns = [name for name in (*_TAGS, *_RECEIPTS) if name in rows]
     with pd.option_context("display.max_rows", None):
         text, _ = Frame(rows[columns]).readable()
-    if "size" in text:
-        text["size"] = rows["size"].astype("float64")  # numbers are shown by float_format, and sorted as numbers
+    for name in columns:
+        if pd.api.types.is_numeric_dtype(rows[name]):
+            # Numbers, to be sorted as numbers; bytes are floats, for these are shown by float_format.
+            text[name] = rows[name].astype("float64") if name == "size" else rows[name]
     every = {"extend": "selectAll", "text": "Choose all that match", "selectorModifier": {"search": "applied"}}
     with pd.option_context("display.float_format", human):
         return ITable(
@@ -408,10 +414,12 @@ def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
             select={"style": "single" if single else "multi", "keys": "yes"},
             buttons=[] if single else [every, {"extend": "selectNone", "text": "Choose none"}],
             layout={
-                "topStart": "search", "topEnd": None if single else "buttons", "bottomStart": "info",
-                "bottomEnd": ["pageLength", "paging"],
+                "topStart": "search",
+                "topEnd": None if single else "buttons",
+                "bottomStart": "info",
+                "bottomEnd": "paging",
             },
-            lengthMenu=[10, 25, 100],
+            pageLength=10,
             style="width:100%;margin:0",
             text_in_header_can_be_selected=False,
         )  # fmt: skip
@@ -428,9 +436,9 @@ def _plan_html(plan: Plan) -> str:
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
         parts.append(f"{plan.blast._repr_html_()}</div>")
     elif plan.changes:
-        parts.append(_box("good", "Nothing else is touched:", "no other tag, index or referrer, and no shared layer."))
+        parts.append(_box("good", "Nothing else is touched."))
     parts += ["<ul>", *(f"<li>{_safe(note)}</li>" for note in plan.notes), "</ul>"]
-    parts += [f"<h4>{len(plan.steps):,} rows</h4>", plan.to_frame().drop(columns="curl")._repr_html_()]
+    parts += ["<h4>Rows</h4>", plan.to_frame().drop(columns="curl")._repr_html_()]
     numbers = [number for number, step in enumerate(plan.steps) if step.writes]
     if numbers:
         lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
@@ -563,13 +571,13 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         policy: TOML text to begin with.
 
     Example:
-        >>> forms.retention(registry, registry.inventory(), 'keep = []')  # doctest: +SKIP
+        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
     """
     return Form(
         registry,
         "Retention",
         lambda read, _, values: registry.plan_retention(
-            values["policy"],
+            Policy.parse(values["policy"]),
             inventory=read,
             in_use=values["in_use"].strip() or None,
             allow=values["allow"],

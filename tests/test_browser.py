@@ -4,82 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from conftest import need
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDTHS = (1280, 700)
-
-
-class Demo:
-    """``regnb demo`` in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "demo.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    "from regnb.cli import main; main()",
-                    "demo",
-                    "--folder",
-                    str(folder / "notebooks"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": ""},
-                start_new_session=True,
-            )
-
-    def printed(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def url(self) -> str:
-        """The address that JupyterLab prints, with its token."""
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+", self.printed()):
-                return found[0].replace("localhost", "127.0.0.1")
-            time.sleep(0.1)
-        pytest.fail(f"no address was printed:\n{self.printed()}")
-
-    def group(self) -> list[int]:
-        """The processes that the demo started and that still run, kernels with sessions of their own included."""
-        found = [self.process.pid]
-        for pid in found:
-            done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-            found += [int(child) for child in done.stdout.split()]
-        return found
+from browser import WIDTHS, Lab, browsing, run_all, text
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    running = Demo(tmp_path)
+def demo(tmp_path: Path) -> Iterator[Lab]:
+    """``regnb demo``."""
+    code = "from regnb.cli import main; main()"
+    running = Lab(tmp_path / "demo.log", code, "demo", "--folder", tmp_path / "notebooks")
     yield running
-    if running.process.poll() is None:
-        os.killpg(running.process.pid, signal.SIGTERM)
-        running.process.wait(30)
+    running.stop()
 
 
 @pytest.fixture
@@ -91,61 +33,11 @@ def screenshots(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(home: Path, screenshots: Path) -> Iterator[tuple[Any, list[str]]]:
-    """A page that reaches loopback only, and what it wanted from elsewhere."""
-    need("browser", CHROMIUM, "chromium is not installed (apt-get install chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    outside: list[str] = []
-
-    def answer(route: Any) -> None:
-        if urlsplit(route.request.url).hostname in {"127.0.0.1", None}:
-            route.continue_()
-        else:
-            outside.append(route.request.url)
-            route.abort()
-
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900})
-        context.route("**/*", answer)
-        page = context.new_page()
-        yield page, outside
-        page.screenshot(path=screenshots / "last.png")
-        browser.close()
+    with browsing(screenshots / "last.png") as found:
+        yield found
 
 
-def run_all(page: Any) -> None:
-    """Run every cell and wait until the last one has its number; a click that got lost is clicked again."""
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-    # The notebook's own indicator is idle before there is a kernel; clicked then, Run All asks for one.
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
-    for _ in range(3):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_timeout(2000)
-        if page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).count():
-            break
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        # Cells far below exist in the page once they were scrolled to; the indicator speaks for all of them.
-        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").count()
-        waiting = page.locator(".jp-CodeCell .jp-InputPrompt", has_text="[*]").count()
-        if idle and not waiting:
-            return
-        page.wait_for_timeout(300)
-    pytest.fail("the notebook did not finish")
-
-
-def text(cell: Any) -> str:
-    """What a cell shows: JupyterLab keeps only those in the page that can be seen."""
-    for _ in range(20):
-        cell.evaluate("cell => cell.scrollIntoView()")
-        cell.page.wait_for_timeout(250)
-        if found := cell.inner_text():
-            return str(found)
-    return ""
-
-
-def test_start_in_jupyterlab(demo: Demo, page: tuple[Any, list[str]], screenshots: Path) -> None:
+def test_start_in_jupyterlab(demo: Lab, page: tuple[Any, list[str]], screenshots: Path) -> None:
     lab, outside = page
     lab.goto(demo.url())
     run_all(lab)
@@ -174,7 +66,7 @@ def test_start_in_jupyterlab(demo: Demo, page: tuple[Any, list[str]], screenshot
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_end_leaves_nothing_behind(demo: Demo, number: signal.Signals) -> None:
+def test_the_end_leaves_nothing_behind(demo: Lab, number: signal.Signals) -> None:
     demo.url()
     started = demo.group()
     assert len(started) > 1

@@ -1,0 +1,128 @@
+"""JupyterLab in a process of its own, and a real browser in front of it that reaches nothing but this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import need
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDTHS = (1280, 700)
+
+
+class Lab:
+    """What opens JupyterLab, ``code`` with its arguments, in a process group of its own."""
+
+    def __init__(self, log: Path, code: str, *arguments: str | Path) -> None:
+        self.log = log
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+                start_new_session=True,
+            )
+
+    def printed(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def url(self, notebook: str = "00-start") -> str:
+        """The address that JupyterLab prints, with its token, for a notebook."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+", self.printed()):
+                return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
+            time.sleep(0.1)
+        pytest.fail(f"no address was printed:\n{self.printed()}")
+
+    def group(self) -> list[int]:
+        """The processes that were started and that still run, kernels with sessions of their own included."""
+        found = [self.process.pid]
+        for pid in found:
+            done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+            found += [int(child) for child in done.stdout.split()]
+        return found
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(30)
+
+
+@contextmanager
+def browsing(last: Path) -> Iterator[tuple[Any, list[str]]]:
+    """Give a page that reaches loopback only, and what it wanted from elsewhere; a picture of its end is kept."""
+    need("browser", CHROMIUM, "chromium is not installed (apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    outside: list[str] = []
+
+    def answer(route: Any) -> None:
+        if urlsplit(route.request.url).hostname in {"127.0.0.1", None}:
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900})
+        context.route("**/*", answer)
+        page = context.new_page()
+        yield page, outside
+        page.screenshot(path=last)
+        browser.close()
+
+
+def run_all(page: Any) -> None:
+    """Run every cell and wait until the last one has its number; a click that got lost is clicked again."""
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    # The notebook's own indicator is idle before there is a kernel; clicked then, Run All asks for one.
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    for _ in range(3):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        page.wait_for_timeout(2000)
+        if page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).count():
+            break
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        # Cells far below exist in the page once they were scrolled to; the indicator speaks for all of them.
+        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").count()
+        waiting = page.locator(".jp-CodeCell .jp-InputPrompt", has_text="[*]").count()
+        if idle and not waiting:
+            return
+        page.wait_for_timeout(300)
+    pytest.fail("the notebook did not finish")
+
+
+def text(cell: Any) -> str:
+    """What a cell shows: JupyterLab keeps only those in the page that can be seen."""
+    for _ in range(20):
+        cell.evaluate("cell => cell.scrollIntoView()")
+        cell.page.wait_for_timeout(250)
+        if found := cell.inner_text():
+            return str(found)
+    return ""
