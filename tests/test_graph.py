@@ -1,0 +1,92 @@
+"""The graph of an inventory, against sums that are made the plain way."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images import Image, image, index, layer
+from stored import Stored
+
+from regnb.graph import FOREIGN, Graph
+from regnb.inventory import Inventory
+
+LAYERS = [layer(number, 50 + number) for number in range(6)]
+
+
+def some(chance: random.Random) -> list[tuple[str, str, Image]]:
+    """A few repositories with images of a few layers, and indexes of these."""
+    images = [image(chance.sample(LAYERS, chance.randint(1, 4)), annotations={"n": str(n)}) for n in range(5)]
+    indexes = [index([(one, "") for one in chance.sample(images, 2)], annotations={"n": str(n)}) for n in range(2)]
+    indexes.append(index([(chance.choice(indexes), ""), (chance.choice(images), "")]))
+    return [
+        (name, f"{name}{number}", one)
+        for name in "abc"
+        for number, one in enumerate(chance.sample([*images, *indexes], chance.randint(1, 4)))
+    ]
+
+
+def links(inventory: Inventory) -> list[tuple[str, str]]:
+    return list(zip(inventory.manifests["repository"], inventory.manifests["digest"], strict=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_what_is_freed_and_what_is_shared(chance: random.Random) -> None:
+    """Whichever links go: freed is what no link needs that is left, shared what each repository still needs of it."""
+    stored = Stored(*some(chance))
+    inventory = stored.inventory()
+    graph = inventory.graph
+    rows = links(inventory)
+    gone = np.array([chance.random() < 0.5 for _ in rows])
+
+    def blobs(*wanted: int) -> set[bytes]:
+        found = (stored.held[rows[at][0]][rows[at][1]] for at in wanted)
+        return {data for one in found for data in (one.data, *one.blobs)}
+
+    lost = blobs(*np.flatnonzero(gone))
+    kept = blobs(*np.flatnonzero(~gone))
+    assert graph.sizes[graph.freed(gone)].sum() == sum(map(len, lost - kept))
+    assert len(graph.freed(gone)) == len(lost - kept)
+    shared = graph.total(graph.shared(gone), "repository")
+    by_hand = {}
+    for number, name in enumerate(sorted({name for name, _ in rows})):
+        own = blobs(*(at for at in np.flatnonzero(~gone) if rows[at][0] == name))
+        if own & lost:
+            by_hand[number] = sum(map(len, own & lost))
+    assert shared.to_dict() == by_hand
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_frames_give_the_graph_of_the_records(chance: random.Random) -> None:
+    """What is behind each manifest, children of children included, has the size that the frames name."""
+    inventory = Stored(*some(chance)).inventory()
+    graph = inventory.graph
+    sizes = graph.total(graph.behind, "root")
+    found = {graph.digests[number]: size for number, size in sizes.items()}
+    assert [found[digest] for digest in inventory.manifests["digest"]] == inventory.manifests["size"].to_list()
+    held = graph.total(graph.held, "repository")
+    assert held.to_list() == inventory.repositories["size"].to_list()
+
+
+def test_a_foreign_layer_takes_up_nothing() -> None:
+    """A layer that is stored elsewhere is no byte that could be freed here."""
+    pushed = image([LAYERS[0]], layer_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    inventory = Stored(("a", "1", pushed)).inventory()
+    assert FOREIGN in set(inventory.blobs["kind"])
+    graph = inventory.graph
+    assert graph.sizes[graph.freed(np.array([True]))].sum() == len(pushed.data) + len(pushed.blobs[0])
+
+
+@pytest.mark.parametrize("pushed", [[], [("a", "", image([LAYERS[0]]))]])
+def test_nothing_has_a_graph_too(pushed: list[tuple[str, str, Image]]) -> None:
+    """An inventory without a single manifest frees nothing, and computing that is no error."""
+    graph = Stored(*pushed).inventory().graph
+    assert isinstance(graph, Graph)
+    assert not len(graph.freed(np.zeros(0, dtype=bool)))
+    assert graph.shared(np.zeros(0, dtype=bool)).empty
+    assert graph.reach.empty
