@@ -230,7 +230,8 @@ class _Application:
             else:
                 self.journal.keep(raw, step.repository)
 
-        await each(keep, [number for number in numbers if self.plan.steps[number].before])
+        steps = self.plan.steps
+        await each(keep, [number for number in numbers if steps[number].before not in {"", steps[number].after}])
 
     # Around each step
 
