@@ -469,6 +469,8 @@ class Model:
             if number == skip or not set(step.needs) <= done:
                 continue
             done.add(number)
+            if step.action == "keep":
+                continue
             if step.action == "delete":
                 on = {tag for tag, digest in self.listed.items() if digest == step.before}
                 assert on == set(step.tags)
