@@ -2,6 +2,9 @@
 
 The order is always the same: probe whether the registry deletes at all, keep the bytes of what goes, announce the steps
 in the journal, look at each target once more, write, and read again what is there then, whatever the answer was.
+
+Registries know no compare-and-set: another writer's chance between the last look and the write is made small here, and
+cannot be made none.
 """
 
 from __future__ import annotations

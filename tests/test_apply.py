@@ -526,6 +526,23 @@ def test_a_tag_that_appears_at_the_last_moment_is_seen(served: Served) -> None:
     assert "late would go with it" in done.messages
 
 
+def test_what_every_tag_points_at_is_asked_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that is moved onto a doomed manifest while a long deletion goes on makes its row stale."""
+    monkeypatch.setattr("regnb.apply._CURRENT", -1000.0)  # as if each row took that long
+    fill(served.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "latest", THREE))
+
+    def answer(request: Request) -> Reply | None:
+        if request.method == "DELETE" and ONE.digest in request.path:
+            fill(served.url, ("a", "latest", TWO))
+        return None
+
+    with proxy(served.host, answer) as server:
+        done = applied(make(server.url, delete("a", ONE, "x"), delete("a", TWO, "y")))
+    assert done.statuses == ["done", "stale"]
+    assert "latest would go with it" in done.messages
+    assert tagged(served.url, "a") == {"a:latest": TWO.digest, "a:y": TWO.digest}
+
+
 def test_what_is_so_already_is_done(served: Served) -> None:
     """A tag that is there already, as planned, is not written again."""
     fill(served.url, ("a", "x", ONE))
