@@ -193,7 +193,7 @@ def _destinations(picked: Sequence[Picked], to: str) -> dict[Picked, tuple[str, 
         # A referrer's tag says what it is about: under another name nobody would find it.
         keeps = not pattern or ("{tag}" in pattern and subject_of_tag(one.tag))
         tag = one.tag if keeps else pattern.replace("{tag}", one.tag)
-        repository = name.replace("{repository}", one.repository).replace("{tag}", one.tag)
+        repository = name.replace("{repository}", one.repository)
         found[one] = check_repository(repository), check_tag(tag) if tag else ""
     return found
 
