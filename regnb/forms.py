@@ -34,6 +34,8 @@ ROWS: Final = 10_000
 """Rows that a browser is given to choose from: it takes seconds to draw more."""
 _NAMED: Final = 10
 """Chosen rows that are named below the table."""
+_LISTED: Final = 1_000
+"""Rows of a plan, or of what else it touches, that a page shows."""
 _CURLS: Final = 50
 """Steps whose commands are shown below the plan."""
 _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
@@ -46,7 +48,8 @@ _ALLOWANCES: Final = {
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
-_WRAP: Final = widgets.Layout(flex_flow="row wrap")
+_WRAP: Final = {"flex_flow": "row wrap"}
+_WIDE: Final = {"width": "100%"}
 _LABEL: Final = {"description_width": "76px"}
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
@@ -73,17 +76,21 @@ _CSS: Final = """<style>
 .regnb-form table.dataframe :is(th, td) { padding: 3px 8px; border: 0; border-bottom: 1px solid var(--line);
   color: var(--text); font-weight: normal; }
 .regnb-form table.dataframe thead th { font-weight: 600; }
+.regnb-scroll { max-height: 420px; overflow-y: auto; }
+.regnb-form .widget-html-content p { margin: 4px 0; }
 .regnb-form :is(pre, code) { background: var(--soft); color: var(--text); font-size: 12px;
   font-family: var(--jp-code-font-family, monospace); }
 .regnb-form pre { padding: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
 .regnb-form code { padding: 1px 5px; border: 1px solid var(--line); border-radius: 3px; user-select: all; }
 .regnb-form summary { color: var(--accent); cursor: pointer; }
-.regnb-form .itables_anywidget { width: 100%; overflow-x: auto; color: var(--text); font-size: 12px; }
+.regnb-form .itables_anywidget { width: 100%; background: none; overflow-x: auto; color: var(--text); font-size: 12px; }
 .regnb-form .itables_anywidget tr:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
-.regnb-form .widget-label { color: var(--text); }
-.regnb-form .widget-checkbox, .regnb-form .widget-checkbox label { width: auto; height: auto; }
+.regnb-form .widget-label { color: var(--text); text-align: left; }
+.regnb-form :is(.widget-box, .widget-html, .widget-html-content) { min-width: 0; max-width: 100%; }
+.regnb-form .widget-checkbox, .regnb-form .widget-checkbox label { width: auto; height: auto; line-height: 1.4; }
+.regnb-form .widget-checkbox label { display: flex; gap: 4px; align-items: baseline; }
 .regnb-form .widget-checkbox label span { white-space: normal; }
-.regnb-form :is(.widget-text, .widget-textarea, .widget-hprogress) { width: auto; max-width: 640px; }
+.regnb-form :is(.widget-text, .widget-textarea, .widget-hprogress) { max-width: min(640px, calc(100% - 4px)); }
 .regnb-form textarea { font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
 </style>"""
 
@@ -134,9 +141,9 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
         self._place = widgets.VBox()
         self._to_preview = self._button("Preview", "primary", self._start_preview)
-        self._code = _text("Code")
+        self._code = _text("Code", layout={"width": "340px"})
         self._to_apply = self._button("Apply", "danger", self._start_apply)
-        self._bar, self._bar_note = widgets.IntProgress(), widgets.HTML()
+        self._bar, self._bar_note = widgets.IntProgress(layout=_WIDE), widgets.HTML()
         self._progress = widgets.VBox([self._bar, self._bar_note])
         self._undo_dummy = _check(_ALLOWANCES["dummy"])
         self._to_undo = self._button("Undo…", "warning", self._start_undo)
@@ -180,7 +187,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         return found
 
     def _button(self, text: str, style: str, work: Callable[[], None]) -> Any:  # noqa: ANN401 -- a widget
-        button = widgets.Button(description=text, button_style=style, layout=widgets.Layout(width="max-content"))
+        button = widgets.Button(description=text, button_style=style, layout={"width": "max-content"})
         button.on_click(lambda _: self._try(self._trouble if button is self._to_apply else self._preview, work))
         return button
 
@@ -318,7 +325,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._result.value = (
             f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}"
             f"</b><br>Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
-            f"{receipt.to_frame()._repr_html_()}"
+            f"{_rows_html(receipt.to_frame())}"
         )
         self._stale.value = _box(
             "warn", "What stands above was read before this.", "Read again before you choose anew."
@@ -389,7 +396,7 @@ def _box(kind: str, text: str, more: str = "") -> str:
 
 
 def _text(label: str, hint: str = "", **more: Any) -> Any:  # noqa: ANN401 -- widgets have no types
-    return widgets.Text(description=label, placeholder=hint, style=_LABEL, **more)
+    return widgets.Text(description=label, placeholder=hint, style=_LABEL, **{"layout": _WIDE, **more})
 
 
 def _check(text: str, *, value: bool = False) -> Any:  # noqa: ANN401
@@ -425,6 +432,12 @@ def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
         )  # fmt: skip
 
 
+def _rows_html(frame: Frame) -> str:
+    with pd.option_context("display.max_rows", _LISTED):
+        more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
+        return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
+
+
 def _plan_html(plan: Plan) -> str:
     """Return a plan for people: what else it touches comes before its rows."""
     parts = [f"<p><b>{_safe(plan.summary())}</b></p>"]
@@ -434,11 +447,14 @@ def _plan_html(plan: Plan) -> str:
         harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
         kind = "bad" if set(counts.index) - harmless else "warn"
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
-        parts.append(f"{plan.blast._repr_html_()}</div>")
+        parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
     elif plan.changes:
         parts.append(_box("good", "Nothing else is touched."))
     parts += ["<ul>", *(f"<li>{_safe(note)}</li>" for note in plan.notes), "</ul>"]
-    parts += ["<h4>Rows</h4>", plan.to_frame().drop(columns="curl")._repr_html_()]
+    # What changes comes first: a policy may well keep thousands of rows.
+    rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
+    columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]
+    parts += ["<h4>Rows</h4>", _rows_html(rows[columns])]
     numbers = [number for number, step in enumerate(plan.steps) if step.writes]
     if numbers:
         lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
@@ -584,7 +600,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         ),
         inventory=inventory,
         fields={
-            "policy": widgets.Textarea(policy, description="Policy", rows=12, style=_LABEL),
+            "policy": widgets.Textarea(policy, description="Policy", rows=12, style=_LABEL, layout=_WIDE),
             "in_use": _text("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
         },
         allow=("dummy", "parents", "incomplete"),
