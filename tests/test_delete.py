@@ -248,6 +248,10 @@ def test_a_digest_that_an_index_lists_is_refused() -> None:
     both = plan(inventory, [f"app@{A.digest}", f"app@{AB.digest}"])
     assert rows(both) == [("delete", AB.digest), ("delete", A.digest), ("delete", B.digest)]
     assert not effects(both, "parent")
+    nested = planned(("app", "all", NEST), what=[f"app@{A.digest}", f"app@{AB.digest}"], allow=["parents"])
+    assert rows(nested) == [("delete", AB.digest), ("delete", A.digest), ("delete", B.digest)]
+    assert nested.steps[1].needs == (0,)
+    assert effects(nested, "parent") == [("parent", "app", NEST.digest)]
 
 
 # Referrers
@@ -292,6 +296,14 @@ def test_a_signature_under_another_name_stays() -> None:
     assert found.steps[1].needs == (0,)
     assert "evidence keeps this digest" in found.steps[1].reason
     assert effects(found, "referrer") == [("referrer", "app", sig(A))]
+
+
+def test_a_signature_that_the_index_lists() -> None:
+    """What goes both as a child and as a signature goes, whatever else it may refer to."""
+    both = refers(B, "bundle")
+    listing = index([(A, ""), (both, "")])
+    found = planned(("app", "1", listing), ("app", "2", B), ("app", sig(listing), both), what="app:1")
+    assert both.digest in [step.before for step in found.steps]
 
 
 def test_a_child_that_signs_what_stays() -> None:
@@ -513,7 +525,8 @@ def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:
     before = model.broken()
     skipped = Model(stored, inventory)
     skipped.apply(found.steps, chance.randrange(len(found.steps) or 1))
-    assert skipped.broken() <= before | blast["parent"]
+    later = {model.listed.get(reference, reference) for reference in blast["referrer"]}
+    assert skipped.broken() <= before | blast["parent"] | (later if digests else set())
 
     model.apply(found.steps)
     lost = set(model.listed) - set(model.tags)

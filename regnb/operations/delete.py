@@ -197,9 +197,9 @@ class Removal:
             for tag in self.held.on.get(digest, ()):
                 self.tags.setdefault(tag, digest)
         self._settle(list(self._wanted))
-        for digest in digests:
-            if digest in self.gone:
-                continue
+        while pending := [digest for digest in digests if digest not in self.gone]:
+            # The outermost first: what it lists and is pending, too, then goes after it.
+            digest = next(digest for digest in pending if not set(self.staying(digest)) & set(pending))
             if not parents:
                 index = self.staying(digest)[0]
                 raise Refused(
@@ -235,16 +235,20 @@ class Removal:
                 self._wanted.setdefault(child, "child")
         if referrers:
             for referrer in here.referrers.get(digest, ()):
-                self._wanted.setdefault(referrer, "referrer")
-                for tag in here.on.get(referrer, ()):
-                    self.tags.setdefault(tag, digest)
+                self._refers(referrer, here.on.get(referrer, ()), digest)
             for tag in here.signed.get(digest, ()):
                 if here.tags[tag] in here.rows:
-                    self.tags.setdefault(tag, digest)
-                    self._wanted.setdefault(here.tags[tag], "referrer")
+                    self._refers(here.tags[tag], (tag,), digest)
         signed = (here.tags[tag] for tag in here.signed.get(digest, ()))
         after = dict.fromkeys((*here.children.get(digest, ()), *here.referrers.get(digest, ()), *signed))
         return [other for other in after if other in self._wanted]
+
+    def _refers(self, referrer: str, tags: Iterable[str], subject: str) -> None:
+        """Take a referrer along with its tags, or with those that tie it to what is deleted."""
+        if self._wanted.get(referrer, "child") == "child":
+            self._wanted[referrer] = "referrer"
+        for tag in tags:
+            self.tags.setdefault(tag, subject)
 
     def staying(self, digest: str) -> list[str]:
         """Return the indexes that list a manifest and stay."""
