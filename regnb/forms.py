@@ -43,7 +43,7 @@ _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "
 
 _ALLOWANCES: Final = {
     "overwrite": "overwrite: move a tag that exists and points elsewhere.",
-    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over, and delete that one.",
+    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over and delete that.",
     "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
@@ -83,7 +83,8 @@ _CSS: Final = """<style>
 .regnb-form pre { padding: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
 .regnb-form code { padding: 1px 5px; border: 1px solid var(--line); border-radius: 3px; user-select: all; }
 .regnb-form summary { color: var(--accent); cursor: pointer; }
-.regnb-form .itables_anywidget { width: 100%; background: none; overflow-x: auto; color: var(--text); font-size: 12px; }
+.regnb-form .itables_anywidget { --dt-html-background: var(--paper); width: 100%; overflow-x: auto;
+  color: var(--text); font-size: 12px; }
 .regnb-form .itables_anywidget tr:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
 .regnb-form .widget-label { color: var(--text); text-align: left; }
 .regnb-form :is(.widget-box, .widget-html, .widget-html-content) { min-width: 0; max-width: 100%; }
@@ -336,16 +337,14 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._run(self._trouble, self._read)
 
     def _read(self) -> None:
-        """Read the same repositories again, and those that were written to."""
+        """Read the whole catalog again, or the same repositories and those that were written to."""
         if self.inventory is not None:
             origin = self._source or self.registry
-            names = {*self.inventory.repositories["repository"]}
+            known = {*self.inventory.repositories["repository"]}
             if self.receipt is not None and origin is self.registry:
-                names |= {step.repository for step in self.receipt.plan.steps}
-            asked = self.inventory.coverage.set_index("what")["listed"]["catalog"]
-            if asked:
-                names &= {*origin.catalog()["repository"]}
-            self.inventory = origin.inventory(sorted(names), progress=self._show)
+                known |= {step.repository for step in self.receipt.plan.steps}
+            whole = self.inventory.coverage.set_index("what")["listed"]["catalog"]
+            self.inventory = origin.inventory(None if whole else sorted(known), progress=self._show)
         if self._choose:
             self._fill()
         self._discard("")
