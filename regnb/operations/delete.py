@@ -197,9 +197,9 @@ class Removal:
             for tag in self.held.on.get(digest, ()):
                 self.tags.setdefault(tag, digest)
         self._settle(list(self._wanted))
-        while pending := [digest for digest in digests if digest not in self.gone]:
+        while pending := dict.fromkeys(digest for digest in digests if digest not in self.gone):
             # The outermost first: what it lists and is pending, too, then goes after it.
-            digest = next(digest for digest in pending if not set(self.staying(digest)) & set(pending))
+            digest = next(digest for digest in pending if not any(index in pending for index in self.staying(digest)))
             if not parents:
                 index = self.staying(digest)[0]
                 raise Refused(
