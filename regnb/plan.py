@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from regnb import frames
 from regnb.errors import InvalidArgument, PlanMismatch, StorageError
-from regnb.frames import Frame, human
+from regnb.frames import Frame, count, human
 from regnb.model import ACCEPT, OCI_INDEX
 from regnb.reference import Digest
 
@@ -322,11 +322,13 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
 
     def summary(self) -> str:
         """Return the plan in a sentence or two."""
-        words = {"tag": "tags set", "put": "manifests put", "untag": "tags removed", "delete": "manifests deleted"}
-        counts = {word: sum(step.action == action for step in self.steps) for action, word in words.items()}
-        text = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "nothing to do"
+        verbs = {"tag": ("tag", "set"), "put": ("manifest", "put"), "untag": ("tag", "removed")}
+        verbs["delete"] = ("manifest", "deleted")
+        counts = {words: sum(step.action == action for step in self.steps) for action, words in verbs.items()}
+        done = [f"{count(number, noun)} {verb}" for (noun, verb), number in counts.items() if number]
+        text = ", ".join(done) or "nothing to do"
         gone = sum(len(step.tags) for step in self.steps if step.action == "delete")
-        text += f" with {gone:,} tags" if gone else ""
+        text += f" with {count(gone, 'tag')}" if gone else ""
         text += f", at most {human(self.freed)} free after a garbage collection" if self.freed else ""
         text += f", at most {human(self.moved)} sent" if self.moved else ""
         return f"{self.operation} on {self.host}: {text}"

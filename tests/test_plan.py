@@ -167,7 +167,7 @@ def test_what_a_person_sees() -> None:
     )  # fmt: skip
     plan = msgspec.structs.replace(PLAN, steps=steps)
     assert plan.summary() == (
-        "retag on localhost:5000: 1 tags set, 1 manifests put, 1 tags removed, 1 manifests deleted with 2 tags, "
+        "retag on localhost:5000: 1 tag set, 1 manifest put, 1 tag removed, 1 manifest deleted with 2 tags, "
         "at most 3 B free after a garbage collection, at most 4 B sent"
     )
     assert plan.changes == 4
