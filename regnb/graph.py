@@ -81,25 +81,26 @@ class Graph:
     @classmethod
     def of_frames(cls, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames. A link's number is its row in ``manifests``."""
-        digests = pd.Index(blobs["digest"].to_numpy(dtype=object))
+        digests = pd.Index(blobs["digest"].to_numpy(dtype=object), dtype=object)
         sizes = np.where(blobs["kind"] == FOREIGN, 0, blobs["size"]).astype(np.int64)
 
         def numbers(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- a column
             if isinstance(values.dtype, pd.CategoricalDtype):
-                known = digests.get_indexer(values.cat.categories.to_numpy(dtype=object))
+                known = digests.get_indexer(values.cat.categories.astype(object))
                 found = np.append(known, -1)[values.cat.codes]
             else:
-                found = digests.get_indexer(values.to_numpy(dtype=object))
+                found = digests.get_indexer(pd.Index(values.to_numpy(dtype=object), dtype=object))
             return np.asarray(found, dtype=np.int64)
 
         linked = numbers(manifests["digest"])
         config = numbers(manifests["config"])
-        everything = np.unique(linked)
+        everything = np.flatnonzero(np.bincount(linked, minlength=len(digests)))
         held = config >= 0
         manifest = np.concatenate([everything, linked[held], numbers(layers["manifest"])])
         blob = np.concatenate([everything, config[held], numbers(layers["digest"])])
-        # A pair as one number: many times faster than telling rows apart.
-        pairs = np.unique(manifest * len(digests) + blob)
+        # A pair as one number, sorted: many times faster than np.unique, whether of rows or of numbers.
+        pairs = np.sort(manifest * len(digests) + blob)
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         own = pd.DataFrame({"manifest": pairs // max(1, len(digests)), "blob": pairs % max(1, len(digests))})
         below = pd.DataFrame({"manifest": numbers(children["manifest"]), "child": numbers(children["child"])})
         below = below[(below["child"] >= 0) & np.isin(below["child"], everything)].drop_duplicates()
