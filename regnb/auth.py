@@ -227,8 +227,6 @@ class Answer(Protocol):
     @property
     def status(self) -> int: ...  # noqa: D102
     @property
-    def headers(self) -> Mapping[str, str]: ...  # noqa: D102
-    @property
     def data(self) -> bytes: ...  # noqa: D102
 
 
@@ -303,11 +301,11 @@ class Authenticator:
             return self._basic
         return await self._token(self._realm, self._realm.asked.get(scope) or _canonical(scope), "")
 
-    async def answer(self, response: Answer, scope: tuple[str, ...], sent: str | None) -> str:
+    async def answer(self, headers: Mapping[str, str], scope: tuple[str, ...], sent: str | None) -> str:
         """Return the Authorization that answers a 401.
 
         Args:
-            response: The 401.
+            headers: The 401's.
             scope: What the request needs, where the challenge does not say.
             sent: The Authorization that was refused, or None.
 
@@ -318,7 +316,7 @@ class Authenticator:
             RegnbError: The stored credentials cannot be read.
         """
         await self._look_once()
-        challenges = {each.scheme: each for each in parse_challenges(response.headers.get("www-authenticate", ""))}
+        challenges = {each.scheme: each for each in parse_challenges(headers.get("www-authenticate", ""))}
         if bearer := challenges.get("bearer"):
             realm = self._accept(bearer.parameters)
             wanted = realm.asked[scope] = _canonical(bearer.parameters.get("scope", "").split() or scope)
@@ -332,11 +330,11 @@ class Authenticator:
             raise Unauthorized(f"{self._host} asks for {', '.join(challenges)}, which regnb does not speak", status=401)
         raise Unauthorized(f"{self._host} asks for credentials and there are none", hint=self._login, status=401)
 
-    def refused(self, response: Answer) -> RegistryError:
+    def refused(self, headers: Mapping[str, str]) -> RegistryError:
         """Return the error for a 401 that came back to an Authorization which answered the challenge."""
         if self._realm is None:
             return Unauthorized(f"{self._host} does not accept these credentials", hint=self._login, status=401)
-        if "invalid_token" in response.headers.get("www-authenticate", "") and self._credentials is not None:
+        if "invalid_token" in headers.get("www-authenticate", "") and self._credentials is not None:
             return Unauthorized(
                 f"{self._host} does not accept the token that its own token server gave",
                 hint="compare their clocks, and the registry's rootcertbundle with the token server's key",

@@ -13,9 +13,9 @@ import ssl
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 import anyio
@@ -62,6 +62,37 @@ _READS: Final = frozenset({"GET", "HEAD"})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _NONE: Final = httpx.Headers()
 _HIDDEN: Final = "***"
+_BY_STATUS: Final[dict[int, tuple[type[RegistryError], str]]] = {
+    401: (Unauthorized, ""),
+    403: (Denied, "ask the registry's owner for the permission"),
+    404: (NotFound, ""),
+    405: (Unsupported, ""),
+    429: (RateLimited, "try again later, or with credentials that have a higher limit"),
+}
+# What stands in the names or texts of a failure and its causes, what it means, and a hint; the first that fits counts.
+_TLS_FAILURES: Final = (
+    (
+        ("self-signed", "self signed", "unable to get local issuer"),
+        "its certificate is signed by an unknown authority",
+        "pass its ca_bundle",
+    ),
+    (("CERTIFICATE_VERIFY_FAILED", "Certificate"), "its certificate is not valid: {reason}", "check name and date"),
+    (
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"),
+        "it does not speak TLS",
+        "write http://{host} if it is a plain-http registry",
+    ),
+    (
+        ("CERTIFICATE_REQUIRED", "certificate required", "HANDSHAKE_FAILURE"),
+        "it asks for a client certificate",
+        "pass client_cert",
+    ),
+)
+_FAILURES: Final = (
+    (("TimeoutError", "TimeoutException"), "{host} did not answer in {seconds:g} s", ""),
+    (("DNSError", "gaierror"), "there is no host called {host}", "check the spelling"),
+    (("ConnectionRefusedError",), "{host} refuses connections", "check the port, and that the registry runs"),
+)
 
 
 class Exchange(Struct, frozen=True):
@@ -148,18 +179,71 @@ class Streamed(NamedTuple):
 
     method: str
     url: str
-    status: int
-    headers: httpx.Headers
-    chunks: AsyncIterator[bytes]
+    authorized: bool
+    raw: httpx.Response
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.raw.status_code
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """The answer's headers."""
+        return self.raw.headers
+
+    @property
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it comes."""
+        size = 0
+        try:
+            async for chunk in self.raw.stream:  # type: ignore[union-attr]
+                size += len(chunk)
+                yield chunk
+        except httpx.RequestError as error:
+            raise _broken(self.url, size, error) from error
 
     async def read(self, limit: int = BODY_LIMIT) -> Response:
-        """Read the body, up to ``limit`` bytes."""
-        data = b""
-        async for chunk in self.chunks:
-            data += chunk
-            if len(data) > limit:
-                raise TooLarge(f"{self.url}: the answer has more than {limit} bytes")
-        return Response(self.method, self.url, self.status, self.headers, data)
+        """Read the body, up to ``limit`` bytes, and let the connection go."""
+        try:
+            data = b"" if self.method == "HEAD" else await self._body(limit)
+        finally:
+            await self.raw.aclose()
+        return Response(self.method, self.url, self.status, self.headers, data, self.authorized)
+
+    async def _body(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        # What was asked for is identity; a proxy that compresses all the same is undone by httpx.
+        plain = "content-encoding" not in self.headers
+        try:
+            async for chunk in self.raw.stream if plain else self.raw.aiter_bytes():  # type: ignore[union-attr]
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge(f"{_redact(self.url)}: the answer has more than {limit} bytes")
+                pieces.append(chunk)
+        except httpx.DecodingError:
+            raise ContentError(f"{_redact(self.url)}: the answer's Content-Encoding is not what it says") from None
+        except httpx.RequestError as error:
+            raise _broken(self.url, size, error) from error
+        return b"".join(pieces)
+
+
+class _Call(NamedTuple):
+    """A request as it is sent, and sent again."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | AsyncIterable[bytes] | None = None
+    scope: tuple[str, ...] = ()
+
+    @property
+    def streams(self) -> bool:
+        return self.content is not None and not isinstance(self.content, bytes)
+
+
+_Answer = TypeVar("_Answer", Response, Streamed)
 
 
 class _Request(httpx.Request):
@@ -339,33 +423,16 @@ class Transport:
         Example:
             ``await transport.request("GET", "/v2/_catalog", params={"n": "100"})``
         """
-        url = self._join(path, params)
-        if method not in _READS:
-            if content is not None and not isinstance(content, bytes):
+        call = _Call(method, self._join(path, params), headers or {}, content, scope)
+
+        async def once() -> Response:
+            if call.streams:
                 # Streams do not count: one that is fed by another would wait for itself.
-                return await self._once(method, url, headers, content, scope, limit)
+                return await (await self._open(call)).read(limit)
             async with self._slot():
-                return await self._once(method, url, headers, content, scope, limit)
-        attempt = 0
-        while True:
-            attempt += 1
-            began = time.monotonic()
-            try:
-                async with self._slot():
-                    response = await self._once(method, url, headers, content, scope, limit)
-            except TLSFailed:
-                raise
-            except ConnectionFailed:
-                if attempt >= FEW_ATTEMPTS:
-                    raise
-                await anyio.sleep(_backoff(attempt, 0.1))
-                continue
-            status = response.status
-            if status < 500 and status != 429:
-                self._pace.succeeded()
-                return response
-            if not await self._again(response.headers, status, attempt, began, url):
-                return response
+                return await (await self._open(call)).read(limit)
+
+        return await (self._retried(once) if method in _READS else once())
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -385,31 +452,16 @@ class Transport:
         Example:
             ``async with transport.stream("GET", path) as response: ...``
         """
-        url = self._join(path, params)
-        attempt = 0
+        call = _Call(method, self._join(path, params), headers or {}, scope=scope)
         async with contextlib.AsyncExitStack() as stack:
-            while True:
-                attempt += 1
-                began = time.monotonic()
-                try:
-                    response, where, _ = await self._open(method, url, headers, None, scope)
-                except TLSFailed:
-                    raise
-                except ConnectionFailed:
-                    if attempt >= FEW_ATTEMPTS:
-                        raise
-                    await anyio.sleep(_backoff(attempt, 0.1))
-                    continue
-                retry = response.status_code >= 500 or response.status_code == 429
-                try:
-                    if not (retry and await self._again(response.headers, response.status_code, attempt, began, url)):
-                        stack.push_async_callback(response.aclose)
-                        break
-                except BaseException:
-                    await response.aclose()
-                    raise
-                await response.aclose()
-            yield Streamed(method, where, response.status_code, response.headers, self._chunks(response, where))
+
+            async def once() -> Streamed:
+                await stack.aclose()  # what was answered before
+                answer = await self._open(call)
+                stack.push_async_callback(answer.raw.aclose)
+                return answer
+
+            yield await self._retried(once)
 
     # Inside
 
@@ -423,17 +475,37 @@ class Transport:
         finally:
             self._pace.slots.release_on_behalf_of(borrower)
 
-    async def _again(self, headers: httpx.Headers, status: int, attempt: int, began: float, url: str) -> bool:
-        """Whether to send a GET again; if so, after the wait that is due."""
-        asked = _retry_after(headers.get("retry-after"))
+    async def _retried(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Send a read, and send it again after lost connections, 429 and 5xx for as long as that may help."""
+        attempt = 0
+        while True:
+            attempt += 1
+            began = time.monotonic()
+            try:
+                answer = await once()
+            except ConnectionFailed as error:
+                if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS:
+                    raise
+                await anyio.sleep(_backoff(attempt, 0.1))
+                continue
+            if answer.status < 500 and answer.status != 429:
+                self._pace.succeeded()
+                return answer
+            if not await self._again(answer, attempt, began):
+                return answer
+
+    async def _again(self, answer: Response | Streamed, attempt: int, began: float) -> bool:
+        """Whether to send a read again; if so, after the wait that is due."""
+        status, url = answer.status, _redact(answer.url)
+        asked = _retry_after(answer.headers.get("retry-after"))
         if status == 429:
             if asked is not None and asked > PATIENCE:
                 raise RateLimited(
-                    f"{_redact(url)}: the registry asks to wait for {asked:.0f} s",
+                    f"{url}: the registry asks to wait for {asked:.0f} s",
                     hint="try again later, or with credentials that have a higher limit",
                     status=429,
-                    method="GET",
-                    url=_redact(url),
+                    method=answer.method,
+                    url=url,
                 )
             self._pace.limited(asked or 0.0, began)
         if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
@@ -445,116 +517,52 @@ class Transport:
         await anyio.sleep(asked)
         return True
 
-    async def _once(  # noqa: PLR0917 - request's own, passed on
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        content: bytes | AsyncIterable[bytes] | None,
-        scope: tuple[str, ...],
-        limit: int,
-    ) -> Response:
-        response, where, authorized = await self._open(method, url, headers, content, scope)
-        try:
-            data = b"" if method == "HEAD" else await self._read(response, where, limit)
-        finally:
-            await response.aclose()
-        return Response(method, where, response.status_code, response.headers, data, authorized)
-
-    async def _read(self, response: httpx.Response, url: str, limit: int) -> bytes:
-        first = b""
-        pieces: list[bytes] = []
-        size = 0
-        # What was asked for is identity; a proxy that compresses all the same is undone by httpx.
-        plain = "content-encoding" not in response.headers
-        try:
-            async for chunk in response.stream if plain else response.aiter_bytes():  # type: ignore[union-attr]
-                size += len(chunk)
-                if size > limit:
-                    raise TooLarge(f"{_redact(url)}: the answer has more than {limit} bytes")
-                if first:
-                    pieces.append(chunk)
-                else:
-                    first = chunk
-        except httpx.DecodingError:
-            raise ContentError(f"{_redact(url)}: the answer's Content-Encoding is not what it says") from None
-        except httpx.RequestError as error:
-            raise _broken(url, size, error) from error
-        return first if not pieces else b"".join((first, *pieces))
-
-    async def _chunks(self, response: httpx.Response, url: str) -> AsyncIterator[bytes]:
-        size = 0
-        try:
-            async for chunk in response.stream:  # type: ignore[union-attr]
-                size += len(chunk)
-                yield chunk
-        except httpx.RequestError as error:
-            raise _broken(url, size, error) from error
-
-    async def _open(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        content: bytes | AsyncIterable[bytes] | None,
-        scope: tuple[str, ...],
-    ) -> tuple[httpx.Response, str, bool]:
+    async def _open(self, call: _Call) -> Streamed:
         """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
         for _ in range(REDIRECTS + 1):
-            own = self.owns(url)
-            authorization = await self._auth.header(scope) if own else None
-            response = await self._send(method, url, headers, content, authorization)
-            if response.status_code == 401:
+            own = self.owns(call.url)
+            authorization = await self._auth.header(call.scope) if own else None
+            answer = await self._send(call, authorization)
+            if answer.status == 401:
+                await answer.raw.aclose()
                 if not own:
-                    await response.aclose()
                     raise Unauthorized(
-                        f"{_redact(_origin(url))}, where {self.host} sent this request, asks for credentials",
+                        f"{_redact(_origin(call.url))}, where {self.host} sent this request, asks for credentials",
                         hint="it gets none; behind a proxy the registry needs its outer address (http.host)",
                         status=401,
-                        method=method,
-                        url=_redact(url),
+                        method=call.method,
+                        url=_redact(call.url),
                     )
-                challenge = Response(method, url, 401, response.headers, b"")
-                await response.aclose()
-                authorization = await self._auth.answer(challenge, scope, authorization)
-                if content is not None and not isinstance(content, bytes):
+                authorization = await self._auth.answer(answer.headers, call.scope, authorization)
+                if call.streams:
                     raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
-                response = await self._send(method, url, headers, content, authorization)
-                if response.status_code == 401:
-                    await response.aclose()
-                    raise self._auth.refused(Response(method, url, 401, response.headers, b""))
-            location = response.headers.get("location")
-            if response.status_code not in _MOVED or location is None or method not in _READS:
-                return response, url, authorization is not None
-            await response.aclose()
-            origin, url = _origin(url), join(url, location)
+                answer = await self._send(call, authorization)
+                if answer.status == 401:
+                    await answer.raw.aclose()
+                    raise self._auth.refused(answer.headers)
+            location = answer.headers.get("location")
+            if answer.status not in _MOVED or location is None or call.method not in _READS:
+                return answer
+            await answer.raw.aclose()
+            url, headers = join(call.url, location), call.headers
             if urlsplit(url).scheme not in ("http", "https"):
                 raise ContentError(f"{self.host} redirects to {_redact(url)[:200]!r}, which is not followed")
-            if _origin(url) != origin:
+            if _origin(url) != _origin(call.url):
                 # httpx would drop Authorization only; a custom header can be a secret, too.
-                headers = {key: value for key, value in (headers or {}).items() if key.lower() in _KEPT_ELSEWHERE}
-        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {_redact(url)}")
+                headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_ELSEWHERE}
+            call = call._replace(url=url, headers=headers)
+        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {_redact(call.url)}")
 
     async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
         """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
-        response = await self._send(method, url, headers, content, None)
-        try:
-            data = await self._read(response, url, 1024 * 1024)
-        finally:
-            await response.aclose()
-        return Response(method, url, response.status_code, response.headers, data)
+        answer = await self._send(_Call(method, url, headers, content), None)
+        return await answer.read(1024 * 1024)
 
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        content: bytes | AsyncIterable[bytes] | None,
-        authorization: str | None,
-    ) -> httpx.Response:
+    async def _send(self, call: _Call, authorization: str | None) -> Streamed:
         # httpx's AsyncClient would cost as much again as all of this (cookies, events, merging of defaults), and what
         # it adds (redirects, auth) must be done otherwise here: so the request goes straight to its transport.
-        all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **(headers or {})}
+        method, url, headers, content, _ = call
+        all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **headers}
         if authorization is not None:
             all_headers["Authorization"] = authorization
         source = None if content is None or isinstance(content, bytes) else _Source(content)
@@ -585,8 +593,8 @@ class Transport:
             hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
             raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=_redact(url)) from None
         finally:
-            self._record(method, url, headers, content, response, time.perf_counter() - began, authorization)
-        return response
+            self._record(call, response, time.perf_counter() - began, authorized=authorization is not None)
+        return Streamed(method, url, authorization is not None, response)
 
     def _connect(self) -> httpx.AsyncBaseTransport:
         if self._app is not None:
@@ -611,28 +619,20 @@ class Transport:
             raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
         return f"{url}?{urlencode(params)}" if params else url
 
-    def _record(  # noqa: PLR0917 - what an Exchange holds
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        content: object,
-        response: httpx.Response | None,
-        seconds: float,
-        authorization: str | None,
-    ) -> None:
-        length = "" if response is None else response.headers.get("content-length", "")
+    def _record(self, call: _Call, response: httpx.Response | None, seconds: float, *, authorized: bool) -> None:
+        received = _NONE if response is None else response.headers
+        length = received.get("content-length", "")
         self.exchanges.append(
             Exchange(
-                method,
-                _redact(url),
+                call.method,
+                _redact(call.url),
                 None if response is None else response.status_code,
-                _redact_headers(headers.items() if headers else ()),
-                _NONE if response is None else response.headers,
+                _redact_headers(call.headers.items()),
+                received,
                 seconds,
                 int(length) if length.isdecimal() else 0,
-                len(content) if isinstance(content, bytes) else None if content is not None else 0,
-                authorization is not None,
+                None if call.streams else len(call.content or b""),  # type: ignore[arg-type]
+                authorized,
                 self._curl,
             )
         )
@@ -645,37 +645,21 @@ class Transport:
             if cause in causes:
                 break
             causes.append(cause)
-        text = " ".join(str(each) for each in causes)
-        kinds = {type(each).__name__ for each in causes}
+        kinds = " ".join(type(each).__name__ for each in causes)
         known: dict[str, Any] = {"method": method, "url": _redact(url)}
-        if any(isinstance(each, ssl.SSLError) for each in causes) or any("SSL" in kind for kind in kinds):
-            if "self-signed" in text or "self signed" in text or "unable to get local issuer" in text:
-                message, hint = "its certificate is signed by an unknown authority", "pass its ca_bundle"
-            elif "CERTIFICATE_VERIFY_FAILED" in text or any("Certificate" in kind for kind in kinds):
-                reason = next(
-                    (str(getattr(e, "verify_message", "")) for e in causes if hasattr(e, "verify_message")), ""
-                )
-                message, hint = (
-                    f"its certificate is not valid: {reason or 'verification failed'}",
-                    "check name and date",
-                )
-            elif "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-                message, hint = "it does not speak TLS", f"write http://{host} if it is a plain-http registry"
-            elif "CERTIFICATE_REQUIRED" in text or "certificate required" in text or "HANDSHAKE_FAILURE" in text:
-                message, hint = "it asks for a client certificate", "pass client_cert"
-            else:
-                message, hint = "the TLS handshake failed", ""
-            return TLSFailed(f"{host}: {message}", hint=hint, **known)
-        if any(isinstance(each, TimeoutError) for each in causes) or "TimeoutException" in kinds:
-            return ConnectionFailed(f"{host} did not answer in {self._seconds:g} s", **known)
-        if "ClientConnectorDNSError" in kinds or any("gaierror" in kind for kind in kinds):
-            return ConnectionFailed(f"there is no host called {host}", hint="check the spelling", **known)
-        if any(isinstance(each, ConnectionRefusedError) for each in causes):
-            return ConnectionFailed(
-                f"{host} refuses connections", hint="check the port, and that the registry runs", **known
+        if "SSL" in kinds:
+            text = " ".join([kinds, *map(str, causes)])
+            message, hint = next(
+                (found for marks, *found in _TLS_FAILURES if any(mark in text for mark in marks)),
+                ("the TLS handshake failed", ""),
             )
+            reason = next(filter(None, (getattr(each, "verify_message", "") for each in causes)), "verification failed")
+            return TLSFailed(f"{host}: {message.format(reason=reason)}", hint=hint.format(host=host), **known)
+        for marks, message, hint in _FAILURES:
+            if any(mark in kinds for mark in marks):
+                return ConnectionFailed(message.format(host=host, seconds=self._seconds), hint=hint, **known)
         hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
-        if any(isinstance(each, ConnectionResetError) for each in causes) or "ServerDisconnectedError" in kinds:
+        if "ConnectionResetError" in kinds or "ServerDisconnectedError" in kinds:
             return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
         return ConnectionFailed(f"cannot reach {host}: {_clean(str(causes[-1]) or str(error))}", hint=hint, **known)
 
@@ -715,24 +699,12 @@ def raise_for(response: Response) -> None:
         return
     codes, lines = _errors(response)
     url = _redact(response.url)
-    hint = ""
-    kind: type[RegistryError] = RegistryError
-    if status == 401:
-        kind = Unauthorized
-    elif status == 403:
-        kind, hint = Denied, "ask the registry's owner for the permission"
-    elif status == 404:
-        kind = NotFound
-    elif status == 405:
-        kind = Unsupported
-        if response.method != "GET" and response.media_type == "text/plain":
-            hint = "the registry is read-only (storage.maintenance.readonly in its config)"
-        elif response.method == "DELETE":
-            hint = "set storage.delete.enabled: true in the registry's config"
-    elif status == 429:
-        kind, hint = RateLimited, "try again later, or with credentials that have a higher limit"
-    elif status >= 500:
-        kind, hint = ServerFailed, "the registry's log says why"
+    other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
+    kind, hint = _BY_STATUS.get(status, other)
+    if status == 405 and response.method != "GET" and response.media_type == "text/plain":
+        hint = "the registry is read-only (storage.maintenance.readonly in its config)"
+    elif status == 405 and response.method == "DELETE":
+        hint = "set storage.delete.enabled: true in the registry's config"
     what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
     raise kind(
         f"{response.method} {url}: {status}: {what}",
