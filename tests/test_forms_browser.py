@@ -1,0 +1,307 @@
+"""The forms in JupyterLab and a real browser: by mouse and by keyboard, in both themes, wide and narrow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import WIDTHS, Lab, browsing, run_all
+from conftest import Seeded
+from distribution import Distribution
+from images import config, fill, image, layer
+from proxied import state
+
+from regnb import lab
+
+CODE = "import sys; from pathlib import Path; from regnb import lab; lab.open_lab(sys.argv[1], Path(sys.argv[2]))"
+REPOSITORIES = ("vm/centos8", "vm/test/centos8")
+
+
+class Room:
+    """One JupyterLab for all the tests here; each test gets a notebook of its own, connected to its registry."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "notebooks"
+        self.lab = Lab(folder / "lab.log", CODE, "http://127.0.0.1:9", self.folder)
+
+    def enter(self, page: Any, notebook: str, url: str) -> Any:
+        """Run a notebook against a registry, and return its first form."""
+        document = json.loads((lab.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+        parameters = next(cell for cell in document["cells"] if cell["metadata"].get("tags"))
+        source = "".join(parameters["source"])
+        parameters["source"] = source.replace('url = ""', f"url = {url!r}")
+        address = self.lab.url(notebook)
+        (self.folder / f"{notebook}.ipynb").write_text(json.dumps(document), encoding="utf-8")
+        page.set_default_timeout(30_000)
+        page.goto(f"{address}&reset")
+        run_all(page)
+        page.keyboard.press("Control+b")  # the list of files takes half of a narrow window
+        form = page.locator(".regnb-form").first
+        form.scroll_into_view_if_needed()
+        form.locator("tbody tr, textarea").first.wait_for()
+        return form
+
+
+@pytest.fixture(scope="module")
+def room(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    folder = tmp_path_factory.mktemp("lab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGNB_RECEIPTS", str(folder / "receipts"))
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        found = Room(folder)
+        yield found
+        found.lab.stop()
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    folder = Path(os.environ.get("REGNB_TESTS_SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page(screenshots: Path) -> Iterator[Any]:
+    with browsing(screenshots / "last.png") as (found, outside):
+        found.set_viewport_size({"width": WIDTHS[0], "height": 2400})
+        yield found
+        assert outside == []
+
+
+def apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Run what starts an event loop of its own: the browser's runs in this thread."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(work, *arguments).result()
+
+
+def button(form: Any, name: str) -> Any:
+    return form.get_by_role("button", name=re.compile(name))
+
+
+def part(form: Any, title: str) -> Any:
+    return form.locator(".regnb-part", has=form.page.locator("h4", has_text=title))
+
+
+def code(form: Any) -> str:
+    """The code that the form asks for."""
+    shown = part(form, "Confirm").locator("code").first
+    shown.wait_for()
+    return str(shown.inner_text())
+
+
+def is_off(form: Any) -> bool:
+    return bool(button(form, "^Apply").is_disabled())
+
+
+def plan(form: Any) -> str:
+    """Preview, and return the plan's code."""
+    button(form, "^Preview$").click()
+    part(form, "Preview").get_by_text("Rows", exact=True).wait_for()
+    return code(form)
+
+
+def apply(form: Any, typed: str) -> None:
+    form.get_by_label("Code").fill(typed)
+    form.page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    button(form, "^Apply").click()
+
+
+def finished(form: Any, operation: str) -> None:
+    form.get_by_text(re.compile(f"^{operation} on .*: everything was done")).wait_for()
+
+
+def test_delete_and_undo(room: Room, writable: Seeded, page: Any) -> None:
+    """Filter, sort, choose, preview, confirm, apply, undo: each step does what it says, and nothing earlier writes."""
+    before = apart(state, writable.url, *REPOSITORIES)
+    form = room.enter(page, "12-delete", writable.url)
+    form.get_by_label("Search:").fill("centos8")
+    heading = form.locator("thead th", has_text="size")
+    heading.click()
+    first = form.locator("tbody tr").first
+    assert "8.3" in first.inner_text()  # the smallest, but not the first in the inventory
+    first.click()
+    form.get_by_text("1 chosen").wait_for()
+    assert "vm/centos8:8.3" in part(form, "Choose").inner_text()
+    heading.click()
+    form.get_by_text("incomplete:").click()
+
+    typed = plan(form)
+    assert is_off(form)
+    form.get_by_label("Code").fill("00000000")
+    page.wait_for_timeout(500)
+    assert is_off(form)
+    form.get_by_label("Code").fill(typed)
+    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+
+    form.get_by_text("Signatures, SBOMs").click()
+    form.get_by_text("Changed: preview again.").wait_for()
+    assert is_off(form)
+    assert form.get_by_label("Code").input_value() == ""
+    assert apart(state, writable.url, *REPOSITORIES) == before
+
+    other = plan(form)
+    assert other != typed
+    apply(form, other)
+    finished(form, "delete")
+    assert is_off(form)
+    after = apart(state, writable.url, *REPOSITORIES)
+    assert set(before) - set(after) == {"vm/centos8:8.3"}
+    assert {name: before[name] for name in after} == after
+
+    button(form, "^Undo").click()
+    form.get_by_text(re.compile("^undo on")).wait_for()
+    apply(form, code(form))
+    finished(form, "undo")
+    assert apart(state, writable.url, *REPOSITORIES) == before
+
+
+def test_choose_all_that_match_and_read_again(room: Room, writable: Seeded, page: Any) -> None:
+    """Rows can be chosen by the search, and the table is renewed on request; what is chosen then still counts."""
+    form = room.enter(page, "12-delete", writable.url)
+    rows = int(form.get_by_text("rows shown").inner_text().split()[0])
+    form.get_by_label("Search:").fill("apps/worker")
+    button(form, "Choose all that match").click()
+    form.get_by_text("5 chosen").wait_for()
+    form.get_by_text("incomplete:").click()
+    apply(form, plan(form))
+    finished(form, "delete")
+    assert apart(state, writable.url, "apps/worker") == {}
+    button(form, "^Read again$").click()
+    form.get_by_text(f"{rows - 5} of {rows - 5} rows shown").wait_for()
+    form.get_by_label("Search:").fill("centos8")
+    form.locator("tbody tr", has_text="8.3").click()
+    form.get_by_text("1 chosen").wait_for()
+    assert "vm/centos8:8.3" in part(form, "Choose").inner_text()
+
+
+def test_retag_by_keyboard_alone(room: Room, writable: Seeded, page: Any) -> None:
+    """Every step is reached with Tab, and done with the keys that one expects."""
+    before = apart(state, writable.url, "vm/centos8")
+    form = room.enter(page, "10-retag", writable.url)
+    keys = page.keyboard
+
+    def tab_to(what: str) -> None:
+        for _ in range(40):
+            described = page.evaluate(
+                "(e => e.labels?.[0]?.innerText || e.innerText || e.getAttribute('aria-label') || e.tagName)"
+                "(document.activeElement)"
+            )
+            if str(described).strip().startswith(what):
+                return
+            keys.press("Tab")
+        pytest.fail(f"Tab does not reach {what}")
+
+    form.locator("h3").click()
+    tab_to("Search:")
+    keys.type("8.3")
+    form.get_by_text("Showing 1 to 1 of 1").wait_for()
+    tab_to("vm/centos8")
+    keys.press("Space")
+    form.get_by_text("1 chosen").wait_for()
+    tab_to("New tag")
+    keys.type("stable")
+    tab_to("Preview")
+    keys.press("Enter")
+    typed = code(form)
+    tab_to("Code")
+    keys.type(typed)
+    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    tab_to("Apply")
+    keys.press("Space")
+    finished(form, "retag")
+    after = apart(state, writable.url, "vm/centos8")
+    assert after == before | {"vm/centos8:stable": before["vm/centos8:8.3"]}
+
+
+def test_a_registry_that_stops_is_said_in_the_form(room: Room, real: Distribution, page: Any) -> None:
+    """A registry that goes away between preview and apply, and before a preview: a sentence, and no traceback."""
+    apart(fill, real.url, ("a/b", "1", image([layer(1, 100)], about=config())))
+    form = room.enter(page, "12-delete", real.url)
+    form.locator("tbody tr").first.click()
+    typed = plan(form)
+    real.stop()
+    apply(form, typed)
+    form.get_by_text("refused").wait_for(timeout=60_000)
+    assert is_off(form)
+    page.wait_for_timeout(300)
+    assert page.get_by_text("Traceback").count() == 0
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+
+
+def theme(page: Any, name: str) -> None:
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.get_by_text("Theme", exact=True).hover()
+    page.get_by_text(name, exact=True).click()
+    page.wait_for_timeout(1000)
+
+
+FILLED = {
+    "10-retag": "vm/centos8",
+    "11-copy": "apps/payments",
+    "12-delete": "vm/centos8",
+    "13-retention": "",
+}
+
+
+@pytest.mark.parametrize("notebook", FILLED)
+def test_it_fits(room: Room, seeded_embedded: Seeded, page: Any, notebook: str, screenshots: Path) -> None:
+    """Wide and narrow, light and dark: nothing sticks out of the form, and text can be told from its ground."""
+    form = room.enter(page, notebook, seeded_embedded.url)
+    if FILLED[notebook]:
+        form.get_by_label("Search:").fill(FILLED[notebook])
+        form.locator("tbody tr").first.click()
+    if notebook == "10-retag":
+        form.get_by_label("New tag").fill("{tag}-stable")
+    if notebook == "11-copy":
+        form.get_by_label("Copy to").fill("archive/{repository}:{tag}")
+    if notebook == "12-delete":
+        form.get_by_text("Delete the digest").click()
+        form.get_by_text("incomplete:").click()
+    if notebook == "13-retention":
+        policy = '[[rule]]\nrepositories = ["apps/*"]\nkeep_newest = 2\n'
+        form.get_by_label("Policy").fill(policy)
+        form.get_by_text("incomplete:").click()
+    plan(form)
+    for name in ("JupyterLab Light", "JupyterLab Dark"):
+        theme(page, name)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 2400})
+            page.wait_for_timeout(700)
+            form.scroll_into_view_if_needed()
+            form.screenshot(path=screenshots / f"{notebook}-{width}-{name.split()[1].lower()}.png")
+            edge = form.evaluate("form => form.getBoundingClientRect().right")
+            visible = "button, input, textarea, p, h4, li, .regnb-box, .regnb-scroll, .dt-container"
+            outside = form.locator(visible).evaluate_all(
+                "(found, edge) => found.filter(e => e.offsetWidth && !e.closest('.regnb-scroll div')"
+                " && e.getBoundingClientRect().right > edge).map(e => e.outerHTML.slice(0, 200))",
+                edge,
+            )
+            assert outside == []
+            assert contrast(form.locator("h4").first) > 4.5
+            assert contrast(form.locator(".regnb-scroll td").first) > 4.5
+    theme(page, "JupyterLab Light")
+
+
+def contrast(text: Any) -> float:
+    """The contrast of a text to its ground, as WCAG 2.1 has it."""
+    colours = text.evaluate(
+        """e => { let ground = e; const of = x => getComputedStyle(x).backgroundColor;
+        while (ground.parentElement && of(ground).endsWith(', 0)')) ground = ground.parentElement;
+        return [getComputedStyle(e).color, of(ground)] }"""
+    )
+
+    def luminance(colour: str) -> float:
+        red, green, blue = (int(part) / 255 for part in re.findall(r"\d+", colour)[:3])
+        linear = [
+            value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in (red, green, blue)
+        ]
+        return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted(map(luminance, colours))
+    return (light + 0.05) / (dark + 0.05)
