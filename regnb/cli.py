@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -253,22 +253,16 @@ def show(inventory: Inventory) -> None:
         f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] behind tags "
         f"({human(found.pulled)} if nothing were shared)\n"
     )
-    columns = ["repository", "status", "tags", "size", "exclusive", "pull_size", "newest"]
-    largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)[columns]
-    out.print(_table(largest, "Repositories, largest first"))
-    if len(tags := inventory.sharing.tags):
-        out.print()
-        out.print(
-            _table(tags[["digest", "kind", "size", "tags", "repositories", "references"]], "Tags on one digest", 10)
-        )
-    if len(layers := inventory.sharing.layers):
-        out.print()
-        columns = ["digest", "size", "manifests", "repositories", "saved", "used_by"]
-        out.print(_table(layers[columns], "Shared layers, by the bytes that sharing saves", 10))
-    if len(inventory.problems):
-        out.print()
-        columns = ["repository", "reference", "problem", "message", "hint"]
-        out.print(_table(inventory.problems[columns], "Problems", 50))
+    largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
+    out.print(_table(largest.drop(columns=["manifests", "complete"]), "Repositories, largest first"))
+    for frame, dropped, title, limit in (
+        (inventory.sharing.tags, [], "Tags on one digest", 10),
+        (inventory.sharing.layers, ["command", "tags"], "Shared layers, by the bytes that sharing saves", 10),
+        (inventory.problems, ["incomplete"], "Problems", 50),
+    ):
+        if len(frame):
+            out.print()
+            out.print(_table(frame.drop(columns=dropped), title, limit))
     out.print()
     if inventory.complete:
         out.print("[green]Complete[/]: everything that was listed was read.")
@@ -582,24 +576,15 @@ def demo(
 @cache_app.command("clear")
 def cache_clear() -> None:
     """Forget every cached manifest and config."""
-    with _cache() as cache:
+    with closing(Cache(Cache.folder())) as cache:
         typer.echo(f"Forgot {human(cache.clear())} of manifests and configs.")
 
 
 @cache_app.command("info")
 def cache_info() -> None:
     """Print where the cache is, and how much it holds."""
-    with _cache() as cache:
+    with closing(Cache(Cache.folder())) as cache:
         typer.echo(f"{cache.path or 'in memory'}: {human(cache.size)}")
-
-
-@contextmanager
-def _cache() -> Iterator[Cache]:
-    cache = Cache(Cache.folder())
-    try:
-        yield cache
-    finally:
-        cache.close()
 
 
 def _version(value: bool) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import ClassVar, Final
 
 import anyio
@@ -16,20 +17,12 @@ import msgspec
 
 from regnb.cache import Cache
 from regnb.client import Client, RawManifest
-from regnb.errors import (
-    ContentError,
-    Denied,
-    DigestMismatch,
-    NotFound,
-    RegnbError,
-    Unauthorized,
-)
+from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
 from regnb.model import (
     CONFIG_LIMIT,
     IMAGE_CONFIGS,
     SCHEMA1_TYPES,
     Descriptor,
-    ImageConfig,
     Index,
     Manifest,
     Schema1,
@@ -229,7 +222,7 @@ class _Crawl:
 
     async def run(self, repositories: Sequence[str], workers: int) -> None:
         self.progress.repositories += len(repositories)
-        self._jobs.extend(self._job(self.repository, name) for name in reversed(repositories))
+        self._jobs.extend(partial(self.repository, name) for name in reversed(repositories))
         async with anyio.create_task_group() as group:
             for _ in range(workers):
                 group.start_soon(self._work)
@@ -237,10 +230,6 @@ class _Crawl:
             await self.explain_missing(name, tags)
         for digest, (repository, claims) in self._conflicts.items():
             await self.settle(repository, digest, claims)
-
-    @staticmethod
-    def _job(method: Callable[..., Awaitable[None]], *arguments: object) -> Callable[[], Awaitable[None]]:
-        return lambda: method(*arguments)
 
     async def _work(self) -> None:
         while True:
@@ -261,14 +250,11 @@ class _Crawl:
         self._wake.set()
         self._wake = anyio.Event()
 
-    def problem(self, repository: str, reference: str, problem: str, error: RegnbError | str, **more: bool) -> Problem:
-        message = error if isinstance(error, str) else error.message
-        row = Problem(
-            repository, reference, problem, message, "" if isinstance(error, str) else error.hint,
-            more.get("incomplete", True),
-        )  # fmt: skip
-        self.records.problems.append(row)
-        return row
+    def problem(
+        self, repository: str, reference: str, problem: str, error: RegnbError | str, *, incomplete: bool = True
+    ) -> None:
+        message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
+        self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
 
     async def repository(self, name: str) -> None:
         counts = self.records.coverage.repositories
@@ -276,29 +262,22 @@ class _Crawl:
         try:
             async for page in self.client.tags(name):
                 tags.update(dict.fromkeys(page))
-        except NotFound as error:
-            # The catalog of many registries goes on listing a repository after its last manifest is gone.
-            if name in self._named:
-                self.records.repositories[name] = "failed"
-                self.problem(name, "", counts.fail(error), error)
-            else:
-                self.records.repositories[name] = "empty"
-                counts.read += 1
-            self.progress.repositories_done += 1
-            return
         except RegnbError as error:
-            sort = counts.fail(error)
-            self.records.repositories[name] = "denied" if sort == "denied" else "failed"
-            self.problem(name, "", sort, error)
+            # The catalog of many registries goes on listing a repository after its last manifest is gone.
+            if not isinstance(error, NotFound) or name in self._named:
+                sort = counts.fail(error)
+                self.records.repositories[name] = "denied" if sort == "denied" else "failed"
+                self.problem(name, "", sort, error)
+                return
+            tags.clear()
+        finally:
             self.progress.repositories_done += 1
-            return
         self.records.repositories[name] = "read" if tags else "empty"
         counts.read += 1
-        self.progress.repositories_done += 1
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
-        self._add(self._job(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
+        self._add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
     async def tag(self, repository: str, tag: str, seen: str | None) -> None:
         record = TagRecord(repository, tag, "")
@@ -478,39 +457,32 @@ class _Crawl:
         else:
             counts.read += 1
             self.cache.put(digest, self.records.blobs[digest].media_type, data)
-        self.describe(record, config)
-
-    def describe(self, record: ManifestRecord, config: ImageConfig) -> None:
         record.platform = self.text(config.platform)
         record.created = config.created or ""
         record.commands = tuple(map(self.text, config.commands(len(record.layers))))
 
     async def referring(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
-        if self.referrers is None:
-            async with self._alone("referrers"):
-                return await self._referring(repository, digest)
-        return await self._referring(repository, digest)
-
-    async def _referring(self, repository: str, digest: str) -> list[str]:
-        if self.referrers is False:
-            return []
-        counts = self.records.coverage.referrers
-        try:
-            found = await self.client.referrers(repository, Digest(digest), fallback=False)
-        except NotFound:
-            # The tag schema's referrers are tags, and so they are in the listing already.
-            self.referrers = False
-            self.cache.found_lacking(self.records.registry, "referrers")
-            return []
-        except RegnbError as error:
+        # Until it is known whether it can, one worker asks and the others wait.
+        async with self._alone("referrers") if self.referrers is None else contextlib.nullcontext():
+            if self.referrers is False:
+                return []
+            counts = self.records.coverage.referrers
+            try:
+                found = await self.client.referrers(repository, Digest(digest), fallback=False)
+            except NotFound:
+                # The tag schema's referrers are tags, and so they are in the listing already.
+                self.referrers = False
+                self.cache.found_lacking(self.records.registry, "referrers")
+                return []
+            except RegnbError as error:
+                counts.listed += 1
+                self.problem(repository, digest, counts.fail(error), error)
+                return []
+            self.referrers = True
             counts.listed += 1
-            self.problem(repository, digest, counts.fail(error), error)
-            return []
-        self.referrers = True
-        counts.listed += 1
-        counts.read += 1
-        return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
+            counts.read += 1
+            return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
 
     async def settle(self, repository: str, digest: str, claims: set[int]) -> None:
         """Ask the registry for the size of a blob of which manifests claim different ones."""
