@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -22,7 +22,7 @@ from urllib.parse import quote
 import anyio
 from anyio.to_thread import run_sync
 
-from regnb.errors import InvalidArgument, InvalidReference, MissingExtra, RegnbError, StorageError
+from regnb.errors import ContentError, InvalidArgument, InvalidReference, MissingExtra, RegnbError, StorageError
 from regnb.layout import Layout
 from regnb.model import MANIFEST_LIMIT, OCI_INDEX, Index, Manifest, decode
 from regnb.reference import Digest, check_repository, check_tag, is_digest
@@ -63,17 +63,21 @@ _PATHS: Final = tuple(
 
 
 class _Refused(Exception):
-    """An answer that is an error: its status, and its errors as (code, message, detail)."""
+    """An answer that is an error, or one for each detail."""
 
-    def __init__(self, status: int, code: str, message: str, detail: object = None, **headers: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *details: object, **headers: str) -> None:
         super().__init__(message)
-        self.status = status
-        self.errors = [(code, message, detail)]
-        self.headers = {key.replace("_", "-"): value for key, value in headers.items()}
+        errors = [{"code": code, "message": message, "detail": detail} for detail in details or (None,)]
+        self.response = _json({"errors": errors}, {key.replace("_", "-"): headers[key] for key in headers}, status)
 
-    def response(self) -> Response:
-        errors = [{"code": code, "message": message, "detail": detail} for code, message, detail in self.errors]
-        return _json({"errors": errors}, self.headers, self.status)
+
+@contextmanager
+def _checking(code: str) -> Iterator[None]:
+    """Refuse with this code what the client sent."""
+    try:
+        yield
+    except (InvalidReference, ContentError) as error:
+        raise _Refused(400, code, error.message) from None
 
 
 @dataclass
@@ -159,23 +163,21 @@ class _Registry:
         try:
             response = await self._dispatch(request)
         except _Refused as refused:
-            response = refused.response()
+            response = refused.response
         except ClientDisconnect:
             response = Response(status_code=400)  # nobody is left to read it
         except (StorageError, OSError) as error:
             # Paths on the server are not the client's business.
             cause = error.strerror if isinstance(error, OSError) else error.message.partition(":")[0]
-            response = _Refused(500, "UNKNOWN", f"the storage failed: {cause}").response()
+            response = _Refused(500, "UNKNOWN", f"the storage failed: {cause}").response
         response.headers["Docker-Distribution-API-Version"] = "registry/2.0"
         return response
 
     async def _dispatch(self, request: Request) -> Response:
         kind, parts = _route(request.path_params["path"])
         if (name := parts.get("name")) is not None:
-            try:
+            with _checking("NAME_INVALID"):
                 check_repository(name)
-            except InvalidReference as error:
-                raise _Refused(400, "NAME_INVALID", error.message) from None
         methods = self.endpoints[kind]
         method = "GET" if request.method == "HEAD" else request.method
         if self.read_only and method != "GET":
@@ -228,11 +230,9 @@ class _Registry:
         raw = self.layout.manifest(name, digest)
         if raw is None:
             return None
-        entry = None
-        try:
+        entry = manifest = None
+        with suppress(RegnbError):
             manifest = decode(raw)
-        except RegnbError:
-            manifest = None
         if isinstance(manifest, Manifest | Index) and manifest.subject is not None:
             described: dict[str, Any] = {"mediaType": manifest.media_type, "digest": digest, "size": len(raw)}
             if manifest.artifact_type:
@@ -263,10 +263,9 @@ class _Registry:
         return Response(b"" if request.method == "HEAD" else raw, headers=headers)
 
     def _resolve(self, name: str, tag: str) -> Digest | None:
-        try:
+        with suppress(InvalidReference):
             return self.layout.resolve(name, tag)
-        except InvalidReference:
-            return None
+        return None
 
     async def put_manifest(self, request: Request, name: str, last: str) -> Response:
         body = bytearray()
@@ -289,11 +288,9 @@ class _Registry:
             tags = list(dict.fromkeys(request.query_params.getlist("tag")))
         else:
             digest, tags = Digest.of(raw), [last]
-        try:
+        with _checking("TAG_INVALID"):
             for tag in tags:
                 check_tag(tag)
-        except InvalidReference as error:
-            raise _Refused(400, "TAG_INVALID", error.message) from None
         manifest = _decode(raw, request.headers.get("content-type", ""))
         self._check_parts(name, manifest)
         self.layout.put_manifest(name, raw, digest, *tags)
@@ -314,21 +311,15 @@ class _Registry:
             present = self.layout.blob
         missing = [digest for digest in dict.fromkeys(digests) if not present(name, digest)]
         if missing:
-            refused = _Refused(400, "MANIFEST_BLOB_UNKNOWN", "")
-            refused.errors = [
-                ("MANIFEST_BLOB_UNKNOWN", "a part of the manifest is not in the repository", {"digest": digest})
-                for digest in missing
-            ]
-            raise refused
+            message = "a part of the manifest is not in the repository"
+            raise _Refused(400, "MANIFEST_BLOB_UNKNOWN", message, *({"digest": digest} for digest in missing))
 
     def delete_manifest(self, request: Request, name: str, last: str) -> Response:  # noqa: ARG002
-        try:
-            if ":" in last:
-                deleted = self.layout.delete_manifest(name, _digest(last))
-            else:
+        if ":" in last:
+            deleted = self.layout.delete_manifest(name, _digest(last))
+        else:
+            with _checking("TAG_INVALID"):
                 deleted = self.layout.delete_tag(name, last)
-        except InvalidReference as error:
-            raise _Refused(400, "TAG_INVALID", error.message) from None
         if not deleted:
             raise _Refused(404, "MANIFEST_UNKNOWN", "there is no such manifest", {"name": name, "reference": last})
         return Response(status_code=202)
@@ -382,14 +373,11 @@ class _Registry:
         return await self._finish(request, name, session, digest)
 
     def _mount(self, name: str, source: str, digest: Digest) -> bool:
-        try:
-            path = self.layout.blob(source, digest)
-        except InvalidReference:
-            return False
-        if path is None:
-            return False
-        self.layout.link_blob(name, digest)
-        return True
+        with suppress(InvalidReference):
+            if self.layout.blob(source, digest) is not None:
+                self.layout.link_blob(name, digest)
+                return True
+        return False
 
     def upload_status(self, request: Request, name: str, last: str) -> Response:
         self._upload(name, last)
@@ -427,13 +415,10 @@ class _Registry:
         return _created(request, f"{name}/blobs/{digest}", digest)
 
     def _upload(self, name: str, session: str) -> Path:
-        try:
-            path = self.layout.upload(name, session)
-        except InvalidReference:
-            path = None
-        if path is None:
-            raise _Refused(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
-        return path
+        with suppress(InvalidReference):
+            if (path := self.layout.upload(name, session)) is not None:
+                return path
+        raise _Refused(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 
     def _session(self, session: str) -> _Session:
         return self.sessions.setdefault(session, _Session())
@@ -490,10 +475,8 @@ def _created(request: Request, path: str, digest: Digest) -> Response:
 
 
 def _digest(text: str) -> Digest:
-    try:
+    with _checking("DIGEST_INVALID"):
         return Digest(text)
-    except InvalidReference as error:
-        raise _Refused(400, "DIGEST_INVALID", error.message) from None
 
 
 def _unchanged(request: Request, digest: Digest) -> bool:
@@ -508,10 +491,8 @@ def _announced(raw: bytes) -> str:
 
 
 def _decode(raw: bytes, header: str) -> Manifest | Index:
-    try:
+    with _checking("MANIFEST_INVALID"):
         manifest = decode(raw)
-    except RegnbError as error:
-        raise _Refused(400, "MANIFEST_INVALID", error.message) from None
     announced = header.partition(";")[0].strip().lower()
     if not isinstance(manifest, Manifest | Index):
         raise _Refused(400, "MANIFEST_INVALID", "manifests of schema 1 are not accepted")
@@ -604,15 +585,28 @@ class Server:
         self._socket = _listen(host, port)
         self.host = f"[{host}]" if ":" in host else host
         self.port = int(self._socket.getsockname()[1])
-        self._server = uvicorn.Server(_config(app))
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="regnb-registry", daemon=True
+        # The program's logging is its own affair, so no log_config. Connections idle in a client's pool stay open: a
+        # push that reuses one that was just closed would fail, and pushes are not retried.
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=3,
         )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.run, name="regnb-registry", daemon=True)
 
     @property
     def url(self) -> str:
         """``http://host:port``."""
         return f"http://{self.host}:{self.port}"
+
+    def run(self) -> None:
+        """Answer in this thread until the process is interrupted."""
+        self._server.run([self._socket])
 
     def start(self) -> None:
         """Begin to serve. The socket listens already, so the first request waits rather than fails."""
@@ -674,25 +668,13 @@ def serve(
         StorageError: The folder holds something else, or cannot be read or written.
         InvalidArgument: The port is in use, or there is no such address here.
     """
-    app = create_app(root, delete=delete, read_only=read_only)
-    with _listen(host, port) as listener:
+    server = Server(root, host=host, port=port, delete=delete, read_only=read_only)
+    try:
         if ready is not None:
-            ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
-        uvicorn.Server(_config(app)).run([listener])
-
-
-def _config(app: Starlette) -> uvicorn.Config:
-    # The program's logging is its own affair, so no log_config. Connections idle in a client's pool stay open: a push
-    # that reuses one that was just closed would fail, and pushes are not retried.
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=3,
-    )
+            ready(server.url)
+        server.run()
+    finally:
+        server.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:
