@@ -76,6 +76,7 @@ _CSS: Final = """<style>
 .regnb-form table.dataframe :is(th, td) { padding: 3px 8px; border: 0; border-bottom: 1px solid var(--line);
   color: var(--text); font-weight: normal; }
 .regnb-form table.dataframe thead th { font-weight: 600; }
+.regnb-form table.dataframe td:nth-of-type(3) { max-width: 180px; overflow: hidden; text-overflow: ellipsis; }
 .regnb-scroll { max-height: 420px; overflow-y: auto; }
 .regnb-form .widget-html-content p { margin: 4px 0; }
 .regnb-form :is(pre, code) { background: var(--soft); color: var(--text); font-size: 12px;
@@ -318,6 +319,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
 
     def _finish(self, receipt: Receipt) -> None:
         self.receipt = receipt
+        columns = ["action", "repository", "tag", "status", "message", "before", "after", "when"]
         advice = ""
         if receipt.status != "done":
             advice = (
@@ -326,7 +328,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._result.value = (
             f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}"
             f"</b><br>Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
-            f"{_rows_html(receipt.to_frame())}"
+            f"{_rows_html(receipt.to_frame()[columns])}"
         )
         self._stale.value = _box(
             "warn", "What stands above was read before this.", "Read again before you choose anew."

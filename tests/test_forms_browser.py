@@ -116,7 +116,7 @@ def finished(form: Any, operation: str) -> None:
     form.get_by_text(re.compile(f"^{operation} on .*: everything was done")).wait_for()
 
 
-def test_delete_and_undo(room: Room, writable: Seeded, page: Any) -> None:
+def test_delete_and_undo(room: Room, writable: Seeded, page: Any, screenshots: Path) -> None:
     """Filter, sort, choose, preview, confirm, apply, undo: each step does what it says, and nothing earlier writes."""
     before = apart(state, writable.url, *REPOSITORIES)
     form = room.enter(page, "12-delete", writable.url)
@@ -149,6 +149,7 @@ def test_delete_and_undo(room: Room, writable: Seeded, page: Any) -> None:
     assert other != typed
     apply(form, other)
     finished(form, "delete")
+    form.screenshot(path=screenshots / f"12-delete-receipt-{writable.kind}.png")
     assert is_off(form)
     after = apart(state, writable.url, *REPOSITORIES)
     assert set(before) - set(after) == {"vm/centos8:8.3"}
