@@ -10,6 +10,7 @@ from conftest import Seeded
 from images import Image, ask, fill, image, index, layer
 
 import regnb
+from regnb.client import RawManifest
 from regnb.errors import PlanMismatch
 from regnb.journal import Journal, Outcome, Receipt
 from regnb.plan import Plan, Step
@@ -128,6 +129,50 @@ def test_what_others_changed_since_is_left_alone(writable: Seeded, registry: Reg
         tag: f"{tag} was set to something else since" for tag in ("fresh", "alias", "new")
     }
     assert any("nothing to take back" in note for note in plan.notes)
+
+
+def test_what_others_had_done_already_is_left_alone(writable: Seeded, registry: Registry) -> None:
+    """A copy that someone else had made before the plan was applied is not the receipt's to take back."""
+    plan = registry.plan_copy(f"{WHERE}:old", "undo/copied")
+    fill(writable.url, ("undo/copied", "old", OLD))
+    receipt = registry.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.status == "done"
+    assert registry.plan_undo(receipt).changes == 0
+
+
+def test_a_child_comes_back_although_its_tag_is_taken(writable: Seeded, registry: Registry) -> None:
+    """What an index needs is put back under its digest where its own tag was set to something else since."""
+    fill(writable.url, (WHERE, "arm", ARM))
+    plan = registry.plan_delete([f"{WHERE}:multi", f"{WHERE}:arm"])
+    receipt = registry.apply(plan, confirm=plan.code, progress=False)
+    fill(writable.url, (WHERE, "arm", OTHER))
+    assert undo(registry, receipt).status == "done"
+    assert state(registry)["arm"] == OTHER.digest
+    assert len(registry.layers(f"{WHERE}:multi")) == len(MULTI.children)
+
+
+def test_the_undo_of_an_undo_leaves_nothing_behind(registry: Registry) -> None:
+    """A manifest that was deleted, put back and is deleted again goes whole, without a dummy manifest."""
+    plan = registry.plan_delete(f"{WHERE}:multi")
+    receipt = registry.apply(plan, confirm=plan.code, progress=False)
+    again = registry.plan_undo(undo(registry, receipt))
+    assert [row.action for row in again.steps] == ["delete"] * 3
+    assert registry.apply(again, confirm=again.code, progress=False).status == "done"
+    for what in (MULTI, ARM, AMD):
+        with pytest.raises(regnb.RegnbError):
+            registry.manifest(f"{WHERE}@{what.digest}")
+
+
+def test_a_malformed_manifest_comes_back(registry: Registry) -> None:
+    """What distribution took although it is no lawful manifest can be put back as it was."""
+    odd = RawManifest(b'{"layers": -1}', OLD.media_type, Digest.of(b'{"layers": -1}'))
+    moved = step("tag", NEW, "new", before=str(odd.digest))
+    with Journal.begin(Plan(operation="test", url=f"http://{registry.host}", steps=(moved,))) as journal:
+        journal.keep(odd, WHERE)
+        journal.record(Outcome(0, "done", odd.digest, NEW.digest))
+    plan = registry.plan_undo(journal.path)
+    assert plan.steps[0].after == odd.digest
+    assert plan.content(odd.digest) == odd.data
 
 
 def test_an_interrupted_removal_is_taken_back(writable: Seeded, registry: Registry) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from regnb.errors import PlanMismatch
-from regnb.journal import Receipt
-from regnb.model import Index, Manifest, decode
+from regnb.client import RawManifest
+from regnb.errors import ContentError, PlanMismatch
+from regnb.journal import Outcome, Receipt
+from regnb.model import Descriptor, decode
 from regnb.plan import Blob, Plan, Step, check_allow
-from regnb.reader import Reader
+from regnb.reader import Reader, parts
 from regnb.reference import Digest
 
 _UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
@@ -24,6 +25,7 @@ class _Undo:
         self.steps: list[Step] = []
         self.made: dict[str, str] = {}
         self.now: dict[str, dict[str, str]] = {}
+        self.listed = {child.digest for raw in receipt.contents.values() for child in _parts(raw)[0]}
         self._put: dict[tuple[str, str], int] = {}
         self._needed: dict[str, set[str]] = {}
 
@@ -36,7 +38,7 @@ class _Undo:
         now = self.now[step.repository].get(step.tag, "") if step.tag else step.before or step.after
         self.steps.append(Step(action="keep", repository=step.repository, tag=step.tag, before=now, reason=reason))
 
-    def restore(self, repository: str, tag: str, digest: str, reason: str) -> None:
+    def restore(self, repository: str, tag: str, digest: str, reason: str, *, new: bool = False) -> None:
         """Put a manifest back from the receipt, under a tag or, without one, under its digest."""
         now = self.now[repository].get(tag, "") if tag else ""
         if tag and now == digest:
@@ -47,9 +49,7 @@ class _Undo:
             self.keep(missing, f"the receipt does not hold {Digest(digest).short}: it cannot be put back")
             return
         self.made[digest] = base64.b64encode(raw.data).decode()
-        manifest = decode(raw.data, raw.media_type, digest=raw.digest)
-        blobs = manifest.blobs if isinstance(manifest, Manifest) else ()
-        children = manifest.manifests if isinstance(manifest, Index) else ()
+        children, blobs = _parts(raw)
         needs = sorted({self._put[key] for child in children if (key := (repository, child.digest)) in self._put})
         self._put.setdefault((repository, digest), len(self.steps))
         self.steps.append(
@@ -61,9 +61,10 @@ class _Undo:
                 after=digest,
                 source=repository,
                 media_type=raw.media_type,
-                blobs=tuple({blob.digest: Blob(blob.digest, blob.size) for blob in blobs if not blob.foreign}.values()),
-                size=len(raw.data) + sum({blob.digest: blob.size for blob in blobs if not blob.foreign}.values()),
+                blobs=tuple(Blob(blob.digest, blob.size) for blob in blobs),
+                size=len(raw.data) + sum(blob.size for blob in blobs),
                 reason=reason,
+                new=new,
                 needs=tuple(needs),
             )
         )
@@ -107,9 +108,7 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
             hint=f"connect to {plan.url}",
         )
     touched = [
-        (number, step)
-        for number, step in enumerate(plan.steps)
-        if step.writes and receipt.outcome(number).status in {"done", "failed", "unknown"}
+        (number, step) for number, step in enumerate(plan.steps) if step.writes and _ours(receipt.outcome(number))
     ]
     undo = _Undo(reader, receipt)
     await undo.read(step.repository for _, step in touched)
@@ -145,6 +144,19 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
     )
 
 
+def _parts(raw: RawManifest) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    """Return the children and blobs of a manifest; none of one that is malformed, which comes back all the same."""
+    try:
+        return parts(decode(raw.data, raw.media_type, digest=raw.digest))
+    except ContentError:
+        return (), ()
+
+
+def _ours(outcome: Outcome) -> bool:
+    """Whether a step may have changed something; what someone else had done already is theirs."""
+    return outcome.status in {"failed", "unknown"} or (outcome.status == "done" and outcome.before != outcome.after)
+
+
 def _untagged(undo: _Undo, number: int, step: Step) -> None:
     now = undo.now[step.repository].get(step.tag, "")
     dummy = str(Digest.of(undo.receipt.plan.dummy(number)))
@@ -165,16 +177,16 @@ def _untagged(undo: _Undo, number: int, step: Step) -> None:
 
 
 async def _deleted(undo: _Undo, step: Step) -> None:
-    if not step.tags and not await undo.present(step.repository, step.before):
-        undo.restore(step.repository, "", step.before, "the manifest was deleted")
+    where, digest = step.repository, step.before
+    new = not await undo.present(where, digest)
+    absent = [tag for tag in step.tags if not undo.now[where].get(tag)]
+    for tag in absent:
+        undo.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
+    if new and not absent and (not step.tags or digest in undo.listed):
+        undo.restore(where, "", digest, "the manifest was deleted", new=new)
     for tag in step.tags:
-        now = undo.now[step.repository].get(tag, "")
-        if not now:
-            undo.restore(step.repository, tag, step.before, f"{tag} was deleted with its manifest")
-        elif now != step.before:
-            undo.keep(
-                Step(action="untag", repository=step.repository, tag=tag), f"{tag} was set to something else since"
-            )
+        if undo.now[where].get(tag, digest) not in {"", digest}:
+            undo.keep(Step(action="untag", repository=where, tag=tag), f"{tag} was set to something else since")
 
 
 def _moved(undo: _Undo, number: int, step: Step) -> None:
