@@ -18,6 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from regnb.client import RawManifest, Upload
+from regnb.collect import NODE_LIMIT
 from regnb.errors import (
     ConnectionFailed,
     ContentError,
@@ -32,10 +33,10 @@ from regnb.errors import (
     Unsupported,
 )
 from regnb.frames import human
-from regnb.journal import Journal, Outcome, Status, hold
-from regnb.model import OCI_INDEX, verify
+from regnb.journal import Journal, Outcome, Status
+from regnb.model import INDEXES, OCI_INDEX, decode, verify
 from regnb.plan import Plan, Step
-from regnb.reader import Reader, each
+from regnb.reader import Reader, each, parts
 from regnb.reference import Digest
 
 _HOPELESS: Final = (Unsupported, Denied, Unauthorized, RateLimited)
@@ -85,7 +86,6 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
         progress: Counts what is done.
 
     Raises:
-        Busy: Another process is writing to one of the repositories.
         Unsupported, Denied, Unauthorized, RateLimited, ConnectionFailed: Before anything was written.
         Refused: A tag can only go by way of a dummy manifest, and that was not allowed; nothing was written.
         StorageError: The journal cannot be written.
@@ -95,8 +95,7 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
     """
     work = _Application(reader, plan, journal, source, progress)
     if work.todo:
-        with hold(plan.host, {plan.steps[number].repository for number in work.todo}):
-            await work.run()
+        await work.run()
 
 
 @dataclass(slots=True, eq=False)
@@ -114,12 +113,16 @@ class _Blob:
 
 @dataclass(slots=True)
 class _Listing:
-    """The tags of a repository, when asking for them began and how long it took; what they point at, if asked."""
+    """The tags of a repository, when asking for them began and how long it took; what they point at, if asked.
+
+    ``listed`` has what each index that a tag points at lists, and what the indexes in it list.
+    """
 
     tags: dict[str, str]
     began: float
     took: float
     error: RegnbError | None = None
+    listed: dict[str, set[str]] = field(default_factory=dict)
 
 
 class _Application:
@@ -153,6 +156,8 @@ class _Application:
         self.surveying = anyio.Semaphore(_SURVEYS)
 
     async def run(self) -> None:
+        if self.journal.resumed:
+            await self._check_needs()
         removals = [number for number in self.todo if self.plan.steps[number].action in ("untag", "delete")]
         puts = [number for number in self.todo if self.plan.steps[number].action in ("put", "tag")]
         if removals:
@@ -192,6 +197,23 @@ class _Application:
                 group.start_soon(self._remove_all, repository, queue)
 
     # Before anything is written
+
+    async def _check_needs(self) -> None:
+        """Do again what was done earlier, is needed now, and is gone: an undo may have come between."""
+        steps = self.plan.steps
+
+        async def there(number: int) -> bool:
+            return await self.reader.digest(steps[number].repository, steps[number].target) == steps[number].after
+
+        again = list(self.todo)
+        while again:
+            needed = sorted({need for number in again for need in steps[number].needs if need in self.ended})
+            needed = [number for number in needed if steps[number].action in ("put", "tag")]
+            again = [number for number, found in zip(needed, await each(there, needed), strict=True) if not found]
+            for number in again:
+                del self.ended[number]
+            self.todo = sorted({*self.todo, *again})
+            self.progress.steps_done -= len(again)
 
     async def _probe(self, steps: Sequence[Step]) -> None:
         """Ask, with names that are not there, whether manifests and tags can be deleted."""
@@ -253,7 +275,8 @@ class _Application:
             text = f"it needs {other.action} {other.repository} {other.target} (row {lacking[0]}), which was not done"
         else:
             return True
-        self._record(number, "skipped", message=text)
+        # What an earlier application has begun may well have happened, and an undo must look at it.
+        self._record(number, "unknown" if number in self.earlier else "skipped", message=text)
         return False
 
     def _done(self, number: int) -> bool:
@@ -493,22 +516,51 @@ class _Application:
         """Read what every tag points at: where one cannot be read, distribution loses more than it is told to."""
         began = anyio.current_time()
         tags: dict[str, str] = {}
+        indexes: set[str] = set()
+        listed: dict[str, set[str]] = {}
         failure: RegnbError | None = None
+
+        async def look(tag: str) -> None:
+            with contextlib.suppress(NotFound):
+                found = await self.client.head_manifest(repository, tag)
+                tags[tag] = str(found.digest)
+                indexes.update({tags[tag]} if found.media_type in INDEXES else ())
+
         try:
-            tags = await self.reader.digests(repository, await self.reader.tags(repository))
+            tags |= dict.fromkeys(await self.reader.tags(repository), "")
+            await each(look, list(tags))
+            listed = await self._look_into(repository, indexes)
         except RegnbError as error:
             text = f"not every tag of {repository} can be read, so nothing there is deleted by digest: {error.message}"
             failure = Refused(text, hint="repair or remove the damaged tag in the registry's storage")
-        self.surveys[repository] = _Listing(tags, began, anyio.current_time() - began, failure)
+        self.surveys[repository] = _Listing(tags, began, anyio.current_time() - began, failure, listed)
 
-    async def _surveyed(self, repository: str) -> dict[str, str]:
+    async def _look_into(self, repository: str, digests: Iterable[str]) -> dict[str, set[str]]:
+        """Return what each of some manifests lists, if it is an index."""
+
+        async def look(root: str) -> set[str]:
+            found: set[str] = set()
+            todo = [root]
+            while todo:
+                with contextlib.suppress(NotFound, ContentError):  # what cannot be pulled cannot be broken
+                    raw = await self.reader.manifest(repository, todo.pop())
+                    for child in parts(decode(raw.data, raw.media_type, digest=raw.digest))[0]:
+                        if child.digest not in found and len(found) < NODE_LIMIT:
+                            found.add(child.digest)
+                            todo += [child.digest] if child.media_type in INDEXES else []
+            return found
+
+        roots = sorted(filter(None, digests))
+        return dict(zip(roots, await each(look, roots), strict=True))
+
+    async def _surveyed(self, repository: str) -> _Listing:
         survey = self.surveys[repository]
         if anyio.current_time() - survey.began > _CURRENT + 10 * survey.took:
             await self._survey(repository)
             survey = self.surveys[repository]
         if survey.error is not None:
             raise survey.error
-        return survey.tags
+        return survey
 
     async def _untag(self, number: int) -> None:
         """Remove one tag: by its name, or with a dummy manifest that takes it over and is deleted by digest."""
@@ -521,7 +573,7 @@ class _Application:
             self._stale(number, found)
             return
         by_tag = self.by_tag and found != own
-        known = self.surveys[where].tags if by_tag else await self._surveyed(where)
+        known = (self.surveys[where] if by_tag else await self._surveyed(where)).tags
         self._begin(number)
         failure: RegnbError | None = None
         try:
@@ -571,22 +623,30 @@ class _Application:
         """Delete a manifest by its digest, if no tag goes with it but those in the plan."""
         step = self.plan.steps[number]
         where = step.repository
-        known = await self._surveyed(where)
+        survey = await self._surveyed(where)
+        known = survey.tags
         # A listing is used for as long as it took: it costs at most as much time as the rest.
         last = self.listings[where].took if where in self.listings else 0.0
         listed = await self._tags(where, anyio.current_time() - last)
-        asked = listed.keys() & step.tags | listed.keys() - known.keys()
+        fresh = listed.keys() - known.keys()
+        asked = listed.keys() & step.tags | fresh
         asked |= listed.keys() & {tag for tag, digest in known.items() if digest == step.before}
         now = await self.reader.digests(where, sorted(asked))
         known.update(now)
+        survey.listed |= await self._look_into(where, {now[tag] for tag in fresh})
         moved = [tag for tag in step.tags if now.get(tag, "") not in ("", step.before)]
         more = [tag for tag, digest in now.items() if digest == step.before and tag not in step.tags]
         found = await self.reader.digest(where, step.before)
         if not found:
             self._stale(number, found)
             return
-        if moved or more:
+        indexes = [tag for tag, digest in known.items() if step.before in survey.listed.get(digest, ())]
+        if "parents" in self.plan.allow:
+            indexes = []
+        if moved or more or indexes:
             text = f"{', '.join(moved)} was moved" if moved else f"{', '.join(more)} would go with it"
+            if indexes:
+                text = f"the index {', '.join(indexes)} lists it, and would break"
             self._record(number, "stale", found, found, f"{text}, unlike in the plan")
             return
         self._begin(number)

@@ -579,7 +579,8 @@ class Registry:
         from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
 
         found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
-        return self._apply(found.plan, lambda: Journal.reopen(found), source, show=progress)
+        # Read again once it is ours alone: another process may have been writing it until now.
+        return self._apply(found.plan, lambda: Journal.reopen(Receipt_.load(found.path)), source, show=progress)
 
     def _apply(
         self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
@@ -587,6 +588,7 @@ class Registry:
         from regnb.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
         from regnb.apply import apply  # noqa: PLC0415
         from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
+        from regnb.journal import hold  # noqa: PLC0415
 
         if plan.url != self._reader.url:
             raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
@@ -598,7 +600,8 @@ class Registry:
             )
         counters = Progress_()
         bar = _Bar(counters, show=show)
-        with open_journal() as journal:
+        repositories = {step.repository for step in plan.steps if step.writes}
+        with hold(plan.host, repositories), open_journal() as journal:
             try:
                 self._run(
                     lambda: apply(self._reader, plan, journal, source=other._reader, progress=counters),  # noqa: SLF001

@@ -22,6 +22,7 @@ from proxied import READS, forward, litter, proxy, state
 from scripted import Reply, Request
 from test_auth import SECRET, Issuer
 
+import regnb
 from regnb import embedded
 from regnb.apply import Progress, apply
 from regnb.auth import Credentials
@@ -37,7 +38,7 @@ from regnb.errors import (
     Unauthorized,
     Unsupported,
 )
-from regnb.journal import Journal, Receipt, hold, receipts
+from regnb.journal import Journal, Outcome, Receipt, hold, receipts
 from regnb.plan import Blob, Plan, Step
 from regnb.reader import Reader
 from regnb.reference import Digest
@@ -543,6 +544,57 @@ def test_what_every_tag_points_at_is_asked_again(served: Served, monkeypatch: py
     assert tagged(served.url, "a") == {"a:latest": TWO.digest, "a:y": TWO.digest}
 
 
+def test_what_a_new_index_lists_stays(served: Served) -> None:
+    """An index that was pushed since the plan, even while it is applied, keeps the manifests that it lists."""
+    both, later, deep = (index([(ONE, "linux/amd64"), (what, "linux/arm64")]) for what in (TWO, THREE, odd(4)))
+    fill(served.url, ("a", "1", both))
+    steps = (delete("a", both, "1"), delete("a", ONE, needs=(0,)), delete("a", TWO, needs=(0,)))
+    fill(served.url, ("a", "2", later))
+    done = applied(make(served.url, *steps))
+    assert done.statuses == ["done", "stale", "done"]
+    assert "the index 2 lists it" in done.messages
+
+    def answer(request: Request) -> Reply | None:
+        if request.method == "DELETE" and later.digest in request.path:
+            fill(served.url, ("a", "3", index([(deep, "linux/amd64")])))
+        return None
+
+    with proxy(served.host, answer) as server:
+        done = applied(make(server.url, delete("a", later, "2"), delete("a", ONE), delete("a", THREE)))
+    assert done.statuses == ["done", "stale", "done"]
+    assert "the index 3 lists it" in done.messages
+    assert applied(make(served.url, delete("a", ONE), allow=("parents",))).statuses == ["done"]
+
+
+def test_what_was_taken_back_is_done_again(served: Served) -> None:
+    """Whoever resumes a rename whose copies are gone by now loses nothing: they are made again first."""
+    fill(served.url, ("a", "x", ONE))
+    copy = replace(set_tag("b", "x", ONE, source="a"), new=True)
+    plan = make(served.url, copy, replace(delete("a", ONE, "x"), needs=(0,)))
+    with Journal.begin(plan) as journal:
+        journal.intend([0])
+        journal.start(0)
+        journal.record(Outcome(0, "done", after=ONE.digest))
+    done = applied(plan, receipt=Receipt.load(journal.path))
+    assert done.receipt.status == "done"
+    assert done.progress.state()[:2] == (2, 2)
+    assert tagged(served.url, "a", "b") == {"b:x": ONE.digest}
+
+
+def test_what_was_begun_is_not_called_skipped(served: Served) -> None:
+    """A step that an earlier application began, and that is not tried again, may have happened."""
+    fill(served.url, ("a", "x", ONE))
+    with proxy(served.host, lambda request: Reply(403) if request.method == "PUT" else None) as server:
+        plan = make(server.url, set_tag("a", "new", ONE), set_tag("a", "other", ONE))
+        journal = Journal.begin(plan)
+        journal.intend([0, 1])
+        journal.start(1)
+        journal.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        with pytest.raises(Denied):
+            applied(plan, receipt=Receipt.load(journal.path))
+    assert Receipt.load(journal.path).outcome(1).status == "unknown"
+
+
 def test_what_is_so_already_is_done(served: Served) -> None:
     """A tag that is there already, as planned, is not written again."""
     fill(served.url, ("a", "x", ONE))
@@ -881,12 +933,20 @@ def test_what_cannot_be_read_again_is_unknown(served: Served) -> None:
 
 
 def test_one_writer_at_a_time(served: Served) -> None:
-    """While another process writes to a repository, nothing is written there."""
+    """While another process writes to a repository, nothing is written there, nor into the receipt that it writes."""
     fill(served.url, ("a", "x", ONE))
     plan = make(served.url, set_tag("a", "new", ONE))
-    with hold(served.host, ["a"]), pytest.raises(Busy, match="writing to a on"):
-        applied(plan)
-    assert applied(plan).receipt.status == "done"
+    with regnb.connect(served.url, cache=False) as registry:
+        with hold(served.host, ["a"]):
+            with pytest.raises(Busy, match="writing to a on"):
+                registry.apply(plan, confirm=plan.code)
+            with Journal.begin(plan) as other:
+                with pytest.raises(Busy, match="writing to a on"):
+                    registry.resume(other.path)
+                other.intend([0])
+        assert Receipt.load(other.path).finished
+        assert "new" not in tagged(served.url, "a")
+        assert registry.resume(other.path).status == "done"
 
 
 def test_what_cannot_be_kept_is_not_touched(actual: Served) -> None:
