@@ -148,13 +148,11 @@ async def seed(client: Client) -> Seeded:
             sources.setdefault(blob, item.repository)
             uses[item.repository, blob] = None
 
-    async def upload(use: tuple[str, bytes]) -> None:
+    async def push(use: tuple[str, bytes]) -> None:
         repository, blob = use
-        await client.upload_blob(repository, blob, _digest(blob))
-
-    async def mount(use: tuple[str, bytes]) -> None:
-        repository, blob = use
-        if (begun := await client.mount(repository, _digest(blob), sources[blob])) is not None:
+        if repository == sources[blob]:
+            await client.upload_blob(repository, blob, _digest(blob))
+        elif (begun := await client.mount(repository, _digest(blob), sources[blob])) is not None:
             await client.finish_upload(begun, _digest(blob), blob)
 
     async def put(same: list[Item]) -> None:
@@ -163,15 +161,18 @@ async def seed(client: Client) -> Seeded:
             for target in item.tags or (item.digest,):
                 await client.put_manifest(item.repository, target, item.raw, item.media_type)
 
-    await _each(upload, [use for use in uses if sources[use[1]] == use[0]])
-    await _each(mount, [use for use in uses if sources[use[1]] != use[0]])
+    await _each(push, [use for use in uses if sources[use[1]] == use[0]])
+    await _each(push, [use for use in uses if sources[use[1]] != use[0]])
     everything = items()
     await _each(put, _by_digest(item for item in everything if item.media_type not in INDEXES and not item.subject))
     await _each(put, _by_digest(item for item in everything if item.media_type in INDEXES))
     signed = [item for item in everything if item.subject]
     await _each(put, _by_digest(signed))
-    referrers = await _has_referrers(client, signed[0].repository, signed[0].digest)
-    if not referrers:
+    referrers = True
+    try:
+        await client.referrers(signed[0].repository, signed[0].digest, fallback=False)
+    except NotFound:
+        referrers = False
         await put([item for item in items(referrers=False) if item.fallback])
     retired = next(item for item in everything if item.repository == RETIRED)
     try:
@@ -225,14 +226,6 @@ async def _each(work: Callable[[_T], Awaitable[None]], values: Iterable[_T]) -> 
     async with anyio.create_task_group() as group:
         for value in values:
             group.start_soon(one, value)
-
-
-async def _has_referrers(client: Client, repository: str, digest: Digest) -> bool:
-    try:
-        await client.referrers(repository, digest, fallback=False)
-    except NotFound:
-        return False
-    return True
 
 
 # Making bytes
@@ -346,15 +339,14 @@ def _artifact(
         manifest["subject"] = _descriptor(subject.media_type, subject.raw)
     if created:
         manifest["annotations"] = {"org.opencontainers.image.created": f"{created}T08:30:00Z"}
-    named = tuple(tags.split())
-    return Item(
-        repository,
-        named,
-        OCI_MANIFEST,
-        _json(manifest),
-        (config[1], data),
-        subject=subject.digest if subject else None,
-    )
+    made = Item(repository, tuple(tags.split()), OCI_MANIFEST, _json(manifest), (config[1], data))
+    return made._replace(subject=subject.digest) if subject else made
+
+
+def _no_image(system: str, data: bytes, **more: object) -> tuple[str, bytes]:
+    """The config that buildx and cosign give to what is no image."""
+    rootfs = {"type": "layers", "diff_ids": [_digest(data)]}
+    return OCI_CONFIG, _json({"architecture": system, "os": system, **more, "config": {}, "rootfs": rootfs})
 
 
 def _index(repository: str, tags: str, children: Mapping[Item, Mapping[str, Any]], media_type: str) -> Item:
@@ -430,15 +422,8 @@ def _releases(repository: str, bases: Mapping[str, Layer], history: str) -> list
             _layer("RUN adduser --system app", {"etc/passwd": b"app:x:100:100::/srv/app:/sbin/nologin\n"}),
         ]
         tags = [version, minor, "latest"] if position == len(versions) - 1 else [version]
-        made.append(
-            _image(
-                repository,
-                " ".join(dict.fromkeys(tags)),
-                layers,
-                date,
-                labels={"org.opencontainers.image.vendor": "Example"},
-            )
-        )
+        labels = {"org.opencontainers.image.vendor": "Example"}
+        made.append(_image(repository, " ".join(dict.fromkeys(tags)), layers, date, labels=labels))
     return made
 
 
@@ -486,17 +471,7 @@ def _multi_platform(base: Layer) -> list[Item]:
             repository,
             "",
             (_IN_TOTO, statement, {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"}),
-            (
-                OCI_CONFIG,
-                _json(
-                    {
-                        "architecture": "unknown",
-                        "os": "unknown",
-                        "config": {},
-                        "rootfs": {"type": "layers", "diff_ids": [_digest(statement)]},
-                    }
-                ),
-            ),
+            _no_image("unknown", statement),
         )
         children[image] = {"platform": platform}
         attestations[attestation] = {
@@ -538,18 +513,8 @@ def _signed(base: Layer) -> list[Item]:
     )
     # A signature's shape and not a signature: there is no key.
     signature = {"dev.cosignproject.cosign/signature": hashlib.sha256(payload).hexdigest()}
-    config = _json(
-        {
-            "architecture": "",
-            "os": "",
-            "created": f"{created}T09:00:00Z",
-            "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(payload)]},
-        }
-    )
-    cosign = _artifact(
-        repository, f"sha256-{image.digest.hex}.sig", (_COSIGN, payload, signature), (OCI_CONFIG, config)
-    )
+    config = _no_image("", payload, created=f"{created}T09:00:00Z")
+    cosign = _artifact(repository, f"sha256-{image.digest.hex}.sig", (_COSIGN, payload, signature), config)
     bundle = _json({"mediaType": _BUNDLE, "messageSignature": {"messageDigest": {"digest": image.digest.hex}}})
     sbom = _json(
         {

@@ -39,10 +39,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
-        "siblings": (
-            "int64",
-            "other tags of this repository with the same digest: deleting by digest takes them along",
-        ),
+        "siblings": ("int64", "other tags of this repository with its digest: deleting by digest takes them along"),
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
         "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
         "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
@@ -62,10 +59,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tags": ("int64", "tags of this repository that point straight at it"),
         "parents": ("int64", "indexes of this repository that list it"),
         "subject": ("str", "digest of the manifest that it refers to; else missing"),
-        "checked": (
-            "bool",
-            "whether the registry was asked for it in this crawl; if not, its bytes came from the cache",
-        ),
+        "checked": ("bool", "whether the registry was asked for it in this crawl; if not, it came from the cache"),
         "complete": ("bool", "whether everything behind it was read"),
     },
     "children": {
@@ -224,13 +218,7 @@ def _cell(column: str) -> Callable[[Any], str]:
     return show
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the singular or the plural.
-
-    Example:
-        >>> count(1, "tag")
-        '1 tag'
-    """
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -285,7 +273,7 @@ class Frame(pd.DataFrame):
             '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
-            f"<p>{more}{count(len(self), 'row')}, {count(len(self.columns), 'column')}</p>"
+            f"<p>{more}{_count(len(self), 'row')}, {_count(len(self.columns), 'column')}</p>"
         )
 
     def __repr__(self) -> str:
@@ -445,30 +433,25 @@ def _tags(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
 
 def _repositories(records: Records, graph: Graph, tags: Frame, manifests: Frame) -> Frame:
     names = list(records.repositories)
+    places = range(len(names))
     held = graph.held
     alone = held[~held["blob"].duplicated(keep=False)]
-    table = pd.DataFrame(
-        {"size": graph.total(held, "repository"), "exclusive": graph.total(alone, "repository")},
-        index=range(len(names)),
-    ).fillna(0)
-    by_name = pd.DataFrame(
-        {
-            "tags": tags.groupby("repository").size(),
-            "manifests": manifests.groupby("repository").size(),
-            "pull_size": tags.groupby("repository")["size"].sum(),
-            "newest": tags.groupby("repository")["created"].max(),
-        },
-        index=names,
-    ).fillna({"tags": 0, "manifests": 0, "pull_size": 0})
+    groups = tags.groupby("repository")
+    counts = {
+        "size": graph.total(held, "repository").reindex(places),
+        "exclusive": graph.total(alone, "repository").reindex(places),
+        "tags": groups.size().reindex(names),
+        "manifests": manifests.groupby("repository").size().reindex(names),
+        "pull_size": groups["size"].sum().reindex(names),
+    }
     troubled = {problem.repository for problem in records.problems if problem.incomplete}
     frame = make(
         "repositories",
         {
             "repository": names,
             "status": list(records.repositories.values()),
-            **{column: table[column].to_numpy() for column in ("size", "exclusive")},
-            **{column: by_name[column].to_numpy() for column in ("tags", "manifests", "pull_size")},
-            "newest": by_name["newest"].to_list(),
+            **{column: found.fillna(0) for column, found in counts.items()},
+            "newest": groups["created"].max().reindex(names).to_list(),
             "complete": [name not in troubled for name in names],
         },
     )
@@ -554,20 +537,15 @@ def shared_tags(tags: Frame) -> Frame:
     found = found[found["digest"].duplicated(keep=False)]
     names = pd.Series(found["repository"] + ":" + found["tag"], dtype="str")
     groups = found.groupby("digest", sort=False)
-    return _sorted(
-        make(
-            "shared_tags",
-            {
-                "digest": list(groups.size().index),
-                "kind": groups["kind"].first(),
-                "size": groups["size"].first(),
-                "tags": groups.size(),
-                "repositories": groups["repository"].nunique(),
-                "references": names.groupby(found["digest"], sort=False).agg(", ".join),
-            },
-        ),
-        "tags",
-    )
+    columns = {
+        "digest": list(groups.size().index),
+        "kind": groups["kind"].first(),
+        "size": groups["size"].first(),
+        "tags": groups.size(),
+        "repositories": groups["repository"].nunique(),
+        "references": names.groupby(found["digest"], sort=False).agg(", ".join),
+    }
+    return _sorted(make("shared_tags", columns), "tags")
 
 
 def shared_layers(layers: Frame, blobs: Frame, manifests: Frame) -> Frame:
@@ -580,22 +558,14 @@ def shared_layers(layers: Frame, blobs: Frame, manifests: Frame) -> Frame:
     count = groups.size()
     about = pd.DataFrame(blobs).set_index("digest").reindex(count.index)
     named = uses.drop_duplicates(["repository", "digest"]).sort_values("repository").groupby("digest")["repository"]
-    return _sorted(
-        make(
-            "shared_layers",
-            {
-                "digest": list(count.index),
-                "size": about["size"],
-                "command": groups["command"].max(),
-                "manifests": about["manifests"],
-                "tags": about["tags"],
-                "repositories": about["repositories"],
-                "saved": about["size"] * (count - 1),
-                "used_by": named.agg(", ".join).reindex(count.index),
-            },
-        ),
-        "saved",
-    )
+    columns = {
+        **{column: about[column] for column in ("size", "manifests", "tags", "repositories")},
+        "digest": list(count.index),
+        "command": groups["command"].max(),
+        "saved": about["size"] * (count - 1),
+        "used_by": named.agg(", ".join).reindex(count.index),
+    }
+    return _sorted(make("shared_layers", columns), "saved")
 
 
 def _sorted(frame: Frame, by: str) -> Frame:
