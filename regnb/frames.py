@@ -218,7 +218,13 @@ def _cell(column: str) -> Callable[[Any], str]:
     return show
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    Example:
+        >>> count(1, "tag")
+        '1 tag'
+    """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -273,7 +279,7 @@ class Frame(pd.DataFrame):
             '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
-            f"<p>{more}{_count(len(self), 'row')}, {_count(len(self.columns), 'column')}</p>"
+            f"<p>{more}{count(len(self), 'row')}, {count(len(self.columns), 'column')}</p>"
         )
 
     def __repr__(self) -> str:
