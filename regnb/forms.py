@@ -76,7 +76,7 @@ _CSS: Final = """<style>
 .regnb-form table.dataframe :is(th, td) { padding: 3px 8px; border: 0; border-bottom: 1px solid var(--line);
   color: var(--text); font-weight: normal; }
 .regnb-form table.dataframe thead th { font-weight: 600; }
-.regnb-form table.dataframe td:nth-of-type(3) { max-width: 180px; overflow: hidden; text-overflow: ellipsis; }
+.regnb-form table.dataframe td:nth-of-type(3) { max-width: 130px; overflow: hidden; text-overflow: ellipsis; }
 .regnb-scroll { max-height: 420px; overflow-y: auto; }
 .regnb-form .widget-html-content p { margin: 4px 0; }
 .regnb-form :is(pre, code) { background: var(--soft); color: var(--text); font-size: 12px;

@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (1280, 700)
+OPEN = "import sys; from pathlib import Path; from regnb import lab; lab.open_lab(sys.argv[1], Path(sys.argv[2]))"
+"""What a :class:`Lab` runs to open the packaged notebooks on a registry: its URL and a folder are the arguments."""
 
 
 class Lab:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, Lab, browsing, run_all
+from browser import OPEN, WIDTHS, Lab, browsing, run_all
 from conftest import Seeded
 from distribution import Distribution
 from images import config, fill, image, layer
@@ -19,7 +19,6 @@ from proxied import state
 
 from regnb import lab
 
-CODE = "import sys; from pathlib import Path; from regnb import lab; lab.open_lab(sys.argv[1], Path(sys.argv[2]))"
 REPOSITORIES = ("vm/centos8", "vm/test/centos8")
 
 
@@ -28,7 +27,7 @@ class Room:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "notebooks"
-        self.lab = Lab(folder / "lab.log", CODE, "http://127.0.0.1:9", self.folder)
+        self.lab = Lab(folder / "lab.log", OPEN, "http://127.0.0.1:9", self.folder)
 
     def enter(self, page: Any, notebook: str, url: str) -> Any:
         """Run a notebook against a registry, and return its first form."""

@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import OPEN, Lab, browsing, run_all
 from conftest import Seeded
+from proxied import proxy
+from scripted import Request, Server
 
 from regnb import lab
+from regnb.plan import Plan
 
 with warnings.catch_warnings():
     # They warn about their own dependencies on import.
@@ -40,17 +45,17 @@ def shown(notebook: Any) -> str:
     return "\n".join([*streams, *(text for each in data for key, text in each.items() if key.startswith("text/"))])
 
 
-def check(notebook: Any, seeded: Seeded) -> None:
+def check(notebook: Any, host: str) -> None:
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
     assert not [output for output in outputs(notebook) if output.get("name") == "stderr" and "Warning" in output.text]
     text = shown(notebook)
-    assert seeded.host in text
-    assert "vm/centos8" in text
+    assert host in text
     assert "<table" in text
 
 
 def test_there_are_notebooks_to_test() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["00-start.ipynb", "01-inventory.ipynb"]
+    names = ["00-start", "01-inventory", "10-retag", "11-copy", "12-delete", "13-retention"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @NOTEBOOK
@@ -75,32 +80,94 @@ def test_it_is_stripped(path: Path) -> None:
     assert done.returncode == 0, f"run nbstripout {path}"
 
 
+def forward(request: Request) -> None:
+    """Let the proxy pass a request on, and record it."""
+
+
+def check_that_nothing_was_written(server: Server) -> None:
+    assert len(server.requests) > 10
+    assert {request.method for request in server.requests} <= {"GET", "HEAD"}
+
+
 @NOTEBOOK
 def test_it_runs(path: Path, seeded: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel, with the address from the environment."""
-    monkeypatch.setenv("REGNB_URL", seeded.url)
+    """In a kernel, with the address from the environment; the registry is asked, and nothing is written to it."""
     script = (
         "import sys, nbformat; from nbclient import NotebookClient;"
         "notebook = nbformat.read(sys.argv[1], as_version=4);"
         "NotebookClient(notebook, timeout=120).execute(); nbformat.write(notebook, sys.argv[2])"
     )
-    run_python("-c", script, path, tmp_path / "run.ipynb", folder=tmp_path)
-    check(read(tmp_path / "run.ipynb"), seeded)
+    with proxy(seeded.host, forward) as between:
+        monkeypatch.setenv("REGNB_URL", between.url)
+        run_python("-c", script, path, tmp_path / "run.ipynb", folder=tmp_path)
+        check(read(tmp_path / "run.ipynb"), between.host)
+        check_that_nothing_was_written(between)
 
 
 @NOTEBOOK
 def test_it_runs_by_papermill(path: Path, seeded: Seeded, tmp_path: Path) -> None:
-    """With the address as a parameter."""
-    run_python(
-        "-m", "papermill", "--no-progress-bar", path, tmp_path / "run.ipynb", "-p", "url", seeded.url, folder=tmp_path
-    )
-    check(read(tmp_path / "run.ipynb"), seeded)
+    """With the address as a parameter; the registry is asked, and nothing is written to it."""
+    with proxy(seeded.host, forward) as between:
+        papermill(path, tmp_path, "-p", "url", between.url)
+        check(read(tmp_path / "run.ipynb"), between.host)
+        check_that_nothing_was_written(between)
+
+
+@pytest.fixture(scope="module")
+def running_lab(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Server]]:
+    """One JupyterLab on the packaged notebooks, and the proxy in front of their registry."""
+    folder = tmp_path_factory.mktemp("lab")
+    with lab.demo_registry() as url, proxy(url.partition("://")[2], forward) as between:
+        found = Lab(folder / "lab.log", OPEN, between.url, folder / "notebooks")
+        yield found, between
+        found.stop()
+
+
+@NOTEBOOK
+def test_run_all_in_the_browser_writes_nothing(path: Path, running_lab: tuple[Lab, Server], tmp_path: Path) -> None:
+    """Every cell runs, every form is drawn, and the registry sees nothing but GET and HEAD."""
+    server, between = running_lab
+    between.requests.clear()
+    with browsing(tmp_path / "last.png") as (page, outside):
+        page.set_viewport_size({"width": 1280, "height": 4000})
+        page.goto(f"{server.url(path.stem)}&reset")
+        run_all(page)
+        page.wait_for_timeout(2000)
+        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert page.locator(".regnb-form").count() == path.read_text(encoding="utf-8").count('"forms.')
+        assert outside == []
+    check_that_nothing_was_written(between)
+
+
+PLANNED = {
+    "10-retag": ("references", '["vm/centos8:8.3"]', "tag"),
+    "11-copy": ("references", '["vm/centos8:8.3"]', "tag"),
+    "12-delete": ("references", '["vm/test/centos8:newtagtest"]', "delete"),
+}
+"""Notebook: what is named as a parameter, and what its plan then does."""
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_plan_is_made_headless(name: str, seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """With parameters that name something, papermill leaves a plan to confirm, and nothing is written."""
+    parameter, value, action = PLANNED[name]
+    more = "{" + f"{parameter}: {value}" + ', allow: ["incomplete"]' * (name == "12-delete") + "}"
+    with proxy(seeded_embedded.host, forward) as between:
+        path = lab.notebooks() / f"{name}.ipynb"
+        papermill(path, tmp_path, "-p", "url", between.url, "-p", "plan_out", str(tmp_path / "plan.json"), "-y", more)
+        check_that_nothing_was_written(between)
+    plan = Plan.load(tmp_path / "plan.json")
+    assert [step.action for step in plan.steps if step.writes] == [action]
+
+
+def papermill(path: Path, folder: Path, *parameters: str) -> None:
+    run_python("-m", "papermill", "--no-progress-bar", path, folder / "run.ipynb", *parameters, folder=folder)
 
 
 def test_the_inventory_is_written(seeded: Seeded, tmp_path: Path) -> None:
     path = lab.notebooks() / "01-inventory.ipynb"
     parameters = ("-p", "url", seeded.url, "-p", "folder", str(tmp_path / "kept"))
-    run_python("-m", "papermill", "--no-progress-bar", path, tmp_path / "run.ipynb", *parameters, folder=tmp_path)
+    papermill(path, tmp_path, *parameters)
     assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
 
 
@@ -119,6 +186,7 @@ def run_python(*arguments: str | Path, folder: Path) -> None:
 
 def test_copying_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "00-start.ipynb").write_text("mine", encoding="utf-8")
-    assert [path.name for path in lab.copy_notebooks(tmp_path)] == ["01-inventory.ipynb"]
+    others = [path.name for path in NOTEBOOKS if path.name != "00-start.ipynb"]
+    assert [path.name for path in lab.copy_notebooks(tmp_path)] == others
     assert (tmp_path / "00-start.ipynb").read_text(encoding="utf-8") == "mine"
     assert lab.copy_notebooks(tmp_path) == []
