@@ -13,26 +13,27 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
 from regnb import frames
+from regnb.auth import Credentials
 from regnb.cache import Cache
+from regnb.client import Client
 from regnb.collect import Progress, collect
 from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch
 from regnb.frames import Frame
 from regnb.inventory import Inventory
-from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Index, Manifest, Schema1, decode, decode_config
+from regnb.journal import Journal, Receipt, hold
+from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Manifest, Schema1, decode, decode_config
+from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest, Reference
+from regnb.transport import Transport
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
-
-    from regnb.auth import Credentials
-    from regnb.client import Client
-    from regnb.journal import Journal, Receipt
     from regnb.kube import InUse
     from regnb.operations.retention import Policy
     from regnb.operations.selection import What
-    from regnb.plan import Plan
 
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -53,8 +54,6 @@ def _loop() -> BlockingPortal:
     global _portal  # noqa: PLW0603 -- one loop for the process, started by the first call
     with _lock:
         if _portal is None:
-            from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- kept out of `import regnb`
-
             _portal = _until_exit.enter_context(start_blocking_portal("asyncio"))
         return _portal
 
@@ -138,18 +137,11 @@ class Registry:
 
     def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
         self._cache = cache
-        self._client: Client = self._run(self._called(make_client))
+        self._client: Client = _loop().call(make_client)
         self._reader = Reader(self._client, cache)
         _open.add(self)
 
-    @staticmethod
-    def _called(make: Callable[[], _T]) -> Callable[[], Awaitable[_T]]:
-        async def call() -> _T:
-            return make()
-
-        return call
-
-    def _run(self, work: Callable[[], Awaitable[_T]], tick: Callable[[], None] | None = None) -> _T:
+    def _run(self, work: Callable[[], Awaitable[_T]], bar: _Bar | None = None) -> _T:
         """Run ``work`` on the background loop; an interrupt cancels it and waits until it has let go."""
         ended = threading.Event()
 
@@ -162,9 +154,9 @@ class Registry:
         future: Future[_T] = _loop().start_task_soon(noted)
         try:
             while True:
-                done, _ = wait([future], timeout=0.1 if tick else None)
-                if tick:
-                    tick()
+                done, _ = wait([future], timeout=0.1 if bar else None)
+                if bar:
+                    bar.update()
                 if done:
                     return future.result()
         except KeyboardInterrupt:
@@ -172,6 +164,9 @@ class Registry:
             if future.cancel():
                 ended.wait(10)
             raise Interrupted("Interrupted.") from None
+        finally:
+            if bar:
+                bar.close()
 
     @property
     def host(self) -> str:
@@ -306,21 +301,20 @@ class Registry:
         async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
             raw = await self._client.manifest(where.repository, where.target)
             top = decode(raw.data, raw.media_type, digest=raw.digest)
-            found: list[AnyManifest] = [top]
-            if isinstance(top, Index):
-                found = []
-                for child in top.manifests:
-                    raw = await self._client.manifest(where.repository, child.digest)
-                    found.append(decode(raw.data, raw.media_type, digest=raw.digest))
             if isinstance(top, Schema1):
                 raise MalformedManifest(
                     f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
                     hint="push it again with a current client",
                 )
-            images = [each for each in found if isinstance(each, Manifest)]
-            if isinstance(top, Index):
-                images = [each for each in images if each.kind != "attestation"]
-            return [await self._image(where.repository, image) for image in images]
+            if isinstance(top, Manifest):
+                return [await self._image(where.repository, top)]
+            found = []
+            for listed in top.manifests:
+                raw = await self._client.manifest(where.repository, listed.digest)
+                child = decode(raw.data, raw.media_type, digest=raw.digest)
+                if isinstance(child, Manifest) and child.kind != "attestation":
+                    found.append(await self._image(where.repository, child))
+            return found
 
         return frames.image_layers(self._read(reference, read))
 
@@ -354,13 +348,11 @@ class Registry:
         counters = Progress()
         bar = _Bar(counters, show=progress)
         try:
-            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar.update)
+            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar)
         except Interrupted as stop:
             if cached:
                 raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
             raise
-        finally:
-            bar.close()
         return Inventory.of(records)
 
     # Operations: each plan_* reads, and only apply and resume write.
@@ -530,10 +522,9 @@ class Registry:
         Example:
             >>> plan = registry.plan_undo(receipt)  # doctest: +SKIP
         """
-        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415 -- kept out of `import regnb`
-        from regnb.operations.undo import plan_undo  # noqa: PLC0415
+        from regnb.operations.undo import plan_undo  # noqa: PLC0415 -- kept out of `import regnb`
 
-        found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
+        found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         return self._run(lambda: plan_undo(self._reader, found, allow=allow))
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
@@ -558,8 +549,6 @@ class Registry:
         Example:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
-        from regnb.journal import Journal  # noqa: PLC0415 -- kept out of `import regnb`
-
         plan.confirm(confirm)
         return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
 
@@ -575,44 +564,34 @@ class Registry:
         Example:
             >>> receipt = registry.resume("20261123T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.journal import Journal  # noqa: PLC0415 -- kept out of `import regnb`
-        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
-
-        found = receipt if isinstance(receipt, Receipt_) else Receipt_.load(receipt)
+        found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         # Read again once it is ours alone: another process may have been writing it until now.
-        return self._apply(found.plan, lambda: Journal.reopen(Receipt_.load(found.path)), source, show=progress)
+        return self._apply(found.plan, lambda: Journal.reopen(Receipt.load(found.path)), source, show=progress)
 
     def _apply(
         self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
     ) -> Receipt:
         from regnb.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
         from regnb.apply import apply  # noqa: PLC0415
-        from regnb.journal import Receipt as Receipt_  # noqa: PLC0415
-        from regnb.journal import hold  # noqa: PLC0415
 
         if plan.url != self._reader.url:
             raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
-        other = self if source is None else source
-        if (plan.source or plan.url) != other._reader.url:  # noqa: SLF001 -- our own kind
+        there = (source or self)._reader  # noqa: SLF001 -- our own kind
+        if (plan.source or plan.url) != there.url:
             raise PlanMismatch(
-                f"the plan copies from {plan.source or plan.url}, not from {other.host}",
+                f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
                 hint="pass that registry as source",
             )
         counters = Progress_()
-        bar = _Bar(counters, show=show)
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
             try:
-                self._run(
-                    lambda: apply(self._reader, plan, journal, source=other._reader, progress=counters),  # noqa: SLF001
-                    bar.update,
-                )
+                bar = _Bar(counters, show=show)
+                self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
             except Interrupted as stop:
                 name = journal.name
                 raise Interrupted(f"{stop} Receipt {name} says what was done; resume goes on.", receipt=name) from None
-            finally:
-                bar.close()
-        return Receipt_.load(journal.path)
+        return Receipt.load(journal.path)
 
 
 def connect(
@@ -647,10 +626,6 @@ def connect(
     Example:
         >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
     """
-    from regnb.auth import Credentials  # noqa: PLC0415 -- kept out of `import regnb`
-    from regnb.client import Client  # noqa: PLC0415
-    from regnb.transport import Transport  # noqa: PLC0415
-
     where = url or os.environ.get("REGNB_URL")
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
