@@ -156,6 +156,7 @@ def test_what_another_registry_sends(both: Registries) -> None:
     made = plan(both.embedded, "a", "x/{repository}", source=both.real)
     assert made.source == both.real
     assert made.moved == sum(map(len, blobs))
+    assert plan(both.embedded, "a", "a", source=both.real).moved == made.moved, "the same name, but elsewhere"
     more = plan(both.embedded, ["a:1", "b:1"], "x/{repository}", source=both.real)
     assert more.moved == made.moved + sum(map(len, ONE.blobs))
 

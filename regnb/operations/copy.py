@@ -516,7 +516,8 @@ class Copying:
                         )
                     )  # fmt: skip
                 continue
-            blobs = () if wanted or repository == destination or key in self._placed else item.blobs
+            same = self.origin is self.reader and repository == destination
+            blobs = () if wanted or same or key in self._placed else item.blobs
             needs = {self._placed.get((destination, other), _THERE) for other in (*item.needs, digest)} - {_THERE}
             self._placed.setdefault(key, _THERE if wanted else len(self.steps))
             self.steps.append(
