@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from regnb.frames import Frame
 from regnb.journal import Receipt
 from regnb.model import SCHEMA1_SIGNED
 from regnb.operations.delete import plan_delete, repositories_of
+from regnb.operations.retention import plan_retention
 from regnb.plan import ALLOWANCES, Plan, Step
 from regnb.reference import Digest
 
@@ -541,8 +543,7 @@ def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:
     # A manifest goes by its tags only if they all go, and then it does unless an index needs it.
     needed = {child.digest for held in model.manifests.values() for child in held.children}
     for digest in on_lost - set(digests):
-        bare = digest not in model.tags.values()
-        assert (digest in gone) == (bare and digest not in needed)
+        assert (digest in gone) == (digest not in {*model.tags.values(), *needed})
     below = {child.digest for digest in gone for child in model.all[digest].children}
     left = below & model.manifests.keys() - set(model.tags.values()) - needed
     if options["children"]:
@@ -552,10 +553,35 @@ def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:
     assert {digest for digest in model.manifests if subject_of(model.all[digest]) in gone} <= blast["orphan"]
     assert not (options["referrers"] is False and blast["referrer"])
 
-    kept = {data for held in model.manifests.values() for data in (held.data, *held.blobs)}
+    # What nothing leads to any more goes with a garbage collection that takes untagged manifests.
+    bare: set[str] = set()
+    while more := {
+        child.digest
+        for digest in gone | bare
+        for child in model.all[digest].children
+        if child.digest in model.manifests.keys() - bare - set(model.tags.values())
+        and all(child not in model.manifests[index].children for index in model.manifests.keys() - bare)
+    }:
+        bare |= more
+    kept = {data for digest, held in model.manifests.items() if digest not in bare for data in (held.data, *held.blobs)}
     kept |= {data for held in stored.held["other"].values() for data in (held.data, *held.blobs)}
-    freed = {data for digest in gone for data in (model.all[digest].data, *model.all[digest].blobs)} - kept
+    freed = {data for digest in gone | bare for data in (model.all[digest].data, *model.all[digest].blobs)} - kept
     assert found.freed == sum(map(len, freed))
+
+
+def test_what_only_an_index_leads_to_is_said() -> None:
+    """Where a tag goes and only an index keeps its image, the plan names the garbage collection that would take it."""
+    pushed = [("app", "all", AB), ("app", "a", A), ("app", "alias", A)]
+    note = "--delete-untagged"
+    assert any(note in text for text in planned(*pushed, what=["app:a", "app:alias"]).notes)
+    assert not any(note in text for text in planned(*pushed, what="app:a").notes)
+
+
+def test_an_inventory_of_another_registry_is_refused() -> None:
+    inventory = Stored(("app", "a", A)).inventory()
+    for make in (partial(plan_delete, what="app:a"), partial(plan_retention, policy="[[rule]]")):
+        with pytest.raises(InvalidArgument, match="elsewhere:5000"):
+            make(inventory, url="http://elsewhere:5000", authorized=False)
 
 
 # For real

@@ -11,7 +11,7 @@ import pandas as pd
 from msgspec import Struct, structs
 
 from regnb.collect import subject_of_tag
-from regnb.errors import NotFound, Refused
+from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
 from regnb.operations.selection import Picked, What, pick, selectors
@@ -254,6 +254,22 @@ class Removal:
         """Return the indexes that list a manifest and stay."""
         return [index for index in self.held.parents.get(digest, ()) if index not in self.gone]
 
+    def bare(self) -> tuple[set[str], set[str]]:
+        """Return what stays without a tag of its own: what no tag leads to any more, and what an index still lists."""
+        here = self.held
+
+        def goes(digest: str) -> bool:
+            return digest in here.rows and digest not in self.gone and self.tags.keys() >= set(here.on.get(digest, ()))
+
+        left: set[str] = set()
+        todo = list(self.gone)
+        while todo:
+            for child in here.children.get(todo.pop(), ()):
+                if child not in left and goes(child) and left.issuperset(self.staying(child)):
+                    left.add(child)
+                    todo.append(child)
+        return left, {here.tags[tag] for tag in self.tags if goes(here.tags[tag])} - left
+
     def title(self, digest: str) -> str:
         """Return a name of a manifest for people: its tags, if it has some."""
         tags = self.held.on.get(digest)
@@ -424,6 +440,7 @@ def plan_delete(
         >>> plan_delete(inventory, "vm/centos8:8.1", url=url, authorized=False).blast  # doctest: +SKIP
     """
     allowed = check_allow(allow)
+    check_inventory(inventory, url)
     named = selectors(what, host=inventory.registry)
     _listed(inventory, {selector.repository for selector in named if selector.exact})
     picked = pick(named, zip(*_lists(inventory.tags, "repository", "tag"), strict=True))
@@ -508,6 +525,10 @@ def remove(
     sizes = manifests["size"].to_numpy()
     gone = np.zeros(len(manifests), dtype=bool)
     gone[[removal.held.rows[digest] for removal in removals for digest in removal.gone]] = True
+    # What is left without a tag goes with a garbage collection that takes untagged manifests.
+    lost = gone.copy()
+    bare = [(removal.held, *removal.bare()) for removal in removals]
+    lost[[here.rows[digest] for here, left, _ in bare for digest in left]] = True
     graph = inventory.graph
     rest: dict[str, Mapping[str, str]] = {}
     if reasons:
@@ -520,8 +541,8 @@ def remove(
         steps,
         (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
         # Python's integers: the sum may well go beyond 64 bits.
-        sum(graph.sizes[graph.freed(gone)].tolist()),
-        tuple(_notes(inventory, [step for some in steps.values() for step in some], allow)),
+        sum(graph.sizes[graph.freed(lost)].tolist()),
+        (*_notes(inventory, [step for some in steps.values() for step in some], allow), *_bare(bare)),
     )
 
 
@@ -545,6 +566,23 @@ def numbered(groups: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
 
 def _at(reference: str) -> str:
     return f"@{Digest(reference).short}" if ":" in reference else f":{reference}"
+
+
+def check_inventory(inventory: Inventory, url: str) -> None:
+    """Refuse to plan for one registry from what another one holds.
+
+    Raises:
+        InvalidArgument: It is another registry's inventory.
+
+    Example:
+        >>> check_inventory(inventory, "http://localhost:5000")  # doctest: +SKIP
+    """
+    host = url.partition("://")[2]
+    if inventory.registry != host:
+        raise InvalidArgument(
+            f"this is an inventory of {inventory.registry}, and the registry is {host}",
+            hint="read the inventory from the registry that the plan is for",
+        )
 
 
 def _listed(inventory: Inventory, repositories: Collection[str]) -> None:
@@ -630,6 +668,15 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         blobs = pairs.loc[pairs["repository"].isin(rest), "blob"].unique()
         size = sum(graph.sizes[blobs].tolist())
         yield Effect("shared", "", "", size, f"bytes stay for {len(rest):,} more repositories, too")
+
+
+def _bare(found: Iterable[tuple[Held, Collection[str], Collection[str]]]) -> Iterator[str]:
+    """Yield what to know of manifests that stay without a tag of their own."""
+    if any(listed for _, _, listed in found):
+        yield (
+            "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "
+            "2.8's with --delete-untagged, which removes the children of indexes."
+        )
 
 
 def _notes(inventory: Inventory, steps: Collection[Step], allow: Collection[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from regnb.errors import InvalidArgument, StorageError
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
-from regnb.operations.delete import Held, Running, holdings, names, numbered, remove
+from regnb.operations.delete import Held, Running, check_inventory, holdings, names, numbered, remove
 from regnb.operations.selection import Picked
 from regnb.plan import Plan, Step, check_allow
 from regnb.reference import Digest
@@ -444,6 +444,7 @@ def plan_retention(
         >>> plan_retention(inventory, "retention.toml", url=url, authorized=False).to_frame()  # doctest: +SKIP
     """
     allowed = check_allow(allow)
+    check_inventory(inventory, url)
     if not isinstance(policy, Policy):
         text = isinstance(policy, str) and ("\n" in policy or "[[rule]]" in policy)
         policy = Policy.parse(str(policy)) if text else Policy.load(policy)
