@@ -68,7 +68,7 @@ from regnb.operations.delete import plan_delete
 inventory = Inventory.of(anyio.run(collect, SimulatedClient(1000, 100), Cache()))
 chosen = inventory.tags.iloc[::10]
 start = time.perf_counter()
-plan = plan_delete(inventory, chosen, url="http://simulated:5000", authorized=False)
+plan = plan_delete(inventory, chosen, url=f"http://{inventory.registry}", authorized=False)
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "tags": len(inventory.tags), "chosen": len(chosen), "steps": len(plan.steps)}))
 """
