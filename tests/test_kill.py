@@ -52,8 +52,8 @@ context = transport._ssl_context(None, None, insecure=False)
 transport._ssl_context = lambda *_, **__: context
 send = Transport._send
 
-async def marked(self, method, url, headers, *rest):
-    return await send(self, method, url, {**(headers or {}), "X-Process": str(os.getpid())}, *rest)
+async def marked(self, call, authorization):
+    return await send(self, call._replace(headers={**call.headers, "X-Process": str(os.getpid())}), authorization)
 
 Transport._send = marked
 
