@@ -183,8 +183,9 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_code_stays_small() -> None:
-    """The whole package has at most 7,000 lines of code, so that one person can read it.
+    """The whole package has at most 9,000 lines of code, so that one person can still read it.
 
-    It was 6,000 while regnb only read: planning, applying and recording writes take their own room.
+    It was 6,000 while regnb only read. Writing safely (planning, applying, undoing, and its forms) has doubled what there is
+    to get right; a change that goes beyond this must take something out first.
     """
-    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 7000
+    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 9000
