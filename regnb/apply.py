@@ -670,7 +670,7 @@ class _Application:
             notes.append(f"ALSO GONE, and not planned: {', '.join(lost)}")
         if left := sorted(after.keys() & step.tags):
             notes.append(f"the registry still lists {', '.join(left)}")
-        self._record(number, "done", step.before, "", "; ".join(filter(None, notes)))
+        self._record(number, "failed" if lost else "done", step.before, "", "; ".join(filter(None, notes)))
 
 
 def _although(failure: RegnbError | None) -> str:

@@ -385,7 +385,8 @@ def _finish(receipt: Receipt) -> NoReturn:
     out.print(f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {receipt.plan.changes:,} rows done.")
     if len(rest):
         out.print(_table(rest, "Not done"))
-    out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
+    if rows["status"].isin(["done", "failed", "unknown"]).any():
+        out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
 
 

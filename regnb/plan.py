@@ -103,8 +103,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
         source: The URL of the registry that content is read from, if it is another one.
         steps: In the order in which they are applied: what is put comes before what points at it.
         effects: The blast radius: what else would go, break, be orphaned, or keeps sharing layers.
-        freed: Bytes that a garbage collection could free afterwards: an upper bound, for manifests without a tag cannot
-            be seen over HTTP and may hold on to blobs.
+        freed: Bytes that a plain garbage collection could free afterwards: an upper bound, for manifests without a tag
+            cannot be seen over HTTP and may hold on to blobs.
         moved: Bytes that are sent to the registry, at most.
         notes: What the reader should know, a sentence each.
         allow: What the user allowed explicitly, of :data:`ALLOWANCES`.
@@ -203,6 +203,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=hint)
         if plan.digest != document.digest:
             raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=hint)
+        if any(not 0 <= need < len(plan.steps) for step in plan.steps for need in step.needs):
+            raise PlanMismatch("a row of the plan needs one that is not there", hint=hint)
         return plan
 
     def save(self, path: str | Path) -> None:

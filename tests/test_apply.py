@@ -453,7 +453,7 @@ def test_what_else_went_is_said_loudly(actual: Served) -> None:
 
     with proxy(actual.host, answer) as server:
         done = applied(make(server.url, delete("a", ONE, "x")))
-    assert done.statuses == ["done"]
+    assert done.statuses == ["failed"]
     assert "ALSO GONE, and not planned: bystander" in done.messages
     assert "still lists x" in done.messages
 

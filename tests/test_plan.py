@@ -140,6 +140,14 @@ def test_a_foreign_document_is_no_plan(data: bytes) -> None:
         Plan.of_json(data)
 
 
+@pytest.mark.parametrize("need", [-1, 7])
+def test_a_row_that_needs_what_is_not_there(need: int) -> None:
+    """A plan that was made by hand, with a digest that fits, is refused where a row needs one that it does not have."""
+    steps = (msgspec.structs.replace(PLAN.steps[0], needs=(need,)),)
+    with pytest.raises(PlanMismatch, match="needs one that is not there"):
+        Plan.of_json(msgspec.structs.replace(PLAN, steps=steps).to_json())
+
+
 def test_a_confirmation_fits_one_plan() -> None:
     """The digest and the code confirm it; another plan's, a part of it and nothing do not."""
     PLAN.confirm(PLAN.digest)

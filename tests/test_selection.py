@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from conftest import Seeded
-from images import ask
+from images import ask, fill, image, layer
 
-from regnb import demo
+import regnb
+from regnb import demo, embedded
 from regnb.cache import Cache
 from regnb.client import Client
-from regnb.errors import InvalidArgument, InvalidReference, NotFound, RegnbError
+from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
 from regnb.operations.selection import Picked, Selector, What, find, pick, repositories, selectors
 from regnb.reader import Reader
 from regnb.reference import Digest, Reference
@@ -43,7 +46,9 @@ def test_one_thing_that_is_named(what: str | Reference, expected: Selector) -> N
 def test_rows_of_a_frame() -> None:
     """Rows with a tag name tags, others digests; and each row counts once."""
     tags = pd.DataFrame({"repository": ["a", "b", "a"], "tag": ["1", "2", "1"], "digest": [DIGEST] * 3})
-    assert selectors(tags, host=HOST) == [Selector("a", "1"), Selector("b", "2")]
+    seen = [Selector("a", "1", seen=DIGEST), Selector("b", "2", seen=DIGEST)]
+    assert selectors(tags, host=HOST) == seen
+    assert selectors(tags.drop(columns="digest"), host=HOST) == [Selector("a", "1"), Selector("b", "2")]
     assert selectors(tags.drop(columns="tag"), host=HOST)[0] == Selector("a", digest=DIGEST)
     assert selectors(tags.iloc[:0], host=HOST) == []
 
@@ -125,3 +130,21 @@ def test_asking_a_registry(seeded: Seeded) -> None:
     assert sent == 1
     assert tags == ["8", "8.3", "8.4", "latest"]
     assert [each.repository for each in many] == ["apps/api", "apps/payments", "apps/web", "apps/worker"]
+
+
+def test_a_tag_that_was_moved_since_it_was_chosen(tmp_path: Path) -> None:
+    """Rows of an old inventory.tags plan nothing for tags that point elsewhere by now, whatever the operation."""
+    old, new = (image([layer(name, 100)]) for name in ("old", "new"))
+    with embedded.running(tmp_path) as server, regnb.connect(server.url, cache=False) as registry:
+        fill(server.url, ("vm/a", "1", old), ("vm/a", "2", new))
+        chosen = registry.inventory().tags
+        fill(server.url, ("vm/a", "1", new))
+        for make in (
+            lambda: registry.plan_delete(chosen),
+            lambda: registry.plan_retag(chosen, "{tag}-x"),
+            lambda: registry.plan_copy(chosen, "vm/b"),
+        ):
+            with pytest.raises(Refused, match=f"vm/a:1 was {old.digest.short} where it was chosen"):
+                make()
+        assert registry.plan_delete(chosen[["repository", "tag"]]).changes == 1
+        assert registry.plan_retag(chosen[chosen["tag"] == "2"], "3").changes == 1

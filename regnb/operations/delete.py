@@ -14,7 +14,7 @@ from regnb.collect import subject_of_tag
 from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
-from regnb.operations.selection import Picked, What, pick, selectors
+from regnb.operations.selection import Picked, What, check_seen, pick, selectors
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reference import Digest
 
@@ -601,6 +601,8 @@ def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
                 f"no tag of {one.repository} leads to {one.digest}",
                 hint="a manifest without a tag cannot be seen over HTTP, and goes with the next garbage collection",
             )
+        if one.tag:
+            check_seen(one, held.tags[one.tag])
         if one.tag in held.dangling:
             raise Refused(
                 f"{one.repository}:{one.tag} points at a manifest that is gone: the registry does not tell its digest",
@@ -683,7 +685,10 @@ def _notes(inventory: Inventory, steps: Collection[Step], allow: Collection[str]
     actions = {step.action for step in steps}
     if "delete" in actions:
         yield "The registry's garbage collection frees the space; until then undo works."
-        yield "At most so much becomes free: manifests without a tag cannot be seen over HTTP, and may need blobs."
+        yield (
+            "At most so much becomes free by a plain garbage collection: manifests without a tag cannot be seen over "
+            "HTTP, and may need blobs."
+        )
     if "untag" in actions:
         yield "A tag that goes alone leaves its manifest, and frees nothing."
         if "dummy" not in allow:

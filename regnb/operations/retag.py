@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from regnb.client import RawManifest
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
 from regnb.model import SCHEMA1_TYPES, Manifest, decode
-from regnb.operations.selection import Picked, What, find
+from regnb.operations.selection import Picked, What, check_seen, find
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reader import Reader, each, parts
 from regnb.reference import Digest, check_tag
@@ -99,7 +99,7 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
 
     Raises:
         NotFound: It is not there, or points at nothing.
-        Refused: It is an image of schema 1.
+        Refused: It is an image of schema 1, or another one than where it was chosen.
     """
     try:
         raw = await reader.present(one.repository, one.target)
@@ -114,6 +114,7 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
             f"{named(one)} is an image of the withdrawn schema 1, whose digest is not that of its bytes",
             hint="push it again with a current client",
         )
+    check_seen(one, raw.digest)
     return raw
 
 

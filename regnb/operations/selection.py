@@ -11,7 +11,7 @@ import pandas as pd
 from msgspec import Struct
 
 from regnb.collect import select
-from regnb.errors import InvalidArgument, InvalidReference, NotFound
+from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.reader import Reader, each
 from regnb.reference import Digest, Reference, check_repository, check_tag
 
@@ -28,11 +28,13 @@ class Selector(Struct, frozen=True):
         repository: A name or a glob.
         tag: A name or a glob; "" for the whole repository, or where a digest is named.
         digest: Or "".
+        seen: What the tag pointed at where it was chosen, if that is known.
     """
 
     repository: str
     tag: str = ""
     digest: str = ""
+    seen: str = ""
 
     @property
     def exact(self) -> bool:
@@ -44,11 +46,12 @@ class Selector(Struct, frozen=True):
 
 
 class Picked(Struct, frozen=True, order=True):
-    """A tag, or a manifest by its digest."""
+    """A tag, with what it pointed at where it was chosen if that is known, or a manifest by its digest."""
 
     repository: str
     tag: str = ""
     digest: str = ""
+    seen: str = ""
 
     @property
     def target(self) -> str:
@@ -92,18 +95,19 @@ def _rows(frame: pd.DataFrame) -> list[Selector]:
             "the DataFrame has no columns repository and tag, or repository and digest",
             hint="take rows of inventory.tags or inventory.manifests",
         )
+    seen = frame["digest"] if column == "tag" and "digest" in frame.columns else [""] * len(frame)
     found = []
-    for repository, target in zip(frame["repository"], frame[column], strict=True):
+    for repository, target, digest in zip(frame["repository"], frame[column], seen, strict=True):
         if not isinstance(target, str):
             raise InvalidArgument(
                 f"a row of {repository} has no {column}", hint=f"leave out the rows whose {column} is missing"
             )
         check_repository(repository)
-        found.append(
-            Selector(repository, tag=check_tag(target))
-            if column == "tag"
-            else Selector(repository, digest=Digest(target))
-        )
+        if column == "tag":
+            # A tag that could not be read has no digest.
+            found.append(Selector(repository, check_tag(target), seen=digest if isinstance(digest, str) else ""))
+        else:
+            found.append(Selector(repository, digest=Digest(target)))
     return list(dict.fromkeys(found))
 
 
@@ -170,7 +174,7 @@ def pick(named: Iterable[Selector], tags: Iterable[tuple[str, str]]) -> list[Pic
                 raise NotFound(
                     f"there is no {selector}", hint="the catalog lists the repositories, tags lists what is in one"
                 )
-            found[Picked(selector.repository, selector.tag)] = None
+            found[Picked(selector.repository, selector.tag, seen=selector.seen)] = None
             continue
         repository = re.compile(fnmatch.translate(selector.repository))
         tag = re.compile(fnmatch.translate(selector.tag or "*"))
@@ -179,6 +183,23 @@ def pick(named: Iterable[Selector], tags: Iterable[tuple[str, str]]) -> list[Pic
             raise NotFound(f"nothing matches {selector}", hint="tags lists what is in a repository")
         found.update(dict.fromkeys(matching))
     return list(found)
+
+
+def check_seen(one: Picked, now: str) -> None:
+    """Check that a tag still points at what it did where it was chosen.
+
+    Raises:
+        Refused: It was moved.
+
+    Example:
+        >>> check_seen(Picked("vm/centos8", "8"), "sha256:…")
+    """
+    if one.seen and now and one.seen != now:
+        was, is_ = Digest(one.seen).short, Digest(now).short
+        raise Refused(
+            f"{one.repository}:{one.tag} was {was} where it was chosen, and is {is_} now",
+            hint="read the inventory again, and choose anew",
+        )
 
 
 async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list[Picked], dict[str, list[str]]]:
