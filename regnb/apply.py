@@ -391,7 +391,8 @@ class _Application:
                     text = f"it is missing in {blob.source} on {self.source.client.host}, where it is copied from"
                     raise NotFound(text, hint="that image is damaged: push it there again") from None
                 if upload is None:
-                    upload = await self.client.start_upload(blob.repository)
+                    with anyio.CancelScope(shield=True):  # only what is known to have begun can be given up
+                        upload = await self.client.start_upload(blob.repository)
                     self.wrote = True
                 await self.client.finish_upload(upload, blob.digest, self._counted(blob, chunks), blob.size)
         except BaseException:
