@@ -23,6 +23,7 @@ from regnb.registry import Registry
 
 try:
     import ipywidgets as widgets  # type: ignore[import-untyped]
+    from itables import JavascriptFunction
     from itables.widget import ITable
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
@@ -51,6 +52,10 @@ _ALLOWANCES: Final = {
 _WRAP: Final = {"flex_flow": "row wrap"}
 _WIDE: Final = {"width": "100%"}
 _LABEL: Final = {"description_width": "76px"}
+_KEYS_ARE_OURS: Final = (
+    "function (settings) { for (const row of settings.nTBody.rows)"
+    " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
+)
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 _CSS: Final = """<style>
@@ -190,7 +195,15 @@ class Form(widgets.VBox):  # type: ignore[misc]
 
     def _button(self, text: str, style: str, work: Callable[[], None]) -> Any:  # noqa: ANN401 -- a widget
         button = widgets.Button(description=text, button_style=style, layout={"width": "max-content"})
-        button.on_click(lambda _: self._try(self._trouble if button is self._to_apply else self._preview, work))
+
+        def click(_: object) -> None:
+            if button is self._to_apply:
+                self._try(self._trouble, work)
+            elif self._thread is None or not self._thread.is_alive():
+                # Buttons are not switched off meanwhile: one that was clicked by the keyboard would lose the focus.
+                self._try(self._preview, work)
+
+        button.on_click(click)
         return button
 
     # What is chosen
@@ -291,9 +304,8 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._code.disabled = False
         self._code.placeholder = f"type the code {plan.code} to arm"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
-        self._prompt.value = (
-            f"Nothing has been written. To arm the button for this plan, type its code: <code>{plan.code}</code>"
-        )
+        code = f"<code class='regnb-code'>{plan.code}</code>"
+        self._prompt.value = f"Nothing has been written. To arm the button for this plan, type its code: {code}"
 
     # What is written
 
@@ -336,6 +348,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._after.layout.display = None
 
     def _start_reading(self) -> None:
+        self._discard("")
         self._run(self._trouble, self._read)
 
     def _read(self) -> None:
@@ -355,16 +368,10 @@ class Form(widgets.VBox):  # type: ignore[misc]
     # Work in the background
 
     def _run(self, where: Any, work: Callable[[], None], wanted: Callable[[], bool] = lambda: True) -> None:  # noqa: ANN401
-        buttons = (self._to_preview, self._to_undo, self._to_read)
-
         def run() -> None:
             self._try(where, work, wanted)
             self._progress.layout.display = "none"
-            for button in buttons:
-                button.disabled = False
 
-        for button in buttons:
-            button.disabled = True
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
@@ -430,6 +437,8 @@ def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
             pageLength=10,
             style="width:100%;margin:0",
             text_in_header_can_be_selected=False,
+            # Else JupyterLab takes the arrow keys for its cells.
+            drawCallback=JavascriptFunction(_KEYS_ARE_OURS),
         )  # fmt: skip
 
 

@@ -281,7 +281,7 @@ def test_an_edit_while_the_plan_is_made(read: tuple[Registry, Inventory]) -> Non
 
 
 def test_the_kernel_does_not_wait(read: tuple[Registry, Inventory]) -> None:
-    """A click returns while the plan is still being made, and the buttons that could start another are off."""
+    """A click returns while the plan is still being made, and another click then starts nothing."""
     registry, _ = read
     form = deleting(*read)
     make, go = registry.plan_delete, mock.Mock(name="go", ready=False)
@@ -294,11 +294,13 @@ def test_the_kernel_does_not_wait(read: tuple[Registry, Inventory]) -> None:
     with mock.patch.object(registry, "plan_delete", slow):
         form._to_preview.click()
         assert "Making the plan" in form._preview.value
-        assert form._to_preview.disabled
+        thread = form._thread
+        form._to_preview.click()
+        form._to_read.click()
+        assert form._thread is thread
         go.ready = True
         settle(form)
     assert form.plan is not None
-    assert not form._to_preview.disabled
 
 
 def test_the_blast_radius_comes_first(read: tuple[Registry, Inventory]) -> None:
@@ -362,7 +364,6 @@ def test_any_error_is_shown(error: Exception, shown: str, read: tuple[Registry, 
         confirm(form)
     assert shown in form._trouble.value
     assert form.receipt is None
-    assert not form._to_preview.disabled
     with mock.patch.object(registry, "inventory", side_effect=error):
         form._trouble.value = ""
         form._to_read.click()
@@ -456,7 +457,7 @@ def test_what_a_registry_says_is_escaped(read: tuple[Registry, Inventory]) -> No
     """A name that is HTML stands in the form as text."""
     registry, inventory = read
     hostile = pd.DataFrame(inventory.tags).assign(repository="<img src=x onerror=alert(1)>")
-    form = forms.delete(registry, mock.Mock(tags=hostile))
+    form = forms.delete(registry, mock.Mock(tags=hostile, registry=registry.host))
     form._place.children[0].selected_rows = [0]
     assert "<img" not in form._named.value
     assert "&lt;img" in form._named.value
