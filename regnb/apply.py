@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -394,7 +394,9 @@ class _Application:
                     with anyio.CancelScope(shield=True):  # only what is known to have begun can be given up
                         upload = await self.client.start_upload(blob.repository)
                     self.wrote = True
-                await self.client.finish_upload(upload, blob.digest, self._counted(blob, chunks), blob.size)
+                await self.client.finish_upload(
+                    cast("Upload", upload), blob.digest, self._counted(blob, chunks), blob.size
+                )
         except BaseException:
             if upload is not None:
                 with anyio.move_on_after(_GRACE, shield=True), contextlib.suppress(RegnbError):

@@ -40,6 +40,8 @@ _LISTED: Final = 1_000
 _CURLS: Final = 50
 """Steps whose commands are shown below the plan."""
 _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
+_CHOSEN: Final = ["repository", "tag", "digest"]
+"""Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
 _ALLOWANCES: Final = {
@@ -489,9 +491,7 @@ def retag(registry: Registry, inventory: Inventory) -> Form:
     return Form(
         registry,
         "Retag",
-        lambda _, chosen, values: registry.plan_retag(
-            chosen[["repository", "tag"]], values["tag"].strip(), allow=values["allow"]
-        ),
+        lambda _, chosen, values: registry.plan_retag(chosen[_CHOSEN], values["tag"].strip(), allow=values["allow"]),
         inventory=inventory,
         fields={"tag": _text("New tag", "stable; for several rows a pattern: {tag}-stable")},
         allow=("overwrite",),
@@ -513,7 +513,7 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         registry,
         "Copy",
         lambda _, chosen, values: registry.plan_copy(
-            chosen[["repository", "tag"]],
+            chosen[_CHOSEN],
             values["to"].strip(),
             source=source,
             platform=values["platform"].strip() or None,
@@ -570,7 +570,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         registry,
         "Delete",
         lambda read, chosen, values: registry.plan_delete(
-            chosen[["repository", "digest" if values["digest"] else "tag"]],
+            chosen[["repository", "digest"] if values["digest"] else _CHOSEN],
             inventory=read,
             children=values["children"],
             referrers=values["referrers"],

@@ -73,7 +73,7 @@ def selectors(what: What, *, host: str, whole: bool = False) -> list[Selector]:
 
     Example:
         >>> selectors("vm/centos8:8.*", host="localhost:5000")
-        [Selector(repository='vm/centos8', tag='8.*', digest='')]
+        [Selector(repository='vm/centos8', tag='8.*', digest='', seen='')]
     """
     if isinstance(what, pd.DataFrame):
         return _rows(what)
