@@ -90,14 +90,14 @@ def check_that_nothing_was_written(server: Server) -> None:
 
 
 @NOTEBOOK
-def test_it_runs(path: Path, seeded: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel, with the address from the environment; the registry is asked, and nothing is written to it."""
+def test_it_runs(path: Path, seeded_real: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a kernel, with the address from the environment; docker-registry is asked, and nothing is written to it."""
     script = (
         "import sys, nbformat; from nbclient import NotebookClient;"
         "notebook = nbformat.read(sys.argv[1], as_version=4);"
         "NotebookClient(notebook, timeout=120).execute(); nbformat.write(notebook, sys.argv[2])"
     )
-    with proxy(seeded.host, forward) as between:
+    with proxy(seeded_real.host, forward) as between:
         monkeypatch.setenv("REGNB_URL", between.url)
         run_python("-c", script, path, tmp_path / "run.ipynb", folder=tmp_path)
         check(read(tmp_path / "run.ipynb"), between.host)
@@ -105,9 +105,9 @@ def test_it_runs(path: Path, seeded: Seeded, tmp_path: Path, monkeypatch: pytest
 
 
 @NOTEBOOK
-def test_it_runs_by_papermill(path: Path, seeded: Seeded, tmp_path: Path) -> None:
-    """With the address as a parameter; the registry is asked, and nothing is written to it."""
-    with proxy(seeded.host, forward) as between:
+def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """With the address as a parameter; the embedded registry is asked, and nothing is written to it."""
+    with proxy(seeded_embedded.host, forward) as between:
         papermill(path, tmp_path, "-p", "url", between.url)
         check(read(tmp_path / "run.ipynb"), between.host)
         check_that_nothing_was_written(between)
@@ -164,9 +164,9 @@ def papermill(path: Path, folder: Path, *parameters: str) -> None:
     run_python("-m", "papermill", "--no-progress-bar", path, folder / "run.ipynb", *parameters, folder=folder)
 
 
-def test_the_inventory_is_written(seeded: Seeded, tmp_path: Path) -> None:
+def test_the_inventory_is_written(seeded_embedded: Seeded, tmp_path: Path) -> None:
     path = lab.notebooks() / "01-inventory.ipynb"
-    parameters = ("-p", "url", seeded.url, "-p", "folder", str(tmp_path / "kept"))
+    parameters = ("-p", "url", seeded_embedded.url, "-p", "folder", str(tmp_path / "kept"))
     papermill(path, tmp_path, *parameters)
     assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
 
