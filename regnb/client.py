@@ -343,10 +343,8 @@ class Client:
         except NotFound:
             if not fallback:
                 raise
-            # At most 64 digits: "Referrers Tag Schema" cuts the digest off there.
-            tag = f"{subject.algorithm}-{subject.hex[:64]}"
             with contextlib.suppress(NotFound):
-                raw = await self.manifest(repository, tag)
+                raw = await self.manifest(repository, referrers_tag(subject))
                 listed = model.decode(raw.data, raw.media_type, digest=raw.digest)
                 found = list(listed.manifests) if isinstance(listed, model.Index) else []
         return tuple(each for each in found if artifact_type is None or each.artifact_type == artifact_type)
@@ -604,6 +602,17 @@ class Client:
                 raise ContentError(f"{path}: the registry's pages go in a circle")
             seen.add(url)
         raise TooLarge(f"{path}: more than {PAGE_LIMIT} pages")
+
+
+def referrers_tag(subject: str) -> str:
+    """Return the tag that lists a manifest's referrers where a registry has no list itself ("Referrers Tag Schema").
+
+    Example:
+        >>> referrers_tag(Digest.of(b"{}"))[:14]
+        'sha256-44136fa'
+    """
+    algorithm, _, digits = subject.partition(":")
+    return f"{algorithm}-{digits[:64]}"  # the schema cuts the digest off there
 
 
 def _entries(page: object) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from regnb.client import RawManifest
+from regnb.client import RawManifest, referrers_tag
 from regnb.collect import DEPTH_LIMIT, NODE_LIMIT, subject_of_tag
 from regnb.errors import ContentError, InvalidArgument, MalformedManifest, NotFound, Refused, TooLarge
 from regnb.frames import human
@@ -442,8 +442,8 @@ class Copying:
         if subjects and (self.origin is self.reader or await self._can_list(destination, subjects[0])):
             subjects = []
         by_tag = {tag: item for item in items.values() for tag in item.tags}
-        tags = {_list_tag(subject): subject for subject in subjects}
-        tags |= {tag: subject for tag in by_tag if (subject := subject_of_tag(tag)) and tag == _list_tag(subject)}
+        tags = {referrers_tag(subject): subject for subject in subjects}
+        tags |= {tag: subject for tag in by_tag if (subject := subject_of_tag(tag)) and tag == referrers_tag(subject)}
         for tag, subject in tags.items():
             own, there = by_tag.get(tag), await self._existing(destination, tag)
             base = there or (own.raw if own else None)
@@ -559,11 +559,6 @@ def _by_subject(tags: Iterable[str]) -> dict[str, list[str]]:
         if subject := subject_of_tag(tag):
             found.setdefault(subject, []).append(tag)
     return found
-
-
-def _list_tag(subject: str) -> str:
-    algorithm, _, digits = subject.partition(":")
-    return f"{algorithm}-{digits[:64]}"  # "Referrers Tag Schema" cuts the digest off there
 
 
 def _kind(raw: RawManifest) -> str:

@@ -74,7 +74,7 @@ class _Undo:
         if repository not in self._needed:
             found: set[str] = set()
             roots = {digest for tag, digest in self.now[repository].items() if digest and tag not in but}
-            for root in roots - found:
+            for root in roots:
                 raw = await self.reader.manifest(repository, root)
                 found |= {each.digest for each, _ in await self.reader.tree(repository, raw)}
             self._needed[repository] = found
