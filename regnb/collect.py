@@ -74,7 +74,12 @@ class ManifestRecord(msgspec.Struct, gc=False):
 
 
 class BlobRecord(msgspec.Struct, gc=False):
-    """A blob as some manifest describes it. ``size`` is bytes as stored; a foreign layer is stored elsewhere."""
+    """A blob as some manifest describes it, or as it lies on disk. ``size`` is bytes as stored.
+
+    Attributes:
+        kind: ``layer``, ``config``, ``manifest``, ``orphan`` (on disk, and no manifest needs it), ``foreign layer``
+            (stored elsewhere) or ``missing`` (a manifest needs it, and it is not on disk): the last two take no space.
+    """
 
     size: int
     media_type: str
@@ -87,6 +92,26 @@ class TagRecord(msgspec.Struct, gc=False):
     repository: str
     tag: str
     digest: str
+
+
+class HistoryRecord(msgspec.Struct, gc=False):
+    """A digest that a tag points at or has pointed at, and when it was last pointed there."""
+
+    repository: str
+    tag: str
+    digest: str
+    when: datetime | None
+    current: bool
+    present: bool
+
+
+class UploadRecord(msgspec.Struct, gc=False):
+    """An upload that was begun and not finished; ``size`` is bytes on disk."""
+
+    repository: str
+    upload: str
+    started: datetime | None
+    size: int
 
 
 @dataclass(slots=True)
@@ -129,17 +154,22 @@ class Coverage:
 
 @dataclass(slots=True)
 class Records:
-    """What a crawl found.
+    """What a crawl found, or the reading of a storage.
 
     Attributes:
+        registry: ``host:port``, or the storage's URL.
+        source: ``api`` or ``storage``.
         repositories: Name to status: ``read``, ``empty``, ``failed`` or ``denied``.
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.
+        history, uploads: What only a storage tells.
+        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``) to its number of files and their bytes.
     """
 
     registry: str
     started: datetime
     finished: datetime | None = None
+    source: str = "api"
     repositories: dict[str, str] = field(default_factory=dict)
     tags: list[TagRecord] = field(default_factory=list)
     links: dict[tuple[str, str], bool] = field(default_factory=dict)
@@ -147,6 +177,9 @@ class Records:
     blobs: dict[str, BlobRecord] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     coverage: Coverage = field(default_factory=Coverage)
+    history: list[HistoryRecord] = field(default_factory=list)
+    uploads: list[UploadRecord] = field(default_factory=list)
+    disk: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -23,9 +25,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "name"),
         "status": ("str", "read, empty (listed, but without tags), failed or denied"),
         "tags": ("int64", "tags listed"),
-        "manifests": ("int64", "distinct manifests that tags lead to"),
-        "size": ("int64", "bytes: every blob that its tags lead to, counted once"),
-        "exclusive": ("int64", "bytes of these that no other repository leads to"),
+        "manifests": ("int64", "distinct manifests, those that no tag leads to included"),
+        "untagged": ("int64", "manifests that no tag leads to; over HTTP they cannot be seen"),
+        "size": ("int64", "bytes: every blob that its manifests need, counted once"),
+        "exclusive": ("int64", "bytes of these that no other repository needs: they would go if it alone went"),
+        "share": ("int64", "bytes: its part of each blob, divided by the repositories that need it; adds up to the total"),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
         "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
@@ -39,6 +43,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
+        "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
+        "share": ("int64", "bytes: its part of each blob, divided by the tags that lead to it; adds up to the total"),
         "siblings": ("int64", "other tags of this repository with its digest: deleting by digest takes them along"),
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
         "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
@@ -77,19 +83,25 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "blobs": {
         "digest": ("str", "of the blob"),
-        "kind": ("str", "layer, config, manifest or foreign layer (stored elsewhere, in no total)"),
+        "kind": (
+            "str",
+            "layer, config, manifest, orphan (no manifest needs it), foreign layer (stored elsewhere, in no total) or "
+            "missing (a manifest needs it, and it is not on disk; in no total)",
+        ),
         "media_type": ("str", "of the blob"),
         "size": ("int64", "bytes as stored"),
+        "exclusive": ("int64", "bytes that would go with one tag alone: size, or 0 if anything else needs it, too"),
+        "pull_size": ("int64", "bytes: size times the tags that lead to it"),
         "manifests": ("int64", "manifests that it belongs to"),
         "tags": ("int64", "tags that lead to it"),
-        "repositories": ("int64", "repositories with a tag that leads to it"),
+        "repositories": ("int64", "repositories with a manifest that needs it"),
     },
     "problems": {
         "repository": ("str", "name, or empty"),
         "reference": ("str", "tag, digest or endpoint"),
         "problem": (
             "str",
-            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, too deep, catalog, …",
+            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, too deep, catalog, corrupt, …",
         ),
         "message": ("str", "what happened"),
         "hint": ("str", "what to do next"),
@@ -103,6 +115,149 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "failed": ("int64", "could not be read"),
         "denied": ("int64", "not allowed"),
         "complete": ("bool", "nothing failed and nothing was denied"),
+    },
+    "history": {
+        "repository": ("str", "name"),
+        "tag": ("str", "name"),
+        "digest": ("str", "that the tag points at, or has pointed at"),
+        "when": ("datetime64[us, UTC]", "when the tag was last pointed there, as the storage has it"),
+        "current": ("bool", "whether the tag points there now"),
+        "present": ("bool", "whether the manifest is still in the repository"),
+    },
+    "uploads": {
+        "repository": ("str", "name"),
+        "upload": ("str", "UUID of an upload that was begun and not finished"),
+        "started": ("datetime64[us, UTC]", "when"),
+        "size": ("int64", "bytes on disk"),
+    },
+    "disk": {
+        "what": ("str", "blobs, links, uploads or other"),
+        "files": ("int64", "files"),
+        "size": ("int64", "bytes in them"),
+    },
+    "namespaces": {
+        "namespace": ("str", "the repositories' first part"),
+        "repositories": ("int64", "repositories"),
+        "tags": ("int64", "tags"),
+        "size": ("int64", "bytes: every blob that its repositories need, counted once"),
+        "exclusive": ("int64", "bytes of these that no other namespace needs"),
+        "share": ("int64", "bytes: its part of each blob, divided by the namespaces that need it; adds up to the total"),
+        "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
+        "newest": ("datetime64[us, UTC]", "creation of the newest image"),
+        "complete": ("bool", "whether everything was read; if not, sizes are lower bounds"),
+    },
+    "usage": {
+        "namespace": ("str", "the repository's first part"),
+        "repository": ("str", "name"),
+        "tag": ("str", "name; empty for what several share"),
+        "kind": ("str", "exclusive (to this tag), tags (of this repository share it) or repositories (share it)"),
+        "size": ("int64", "bytes; of what repositories share this one's part. All rows add up to the total"),
+    },
+    "between": {
+        "repository": ("str", "name"),
+        "other": ("str", "name of another repository, later in the alphabet"),
+        "size": ("int64", "bytes of the blobs that both need"),
+    },
+    "breakdown": {
+        "what": ("str", "pulled, sharing, tags, untagged, orphans, uploads, links, other, disk, or reclaimable"),
+        "size": ("int64", "bytes; below zero where something is saved"),
+        "total": ("bool", "whether this is a sum of the rows before it"),
+        "message": ("str", "what it means"),
+    },
+    "reclaim": {
+        "collection": ("str", "garbage-collect, or garbage-collect --delete-untagged"),
+        "version": ("str", "of distribution"),
+        "size": ("int64", "bytes of the blobs that it removes"),
+        "before": ("int64", "bytes of these that it would remove without the deletion, too"),
+        "blobs": ("int64", "blobs that it removes"),
+        "manifests": ("int64", "manifests that it takes out of their repositories"),
+        "bound": ("str", "exact, at most or at least: how size is meant; fails if the collection cannot run"),
+        "message": ("str", "why, or what to beware of"),
+    },
+    "reclaim_blobs": {
+        "digest": ("str", "of a blob that a collection removes"),
+        "kind": ("str", "as in blobs"),
+        "size": ("int64", "bytes"),
+        "plain": ("bool", "whether garbage-collect removes it"),
+        "untagged": ("bool", "whether garbage-collect --delete-untagged does, in distribution 3"),
+        "untagged_2": ("bool", "whether garbage-collect --delete-untagged does, in distribution 2.8"),
+        "before": ("bool", "whether garbage-collect would remove it without the deletion, too"),
+    },
+    "reclaim_stays": {
+        "digest": ("str", "of a blob that the deletion leaves"),
+        "kind": ("str", "as in blobs"),
+        "size": ("int64", "bytes"),
+        "repository": ("str", "that still needs it"),
+        "because": ("str", "its tags that lead to it, or the digest of a manifest without a tag"),
+    },
+    "free": {
+        "repository": ("str", "name"),
+        "tag": ("str", "name"),
+        "digest": ("str", "of the manifest that the tag points at"),
+        "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
+        "size": ("int64", "bytes behind the tag"),
+        "freed": ("int64", "bytes that go with this row, after the rows before it"),
+        "total": ("int64", "bytes that go with the rows up to this one"),
+        "reason": ("str", "why it was chosen"),
+    },
+    "snapshots": {
+        "snapshot": ("str", "its name"),
+        "registry": ("str", "host:port, or the storage's URL"),
+        "started": ("datetime64[us, UTC]", "when the reading began"),
+        "source": ("str", "api or storage"),
+        "repositories": ("int64", "repositories"),
+        "tags": ("int64", "tags"),
+        "stored": ("int64", "bytes: every blob once"),
+        "pulled": ("int64", "bytes: the sum over all tags"),
+        "disk": ("int64", "bytes on disk; 0 where only the API was read"),
+        "complete": ("bool", "whether everything was read"),
+        "schema": ("int64", "version of the snapshot's layout"),
+        "status": ("str", "ok, or why it cannot be read"),
+        "url": ("str", "where it is"),
+    },
+    "changed_tags": {
+        "change": ("str", "new, moved or vanished"),
+        "repository": ("str", "name"),
+        "tag": ("str", "name"),
+        "before": ("str", "digest; missing if it was not there, or could not be read"),
+        "after": ("str", "digest; missing if it is not there, or could not be read"),
+        "gained": ("int64", "bytes of the blobs behind it that were nowhere before"),
+        "freed": ("int64", "bytes of the blobs behind it that are nowhere now"),
+    },
+    "changed_repositories": {
+        "repository": ("str", "name"),
+        "new": ("int64", "tags"),
+        "moved": ("int64", "tags"),
+        "vanished": ("int64", "tags"),
+        "gained": ("int64", "bytes: its part of the blobs that were nowhere before; adds up to the total"),
+        "freed": ("int64", "bytes: its part of the blobs that are nowhere now; adds up to the total"),
+        "cause": ("str", "in words"),
+    },
+    "comparison": {
+        "state": ("str", "same, missing (in the second), extra (in the second), drifted (another digest) or unread"),
+        "repository": ("str", "name in the first; in the second where it is extra"),
+        "tag": ("str", "name"),
+        "first": ("str", "digest in the first; missing if there is none"),
+        "second": ("str", "digest in the second; missing if there is none"),
+        "size": ("int64", "bytes behind the tag, in the first; in the second where it is extra"),
+    },
+    "growth": {
+        "when": ("datetime64[us, UTC]", "when the snapshot was read"),
+        "stored": ("int64", "bytes: every blob once"),
+        "pulled": ("int64", "bytes: the sum over all tags"),
+        "disk": ("int64", "bytes on disk; 0 where only the API was read"),
+        "tags": ("int64", "tags"),
+        "new": ("int64", "tags that were not there in the snapshot before"),
+        "moved": ("int64", "tags that pointed elsewhere"),
+        "vanished": ("int64", "tags that were there"),
+        "complete": ("bool", "whether everything was read; if not, bytes are lower bounds"),
+    },
+    "reconciled": {
+        "cause": ("str", "why the registry's API and its disk differ"),
+        "blobs": ("int64", "blobs concerned"),
+        "size": ("int64", "bytes: the first row and all differences add up to the last row"),
+        "total": ("bool", "whether this is one of the two sums, and not a difference"),
+        "message": ("str", "what it means, with an example"),
     },
     "shared_tags": {
         "digest": ("str", "that several tags carry"),
@@ -174,8 +329,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
 
-_SIZES = frozenset({"size", "exclusive", "pull_size", "manifest_size", "saved"})
-_DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after"})
+_SIZES = frozenset({
+    "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
+    "pulled", "disk",
+})  # fmt: skip
+_DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _SHOWN = 60
 
 
@@ -195,6 +353,22 @@ def human(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.5 else f"{size:.1f} {unit}"  # noqa: PLR2004
 
 
+def parse_size(size: float | str) -> int:
+    """Return a number of bytes that a person wrote: ``500GB``, ``1.5 TB`` or ``2GiB``.
+
+    Raises:
+        InvalidArgument: It is none.
+
+    Example:
+        >>> parse_size("1.5 GB"), parse_size("2KiB")
+        (1500000000, 2048)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", str(size).strip(), re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise InvalidArgument(f"not a size: {str(size)[:100]!r}", hint="write bytes with a unit, such as 500GB or 2GiB")
+    return round(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
+
+
 def _harmless(text: str) -> str:
     """Return a text without what would steer a terminal or turn the direction of writing."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
@@ -204,14 +378,14 @@ def _cell(column: str) -> Callable[[Any], str]:
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
             return ""
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
         if column in _SIZES and isinstance(value, int | float | np.number):
             return human(float(value))
         if column in _DIGESTS and isinstance(value, str) and is_digest(value):
             return Digest(value).short
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
         text = _harmless(str(value))
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
