@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
-from regnb.graph import Graph
+from regnb.graph import Edges, Graph
 from regnb.model import Manifest
 from regnb.reference import Digest, is_digest
 
@@ -490,71 +491,71 @@ def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
 
 
 def tabulate(records: Records) -> dict[str, Frame]:
-    """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``coverage``.
+    """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``disk``.
 
     Example:
         >>> from datetime import UTC, datetime
         >>> tabulate(Records("localhost:5000", datetime.now(UTC)))["tags"].empty
         True
     """
-    graph = Graph.of_records(records)
-    behind = _behind(records, graph)
-    manifests = _manifests(records, graph, behind)
+    records.tags.sort(key=lambda row: (row.repository, row.tag))
+    links = sorted(key for key in records.links if key[1] in records.manifests)
+    graph = Graph.of_records(records, links)
+    behind = _Behind(records, links, graph)
     tags = _tags(records, graph, behind)
     return {
-        "repositories": _repositories(records, graph, tags, manifests),
+        "repositories": _repositories(records, graph, tags),
         "tags": tags,
-        "manifests": manifests,
+        "manifests": _manifests(records, links, graph, behind),
         "children": _children(records),
         "layers": _layers(records),
-        "blobs": _blobs(records, graph, tags),
+        "blobs": _blobs(records, graph),
         "problems": _problems(records),
         "coverage": _coverage(records.coverage),
+        "history": make("history", _columns(records.history, "history")),
+        "uploads": make("uploads", _columns(records.uploads, "uploads")),
+        "disk": make("disk", dict(zip(COLUMNS["disk"], _transposed(records.disk), strict=True))),
     }
 
 
-def _behind(records: Records, graph: Graph) -> pd.DataFrame:
-    """One row for each manifest, by its id: what is behind it."""
-    rows = list(records.manifests.values())
-    whole = [
-        record.kind not in ("schema1", "malformed") and all(child in records.manifests for child in record.children)
-        for record in rows
-    ]
-    table = pd.DataFrame(
-        {
-            "created": _dates(record.created for record in rows).array,
-            "platform": [record.platform if record.kind == "image" else "" for record in rows],
-            "whole": np.array(whole, dtype=bool),
-        },
-        index=pd.Index(graph.manifests, name="manifest"),
-    )
-    reach = graph.reach.merge(table, left_on="manifest", right_index=True)
-    groups = reach.groupby("root")
-    named = reach[reach["platform"] != ""].drop_duplicates(["root", "platform"])
-    is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), bool, len(records.blobs))
-    layers = graph.behind[is_layer[graph.behind["blob"].to_numpy()]]
-    found = pd.DataFrame(
-        {
-            "size": graph.total(graph.behind, "root"),
-            "created": groups["created"].max(),
-            "complete": groups["whole"].all(),
-            "layers": layers.groupby("root").size(),
-            "platforms": named.groupby("root")["platform"].agg(", ".join),
-        },
-        index=table.index,
-    )
-    return found.astype({"platforms": "str"}).fillna({"layers": 0, "platforms": ""})
+def _columns(rows: Sequence[object], name: str) -> dict[str, list[Any]]:
+    return {column: [getattr(row, column) for row in rows] for column in COLUMNS[name]}
 
 
-def _manifests(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
-    links = sorted(key for key in records.links if key[1] in records.manifests)
-    rows = [records.manifests[digest] for _, digest in links]
-    at = behind.loc[[graph.ids[digest] for _, digest in links]]
-    tagged = pd.Series([(tag.repository, tag.digest) for tag in records.tags], dtype=object).value_counts()
-    parents: dict[tuple[str, str], int] = {}
-    for repository, digest in links:
-        for child in dict.fromkeys(records.manifests[digest].children):
-            parents[repository, child] = parents.get((repository, child), 0) + 1
+def _transposed(disk: Mapping[str, tuple[int, int]]) -> tuple[list[str], list[int], list[int]]:
+    return list(disk), [files for files, _ in disk.values()], [size for _, size in disk.values()]
+
+
+class _Behind:
+    """What is behind each row of ``manifests``."""
+
+    def __init__(self, records: Records, links: Sequence[tuple[str, str]], graph: Graph) -> None:
+        self.rows = [records.manifests[digest] for _, digest in links]
+        whole = {
+            digest: record.kind not in ("schema1", "malformed")
+            and all(child in records.manifests for child in record.children)
+            for digest, record in records.manifests.items()
+        }
+        broken = np.fromiter((not whole[digest] for _, digest in links), bool, len(links))
+        is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), bool, len(records.blobs))
+        self.size = graph.total(graph.behind)
+        self.layers = graph.total(graph.behind, is_layer.astype(np.int64))
+        self.complete = graph.total(graph.reach, broken.astype(np.int64)) == 0
+        of_manifest = dict(zip(records.manifests, _dates(row.created for row in records.manifests.values()), strict=True))
+        self.own = pd.Series([of_manifest[digest] for _, digest in links], dtype="datetime64[us, UTC]")
+        # The missing date is the smallest number.
+        dates = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)
+        newest = np.maximum.reduceat(dates[graph.reach.target], graph.reach.start[:-1]) if len(links) else dates
+        self.created = pd.Series(newest.view("datetime64[us]")).dt.tz_localize("UTC")
+        self.platforms = [row.platform if row.kind == "image" else "" for row in self.rows]
+        for row in np.flatnonzero(graph.below.counts).tolist():
+            _, inner = graph.reach.of(np.array([row]))
+            named = {self.rows[one].platform for one in inner.tolist() if self.rows[one].kind == "image"}
+            self.platforms[row] = ", ".join(sorted(named - {""}))
+
+
+def _manifests(records: Records, links: Sequence[tuple[str, str]], graph: Graph, behind: _Behind) -> Frame:
+    rows = behind.rows
     return make(
         "manifests",
         {
@@ -565,72 +566,80 @@ def _manifests(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
             "artifact_type": [row.artifact_type for row in rows],
             "config": [row.config or None for row in rows],
             "platform": [row.platform for row in rows],
-            "created": _dates(row.created for row in rows),
+            "created": behind.own,
             "layers": [len(row.layers) for row in rows],
             "manifest_size": [row.manifest_size for row in rows],
-            "size": at["size"],
-            "tags": [int(tagged.get(key, 0)) for key in links],
-            "parents": [parents.get(key, 0) for key in links],
+            "size": behind.size,
+            "tags": graph.tagged,
+            "parents": graph.above,
             "subject": [row.subject or None for row in rows],
             "checked": [records.links[key] for key in links],
-            "complete": at["complete"],
+            "complete": behind.complete,
         },
     )
 
 
-def _tags(records: Records, graph: Graph, behind: pd.DataFrame) -> Frame:
-    rows = sorted(records.tags, key=lambda row: (row.repository, row.tag))
-    found = [graph.ids[row.digest] if row.digest in records.manifests else -1 for row in rows]
-    at = behind.reindex(found)
-    known = [records.manifests.get(row.digest) for row in rows]
-    names = pd.DataFrame(
-        {"repository": [row.repository for row in rows], "digest": [row.digest or None for row in rows]}
-    )
-    here = names.groupby(["repository", "digest"], dropna=False)["digest"].transform("size")
-    everywhere = names.groupby("digest", dropna=False)["digest"].transform("size")
-    read = names["digest"].notna()
+def _tags(records: Records, graph: Graph, behind: _Behind) -> Frame:
+    rows = records.tags
+    at = graph.tags
+    read = at >= 0
+    exclusive, share = graph.of_tags()
+    everywhere = np.bincount(graph.manifest[at[read]], minlength=len(graph.digests))
+    siblings, elsewhere = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
+    siblings[read] = graph.tagged[at[read]] - 1
+    elsewhere[read] = everywhere[graph.manifest[at[read]]] - graph.tagged[at[read]]
+    # A manifest that could not be read has no row, and its tags are siblings all the same.
+    unread = [number for number in np.flatnonzero(~read).tolist() if rows[number].digest]
+    here = Counter((rows[number].repository, rows[number].digest) for number in unread)
+    there = Counter(rows[number].digest for number in unread)
+    for number in unread:
+        siblings[number] = here[rows[number].repository, rows[number].digest] - 1
+        elsewhere[number] = there[rows[number].digest] - siblings[number] - 1
+
+    def of(values: Any, default: Any) -> Any:  # noqa: ANN401 -- a column
+        return np.where(read, values[at], default) if len(values) else np.full(len(rows), default)
+
+    places = at.tolist()
+    known = [behind.rows[place] if place >= 0 else None for place in places]
     return make(
         "tags",
         {
-            "repository": names["repository"],
+            "repository": [row.repository for row in rows],
             "tag": [row.tag for row in rows],
-            "digest": names["digest"],
+            "digest": [row.digest or None for row in rows],
             "kind": [record.kind if record else None for record in known],
-            "platforms": at["platforms"].fillna("").to_list(),
-            "created": at["created"].to_list(),
-            "layers": at["layers"].fillna(0).to_numpy(),
-            "size": at["size"].fillna(0).to_numpy(),
-            "siblings": (here - 1).where(read, 0),
-            "elsewhere": (everywhere - here).where(read, 0),
+            "platforms": [behind.platforms[place] if place >= 0 else "" for place in places],
+            "created": behind.created.reindex(at).reset_index(drop=True),
+            "layers": of(behind.layers, 0),
+            "size": of(behind.size, 0),
+            "exclusive": exclusive,
+            "share": share,
+            "siblings": siblings,
+            "elsewhere": elsewhere,
             "subject": [
                 (record.subject if record else "") or subject_of_tag(row.tag) or None
                 for row, record in zip(rows, known, strict=True)
             ],
-            "complete": [value is True or value is np.True_ for value in at["complete"]],
+            "complete": of(behind.complete, default=False),
         },
     )
 
 
-def _repositories(records: Records, graph: Graph, tags: Frame, manifests: Frame) -> Frame:
+def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
     names = list(records.repositories)
-    places = range(len(names))
-    held = graph.held
-    alone = held[~held["blob"].duplicated(keep=False)]
+    owned = graph.owned(graph.held)
     groups = tags.groupby("repository")
-    counts = {
-        "size": graph.total(held, "repository").reindex(places),
-        "exclusive": graph.total(alone, "repository").reindex(places),
-        "tags": groups.size().reindex(names),
-        "manifests": manifests.groupby("repository").size().reindex(names),
-        "pull_size": groups["size"].sum().reindex(names),
-    }
     troubled = {problem.repository for problem in records.problems if problem.incomplete}
     frame = make(
         "repositories",
         {
             "repository": names,
             "status": list(records.repositories.values()),
-            **{column: found.fillna(0) for column, found in counts.items()},
+            "tags": groups.size().reindex(names, fill_value=0),
+            "manifests": np.bincount(graph.repository, minlength=len(names)),
+            "untagged": np.bincount(graph.repository[graph.bare], minlength=len(names)),
+            **owned._asdict(),
+            "pull_size": groups["size"].sum().reindex(names, fill_value=0),
             "newest": groups["created"].max().reindex(names).to_list(),
             "complete": [name not in troubled for name in names],
         },
@@ -639,7 +648,7 @@ def _repositories(records: Records, graph: Graph, tags: Frame, manifests: Frame)
 
 
 def _children(records: Records) -> Frame:
-    rows = records.manifests.values()
+    rows = [row for row in records.manifests.values() if row.children]
     return make(
         "children",
         {
@@ -651,52 +660,56 @@ def _children(records: Records) -> Frame:
 
 
 def _layers(records: Records) -> Frame:
-    rows = records.manifests.values()
-    digests = [digest for row in rows for digest in row.layers]
-    commands = [text for row in rows for text in row.commands or ("",) * len(row.layers)]
+    rows = [row for row in records.manifests.values() if row.layers]
+    counts = np.fromiter((len(row.layers) for row in rows), np.int64, len(rows))
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    codes: dict[str, int] = {}
+    digest = np.fromiter((codes.setdefault(blob, len(codes)) for row in rows for blob in row.layers), np.int32)
+    texts: dict[str, int] = {}
+    command = np.fromiter(
+        (texts.setdefault(text, len(texts)) for row in rows for text in row.commands or ("",) * len(row.layers)),
+        np.int32,
+    )
+    blobs = [records.blobs[blob] for blob in codes]
+    media_type = pd.Categorical([blob.media_type for blob in blobs])
     return make(
         "layers",
         {
-            "manifest": pd.Categorical([row.digest for row in rows for _ in row.layers]),
-            "position": [position for row in rows for position in range(len(row.layers))],
-            "digest": pd.Categorical(digests),
-            "media_type": pd.Categorical([records.blobs[digest].media_type for digest in digests]),
-            "size": [records.blobs[digest].size for digest in digests],
-            "command": pd.Categorical(commands),
+            "manifest": pd.Categorical.from_codes(
+                np.repeat(np.arange(len(rows), dtype=np.int32), counts), [row.digest for row in rows]
+            ),
+            "position": np.arange(len(first)) - first,
+            "digest": pd.Categorical.from_codes(digest, list(codes)),
+            "media_type": media_type.take(digest),
+            "size": np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[digest],
+            "command": pd.Categorical.from_codes(command, list(texts)),
         },
     )
 
 
-def _blobs(records: Records, graph: Graph, tags: Frame) -> Frame:
-    blobs = records.blobs
-    everything = np.arange(len(blobs))
-    roots = tags["digest"].value_counts()
-    counted = pd.Series(
-        {graph.ids[digest]: n for digest, n in roots.items() if digest in records.manifests}, dtype="int64"
-    )
-    leading = graph.behind[graph.behind["root"].isin(counted.index)]
-    weights = pd.Series(counted.reindex(leading["root"]).to_numpy(), index=leading.index)
-    held = graph.held
-    count = {
-        "manifests": graph.own[graph.own["manifest"] != graph.own["blob"]].groupby("blob").size(),
-        "tags": weights.groupby(leading["blob"]).sum(),
-        "repositories": held.groupby("blob").size(),
-    }
+def _blobs(records: Records, graph: Graph) -> Frame:
+    blobs = list(records.blobs.values())
+    is_manifest = np.bincount(graph.manifest, minlength=len(blobs)) > 0
+    size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))
     return make(
         "blobs",
         {
-            "digest": list(blobs),
-            "kind": [blob.kind for blob in blobs.values()],
-            "media_type": [blob.media_type for blob in blobs.values()],
-            "size": [blob.size for blob in blobs.values()],
-            **{name: found.reindex(everything, fill_value=0).to_numpy() for name, found in count.items()},
+            "digest": list(records.blobs),
+            "kind": [blob.kind for blob in blobs],
+            "media_type": [blob.media_type for blob in blobs],
+            "size": size,
+            "exclusive": np.where(graph.alone, graph.sizes, 0),
+            "pull_size": size * graph.leading,
+            "manifests": np.bincount(graph.own.target, minlength=len(blobs)) - is_manifest,
+            "tags": graph.leading,
+            "repositories": np.bincount(graph.held.target, minlength=len(blobs)),
         },
     )
 
 
 def _problems(records: Records) -> Frame:
     rows = sorted(records.problems, key=lambda row: (row.repository, row.reference))
-    return make("problems", {column: [getattr(row, column) for row in rows] for column in COLUMNS["problems"]})
+    return make("problems", _columns(rows, "problems"))
 
 
 def _coverage(coverage: Coverage) -> Frame:
@@ -711,39 +724,60 @@ def _coverage(coverage: Coverage) -> Frame:
     return make("coverage", dict(zip(COLUMNS["coverage"], zip(*rows, strict=True), strict=True)))
 
 
+def joined(names: Sequence[str], groups: Sequence[int], limit: int = 20) -> list[str]:
+    """Return the names of each group as one text; beyond ``limit`` they are only counted.
+
+    Args:
+        names: Those of the first group, then those of the second, and so on.
+        groups: How many names each group has.
+        limit: How many are named.
+
+    Example:
+        >>> joined(["8", "8.4", "9"], [2, 1])
+        ['8, 8.4', '9']
+    """
+    found, start = [], 0
+    for number in groups:
+        more = f", … ({number - limit:,} more)" if number > limit else ""
+        found.append(", ".join(names[start : start + min(number, limit)]) + more)
+        start += number
+    return found
+
+
 def shared_tags(tags: Frame) -> Frame:
     """Return the digests that several tags carry, within a repository or across repositories."""
     found = tags[tags["digest"].notna()]
-    found = found[found["digest"].duplicated(keep=False)]
-    names = pd.Series(found["repository"] + ":" + found["tag"], dtype="str")
-    groups = found.groupby("digest", sort=False)
+    found = found[found["digest"].duplicated(keep=False)].sort_values("digest", kind="stable", ignore_index=True)
+    start = np.flatnonzero((~found["digest"].duplicated()).to_numpy())
+    first = found.iloc[start]
+    counts = np.diff(np.append(start, len(found)))
+    pairs = found.drop_duplicates(["digest", "repository"])
     columns = {
-        "digest": list(groups.size().index),
-        "kind": groups["kind"].first(),
-        "size": groups["size"].first(),
-        "tags": groups.size(),
-        "repositories": groups["repository"].nunique(),
-        "references": names.groupby(found["digest"], sort=False).agg(", ".join),
+        **{column: first[column] for column in ("digest", "kind", "size")},
+        "tags": counts,
+        "repositories": pairs.groupby("digest", sort=False).size(),
+        "references": joined((found["repository"] + ":" + found["tag"]).to_list(), counts.tolist()),
     }
     return _sorted(make("shared_tags", columns), "tags")
 
 
-def shared_layers(layers: Frame, blobs: Frame, manifests: Frame) -> Frame:
+def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
     """Return the layers that stand in several manifests or repositories, and by whom they are used."""
-    distinct = pd.DataFrame(layers[["manifest", "digest", "command"]]).drop_duplicates(["manifest", "digest"])
-    places = pd.DataFrame(manifests[["repository", "digest"]]).rename(columns={"digest": "manifest"})
-    uses = distinct.astype("str").merge(places, on="manifest")
-    uses = uses[uses["digest"].duplicated(keep=False)]
-    groups = uses.groupby("digest", sort=False)
-    count = groups.size()
-    about = pd.DataFrame(blobs).set_index("digest").reindex(count.index)
-    named = uses.drop_duplicates(["repository", "digest"]).sort_values("repository").groupby("digest")["repository"]
+    at, blob = graph.own.of(graph.manifest)
+    uses = np.bincount(blob, minlength=len(blobs))
+    shared = blobs["kind"].isin(["layer", "foreign layer"]).to_numpy() & (uses > 1)
+    chosen = np.flatnonzero(shared)
+    within = shared[blob]
+    used = Edges(blob[within], graph.repository[at[within]], len(blobs))
+    names = np.array(graph.repositories, dtype=object)
+    commands = layers[["digest", "command"]].drop_duplicates()
+    commands = commands[commands["command"].astype("str") != ""].drop_duplicates("digest").set_index("digest")
+    rows = pd.DataFrame(blobs).iloc[chosen]
     columns = {
-        **{column: about[column] for column in ("size", "manifests", "tags", "repositories")},
-        "digest": list(count.index),
-        "command": groups["command"].max(),
-        "saved": about["size"] * (count - 1),
-        "used_by": named.agg(", ".join).reindex(count.index),
+        **{column: rows[column] for column in ("digest", "size", "manifests", "tags", "repositories")},
+        "command": commands["command"].astype("str").reindex(rows["digest"]).fillna(""),
+        "saved": rows["size"].to_numpy() * (uses[chosen] - 1),
+        "used_by": joined(names[used.of(chosen)[1]].tolist(), used.counts[chosen].tolist()),
     }
     return _sorted(make("shared_layers", columns), "saved")
 

@@ -1,178 +1,461 @@
-"""Who holds what, as integers: manifests, the blobs behind them, and the repositories that link to them."""
+"""Who needs what, as integers: manifests, the blobs that each needs, and the repositories and tags that have them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from regnb.collect import Records
+from regnb.collect import Records, subject_of_tag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOREIGN = "foreign layer"
-"""The kind of a layer that is stored elsewhere: it takes up no bytes here."""
+    Ints = NDArray[np.integer[Any]]
+    Mask = NDArray[np.bool_]
+
+ABSENT = ("foreign layer", "missing")
+"""Kinds of blobs that take up no space here: stored elsewhere, or lost."""
+
+
+class Edges:
+    """What each of some nodes leads to, every pair once: ``target[start[n]:start[n + 1]]`` is where node n leads.
+
+    Args:
+        source: A node of each pair, from 0 to ``nodes - 1``.
+        target: What it leads to.
+        nodes: How many nodes there are.
+
+    Example:
+        >>> Edges(np.array([0, 2, 0]), np.array([7, 8, 7]), 3).of(np.array([0, 2]))[1].tolist()
+        [7, 8]
+    """
+
+    def __init__(self, source: Ints, target: Ints, nodes: int) -> None:
+        # A pair as one number, sorted: many times faster than sorting rows.
+        width = int(target.max(initial=0)) + 1
+        pairs = np.sort(source.astype(np.int64) * width + target)
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+        self.target = (pairs % width).astype(np.int32)
+        self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
+
+    @property
+    def counts(self) -> Ints:
+        """How many targets each node has."""
+        return np.diff(self.start)
+
+    def of(self, nodes: Ints) -> tuple[Ints, Ints]:
+        """Return the pairs of some nodes: the position in ``nodes``, and the target."""
+        counts = self.start[nodes + 1] - self.start[nodes]
+        ends = np.cumsum(counts)
+        inner = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
+        return np.repeat(np.arange(len(nodes)), counts), self.target[np.repeat(self.start[nodes], counts) + inner]
+
+
+class Owned(NamedTuple):
+    """Bytes of each owner: once for each blob, of those that it alone needs, and its part of each blob."""
+
+    size: NDArray[np.int64]
+    exclusive: NDArray[np.int64]
+    share: NDArray[np.int64]
 
 
 class Graph:
-    """The content of a registry: every digest is a number, and a manifest has that of its own bytes.
+    """The content of a registry. A blob, manifests included, is its position among ``digests``.
+
+    A *row* is a manifest in a repository, in the order of ``inventory.manifests``: what a garbage collection walks.
 
     Args:
-        digests: Of every blob, manifests included; a digest's number is its position.
-        sizes: Bytes of each, 0 for what is stored elsewhere.
-        manifests: The numbers of the manifests.
-        own: Pairs of a manifest and a blob that it consists of: its own bytes, its config, its layers.
-        children: Pairs of an index and a manifest that it lists.
-        links: Pairs of a repository's number and a manifest that it has.
+        digests: Of every blob.
+        sizes: Bytes of each.
+        absent: Whether each takes up no space here: stored elsewhere, or lost.
+        repositories: Their names.
+        repository: The number of each row's repository.
+        manifest: The blob of each row.
+        needs: Pairs of a manifest and a blob that it needs: its config, its layers, the manifests that it lists.
+        children: Of these the pairs of an index and what it lists.
+        tags: The repository's number and the manifest's blob of each tag; -1 where the manifest is not known.
+        refers: Pairs of a row's or a tag's position and the blob that it refers to.
 
     Example:
-        >>> inventory.graph.freed([("vm/centos8", digest)])  # doctest: +SKIP
+        >>> inventory.graph.freed(inventory.manifests["repository"] == "vm/centos8")  # doctest: +SKIP
     """
 
     def __init__(  # noqa: PLR0917 -- what a graph consists of
         self,
         digests: Sequence[str],
         sizes: NDArray[np.int64],
-        manifests: NDArray[np.int64],
-        own: pd.DataFrame,
-        children: pd.DataFrame,
-        links: pd.DataFrame,
+        absent: Mask,
+        repositories: Sequence[str],
+        repository: Ints,
+        manifest: Ints,
+        needs: tuple[Ints, Ints],
+        children: tuple[Ints, Ints],
+        tags: tuple[Ints, Ints],
+        refers: tuple[tuple[Ints, Ints], tuple[Ints, Ints]],
     ) -> None:
         self.digests = digests
-        self.sizes = sizes
-        self.manifests = manifests
-        self.own = own
-        self.children = children
-        self.links = links
+        self.sizes = np.where(absent, 0, sizes)
+        self.absent = absent
+        self.repositories = repositories
+        self.repository = repository.astype(np.int32)
+        self.manifest = manifest.astype(np.int32)
+        blobs, rows = len(digests), len(manifest)
+        manifests = np.flatnonzero(np.bincount(self.manifest, minlength=blobs))
+        self.own = Edges(np.concatenate([manifests, needs[0]]), np.concatenate([manifests, needs[1]]), blobs)
+        """A manifest's blob to every blob that it needs, itself included."""
+        keys = self.repository.astype(np.int64) * max(1, blobs) + self.manifest
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+        listed = Edges(*children, blobs)
+        parent, child = listed.of(self.manifest)
+        child = self.find(self.repository[parent], child)
+        self.below = Edges(parent[child >= 0], child[child >= 0], rows)
+        """A row to the rows of the same repository that it lists."""
+        self.tags = self.find(*tags)
+        """The row of each tag; -1 where it is not known."""
+        (row, subject), (tag, signed) = refers
+        self.subject = np.full(rows, -1)
+        self.subject[row] = self.find(self.repository[row], subject)
+        """The row of what each row refers to; -1 if nothing."""
+        self.signs = np.full(len(self.tags), -1)
+        self.signs[tag] = self.find(tags[0][tag], signed)
+        """The row of what each tag refers to by its name; -1 if nothing."""
 
     @classmethod
-    def of_records(cls, records: Records) -> Graph:
-        """Return the graph of a crawl. A repository's number is its position among ``records.repositories``."""
+    def of_records(cls, records: Records, links: Sequence[tuple[str, str]]) -> Graph:
+        """Return the graph of a crawl.
+
+        Args:
+            records: What was found. A blob's number is its position there, and so is a repository's.
+            links: Repository and digest of each row.
+        """
         blobs, manifests = records.blobs, records.manifests
         ids = {digest: number for number, digest in enumerate(blobs)}
         names = {name: number for number, name in enumerate(records.repositories)}
-        own = [
-            (ids[digest], ids[blob])
-            for digest, record in manifests.items()
-            for blob in {digest, record.config or digest, *record.layers}
+        find = ids.get
+        at = _ints(ids[digest] for digest in manifests)
+        rows = list(manifests.values())
+        counts = [_ints(map(len, found)) for found in ([row.layers for row in rows], [row.children for row in rows])]
+        layers = _ints(ids[blob] for row in rows for blob in row.layers)
+        children = _ints(find(child, -1) for row in rows for child in row.children)
+        config = _ints(find(row.config, -1) for row in rows)
+        subjects = [(row, s) for row, (_, digest) in enumerate(links) if (s := find(manifests[digest].subject, -1)) >= 0]
+        signed = [
+            (number, find(digest, -1))
+            for number, tag in enumerate(records.tags)
+            if tag.tag.startswith("sha") and (digest := subject_of_tag(tag.tag)) in ids
         ]
-        children = [
-            (ids[digest], ids[child])
-            for digest, record in manifests.items()
-            for child in dict.fromkeys(record.children)
-            if child in manifests
-        ]
-        links = [(names[name], ids[digest]) for name, digest in records.links if digest in manifests]
         graph = cls(
             list(blobs),
-            np.fromiter((0 if blob.kind == FOREIGN else blob.size for blob in blobs.values()), np.int64, len(blobs)),
-            np.fromiter((ids[digest] for digest in manifests), np.int64, len(manifests)),
-            _edges(own, ("manifest", "blob")),
-            _edges(children, ("manifest", "child")),
-            _edges(links, ("repository", "manifest")),
+            _ints(blob.size for blob in blobs.values()),
+            np.fromiter((blob.kind in ABSENT for blob in blobs.values()), bool, len(blobs)),
+            list(names),
+            _ints(names[name] for name, _ in links),
+            _ints(ids[digest] for _, digest in links),
+            _known(np.concatenate([at, *(np.repeat(at, n) for n in counts)]), np.concatenate([config, layers, children])),
+            _known(np.repeat(at, counts[1]), children),
+            (
+                _ints(names[tag.repository] for tag in records.tags),
+                _ints(find(tag.digest, -1) for tag in records.tags),
+            ),
+            (_pairs(subjects), _pairs(signed)),
         )
         graph.ids = ids
         return graph
 
     @classmethod
-    def of_frames(cls, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
-        """Return the graph of an inventory's frames. A link's number is its row in ``manifests``."""
+    def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
+        """Return the graph of an inventory's frames."""
         digests = pd.Index(blobs["digest"].to_numpy(dtype=object), dtype=object)
-        sizes = np.where(blobs["kind"] == FOREIGN, 0, blobs["size"]).astype(np.int64)
 
-        def numbers(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- a column
+        def numbers(values: Any) -> Ints:  # noqa: ANN401 -- a column
             if isinstance(values.dtype, pd.CategoricalDtype):
                 known = digests.get_indexer(values.cat.categories.astype(object))
-                found = np.append(known, -1)[values.cat.codes]
-            else:
-                found = digests.get_indexer(pd.Index(values.to_numpy(dtype=object), dtype=object))
-            return np.asarray(found, dtype=np.int64)
+                return np.asarray(np.append(known, -1)[values.cat.codes])
+            return np.asarray(digests.get_indexer(pd.Index(values.to_numpy(dtype=object), dtype=object)))
 
-        linked = numbers(manifests["digest"])
-        config = numbers(manifests["config"])
-        everything = np.flatnonzero(np.bincount(linked, minlength=len(digests)))
-        held = config >= 0
-        manifest = np.concatenate([everything, linked[held], numbers(layers["manifest"])])
-        blob = np.concatenate([everything, config[held], numbers(layers["digest"])])
-        # A pair as one number, sorted: many times faster than np.unique, whether of rows or of numbers.
-        pairs = np.sort(manifest * len(digests) + blob)
-        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
-        own = pd.DataFrame({"manifest": pairs // max(1, len(digests)), "blob": pairs % max(1, len(digests))})
-        below = pd.DataFrame({"manifest": numbers(children["manifest"]), "child": numbers(children["child"])})
-        below = below[(below["child"] >= 0) & np.isin(below["child"], everything)].drop_duplicates()
-        repositories = pd.Categorical(manifests["repository"]).codes.astype(np.int64)
-        links = pd.DataFrame({"repository": repositories, "manifest": linked})
-        return cls(digests.to_list(), sizes, everything, own, below, links)
+        linked, child = numbers(manifests["digest"]), numbers(children["child"])
+        names = pd.Index(pd.concat([manifests["repository"], tags["repository"]]).unique())
+        subjects = np.flatnonzero(manifests["subject"].notna())
+        signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
+        signs = signs[signs != ""]
+        return cls(
+            digests.to_list(),
+            blobs["size"].to_numpy(np.int64),
+            blobs["kind"].isin(ABSENT).to_numpy(),
+            names.to_list(),
+            names.get_indexer(manifests["repository"]),
+            linked,
+            _known(
+                np.concatenate([linked, numbers(layers["manifest"]), numbers(children["manifest"])]),
+                np.concatenate([numbers(manifests["config"]), numbers(layers["digest"]), child]),
+            ),
+            _known(numbers(children["manifest"]), child),
+            (names.get_indexer(tags["repository"]), numbers(tags["digest"])),
+            (
+                _known(subjects, numbers(manifests["subject"].iloc[subjects])),
+                _known(tags.index.get_indexer(signs.index), numbers(signs)),
+            ),
+        )
 
     @cached_property
     def ids(self) -> dict[str, int]:
         """The number of each digest."""
         return {digest: number for number, digest in enumerate(self.digests)}
 
-    @cached_property
-    def reach(self) -> pd.DataFrame:
-        """Every manifest (``root``) with every manifest behind it, itself included."""
-        found = pd.DataFrame({"root": self.manifests, "manifest": self.manifests})
-        frontier = found
+    def find(self, repository: Ints, manifest: Ints) -> Ints:
+        """Return the row of each manifest in its repository; -1 where it has none."""
+        keys = repository.astype(np.int64) * max(1, len(self.digests)) + manifest
+        place = np.searchsorted(self._keys, keys)
+        place[place == len(self._keys)] = 0
+        if not len(self._keys):
+            return np.full(len(keys), -1)
+        return np.where((self._keys[place] == keys) & (manifest >= 0), self._order[place], -1)
+
+    def reached(self, rows: Mask) -> Mask:
+        """Return the rows that some rows lead to, these included."""
+        found = rows.copy()
+        frontier = np.flatnonzero(rows & (self.below.counts > 0))
         while len(frontier):
-            further = frontier.merge(self.children, on="manifest")
-            frontier = further[["root", "child"]].rename(columns={"child": "manifest"}).drop_duplicates()
-            found = pd.concat([found, frontier])
-        return found.drop_duplicates()
+            _, following = self.below.of(frontier)
+            frontier = np.unique(following[~found[following]])
+            found[frontier] = True
+        return found
 
     @cached_property
-    def behind(self) -> pd.DataFrame:
-        """Every manifest (``root``) with every blob behind it."""
-        return self.reach.merge(self.own, on="manifest")[["root", "blob"]].drop_duplicates()
+    def tagged(self) -> Ints:
+        """How many tags point straight at each row."""
+        return np.bincount(self.tags[self.tags >= 0], minlength=len(self.manifest))
 
     @cached_property
-    def held(self) -> pd.DataFrame:
-        """Every repository with every blob that one of its manifests consists of."""
-        return self.links.merge(self.own, on="manifest")[["repository", "blob"]].drop_duplicates()
+    def bare(self) -> Mask:
+        """The rows that no tag leads to."""
+        return ~self.reached(self.tagged > 0)
 
-    def total(self, pairs: pd.DataFrame, by: str) -> pd.Series[int]:
-        """Bytes of the distinct blobs of each ``by``."""
-        sizes = pd.Series(self.sizes[pairs["blob"].to_numpy()], index=pairs.index)
-        return sizes.groupby(pairs[by]).sum()
+    @cached_property
+    def above(self) -> Ints:
+        """How many rows list each row."""
+        return np.bincount(self.below.target, minlength=len(self.manifest))
 
-    def freed(self, gone: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the blobs that no manifest needs any more once some links are gone.
+    @cached_property
+    def reach(self) -> Edges:
+        """Each row to every row behind it, itself included."""
+        rows = np.arange(len(self.manifest))
+        roots, found = [rows], [rows]
+        root = row = np.flatnonzero(self.below.counts)
+        known: Ints = np.array([], dtype=np.int64)
+        while len(row):
+            at, below = self.below.of(row)
+            # Indexes may list one another's children: a pair that was met is not followed again.
+            pairs = np.unique(root[at] * len(rows) + below)
+            pairs = pairs[~np.isin(pairs, known)]
+            known = np.concatenate([known, pairs])
+            root, row = pairs // max(1, len(rows)), pairs % max(1, len(rows))
+            roots.append(root)
+            found.append(row)
+        return Edges(np.concatenate(roots), np.concatenate(found), len(rows))
+
+    @cached_property
+    def behind(self) -> Edges:
+        """Each row to every blob behind it."""
+        at, row = self.reach.of(np.arange(len(self.manifest)))
+        inner, blob = self.own.of(self.manifest[row])
+        return Edges(at[inner], blob, len(self.manifest))
+
+    def total(self, edges: Edges, weights: Ints | None = None) -> NDArray[np.int64]:
+        """Return the bytes that each node leads to, or the sum of these weights of its targets."""
+        sums = np.concatenate([[0], np.cumsum((self.sizes if weights is None else weights)[edges.target])])
+        return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+
+    @cached_property
+    def leading(self) -> Ints:
+        """How many tags lead to each blob."""
+        weights = np.repeat(self.tagged, self.behind.counts)
+        found = np.bincount(self.behind.target, weights, minlength=len(self.digests))
+        return np.asarray(found.astype(np.int64))
+
+    @cached_property
+    def alone(self) -> Mask:
+        """The blobs that exactly one tag leads to and nothing else needs."""
+        held = np.zeros(len(self.digests), dtype=bool)
+        held[self.own.of(self.manifest[self.bare])[1]] = True
+        return (self.leading == 1) & ~held
+
+    @cached_property
+    def held(self) -> Edges:
+        """Each repository to every blob that its manifests need."""
+        at, blob = self.own.of(self.manifest)
+        return Edges(self.repository[at], blob, len(self.repositories))
+
+    def owned(self, held: Edges) -> Owned:
+        """Return the bytes of owners, of whom several may need one blob."""
+        owners = np.bincount(held.target, minlength=len(self.digests))
+        exclusive = np.where(owners == 1, self.sizes, 0)
+        owner = np.repeat(np.arange(len(held.start) - 1), held.counts)
+        share = self.split(held.target, np.ones(len(held.target), dtype=np.int64))
+        return Owned(self.total(held), self.total(held, exclusive), _sums(share, owner, len(held.start) - 1))
+
+    def split(self, blob: Ints, count: Ints) -> NDArray[np.int64]:
+        """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.
 
         Args:
-            gone: For each row of ``links`` whether that repository loses that manifest.
+            blob: The blob of each owner.
+            count: How many owners each stands for.
+
+        Returns:
+            The bytes of each owner, or of all that it stands for.
+        """
+        order = np.argsort(blob, kind="stable")
+        blob, count = blob[order], count[order]
+        owners = np.bincount(blob, count, minlength=len(self.digests)).astype(np.int64)
+        first = np.cumsum(count) - count
+        start = np.flatnonzero(np.diff(blob, prepend=-1))
+        first -= np.repeat(first[start], np.diff(np.append(start, len(blob))))
+        each, left = np.divmod(self.sizes[blob], np.maximum(owners[blob], 1))
+        found = np.empty(len(blob), dtype=np.int64)
+        found[order] = each * count + np.clip(left - first, 0, count)
+        return found
+
+    def of_tags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
+        row = np.repeat(np.arange(len(self.manifest)), self.behind.counts)
+        count = self.tagged[row]
+        led = count > 0
+        share = _sums(self.split(self.behind.target[led], count[led]), row[led], len(self.manifest))
+        # A row's part is divided by its tags in turn.
+        known = np.flatnonzero(self.tags >= 0)
+        known = known[np.argsort(self.tags[known], kind="stable")]
+        at = self.tags[known]
+        start = np.flatnonzero(np.diff(at, prepend=-1))
+        rank = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
+        each, left = np.divmod(share[at], np.maximum(self.tagged[at], 1))
+        found, exclusive = (np.zeros(len(self.tags), dtype=np.int64) for _ in range(2))
+        found[known] = each + (rank < left)
+        exclusive[known] = self.total(self.behind, np.where(self.alone, self.sizes, 0))[at]
+        return exclusive, found
+
+    def needed(self, rows: Mask) -> Ints:
+        """Return by how many distinct manifests of these rows each blob is needed."""
+        return np.bincount(self.own.of(self._manifests(rows))[1], minlength=len(self.digests))
+
+    @cached_property
+    def _all_needed(self) -> Ints:
+        return self.needed(np.ones(len(self.manifest), dtype=bool))
+
+    def _manifests(self, rows: Mask) -> Ints:
+        found = np.zeros(len(self.digests), dtype=bool)
+        found[self.manifest[rows]] = True
+        return np.flatnonzero(found)
+
+    def without(self, needed: Ints, before: Mask, after: Mask) -> Ints:
+        """Return by how many manifests of the rows ``after`` each blob is needed, given the same of ``before``.
+
+        What is left out is usually little: only that is looked at.
+        """
+        kept = np.zeros(len(self.digests), dtype=bool)
+        kept[self.manifest[after]] = True
+        lost = self._manifests(before & ~after)
+        lost = lost[~kept[lost]]
+        return needed - np.bincount(self.own.of(lost)[1], minlength=len(self.digests))
+
+    def freed(self, gone: Mask) -> Ints:
+        """Return the blobs that no manifest needs any more once some rows are gone.
+
+        Args:
+            gone: For each row whether that repository loses that manifest.
 
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        needed, lost = self._blobs(~gone), self._blobs(gone)
-        return np.flatnonzero(lost & ~needed)
+        gone = np.asarray(gone)
+        after = self.without(self._all_needed, np.ones(len(gone), dtype=bool), ~gone)
+        return np.flatnonzero((self._all_needed > 0) & (after == 0) & ~self.absent)
 
-    def shared(self, gone: NDArray[np.bool_]) -> pd.DataFrame:
-        """Return every repository with the blobs of it that would be free if it did not need them.
+    def shared(self, gone: Mask) -> pd.DataFrame:
+        """Return what stays of the blobs of rows that are gone, and for whom.
 
         Args:
-            gone: As for :meth:`freed`: what is lost there and stays nevertheless is what is shared.
+            gone: As for :meth:`freed`.
 
         Returns:
-            Pairs of ``repository`` and ``blob``, each once.
+            Columns: repository (name), blob (number), size (bytes); each pair once.
         """
-        both = self._blobs(~gone) & self._blobs(gone)
-        links = self.links[~gone]
-        own = self.own[both[self.own["blob"].to_numpy()]]
-        return links.merge(own, on="manifest")[["repository", "blob"]].drop_duplicates(ignore_index=True)
+        gone = np.asarray(gone)
+        lost = np.zeros(len(self.digests), dtype=bool)
+        lost[self.own.of(self._manifests(gone))[1]] = True
+        rows = np.flatnonzero(~gone)
+        at, blob = self.own.of(self.manifest[rows])
+        both = lost[blob]
+        pairs = Edges(self.repository[rows[at[both]]], blob[both], len(self.repositories))
+        names = np.array(self.repositories, dtype=object).repeat(pairs.counts)
+        return pd.DataFrame({"repository": names, "blob": pairs.target, "size": self.sizes[pairs.target]})
 
-    def _blobs(self, linked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Say of each blob whether one of the manifests of these links consists of it."""
-        manifests, found = (np.zeros(len(self.digests), dtype=bool) for _ in range(2))
-        manifests[self.links["manifest"].to_numpy()[linked]] = True
-        found[self.own["blob"].to_numpy()[manifests[self.own["manifest"].to_numpy()]]] = True
-        return found
+    def removed(self, tags: Mask, *, children: bool = True, referrers: bool = True) -> tuple[Mask, Mask]:
+        """Work out which rows a deletion of some tags removes, and which tags go in the end.
+
+        A manifest goes if none of its tags stays and no index that stays lists it; with it go the children that
+        nothing else needs, and what refers to it.
+
+        Args:
+            tags: For each tag whether it is deleted.
+            children: Whether the children of an index go with it.
+            referrers: Whether what refers to a manifest goes with it.
+        """
+        going = np.asarray(tags).copy()
+        gone, wanted, asked = (np.zeros(len(self.manifest), dtype=bool) for _ in range(3))
+        left, above = self.tagged.copy(), self.above.copy()
+        look = self.tags[going & (self.tags >= 0)]
+        np.subtract.at(left, look, 1)
+        asked[look] = wanted[look] = True
+        while len(look := np.unique(look)):
+            look = look[wanted[look] & ~gone[look] & (left[look] == 0) & (above[look] == 0)]
+            # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
+            subject = self.subject[look]
+            look = look[asked[look] | (subject < 0) | gone[subject]]
+            gone[look] = True
+            _, below = self.below.of(look)
+            np.subtract.at(above, below, 1)
+            if children:
+                wanted[below] = True
+            following = [below]
+            if referrers:
+                refer = np.flatnonzero((self.subject >= 0) & gone[self.subject] & ~gone)
+                extra = (self.signs >= 0) & gone[self.signs] & (self.tags >= 0)
+                signing = self.tags[extra]
+                asked[refer] = wanted[refer] = asked[signing] = wanted[signing] = True
+                on = np.zeros(len(gone), dtype=bool)
+                on[refer] = True
+                extra = (extra | ((self.tags >= 0) & on[self.tags])) & ~going
+                going |= extra
+                np.subtract.at(left, self.tags[extra], 1)
+                following += [refer, signing]
+            else:
+                following.append(np.flatnonzero(wanted & (self.subject >= 0) & gone[self.subject] & ~gone))
+            look = np.concatenate(following) if len(look) else look
+        return gone, going
 
 
-def _edges(pairs: Sequence[tuple[int, int]], names: tuple[str, str]) -> pd.DataFrame:
+def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
+    return np.fromiter(values, np.int64)
+
+
+def _pairs(pairs: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
     array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return pd.DataFrame({names[0]: array[:, 0], names[1]: array[:, 1]})
+    return array[:, 0], array[:, 1]
+
+
+def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:
+    """Return the pairs both of whose ends are known."""
+    known = (source >= 0) & (target >= 0)
+    return source[known], target[known]
+
+
+def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
+    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
+    high, low = np.divmod(values, 2**26)
+    found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
+    return found[0] * 2**26 + found[1]

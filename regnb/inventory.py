@@ -109,12 +109,15 @@ class Inventory:
     @cached_property
     def graph(self) -> Graph:
         """Who holds what, as integers: what a deletion would free is computed with it."""
-        return Graph.of_frames(self.manifests, self.layers, self.children, self.blobs)
+        return Graph.of_frames(self.tags, self.manifests, self.layers, self.children, self.blobs)
 
     @cached_property
     def sharing(self) -> Sharing:
         """Which tags carry the same digest, and which layers are shared by what."""
-        return Sharing(frames.shared_tags(self.tags), frames.shared_layers(self.layers, self.blobs, self.manifests))
+        return Sharing(
+            frames.shared_tags(self.tags),
+            frames.shared_layers(self.graph, self.layers, self.blobs),
+        )
 
     @cached_property
     def summary(self) -> Summary:

@@ -563,8 +563,10 @@ def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:
         and all(child not in model.manifests[index].children for index in model.manifests.keys() - bare)
     }:
         bare |= more
-    kept = {data for digest, held in model.manifests.items() if digest not in bare for data in (held.data, *held.blobs)}
-    kept |= {data for held in stored.held["other"].values() for data in (held.data, *held.blobs)}
+    staying = [held for digest, held in model.manifests.items() if digest not in bare]
+    staying += stored.held["other"].values()
+    # An index keeps the manifests that it lists, wherever their own links are.
+    kept = {data for one in staying for data in (one.data, *one.blobs, *(child.data for child in one.children))}
     freed = {data for digest in gone | bare for data in (model.all[digest].data, *model.all[digest].blobs)} - kept
     assert found.freed == sum(map(len, freed))
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regnb.collect import BlobRecord, Counts, Coverage, ManifestRecord, Problem, Records, TagRecord
-from regnb.frames import COLUMNS, Frame, human, make, shared_layers, shared_tags, tabulate
+from regnb.frames import COLUMNS, Frame, human, make, shared_tags, tabulate
+from regnb.inventory import Inventory
 from regnb.reference import Digest
 
 
@@ -165,6 +166,6 @@ def test_nothing_shared_gives_empty_frames() -> None:
     frames = tabulate(records())
     assert list(shared_tags(frames["tags"]).columns) == list(COLUMNS["shared_tags"])
     assert shared_tags(frames["tags"]).empty
-    layers = shared_layers(frames["layers"], frames["blobs"], frames["manifests"])
+    layers = Inventory("registry", datetime.now(UTC), None, frames).sharing.layers
     assert list(layers.columns) == list(COLUMNS["shared_layers"])
     assert layers.empty

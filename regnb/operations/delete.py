@@ -659,17 +659,14 @@ def _alive(removal: Removal, used: Running) -> Iterator[Effect]:
 
 def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
     """Yield the repositories that need blobs of what goes."""
-    graph = inventory.graph
-    pairs = graph.shared(gone)
-    total = graph.total(pairs, "repository").sort_values(ascending=False, kind="stable")
-    known = pd.Categorical(inventory.manifests["repository"]).categories.to_list()
+    pairs = inventory.graph.shared(gone)
+    total = pairs.groupby("repository")["size"].sum().sort_values(ascending=False, kind="stable")
     text = "bytes stay, for other images there have them, too"
-    for number, size in zip(total.index[:_SHARING].to_list(), total.iloc[:_SHARING].to_list(), strict=True):
-        yield Effect("shared", known[number], "", size, text)
+    for name, size in total.iloc[:_SHARING].items():
+        yield Effect("shared", str(name), "", int(size), text)
     if rest := list(total.index[_SHARING:]):
-        blobs = pairs.loc[pairs["repository"].isin(rest), "blob"].unique()
-        size = sum(graph.sizes[blobs].tolist())
-        yield Effect("shared", "", "", size, f"bytes stay for {len(rest):,} more repositories, too")
+        blobs = pairs[pairs["repository"].isin(rest)].drop_duplicates("blob")
+        yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
 
 
 def _bare(found: Iterable[tuple[Held, Collection[str], Collection[str]]]) -> Iterator[str]:
