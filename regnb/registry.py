@@ -33,7 +33,7 @@ from regnb.transport import Transport
 if TYPE_CHECKING:
     from regnb.kube import InUse
     from regnb.operations.retention import Policy
-    from regnb.operations.selection import What
+    from regnb.selection import What
 
 _T = TypeVar("_T")
 _lock = threading.Lock()

@@ -34,7 +34,7 @@ from regnb.client import Client
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
 from regnb.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, SCHEMA1
 from regnb.operations.copy import plan_copy
-from regnb.operations.selection import What
+from regnb.selection import What
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest

@@ -30,7 +30,7 @@ MODULES = sorted(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "re
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIGHT = (
     "cache", "client", "collect", "errors", "frames", "journal", "kube", "model", "operations.retag",
-    "operations.retention", "operations.selection", "plan", "reference", "transport",
+    "operations.retention", "selection", "plan", "reference", "transport",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from regnb.client import Client
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
 from regnb.model import SCHEMA1_SIGNED
 from regnb.operations.retag import plan_retag
-from regnb.operations.selection import What
+from regnb.selection import What
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest

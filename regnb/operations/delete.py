@@ -14,7 +14,7 @@ from regnb.collect import subject_of_tag
 from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
-from regnb.operations.selection import Picked, What, check_seen, pick, selectors
+from regnb.selection import Picked, What, check_seen, pick, selectors
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reference import Digest
 

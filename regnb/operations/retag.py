@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from regnb.client import RawManifest
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
 from regnb.model import SCHEMA1_TYPES, Manifest, decode
-from regnb.operations.selection import Picked, What, check_seen, find
+from regnb.selection import Picked, What, check_seen, find
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reader import Reader, each, parts
 from regnb.reference import Digest, check_tag

@@ -18,7 +18,7 @@ from regnb.errors import InvalidArgument, StorageError
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
 from regnb.operations.delete import Held, Running, check_inventory, holdings, names, numbered, remove
-from regnb.operations.selection import Picked
+from regnb.selection import Picked
 from regnb.plan import Plan, Step, check_allow
 from regnb.reference import Digest
 
