@@ -101,6 +101,7 @@ class Graph:
         self.sizes = np.where(absent, 0, sizes)
         self.absent = absent
         self.repositories = repositories
+        self._needed: dict[str, Ints] = {}
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
@@ -338,13 +339,23 @@ class Graph:
         exclusive[known] = self.total(self.behind, np.where(self.alone, self.sizes, 0))[at]
         return exclusive, found
 
-    def needed(self, rows: Mask) -> Ints:
-        """Return by how many distinct manifests of these rows each blob is needed."""
-        return np.bincount(self.own.of(self._manifests(rows))[1], minlength=len(self.digests))
+    def marked(self, what: str, tagged: Ints) -> Mask:
+        """Return the rows whose manifests a garbage collection marks.
 
-    @cached_property
-    def _all_needed(self) -> Ints:
-        return self.needed(np.ones(len(self.manifest), dtype=bool))
+        Args:
+            what: ``all``, those that are ``tagged``, or those that the tagged ones ``reach``.
+            tagged: How many tags each row has.
+        """
+        if what == "all":
+            return np.ones(len(self.manifest), dtype=bool)
+        return tagged > 0 if what == "tagged" else self.reached(tagged > 0)
+
+    def needed(self, what: str) -> Ints:
+        """Return by how many distinct manifests of the marked rows each blob is needed, as things are."""
+        if what not in self._needed:
+            manifests = self._manifests(self.marked(what, self.tagged))
+            self._needed[what] = np.bincount(self.own.of(manifests)[1], minlength=len(self.digests))
+        return self._needed[what]
 
     def _manifests(self, rows: Mask) -> Ints:
         found = np.zeros(len(self.digests), dtype=bool)
@@ -372,8 +383,9 @@ class Graph:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
         gone = np.asarray(gone)
-        after = self.without(self._all_needed, np.ones(len(gone), dtype=bool), ~gone)
-        return np.flatnonzero((self._all_needed > 0) & (after == 0) & ~self.absent)
+        needed = self.needed("all")
+        after = self.without(needed, np.ones(len(gone), dtype=bool), ~gone)
+        return np.flatnonzero((needed > 0) & (after == 0) & ~self.absent)
 
     def shared(self, gone: Mask) -> pd.DataFrame:
         """Return what stays of the blobs of rows that are gone, and for whom.

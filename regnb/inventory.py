@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regnb import frames
+from regnb import frames, usage
 from regnb.collect import Records
 from regnb.frames import Format, Frame, human
-from regnb.graph import Graph
+from regnb.graph import ABSENT, Graph
+from regnb.reclaim import Reclaim, Tags, bounds, free, mask_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Summary(NamedTuple):
     """An inventory in one row. Sizes are bytes.
 
     Attributes:
-        stored: Every blob that a tag leads to, once: what the registry must keep on disk for its tags.
+        stored: Every blob once: over HTTP those that tags lead to, of a storage all that are on disk.
         pulled: The sum over all tags, each counted as if it were alone.
         problems: Rows of ``problems``.
         complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
@@ -69,8 +70,10 @@ class Inventory:
         registry: ``host:port``.
         started: When the crawl began.
         finished: When it ended; None if it was interrupted.
+        source: ``api``, or ``storage`` where the registry's files were read.
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.frames.COLUMNS` describes.
+        history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
 
     Example:
         >>> inventory = registry.inventory()  # doctest: +SKIP
@@ -85,13 +88,22 @@ class Inventory:
     blobs: Frame
     problems: Frame
     coverage: Frame
+    history: Frame
+    uploads: Frame
+    disk: Frame
 
     def __init__(
-        self, registry: str, started: datetime, finished: datetime | None, tables: Mapping[str, Frame]
+        self,
+        registry: str,
+        started: datetime,
+        finished: datetime | None,
+        tables: Mapping[str, Frame],
+        source: str = "api",
     ) -> None:
         self.registry = registry
         self.started = started
         self.finished = finished
+        self.source = source
         self.frames: dict[str, Frame] = dict(tables)
         for name, table in tables.items():
             setattr(self, name, table)
@@ -99,7 +111,7 @@ class Inventory:
     @classmethod
     def of(cls, records: Records) -> Inventory:
         """Return the inventory of what a crawl found."""
-        return cls(records.registry, records.started, records.finished, frames.tabulate(records))
+        return cls(records.registry, records.started, records.finished, frames.tabulate(records), records.source)
 
     @property
     def complete(self) -> bool:
@@ -120,9 +132,74 @@ class Inventory:
         )
 
     @cached_property
+    def namespaces(self) -> Frame:
+        """The repositories by the first part of their names (:data:`regnb.frames.COLUMNS`, ``namespaces``)."""
+        return usage.namespaces(self.repositories, self.graph)
+
+    @cached_property
+    def usage(self) -> Frame:
+        """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
+        return usage.usage(self.repositories, self.tags)
+
+    @cached_property
+    def between(self) -> Frame:
+        """The bytes that each two repositories share (``between``)."""
+        return usage.between(self.graph)
+
+    @cached_property
+    def breakdown(self) -> Frame:
+        """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
+        return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+
+    def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
+        """Compute what garbage collections remove once some tags are deleted: of any set, exactly, if it is a storage's.
+
+        The deletion is that of :meth:`Registry.plan_delete`: a manifest goes with its last tag, unless an index lists
+        it; with it go the children that nothing else needs, and what refers to it.
+
+        Args:
+            what: A boolean for each row of ``tags``, some of its rows, references or globs (``vm/centos8:8.*``); by
+                default nothing is deleted, and the answer is what a garbage collection would remove now.
+            children: As for the deletion.
+            referrers: As for the deletion.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: Nothing that names tags, or tags that are not there.
+
+        Example:
+            >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
+        """
+        going = mask_of(self.tags, what, self.registry)
+        gone, going = self.graph.removed(going, children=children, referrers=referrers)
+        known = bounds(self.source, self.problems, complete=self.complete and self.finished is not None)
+        return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
+
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
+        """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
+
+        What has no date, was not wholly read, or refers to something else is never proposed on its own.
+
+        Args:
+            size: Bytes, or a text such as ``50GB``.
+            protect: What must stay, as for :meth:`reclaim`.
+            keep: How many of the newest tags of each repository stay as well.
+
+        Returns:
+            Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
+            :meth:`Registry.plan_delete`. Where the last ``total`` is below ``size``, no more is safe.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: No size, or as for :meth:`reclaim`.
+
+        Example:
+            >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
+        """
+        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep)
+
+    @cached_property
     def summary(self) -> Summary:
         """The whole in one row."""
-        stored = self.blobs.loc[self.blobs["kind"] != "foreign layer", "size"]
+        stored = self.blobs.loc[~self.blobs["kind"].isin(ABSENT), "size"]
         return Summary(
             registry=self.registry,
             repositories=len(self.repositories),

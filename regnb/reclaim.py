@@ -1,0 +1,323 @@
+"""What a deletion gives back: which blobs a garbage collection removes, in bytes, and what stays because of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Some
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from regnb.errors import InvalidArgument
+from regnb.frames import Frame, count, human, joined, make, parse_size
+from regnb.graph import Graph
+from regnb.reference import Digest
+from regnb.selection import What, pick, selectors
+
+if TYPE_CHECKING:
+    from regnb.graph import Ints, Mask
+
+Tags: TypeAlias = "What | pd.Series[bool] | Mask | None"
+"""Rows of ``inventory.tags``, a boolean for each of its rows, or references and globs such as ``vm/centos8:8.*``."""
+
+PLAIN: Final = "garbage-collect"
+UNTAGGED: Final = "garbage-collect --delete-untagged"
+
+
+class Collection(NamedTuple):
+    """One way to collect garbage.
+
+    Attributes:
+        command: Of the registry program.
+        version: Of distribution.
+        marks: What it keeps: the manifests of all rows, of ``tagged`` ones, or of what these ``reach``.
+        fails: Problems (``inventory.problems``) that end it before it removes anything.
+    """
+
+    command: str
+    version: str
+    marks: str
+    fails: frozenset[str]
+
+
+_CORRUPT: Final = frozenset({"corrupt revision", "corrupt manifest"})
+COLLECTIONS: Final = (
+    Collection(PLAIN, "2.8, 3", "all", _CORRUPT),
+    Collection(UNTAGGED, "3", "reach", _CORRUPT | {"corrupt tag"}),
+    # It takes the children of a tagged index for untagged manifests.
+    Collection(UNTAGGED, "2.8", "tagged", _CORRUPT | {"corrupt tag", "no tags folder"}),
+)
+
+
+class Reclaim:
+    """What garbage collections remove once some tags are deleted.
+
+    Attributes:
+        table: One row for each way to collect garbage (:data:`regnb.frames.COLUMNS`, ``reclaim``).
+        deleted: How many tags go, with those that refer to what goes.
+        removed: How many manifests the deletion itself takes out of their repositories.
+
+    Example:
+        >>> inventory.reclaim("vm/centos8:8.1").table  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, graph: Graph, kinds: pd.Series[str], names: pd.Series[str], gone: Mask, going: Mask, bounds: Some[Bound]
+    ) -> None:
+        self._graph, self._kinds, self._names, self._gone = graph, kinds, names, gone
+        self.deleted, self.removed = int(going.sum()), int(gone.sum())
+        lost = graph.tags[going & (graph.tags >= 0)]
+        self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
+        self._asked = np.unique(lost)
+        self._free: list[Mask] = []
+        self._before: list[Mask] = []
+        rows = []
+        for collection, bound in zip(COLLECTIONS, bounds, strict=True):
+            free, before, manifests, eaten = self._collect(collection, fails=bound.word == "fails")
+            self._free.append(free)
+            self._before.append(before)
+            warning = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
+            size = [sum(graph.sizes[mask].tolist()) for mask in (free, free & before)]
+            message = "; ".join(filter(None, (warning * (eaten > 0), bound.message)))
+            rows.append(
+                (collection.command, collection.version, *size, int(free.sum()), manifests, bound.word, message)
+            )
+        names_ = ("collection", "version", "size", "before", "blobs", "manifests", "bound", "message")
+        self.table = make("reclaim", dict(zip(names_, zip(*rows, strict=True), strict=True)))
+
+    def _collect(self, collection: Collection, *, fails: bool) -> tuple[Mask, Mask, int, int]:
+        """Return the blobs that go, those that would anyway, and how many manifests go, and how many of these wrongly."""
+        graph, gone = self._graph, self._gone
+        if fails:
+            nothing = np.zeros(len(graph.digests), dtype=bool)
+            return nothing, nothing, 0, 0
+        before = graph.marked(collection.marks, graph.tagged)
+        after = graph.marked(collection.marks, self._tagged) & ~gone
+        needed = graph.needed(collection.marks)
+        free = (graph.without(needed, before, after) == 0) & ~graph.absent
+        left = (self._tagged == 0) & ~gone
+        if collection.marks == "all":
+            manifests = eaten = 0
+        elif collection.marks == "tagged":
+            manifests, eaten = int(left.sum()), int((left & graph.reached(after)).sum())
+        else:
+            # What is marked anywhere stays, in every repository.
+            marked = np.zeros(len(graph.digests), dtype=bool)
+            marked[graph.own.of(np.unique(graph.manifest[after]))[1]] = True
+            manifests, eaten = int((left & ~marked[graph.manifest]).sum()), 0
+        return free, (needed == 0) & ~graph.absent, manifests, eaten
+
+    @property
+    def size(self) -> int:
+        """Bytes that a plain garbage collection removes because of the deletion: not what it would remove anyway."""
+        return sum(self._graph.sizes[self._free[0] & ~self._before[0]].tolist())
+
+    @cached_property
+    def blobs(self) -> Frame:
+        """The blobs that one of the collections removes, largest first (``reclaim_blobs``)."""
+        graph = self._graph
+        found = np.flatnonzero(np.logical_or.reduce(self._free))
+        found = found[np.argsort(-graph.sizes[found], kind="stable")]
+        goes = zip(("plain", "untagged", "untagged_2"), self._free, strict=True)
+        return make(
+            "reclaim_blobs",
+            {
+                "digest": [graph.digests[blob] for blob in found.tolist()],
+                "kind": self._kinds.iloc[found],
+                "size": graph.sizes[found],
+                **{name: free[found] for name, free in goes},
+                "before": self._before[0][found],
+            },
+        )
+
+    @cached_property
+    def stays(self) -> Frame:
+        """The blobs of what is deleted that a plain collection leaves, and for whom, largest first (``reclaim_stays``)."""
+        graph = self._graph
+        lost = np.zeros(len(graph.digests), dtype=bool)
+        lost[graph.behind.of(self._asked)[1]] = True
+        lost &= ~self._free[0] & ~graph.absent
+        kept = (self._tagged > 0) & ~self._gone
+        holders = np.flatnonzero(kept | ~(graph.reached(kept) | self._gone))
+        at, blob = graph.behind.of(holders)
+        pairs = pd.DataFrame({"row": holders[at], "blob": blob})[lost[blob]]
+        rows = pairs["row"].unique()
+        names = self._names[np.isin(graph.tags, rows)]
+        bare = rows[~kept[rows]]
+        digests = [Digest(graph.digests[blob]).short for blob in graph.manifest[bare].tolist()]
+        known = pd.concat(
+            [
+                pd.DataFrame({"row": graph.tags[names.index], "name": names}),
+                pd.DataFrame({"row": bare, "name": pd.Series(digests, dtype="str")}),
+            ]
+        )
+        pairs = pairs.merge(known, on="row")
+        pairs["repository"] = np.array(graph.repositories, dtype=object)[graph.repository[pairs["row"]]]
+        pairs["size"] = graph.sizes[pairs["blob"]]
+        pairs = pairs.sort_values(["size", "blob", "repository", "name"], ascending=[False, True, True, True])
+        groups = pairs.groupby(["blob", "repository"], sort=False).size()
+        first = pairs.drop_duplicates(["blob", "repository"])
+        return make(
+            "reclaim_stays",
+            {
+                "digest": [graph.digests[blob] for blob in first["blob"].tolist()],
+                "kind": self._kinds.iloc[first["blob"]],
+                **{name: first[name] for name in ("size", "repository")},
+                "because": joined(pairs["name"].to_list(), groups.to_list(), 5),
+            },
+        )
+
+    def __repr__(self) -> str:
+        """Say what comes back, in a sentence."""
+        bound = {"exact": "", "fails": "", "at most": "at most ", "at least": "at least "}[self.table["bound"].iloc[0]]
+        more = int(self.table["before"].iloc[0])
+        rest = f"; it would remove {human(more)} anyway" if more else ""
+        return f"<Reclaim: {bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}>"
+
+    def _repr_html_(self) -> str:
+        title = f"<p><b>{repr(self)[1:-1].replace('Reclaim: ', '')}</b></p>"
+        stays = f"<h4>What stays of it, and because of whom</h4>{self.stays._repr_html_()}" if len(self.stays) else ""
+        return f"{title}{self.table._repr_html_()}{stays}"
+
+
+class Bound(NamedTuple):
+    """How the bytes of a collection are meant (``exact``, ``at most``, ``at least`` or ``fails``), and why."""
+
+    word: str
+    message: str
+
+
+def bounds(source: str, problems: pd.DataFrame, *, complete: bool) -> list[Bound]:
+    """Return how the figures of each of :data:`COLLECTIONS` are meant, given what was read and how.
+
+    Example:
+        >>> bounds("api", pd.DataFrame({"problem": []}), complete=True)[0].word
+        'at most'
+    """
+    found = []
+    for collection in COLLECTIONS:
+        fatal = problems[problems["problem"].isin(collection.fails)]
+        if len(fatal):
+            first = fatal.iloc[0]
+            where = f"{first['repository']} {first['reference']}".strip()
+            found.append(Bound("fails", f"removes nothing, for {where} has a {first['problem']}: {first['message']}"))
+        elif not complete:
+            found.append(Bound("at most", "not everything could be read: what was not may need some of this"))
+        elif source == "storage":
+            found.append(Bound("exact", ""))
+        elif collection.command == PLAIN:
+            found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some of this"))
+        else:
+            found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
+    return found
+
+
+def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- Tags, told apart here
+    """Return which rows of ``inventory.tags`` are meant.
+
+    Args:
+        tags: The frame.
+        what: A boolean for each row, or anything that names tags (:data:`regnb.selection.What`); None for none.
+        registry: ``host:port``: a reference to another one is an error.
+
+    Raises:
+        InvalidArgument: Not one boolean for each row, or nothing that names tags.
+        InvalidReference, NotFound: A reference that is not lawful, or a tag that is not there.
+    """
+    if what is None:
+        return np.zeros(len(tags), dtype=bool)
+    if isinstance(what, pd.Series | np.ndarray) or (isinstance(what, list) and all(isinstance(x, bool) for x in what)):
+        mask = np.asarray(what)
+        if mask.dtype != np.bool_ or mask.shape != (len(tags),):
+            raise InvalidArgument(
+                f"not a mask: {mask.size:,} values, and there are {len(tags):,} tags",
+                hint="give a boolean for each row of inventory.tags",
+            )
+        return mask
+    picked = pick(selectors(what, host=registry), zip(tags["repository"], tags["tag"], strict=True))
+    named = {(one.repository, one.digest or one.tag) for one in picked}
+    by_digest = any(one.digest for one in picked)
+    rows = zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True)
+    found = ((name, tag) in named or (by_digest and (name, digest) in named) for name, tag, digest in rows)
+    return np.fromiter(found, bool, len(tags))
+
+
+def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: int) -> Frame:
+    """Return the tags to delete so that a plain garbage collection frees some bytes, and nothing in vain.
+
+    The oldest go first, of one day's those that share least. All tags of a manifest go together, or none.
+
+    Args:
+        tags: Of the inventory.
+        graph: Of the inventory.
+        goal: Bytes, or a text such as ``50GB``.
+        protected: Which tags must stay.
+        keep: How many of each repository's newest tags stay as well.
+
+    Returns:
+        Columns: as ``free`` in :data:`regnb.frames.COLUMNS`. If the last ``total`` is below the goal, no more is safe.
+    """
+    goal = parse_size(goal)
+    created = tags["created"].to_numpy(dtype="datetime64[us]")
+    newest = tags.sort_values(["created", "tag"], ascending=False).groupby("repository").head(keep).index
+    stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()
+    stays[tags.index.get_indexer(newest)] = True
+    roots = graph.tagged > 0
+    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.bare))[1], minlength=len(graph.digests))
+    candidate = roots & (graph.above == 0)
+    candidate[graph.tags[stays & (graph.tags >= 0)]] = False
+    order = pd.DataFrame({"row": graph.tags, "created": created, "size": tags["size"].to_numpy()})
+    order = order[(graph.tags >= 0) & candidate[graph.tags]].drop_duplicates("row")
+    lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[order["row"]]
+    order["shared"] = 1 - lone / np.maximum(order["size"], 1)
+    order["day"] = order["created"].dt.floor("D")
+    order = order.sort_values(["day", "shared", "created", "row"], ignore_index=True)
+    chosen: list[int] = []
+    total = 0
+    for row in order["row"].tolist():
+        if total >= goal:
+            break
+        blobs = graph.behind.target[graph.behind.start[row] : graph.behind.start[row + 1]]
+        held[blobs] -= 1
+        total += int(graph.sizes[blobs[held[blobs] == 0]].sum())
+        chosen.append(row)
+    # Whatever is not needed for the goal stays, the newest first.
+    for row in reversed(chosen.copy()):
+        blobs = graph.behind.target[graph.behind.start[row] : graph.behind.start[row + 1]]
+        lost = int(graph.sizes[blobs[held[blobs] == 0]].sum())
+        if lost == 0 or total - lost >= goal:
+            held[blobs] += 1
+            total -= lost
+            chosen.remove(row)
+    return _chosen(tags, graph, chosen, held)
+
+
+def _chosen(tags: Frame, graph: Graph, chosen: list[int], held: Ints) -> Frame:
+    """Return the tags of the chosen rows, in order, each with what it frees after those before it."""
+    for row in chosen:
+        held[graph.behind.of(np.array([row]))[1]] += 1
+    freed: dict[int, int] = {}
+    for row in chosen:
+        _, blobs = graph.behind.of(np.array([row]))
+        held[blobs] -= 1
+        freed[row] = int(graph.sizes[blobs[held[blobs] == 0]].sum())
+    place = {row: number for number, row in enumerate(chosen)}
+    found = np.flatnonzero(np.isin(graph.tags, chosen))
+    found = found[np.argsort([place[row] for row in graph.tags[found].tolist()], kind="stable")]
+    rows = graph.tags[found]
+    last = np.append(rows[1:] != rows[:-1], True)[: len(rows)]
+    gained = np.where(last, [freed[row] for row in rows.tolist()], 0).astype(np.int64)
+    about = tags.iloc[found]
+    exclusive = np.where(about["size"] > 0, about["exclusive"] / np.maximum(about["size"], 1), 0)
+    return make(
+        "free",
+        {
+            **{name: about[name] for name in ("repository", "tag", "digest", "created", "size")},
+            "freed": gained,
+            "total": np.cumsum(gained),
+            "reason": [f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else" for day, part in zip(
+                about["created"], exclusive, strict=True
+            )],
+        },
+    )

@@ -1,0 +1,133 @@
+"""Who uses which bytes: by namespace, by repository and tag, by pairs of repositories, and as a sum that adds up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from regnb.frames import Frame, make
+from regnb.graph import Edges, Graph
+from regnb.reclaim import Reclaim
+
+if TYPE_CHECKING:
+    from regnb.graph import Ints
+
+_PAIRED = 200
+"""Repositories whose sharing is counted pair by pair: those that share most."""
+
+
+def namespace(repositories: pd.Series[str]) -> pd.Series[str]:
+    """Return the first part of each repository's name.
+
+    Example:
+        >>> namespace(pd.Series(["vm/centos8", "busybox"])).to_list()
+        ['vm', 'busybox']
+    """
+    return repositories.str.partition("/")[0]
+
+
+def namespaces(repositories: Frame, graph: Graph) -> Frame:
+    """Return one row for each namespace (``namespaces``)."""
+    of = namespace(repositories["repository"])
+    names = sorted(of.unique())
+    place = {name: number for number, name in enumerate(names)}
+    number = np.array([place[name.partition("/")[0]] for name in graph.repositories], dtype=np.int64)
+    repository = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
+    owned = graph.owned(Edges(number[repository], graph.held.target, len(names)))
+    groups = repositories.groupby(of)
+    return make(
+        "namespaces",
+        {
+            "namespace": names,
+            "repositories": groups.size().to_numpy(),
+            **owned._asdict(),
+            **{name: groups[name].sum().to_numpy() for name in ("tags", "pull_size")},
+            "newest": groups["newest"].max().to_list(),
+            "complete": groups["complete"].all().to_numpy(),
+        },
+    )
+
+
+def usage(repositories: Frame, tags: Frame) -> Frame:
+    """Return the bytes of each tag, of what a repository's tags share, and of what repositories share (``usage``)."""
+    alone = tags.groupby("repository")["exclusive"].sum().reindex(repositories["repository"], fill_value=0).to_numpy()
+    exclusive, share = (repositories[name].to_numpy() for name in ("exclusive", "share"))
+    rows = [
+        pd.DataFrame({"repository": tags["repository"], "tag": tags["tag"], "kind": "exclusive", "size": tags["exclusive"]}),
+        *(
+            pd.DataFrame({"repository": repositories["repository"], "tag": "", "kind": kind, "size": size})
+            for kind, size in (("tags", exclusive - alone), ("repositories", share - exclusive))
+        ),
+    ]
+    found = pd.concat(rows)
+    found = found[found["size"] > 0].sort_values(["repository", "tag", "kind"])
+    return make(
+        "usage", {"namespace": namespace(found["repository"]), **{name: found[name] for name in found.columns}}
+    )
+
+
+def between(graph: Graph) -> Frame:
+    """Return the bytes that each two repositories share, the most first (``between``).
+
+    Only of the 200 repositories that share most: with n of them there are n² pairs.
+    """
+    held = graph.held
+    owners = np.bincount(held.target, minlength=len(graph.digests))
+    several = np.where(owners > 1, graph.sizes, 0)
+    total = graph.total(held, several)
+    chosen = np.argsort(-total, kind="stable")[:_PAIRED]
+    chosen = np.sort(chosen[total[chosen] > 0])
+    at, blob = held.of(chosen)
+    wanted = several[blob] > 0
+    at, blob = at[wanted], blob[wanted]
+    order = np.argsort(blob, kind="stable")
+    at, blob = at[order], blob[order]
+    shared = np.zeros((len(chosen), len(chosen)), dtype=np.int64)
+    start = np.flatnonzero(np.diff(blob, prepend=-1))
+    for first, last in zip(start.tolist(), [*start[1:].tolist(), len(blob)], strict=True):
+        shared[np.ix_(at[first:last], at[first:last])] += graph.sizes[blob[first]]
+    one, other = np.nonzero(np.triu(shared, 1))
+    size = shared[one, other]
+    order = np.argsort(-size, kind="stable")
+    names = np.array(graph.repositories, dtype=object)[chosen]
+    names_of = (names[one[order]], names[other[order]])
+    return make(
+        "between",
+        {
+            "repository": [min(pair) for pair in zip(*names_of, strict=True)],
+            "other": [max(pair) for pair in zip(*names_of, strict=True)],
+            "size": size[order],
+        },
+    )
+
+
+def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame:
+    """Return where the bytes are: from every tag pulled alone down to the disk, and what can be reclaimed (``breakdown``)."""
+    led = _bytes(graph, graph.leading > 0)
+    needed = _bytes(graph, np.bincount(graph.held.target, minlength=len(graph.digests)) > 0)
+    rows: list[tuple[str, int, bool, str]] = [
+        ("pulled", pulled, True, "every tag pulled as if it were alone"),
+        ("sharing", led - pulled, False, "saved, as what is shared is stored once"),
+        ("tags", led, True, "what tags lead to"),
+    ]
+    sizes = dict(zip(disk["what"], disk["size"].tolist(), strict=True))
+    if needed > led or sizes:
+        rows.append(("untagged", needed - led, False, "what only manifests without a tag need"))
+    if sizes:
+        rows += [
+            ("orphans", sizes["blobs"] - needed, False, "blobs that no manifest needs: the next garbage collection"),
+            ("uploads", sizes["uploads"], False, "uploads that were begun and not finished: no collection takes them"),
+            ("links", sizes["links"], False, "small files that say which repository and tag has what"),
+            ("other", sizes["other"], False, "other files"),
+            ("disk", sum(sizes.values()), True, "on disk"),
+        ]
+    for row in reclaim.table.itertuples(index=False) if sizes else ():
+        text = f"{row.collection} ({row.version}) would remove this now"
+        rows.append(("reclaimable", int(row.size), False, "; ".join(filter(None, (text, row.message)))))
+    return make("breakdown", dict(zip(("what", "size", "total", "message"), zip(*rows, strict=True), strict=True)))
+
+
+def _bytes(graph: Graph, blobs: Ints) -> int:
+    return sum(graph.sizes[blobs].tolist())
