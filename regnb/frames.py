@@ -30,7 +30,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "untagged": ("int64", "manifests that no tag leads to; over HTTP they cannot be seen"),
         "size": ("int64", "bytes: every blob that its manifests need, counted once"),
         "exclusive": ("int64", "bytes of these that no other repository needs: they would go if it alone went"),
-        "share": ("int64", "bytes: its part of each blob, divided by the repositories that need it; adds up to the total"),
+        "share": (
+            "int64",
+            "bytes: its part of each blob, divided by the repositories that need it; adds up to the total",
+        ),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
         "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
@@ -86,8 +89,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "digest": ("str", "of the blob"),
         "kind": (
             "str",
-            "layer, config, manifest, orphan (no manifest needs it), foreign layer (stored elsewhere, in no total) or "
-            "missing (a manifest needs it, and it is not on disk; in no total)",
+            "layer, config, manifest or orphan (nothing needs it); in no total: foreign layer, missing (not on disk)",
         ),
         "media_type": ("str", "of the blob"),
         "size": ("int64", "bytes as stored"),
@@ -142,7 +144,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tags": ("int64", "tags"),
         "size": ("int64", "bytes: every blob that its repositories need, counted once"),
         "exclusive": ("int64", "bytes of these that no other namespace needs"),
-        "share": ("int64", "bytes: its part of each blob, divided by the namespaces that need it; adds up to the total"),
+        "share": (
+            "int64",
+            "bytes: its part of each blob, divided by the namespaces that need it; adds up to the total",
+        ),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
         "complete": ("bool", "whether everything was read; if not, sizes are lower bounds"),
@@ -367,7 +372,7 @@ def parse_size(size: float | str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", str(size).strip(), re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
         raise InvalidArgument(f"not a size: {str(size)[:100]!r}", hint="write bytes with a unit, such as 500GB or 2GiB")
-    return round(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
+    return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
 
 
 def _harmless(text: str) -> str:
@@ -541,7 +546,9 @@ class _Behind:
         self.size = graph.total(graph.behind)
         self.layers = graph.total(graph.behind, is_layer.astype(np.int64))
         self.complete = graph.total(graph.reach, broken.astype(np.int64)) == 0
-        of_manifest = dict(zip(records.manifests, _dates(row.created for row in records.manifests.values()), strict=True))
+        of_manifest = dict(
+            zip(records.manifests, _dates(row.created for row in records.manifests.values()), strict=True)
+        )
         self.own = pd.Series([of_manifest[digest] for _, digest in links], dtype="datetime64[us, UTC]")
         # The missing date is the smallest number.
         dates = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)
@@ -676,13 +683,14 @@ def _layers(records: Records) -> Frame:
         "layers",
         {
             "manifest": pd.Categorical.from_codes(
-                np.repeat(np.arange(len(rows), dtype=np.int32), counts), [row.digest for row in rows]
+                np.repeat(np.arange(len(rows), dtype=np.int32), counts),
+                pd.Index([row.digest for row in rows], dtype="str"),
             ),
             "position": np.arange(len(first)) - first,
-            "digest": pd.Categorical.from_codes(digest, list(codes)),
+            "digest": pd.Categorical.from_codes(digest, pd.Index(list(codes), dtype="str")),
             "media_type": media_type.take(digest),
             "size": np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[digest],
-            "command": pd.Categorical.from_codes(command, list(texts)),
+            "command": pd.Categorical.from_codes(command, pd.Index(list(texts), dtype="str")),
         },
     )
 

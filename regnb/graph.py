@@ -144,7 +144,9 @@ class Graph:
         layers = _ints(ids[blob] for row in rows for blob in row.layers)
         children = _ints(find(child, -1) for row in rows for child in row.children)
         config = _ints(find(row.config, -1) for row in rows)
-        subjects = [(row, s) for row, (_, digest) in enumerate(links) if (s := find(manifests[digest].subject, -1)) >= 0]
+        subjects = [
+            (row, s) for row, (_, digest) in enumerate(links) if (s := find(manifests[digest].subject, -1)) >= 0
+        ]
         signed = [
             (number, find(digest, -1))
             for number, tag in enumerate(records.tags)
@@ -157,7 +159,9 @@ class Graph:
             list(names),
             _ints(names[name] for name, _ in links),
             _ints(ids[digest] for _, digest in links),
-            _known(np.concatenate([at, *(np.repeat(at, n) for n in counts)]), np.concatenate([config, layers, children])),
+            _known(
+                np.concatenate([at, *(np.repeat(at, n) for n in counts)]), np.concatenate([config, layers, children])
+            ),
             _known(np.repeat(at, counts[1]), children),
             (
                 _ints(names[tag.repository] for tag in records.tags),
@@ -348,7 +352,8 @@ class Graph:
         """
         if what == "all":
             return np.ones(len(self.manifest), dtype=bool)
-        return tagged > 0 if what == "tagged" else self.reached(tagged > 0)
+        found = np.asarray(tagged > 0)
+        return found if what == "tagged" else self.reached(found)
 
     def needed(self, what: str) -> Ints:
         """Return by how many distinct manifests of the marked rows each blob is needed, as things are."""

@@ -152,7 +152,7 @@ class Inventory:
         return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
 
     def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
-        """Compute what garbage collections remove once some tags are deleted: of any set, exactly, if it is a storage's.
+        """Compute what garbage collections remove once some tags are deleted: of any set; exactly, of a storage.
 
         The deletion is that of :meth:`Registry.plan_delete`: a manifest goes with its last tag, unless an index lists
         it; with it go the children that nothing else needs, and what refers to it.

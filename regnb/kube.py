@@ -191,7 +191,7 @@ def _cluster() -> Iterator[msgspec.Raw]:
     except ImportError:
         raise MissingExtra("kubernetes", "kubernetes") from None
     try:
-        with config.new_client_from_config() as connection:  # type: ignore[no-untyped-call]
+        with config.new_client_from_config() as connection:
             # As it is sent: the library's own objects take ten times as long to make.
             ask: Any = client.CoreV1Api(connection).list_pod_for_all_namespaces
             following: str | None = None

@@ -62,7 +62,7 @@ class Reclaim:
         >>> inventory.reclaim("vm/centos8:8.1").table  # doctest: +SKIP
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 -- what it is computed from
         self, graph: Graph, kinds: pd.Series[str], names: pd.Series[str], gone: Mask, going: Mask, bounds: Some[Bound]
     ) -> None:
         self._graph, self._kinds, self._names, self._gone = graph, kinds, names, gone
@@ -87,7 +87,7 @@ class Reclaim:
         self.table = make("reclaim", dict(zip(names_, zip(*rows, strict=True), strict=True)))
 
     def _collect(self, collection: Collection, *, fails: bool) -> tuple[Mask, Mask, int, int]:
-        """Return the blobs that go, those that would anyway, and how many manifests go, and how many of these wrongly."""
+        """Return the blobs that go, those that would anyway, how many manifests go, and of these wrongly."""
         graph, gone = self._graph, self._gone
         if fails:
             nothing = np.zeros(len(graph.digests), dtype=bool)
@@ -133,7 +133,7 @@ class Reclaim:
 
     @cached_property
     def stays(self) -> Frame:
-        """The blobs of what is deleted that a plain collection leaves, and for whom, largest first (``reclaim_stays``)."""
+        """The blobs of what is deleted that a plain collection leaves, and for whom (``reclaim_stays``)."""
         graph = self._graph
         lost = np.zeros(len(graph.digests), dtype=bool)
         lost[graph.behind.of(self._asked)[1]] = True
@@ -207,7 +207,9 @@ def bounds(source: str, problems: pd.DataFrame, *, complete: bool) -> list[Bound
         elif source == "storage":
             found.append(Bound("exact", ""))
         elif collection.command == PLAIN:
-            found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some of this"))
+            found.append(
+                Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some of this")
+            )
         else:
             found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
     return found
@@ -316,8 +318,9 @@ def _chosen(tags: Frame, graph: Graph, chosen: list[int], held: Ints) -> Frame:
             **{name: about[name] for name in ("repository", "tag", "digest", "created", "size")},
             "freed": gained,
             "total": np.cumsum(gained),
-            "reason": [f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else" for day, part in zip(
-                about["created"], exclusive, strict=True
-            )],
+            "reason": [
+                f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else"
+                for day, part in zip(about["created"], exclusive, strict=True)
+            ],
         },
     )

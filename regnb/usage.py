@@ -12,7 +12,7 @@ from regnb.graph import Edges, Graph
 from regnb.reclaim import Reclaim
 
 if TYPE_CHECKING:
-    from regnb.graph import Ints
+    from regnb.graph import Mask
 
 _PAIRED = 200
 """Repositories whose sharing is counted pair by pair: those that share most."""
@@ -55,7 +55,9 @@ def usage(repositories: Frame, tags: Frame) -> Frame:
     alone = tags.groupby("repository")["exclusive"].sum().reindex(repositories["repository"], fill_value=0).to_numpy()
     exclusive, share = (repositories[name].to_numpy() for name in ("exclusive", "share"))
     rows = [
-        pd.DataFrame({"repository": tags["repository"], "tag": tags["tag"], "kind": "exclusive", "size": tags["exclusive"]}),
+        pd.DataFrame(
+            {"repository": tags["repository"], "tag": tags["tag"], "kind": "exclusive", "size": tags["exclusive"]}
+        ),
         *(
             pd.DataFrame({"repository": repositories["repository"], "tag": "", "kind": kind, "size": size})
             for kind, size in (("tags", exclusive - alone), ("repositories", share - exclusive))
@@ -63,9 +65,7 @@ def usage(repositories: Frame, tags: Frame) -> Frame:
     ]
     found = pd.concat(rows)
     found = found[found["size"] > 0].sort_values(["repository", "tag", "kind"])
-    return make(
-        "usage", {"namespace": namespace(found["repository"]), **{name: found[name] for name in found.columns}}
-    )
+    return make("usage", {"namespace": namespace(found["repository"]), **{name: found[name] for name in found.columns}})
 
 
 def between(graph: Graph) -> Frame:
@@ -104,7 +104,7 @@ def between(graph: Graph) -> Frame:
 
 
 def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame:
-    """Return where the bytes are: from every tag pulled alone down to the disk, and what can be reclaimed (``breakdown``)."""
+    """Return where the bytes are, from every tag pulled alone down to the disk, and what could go (``breakdown``)."""
     led = _bytes(graph, graph.leading > 0)
     needed = _bytes(graph, np.bincount(graph.held.target, minlength=len(graph.digests)) > 0)
     rows: list[tuple[str, int, bool, str]] = [
@@ -123,11 +123,14 @@ def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame
             ("other", sizes["other"], False, "other files"),
             ("disk", sum(sizes.values()), True, "on disk"),
         ]
-    for row in reclaim.table.itertuples(index=False) if sizes else ():
-        text = f"{row.collection} ({row.version}) would remove this now"
-        rows.append(("reclaimable", int(row.size), False, "; ".join(filter(None, (text, row.message)))))
+    table = reclaim.table[: len(reclaim.table) if sizes else 0]
+    for collection, version, size, message in zip(
+        *(table[name].to_list() for name in ("collection", "version", "size", "message")), strict=True
+    ):
+        text = f"{collection} ({version}) would remove this now"
+        rows.append(("reclaimable", size, False, f"{text}; {message}" if message else text))
     return make("breakdown", dict(zip(("what", "size", "total", "message"), zip(*rows, strict=True), strict=True)))
 
 
-def _bytes(graph: Graph, blobs: Ints) -> int:
+def _bytes(graph: Graph, blobs: Mask) -> int:
     return sum(graph.sizes[blobs].tolist())
