@@ -210,6 +210,7 @@ class Fake:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body waits 40 ms for its header to be acknowledged
 
     def __init__(self, fake: Fake, *arguments: Any) -> None:
         self.fake = fake

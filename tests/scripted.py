@@ -50,6 +50,7 @@ def serve(answer: Callable[[Request, int], Reply]) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else a body waits 40 ms for its header to be acknowledged
 
         def handle_any(self) -> None:
             length = int(self.headers.get("content-length") or 0)
