@@ -478,9 +478,8 @@ def make(name: str, columns: Mapping[str, Any]) -> Frame:
         dtype = cast("Any", name_of_type)
         values = columns[column]
         if dtype.startswith("datetime64"):
-            series[column] = pd.Series(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce")).astype(
-                dtype
-            )
+            dates = pd.Series(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
+            series[column] = dates.reset_index(drop=True).astype(dtype)
         elif isinstance(values, pd.Series | pd.Categorical):
             series[column] = pd.Series(values).reset_index(drop=True).astype(dtype)
         else:
