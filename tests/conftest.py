@@ -5,6 +5,7 @@ Tests reach loopback only: pytest's ``--allow-hosts`` in pyproject.toml blocks e
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import anyio
 import distribution
 import pytest
 
-from regnb import demo, embedded
+from regnb import demo, embedded, transport
 from regnb.client import Client
 from regnb.transport import Transport
 
@@ -52,6 +53,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test fetched must not spare another the request."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_reading_of_certificates() -> Iterator[None]:
+    """The system's authorities take 40 ms to read, and a test connects several times: read them once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "_ssl_context", functools.cache(transport._ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,7 @@ def running_lab(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @NOTEBOOK
+@pytest.mark.xdist_group("notebooks")  # one JupyterLab for all
 def test_run_all_in_the_browser_writes_nothing(path: Path, running_lab: tuple[Lab, Server], tmp_path: Path) -> None:
     """Every cell runs, every form is drawn, and the registry sees nothing but GET and HEAD."""
     server, between = running_lab
