@@ -1,0 +1,412 @@
+"""Two inventories side by side: what changed in one registry, and in what a mirror differs from its origin."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from regnb import snapshot
+from regnb.errors import InvalidArgument
+from regnb.frames import Frame, count, human, make
+from regnb.graph import Edges
+from regnb.inventory import Inventory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.integer[Any]]
+    Mask = NDArray[np.bool_]
+
+_NEW, _MOVED, _VANISHED = _CHANGES = ("new", "moved", "vanished")
+_STATES: Final = ("missing", "extra", "drifted", "unread", "same")
+
+
+@dataclass(frozen=True, repr=False)
+class Diff:
+    """What changed in a registry between two readings.
+
+    Attributes:
+        registry: The registry of the first.
+        before, after: When each was read.
+        tags: A row for each tag that is new, moved or vanished (:data:`regnb.frames.COLUMNS`, ``changed_tags``).
+            The bytes of a blob are divided by the changed tags that lead to it.
+        repositories: A row for each repository that changed (``changed_repositories``). One without a name has the
+            blobs that no manifest needs.
+        gained: Bytes of the blobs that were nowhere before: the sum of ``repositories["gained"]``.
+        freed: Bytes of the blobs that are nowhere any more: the sum of ``repositories["freed"]``.
+        notes: What limits the comparison.
+    """
+
+    registry: str
+    before: datetime
+    after: datetime
+    tags: Frame
+    repositories: Frame
+    gained: int
+    freed: int
+    notes: tuple[str, ...]
+
+    @property
+    def drift(self) -> bool:
+        """Whether a tag moved or vanished."""
+        return bool((self.tags["change"] != _NEW).any())
+
+    def summary(self) -> str:
+        """Return the whole in a sentence, and the notes."""
+        numbers = self.tags["change"].value_counts()
+        changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in _CHANGES)
+        return " ".join([
+            f"{self.registry}, {_minute(self.before)} to {_minute(self.after)}: tags {changes}; "
+            f"{human(self.gained)} gained, {human(self.freed)} freed.",
+            *self.notes,
+        ])
+
+    def __repr__(self) -> str:
+        return f"<Diff of {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p>{html.escape(self.summary())}</p><h4>Repositories</h4>{self.repositories._repr_html_()}"
+            f"<h4>Tags</h4>{self.tags._repr_html_()}"
+        )
+
+
+def _minute(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M")
+
+
+class Changes(NamedTuple):
+    """Which tags changed, by their rows in the first and the second ``tags``; -1 where there is none.
+
+    Attributes:
+        change: Positions in new, moved, vanished.
+        first, second: The rows.
+        unread: Pairs of rows of which one was not read, so that it is not known whether it moved.
+        unknown: Rows of each that the other does not have and may not have seen.
+    """
+
+    change: Ints
+    first: Ints
+    second: Ints
+    unread: tuple[Ints, Ints]
+    unknown: tuple[Ints, Ints]
+
+    def count(self) -> tuple[int, int, int]:
+        """Return how many are new, moved and vanished."""
+        new, moved, vanished = np.bincount(self.change, minlength=3).tolist()
+        return new, moved, vanished
+
+
+def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = "") -> Changes:
+    """Work out which tags changed. What was not read is not taken for vanished.
+
+    Args:
+        first, second: Of which the frames repositories, tags and coverage are needed.
+        prefix: Put before the first's repository names.
+    """
+    a, b = first.tables["tags"], second.tables["tags"]
+    place, left, right = _matched(a, b, prefix)
+    both = np.flatnonzero(place >= 0)
+    there = place[both]
+    alone = np.ones(len(b), dtype=bool)
+    alone[there] = False
+    only_a, only_b = np.flatnonzero(place < 0), np.flatnonzero(alone)
+    seen_b = _seen(second, prefix + a["repository"].iloc[only_a])
+    seen_a = _seen(first, b["repository"].iloc[only_b], prefix)
+    read = (left[both] >= 0) & (right[there] >= 0)
+    moved = read & (left[both] != right[there])
+    none = np.full
+    parts = (
+        (none(int(seen_a.sum()), -1), only_b[seen_a]),
+        (both[moved], there[moved]),
+        (only_a[seen_b], none(int(seen_b.sum()), -1)),
+    )
+    return Changes(
+        np.repeat(np.arange(3), [len(rows) for rows, _ in parts]),
+        np.concatenate([rows for rows, _ in parts]),
+        np.concatenate([rows for _, rows in parts]),
+        (both[~read], there[~read]),
+        (only_a[~seen_b], only_b[~seen_a]),
+    )
+
+
+def _matched(a: Frame, b: Frame, prefix: str) -> tuple[Ints, Ints, Ints]:
+    """Return the row in ``b`` of each tag of ``a``, or -1, and both tables' digests as numbers, -1 if missing."""
+
+    def numbers(x: pd.Series[str], y: pd.Series[str]) -> Ints:
+        return pd.factorize(pd.concat([x, y], ignore_index=True))[0]
+
+    names = prefix + a["repository"] if prefix else a["repository"]
+    tag = numbers(a["tag"], b["tag"]).astype(np.int64)
+    keys = numbers(names, b["repository"]) * (int(tag.max(initial=0)) + 1) + tag
+    digests = numbers(a["digest"], b["digest"])
+    place = pd.Index(keys[len(a) :]).get_indexer(pd.Index(keys[: len(a)]))
+    return place, digests[: len(a)], digests[len(a) :]
+
+
+def _seen(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> Mask:
+    """Return whether a tag of each of these repositories would have been seen."""
+    if side.finished is None:
+        return np.zeros(len(names), dtype=bool)
+    repositories, coverage = side.tables["repositories"], side.tables["coverage"]
+    catalog = coverage[coverage["what"] == "catalog"]
+    whole = bool(catalog["complete"].all() and (catalog["listed"] > 0).all())
+    listed = prefix + repositories["repository"] if prefix else repositories["repository"]
+    if not whole:
+        return names.isin(listed[repositories["status"].isin(["read", "empty"])]).to_numpy()
+    return ~names.isin(listed[~repositories["status"].isin(["read", "empty"])]).to_numpy()
+
+
+def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
+    """Compare two readings of one registry.
+
+    Tags of repositories that could not be read in one of them are left out, and so are the blobs behind them. Where one
+    was read through the API and the other from the storage, only blobs are compared that a tag leads to.
+
+    Args:
+        first: The earlier inventory, or the URL or path of its snapshot.
+        second: The later one.
+
+    Raises:
+        InvalidArgument: They are inventories of different registries.
+        StorageError: A snapshot cannot be read.
+
+    Example:
+        >>> regnb.diff("snapshots/localhost-5000-20260301T120000.000000Z", inventory).summary()  # doctest: +SKIP
+        'localhost:5000, 2026-03-01 12:00 to 2026-03-08 12:00: tags 2 new, 1 moved, 0 vanished; 1.2 GB gained, 0 B freed.'
+    """
+    a, b = _inventory(first), _inventory(second)
+    if a.source == b.source and a.registry != b.registry:
+        raise InvalidArgument(
+            f"inventories of different registries: {a.registry} and {b.registry}", hint="compare() compares a mirror"
+        )
+    found = changes(_stored(a), _stored(b))
+    tagged = a.source != b.source
+    elsewhere = _present(a)
+    freed = _bytes(a, _present(b), found.first, _unsure(a, b, 0, found), tagged=tagged)
+    gained = _bytes(b, elsewhere, found.second, _unsure(b, a, 1, found), tagged=tagged)
+    rows = pd.DataFrame({
+        "change": np.array(_CHANGES, dtype=object)[found.change],
+        **{
+            column: np.where(found.second >= 0, _at(b.tags[column], found.second), _at(a.tags[column], found.first))
+            for column in ("repository", "tag")
+        },
+        "before": _at(a.tags["digest"], found.first),
+        "after": _at(b.tags["digest"], found.second),
+        "gained": gained.by_tag,
+        "freed": freed.by_tag,
+    }).sort_values(["repository", "tag"], ignore_index=True)
+    tags = make("changed_tags", {column: rows[column] for column in rows})
+    return Diff(
+        registry=a.registry,
+        before=a.started,
+        after=b.started,
+        tags=tags,
+        repositories=_repositories(tags, gained.untagged, freed.untagged),
+        gained=gained.total,
+        freed=freed.total,
+        notes=tuple(_notes(a, b, found)),
+    )
+
+
+def _inventory(what: Inventory | str | Path) -> Inventory:
+    return what if isinstance(what, Inventory) else Inventory(*snapshot.load(what))
+
+
+def _stored(inventory: Inventory) -> snapshot.Stored:
+    return snapshot.Stored(
+        inventory.registry, inventory.started, inventory.finished, inventory.frames, inventory.source
+    )
+
+
+def _at(column: pd.Series[str], rows: Ints) -> NDArray[np.object_]:
+    found = np.full(len(rows), None, dtype=object)
+    found[rows >= 0] = column.iloc[rows[rows >= 0]].to_numpy(dtype=object, na_value=None)
+    return found
+
+
+def _present(inventory: Inventory) -> pd.Series[str]:
+    return inventory.blobs["digest"][~inventory.graph.absent]
+
+
+def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> Ints:
+    """Return the rows of manifests that the other inventory may hold without having seen them."""
+    graph = side.graph
+    names = pd.Series(graph.repositories, dtype="str")
+    unseen = ~_seen(_stored(other), names)[graph.repository]
+    if not other.tags["complete"].all():
+        place, _, _ = _matched(side.tags, other.tags, "")
+        partly = (place >= 0) & ~other.tags["complete"].to_numpy()[place]
+        at = graph.tags[np.concatenate([np.flatnonzero(partly), found.unread[number]])]
+        unseen[at[at >= 0]] = True
+    return np.flatnonzero(unseen)
+
+
+class _Bytes(NamedTuple):
+    total: int
+    by_tag: NDArray[np.int64]
+    untagged: Mapping[str, int]
+
+
+def _bytes(side: Inventory, other: pd.Series[str], tags: Ints, unsure: Ints, *, tagged: bool) -> _Bytes:
+    """Return the bytes of the blobs that only this inventory has, and what they are due to.
+
+    Args:
+        side: The inventory.
+        other: Digests of the blobs that the other one has.
+        tags: Rows of the changed tags, -1 where one is not here.
+        unsure: Rows of manifests whose blobs are left out.
+        tagged: Leave out what no tag leads to.
+    """
+    graph = side.graph
+    only = ~side.blobs["digest"].isin(other).to_numpy() & ~graph.absent
+    if tagged:
+        only &= graph.leading > 0
+    only[_behind(graph, unsure)[1]] = False
+    here = np.flatnonzero(tags >= 0)
+    row = graph.tags[tags[here]]
+    here, row = here[row >= 0], row[row >= 0]
+    at, blob = _behind(graph, row)
+    led = only[blob]
+    edges = Edges(here[at[led]], blob[led], len(tags))
+    rest = only.copy()
+    rest[edges.target] = False
+    untagged: dict[str, int] = {}
+    if rest.any():
+        owner = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
+        held = rest[graph.held.target]
+        owners = Edges(owner[held], graph.held.target[held], len(graph.repositories))
+        parts = _summed(graph, owners)
+        untagged = {graph.repositories[number]: int(parts[number]) for number in np.flatnonzero(owners.counts).tolist()}
+        rest[owners.target] = False
+        if rest.any():
+            untagged[""] = sum(graph.sizes[rest].tolist())
+    return _Bytes(sum(graph.sizes[only].tolist()), _summed(graph, edges), untagged)
+
+
+def _behind(graph: Any, rows: Ints) -> tuple[Ints, Ints]:  # noqa: ANN401 -- a Graph
+    """Return the blobs behind some rows: the position in ``rows``, and the blob."""
+    at, row = graph.reach.of(rows)
+    inner, blob = graph.own.of(graph.manifest[row])
+    return at[inner], blob
+
+
+def _summed(graph: Any, edges: Edges) -> NDArray[np.int64]:  # noqa: ANN401 -- a Graph
+    """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
+    parts = graph.split(edges.target, np.ones(len(edges.target), dtype=np.int64))
+    sums = np.concatenate([[0], np.cumsum(parts)])
+    return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+
+
+def _repositories(tags: Frame, gained: Mapping[str, int], freed: Mapping[str, int]) -> Frame:
+    numbers = pd.crosstab(tags["repository"], tags["change"]).reindex(columns=list(_CHANGES), fill_value=0)
+    sizes = tags.groupby("repository")[["gained", "freed"]].sum()
+    names = sorted({*numbers.index, *gained, *freed})
+    numbers, sizes = (table.reindex(names, fill_value=0) for table in (numbers, sizes))
+    rest = [[part.get(name, 0) for name in names] for part in (gained, freed)]
+    return make(
+        "changed_repositories",
+        {
+            "repository": names,
+            **{change: numbers[change].to_numpy() for change in _CHANGES},
+            "gained": sizes["gained"].to_numpy() + np.array(rest[0], dtype=np.int64),
+            "freed": sizes["freed"].to_numpy() + np.array(rest[1], dtype=np.int64),
+            "cause": [
+                _cause(name, dict(zip(_CHANGES, row, strict=True)), came, went)
+                for name, row, came, went in zip(names, numbers.to_numpy().tolist(), *rest, strict=True)
+            ],
+        },
+    )
+
+
+def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) -> str:
+    words = [count(number, f"{change} tag") for change, number in numbers.items() if number]
+    if came or went:
+        what = "manifests that no changed tag leads to" if repository else "blobs that no manifest needs"
+        words.append(f"{what} ({human(came)} gained, {human(went)} freed)")
+    return ", ".join(words)
+
+
+def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
+    notes = []
+    if b.started < a.started:
+        notes.append("The second was read before the first.")
+    if a.source != b.source:
+        notes.append(
+            f"The first was read from the {a.source}, the second from the {b.source}: "
+            "of the blobs only those are compared that a tag leads to."
+        )
+    for which, side in (("first", a), ("second", b)):
+        if not side.complete or side.finished is None:
+            notes.append(f"The {which} is incomplete: bytes may be wrong.")
+    unseen = len(found.unknown[0]) + len(found.unknown[1])
+    if unseen:
+        notes.append(f"{count(unseen, 'tag')} of repositories that only one of them could read: left out.")
+    if unread := len(found.unread[0]):
+        notes.append(f"{count(unread, 'tag')} whose digest only one of them could read, or neither: left out.")
+    return notes
+
+
+def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, prefix: str = "") -> Frame:
+    """Compare the tags of two registries, such as an origin and its mirror.
+
+    Args:
+        first: The origin's inventory, or the URL or path of its snapshot.
+        second: The mirror's.
+        prefix: Put before the first's repository names to find them in the second, such as ``mirror/``. What the
+            second has outside it is not looked at.
+
+    Returns:
+        Columns as :data:`regnb.frames.COLUMNS` has them, ``comparison``: one row for each tag, the differences first.
+
+    Raises:
+        StorageError: A snapshot cannot be read.
+
+    Example:
+        >>> compare(origin, mirror, prefix="mirror/").query("state != 'same'")  # doctest: +SKIP
+    """
+    a, b = _inventory(first), _inventory(second)
+    theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
+    side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
+    found = changes(_stored(a), side, prefix=prefix)
+    place, left, right = _matched(a.tags, theirs, prefix)
+    same = np.flatnonzero((place >= 0) & (left >= 0))
+    same = same[left[same] == right[place[same]]]
+    neither = [np.full(len(rows), -1) for rows in found.unknown]
+    pieces = {
+        "missing": (found.first[found.change == 2], found.second[found.change == 2]),  # noqa: PLR2004 -- vanished
+        "extra": (found.first[found.change == 0], found.second[found.change == 0]),
+        "drifted": (found.first[found.change == 1], found.second[found.change == 1]),
+        "unread": (
+            np.concatenate([found.unread[0], found.unknown[0], neither[1]]),
+            np.concatenate([found.unread[1], neither[0], found.unknown[1]]),
+        ),
+        "same": (same, place[same]),
+    }
+    one, two = (np.concatenate([pieces[state][number] for state in _STATES]) for number in range(2))
+    state = np.repeat(np.arange(len(_STATES)), [len(pieces[state][0]) for state in _STATES])
+
+    def either(column: str) -> Any:  # noqa: ANN401 -- a column
+        joined = pd.concat([a.tags[column], theirs[column]], ignore_index=True)
+        return joined.take(np.where(one >= 0, one, two + len(a.tags)))
+
+    def of(tags: Frame, rows: Ints) -> pd.Series[str]:
+        return tags["digest"].reindex(rows)
+
+    rows = pd.DataFrame({
+        "state": state,
+        "repository": either("repository").array,
+        "tag": either("tag").array,
+        "first": of(a.tags, one).array,
+        "second": of(theirs, two).array,
+        "size": either("size").array,
+    }).sort_values(["state", "repository", "tag"], ignore_index=True)
+    rows["state"] = pd.Categorical.from_codes(rows["state"], list(_STATES)).astype("str")
+    return make("comparison", {column: rows[column] for column in rows})
