@@ -62,11 +62,13 @@ class Diff:
         """Return the whole in a sentence, and the notes."""
         numbers = self.tags["change"].value_counts()
         changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in _CHANGES)
-        return " ".join([
-            f"{self.registry}, {_minute(self.before)} to {_minute(self.after)}: tags {changes}; "
-            f"{human(self.gained)} gained, {human(self.freed)} freed.",
-            *self.notes,
-        ])
+        return " ".join(
+            [
+                f"{self.registry}, {_minute(self.before)} to {_minute(self.after)}: tags {changes}; "
+                f"{human(self.gained)} gained, {human(self.freed)} freed.",
+                *self.notes,
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"<Diff of {self.summary()}>"
@@ -192,17 +194,19 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
     elsewhere = _present(a)
     freed = _bytes(a, _present(b), found.first, _unsure(a, b, 0, found), tagged=tagged)
     gained = _bytes(b, elsewhere, found.second, _unsure(b, a, 1, found), tagged=tagged)
-    rows = pd.DataFrame({
-        "change": np.array(_CHANGES, dtype=object)[found.change],
-        **{
-            column: np.where(found.second >= 0, _at(b.tags[column], found.second), _at(a.tags[column], found.first))
-            for column in ("repository", "tag")
-        },
-        "before": _at(a.tags["digest"], found.first),
-        "after": _at(b.tags["digest"], found.second),
-        "gained": gained.by_tag,
-        "freed": freed.by_tag,
-    }).sort_values(["repository", "tag"], ignore_index=True)
+    rows = pd.DataFrame(
+        {
+            "change": np.array(_CHANGES, dtype=object)[found.change],
+            **{
+                column: np.where(found.second >= 0, _at(b.tags[column], found.second), _at(a.tags[column], found.first))
+                for column in ("repository", "tag")
+            },
+            "before": _at(a.tags["digest"], found.first),
+            "after": _at(b.tags["digest"], found.second),
+            "gained": gained.by_tag,
+            "freed": freed.by_tag,
+        }
+    ).sort_values(["repository", "tag"], ignore_index=True)
     tags = make("changed_tags", {column: rows[column] for column in rows})
     return Diff(
         registry=a.registry,
@@ -400,13 +404,15 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     def of(tags: Frame, rows: Ints) -> pd.Series[str]:
         return tags["digest"].reindex(rows)
 
-    rows = pd.DataFrame({
-        "state": state,
-        "repository": either("repository").array,
-        "tag": either("tag").array,
-        "first": of(a.tags, one).array,
-        "second": of(theirs, two).array,
-        "size": either("size").array,
-    }).sort_values(["state", "repository", "tag"], ignore_index=True)
+    rows = pd.DataFrame(
+        {
+            "state": state,
+            "repository": either("repository").array,
+            "tag": either("tag").array,
+            "first": of(a.tags, one).array,
+            "second": of(theirs, two).array,
+            "size": either("size").array,
+        }
+    ).sort_values(["state", "repository", "tag"], ignore_index=True)
     rows["state"] = pd.Categorical.from_codes(rows["state"], list(_STATES)).astype("str")
     return make("comparison", {column: rows[column] for column in rows})
