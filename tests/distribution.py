@@ -18,7 +18,7 @@ PROGRAM = shutil.which("docker-registry")
 
 
 def free_port() -> int:
-    """A port that nothing listens on; no other worker of pytest-xdist asks for it, and the system hands out higher ones."""
+    """A port that nothing listens on, below those that the system hands out; each pytest-xdist worker has its own."""
     first = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
         port = first + secrets.randbelow(1_000)
