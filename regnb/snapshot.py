@@ -166,6 +166,21 @@ def _claim(fs: fsspec.AbstractFileSystem, root: str, stem: str) -> tuple[str, st
     raise StorageError(f"{stem} was saved a thousand times", hint="save to another folder")
 
 
+def is_snapshot(url: str | Path) -> bool:
+    """Whether a URL is that of a snapshot.
+
+    Raises:
+        StorageError: No permission, or no answer.
+        MissingExtra: The library for such URLs is not installed.
+
+    Example:
+        >>> is_snapshot("/var/lib/registry")
+        False
+    """
+    with _storage(url, "read") as (fs, folder):
+        return bool(fs.exists(f"{folder}/{_HEADER}"))
+
+
 def load(url: str | Path, only: Collection[str] = ()) -> Stored:
     """Load a snapshot.
 
