@@ -28,10 +28,10 @@ from regnb.model import (
     decode_config,
 )
 from regnb.operations.retag import named, overwritten, read_picked
-from regnb.selection import Picked, What, find
 from regnb.plan import Blob, Effect, Plan, Step, check_allow
 from regnb.reader import Reader, each, parts
 from regnb.reference import Digest, check_repository, check_tag
+from regnb.selection import Picked, What, find
 
 _UNKNOWN: Final = "unknown/unknown"
 """The platform that attestations have."""

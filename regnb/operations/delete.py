@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ from regnb.collect import subject_of_tag
 from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
-from regnb.selection import Picked, What, check_seen, pick, selectors
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reference import Digest
+from regnb.selection import Picked, What, check_seen, pick, selectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ _SHARING: Final = 20
 """Repositories that are named as sharing layers, before the rest is summed up."""
 
 
-class Held:
+class Held(Struct):
     """What one repository holds, as far as the inventory knows.
 
     Attributes:
@@ -45,20 +46,24 @@ class Held:
         dangling: Tags that point at a manifest that is gone.
     """
 
-    def __init__(self, name: str, children: Mapping[str, tuple[str, ...]]) -> None:
-        self.name = name
-        self.children = children
-        self.tags: dict[str, str] = {}
-        self.on: dict[str, list[str]] = {}
-        self.rows: dict[str, int] = {}
-        self.parents: dict[str, list[str]] = {}
-        self.subject: dict[str, str] = {}
-        self.referrers: dict[str, list[str]] = {}
-        self.signed: dict[str, list[str]] = {}
-        self.signs: dict[str, str] = {}
-        self.schema1: set[str] = set()
-        self.unread: list[str] = []
-        self.dangling: list[str] = []
+    name: str
+    children: Mapping[str, tuple[str, ...]]
+    tags: dict[str, str] = {}
+    on: dict[str, list[str]] = {}
+    rows: dict[str, int] = {}
+    parents: dict[str, list[str]] = {}
+    subject: dict[str, str] = {}
+    referrers: dict[str, list[str]] = {}
+    signed: dict[str, list[str]] = {}
+    signs: dict[str, str] = {}
+    schema1: set[str] = set()
+    unread: list[str] = []
+    dangling: list[str] = []
+
+    def title(self, digest: str) -> str:
+        """Return a name of a manifest for people: its tags, if it has some."""
+        tags = self.on.get(digest)
+        return names(tags) if tags else Digest(digest).short
 
 
 def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
@@ -67,7 +72,7 @@ def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
     Example:
         >>> holdings(inventory, ["vm/centos8"])["vm/centos8"].tags["latest"]  # doctest: +SKIP
     """
-    children = _children(inventory)
+    children = _grouped(inventory, "manifest", "child")
     held = {name: Held(name, children) for name in names}
     rows = np.flatnonzero(inventory.manifests["repository"].isin(held))
     manifests = inventory.manifests.iloc[rows]
@@ -106,11 +111,12 @@ def _lists(frame: pd.DataFrame, *columns: str) -> Iterator[list[str]]:
         yield (values.fillna("") if values.hasnans else values).to_list()
 
 
-def _children(inventory: Inventory) -> dict[str, tuple[str, ...]]:
+def _grouped(inventory: Inventory, one: str, other: str) -> dict[str, tuple[str, ...]]:
+    """Return from ``inventory.children`` each text of one column with those beside it, each once."""
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for index, child in zip(*_lists(inventory.children, "manifest", "child"), strict=True):
-        found[index][child] = None
-    return {index: tuple(listed) for index, listed in found.items()}
+    for key, value in zip(*_lists(inventory.children, one, other), strict=True):
+        found[key][value] = None
+    return {key: tuple(values) for key, values in found.items()}
 
 
 class Running:
@@ -135,12 +141,8 @@ class Running:
         for name, tag, digest in zip(*_lists(tags, "repository", "tag", "digest"), strict=True):
             if digest and (where := self._tags.get((name, tag))):
                 seeds.setdefault(digest, where)
-        below = _children(inventory)
-        above: dict[str, list[str]] = {}
-        for index, listed in below.items():
-            for child in listed:
-                above.setdefault(child, []).append(index)
-        for edges in (below, above):
+        for ends in (("manifest", "child"), ("child", "manifest")):
+            edges = _grouped(inventory, *ends)
             todo = list(seeds.items())
             met: dict[str, str] = {}
             while todo:
@@ -185,6 +187,7 @@ class Removal:
         Raises:
             Refused: An index that stays lists one of the digests.
         """
+        here = self.held
         digests = []
         for one in picked:
             if one.digest:
@@ -192,9 +195,9 @@ class Removal:
                 self._wanted[one.digest] = "digest"
             else:
                 self.tags[one.tag] = ""
-                self._wanted.setdefault(self.held.tags[one.tag], "tag")
+                self._wanted.setdefault(here.tags[one.tag], "tag")
         for digest in digests:
-            for tag in self.held.on.get(digest, ()):
+            for tag in here.on.get(digest, ()):
                 self.tags.setdefault(tag, digest)
         self._settle(list(self._wanted))
         while pending := dict.fromkeys(digest for digest in digests if digest not in self.gone):
@@ -203,8 +206,7 @@ class Removal:
             if not parents:
                 index = self.staying(digest)[0]
                 raise Refused(
-                    f"{self.held.name}@{Digest(digest).short} is listed by the index {self.title(index)}, which would "
-                    "break",
+                    f"{here.name}@{Digest(digest).short} is listed by the index {here.title(index)}, which would break",
                     hint="delete the index, which takes along what only it needs, or allow 'parents'",
                 )
             self._settle(self._go(digest))
@@ -254,38 +256,24 @@ class Removal:
         """Return the indexes that list a manifest and stay."""
         return [index for index in self.held.parents.get(digest, ()) if index not in self.gone]
 
-    def bare(self) -> tuple[set[str], set[str]]:
-        """Return what stays without a tag of its own: what no tag leads to any more, and what an index still lists."""
-        here = self.held
-
-        def goes(digest: str) -> bool:
-            return digest in here.rows and digest not in self.gone and self.tags.keys() >= set(here.on.get(digest, ()))
-
-        left: set[str] = set()
-        todo = list(self.gone)
-        while todo:
-            for child in here.children.get(todo.pop(), ()):
-                if child not in left and goes(child) and left.issuperset(self.staying(child)):
-                    left.add(child)
-                    todo.append(child)
-        return left, {here.tags[tag] for tag in self.tags if goes(here.tags[tag])} - left
-
-    def title(self, digest: str) -> str:
-        """Return a name of a manifest for people: its tags, if it has some."""
-        tags = self.held.on.get(digest)
-        return names(tags) if tags else Digest(digest).short
-
-    def steps(self, inventory: Inventory, reasons: Mapping[str, str]) -> list[Step]:
+    def steps(self, inventory: Inventory, reasons: Mapping[tuple[str, str], str]) -> list[Step]:
         """Return what is to be done, with ``needs`` counted from 0.
 
         Args:
             inventory: Where the sizes are taken from.
-            reasons: Why each selected tag goes, where there is more to say than that it was selected.
+            reasons: Why each selected tag goes, by repository and tag, where there is more to say than that it was
+                selected.
         """
         here = self.held
         number: dict[str, int] = {}
         found: list[Step] = []
         media_types, sizes = inventory.manifests["media_type"].array, inventory.manifests["size"].array
+
+        def about(digest: str) -> dict[str, Any]:
+            row = here.rows[digest]
+            media_type, size = str(media_types[row]), int(sizes[row])
+            return {"repository": here.name, "before": digest, "media_type": media_type, "size": size}
+
         for digest, why in self.gone.items():
             tags = here.on.get(digest, [])
             needs = {number[index] for index in here.parents.get(digest, ()) if index in number}
@@ -293,93 +281,72 @@ class Removal:
             if why in ("child", "referrer"):
                 needs |= {number[subject] for subject in (here.subject.get(digest, ""),) if subject in number}
             number[digest] = len(found)
+            reason = self._reason(digest, why, reasons)
             found.append(
-                Step(
-                    action="delete",
-                    repository=here.name,
-                    before=digest,
-                    tags=tuple(tags),
-                    media_type=str(media_types[here.rows[digest]]),
-                    size=int(sizes[here.rows[digest]]),
-                    reason=self._reason(digest, why, reasons),
-                    needs=tuple(sorted(needs)),
-                )
+                Step(action="delete", tags=tuple(tags), reason=reason, needs=tuple(sorted(needs)), **about(digest))
             )
         for tag, because in self.tags.items():
             digest = here.tags[tag]
             if digest in self.gone:
                 continue
             others = [other for other in here.on[digest] if other not in self.tags]
-            indexes = [self.title(index) for index in self.staying(digest)]
+            indexes = [here.title(index) for index in self.staying(digest)]
             keeps = f"{names(others)} {'keeps' if len(others) == 1 else 'keep'} this digest" if others else ""
             lists = f"the index {names(indexes)} lists it" if indexes else ""
-            why = reasons.get(tag) or (f"refers to {Digest(because).short}, which goes" if because else "selected")
-            found.append(
-                Step(
-                    action="untag",
-                    repository=here.name,
-                    tag=tag,
-                    before=digest,
-                    media_type=str(media_types[here.rows[digest]]),
-                    size=int(sizes[here.rows[digest]]),
-                    reason=f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}",
-                    needs=(number[because],) if because in number else (),
-                )
-            )
+            why = reasons.get((here.name, tag)) or self._why(tag)
+            reason = f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}"
+            needed = (number[because],) if because in number else ()
+            found.append(Step(action="untag", tag=tag, reason=reason, needs=needed, **about(digest)))
         return found
 
-    def _reason(self, digest: str, why: str, reasons: Mapping[str, str]) -> str:
+    def _why(self, tag: str) -> str:
+        because = self.tags[tag]
+        if because == self.held.tags[tag]:
+            return "goes with this digest"
+        return f"refers to {self.held.title(because)}, which goes" if because else "selected"
+
+    def _reason(self, digest: str, why: str, reasons: Mapping[tuple[str, str], str]) -> str:
         here = self.held
         if why == "child":
             index = next(index for index in here.parents[digest] if index in self.gone)
-            return f"a child of {self.title(index)} that nothing else needs"
-        groups: dict[str, list[str]] = {}
+            return f"a child of {here.title(index)} that nothing else needs"
+        groups: dict[str, list[str]] = {"selected by digest": []} if why == "digest" else {}
         for tag in here.on.get(digest, ()):
-            because = self.tags[tag]
-            text = reasons.get(tag) or "selected"
-            if because == digest:
-                text = "goes with this digest"
-            elif because:
-                text = f"refers to {self.title(because)}, which goes"
+            text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag), "selected")
             groups.setdefault(text, []).append(tag)
-        texts = [f"{', '.join(tags)}: {text}" for text, tags in groups.items()]
-        if why == "digest":
-            texts.insert(0, "selected by digest")
-        return "; ".join(texts) or f"refers to {self.title(here.subject[digest])}, which goes"
+        texts = [f"{', '.join(tags)}: {text}" if tags else text for text, tags in groups.items()]
+        return "; ".join(texts) or f"refers to {here.title(here.subject[digest])}, which goes"
 
     def effects(self, sizes: NDArray[np.int64]) -> Iterator[Effect]:
         """Yield what this touches beside what was selected; ``sizes`` are those of ``inventory.manifests``."""
         here = self.held
-        size = {digest: int(sizes[here.rows[digest]]) for digest in self.gone}
+
+        def size(digest: str) -> int:
+            return int(sizes[here.rows[digest]]) if digest in here.rows else 0
+
+        for tag, because in self.tags.items():
+            digest = here.tags[tag]
+            if because == digest:
+                yield Effect("tag", here.name, tag, size(digest), "goes too: it points at a digest that is deleted")
+            elif because:
+                goes = digest in self.gone
+                text = f"goes too: it refers to {here.title(because)}{'' if goes else '; its manifest stays'}"
+                yield Effect("referrer", here.name, tag, size(digest) if goes else 0, text)
         for digest, why in self.gone.items():
-            tags = here.on.get(digest, ())
-            for tag in tags:
-                because = self.tags[tag]
-                if because == digest:
-                    yield Effect("tag", here.name, tag, size[digest], "goes too: it points at a digest that is deleted")
-                elif because:
-                    text = f"goes too: it refers to {self.title(because)}"
-                    yield Effect("referrer", here.name, tag, size[digest], text)
             if why == "child":
-                yield Effect("child", here.name, digest, size[digest], "goes too: nothing else needs it")
-            elif why == "referrer" and not tags:
-                text = f"goes too: it refers to {self.title(here.subject[digest])}"
-                yield Effect("referrer", here.name, digest, size[digest], text)
+                yield Effect("child", here.name, digest, size(digest), "goes too: nothing else needs it")
+            elif why == "referrer" and not here.on.get(digest):
+                text = f"goes too: it refers to {here.title(here.subject[digest])}"
+                yield Effect("referrer", here.name, digest, size(digest), text)
             for index in self.staying(digest):
-                yield Effect("parent", here.name, index, size[digest], f"breaks: it lists {Digest(digest).short}")
-            for referrer in here.referrers.get(digest, ()):
-                if referrer not in self.gone:
-                    text = f"stays without {self.title(digest)}, to which it refers"
-                    yield Effect("orphan", here.name, referrer, int(sizes[here.rows[referrer]]), text)
+                yield Effect("parent", here.name, index, size(digest), f"breaks: it lists {Digest(digest).short}")
+            left = {one: one for one in here.referrers.get(digest, ()) if one not in self.gone}
             for tag in here.signed.get(digest, ()):
                 if tag not in self.tags and here.subject.get(here.tags[tag]) != digest:
-                    row = here.rows.get(here.tags[tag])
-                    text = f"stays without {self.title(digest)}, to which it refers"
-                    yield Effect("orphan", here.name, tag, 0 if row is None else int(sizes[row]), text)
-        for tag, because in self.tags.items():
-            if because and here.tags[tag] not in self.gone:
-                text = f"goes too: it refers to {self.title(because)}; its manifest stays"
-                yield Effect("referrer", here.name, tag, 0, text)
+                    left[tag] = here.tags[tag]
+            for reference, referrer in left.items():
+                text = f"stays without {here.title(digest)}, to which it refers"
+                yield Effect("orphan", here.name, reference, size(referrer), text)
 
 
 def names(some: Sequence[str]) -> str:
@@ -444,9 +411,6 @@ def plan_delete(
     named = selectors(what, host=inventory.registry)
     _listed(inventory, {selector.repository for selector in named if selector.exact})
     picked = pick(named, zip(*_lists(inventory.tags, "repository", "tag"), strict=True))
-    plan = Plan(operation="delete", url=url, steps=(), allow=allowed, authorized=authorized)
-    if not picked:
-        return structs.replace(plan, notes=("Nothing was selected.",))
     found = remove(
         inventory,
         holdings(inventory, {one.repository for one in picked}),
@@ -456,8 +420,15 @@ def plan_delete(
         referrers=referrers,
         allow=allowed,
     )
-    return structs.replace(
-        plan, steps=numbered(found.steps.values()), effects=found.effects, freed=found.freed, notes=found.notes
+    return Plan(
+        operation="delete",
+        url=url,
+        steps=numbered(found.steps.values()),
+        effects=found.effects,
+        freed=found.freed,
+        notes=found.notes if picked else ("Nothing was selected.",),
+        allow=allowed,
+        authorized=authorized,
     )
 
 
@@ -480,7 +451,7 @@ def remove(
     picked: Iterable[Picked],
     *,
     used: Running,
-    reasons: Mapping[tuple[str, str], str] | None = None,
+    reasons: Mapping[tuple[str, str], str] = MappingProxyType({}),
     children: bool = True,
     referrers: bool = True,
     allow: Collection[str],
@@ -510,10 +481,9 @@ def remove(
         _check_complete(inventory)
     removals = []
     for name, some in chosen.items():
-        removal = Removal(held[name], children=children, referrers=referrers)
+        removals.append(removal := Removal(held[name], children=children, referrers=referrers))
         removal.select(some, parents="parents" in allow)
         _check_removal(removal)
-        removals.append(removal)
     alive = [row for removal in removals for row in _alive(removal, used)]
     if alive and "running" not in allow:
         texts = dict.fromkeys(f"{row.repository}{_at(row.reference)} ({row.message})" for row in alive)
@@ -521,28 +491,26 @@ def remove(
             f"a cluster runs what would go: {names(list(texts))}",
             hint="leave it out of the selection, or allow 'running'",
         )
-    manifests = inventory.manifests
-    sizes = manifests["size"].to_numpy()
-    gone = np.zeros(len(manifests), dtype=bool)
-    gone[[removal.held.rows[digest] for removal in removals for digest in removal.gone]] = True
-    # What is left without a tag goes with a garbage collection that takes untagged manifests.
-    lost = gone.copy()
-    bare = [(removal.held, *removal.bare()) for removal in removals]
-    lost[[here.rows[digest] for here, left, _ in bare for digest in left]] = True
     graph = inventory.graph
-    rest: dict[str, Mapping[str, str]] = {}
-    if reasons:
-        by_name: dict[str, dict[str, str]] = {}
-        for (name, tag), text in reasons.items():
-            by_name.setdefault(name, {})[tag] = text
-        rest.update(by_name)
-    steps = {removal.held.name: removal.steps(inventory, rest.get(removal.held.name, {})) for removal in removals}
+    sizes = inventory.manifests["size"].to_numpy()
+    gone = np.zeros(len(sizes), dtype=bool)
+    tagged = graph.tagged.copy()
+    for removal in removals:
+        here = removal.held
+        gone[[here.rows[digest] for digest in removal.gone]] = True
+        for tag in removal.tags:
+            tagged[here.rows[here.tags[tag]]] -= 1
+    # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
+    stays = graph.reached((tagged > 0) & ~gone)
+    lost = gone | (graph.reached(graph.tagged > 0) & ~stays)
+    bare = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
+    steps = {removal.held.name: removal.steps(inventory, reasons) for removal in removals}
     return Removed(
         steps,
         (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
         # Python's integers: the sum may well go beyond 64 bits.
         sum(graph.sizes[graph.freed(lost)].tolist()),
-        (*_notes(inventory, [step for some in steps.values() for step in some], allow), *_bare(bare)),
+        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
     )
 
 
@@ -633,7 +601,7 @@ def _check_complete(inventory: Inventory) -> None:
 def _check_removal(removal: Removal) -> None:
     """Refuse deletions by digest that a registry gets wrong."""
     here = removal.held
-    if old := [removal.title(digest) for digest in removal.gone if digest in here.schema1]:
+    if old := [here.title(digest) for digest in removal.gone if digest in here.schema1]:
         raise Refused(
             f"{here.name}: {names(old)} is of the withdrawn schema 1, whose digest a registry makes up as it answers",
             hint="delete it with the registry's own tools",
@@ -669,17 +637,7 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
 
 
-def _bare(found: Iterable[tuple[Held, Collection[str], Collection[str]]]) -> Iterator[str]:
-    """Yield what to know of manifests that stay without a tag of their own."""
-    if any(listed for _, _, listed in found):
-        yield (
-            "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "
-            "2.8's with --delete-untagged, which removes the children of indexes."
-        )
-
-
-def _notes(inventory: Inventory, steps: Collection[Step], allow: Collection[str]) -> Iterator[str]:
-    actions = {step.action for step in steps}
+def _notes(inventory: Inventory, actions: Collection[str], allow: Collection[str], *, bare: bool) -> Iterator[str]:
     if "delete" in actions:
         yield "The registry's garbage collection frees the space; until then undo works."
         yield (
@@ -695,3 +653,8 @@ def _notes(inventory: Inventory, steps: Collection[Step], allow: Collection[str]
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:
         yield "The inventory is incomplete: what could not be read may need what goes."
+    if bare:
+        yield (
+            "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "
+            "2.8's with --delete-untagged, which removes the children of indexes."
+        )

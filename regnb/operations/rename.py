@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused, ServerFailed
 from regnb.operations.copy import Copying, Job
 from regnb.operations.retag import named, read_picked
-from regnb.selection import Picked, Selector, find, selectors
 from regnb.plan import Plan, Step, check_allow
 from regnb.reader import Reader, each
 from regnb.reference import check_repository, check_tag
+from regnb.selection import Picked, Selector, find, selectors
 
 
 async def plan_rename(reader: Reader, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from regnb.client import RawManifest
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
 from regnb.model import SCHEMA1_TYPES, Manifest, decode
-from regnb.selection import Picked, What, check_seen, find
 from regnb.plan import Effect, Plan, Step, check_allow
 from regnb.reader import Reader, each, parts
 from regnb.reference import Digest, check_tag
+from regnb.selection import Picked, What, check_seen, find
 
 
 async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[str] = ()) -> Plan:

@@ -18,9 +18,8 @@ from regnb.errors import InvalidArgument, StorageError
 from regnb.inventory import Inventory
 from regnb.kube import InUse, Used, running
 from regnb.operations.delete import Held, Running, check_inventory, holdings, names, numbered, remove
-from regnb.selection import Picked
 from regnb.plan import Plan, Step, check_allow
-from regnb.reference import Digest
+from regnb.selection import Picked
 
 _NO_YEAR: Final = 1970
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
@@ -255,7 +254,7 @@ class _Decision:
             elif not any(subject in here.rows for subject in row.subjects):
                 self.kept[row.tag] = "refers to something that is not here"
             else:
-                self.going[row.tag] = f"refers to {self._title(row.subjects[0])}, which goes"
+                self.going[row.tag] = f"refers to {here.title(row.subjects[0])}, which goes"
         # What is kept for another reason counts among the newest, too.
         self._judge(rule, [row for row in self.all if row.digest in here.rows and not row.subjects], judged, now)
         self._spread()
@@ -312,15 +311,11 @@ class _Decision:
                     *(name for one in referrers for name in here.on.get(one, ())),
                     *here.signed.get(digest, ()),
                 )
-                belonging += ((other, f"refers to {self._title(digest)}, which is kept") for other in referring)
+                belonging += ((other, f"refers to {here.title(digest)}, which is kept") for other in referring)
             for other, reason in belonging:
                 if other not in self.kept:
                     self.kept[other] = reason
                     tags.append(other)
-
-    def _title(self, digest: str) -> str:
-        tags = self.held.on.get(digest)
-        return names(tags) if tags else Digest(digest).short
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield what becomes of each tag, in order."""
