@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -15,7 +16,7 @@ import pandas as pd
 
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
-from regnb.graph import Edges, Graph
+from regnb.graph import Edges, Graph, Numbered
 from regnb.model import Manifest
 from regnb.reference import Digest, is_digest
 
@@ -503,16 +504,17 @@ def tabulate(records: Records) -> dict[str, Frame]:
         True
     """
     records.tags.sort(key=lambda row: (row.repository, row.tag))
-    links = sorted(key for key in records.links if key[1] in records.manifests)
-    graph = Graph.of_records(records, links)
-    behind = _Behind(records, links, graph)
-    tags = _tags(records, graph, behind)
+    numbers = Numbered(records)
+    graph = numbers.graph()
+    behind = _Behind(records, numbers, graph)
+    manifests = _manifests(records, numbers, graph, behind)
+    tags = _tags(records, graph, behind, manifests)
     return {
         "repositories": _repositories(records, graph, tags),
         "tags": tags,
-        "manifests": _manifests(records, links, graph, behind),
+        "manifests": manifests,
         "children": _children(records),
-        "layers": _layers(records),
+        "layers": _layers(records, numbers),
         "blobs": _blobs(records, graph),
         "problems": _problems(records),
         "coverage": _coverage(records.coverage),
@@ -533,59 +535,58 @@ def _transposed(disk: Mapping[str, tuple[int, int]]) -> tuple[list[str], list[in
 class _Behind:
     """What is behind each row of ``manifests``."""
 
-    def __init__(self, records: Records, links: Sequence[tuple[str, str]], graph: Graph) -> None:
-        self.rows = [records.manifests[digest] for _, digest in links]
-        whole = {
-            digest: record.kind not in ("schema1", "malformed")
-            and all(child in records.manifests for child in record.children)
-            for digest, record in records.manifests.items()
-        }
-        broken = np.fromiter((not whole[digest] for _, digest in links), bool, len(links))
-        is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), bool, len(records.blobs))
+    def __init__(self, records: Records, numbers: Numbered, graph: Graph) -> None:
+        manifests = list(records.manifests.values())
+        self.kind = numbers.each(row.kind for row in manifests)
+        broken = np.fromiter((row.kind in ("schema1", "malformed") for row in manifests), np.int64, len(manifests))
+        place = np.zeros(len(graph.digests) + 1, dtype=bool)
+        place[numbers.blob] = True
+        lister = np.repeat(np.arange(len(manifests)), numbers.children[0])
+        broken[lister[~place[numbers.children[1]]]] = 1
+        is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), np.int64, len(records.blobs))
         self.size = graph.total(graph.behind)
-        self.layers = graph.total(graph.behind, is_layer.astype(np.int64))
-        self.complete = graph.total(graph.reach, broken.astype(np.int64)) == 0
-        of_manifest = dict(
-            zip(records.manifests, _dates(row.created for row in records.manifests.values()), strict=True)
-        )
-        self.own = pd.Series([of_manifest[digest] for _, digest in links], dtype="datetime64[us, UTC]")
+        self.layers = graph.total(graph.behind, is_layer)
+        self.complete = graph.total(graph.reach, broken[numbers.manifest]) == 0
+        self.own = _dates(row.created for row in manifests).take(numbers.manifest).reset_index(drop=True)
         # The missing date is the smallest number.
-        dates = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)
-        newest = np.maximum.reduceat(dates[graph.reach.target], graph.reach.start[:-1]) if len(links) else dates
+        inner = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)[graph.reach.target]
+        newest = np.maximum.reduceat(inner, graph.reach.start[:-1]) if len(inner) else inner
         self.created = pd.Series(newest.view("datetime64[us]")).dt.tz_localize("UTC")
-        self.platforms = [row.platform if row.kind == "image" else "" for row in self.rows]
+        self.platforms = numbers.each(row.platform for row in manifests).where(self.kind == "image", "")
+        image = self.platforms.to_list()
         for row in np.flatnonzero(graph.below.counts).tolist():
-            _, inner = graph.reach.of(np.array([row]))
-            named = {self.rows[one].platform for one in inner.tolist() if self.rows[one].kind == "image"}
+            named = {image[one] for one in graph.reach.of(np.array([row]))[1].tolist()}
             self.platforms[row] = ", ".join(sorted(named - {""}))
 
 
-def _manifests(records: Records, links: Sequence[tuple[str, str]], graph: Graph, behind: _Behind) -> Frame:
-    rows = behind.rows
+def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Frame:
+    rows = list(records.manifests.values())
+    texts = {
+        name: numbers.each(getattr(row, name) for row in rows)
+        for name in ("config", "subject", "media_type", "artifact_type", "platform")
+    }
     return make(
         "manifests",
         {
-            "repository": [repository for repository, _ in links],
-            "digest": [digest for _, digest in links],
-            "kind": [row.kind for row in rows],
-            "media_type": [row.media_type for row in rows],
-            "artifact_type": [row.artifact_type for row in rows],
-            "config": [row.config or None for row in rows],
-            "platform": [row.platform for row in rows],
+            "repository": [repository for repository, _ in numbers.links],
+            "digest": [digest for _, digest in numbers.links],
+            "kind": behind.kind,
+            **texts,
+            "config": texts["config"].where(texts["config"] != ""),
             "created": behind.own,
-            "layers": [len(row.layers) for row in rows],
-            "manifest_size": [row.manifest_size for row in rows],
+            "layers": numbers.layers[0][numbers.manifest],
+            "manifest_size": np.fromiter((row.manifest_size for row in rows), np.int64, len(rows))[numbers.manifest],
             "size": behind.size,
             "tags": graph.tagged,
             "parents": graph.above,
-            "subject": [row.subject or None for row in rows],
-            "checked": [records.links[key] for key in links],
+            "subject": texts["subject"].where(texts["subject"] != ""),
+            "checked": list(map(records.links.__getitem__, numbers.links)),
             "complete": behind.complete,
         },
     )
 
 
-def _tags(records: Records, graph: Graph, behind: _Behind) -> Frame:
+def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> Frame:
     rows = records.tags
     at = graph.tags
     read = at >= 0
@@ -602,31 +603,30 @@ def _tags(records: Records, graph: Graph, behind: _Behind) -> Frame:
         siblings[number] = here[rows[number].repository, rows[number].digest] - 1
         elsewhere[number] = there[rows[number].digest] - siblings[number] - 1
 
-    def of(values: Any, default: Any) -> Any:  # noqa: ANN401 -- a column
-        return np.where(read, values[at], default) if len(values) else np.full(len(rows), default)
+    def of(values: Any) -> Any:  # noqa: ANN401 -- a column
+        return pd.Series(values).reindex(at)
 
-    places = at.tolist()
-    known = [behind.rows[place] if place >= 0 else None for place in places]
+    subject = of(manifests["subject"]).to_numpy(dtype=object, na_value=None)
+    for number in np.flatnonzero(pd.isna(subject)).tolist():
+        subject[number] = subject_of_tag(rows[number].tag) or None
+    digest = pd.Series([row.digest for row in rows], dtype="str")
     return make(
         "tags",
         {
             "repository": [row.repository for row in rows],
             "tag": [row.tag for row in rows],
-            "digest": [row.digest or None for row in rows],
-            "kind": [record.kind if record else None for record in known],
-            "platforms": [behind.platforms[place] if place >= 0 else "" for place in places],
-            "created": behind.created.reindex(at).reset_index(drop=True),
-            "layers": of(behind.layers, 0),
-            "size": of(behind.size, 0),
+            "digest": digest.where(digest != ""),
+            "kind": of(behind.kind),
+            "platforms": of(behind.platforms).fillna(""),
+            "created": of(behind.created),
+            "layers": of(behind.layers).fillna(0),
+            "size": np.where(read, np.append(behind.size, 0)[at], 0),
             "exclusive": exclusive,
             "share": share,
             "siblings": siblings,
             "elsewhere": elsewhere,
-            "subject": [
-                (record.subject if record else "") or subject_of_tag(row.tag) or None
-                for row, record in zip(rows, known, strict=True)
-            ],
-            "complete": of(behind.complete, default=False),
+            "subject": subject,
+            "complete": np.append(behind.complete, False)[at] & read,  # noqa: FBT003 -- the last is for what is not read
         },
     )
 
@@ -665,30 +665,29 @@ def _children(records: Records) -> Frame:
     )
 
 
-def _layers(records: Records) -> Frame:
-    rows = [row for row in records.manifests.values() if row.layers]
-    counts = np.fromiter((len(row.layers) for row in rows), np.int64, len(rows))
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    codes: dict[str, int] = {}
-    digest = np.fromiter((codes.setdefault(blob, len(codes)) for row in rows for blob in row.layers), np.int32)
+def _layers(records: Records, numbers: Numbered) -> Frame:
+    counts, blob = numbers.layers
+    rows = list(records.manifests.values())
     texts: dict[str, int] = {}
-    command = np.fromiter(
-        (texts.setdefault(text, len(texts)) for row in rows for text in row.commands or ("",) * len(row.layers)),
-        np.int32,
-    )
-    blobs = [records.blobs[blob] for blob in codes]
-    media_type = pd.Categorical([blob.media_type for blob in blobs])
+    commands = (row.commands or ("",) * len(row.layers) for row in rows)
+    command = np.fromiter((texts.setdefault(text, len(texts)) for text in chain.from_iterable(commands)), np.int32)
+    digests, digest = np.unique(blob, return_inverse=True)
+    blobs = list(records.blobs.values())
+    known = pd.Series(list(records.blobs), dtype="str")
+    media_type = pd.Categorical([blobs[number].media_type for number in digests.tolist()])
+    size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[blob]
+    # Only what has layers is a category.
+    owner = np.flatnonzero(counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    manifest = np.repeat(np.arange(len(owner)), counts[owner])
     return make(
         "layers",
         {
-            "manifest": pd.Categorical.from_codes(
-                np.repeat(np.arange(len(rows), dtype=np.int32), counts),
-                pd.Index([row.digest for row in rows], dtype="str"),
-            ),
-            "position": np.arange(len(first)) - first,
-            "digest": pd.Categorical.from_codes(digest, pd.Index(list(codes), dtype="str")),
+            "manifest": pd.Categorical.from_codes(manifest, pd.Index(known.take(numbers.blob[owner]))),
+            "position": np.arange(len(blob)) - first,
+            "digest": pd.Categorical.from_codes(digest, pd.Index(known.take(digests))),
             "media_type": media_type.take(digest),
-            "size": np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[digest],
+            "size": size,
             "command": pd.Categorical.from_codes(command, pd.Index(list(texts), dtype="str")),
         },
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -127,52 +128,6 @@ class Graph:
         """The row of what each tag refers to by its name; -1 if nothing."""
 
     @classmethod
-    def of_records(cls, records: Records, links: Sequence[tuple[str, str]]) -> Graph:
-        """Return the graph of a crawl.
-
-        Args:
-            records: What was found. A blob's number is its position there, and so is a repository's.
-            links: Repository and digest of each row.
-        """
-        blobs, manifests = records.blobs, records.manifests
-        ids = {digest: number for number, digest in enumerate(blobs)}
-        names = {name: number for number, name in enumerate(records.repositories)}
-        find = ids.get
-        at = _ints(ids[digest] for digest in manifests)
-        rows = list(manifests.values())
-        counts = [_ints(map(len, found)) for found in ([row.layers for row in rows], [row.children for row in rows])]
-        layers = _ints(ids[blob] for row in rows for blob in row.layers)
-        children = _ints(find(child, -1) for row in rows for child in row.children)
-        config = _ints(find(row.config, -1) for row in rows)
-        subjects = [
-            (row, s) for row, (_, digest) in enumerate(links) if (s := find(manifests[digest].subject, -1)) >= 0
-        ]
-        signed = [
-            (number, find(digest, -1))
-            for number, tag in enumerate(records.tags)
-            if tag.tag.startswith("sha") and (digest := subject_of_tag(tag.tag)) in ids
-        ]
-        graph = cls(
-            list(blobs),
-            _ints(blob.size for blob in blobs.values()),
-            np.fromiter((blob.kind in ABSENT for blob in blobs.values()), bool, len(blobs)),
-            list(names),
-            _ints(names[name] for name, _ in links),
-            _ints(ids[digest] for _, digest in links),
-            _known(
-                np.concatenate([at, *(np.repeat(at, n) for n in counts)]), np.concatenate([config, layers, children])
-            ),
-            _known(np.repeat(at, counts[1]), children),
-            (
-                _ints(names[tag.repository] for tag in records.tags),
-                _ints(find(tag.digest, -1) for tag in records.tags),
-            ),
-            (_pairs(subjects), _pairs(signed)),
-        )
-        graph.ids = ids
-        return graph
-
-    @classmethod
     def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames."""
         digests = pd.Index(blobs["digest"].to_numpy(dtype=object), dtype=object)
@@ -288,7 +243,7 @@ class Graph:
         """The blobs that exactly one tag leads to and nothing else needs."""
         held = np.zeros(len(self.digests), dtype=bool)
         held[self.own.of(self.manifest[self.bare])[1]] = True
-        return (self.leading == 1) & ~held
+        return np.asarray((self.leading == 1) & ~held)
 
     @cached_property
     def held(self) -> Edges:
@@ -411,7 +366,9 @@ class Graph:
         names = np.array(self.repositories, dtype=object).repeat(pairs.counts)
         return pd.DataFrame({"repository": names, "blob": pairs.target, "size": self.sizes[pairs.target]})
 
-    def removed(self, tags: Mask, *, children: bool = True, referrers: bool = True) -> tuple[Mask, Mask]:
+    def removed(
+        self, tags: Mask, *, children: bool = True, referrers: bool = True, seen: Mask | None = None
+    ) -> tuple[Mask, Mask]:
         """Work out which rows a deletion of some tags removes, and which tags go in the end.
 
         A manifest goes if none of its tags stays and no index that stays lists it; with it go the children that
@@ -421,10 +378,13 @@ class Graph:
             tags: For each tag whether it is deleted.
             children: Whether the children of an index go with it.
             referrers: Whether what refers to a manifest goes with it.
+            seen: The rows that the deletion knows of, by default all: one that it does not see holds nothing back.
         """
+        seen = np.ones(len(self.manifest), dtype=bool) if seen is None else seen
         going = np.asarray(tags).copy()
         gone, wanted, asked = (np.zeros(len(self.manifest), dtype=bool) for _ in range(3))
-        left, above = self.tagged.copy(), self.above.copy()
+        left = self.tagged.copy()
+        above = np.bincount(self.below.of(np.flatnonzero(seen))[1], minlength=len(seen))
         look = self.tags[going & (self.tags >= 0)]
         np.subtract.at(left, look, 1)
         asked[look] = wanted[look] = True
@@ -440,7 +400,7 @@ class Graph:
                 wanted[below] = True
             following = [below]
             if referrers:
-                refer = np.flatnonzero((self.subject >= 0) & gone[self.subject] & ~gone)
+                refer = np.flatnonzero(seen & (self.subject >= 0) & gone[self.subject] & ~gone)
                 extra = (self.signs >= 0) & gone[self.signs] & (self.tags >= 0)
                 signing = self.tags[extra]
                 asked[refer] = wanted[refer] = asked[signing] = wanted[signing] = True
@@ -456,13 +416,68 @@ class Graph:
         return gone, going
 
 
+class Numbered:
+    """Records as numbers: a blob is its position in ``records.blobs``, a manifest that in ``records.manifests``.
+
+    Attributes:
+        links: Repository and digest of each row, in order.
+        manifest: The manifest of each row.
+        blob: The blob of each manifest.
+        layers, children: How many each manifest has, and their blobs; -1 where there is none.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        manifests = list(records.manifests.values())
+        self._ids = {digest: number for number, digest in enumerate(records.blobs)}
+        self.links = sorted(key for key in records.links if key[1] in records.manifests)
+        self.blob = self.ids(records.manifests)
+        place = np.zeros(len(self._ids), dtype=np.int64)
+        place[self.blob] = np.arange(len(manifests))
+        self.manifest = place[self.ids(digest for _, digest in self.links)]
+        self.layers, self.children = (
+            (_ints(map(len, lists)), self.ids(chain.from_iterable(lists)))
+            for lists in ([row.layers for row in manifests], [row.children for row in manifests])
+        )
+
+    def ids(self, digests: Iterable[str]) -> NDArray[np.int64]:
+        """Return the blob of each digest; -1 where there is none."""
+        return _ints(map(self._ids.get, digests, repeat(-1)))
+
+    def each(self, texts: Iterable[str]) -> pd.Series[str]:
+        """Return of each row the text of its manifest."""
+        return pd.Series(list(texts), dtype="str").take(self.manifest).reset_index(drop=True)
+
+    def graph(self) -> Graph:
+        """Return the graph, whose tags are in the order of the records."""
+        records, blobs = self._records, self._records.blobs.values()
+        names = {name: number for number, name in enumerate(records.repositories)}
+        config = self.ids(row.config for row in records.manifests.values())
+        subject = self.ids(row.subject for row in records.manifests.values())[self.manifest]
+        signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
+        listing = np.repeat(self.blob, self.children[0])
+        return Graph(
+            list(records.blobs),
+            _ints(blob.size for blob in blobs),
+            np.fromiter((blob.kind in ABSENT for blob in blobs), bool, len(blobs)),
+            list(names),
+            _ints(names[name] for name, _ in self.links),
+            self.blob[self.manifest],
+            _known(
+                np.concatenate([self.blob, np.repeat(self.blob, self.layers[0]), listing]),
+                np.concatenate([config, self.layers[1], self.children[1]]),
+            ),
+            _known(listing, self.children[1]),
+            (_ints(names[tag.repository] for tag in records.tags), self.ids(tag.digest for tag in records.tags)),
+            (
+                _known(np.arange(len(subject)), subject),
+                _known(_ints(at for at, _ in signs), self.ids(digest for _, digest in signs)),
+            ),
+        )
+
+
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
     return np.fromiter(values, np.int64)
-
-
-def _pairs(pairs: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
-    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]
 
 
 def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:

@@ -170,7 +170,9 @@ class Inventory:
             >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
         """
         going = mask_of(self.tags, what, self.registry)
-        gone, going = self.graph.removed(going, children=children, referrers=referrers)
+        # The deletion goes through the API, which does not tell of manifests that no tag leads to.
+        seen = ~self.graph.bare if self.source == "storage" else None
+        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=seen)
         known = bounds(self.source, self.problems, complete=self.complete and self.finished is not None)
         return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
 

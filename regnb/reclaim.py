@@ -41,12 +41,12 @@ class Collection(NamedTuple):
     fails: frozenset[str]
 
 
-_CORRUPT: Final = frozenset({"corrupt revision", "corrupt manifest"})
+_FATAL: Final = frozenset({"corrupt revision", "corrupt manifest", "bad repository", "bad blob"})
 COLLECTIONS: Final = (
-    Collection(PLAIN, "2.8, 3", "all", _CORRUPT),
-    Collection(UNTAGGED, "3", "reach", _CORRUPT | {"corrupt tag"}),
+    Collection(PLAIN, "2.8, 3", "all", _FATAL | {"corrupt untagged manifest"}),
+    Collection(UNTAGGED, "3", "reach", _FATAL | {"corrupt tag"}),
     # It takes the children of a tagged index for untagged manifests.
-    Collection(UNTAGGED, "2.8", "tagged", _CORRUPT | {"corrupt tag", "no tags folder"}),
+    Collection(UNTAGGED, "2.8", "tagged", _FATAL | {"corrupt tag", "no tags"}),
 )
 
 
@@ -229,12 +229,12 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     """
     if what is None:
         return np.zeros(len(tags), dtype=bool)
-    if isinstance(what, pd.Series | np.ndarray) or (isinstance(what, list) and all(isinstance(x, bool) for x in what)):
+    if isinstance(what, pd.Series | np.ndarray):
         mask = np.asarray(what)
         if mask.dtype != np.bool_ or mask.shape != (len(tags),):
             raise InvalidArgument(
                 f"not a mask: {mask.size:,} values, and there are {len(tags):,} tags",
-                hint="give a boolean for each row of inventory.tags",
+                hint="give a boolean for each row of inventory.tags, as a Series or an array",
             )
         return mask
     picked = pick(selectors(what, host=registry), zip(tags["repository"], tags["tag"], strict=True))
