@@ -14,8 +14,8 @@ the media type and the size of a layer stand there, too. Files may have columns 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from regnb.errors import MissingExtra, StorageError
+from regnb.errors import StorageError
+from regnb.filesystem import opened, reason, shown
 from regnb.frames import COLUMNS, Frame, make
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _HEADER: Final = "snapshot.json"
 _NAME: Final = re.compile(r".*-(\d{8}T\d{6}\.\d{6})Z(-\d+)?")
 _LOOK: Final = "regnb snapshots URL lists what is there"
 _LARGEST: Final = 2**63 - 1
-_EXTRAS: Final = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 _DISTINCT: Final = frozenset({"digest", "config", "subject", "child", "manifest"})
 """Columns of texts that hardly repeat, so that a dictionary of them would only cost time."""
 
@@ -118,7 +118,7 @@ def save(
     files = {name: _encoded(name, table, tables["blobs"]) for name, table in tables.items()}
     header = _Header(
         SCHEMA,
-        _shown(registry),
+        shown(registry),
         source,
         started,
         finished,
@@ -126,7 +126,7 @@ def save(
         {name: _File(len(tables[name]), len(data)) for name, data in files.items()},
     )
     stem = f"{re.sub('[^A-Za-z0-9.]+', '-', header.registry).strip('-.')[-100:]}-{_stamp(started)}"
-    with _storage(url, "write") as (fs, root):
+    with opened(url, "write") as (fs, root):
         if "file" in fs.protocol:
             fs.makedirs(root, exist_ok=True)
         name, folder = _claim(fs, root, stem)
@@ -146,7 +146,7 @@ def save(
             with suppress(Exception):
                 fs.rmdir(folder)
             raise
-    return f"{_shown(url).rstrip('/')}/{name}"
+    return f"{shown(url).rstrip('/')}/{name}"
 
 
 def _stamp(when: datetime) -> str:
@@ -177,7 +177,7 @@ def is_snapshot(url: str | Path) -> bool:
         >>> is_snapshot("/var/lib/registry")
         False
     """
-    with _storage(url, "read") as (fs, folder):
+    with opened(url, "read") as (fs, folder):
         return bool(fs.exists(f"{folder}/{_HEADER}"))
 
 
@@ -201,29 +201,29 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
         >>> load("s3://backups/registry/localhost-5000-20260301T120000.000000Z").registry  # doctest: +SKIP
         'localhost:5000'
     """
-    shown = _shown(url)
-    with _storage(url, "read") as (fs, folder):
-        header = _header(fs, folder, shown)
+    named = shown(url)
+    with opened(url, "read") as (fs, folder):
+        header = _header(fs, folder, named)
         names = [name for name in header.files if name in COLUMNS and (not only or name in only)]
         if "layers" in names and "blobs" not in names:
             names.append("blobs")
         found = fs.cat_ranges([f"{folder}/{name}.parquet" for name in names], None, None)
         for name, data in zip(names, found, strict=True):
             if isinstance(data, FileNotFoundError):
-                raise StorageError(f"{shown} was cut short: {name}.parquet is missing", hint=_LOOK)
+                raise StorageError(f"{named} was cut short: {name}.parquet is missing", hint=_LOOK)
             if isinstance(data, Exception):
                 raise data
             if len(data) != header.files[name].size:
                 raise StorageError(
-                    f"{shown} was cut short: {name}.parquet has {len(data):,} of {header.files[name].size:,} bytes",
+                    f"{named} was cut short: {name}.parquet has {len(data):,} of {header.files[name].size:,} bytes",
                     hint=_LOOK,
                 )
-    tables = {name: _decoded(f"{shown}/{name}.parquet", name, data) for name, data in zip(names, found, strict=True)}
+    tables = {name: _decoded(f"{named}/{name}.parquet", name, data) for name, data in zip(names, found, strict=True)}
     return Stored(
         header.registry,
         header.started,
         header.finished,
-        {name: _frame(shown, name, tables, header) for name in _kept(only)},
+        {name: _frame(named, name, tables, header) for name in _kept(only)},
         header.source,
     )
 
@@ -249,7 +249,7 @@ def snapshots(url: str | Path) -> Frame:
     Example:
         >>> snapshots("s3://backups/registry")[["registry", "started", "stored"]]  # doctest: +SKIP
     """
-    with _storage(url, "read") as (fs, root):
+    with opened(url, "read") as (fs, root):
         fs.invalidate_cache()
         folders = [
             entry["name"].rstrip("/") for entry in fs.ls(root, detail=True) if entry["type"] in ("directory", "other")
@@ -277,7 +277,7 @@ def snapshots(url: str | Path) -> Frame:
                 "complete": figures.complete,
                 "schema": header.schema if header else 0,
                 "status": status,
-                "url": f"{_shown(url).rstrip('/')}/{name}",
+                "url": f"{shown(url).rstrip('/')}/{name}",
             }
         )
     frame = make("snapshots", {column: [row[column] for row in rows] for column in COLUMNS["snapshots"]})
@@ -288,7 +288,7 @@ def _listed(data: bytes | Exception) -> tuple[_Header | None, str]:
     if isinstance(data, FileNotFoundError):
         return None, f"cut short: {_HEADER} is missing"
     if isinstance(data, Exception):
-        return None, f"not readable: {_reason(data)}"
+        return None, f"not readable: {reason(data)}"
     try:
         return _parsed(data, _HEADER), "ok"
     except StorageError as error:
@@ -448,43 +448,3 @@ def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
 def _digests(rows: np.ndarray[Any, Any], blobs: pa.Table) -> pd.Categorical:
     codes, used = pd.factorize(rows)
     return pd.Categorical.from_codes(codes, pd.Index(_text(blobs["digest"].take(used))))
-
-
-# Storage
-
-
-@contextmanager
-def _storage(url: str | Path, what: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-    """Open what a URL or a path names, and turn every error within into one that says what to do."""
-    import fsspec  # noqa: PLC0415 -- `import regnb` stays light
-
-    shown = _shown(url)
-    try:
-        yield fsspec.core.url_to_fs(str(url))
-    except StorageError:
-        raise
-    except ImportError as error:
-        scheme = str(url).partition("://")[0]
-        if scheme in _EXTRAS:
-            raise MissingExtra(*_EXTRAS[scheme]) from None
-        raise StorageError(f"cannot {what} {shown}: {error}", hint="install the library that fsspec names") from None
-    except FileNotFoundError:
-        hint = "make the bucket or the folder first" if what == "write" else "check the name; nothing may be saved yet"
-        raise StorageError(f"no such folder or bucket: {shown}", hint=hint) from None
-    except PermissionError:
-        raise StorageError(
-            f"no permission to {what} {shown}", hint="check the user, or the credentials in the environment"
-        ) from None
-    except Exception as error:  # noqa: BLE001 -- each storage's library has errors of its own
-        raise StorageError(
-            f"cannot {what} {shown}: {_reason(error)}", hint="check the URL, the space that is left and the network"
-        ) from None
-
-
-def _reason(error: Exception) -> str:
-    return _shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-
-
-def _shown(url: str | Path) -> str:
-    """Return a URL without the credentials in it."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", str(url))

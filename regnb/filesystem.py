@@ -1,0 +1,83 @@
+"""Files wherever fsspec reaches them: a local folder, a bucket, another machine; every error says what to do next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from regnb.errors import MissingExtra, RegnbError, StorageError
+
+if TYPE_CHECKING:
+    import fsspec
+
+_EXTRAS: Final = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+
+
+def shown(url: str | Path) -> str:
+    """Return a URL without the credentials in it.
+
+    Example:
+        >>> shown("sftp://me:secret@host/registry")
+        'sftp://host/registry'
+    """
+    return re.sub(r"(?<=://)[^/\s]*@", "", str(url))
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without credentials and not too long.
+
+    Example:
+        >>> reason(OSError(28, "No space left on device"))
+        'No space left on device'
+    """
+    return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+
+
+@contextmanager
+def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:  # noqa: ANN401 -- fsspec's
+    """Open what a URL or a path names, and turn every error within into one that says what to do.
+
+    Args:
+        url: A local path, or a URL such as ``s3://bucket/folder``.
+        what: ``read`` or ``write``, for the messages.
+        options: For the file system, as fsspec takes them.
+
+    Yields:
+        The file system, and the path in it.
+
+    Raises:
+        StorageError: There is no such folder or bucket, no permission, or no answer.
+        MissingExtra: The library for such URLs is not installed.
+
+    Example:
+        >>> with opened("memory://registry", "read") as (fs, path):
+        ...     path
+        '/registry'
+    """
+    import fsspec  # noqa: PLC0415 -- `import regnb` stays light
+
+    try:
+        yield fsspec.core.url_to_fs(str(url), **options)
+    except RegnbError:
+        raise
+    except ImportError as error:
+        scheme = str(url).partition("://")[0]
+        if scheme in _EXTRAS:
+            raise MissingExtra(*_EXTRAS[scheme]) from None
+        raise StorageError(
+            f"cannot {what} {shown(url)}: {error}", hint="install the library that fsspec names"
+        ) from None
+    except FileNotFoundError:
+        hint = "make the bucket or the folder first" if what == "write" else "check the name; nothing may be there yet"
+        raise StorageError(f"no such folder or bucket: {shown(url)}", hint=hint) from None
+    except PermissionError:
+        raise StorageError(
+            f"no permission to {what} {shown(url)}", hint="check the user, or the credentials in the environment"
+        ) from None
+    except Exception as error:  # noqa: BLE001 -- each file system's library has errors of its own
+        raise StorageError(
+            f"cannot {what} {shown(url)}: {reason(error)}", hint="check the URL, the space that is left and the network"
+        ) from None
