@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from regnb import snapshot
 from regnb.errors import InvalidArgument
-from regnb.frames import Frame, count, human, make
-from regnb.graph import Edges
+from regnb.frames import COLUMNS, Frame, count, human, make
+from regnb.graph import Edges, Graph
 from regnb.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -62,13 +64,9 @@ class Diff:
         """Return the whole in a sentence, and the notes."""
         numbers = self.tags["change"].value_counts()
         changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in _CHANGES)
-        return " ".join(
-            [
-                f"{self.registry}, {_minute(self.before)} to {_minute(self.after)}: tags {changes}; "
-                f"{human(self.gained)} gained, {human(self.freed)} freed.",
-                *self.notes,
-            ]
-        )
+        times = f"{_minute(self.before)} to {_minute(self.after)}"
+        sizes = f"{human(self.gained)} gained, {human(self.freed)} freed"
+        return " ".join([f"{self.registry}, {times}: tags {changes}; {sizes}.", *self.notes])
 
     def __repr__(self) -> str:
         return f"<Diff of {self.summary()}>"
@@ -100,7 +98,7 @@ class Changes(NamedTuple):
     unread: tuple[Ints, Ints]
     unknown: tuple[Ints, Ints]
 
-    def count(self) -> tuple[int, int, int]:
+    def numbers(self) -> tuple[int, int, int]:
         """Return how many are new, moved and vanished."""
         new, moved, vanished = np.bincount(self.change, minlength=3).tolist()
         return new, moved, vanished
@@ -110,7 +108,8 @@ def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = ""
     """Work out which tags changed. What was not read is not taken for vanished.
 
     Args:
-        first, second: Of which the frames repositories, tags and coverage are needed.
+        first: Of which the frames repositories, tags and coverage are needed.
+        second: Likewise.
         prefix: Put before the first's repository names.
     """
     a, b = first.tables["tags"], second.tables["tags"]
@@ -182,7 +181,7 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
 
     Example:
         >>> regnb.diff("snapshots/localhost-5000-20260301T120000.000000Z", inventory).summary()  # doctest: +SKIP
-        'localhost:5000, 2026-03-01 12:00 to 2026-03-08 12:00: tags 2 new, 1 moved, 0 vanished; 1.2 GB gained, 0 B freed.'
+        'localhost:5000, 2026-03-01 12:00 to 2026-03-08 12:00: tags 2 new, 0 moved, 0 vanished; 9 GB gained, 0 B freed.'
     """
     a, b = _inventory(first), _inventory(second)
     if a.source == b.source and a.registry != b.registry:
@@ -191,23 +190,22 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
         )
     found = changes(_stored(a), _stored(b))
     tagged = a.source != b.source
-    elsewhere = _present(a)
-    freed = _bytes(a, _present(b), found.first, _unsure(a, b, 0, found), tagged=tagged)
-    gained = _bytes(b, elsewhere, found.second, _unsure(b, a, 1, found), tagged=tagged)
+    went, came = _only(a, b)
+    freed = _bytes(a, went, found.first, _unsure(a, b, 0, found), tagged=tagged)
+    gained = _bytes(b, came, found.second, _unsure(b, a, 1, found), tagged=tagged)
     rows = pd.DataFrame(
         {
             "change": np.array(_CHANGES, dtype=object)[found.change],
-            **{
-                column: np.where(found.second >= 0, _at(b.tags[column], found.second), _at(a.tags[column], found.first))
-                for column in ("repository", "tag")
-            },
-            "before": _at(a.tags["digest"], found.first),
-            "after": _at(b.tags["digest"], found.second),
+            "repository": _either(a.tags, b.tags, "repository", found.first, found.second),
+            "tag": _either(a.tags, b.tags, "tag", found.first, found.second),
+            "before": a.tags["digest"].reindex(found.first).array,
+            "after": b.tags["digest"].reindex(found.second).array,
             "gained": gained.by_tag,
             "freed": freed.by_tag,
         }
-    ).sort_values(["repository", "tag"], ignore_index=True)
-    tags = make("changed_tags", {column: rows[column] for column in rows})
+    )
+    ordered = rows.sort_values(["repository", "tag"])
+    tags = make("changed_tags", {column: ordered[column] for column in COLUMNS["changed_tags"]})
     return Diff(
         registry=a.registry,
         before=a.started,
@@ -230,14 +228,22 @@ def _stored(inventory: Inventory) -> snapshot.Stored:
     )
 
 
-def _at(column: pd.Series[str], rows: Ints) -> NDArray[np.object_]:
-    found = np.full(len(rows), None, dtype=object)
-    found[rows >= 0] = column.iloc[rows[rows >= 0]].to_numpy(dtype=object, na_value=None)
-    return found
+def _either(a: Frame, b: Frame, column: str, first: Ints, second: Ints) -> Any:  # noqa: ANN401 -- an array
+    """Return a column's value at a row of ``a``, or of ``b`` where the first is -1."""
+    joined = pd.concat([a[column], b[column]], ignore_index=True)
+    return joined.take(np.where(first >= 0, first, second + len(a))).array
 
 
-def _present(inventory: Inventory) -> pd.Series[str]:
-    return inventory.blobs["digest"][~inventory.graph.absent]
+def _only(a: Inventory, b: Inventory) -> tuple[Mask, Mask]:
+    """Return which blobs only the first has, and which only the second."""
+    place = pc.index_in(pa.array(a.blobs["digest"]), value_set=pa.array(b.blobs["digest"]))
+    place = place.fill_null(-1).to_numpy(zero_copy_only=False)
+    absent = b.graph.absent
+    here, there = ~a.graph.absent, ~absent
+    both = np.flatnonzero(here & (place >= 0))
+    both = both[~absent[place[both]]]
+    here[both] = there[place[both]] = False
+    return here, there
 
 
 def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> Ints:
@@ -259,20 +265,18 @@ class _Bytes(NamedTuple):
     untagged: Mapping[str, int]
 
 
-def _bytes(side: Inventory, other: pd.Series[str], tags: Ints, unsure: Ints, *, tagged: bool) -> _Bytes:
+def _bytes(side: Inventory, only: Mask, tags: Ints, unsure: Ints, *, tagged: bool) -> _Bytes:
     """Return the bytes of the blobs that only this inventory has, and what they are due to.
 
     Args:
         side: The inventory.
-        other: Digests of the blobs that the other one has.
+        only: Whether each blob is in this one only.
         tags: Rows of the changed tags, -1 where one is not here.
         unsure: Rows of manifests whose blobs are left out.
         tagged: Leave out what no tag leads to.
     """
     graph = side.graph
-    only = ~side.blobs["digest"].isin(other).to_numpy() & ~graph.absent
-    if tagged:
-        only &= graph.leading > 0
+    only = only & (graph.leading > 0) if tagged else only.copy()
     only[_behind(graph, unsure)[1]] = False
     here = np.flatnonzero(tags >= 0)
     row = graph.tags[tags[here]]
@@ -295,14 +299,14 @@ def _bytes(side: Inventory, other: pd.Series[str], tags: Ints, unsure: Ints, *, 
     return _Bytes(sum(graph.sizes[only].tolist()), _summed(graph, edges), untagged)
 
 
-def _behind(graph: Any, rows: Ints) -> tuple[Ints, Ints]:  # noqa: ANN401 -- a Graph
+def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:
     """Return the blobs behind some rows: the position in ``rows``, and the blob."""
     at, row = graph.reach.of(rows)
     inner, blob = graph.own.of(graph.manifest[row])
     return at[inner], blob
 
 
-def _summed(graph: Any, edges: Edges) -> NDArray[np.int64]:  # noqa: ANN401 -- a Graph
+def _summed(graph: Graph, edges: Edges) -> NDArray[np.int64]:
     """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
     parts = graph.split(edges.target, np.ones(len(edges.target), dtype=np.int64))
     sums = np.concatenate([[0], np.cumsum(parts)])
@@ -310,7 +314,7 @@ def _summed(graph: Any, edges: Edges) -> NDArray[np.int64]:  # noqa: ANN401 -- a
 
 
 def _repositories(tags: Frame, gained: Mapping[str, int], freed: Mapping[str, int]) -> Frame:
-    numbers = pd.crosstab(tags["repository"], tags["change"]).reindex(columns=list(_CHANGES), fill_value=0)
+    numbers = pd.DataFrame({change: tags["change"] == change for change in _CHANGES}).groupby(tags["repository"]).sum()
     sizes = tags.groupby("repository")[["gained", "freed"]].sum()
     names = sorted({*numbers.index, *gained, *freed})
     numbers, sizes = (table.reindex(names, fill_value=0) for table in (numbers, sizes))
@@ -397,22 +401,15 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     one, two = (np.concatenate([pieces[state][number] for state in _STATES]) for number in range(2))
     state = np.repeat(np.arange(len(_STATES)), [len(pieces[state][0]) for state in _STATES])
 
-    def either(column: str) -> Any:  # noqa: ANN401 -- a column
-        joined = pd.concat([a.tags[column], theirs[column]], ignore_index=True)
-        return joined.take(np.where(one >= 0, one, two + len(a.tags)))
-
-    def of(tags: Frame, rows: Ints) -> pd.Series[str]:
-        return tags["digest"].reindex(rows)
-
     rows = pd.DataFrame(
         {
             "state": state,
-            "repository": either("repository").array,
-            "tag": either("tag").array,
-            "first": of(a.tags, one).array,
-            "second": of(theirs, two).array,
-            "size": either("size").array,
+            "repository": _either(a.tags, theirs, "repository", one, two),
+            "tag": _either(a.tags, theirs, "tag", one, two),
+            "first": a.tags["digest"].reindex(one).array,
+            "second": theirs["digest"].reindex(two).array,
+            "size": _either(a.tags, theirs, "size", one, two),
         }
-    ).sort_values(["state", "repository", "tag"], ignore_index=True)
-    rows["state"] = pd.Categorical.from_codes(rows["state"], list(_STATES)).astype("str")
-    return make("comparison", {column: rows[column] for column in rows})
+    ).sort_values(["state", "repository", "tag"])
+    names = np.array(_STATES, dtype=object)[rows["state"]]
+    return make("comparison", {**{column: rows[column] for column in COLUMNS["comparison"]}, "state": names})

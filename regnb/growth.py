@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -105,7 +106,7 @@ class Growth:
 
 def _until_full(points: Sequence[tuple[datetime, int]], limit: int) -> tuple[float, float, float]:
     """Return the days from the last point until ``limit`` is reached: expected, earliest, latest."""
-    steps = [((t - s) / _DAY, y - x) for (s, x), (t, y) in zip(points[:-1], points[1:], strict=True)]
+    steps = [((t - s) / _DAY, y - x) for (s, x), (t, y) in pairwise(points)]
     span = sum(days for days, _ in steps)
     drift = sum(size for _, size in steps) / span
     variance = sum((size - drift * days) ** 2 / days for days, size in steps) / (len(steps) - 1)
@@ -179,7 +180,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
         >>> growth("s3://backups/registry").frame  # doctest: +SKIP
     """
     found = _listed(what) if isinstance(what, str | Path) else [_read(one) for one in what]
-    broken = found.count(None)
+    broken = sum(one is None for one in found)
     readings = sorted((one for one in found if one), key=lambda one: one.when)
     names = sorted({one.registry for one in readings})
     if registry is None and len(names) > 1:
@@ -198,7 +199,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
             except StorageError:
                 broken += 1
                 continue
-            rows.append((one, changes(before, after).count() if before else (0, 0, 0)))
+            rows.append((one, changes(before, after).numbers() if before else (0, 0, 0)))
             before = after
     columns = {
         "when": [one.when for one, _ in rows],
@@ -218,18 +219,15 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
 
 def _listed(url: str | Path) -> list[_Reading | None]:
     """Return what the list of snapshots tells of each, None for one that cannot be read."""
-    fields = ["registry", "started", "stored", "pulled", "disk", "tags", "complete"]
-    listed = snapshot.snapshots(url)
-    return [
-        _Reading(
-            row[0], row[1].to_pydatetime(), *row[2:], partial(snapshot.load, f"{str(url).rstrip('/')}/{name}", _NEEDED)
-        )
-        if status == "ok"
-        else None
-        for row, name, status in zip(
-            listed[fields].itertuples(index=False, name=None), listed["snapshot"], listed["status"], strict=True
-        )
-    ]
+    found: list[_Reading | None] = []
+    for row in snapshot.snapshots(url).to_dict("records"):
+        if row["status"] != "ok":
+            found.append(None)
+            continue
+        load = partial(snapshot.load, f"{str(url).rstrip('/')}/{row['snapshot']}", _NEEDED)
+        figures = {field: row[field] for field in ("stored", "pulled", "disk", "tags", "complete")}
+        found.append(_Reading(row["registry"], row["started"].to_pydatetime(), **figures, load=load))
+    return found
 
 
 def _read(what: Inventory | str | Path) -> _Reading:

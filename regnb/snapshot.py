@@ -1,12 +1,13 @@
 """Inventories as files: a folder of Parquet files for each, on a local disk or in any storage that fsspec reaches.
 
-Below the URL that is saved to, ``<registry>-<when>/`` holds a file for each of an inventory's frames, with the columns of
-:data:`regnb.frames.COLUMNS`, and ``snapshot.json``: the layout's version (``schema``), the registry, the times, the figures
-of the whole, and the rows and bytes of each file. It is written last: a folder without it was cut short. What can be
-computed from these frames is not stored.
+Below the URL that is saved to, ``<registry>-<when>/`` holds a file for each of an inventory's frames, with the columns
+of :data:`regnb.frames.COLUMNS`, and ``snapshot.json``: the layout's version (``schema``), the registry, the times, the
+figures of the whole, and the rows and bytes of each file. It is written last: a folder without it was cut short. What
+can be computed from these frames is not stored.
 
 Schema 1: digests are text, but for ``layers``, whose ``manifest`` and ``digest`` are row numbers in ``blobs`` (from 0);
-the media type and the size of a layer stand there, too. Files may have columns that are not known here, and may lack some.
+the media type and the size of a layer stand there, too. Files may have columns that are not known here, and may lack
+some.
 
     >>> pandas.read_parquet(f"{url}/localhost-5000-20260301T120000.000000Z/tags.parquet")  # doctest: +SKIP
 """
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from regnb.errors import StorageError
 from regnb.filesystem import opened, reason, shown
@@ -30,7 +33,6 @@ from regnb.frames import COLUMNS, Frame, make
 
 if TYPE_CHECKING:
     import fsspec
-    import pyarrow as pa
 
 SCHEMA: Final = 1
 """The version of the layout that is written. Older ones can be read."""
@@ -85,7 +87,7 @@ class _Header(msgspec.Struct):
         return msgspec.convert(self.summary, _Figures)
 
 
-def save(
+def save(  # noqa: PLR0917 -- what an inventory is made of
     url: str | Path,
     registry: str,
     started: datetime,
@@ -99,7 +101,8 @@ def save(
     Args:
         url: A local folder, made if need be, or the URL of one (``s3://bucket/folder``), whose bucket must exist.
         registry: ``host:port``, or the storage's URL.
-        started, finished: When it was read; None if the reading was interrupted.
+        started: When the reading began.
+        finished: When it ended; None if it was interrupted.
         source: ``api`` or ``storage``.
         summary: The figures of the whole: repositories, tags, stored, pulled, disk, complete, and any others.
         tables: The frames, by name.
@@ -262,16 +265,13 @@ def snapshots(url: str | Path) -> Frame:
         if mine is None and isinstance(data, FileNotFoundError | NotADirectoryError):
             continue
         header, status = _listed(data)
-        if header is None and mine:
-            started = datetime.strptime(mine[1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
-        else:
-            started = header.started if header else None
+        named = datetime.strptime(f"{mine[1]}Z", "%Y%m%dT%H%M%S.%f%z") if mine else None
         figures = header.figures if header else _Figures()
         rows.append(
             {
                 "snapshot": name,
                 "registry": header.registry if header else "",
-                "started": started,
+                "started": header.started if header else named,
                 "source": header.source if header else "",
                 **{field: min(getattr(figures, field), _LARGEST) for field in figures.__struct_fields__},
                 "complete": figures.complete,
@@ -332,8 +332,7 @@ def _parsed(data: bytes, shown: str) -> _Header:
 
 
 def _encoded(name: str, table: Frame, blobs: Frame) -> bytes:
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- likewise
+    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
 
     plain = pd.DataFrame(table)
     if name == "layers":
@@ -367,9 +366,6 @@ def _encoded(name: str, table: Frame, blobs: Frame) -> bytes:
 
 def _rows(column: pd.Series[Any], blobs: Frame) -> pd.Series[int]:
     """Return the row in ``blobs`` of each digest."""
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-    import pyarrow.compute as pc  # noqa: PLC0415 -- likewise
-
     known = pc.index_in(
         pa.array(column.cat.categories, pa.large_string()),
         value_set=pa.array(blobs["digest"], pa.large_string()),
@@ -379,8 +375,7 @@ def _rows(column: pd.Series[Any], blobs: Frame) -> pd.Series[int]:
 
 
 def _decoded(shown: str, name: str, data: bytes) -> pa.Table:
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- likewise
+    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
 
     known = [*COLUMNS[name]]
     try:
@@ -391,8 +386,6 @@ def _decoded(shown: str, name: str, data: bytes) -> pa.Table:
 
 
 def _frame(shown: str, name: str, tables: Mapping[str, pa.Table], header: _Header) -> Frame:
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-
     table = tables.get(name)
     if table is None:
         table = pa.table({})
@@ -414,20 +407,16 @@ def _frame(shown: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
         raise StorageError(f"{shown}/{name}.parquet is damaged: {str(error)[:200]}", hint=_LOOK) from None
 
 
-def _column(column: pa.ChunkedArray) -> pd.Series[Any] | pd.Categorical:
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-
+def _column(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 -- a Series or a Categorical
     if not pa.types.is_dictionary(column.type):
         return pa.table({"column": column}).to_pandas()["column"]
     whole = column.combine_chunks()
     codes = whole.indices.fill_null(-1).to_numpy()
-    return pd.Categorical.from_codes(codes, pd.Index(_text(whole.dictionary)))
+    return pd.Categorical.from_codes(codes, _text(whole.dictionary))
 
 
-def _text(array: pa.Array) -> pd.Series[str]:
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-
-    return pa.table({"text": array}).to_pandas()["text"].astype("str")
+def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
+    return pd.Index(pa.table({"text": array}).to_pandas()["text"], dtype="str")
 
 
 def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
@@ -438,13 +427,11 @@ def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
         **columns,
         "manifest": _digests(columns["manifest"].to_numpy(), blobs),
         "digest": _digests(digest, blobs),
-        "media_type": pd.Categorical.from_codes(
-            media_type.indices.to_numpy()[digest], pd.Index(_text(media_type.dictionary))
-        ),
+        "media_type": pd.Categorical.from_codes(media_type.indices.to_numpy()[digest], _text(media_type.dictionary)),
         "size": blobs["size"].to_numpy()[digest],
     }
 
 
-def _digests(rows: np.ndarray[Any, Any], blobs: pa.Table) -> pd.Categorical:
+def _digests(rows: Any, blobs: pa.Table) -> Any:  # noqa: ANN401 -- an array and a Categorical
     codes, used = pd.factorize(rows)
-    return pd.Categorical.from_codes(codes, pd.Index(_text(blobs["digest"].take(used))))
+    return pd.Categorical.from_codes(codes, _text(blobs["digest"].take(used)))
