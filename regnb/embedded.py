@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final, Self
@@ -44,22 +46,6 @@ MEMO_LIMIT: Final = 100_000
 """Manifests whose subject is remembered between listings of referrers."""
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_HASHES: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
-
-# A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
-_PATHS: Final = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("base", r"/?"),
-        ("catalog", r"/_catalog"),
-        ("manifest", r"/(?P<name>.+)/manifests/(?P<last>[^/]+)"),
-        ("uploads", r"/(?P<name>.+)/blobs/uploads/?"),
-        ("upload", r"/(?P<name>.+)/blobs/uploads/(?P<last>[^/]+)"),
-        ("blob", r"/(?P<name>.+)/blobs/(?P<last>[^/]+)"),
-        ("tags", r"/(?P<name>.+)/tags/list"),
-        ("referrers", r"/(?P<name>.+)/referrers/(?P<last>[^/]+)"),
-    )
-)
 
 
 class _Refused(Exception):
@@ -80,39 +66,6 @@ def _checking(code: str) -> Iterator[None]:
         raise _Refused(400, code, error.message) from None
 
 
-@dataclass
-class _Session:
-    """An upload in progress. All of it can be lost: what counts is the file."""
-
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    algorithm: str = "sha256"
-    hashed: int = 0
-    """Bytes of the file that went into ``state``."""
-    state: Any = None
-
-    def append(self, path: Path, data: bytes) -> None:
-        with path.open("ab") as file:
-            position = file.tell()
-            file.write(data)
-        if self.state is None:
-            self.state, self.hashed = _HASHES[self.algorithm](), 0
-        if position == self.hashed:
-            self.state.update(data)
-            self.hashed += len(data)
-
-    def digest(self, path: Path, algorithm: str) -> Digest:
-        """Return the digest of the whole file, reading it again only where the running hash does not cover it."""
-        if self.state is not None and algorithm == self.algorithm and self.hashed == path.stat().st_size:
-            return Digest(f"{algorithm}:{self.state.hexdigest()}")
-        with path.open("rb") as file:
-            return Digest(f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}")
-
-    def cut(self, path: Path, size: int) -> None:
-        with path.open("r+b") as file:
-            file.truncate(size)
-        self.state = None
-
-
 def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False) -> Starlette:
     """Return the registry as an ASGI application.
 
@@ -130,7 +83,9 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
         ...     app = create_app(folder)
     """
     registry = _Registry(Layout(Path(root), read_only=read_only), delete=delete, read_only=read_only)
-    return Starlette(routes=[Route("/v2{path:path}", registry.answer, methods=_METHODS)])
+    return Starlette(
+        routes=[Route(f"/v2{path}", partial(registry.answer, path), methods=_METHODS) for path in registry.endpoints]
+    )
 
 
 class _Registry:
@@ -140,28 +95,37 @@ class _Registry:
         self.layout = layout
         self.delete = delete
         self.read_only = read_only
-        self.sessions: dict[str, _Session] = {}
+        self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self.subjects: dict[Digest, tuple[str, dict[str, Any]] | None] = {}
+        # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
+        uploads = {"POST": self.start_upload}
         self.endpoints: dict[str, dict[str, Callable[..., Any]]] = {
-            "base": {"GET": self.base},
-            "catalog": {"GET": self.catalog},
-            "tags": {"GET": self.tags},
-            "manifest": {"GET": self.get_manifest, "PUT": self.put_manifest, "DELETE": self.delete_manifest},
-            "blob": {"GET": self.get_blob, "DELETE": self.delete_blob},
-            "uploads": {"POST": self.start_upload},
-            "upload": {
+            "": {"GET": self.base},
+            "/": {"GET": self.base},
+            "/_catalog": {"GET": self.catalog},
+            "/{name:path}/manifests/{last}": {
+                "GET": self.get_manifest,
+                "PUT": self.put_manifest,
+                "DELETE": self.delete_manifest,
+            },
+            "/{name:path}/blobs/uploads": uploads,
+            "/{name:path}/blobs/uploads/": uploads,
+            "/{name:path}/blobs/uploads/{last}": {
                 "GET": self.upload_status,
                 "PATCH": self.patch_upload,
                 "PUT": self.finish_upload,
                 "DELETE": self.cancel_upload,
             },
-            "referrers": {"GET": self.referrers},
+            "/{name:path}/blobs/{last}": {"GET": self.get_blob, "DELETE": self.delete_blob},
+            "/{name:path}/tags/list": {"GET": self.tags},
+            "/{name:path}/referrers/{last}": {"GET": self.referrers},
+            "/{rest:path}": {},
         }
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, path: str, request: Request) -> Response:
         """Answer any request below /v2."""
         try:
-            response = await self._dispatch(request)
+            response = await self._dispatch(path, request)
         except _Refused as refused:
             response = refused.response
         except ClientDisconnect:
@@ -173,25 +137,27 @@ class _Registry:
         response.headers["Docker-Distribution-API-Version"] = "registry/2.0"
         return response
 
-    async def _dispatch(self, request: Request) -> Response:
-        kind, parts = _route(request.path_params["path"])
-        if (name := parts.get("name")) is not None:
+    async def _dispatch(self, path: str, request: Request) -> Response:
+        methods = self.endpoints[path]
+        if not methods:
+            raise _Refused(404, "UNSUPPORTED", "there is no such endpoint")
+        parts = request.path_params
+        if "name" in parts:
             with _checking("NAME_INVALID"):
-                check_repository(name)
-        methods = self.endpoints[kind]
+                check_repository(parts["name"])
         method = "GET" if request.method == "HEAD" else request.method
         if self.read_only and method != "GET":
             return PlainTextResponse("the registry is read-only\n", 405, {"Allow": "GET, HEAD"})
         if method not in methods:
             allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
             raise _Refused(405, "UNSUPPORTED", f"{request.method} is not supported here", Allow=allowed)
-        if method == "DELETE" and not self.delete and kind != "upload":
-            raise _Refused(405, "UNSUPPORTED", "deletion is switched off")
         endpoint = methods[method]
+        if method == "DELETE" and not self.delete and endpoint != self.cancel_upload:
+            raise _Refused(405, "UNSUPPORTED", "deletion is switched off")
         if iscoroutinefunction(endpoint):
             awaitable: Awaitable[Response] = endpoint(request, **parts)
             return await awaitable
-        return await run_sync(lambda: endpoint(request, **parts))
+        return await run_sync(partial(endpoint, request, **parts))
 
     # Discovery
 
@@ -199,13 +165,13 @@ class _Registry:
         return _json({})
 
     def catalog(self, request: Request) -> Response:
-        names, headers = _page(self.layout.repositories(), request, CATALOG_PAGE)
+        names, headers = _page("/v2/_catalog", self.layout.repositories(), request, CATALOG_PAGE)
         return _json({"repositories": names}, headers)
 
     def tags(self, request: Request, name: str) -> Response:
         if not self.layout.has_repository(name):
             raise _Refused(404, "NAME_UNKNOWN", "there is no such repository", {"name": name})
-        tags, headers = _page(self.layout.tags(name), request, None)
+        tags, headers = _page(f"/v2/{name}/tags/list", self.layout.tags(name), request, None)
         return _json({"name": name, "tags": tags}, headers)
 
     def referrers(self, request: Request, name: str, last: str) -> Response:
@@ -367,7 +333,6 @@ class _Registry:
             return _created(request, f"{name}/blobs/{mount}", Digest(mount))
         digest = _digest(query["digest"]) if "digest" in query else None
         session = await run_sync(self.layout.start_upload, name)
-        self.sessions[session] = _Session(algorithm=digest.algorithm if digest else "sha256")
         if digest is None:
             return self._progress(request, name, session, 202)
         return await self._finish(request, name, session, digest)
@@ -385,14 +350,14 @@ class _Registry:
 
     async def cancel_upload(self, request: Request, name: str, last: str) -> Response:  # noqa: ARG002
         self._upload(name, last)
-        async with self._session(last).lock:
+        async with self.locks[last]:
             await run_sync(self.layout.cancel_upload, name, last)
-            self.sessions.pop(last, None)
+            self.locks.pop(last, None)
         return Response(status_code=204)
 
     async def patch_upload(self, request: Request, name: str, last: str) -> Response:
         self._upload(name, last)
-        async with self._session(last).lock:
+        async with self.locks[last]:
             await self._receive(request, name, last)
             return self._progress(request, name, last, 202)
 
@@ -401,15 +366,14 @@ class _Registry:
         return await self._finish(request, name, last, _digest(request.query_params.get("digest", "")))
 
     async def _finish(self, request: Request, name: str, session: str, digest: Digest) -> Response:
-        state = self._session(session)
-        async with state.lock:
+        async with self.locks[session]:
             await self._receive(request, name, session)
-            found = await run_sync(state.digest, self._upload(name, session), digest.algorithm)
+            found = await run_sync(_hashed, self._upload(name, session), digest.algorithm)
             if found == digest:
                 await run_sync(self.layout.finish_upload, name, session, digest)
             else:
                 await run_sync(self.layout.cancel_upload, name, session)
-            self.sessions.pop(session, None)
+            self.locks.pop(session, None)
         if found != digest:
             raise _Refused(400, "DIGEST_INVALID", "the upload has another digest", {"digest": digest, "found": found})
         return _created(request, f"{name}/blobs/{digest}", digest)
@@ -420,27 +384,17 @@ class _Registry:
                 return path
         raise _Refused(404, "BLOB_UPLOAD_UNKNOWN", "there is no such upload")
 
-    def _session(self, session: str) -> _Session:
-        return self.sessions.setdefault(session, _Session())
-
     async def _receive(self, request: Request, name: str, session: str) -> None:
-        """Append the body to the upload, a mebibyte at a time; the session's lock is held."""
+        """Append the body to the upload; its lock is held."""
         path = self._upload(name, session)
-        state = self._session(session)
-        start = size = path.stat().st_size
+        start = path.stat().st_size
         expected = _content_range(request, start, self._progress(request, name, session, 416))
-        buffer = bytearray()
-        async for chunk in request.stream():
-            buffer += chunk
-            if len(buffer) >= CHUNK:
-                await run_sync(state.append, path, bytes(buffer))
-                size += len(buffer)
-                buffer.clear()
-        if buffer:
-            await run_sync(state.append, path, bytes(buffer))
-            size += len(buffer)
-        if expected is not None and size - start != expected:
-            await run_sync(state.cut, path, start)
+        async with await anyio.open_file(path, "ab", buffering=CHUNK) as file:
+            async for chunk in request.stream():
+                await file.write(chunk)
+            received = await file.tell() - start
+        if expected is not None and received != expected:
+            await run_sync(os.truncate, path, start)
             raise _Refused(400, "SIZE_INVALID", "the chunk has not the length that its Content-Range gives")
 
     def _progress(self, request: Request, name: str, session: str, status: int) -> Response:
@@ -451,13 +405,6 @@ class _Registry:
             "Docker-Upload-UUID": session,
         }
         return Response(status_code=status, headers=headers)
-
-
-def _route(path: str) -> tuple[str, dict[str, str]]:
-    for kind, pattern in _PATHS:
-        if match := pattern.fullmatch(path):
-            return kind, match.groupdict()
-    raise _Refused(404, "UNSUPPORTED", "there is no such endpoint")
 
 
 def _json(body: object, headers: dict[str, str] | None = None, status: int = 200) -> Response:
@@ -502,7 +449,7 @@ def _decode(raw: bytes, header: str) -> Manifest | Index:
     return manifest
 
 
-def _page(entries: list[str], request: Request, default: int | None) -> tuple[list[str], dict[str, str]]:
+def _page(path: str, entries: list[str], request: Request, default: int | None) -> tuple[list[str], dict[str, str]]:
     """Return the page that is asked for, and the Link to the next one (distribution spec 1.1, "Listing Tags")."""
     query = request.query_params
     count = default
@@ -515,10 +462,8 @@ def _page(entries: list[str], request: Request, default: int | None) -> tuple[li
     if count is None or len(entries) <= count:
         return entries, {}
     page = entries[:count]
-    if not page:
-        return page, {}
-    path = _prefix(request) + quote(request.path_params["path"])
-    return page, {"Link": f'</v2{path}?n={count}&last={quote(page[-1], safe="")}>; rel="next"'}
+    link = f'<{_prefix(request)}{path}?n={count}&last={quote(page[-1], safe="")}>; rel="next"' if page else ""
+    return page, {"Link": link} if link else {}
 
 
 def _content_range(request: Request, size: int, disorder: Response) -> int | None:
@@ -537,6 +482,11 @@ def _content_range(request: Request, size: int, disorder: Response) -> int | Non
     if length.isdigit() and int(length) != expected:
         raise _Refused(400, "SIZE_INVALID", "Content-Range and Content-Length disagree")
     return expected
+
+
+def _hashed(path: Path, algorithm: str) -> Digest:
+    with path.open("rb") as file:
+        return Digest(f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}")
 
 
 async def _read(path: Path, first: int, end: int) -> AsyncIterator[bytes]:
