@@ -24,7 +24,6 @@ from regnb.model import (
     SCHEMA1_TYPES,
     Descriptor,
     Index,
-    Manifest,
     Schema1,
     decode,
     decode_config,
@@ -211,6 +210,34 @@ def subject_of_tag(tag: str) -> str:
     """
     match = _REFERRER_TAG.fullmatch(tag)
     return match[1].replace("-", ":", 1) if match else ""
+
+
+def describe(
+    digest: str, media_type: str, data: bytes
+) -> tuple[ManifestRecord, Sequence[Descriptor], ContentError | None]:
+    """Return what verified bytes say of a manifest, the blobs that it lists, and why they are no manifest, if so.
+
+    Example:
+        >>> describe(Digest.of(b"{"), "", b"{")[0].kind
+        'malformed'
+    """
+    record = ManifestRecord(digest, media_type, "malformed", "", len(data), "", (), (), "")
+    try:
+        manifest = decode(data, media_type, digest=Digest(digest))
+    except ContentError as error:
+        return record, (), error
+    record.kind, record.media_type = manifest.kind, manifest.media_type
+    if isinstance(manifest, Schema1):
+        record.layers = manifest.layers
+        return record, (), None
+    record.artifact_type = manifest.artifact_type
+    record.subject = str(manifest.subject.digest) if manifest.subject else ""
+    if isinstance(manifest, Index):
+        record.children = tuple(child.digest for child in manifest.manifests)
+        return record, (), None
+    record.config = manifest.config.digest if manifest.config is not None else ""
+    record.layers = tuple(layer.digest for layer in manifest.layers)
+    return record, manifest.blobs, None
 
 
 def select(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -424,33 +451,24 @@ class _Crawl:
     def record(self, repository: str, raw: RawManifest) -> None:
         """Decode verified bytes into a record; a malformed manifest is kept as one whose contents are unknown."""
         digest = str(raw.digest)
-        record = ManifestRecord(digest, raw.media_type, "malformed", "", len(raw.data), "", (), (), "")
-        try:
-            manifest = decode(raw.data, raw.media_type, digest=raw.digest)
-        except ContentError as error:
+        record, blobs, error = describe(raw.digest, raw.media_type, raw.data)
+        if error is not None:
             self.problem(repository, digest, "malformed", error)
-            manifest = None
-        if isinstance(manifest, Schema1):
-            record.kind = "schema1"
+        if record.kind == "schema1":
             self.problem(
                 repository, digest, "schema1", "an image of the withdrawn schema 1, whose layer sizes are not recorded"
             )
-        elif manifest is not None:
-            record.kind, record.media_type = manifest.kind, manifest.media_type
-            record.artifact_type = manifest.artifact_type
-            record.subject = str(manifest.subject.digest) if manifest.subject else ""
-        if isinstance(manifest, Manifest):
-            if manifest.config is not None:
-                record.config = self.blob(repository, manifest.config, "config")
-            record.layers = tuple(self.blob(repository, layer, "layer") for layer in manifest.layers)
-        elif isinstance(manifest, Index):
-            record.children = tuple(self.text(child.digest) for child in manifest.manifests)
+            record.layers = ()
+        names = {blob.digest: self.blob(repository, blob, blob.digest == record.config) for blob in blobs}
+        record.config = names.get(record.config, "")
+        record.layers = tuple(names[layer] for layer in record.layers)
+        record.children = tuple(map(self.text, record.children))
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(len(raw.data), record.media_type, "manifest")
 
-    def blob(self, repository: str, descriptor: Descriptor, kind: str) -> str:
+    def blob(self, repository: str, descriptor: Descriptor, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
         """Record a blob and return the one string that stands for its digest everywhere."""
-        kind = "foreign layer" if descriptor.foreign else kind
+        kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(descriptor.digest)
         if known is None:
             self.records.blobs[self.text(descriptor.digest)] = BlobRecord(

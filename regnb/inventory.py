@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regnb import frames, usage
+from regnb import frames, snapshot, usage
 from regnb.collect import Records
 from regnb.frames import Format, Frame, human
 from regnb.graph import ABSENT, Graph
@@ -43,6 +43,7 @@ class Summary(NamedTuple):
     Attributes:
         stored: Every blob once: over HTTP those that tags lead to, of a storage all that are on disk.
         pulled: The sum over all tags, each counted as if it were alone.
+        disk: Of a storage, every file; else 0.
         problems: Rows of ``problems``.
         complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
     """
@@ -54,6 +55,7 @@ class Summary(NamedTuple):
     blobs: int
     stored: int
     pulled: int
+    disk: int
     problems: int
     complete: bool
 
@@ -210,9 +212,43 @@ class Inventory:
             blobs=len(self.blobs),
             stored=_total(stored),
             pulled=_total(self.tags["size"]),
+            disk=_total(self.disk["size"]),
             problems=len(self.problems),
             complete=self.complete,
         )
+
+    def save(self, url: str | Path) -> str:
+        """Save this inventory as a snapshot: Parquet files in a folder of their own, which is never overwritten.
+
+        Args:
+            url: A local folder, made if need be, or any URL that fsspec knows, such as ``s3://bucket/snapshots``.
+
+        Returns:
+            The snapshot's URL, for :meth:`load`.
+
+        Raises:
+            StorageError: There is no such bucket, no permission, no space, or no answer.
+            MissingExtra: The library for such URLs is not installed.
+
+        Example:
+            >>> registry.inventory().save("snapshots")  # doctest: +SKIP
+        """
+        return snapshot.save(
+            url, self.registry, self.started, self.finished, self.source, self.summary._asdict(), self.frames
+        )
+
+    @classmethod
+    def load(cls, url: str | Path) -> Inventory:
+        """Load a snapshot.
+
+        Raises:
+            StorageError: There is no such snapshot, it was cut short, it is damaged, or a newer regnb wrote it.
+            MissingExtra: The library for such URLs is not installed.
+
+        Example:
+            >>> Inventory.load("snapshots/localhost-5000-20260301T120000.000000Z")  # doctest: +SKIP
+        """
+        return cls(*snapshot.load(url))
 
     def write(self, folder: str | Path, form: Format = "parquet") -> list[Path]:
         """Write every frame into a folder, as Parquet, CSV or JSON lines, and return the paths.
