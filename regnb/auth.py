@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
+import contextlib
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import anyio
@@ -99,32 +98,37 @@ def _files() -> Iterator[Path]:
         yield Path("~/.docker/config.json").expanduser()
 
 
+class _Entry(msgspec.Struct):
+    auth: str | None = None
+    username: str | None = None
+    password: str | None = None
+    identitytoken: str | None = None
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Entry | None] | None = None
+    helpers: dict[str, str] | None = msgspec.field(default=None, name="credHelpers")
+    store: str | None = msgspec.field(default=None, name="credsStore")
+
+
 def _in_file(path: Path, text: bytes, host: str) -> Credentials | None:
     try:
-        config = json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError):
-        raise RegnbError(f"{path} is not JSON", hint="repair it, or move it away and log in again") from None
-    if not isinstance(config, dict):
-        raise RegnbError(f"{path} holds no JSON object", hint="repair it, or move it away and log in again")
-    keys = {key: value for key, value in _mapping(path, config, "auths").items() if _same_host(key, host)}
+        config = msgspec.json.decode(text, type=_Config) if text.strip() else _Config()
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        # What it says names a place and a type, and repeats nothing of what stands there.
+        hint = "repair it, or move it away and log in again"
+        raise RegnbError(f"{path} is no configuration of docker: {error}", hint=hint) from None
+    keys = {key: entry for key, entry in (config.auths or {}).items() if _same_host(key, host)}
     asked = next(iter(keys), _HUB_KEY if host in _HUB else host)
-    for key, helper in _mapping(path, config, "credHelpers").items():
-        if _same_host(key, host) and isinstance(helper, str):
+    for key, helper in (config.helpers or {}).items():
+        if _same_host(key, host):
             return _ask(helper, key, required=True)
-    store = config.get("credsStore")
-    if isinstance(store, str) and store and (found := _ask(store, asked, required=False)) is not None:
+    if config.store and (found := _ask(config.store, asked, required=False)) is not None:
         return found
     for key, entry in keys.items():
-        if isinstance(entry, dict) and (found := _entry(path, key, entry)) is not None:
+        if entry is not None and (found := _entry(path, key, entry)) is not None:
             return found
     return None
-
-
-def _mapping(path: Path, config: dict[str, Any], key: str) -> dict[str, Any]:
-    value = config.get(key) or {}
-    if not isinstance(value, dict):
-        raise RegnbError(f"{path}: {key!r} is not a JSON object", hint="repair it, or move it away and log in again")
-    return value
 
 
 def _same_host(key: str, host: str) -> bool:
@@ -135,19 +139,23 @@ def _same_host(key: str, host: str) -> bool:
     return name.lower() == host.lower() or (name in _HUB and host in _HUB)
 
 
-def _entry(path: Path, key: str, entry: dict[str, Any]) -> Credentials | None:
-    username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
-    if encoded := entry.get("auth"):
+def _entry(path: Path, key: str, entry: _Entry) -> Credentials | None:
+    username, password, token = entry.username or "", entry.password or "", entry.identitytoken or ""
+    if entry.auth:
         try:
-            username, colon, password = base64.b64decode(str(encoded), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+            username, colon, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
+        except ValueError:
             colon = ""
         if not colon:
             # The text itself may be a password: it is not repeated.
             raise RegnbError(f"{path}: the 'auth' of {key!r} is not base64 of user:password", hint="log in again")
-    token = str(entry.get("identitytoken") or "")
     # docker pads the password with NUL.
     return Credentials(username, password.strip("\0"), token) if username or token else None
+
+
+class _Answered(msgspec.Struct, rename="pascal"):
+    username: str
+    secret: str
 
 
 def _ask(helper: str, key: str, *, required: bool) -> Credentials | None:
@@ -171,13 +179,12 @@ def _ask(helper: str, key: str, *, required: bool) -> Credentials | None:
             return None
         raise RegnbError(f"the credential helper {name} failed with exit code {done.returncode}", hint="log in again")
     try:
-        answer = json.loads(done.stdout)
-        username, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
+        answer = msgspec.json.decode(done.stdout, type=_Answered)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise RegnbError(f"the credential helper {name} did not answer as a credential helper does") from None
-    if username == _TOKEN_USER:
-        return Credentials(identity_token=secret)
-    return Credentials(username, secret) if username else None
+    if answer.username == _TOKEN_USER:
+        return Credentials(identity_token=answer.secret)
+    return Credentials(answer.username, answer.secret) if answer.username else None
 
 
 # Challenges
@@ -323,28 +330,27 @@ class Authenticator:
             return await self._token(realm, wanted, (sent or "").removeprefix("Bearer "))
         if "basic" in challenges and self._credentials is not None and self._credentials.username:
             if sent is not None:
-                raise Unauthorized(f"{self._host} does not accept these credentials", hint=self._login, status=401)
+                raise self._unauthorized("does not accept these credentials")
             self._basic = self._credentials.basic
             return self._basic
         if challenges and not challenges.keys() & {"basic", "bearer"}:
-            raise Unauthorized(f"{self._host} asks for {', '.join(challenges)}, which regnb does not speak", status=401)
-        raise Unauthorized(f"{self._host} asks for credentials and there are none", hint=self._login, status=401)
+            raise self._unauthorized(f"asks for {', '.join(challenges)}, which regnb does not speak", hint="")
+        raise self._unauthorized("asks for credentials and there are none")
 
     def refused(self, headers: Mapping[str, str]) -> RegistryError:
         """Return the error for a 401 that came back to an Authorization which answered the challenge."""
         if self._realm is None:
-            return Unauthorized(f"{self._host} does not accept these credentials", hint=self._login, status=401)
-        if "invalid_token" in headers.get("www-authenticate", "") and self._credentials is not None:
-            return Unauthorized(
-                f"{self._host} does not accept the token that its own token server gave",
-                hint="compare their clocks, and the registry's rootcertbundle with the token server's key",
-                status=401,
-            )
+            return self._unauthorized("does not accept these credentials")
         if self._credentials is None:
-            return Unauthorized(f"{self._host} does not allow this anonymously", hint=self._login, status=401)
-        return Denied(
-            f"{self._host} does not allow this to {self._credentials.username or 'this identity'}", status=401
-        )
+            return self._unauthorized("does not allow this anonymously")
+        if "invalid_token" in headers.get("www-authenticate", ""):
+            hint = "compare their clocks, and the registry's rootcertbundle with the token server's key"
+            return self._unauthorized("does not accept the token that its own token server gave", hint=hint)
+        identity = self._credentials.username or "this identity"
+        return Denied(f"{self._host} does not allow this to {identity}", status=401)
+
+    def _unauthorized(self, what: str, *, hint: str | None = None) -> Unauthorized:
+        return Unauthorized(f"{self._host} {what}", hint=self._login if hint is None else hint, status=401)
 
     async def _look_once(self) -> None:
         async with self._lock:
@@ -368,11 +374,9 @@ class Authenticator:
         if not usable:
             raise NotARegistry(f"{self._host} names no usable token server", status=401)
         if parts.scheme == "http" and self._origin.startswith("https:"):
-            raise Unauthorized(
-                f"{self._host} asks for credentials to be sent over plain http to {parts.netloc}: refused",
-                hint="the token server's address (auth.token.realm) must be https",
-                status=401,
-            )
+            hint = "the token server's address (auth.token.realm) must be https"
+            what = f"asks for credentials to be sent over plain http to {parts.netloc}: refused"
+            raise self._unauthorized(what, hint=hint)
         if self._realm is None or (self._realm.url, self._realm.service) != (url, service):
             self._realm = _Realm(url, service)
         return self._realm
@@ -388,17 +392,16 @@ class Authenticator:
         return f"Bearer {token}"
 
     async def _fetch(self, realm: _Realm, scope: str) -> tuple[str, float]:
-        scopes = scope.split()
         if self._refresh:
             form = {"grant_type": "refresh_token", "service": realm.service, "client_id": "regnb", "scope": scope}
             body = urlencode({**form, "refresh_token": self._refresh}).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             response = await self._send("POST", realm.url, headers, body)
         else:
-            pairs = [("service", realm.service), *(("scope", each) for each in scopes)]
+            pairs = [("service", realm.service), *(("scope", each) for each in scope.split())]
             joint = "&" if urlsplit(realm.url).query else "?"
-            basic = self._credentials is not None and self._credentials.username
-            headers = {"Authorization": self._credentials.basic} if self._credentials and basic else {}
+            known = self._credentials is not None and self._credentials.username
+            headers = {"Authorization": self._credentials.basic} if self._credentials and known else {}
             response = await self._send("GET", f"{realm.url}{joint}{urlencode(pairs)}", headers, None)
         server = urlsplit(realm.url).netloc
         if response.status in (400, 401):
@@ -406,10 +409,10 @@ class Authenticator:
             raise Unauthorized(f"the token server {server} {what}", hint=self._login, status=response.status)
         if response.status == 403:
             raise Denied(f"the token server {server} refuses {scope or 'this'}", status=403)
-        try:
-            answer = msgspec.json.decode(response.data, type=_Token) if response.status == 200 else _Token()
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            answer = _Token()
+        answer = _Token()
+        if response.status == 200:
+            with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                answer = msgspec.json.decode(response.data, type=_Token)
         token = answer.token or answer.access_token
         # A line break in a token would be a header of the server's making.
         if not token or not token.isascii() or not token.isprintable():

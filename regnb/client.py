@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Final, NamedTuple, NoReturn, Self, TypeVar
+from typing import Final, NamedTuple, NoReturn, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -31,7 +31,7 @@ from regnb.errors import (
 )
 from regnb.model import Descriptor
 from regnb.reference import Digest, check_repository, check_tag, is_digest
-from regnb.transport import Response, Transport, join, raise_for
+from regnb.transport import Response, Transport, failure, join, raise_for
 
 PAGE_LIMIT = 100_000
 """Pages of one listing. At the usual 100 entries a page that is ten million: whoever sends more will never end."""
@@ -80,19 +80,15 @@ class Upload(Struct, frozen=True):
     chunk_min: int = 0
 
 
-class _Catalog(Struct):
+class _Page(Struct):
+    """One page of a listing, whichever it is."""
+
     repositories: list[str] | None = None
-
-
-class _Tags(Struct):
     tags: list[str] | None = None
-
-
-class _Referrers(Struct):
     manifests: list[Descriptor] | None = None
 
 
-_T = TypeVar("_T")
+_page: Final = msgspec.json.Decoder(_Page)
 
 
 class Client:
@@ -163,7 +159,7 @@ class Client:
             ``names = [name async for page in client.catalog() for name in page]``
         """
         try:
-            async for page in self._pages("/v2/_catalog", _Catalog, page_size, ("registry:catalog:*",)):
+            async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",)):
                 yield page.repositories or []
         except (Unauthorized, Denied, NotFound, Unsupported) as error:
             error.hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
@@ -181,7 +177,7 @@ class Client:
             ``names = [name async for page in client.tags("vm/centos8") for name in page]``
         """
         path = f"/v2/{check_repository(repository)}/tags/list"
-        async for page in self._pages(path, _Tags, page_size, _pull(repository)):
+        async for page in self._pages(path, page_size, _pull(repository)):
             yield page.tags or []
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor:
@@ -338,7 +334,7 @@ class Client:
         params = {"artifactType": artifact_type} if artifact_type else None
         found: list[Descriptor] = []
         try:
-            async for page in self._pages(path, _Referrers, None, _pull(repository), params):
+            async for page in self._pages(path, None, _pull(repository), params):
                 found += page.manifests or []
         except NotFound:
             if not fallback:
@@ -392,7 +388,22 @@ class Client:
         Example:
             ``await client.finish_upload(upload, Digest.of(data))``
         """
-        await self._finish(upload, Digest(digest), data, len(data) if isinstance(data, bytes) else size)
+        digest, size = Digest(digest), len(data) if isinstance(data, bytes) else size
+        joint = "&" if "?" in upload.location else "?"
+        headers = {"Content-Type": _OCTETS}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        response = await self.transport.request(
+            "PUT",
+            f"{upload.location}{joint}digest={quote(digest, safe='')}",
+            headers=headers,
+            content=data,
+            scope=_push(upload.repository),
+        )
+        _expect(response, 201, 204)
+        announced = _digest_of(response)
+        if announced is not None and announced.algorithm == digest.algorithm and announced != digest:
+            raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}")
 
     async def upload_status(self, upload: Upload) -> Upload:
         """Ask how far an upload came (GET <location>), to resume it.
@@ -439,13 +450,11 @@ class Client:
         Example:
             ``await client.upload_blob("vm/centos8", data, Digest.of(data))``
         """
-        expected = Digest(digest)
         if isinstance(data, bytes):
-            model.verify(data, expected)
-            size = len(data)
+            model.verify(data, Digest(digest))
         upload = await self.start_upload(repository)
         try:
-            await self._finish(upload, expected, data, size)
+            await self.finish_upload(upload, digest, data, size)
         except Exception:
             with contextlib.suppress(RegistryError):
                 await self.cancel_upload(upload)
@@ -520,14 +529,9 @@ class Client:
             except RegistryError as error:
                 if not {"DIGEST_INVALID", "UNSUPPORTED"}.intersection(error.codes):
                     raise
-                raise Unsupported(
-                    f"{self.host} does not delete by tag",
-                    hint="delete by digest, which takes every tag on it along",
-                    status=400,
-                    codes=error.codes,
-                    method=error.method,
-                    url=error.url,
-                ) from None
+                hint = "delete by digest, which takes every tag on it along"
+                text = f"{self.host} does not delete by tag"
+                raise failure(Unsupported, response, text, hint=hint, codes=error.codes) from None
         _expect(response, 200, 202)
 
     async def delete_blob(self, repository: str, digest: str) -> None:
@@ -540,39 +544,14 @@ class Client:
 
     # Inside
 
-    async def _finish(
-        self, upload: Upload, digest: Digest, data: bytes | AsyncIterable[bytes], size: int | None
-    ) -> None:
-        joint = "&" if "?" in upload.location else "?"
-        headers = {"Content-Type": _OCTETS}
-        if size is not None:
-            headers["Content-Length"] = str(size)
-        response = await self.transport.request(
-            "PUT",
-            f"{upload.location}{joint}digest={quote(digest, safe='')}",
-            headers=headers,
-            content=data,
-            scope=_push(upload.repository),
-        )
-        _expect(response, 201, 204)
-        announced = _digest_of(response)
-        if announced is not None and announced.algorithm == digest.algorithm and announced != digest:
-            raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}")
-
     async def _pages(
-        self,
-        path: str,
-        shape: type[_T],
-        size: int | None,
-        scope: tuple[str, ...],
-        params: dict[str, str] | None = None,
-    ) -> AsyncIterator[_T]:
+        self, path: str, size: int | None, scope: tuple[str, ...], params: dict[str, str] | None = None
+    ) -> AsyncIterator[_Page]:
         """Follow Link to the end ("Listing Tags"), trusting no page to bring that end nearer."""
-        decoder = msgspec.json.Decoder(shape)
         query = {**(params or {}), **({} if size is None else {"n": str(size)})}
         url = f"{path}?{urlencode(query)}" if query else path
         seen = {url}
-        previous: _T | None = None
+        previous: _Page | None = None
         asked_on = False
         for number in range(PAGE_LIMIT):
             response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
@@ -581,7 +560,7 @@ class Client:
                 size, url = None, path
                 response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
             _expect(response, 200)
-            page = _decode(decoder, response)
+            page = _decode(response)
             if page == previous:
                 if asked_on:
                     return  # the question was not understood, so there was nothing to ask for
@@ -593,7 +572,7 @@ class Client:
                 if not self.transport.owns(url):
                     raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
             else:
-                entries = _entries(page)
+                entries = page.repositories or page.tags or []
                 if size is None or len(entries) != size:
                     return
                 # A full page without a Link can be a silent cut (by go-containerregistry's): ask what comes next.
@@ -613,12 +592,6 @@ def referrers_tag(subject: str) -> str:
     """
     algorithm, _, digits = subject.partition(":")
     return f"{algorithm}-{digits[:64]}"  # the schema cuts the digest off there
-
-
-def _entries(page: object) -> list[str]:
-    if isinstance(page, _Catalog):
-        return page.repositories or []
-    return (page.tags or []) if isinstance(page, _Tags) else []
 
 
 def _pull(repository: str) -> tuple[str, ...]:
@@ -673,19 +646,15 @@ def _refuse(response: Response) -> NoReturn:
     raise_for(response)
     if response.html:
         raise _not_a_registry(response)
-    raise RegistryError(
-        f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here",
-        status=response.status,
-        method=response.method,
-        url=response.url,
-    )
+    text = f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here"
+    raise failure(RegistryError, response, text)
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], response: Response) -> _T:
+def _decode(response: Response) -> _Page:
     if response.html:
         raise _not_a_registry(response)
     try:
-        return decoder.decode(response.data)
+        return _page.decode(response.data)
     except RecursionError:
         raise ContentError(f"{response.url}: the answer is nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
@@ -693,13 +662,8 @@ def _decode(decoder: msgspec.json.Decoder[_T], response: Response) -> _T:
 
 
 def _not_a_registry(response: Response) -> NotARegistry:
-    return NotARegistry(
-        f"{response.url}: something answers, but it is no registry",
-        hint="give the address of the registry itself, not of its web page",
-        status=response.status,
-        method=response.method,
-        url=response.url,
-    )
+    text = f"{response.url}: something answers, but it is no registry"
+    return failure(NotARegistry, response, text, hint="give the address of the registry itself, not of its web page")
 
 
 async def _verified(chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ import ssl
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
@@ -193,15 +193,22 @@ class Streamed(NamedTuple):
         return self.raw.headers
 
     @property
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes."""
+        return self._received(self.raw.stream)  # type: ignore[arg-type]
+
+    async def _received(self, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         size = 0
         try:
-            async for chunk in self.raw.stream:  # type: ignore[union-attr]
-                size += len(chunk)
-                yield chunk
+            async for piece in pieces:
+                size += len(piece)
+                yield piece
+        except httpx.DecodingError:
+            raise ContentError(f"{_redact(self.url)}: the answer's Content-Encoding is not what it says") from None
         except httpx.RequestError as error:
-            raise _broken(self.url, size, error) from error
+            why = "no more came in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
+            text = f"{_redact(self.url)}: the answer is cut off after {size} bytes: {why}"
+            raise ConnectionFailed(text, url=_redact(self.url)) from error
 
     async def read(self, limit: int = BODY_LIMIT) -> Response:
         """Read the body, up to ``limit`` bytes, and let the connection go."""
@@ -212,21 +219,30 @@ class Streamed(NamedTuple):
         return Response(self.method, self.url, self.status, self.headers, data, self.authorized)
 
     async def _body(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
         # What was asked for is identity; a proxy that compresses all the same is undone by httpx.
         plain = "content-encoding" not in self.headers
-        try:
-            async for chunk in self.raw.stream if plain else self.raw.aiter_bytes():  # type: ignore[union-attr]
-                size += len(chunk)
-                if size > limit:
-                    raise TooLarge(f"{_redact(self.url)}: the answer has more than {limit} bytes")
-                pieces.append(chunk)
-        except httpx.DecodingError:
-            raise ContentError(f"{_redact(self.url)}: the answer's Content-Encoding is not what it says") from None
-        except httpx.RequestError as error:
-            raise _broken(self.url, size, error) from error
-        return b"".join(pieces)
+        body = bytearray()
+        async for piece in self.chunks if plain else self._received(self.raw.aiter_bytes()):
+            body += piece
+            if len(body) > limit:
+                raise TooLarge(f"{_redact(self.url)}: the answer has more than {limit} bytes")
+        return bytes(body)
+
+
+_Kind = TypeVar("_Kind", bound=RegistryError)
+
+
+def failure(
+    kind: type[_Kind], answer: Response | Streamed, message: str, *, hint: str = "", codes: Sequence[str] = ()
+) -> _Kind:
+    """Return the error that an answer means, with its status and the request.
+
+    Example:
+        >>> failure(NotFound, Response("GET", "http://h/v2/", 404, httpx.Headers(), b""), "there is no h").status
+        404
+    """
+    url = _redact(answer.url)
+    return kind(message, hint=hint, status=answer.status, codes=codes, method=answer.method, url=url)
 
 
 class _Call(NamedTuple):
@@ -426,10 +442,8 @@ class Transport:
         call = _Call(method, self._join(path, params), headers or {}, content, scope)
 
         async def once() -> Response:
-            if call.streams:
-                # Streams do not count: one that is fed by another would wait for itself.
-                return await (await self._open(call)).read(limit)
-            async with self._slot():
+            # Streams do not count: one that is fed by another would wait for itself.
+            async with contextlib.nullcontext() if call.streams else self._slot():
                 return await (await self._open(call)).read(limit)
 
         return await (self._retried(once) if method in _READS else once())
@@ -442,7 +456,6 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         scope: tuple[str, ...] = (),
-        params: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Streamed]:
         """Send a GET and read its answer in pieces. It is sent again only as long as no piece of it was given away.
 
@@ -452,7 +465,7 @@ class Transport:
         Example:
             ``async with transport.stream("GET", path) as response: ...``
         """
-        call = _Call(method, self._join(path, params), headers or {}, scope=scope)
+        call = _Call(method, self._join(path), headers or {}, scope=scope)
         async with contextlib.AsyncExitStack() as stack:
 
             async def once() -> Streamed:
@@ -496,17 +509,12 @@ class Transport:
 
     async def _again(self, answer: Response | Streamed, attempt: int, began: float) -> bool:
         """Whether to send a read again; if so, after the wait that is due."""
-        status, url = answer.status, _redact(answer.url)
+        status = answer.status
         asked = _retry_after(answer.headers.get("retry-after"))
         if status == 429:
             if asked is not None and asked > PATIENCE:
-                raise RateLimited(
-                    f"{url}: the registry asks to wait for {asked:.0f} s",
-                    hint="try again later, or with credentials that have a higher limit",
-                    status=429,
-                    method=answer.method,
-                    url=url,
-                )
+                text = f"{_redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
+                raise failure(RateLimited, answer, text, hint=_BY_STATUS[429][1])
             self._pace.limited(asked or 0.0, began)
         if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
             return False
@@ -526,13 +534,9 @@ class Transport:
             if answer.status == 401:
                 await answer.raw.aclose()
                 if not own:
-                    raise Unauthorized(
-                        f"{_redact(_origin(call.url))}, where {self.host} sent this request, asks for credentials",
-                        hint="it gets none; behind a proxy the registry needs its outer address (http.host)",
-                        status=401,
-                        method=call.method,
-                        url=_redact(call.url),
-                    )
+                    where = f"{_redact(_origin(call.url))}, where {self.host} sent this request"
+                    hint = "it gets none; behind a proxy the registry needs its outer address (http.host)"
+                    raise failure(Unauthorized, answer, f"{where}, asks for credentials", hint=hint)
                 authorization = await self._auth.answer(answer.headers, call.scope, authorization)
                 if call.streams:
                     raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
@@ -582,7 +586,7 @@ class Transport:
         except httpx.RequestError as error:
             if source is not None and source.error is not None:
                 raise source.error from None
-            raise self._failure(method, url, error) from error
+            raise self._unreached(method, url, error) from error
         except httpx.InvalidURL as error:
             raise InvalidArgument(f"no such URL: {_redact(url)[:200]!r}: {error}") from None
         except Exception as error:
@@ -613,7 +617,7 @@ class Transport:
             proxy = None
         return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
 
-    def _join(self, path: str, params: Mapping[str, str] | None) -> str:
+    def _join(self, path: str, params: Mapping[str, str] | None = None) -> str:
         url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else join(self.url, path)
         if urlsplit(url).scheme not in ("http", "https"):
             raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
@@ -637,7 +641,7 @@ class Transport:
             )
         )
 
-    def _failure(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
+    def _unreached(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
         """Tell failures apart: httpx-aiohttp 0.2 calls most of them ConnectTimeout, and their cause tells more."""
         host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
         causes: list[BaseException] = [error]
@@ -698,7 +702,6 @@ def raise_for(response: Response) -> None:
     if status < 400:
         return
     codes, lines = _errors(response)
-    url = _redact(response.url)
     other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
     kind, hint = _BY_STATUS.get(status, other)
     if status == 405 and response.method != "GET" and response.media_type == "text/plain":
@@ -706,14 +709,8 @@ def raise_for(response: Response) -> None:
     elif status == 405 and response.method == "DELETE":
         hint = "set storage.delete.enabled: true in the registry's config"
     what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
-    raise kind(
-        f"{response.method} {url}: {status}: {what}",
-        hint=hint,
-        status=status,
-        codes=codes,
-        method=response.method,
-        url=url,
-    )
+    text = f"{response.method} {_redact(response.url)}: {status}: {what}"
+    raise failure(kind, response, text, hint=hint, codes=codes)
 
 
 class _Error(Struct):
@@ -753,11 +750,6 @@ def _errors(response: Response) -> tuple[list[str], list[str]]:
 def _clean(text: str) -> str:
     """Make a server's text safe for a terminal."""
     return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _broken(url: str, size: int, error: httpx.RequestError) -> ConnectionFailed:
-    why = "no more came in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
-    return ConnectionFailed(f"{_redact(url)}: the answer is cut off after {size} bytes: {why}", url=_redact(url))
 
 
 def _backoff(attempt: int, first: float) -> float:
