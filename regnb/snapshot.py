@@ -130,7 +130,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
     )
     stem = f"{re.sub('[^A-Za-z0-9.]+', '-', header.registry).strip('-.')[-100:]}-{_stamp(started)}"
     with opened(url, "write") as (fs, root):
-        if "file" in fs.protocol:
+        if fs.protocol == ("file", "local"):
             fs.makedirs(root, exist_ok=True)
         name, folder = _claim(fs, root, stem)
         written = []
@@ -295,28 +295,27 @@ def _listed(data: bytes | Exception) -> tuple[_Header | None, str]:
         return None, error.message
 
 
-def _header(fs: fsspec.AbstractFileSystem, folder: str, shown: str) -> _Header:
+def _header(fs: fsspec.AbstractFileSystem, folder: str, named: str) -> _Header:
     try:
         data = fs.cat_file(f"{folder}/{_HEADER}")
     except (FileNotFoundError, NotADirectoryError):
-        try:
-            inside = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(folder, detail=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            raise StorageError(f"no such snapshot: {shown}", hint=_LOOK) from None
+        if not fs.isdir(folder):
+            raise StorageError(f"no such snapshot: {named}", hint=_LOOK) from None
+        inside = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(folder, detail=False)]
         if "tags.parquet" in inside or _NAME.fullmatch(folder.rpartition("/")[2]):
-            raise StorageError(f"{shown} was cut short: {_HEADER} is missing", hint=_LOOK) from None
+            raise StorageError(f"{named} was cut short: {_HEADER} is missing", hint=_LOOK) from None
         below = sorted(filter(_NAME.fullmatch, inside))
         hint = f"name one of those that it holds, such as {below[-1]}" if below else _LOOK
-        raise StorageError(f"not a snapshot: {shown}", hint=hint) from None
-    return _parsed(data, shown)
+        raise StorageError(f"not a snapshot: {named}", hint=hint) from None
+    return _parsed(data, named)
 
 
-def _parsed(data: bytes, shown: str) -> _Header:
+def _parsed(data: bytes, named: str) -> _Header:
     try:
         version = msgspec.json.decode(data, type=_Version).schema
         if version > SCHEMA:
             raise StorageError(
-                f"{shown} was written by a newer regnb (schema {version}; this one reads {SCHEMA})",
+                f"{named} was written by a newer regnb (schema {version}; this one reads {SCHEMA})",
                 hint="pip install --upgrade regnb",
             )
         header = msgspec.json.decode(data, type=_Header)
@@ -324,7 +323,7 @@ def _parsed(data: bytes, shown: str) -> _Header:
         if header.started.tzinfo is None or (header.finished and header.finished.tzinfo is None):
             raise msgspec.ValidationError("times need a time zone")
     except msgspec.DecodeError as error:
-        raise StorageError(f"{shown} was cut short or is damaged: {error}", hint=_LOOK) from None
+        raise StorageError(f"{named} was cut short or is damaged: {error}", hint=_LOOK) from None
     return header
 
 
@@ -374,7 +373,7 @@ def _rows(column: pd.Series[Any], blobs: Frame) -> pd.Series[int]:
     return pd.Series(places[column.cat.codes])
 
 
-def _decoded(shown: str, name: str, data: bytes) -> pa.Table:
+def _decoded(named: str, name: str, data: bytes) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
 
     known = [*COLUMNS[name]]
@@ -382,16 +381,16 @@ def _decoded(shown: str, name: str, data: bytes) -> pa.Table:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             return file.read(columns=[column for column in file.schema_arrow.names if column in known])
     except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{shown} is damaged: {str(error)[:200]}", hint=_LOOK) from None
+        raise StorageError(f"{named} is damaged: {str(error)[:200]}", hint=_LOOK) from None
 
 
-def _frame(shown: str, name: str, tables: Mapping[str, pa.Table], header: _Header) -> Frame:
+def _frame(named: str, name: str, tables: Mapping[str, pa.Table], header: _Header) -> Frame:
     table = tables.get(name)
     if table is None:
         table = pa.table({})
     elif table.num_rows != header.files[name].rows:
         raise StorageError(
-            f"{shown} is damaged: {name}.parquet has {table.num_rows:,} of {header.files[name].rows:,} rows", hint=_LOOK
+            f"{named} is damaged: {name}.parquet has {table.num_rows:,} of {header.files[name].rows:,} rows", hint=_LOOK
         )
     try:
         columns = {column: _column(table[column]) for column in table.column_names}
@@ -404,7 +403,7 @@ def _frame(shown: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
                 columns[column] = pd.Series(filler, index=index, dtype=dtype)
         return make(name, columns)
     except (pa.ArrowException, ValueError, TypeError, IndexError, KeyError) as error:
-        raise StorageError(f"{shown}/{name}.parquet is damaged: {str(error)[:200]}", hint=_LOOK) from None
+        raise StorageError(f"{named}/{name}.parquet is damaged: {str(error)[:200]}", hint=_LOOK) from None
 
 
 def _column(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 -- a Series or a Categorical
