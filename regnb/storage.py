@@ -43,6 +43,7 @@ _AT_ONCE: Final = 16
 """Listings at the same time."""
 _CHUNK: Final = 2048
 """Small files that are asked for together."""
+_SMALL: Final = 1 << 16
 _BRIEF: Final = frozenset({"_layers", "_uploads"})
 """Folders that a garbage collection does not look into."""
 
@@ -59,7 +60,11 @@ class _Files(Protocol):
     """Where the files are."""
 
     def walk(self, *, brief: bool) -> Iterator[File]:
-        """Yield every file; a folder that may be empty as well, with a path that ends in a slash."""
+        """Yield every file, and every folder there is, with a path that ends in a slash.
+
+        If it is to be brief: only what a garbage collection looks at, where a registry puts it. A link may then not
+        be there.
+        """
 
     def read(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield the bytes of small files, or why they cannot be read."""
@@ -74,29 +79,43 @@ class _Local:
 
     def walk(self, *, brief: bool) -> Iterator[File]:
         pending = ["blobs", "repositories"] if brief else [""]
-        entered: set[str] = set()
+        linked: set[str] = set()
         while pending:
             folder = pending.pop()
-            try:
-                with os.scandir(f"{self._base}/{folder}") as entries:
-                    for entry in entries:
-                        path = f"{folder}/{entry.name}" if folder else entry.name
-                        if entry.is_dir():
-                            # A link to a folder elsewhere is how a disk is made larger; one that leads back is not.
-                            if entry.is_symlink() and (real := os.path.realpath(entry.path)) in entered:
-                                continue
-                            if entry.is_symlink():
-                                entered.add(real)
-                            yield File(f"{path}/", 0, 0)
-                            if not (brief and entry.name in _BRIEF):
-                                pending.append(path)
-                        else:
-                            about = entry.stat()
-                            yield File(path, about.st_size, about.st_mtime)
-            except FileNotFoundError:
-                continue  # it went while the others were read
-            except OSError as error:
-                self._problem(folder, error)
+            for entry in self._entries(folder):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if not entry.is_dir():
+                    about = entry.stat()
+                    yield File(path, about.st_size, about.st_mtime)
+                    continue
+                # A link to a folder elsewhere is how a disk is made larger; one that leads back is not.
+                if entry.is_symlink():
+                    real = os.path.realpath(entry.path)
+                    if real in linked or f"{self._base}/".startswith(f"{real}/"):
+                        continue
+                    linked.add(real)
+                yield File(f"{path}/", 0, 0)
+                if not brief:
+                    pending.append(path)
+                elif folder.startswith("blobs/") and folder.count("/") == 2:  # noqa: PLR2004 -- blobs/sha256/<2 hex>
+                    with contextlib.suppress(FileNotFoundError):
+                        yield File(f"{path}/data", os.stat(f"{entry.path}/data").st_size, 0)  # noqa: PTH116 -- ten thousands
+                elif folder.endswith("/_manifests/tags"):
+                    yield File(f"{path}/current/link", 0, 0)
+                elif "/_manifests/revisions/" in folder:
+                    yield File(f"{path}/link", 0, 0)
+                elif entry.name not in _BRIEF:
+                    pending.append(path)
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(f"{self._base}/{folder}") as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []  # it went while the others were read
+        except OSError as error:
+            self._problem(folder, error)
+            return []
 
     def _problem(self, folder: str, error: OSError) -> None:
         name = folder.removeprefix("repositories/").partition("/_")[0] if folder.startswith("repositories/") else ""
@@ -110,7 +129,8 @@ class _Local:
             try:
                 handle = os.open(f"{self._base}/{path}", os.O_RDONLY)
                 try:
-                    yield path, os.read(handle, CONFIG_LIMIT + 1)
+                    data = os.read(handle, _SMALL)
+                    yield path, data if len(data) < _SMALL else data + os.read(handle, CONFIG_LIMIT)
                 finally:
                     os.close(handle)
             except OSError as error:
@@ -402,12 +422,12 @@ class _Reading:
         for path, data in self.files.read(list(wanted)):
             if isinstance(data, FileNotFoundError):
                 continue
-            if isinstance(data, Exception):
+            if isinstance(data, NotADirectoryError | IsADirectoryError):
+                broken[path] = "there is no link"
+            elif isinstance(data, Exception):
                 denied = "denied" if isinstance(data, PermissionError) else "failed"
                 self.problem(wanted[path], path, denied, f"cannot read {path}: {reason(data)}", incomplete=True)
-                continue
-            digest = data.decode("ascii", "replace")
-            if _is_digest(digest):
+            elif _is_digest(digest := data.decode("ascii", "replace")):
                 content[path] = digest
             else:
                 broken[path] = f"the link does not hold a digest: {data[:80]!r}"
