@@ -1,0 +1,63 @@
+"""Whatever an inventory can be read from, by its name alone: a registry, the storage of one, or a snapshot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from regnb import snapshot
+from regnb.errors import InvalidArgument
+from regnb.inventory import Inventory
+from regnb.registry import Registry, connect
+from regnb.storage import open_storage
+
+
+def is_file(where: str | Path) -> bool:
+    """Whether a folder is meant, or a URL that fsspec reads, and not a registry.
+
+    Example:
+        >>> is_file("s3://bucket/registry"), is_file("./registry"), is_file("localhost:5000")
+        (True, True, False)
+    """
+    name = str(where)
+    scheme, colon, _ = name.partition("://")
+    if colon:
+        return scheme.lower() not in ("http", "https")
+    return isinstance(where, Path) or name.startswith(("/", ".")) or Path(name).is_dir()
+
+
+def read(
+    where: str | Path | None = None,
+    repositories: str | Sequence[str] | None = None,
+    *,
+    cached: bool = True,
+    connect: Callable[[str], AbstractContextManager[Registry]] = connect,
+) -> Inventory:
+    """Read a registry, the storage of one, or a snapshot, and return its inventory.
+
+    Args:
+        where: ``http://host:port`` of a registry, or a folder or URL (``s3://bucket/folder``) that holds a registry's
+            storage or a snapshot; by default the environment's ``REGNB_URL``.
+        repositories: Of a registry only these: names or globs.
+        cached: As for :meth:`Registry.inventory`.
+        connect: What connects to a registry, such as one that has credentials.
+
+    Raises:
+        InvalidArgument: Nothing was named, or repositories of what is always read as a whole.
+        StorageError: The folder holds neither a registry nor a snapshot, or cannot be read.
+        RegistryError: As :func:`regnb.connect` raises it.
+
+    Example:
+        >>> regnb.read("/var/lib/registry").breakdown  # doctest: +SKIP
+    """
+    where = where or os.environ.get("REGNB_URL", "")
+    if not is_file(where):
+        with connect(str(where)) as registry:
+            return registry.inventory(repositories, cached=cached)
+    if repositories:
+        raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")
+    if snapshot.is_snapshot(where):
+        return Inventory.load(where)
+    return open_storage(where).inventory()
