@@ -6,14 +6,15 @@ import functools
 import inspect
 import json
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, Protocol, TypeAlias
+from typing import Annotated, Any, Final, NoReturn, Protocol, TypeAlias, cast
 
-from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbError
+from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbError, StorageError
 
 try:
     import typer
@@ -23,18 +24,29 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb import __version__, frames
+from regnb import __version__, difference, frames
+from regnb import snapshot as snapshot_
 from regnb.cache import Cache
-from regnb.frames import Frame, human
+from regnb.frames import Frame, count, human, parse_size
+from regnb.growth import growth as growth_
 from regnb.inventory import Inventory
 from regnb.journal import Receipt, receipts
 from regnb.plan import ALLOWANCES, Plan
+from regnb.reclaim import Reclaim
 from regnb.registry import Interrupted, Registry, connect
+from regnb.source import is_file, read
+from regnb.storage import open_storage
+from regnb.storage import reconcile as reconcile_
 
 OK: Final = 0
 ERROR: Final = 1
+OVER: Final = 2
+DRIFT: Final = 3
 INCOMPLETE: Final = 4
 INTERRUPTED: Final = 130
+
+# A word that was mistyped must not look like a disk that is full: click's own code for it is OVER, too.
+next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError").exit_code = ERROR  # type: ignore[attr-defined]
 
 app = typer.Typer(
     help="Container registries as DataFrames: audit, inspect, change safely, serve.",
@@ -52,11 +64,27 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in
 err = Console(stderr=True, highlight=False)
 
 Url = Annotated[str, typer.Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
+Where = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL|DIR",
+        help="A registry, http://host:port; or its storage: a folder, or a URL such as s3://bucket/folder.",
+        envvar="REGNB_URL",
+        show_envvar=True,
+    ),
+]
 Ref = Annotated[str, typer.Argument(help="repository:tag or repository@digest")]
 What = Annotated[
     list[str], typer.Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
+PlanOut = Annotated[
+    Path | None, typer.Option("--plan-out", help="Write the plan into this file, for regnb apply.", dir_okay=False)
+]
+Children = Annotated[
+    bool, typer.Option("--children/--no-children", help="Whether an index takes along what nothing else needs.")
+]
+Blobs = Annotated[bool, typer.Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[
     bool, typer.Option("--referrers/--no-referrers", help="Whether signatures, SBOMs and other referrers come along.")
 ]
@@ -141,14 +169,18 @@ def _sourced(
         yield source
 
 
+def _keep(plan: Plan, path: Path) -> None:
+    """Write a plan into a file, and say how it is applied."""
+    plan.save(path)
+    err.print(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}", markup=False, soft_wrap=True)
+
+
 def _present(
     registry: Registry,
     plan: Plan,
     source: Registry | None = None,
     *,
-    plan_out: Annotated[
-        Path | None, typer.Option("--plan-out", help="Write the plan into this file, for regnb apply.", dir_okay=False)
-    ] = None,
+    plan_out: PlanOut = None,
     curl: Annotated[bool, typer.Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
 ) -> None:
@@ -160,10 +192,7 @@ def _present(
     else:
         show_plan(plan)
     if plan_out is not None:
-        plan.save(plan_out)
-        err.print(
-            f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}", markup=False, soft_wrap=True
-        )
+        _keep(plan, plan_out)
     elif not plan.changes or json_ or curl:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
@@ -245,19 +274,28 @@ def _table(frame: Frame, title: str = "", limit: int = 20) -> Table:
 
 
 def show(inventory: Inventory) -> None:
-    """Print an audit: totals, repositories, what is shared, and what could not be read."""
+    """Print an audit: totals, repositories, what is shared, and what could not be read; of a storage the disk, too."""
     found = inventory.summary
     bound = "" if found.complete else "at least "
+    storage = inventory.source == "storage"
     out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
-        f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] behind tags "
-        f"({human(found.pulled)} if nothing were shared)\n"
+        f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
+        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)\n"
     )
+    if storage:
+        rows = inventory.breakdown
+        out.print(_table(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are"))
+        out.print()
+        _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
+        out.print()
     largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
-    out.print(_table(largest.drop(columns=["manifests", "complete"]), "Repositories, largest first"))
+    hidden = ["manifests", "share", "complete"] if storage else ["manifests", "untagged", "share", "complete"]
+    out.print(_table(largest.drop(columns=hidden), "Repositories, largest first"))
     for frame, dropped, title, limit in (
         (inventory.sharing.tags, [], "Tags on one digest", 10),
         (inventory.sharing.layers, ["command", "tags"], "Shared layers, by the bytes that sharing saves", 10),
+        (inventory.uploads, [], "Uploads that were begun and not finished", 10),
         (inventory.problems, ["incomplete"], "Problems", 50),
     ):
         if len(frame):
@@ -269,36 +307,360 @@ def show(inventory: Inventory) -> None:
     else:
         out.print("[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         out.print(_table(inventory.coverage))
-    out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+    if not storage:
+        out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+
+
+Reason: TypeAlias = tuple[int, str]
+"""Why a command does not exit with 0: the code, and a sentence."""
+
+
+def _leave(reasons: Iterable[Reason]) -> NoReturn:
+    """Say on standard error why, and exit with the lowest code."""
+    found = sorted(reasons)
+    for _, reason in found:
+        err.print(reason, markup=False, soft_wrap=True)
+    raise typer.Exit(found[0][0] if found else OK)
+
+
+def _collections(table: Frame, title: str) -> None:
+    """Print what collections remove; what is to be known about each, which no column has room for, below."""
+    out.print(_table(table.drop(columns="message"), title))
+    for message in filter(None, table["message"].unique()):
+        rows = table[table["message"] == message]
+        of = ", ".join(f"{row.collection} ({row.version})" for row in rows.itertuples())
+        out.print(f"- {'all' if len(rows) == len(table) else of}: {message}", markup=False)
+
+
+def _gaps(*inventories: Inventory) -> list[Reason]:
+    return [
+        (INCOMPLETE, f"Incomplete: not everything in {each.registry} could be read.")
+        for each in inventories
+        if not each.complete
+    ]
+
+
+def _used(inventory: Inventory) -> int:
+    """Return the bytes on disk, where they are known; else those behind tags."""
+    return sum(inventory.disk["size"].tolist()) if inventory.source == "storage" else inventory.summary.stored
+
+
+def _allowed(growth: str, size: int) -> float:
+    """Return by how many bytes something of this size may grow: a percentage of it, or a number of bytes."""
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", growth.strip())
+    return size * float(percent[1]) / 100 if percent else parse_size(growth)
+
+
+def _older(inventory: Inventory, folder: str) -> Inventory | None:
+    """Return the newest readable snapshot of the same registry from before this inventory."""
+    found = snapshot_.snapshots(folder)
+    mine = (found["registry"] == inventory.registry) & (found["source"] == inventory.source)
+    for name in reversed(found.loc[mine & (found["started"] < inventory.started), "snapshot"].to_list()):
+        try:
+            return Inventory.load(f"{folder.rstrip('/')}/{name}")
+        except StorageError as error:
+            err.print(f"Passed over: {error.message}", markup=False, soft_wrap=True)
+    err.print(f"No older snapshot of {inventory.registry} in {folder}: nothing to compare with.", markup=False)
+    return None
+
+
+def _named(frame: Frame, limit: int = 5) -> str:
+    """Return repository and tag of the first rows, as a text."""
+    names = [f"{row.repository}:{row.tag}" for row in frame.head(limit).itertuples()]
+    return ", ".join(names) + (", …" if len(frame) > limit else "")
 
 
 @_command
 def audit(
-    registry: Registry,
+    connected: Connected,
+    url: Where,
     repositories: Annotated[
         list[str] | None, typer.Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write every frame into this folder.")] = None,
     form: Annotated[str, typer.Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
-    json_: Json = False,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="URL", help="Save the inventory below this folder or URL, to compare with.")
+    ] = None,
+    fail_over: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB."),
+    ] = None,
+    fail_on_growth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."
+        ),
+    ] = None,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
+    ] = False,
+    fail_on_problems: Annotated[
+        bool, typer.Option("--fail-on-problems", help="Exit with 2 if there are problems.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything from the registry.")] = False,
 ) -> None:
-    """Read a registry and print what it holds. Exit code 0: complete, 1: error, 4: something could not be read."""
+    """Read a registry or its storage and print what it holds.
+
+    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved or vanished, 4: something could not be read.
+    """
     form_ = frames.check_format(form)
-    if output is not None:
-        frames.make_folder(output)
-    inventory = registry.inventory(repositories, cached=not no_cache)
+    limit = parse_size(fail_over) if fail_over is not None else None
+    if fail_on_growth is not None:
+        _allowed(fail_on_growth, 0)
+    if snapshot is None and (fail_on_growth is not None or fail_on_drift):
+        raise InvalidArgument(
+            "there is nothing to compare with", hint="add --snapshot URL, where the snapshots are kept"
+        )
+    for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
+        if folder is not None:
+            frames.make_folder(folder)
+    inventory = read(url, repositories, cached=not no_cache, connect=connected)
     if json_:
-        document: dict[str, Any] = inventory.summary._asdict()
-        for name in ("repositories", "problems", "coverage"):
-            document[name] = json.loads(inventory.frames[name].to_json(orient="records", date_format="iso"))
+        document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
+        for name in ("repositories", "problems", "coverage", "disk", "uploads"):
+            document[name] = _records(inventory.frames[name])
+        for name in ("breakdown", "namespaces"):
+            document[name] = _records(getattr(inventory, name))
         typer.echo(json.dumps(document, indent=2))
     else:
         show(inventory)
     if output is not None:
         paths = inventory.write(output, form_)
-        err.print(f"Wrote {len(paths)} frames to {output}", markup=False)
-    raise typer.Exit(OK if inventory.complete else INCOMPLETE)
+        err.print(f"Wrote {len(paths)} frames to {output}", markup=False, soft_wrap=True)
+    reasons = _gaps(inventory)
+    used = _used(inventory)
+    if limit is not None and used > limit:
+        reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
+    if fail_on_problems and len(inventory.problems):
+        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
+        reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
+    if snapshot is not None:
+        err.print(f"Saved {inventory.save(snapshot)}", markup=False, soft_wrap=True)
+        if fail_on_growth is not None or fail_on_drift:
+            reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
+    _leave(reasons)
+
+
+def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -> Iterator[Reason]:
+    """Give what changed by more than is allowed since the snapshot before this inventory."""
+    older = _older(inventory, folder)
+    if older is None:
+        return
+    since = f"since {older.started:%Y-%m-%d %H:%M}" + ("" if older.complete else " (which was incomplete)")
+    before, now = _used(older), _used(inventory)
+    if growth is not None and now - before > _allowed(growth, before):
+        yield OVER, f"Grew by more than {growth}: {human(before)}, now {human(now)}, {since}."
+    if drift:
+        changed = difference.diff(older, inventory).tags
+        for change in ("moved", "vanished"):
+            if len(tags := changed[changed["change"] == change]):
+                yield DRIFT, f"{count(len(tags), 'tag')} {change} {since}: {_named(tags)}"
+
+
+def _records(frame: Frame) -> Any:  # noqa: ANN401 -- JSON
+    return json.loads(frame.to_json(orient="records", date_format="iso"))
+
+
+@_command
+def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = False) -> None:
+    """Tell what registry garbage-collect would remove now, without running it.
+
+    Exit code 0: told, 1: error, 4: a garbage collection would fail, or something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.reclaim()
+    title = f"What a garbage collection of {inventory.registry} would remove now"
+    if blobs or json_:
+        _print(found.blobs.drop(columns="before") if blobs else found.table, json_)
+    else:
+        _collections(found.table.drop(columns="before"), title)
+        if len(inventory.uploads):
+            size = human(sum(inventory.uploads["size"].tolist()))
+            out.print(
+                f"\nNot in these: {count(len(inventory.uploads), 'upload')} begun and not finished, {size}. "
+                "No garbage collection takes them."
+            )
+    _leave(_gaps(inventory) + _failing(found))
+
+
+def _failing(found: Reclaim) -> list[Reason]:
+    fails = found.table[found.table["bound"] == "fails"]
+    return [(INCOMPLETE, f"{row.collection} ({row.version}) {row.message}") for row in fails.itertuples()]
+
+
+@_command
+def reclaim(
+    connected: Connected,
+    url: Where,
+    what: What,
+    children: Children = True,
+    referrers: Referrers = True,
+    blobs: Blobs = False,
+    json_: Json = False,
+) -> None:
+    """Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.
+
+    Nothing is deleted. Exit code 0: told, 1: error, 4: a collection would fail, or something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.reclaim(what, children=children, referrers=referrers)
+    if blobs or json_:
+        _print(found.blobs if blobs else found.table, json_)
+    else:
+        out.print(f"[bold]{escape(repr(found)[1:-1].removeprefix('Reclaim: '))}[/]\n")
+        _collections(found.table, "What each garbage collection would then remove")
+        if len(found.stays):
+            out.print()
+            out.print(_table(found.stays, "What stays of it, and because of whom"))
+    _leave(_gaps(inventory) + _failing(found))
+
+
+@_command
+def free(
+    connected: Connected,
+    url: Where,
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
+    protect: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="What stays, such as *:latest. Again for more.")
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", help="Newest tags that stay in each repository.", min=0)] = 1,
+    plan_out: PlanOut = None,
+    allow: Allow = None,
+    json_: Json = False,
+) -> None:
+    """Propose which tags to delete so that a garbage collection frees SIZE; with --plan-out, plan their deletion.
+
+    Exit code 0: told, 1: error, 2: less than that is safe to free, 4: something could not be read.
+    """
+    if plan_out is not None and is_file(url):
+        raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
+    wanted = parse_size(size)
+    inventory = read(url, connect=connected)
+    found = inventory.free(wanted, protect=protect, keep=keep)
+    total = int(found["total"].iloc[-1]) if len(found) else 0
+    if json_:
+        _jsonl(found)
+    else:
+        words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
+        out.print(_table(found.drop(columns=["digest", "reason"]), words, limit=len(found)))
+    if plan_out is not None:
+        with connected(url) as registry:
+            _keep(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
+    elif len(found) and not json_:
+        hint = "regnb delete URL REFERENCE…" if inventory.source == "storage" else "the same with --plan-out FILE"
+        err.print(f"Nothing was deleted. To plan the deletion: {hint}", markup=False)
+    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
+    _leave(short + _gaps(inventory))
+
+
+@_command
+def compare(
+    connected: Connected,
+    sourced: Sourced,
+    first: Annotated[str, typer.Argument(metavar="A", help="A registry, a storage or a snapshot.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one, such as a mirror of it.")],
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="Before A's repository names, to find them in B; such as mirror/.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """Tell which tags of A are missing in B, point elsewhere there, or are only there.
+
+    The options with --from are about A. Exit code 0: the same, 1: error, 3: they differ, 4: not everything was read.
+    """
+    one = read(first, connect=cast("Connected", sourced))
+    two = read(second, connect=connected)
+    found = difference.compare(one, two, prefix=prefix)
+    numbers = found["state"].value_counts()
+    words = ", ".join(f"{number:,} {state}" for state, number in numbers.items()) or "no tags"
+    if json_:
+        _jsonl(found)
+    else:
+        out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}\n", soft_wrap=True)
+        if len(rows := found[found["state"] != "same"]):
+            out.print(_table(rows, limit=100))
+    differ = [(DRIFT, f"They differ: {words}")] if {"missing", "extra", "drifted"} & {*numbers.index} else []
+    _leave([*differ, *_gaps(one, two)])
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="A later snapshot.")] = "",
+    json_: Json = False,
+) -> None:
+    """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
+    if not second:
+        first, second = _last_two(first)
+    found = difference.diff(first, second)
+    if json_:
+        _jsonl(found.tags)
+        return
+    out.print(f"[bold]{escape(found.summary())}[/]\n")
+    out.print(_table(found.repositories, "Repositories"))
+    out.print()
+    out.print(_table(found.tags, "Tags", limit=100))
+
+
+def _last_two(folder: str) -> tuple[str, str]:
+    """Return the newest snapshot in a folder, and the one of the same registry before it."""
+    found = snapshot_.snapshots(folder)
+    found = found[found["status"] == "ok"]
+    mine = found[(found["registry"] == found["registry"].iloc[-1])] if len(found) else found
+    if len(mine) < 2:  # noqa: PLR2004 -- two
+        raise InvalidArgument(
+            f"no two snapshots of one registry are in {folder}", hint="regnb audit URL --snapshot FOLDER makes one"
+        )
+    one, two = (f"{folder.rstrip('/')}/{name}" for name in mine["snapshot"].tail(2))
+    return one, two
+
+
+@app.command()
+def snapshots(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The folder or URL that was saved to.")],
+    json_: Json = False,
+) -> None:
+    """List the snapshots that regnb audit --snapshot saved."""
+    found = snapshot_.snapshots(url)
+    _print(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
+
+
+@app.command()
+def growth(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The folder or URL of the snapshots.")],
+    capacity: Annotated[
+        str | None, typer.Option("--capacity", metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="Which one, if there are snapshots of several: host:port, or a storage's URL.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Tell how a registry grew from snapshot to snapshot, and when its disk will be full."""
+    size = parse_size(capacity) if capacity is not None else None
+    found = growth_(url, registry=registry)
+    _print(found.frame, json_)
+    if not json_:
+        for text in (*found.notes, *([f"{human(size)}: {found.forecast(size)}"] if size is not None else [])):
+            out.print(f"- {text}", markup=False)
+
+
+@_command
+def reconcile(
+    registry: Registry,
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="Its folder, or a URL such as s3://bucket/folder.")],
+    json_: Json = False,
+) -> None:
+    """Tell why a registry's disk holds more than its API shows.
+
+    Exit code 0: every byte has its cause, 1: error, 4: something could not be read.
+    """
+    disk = open_storage(storage)
+    shown, there = registry.inventory(), disk.inventory()
+    _print(reconcile_(shown, there), json_)
+    _leave(_gaps(shown, there))
 
 
 def _print(frame: Frame, json_: bool) -> None:
@@ -439,9 +801,7 @@ def delete(
     registry: Registry,
     present: Present,
     what: What,
-    children: Annotated[
-        bool, typer.Option("--children/--no-children", help="Whether an index takes along what nothing else needs.")
-    ] = True,
+    children: Children = True,
     referrers: Referrers = True,
     in_use: InUse = None,
     whole: Annotated[
