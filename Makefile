@@ -11,7 +11,7 @@ demo: .venv/demo.stamp
 
 test: .venv/test.stamp
 	@.ci/install
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check

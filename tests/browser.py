@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import need
+from distribution import free_port
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -38,13 +39,15 @@ class Lab:
 
     def __init__(self, log: Path, code: str, *arguments: str | Path) -> None:
         self.log = log
+        # JupyterLab looks for a free port long before it takes it: two that start together would find the same.
+        shown = {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": "", "JUPYTER_PORT": str(free_port())}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+                env=os.environ | shown,
                 start_new_session=True,
             )
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import distribution
@@ -25,6 +25,20 @@ REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
 """Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser``."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
 """What the environment of the person who runs the tests must not decide."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand the tests out one by one, but a file of browser tests as a whole: they share a JupyterLab, and take long."""
+    # --dist=loadgroup, which is for this, groups nothing as of pytest-xdist 3.8 with pytest 9.2.
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 -- only where it is used
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith("_browser.py") else nodeid
+
+    return Scheduling(config, log)
 
 
 def need(part: str, present: object, hint: str) -> None:

@@ -19,7 +19,6 @@ from proxied import state
 
 from regnb import lab
 
-pytestmark = pytest.mark.xdist_group("forms")  # one JupyterLab for all
 SENT = 500
 """Milliseconds: what is typed last is sent when the kernel has taken what was typed before; a click overtakes it."""
 REPOSITORIES = ("vm/centos8", "vm/test/centos8")

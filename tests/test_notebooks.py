@@ -7,12 +7,10 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import OPEN, Lab, browsing, run_all
 from conftest import Seeded
 from proxied import proxy
 from scripted import Request, Server
@@ -74,12 +72,6 @@ def test_it_opens_with_its_question_and_one_cell_of_parameters(path: Path) -> No
     assert len([cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]) == 1
 
 
-@NOTEBOOK
-def test_it_is_stripped(path: Path) -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-m", "nbstripout", "--verify", path], check=False)
-    assert done.returncode == 0, f"run nbstripout {path}"
-
-
 def forward(request: Request) -> None:
     """Let the proxy pass a request on, and record it."""
 
@@ -104,72 +96,36 @@ def test_it_runs(path: Path, seeded_real: Seeded, tmp_path: Path, monkeypatch: p
         check_that_nothing_was_written(between)
 
 
+NAMED = {
+    "01-inventory": "{folder: kept}",
+    "10-retag": '{references: ["vm/centos8:8.3"]}',
+    "11-copy": '{references: ["vm/centos8:8.3"]}',
+    "12-delete": '{references: ["vm/test/centos8:newtagtest"], allow: ["incomplete"]}',
+}
+"""Notebook: what is named as a parameter."""
+PLANNED = {"10-retag": ["tag"], "11-copy": ["tag"], "12-delete": ["delete"]}
+"""Notebook: what its plan then does."""
+
+
 @NOTEBOOK
 def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """With the address as a parameter; the embedded registry is asked, and nothing is written to it."""
+    """With parameters, it leaves files or a plan to confirm; the embedded registry is asked, and not written to."""
     with proxy(seeded_embedded.host, forward) as between:
-        papermill(path, tmp_path, "-p", "url", between.url)
+        named = ("-p", "url", between.url, "-y", NAMED.get(path.stem, "{}"))
+        if path.stem in PLANNED:
+            named += ("-p", "plan_out", "plan.json")
+        papermill(path, tmp_path, *named)
         check(read(tmp_path / "run.ipynb"), between.host)
         check_that_nothing_was_written(between)
-
-
-@pytest.fixture(scope="module")
-def running_lab(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Server]]:
-    """One JupyterLab on the packaged notebooks, and the proxy in front of their registry."""
-    folder = tmp_path_factory.mktemp("lab")
-    with lab.demo_registry() as url, proxy(url.partition("://")[2], forward) as between:
-        found = Lab(folder / "lab.log", OPEN, between.url, folder / "notebooks")
-        yield found, between
-        found.stop()
-
-
-@NOTEBOOK
-@pytest.mark.xdist_group("notebooks")  # one JupyterLab for all
-def test_run_all_in_the_browser_writes_nothing(path: Path, running_lab: tuple[Lab, Server], tmp_path: Path) -> None:
-    """Every cell runs, every form is drawn, and the registry sees nothing but GET and HEAD."""
-    server, between = running_lab
-    between.requests.clear()
-    with browsing(tmp_path / "last.png") as (page, outside):
-        page.set_viewport_size({"width": 1280, "height": 4000})
-        page.goto(f"{server.url(path.stem)}&reset")
-        run_all(page)
-        page.wait_for_timeout(2000)
-        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
-        assert page.locator(".regnb-form").count() == path.read_text(encoding="utf-8").count('"forms.')
-        assert outside == []
-    check_that_nothing_was_written(between)
-
-
-PLANNED = {
-    "10-retag": ("references", '["vm/centos8:8.3"]', "tag"),
-    "11-copy": ("references", '["vm/centos8:8.3"]', "tag"),
-    "12-delete": ("references", '["vm/test/centos8:newtagtest"]', "delete"),
-}
-"""Notebook: what is named as a parameter, and what its plan then does."""
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_plan_is_made_headless(name: str, seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """With parameters that name something, papermill leaves a plan to confirm, and nothing is written."""
-    parameter, value, action = PLANNED[name]
-    more = "{" + f"{parameter}: {value}" + ', allow: ["incomplete"]' * (name == "12-delete") + "}"
-    with proxy(seeded_embedded.host, forward) as between:
-        path = lab.notebooks() / f"{name}.ipynb"
-        papermill(path, tmp_path, "-p", "url", between.url, "-p", "plan_out", str(tmp_path / "plan.json"), "-y", more)
-        check_that_nothing_was_written(between)
-    plan = Plan.load(tmp_path / "plan.json")
-    assert [step.action for step in plan.steps if step.writes] == [action]
+    if path.stem == "01-inventory":
+        assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
+    if path.stem in PLANNED:
+        steps = Plan.load(tmp_path / "plan.json").steps
+        assert [step.action for step in steps if step.writes] == PLANNED[path.stem]
 
 
 def papermill(path: Path, folder: Path, *parameters: str) -> None:
     run_python("-m", "papermill", "--no-progress-bar", path, folder / "run.ipynb", *parameters, folder=folder)
-
-
-def test_the_inventory_is_written(seeded_embedded: Seeded, tmp_path: Path) -> None:
-    path = lab.notebooks() / "01-inventory.ipynb"
-    parameters = ("-p", "url", seeded_embedded.url, "-p", "folder", str(tmp_path / "kept"))
-    papermill(path, tmp_path, *parameters)
-    assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
 
 
 def run_python(*arguments: str | Path, folder: Path) -> None:
