@@ -219,7 +219,7 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
 
 
 def _inventory(what: Inventory | str | Path) -> Inventory:
-    return what if isinstance(what, Inventory) else Inventory(*snapshot.load(what))
+    return what if isinstance(what, Inventory) else Inventory.load(what)
 
 
 def _stored(inventory: Inventory) -> snapshot.Stored:

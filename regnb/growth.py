@@ -231,7 +231,7 @@ def _listed(url: str | Path) -> list[_Reading | None]:
 
 
 def _read(what: Inventory | str | Path) -> _Reading:
-    inventory = what if isinstance(what, Inventory) else Inventory(*snapshot.load(what))
+    inventory = what if isinstance(what, Inventory) else Inventory.load(what)
     summary = inventory.summary
     disk = sum(inventory.frames["disk"]["size"].tolist())
     needed = {name: inventory.frames[name] for name in _NEEDED}

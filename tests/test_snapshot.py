@@ -41,18 +41,6 @@ def made() -> Inventory:
     return registry.inventory()
 
 
-def save(inventory: Inventory, url: str | Path) -> str:
-    return snapshot.save(
-        url,
-        inventory.registry,
-        inventory.started,
-        inventory.finished,
-        inventory.source,
-        inventory.summary._asdict(),
-        inventory.frames,
-    )
-
-
 def assert_same(found: Inventory, expected: Inventory) -> None:
     assert (found.registry, found.started, found.finished, found.source) == (
         expected.registry,
@@ -74,14 +62,14 @@ def rewrite(folder: str, **changes: Any) -> None:
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     """Every value and every type of every frame is the same after a save and a load."""
     inventory = made()
-    assert_same(Inventory(*snapshot.load(save(inventory, tmp_path))), inventory)
+    assert_same(Inventory.load(inventory.save(tmp_path)), inventory)
 
 
 def test_a_real_registry_comes_back(seeded_real: Seeded, tmp_path: Path) -> None:
     """An inventory of docker-registry, damage included, says the same of sizes and sharing after a save and a load."""
     with regnb.connect(seeded_real.url, cache=False) as registry:
         inventory = registry.inventory(progress=False)
-    found = Inventory(*snapshot.load(save(inventory, tmp_path)))
+    found = Inventory.load(inventory.save(tmp_path))
     assert_same(found, inventory)
     assert found.summary == inventory.summary
     for frame, expected in zip(found.sharing, inventory.sharing, strict=True):
@@ -91,13 +79,13 @@ def test_a_real_registry_comes_back(seeded_real: Seeded, tmp_path: Path) -> None
 def test_an_empty_inventory_comes_back(tmp_path: Path) -> None:
     """Frames without rows keep their columns and types."""
     inventory = Stored().inventory()
-    assert_same(Inventory(*snapshot.load(save(inventory, tmp_path))), inventory)
+    assert_same(Inventory.load(inventory.save(tmp_path)), inventory)
 
 
 def test_other_tools_read_digests_as_text(tmp_path: Path) -> None:
     """Parquet's readers find digests in tags and blobs, and in layers the row of blobs, as the layout promises."""
     inventory = made()
-    url = save(inventory, tmp_path)
+    url = inventory.save(tmp_path)
     tags, blobs, layers = (pq.read_table(f"{url}/{name}.parquet") for name in ("tags", "blobs", "layers"))
     assert ONE.digest in tags["digest"].to_pylist()
     digests = blobs["digest"].to_pylist()
@@ -109,10 +97,10 @@ def test_other_tools_read_digests_as_text(tmp_path: Path) -> None:
 def test_no_snapshot_is_overwritten(tmp_path: Path) -> None:
     """The same inventory saved twice gives two snapshots, both whole."""
     inventory = made()
-    urls = {save(inventory, tmp_path) for _ in range(3)}
+    urls = {inventory.save(tmp_path) for _ in range(3)}
     assert len(urls) == 3
     for url in urls:
-        assert_same(Inventory(*snapshot.load(url)), inventory)
+        assert_same(Inventory.load(url), inventory)
 
 
 def test_the_list_tells_the_figures(tmp_path: Path) -> None:
@@ -121,7 +109,7 @@ def test_the_list_tells_the_figures(tmp_path: Path) -> None:
     later, earlier = made(), made()
     earlier.started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     earlier.registry = "sftp://me:secret@host/registry"
-    urls = [save(later, tmp_path), save(earlier, tmp_path)]
+    urls = [later.save(tmp_path), earlier.save(tmp_path)]
     found = snapshot.snapshots(tmp_path)
     assert list(found.columns) == list(COLUMNS["snapshots"])
     assert found["url"].to_list() == urls[::-1]
@@ -136,7 +124,7 @@ def test_the_list_tells_the_figures(tmp_path: Path) -> None:
 
 def test_figures_beyond_64_bits_are_listed(tmp_path: Path) -> None:
     """Sums that no column can hold are listed as the most that it can hold."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     rewrite(url, summary={"pulled": 2**70})
     assert snapshot.snapshots(tmp_path)["pulled"].to_list() == [2**63 - 1]
 
@@ -155,7 +143,7 @@ def test_figures_beyond_64_bits_are_listed(tmp_path: Path) -> None:
 )
 def test_what_is_not_whole_is_refused(tmp_path: Path, damage: str, status: str, message: str) -> None:
     """A snapshot that was cut short or damaged is an error with a hint, and listed with what is wrong."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     header, tags, layers = (Path(url) / name for name in ("snapshot.json", "tags.parquet", "layers.parquet"))
     files = json.loads(header.read_text("utf-8"))["files"]
     data = tags.read_bytes()
@@ -186,7 +174,7 @@ def test_what_is_not_whole_is_refused(tmp_path: Path, damage: str, status: str, 
 
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at: the error says to upgrade, and the list says so, too."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     rewrite(url, schema=2, started="in some other way")
     with pytest.raises(StorageError, match=r"written by a newer regnb \(schema 2.*--upgrade"):
         snapshot.load(url)
@@ -195,7 +183,7 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
 
 def test_the_first_layout_stays_readable() -> None:
     """A snapshot that was committed when the layout was new gives the figures that it gave then."""
-    found = Inventory(*snapshot.load(OLD / "stored-5000-20260301T120000.000000Z"))
+    found = Inventory.load(OLD / "stored-5000-20260301T120000.000000Z")
     assert (found.registry, found.source) == ("stored:5000", "api")
     assert found.started == datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert found.tags[["repository", "tag"]].agg(":".join, axis=1).to_list() == [
@@ -213,7 +201,7 @@ def test_the_first_layout_stays_readable() -> None:
 
 def test_columns_and_frames_that_are_not_there_are_filled(tmp_path: Path) -> None:
     """Of files that an older version wrote, what is missing is 0, no or missing; what is unknown is ignored."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     header = json.loads((Path(url) / "snapshot.json").read_text("utf-8"))
     path = Path(url) / "tags.parquet"
     table = pq.read_table(path).drop_columns(["exclusive", "created", "platforms", "complete"])
@@ -236,7 +224,7 @@ def test_columns_and_frames_that_are_not_there_are_filled(tmp_path: Path) -> Non
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     """Of a snapshot whose blobs are lost the tags can be read still."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     (Path(url) / "blobs.parquet").unlink()
     found = snapshot.load(url, ("tags",))
     assert list(found.tables) == ["tags"]
@@ -245,7 +233,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 
 def test_what_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     """A wrong name is an error that says what is there instead."""
-    url = save(made(), tmp_path)
+    url = made().save(tmp_path)
     with pytest.raises(StorageError, match=f"not a snapshot.*such as {Path(url).name}"):
         snapshot.load(tmp_path)
     for wrong in (tmp_path / "none", Path(url) / "tags.parquet"):
@@ -261,10 +249,10 @@ def test_what_is_no_snapshot_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_is_made_and_a_file_is_refused(tmp_path: Path) -> None:
     """A local folder need not be there; where a file is, nothing is saved, and the error says so."""
-    assert Path(save(made(), tmp_path / "deep/er")).is_dir()
+    assert Path(made().save(tmp_path / "deep/er")).is_dir()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match=r"cannot write .*file"):
-        save(made(), tmp_path / "file")
+        made().save(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -279,7 +267,7 @@ def test_a_full_disk_gets_its_space_back(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(LocalFileSystem, "pipe_file", full)
     with pytest.raises(StorageError, match="No space left on device"):
-        save(made(), tmp_path / "full")
+        made().save(tmp_path / "full")
     assert list((tmp_path / "full").iterdir()) == []
 
 
@@ -317,10 +305,10 @@ def bucket() -> Iterator[str]:
 def test_a_bucket_holds_snapshots(bucket: str) -> None:
     """In S3 an inventory is saved, listed and loaded as on a disk; a second one does not overwrite the first."""
     inventory = made()
-    urls = [save(inventory, bucket) for _ in range(2)]
+    urls = [inventory.save(bucket) for _ in range(2)]
     assert snapshot.snapshots(bucket)["url"].to_list() == sorted(urls)
     for url in urls:
-        assert_same(Inventory(*snapshot.load(url)), inventory)
+        assert_same(Inventory.load(url), inventory)
     fsspec.filesystem("s3").rm_file(f"{urls[0]}/snapshot.json")
     assert snapshot.snapshots(bucket)["status"].to_list() == ["cut short: snapshot.json is missing", "ok"]
 
@@ -328,7 +316,7 @@ def test_a_bucket_holds_snapshots(bucket: str) -> None:
 def test_no_bucket_is_made(bucket: str) -> None:
     """A bucket whose name was mistyped is an error, and not a new bucket."""
     with pytest.raises(StorageError, match="no such folder or bucket: s3://snapshot/team"):
-        save(made(), "s3://snapshot/team")
+        made().save("s3://snapshot/team")
     assert fsspec.filesystem("s3").ls("") == ["snapshots"]
     with pytest.raises(StorageError, match="no such folder or bucket"):
         snapshot.snapshots("s3://snapshot")
