@@ -11,7 +11,20 @@ from regnb.cache import Cache
 from regnb.client import Client, RawManifest
 from regnb.collect import DEPTH_LIMIT, NODE_LIMIT
 from regnb.errors import MalformedManifest, NotFound, TooLarge
-from regnb.model import INDEXES, MANIFESTS, SCHEMA1_TYPES, AnyManifest, Descriptor, Manifest, Schema1, decode
+from regnb.model import (
+    CONFIG_LIMIT,
+    IMAGE_CONFIGS,
+    INDEXES,
+    MANIFESTS,
+    SCHEMA1_TYPES,
+    AnyManifest,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    Schema1,
+    decode,
+    decode_config,
+)
 from regnb.reference import Digest, is_digest
 
 _AT_ONCE: Final = 16
@@ -110,6 +123,23 @@ class Reader:
             self.cache.put(raw.digest, raw.media_type, raw.data)
         return raw
 
+    async def config(self, repository: str, manifest: AnyManifest) -> ImageConfig | None:
+        """Return an image's config, from the cache if it may be; None for what is no image.
+
+        Raises:
+            NotFound: There is no such blob.
+            MalformedManifest: It is no config.
+        """
+        about = manifest.config if isinstance(manifest, Manifest) else None
+        if about is None or about.media_type not in IMAGE_CONFIGS:
+            return None
+        digest = Digest(about.digest)
+        if cached := self.cache.get(digest):
+            return decode_config(cached.data)
+        data = await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
+        self.cache.put(digest, about.media_type, data)
+        return decode_config(data)
+
     async def present(self, repository: str, target: str) -> RawManifest:
         """Return a manifest that is there now: where the cache has its bytes, the registry is asked with a HEAD.
 
@@ -146,11 +176,9 @@ class Reader:
             try:
                 return await (self.present if present else self.manifest)(repository, digest)
             except NotFound as error:
-                raise NotFound(
-                    f"{self.client.host} lacks {digest}, which an index of {repository} lists",
-                    hint="push the image again, or delete the index",
-                    status=error.status,
-                ) from None
+                error.message = f"{self.client.host} lacks {digest}, which an index of {repository} lists"
+                error.hint = "push the image again, or delete the index"
+                raise
 
         level = [root]
         for _ in range(DEPTH_LIMIT + 1):

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
@@ -24,7 +25,7 @@ from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMisma
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.journal import Journal, Receipt, hold
-from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, AnyManifest, Manifest, Schema1, decode, decode_config
+from regnb.model import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest, Reference
@@ -206,14 +207,9 @@ class Registry:
         try:
             return self._run(lambda: read(where))
         except NotFound as error:
-            raise NotFound(
-                f"{self.host} has no {where}",
-                hint="the catalog lists the repositories, and tags lists what is in one",
-                status=error.status,
-                codes=error.codes,
-                method=error.method,
-                url=error.url,
-            ) from None
+            error.message = f"{self.host} has no {where}"
+            error.hint = "the catalog lists the repositories, and tags lists what is in one"
+            raise
 
     def ping(self) -> None:
         """Ask whether this is a registry and lets us in (distribution spec 1.1, "Determining Support").
@@ -300,30 +296,21 @@ class Registry:
 
         async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
             raw = await self._client.manifest(where.repository, where.target)
-            top = decode(raw.data, raw.media_type, digest=raw.digest)
+            *behind, (_, top) = await self._reader.tree(where.repository, raw)
             if isinstance(top, Schema1):
                 raise MalformedManifest(
                     f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
                     hint="push it again with a current client",
                 )
-            if isinstance(top, Manifest):
-                return [await self._image(where.repository, top)]
+            images = [child for _, child in behind if isinstance(child, Manifest) and child.kind != "attestation"]
+            images += [top] if isinstance(top, Manifest) else []
             found = []
-            for listed in top.manifests:
-                raw = await self._client.manifest(where.repository, listed.digest)
-                child = decode(raw.data, raw.media_type, digest=raw.digest)
-                if isinstance(child, Manifest) and child.kind != "attestation":
-                    found.append(await self._image(where.repository, child))
+            for image in images:
+                config = await self._reader.config(where.repository, image) or ImageConfig()
+                found.append((config.platform, image, config.commands(len(image.layers))))
             return found
 
         return frames.image_layers(self._read(reference, read))
-
-    async def _image(self, repository: str, image: Manifest) -> tuple[str, Manifest, list[str]]:
-        if image.config is None or image.config.media_type not in IMAGE_CONFIGS:
-            return "", image, [""] * len(image.layers)
-        digest = Digest(image.config.digest)
-        config = decode_config(await self._client.blob(repository, digest, limit=CONFIG_LIMIT))
-        return config.platform, image, config.commands(len(image.layers))
 
     def inventory(
         self, repositories: str | Sequence[str] | None = None, *, cached: bool = True, progress: Show = None
@@ -633,19 +620,10 @@ def connect(
         credentials = Credentials(username, password or "")
     store = Cache(Cache.folder() if cache is True else cache or None)
 
-    def make() -> Client:
-        return Client(
-            Transport(
-                where,
-                credentials=credentials,
-                stored=True,
-                ca_bundle=ca_bundle,
-                client_cert=client_cert,
-                insecure=insecure,
-            )
-        )
-
-    registry = Registry(make, store)
+    transport = partial(
+        Transport, credentials=credentials, stored=True, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure
+    )
+    registry = Registry(lambda: Client(transport(where)), store)
     try:
         registry.ping()
     except BaseException:

@@ -6,7 +6,7 @@ import base64
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,17 +15,14 @@ from regnb.collect import DEPTH_LIMIT, NODE_LIMIT, subject_of_tag
 from regnb.errors import ContentError, InvalidArgument, MalformedManifest, NotFound, Refused, TooLarge
 from regnb.frames import human
 from regnb.model import (
-    CONFIG_LIMIT,
-    IMAGE_CONFIGS,
     OCI_INDEX,
     AnyManifest,
     Descriptor,
+    ImageConfig,
     Index,
-    Manifest,
     Platform,
     Schema1,
     decode,
-    decode_config,
 )
 from regnb.operations.retag import named, overwritten, read_picked
 from regnb.plan import Blob, Effect, Plan, Step, check_allow
@@ -214,19 +211,6 @@ def _key(platform: Platform) -> tuple[str, str, str]:
     return platform.os, platform.architecture, platform.variant or silent
 
 
-async def _platform(origin: Reader, repository: str, manifest: AnyManifest) -> Platform:
-    """Read the platform from an image's config; nothing for what is no image."""
-    about = manifest.config if isinstance(manifest, Manifest) else None
-    if about is None or about.media_type not in IMAGE_CONFIGS:
-        return Platform()
-    digest = Digest(about.digest)
-    if (cached := origin.cache.get(digest)) is None:
-        data = await origin.client.blob(repository, digest, limit=CONFIG_LIMIT)
-        origin.cache.put(digest, about.media_type, data)
-    config = decode_config(cached.data if cached else data)
-    return Platform(config.architecture or "", config.os or "", config.variant or "")
-
-
 async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:
     """Return the image for a platform: a child of an index, or the image itself."""
     root = decode(raw.data, raw.media_type, digest=raw.digest)
@@ -236,7 +220,8 @@ async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platfor
         if platform is None or not platform.os:
             found = await origin.present(one.repository, child.digest)
             manifest = decode(found.data, found.media_type, digest=found.digest)
-            platform = await _platform(origin, one.repository, manifest)
+            config = await origin.config(one.repository, manifest) or ImageConfig()
+            platform = Platform(config.architecture or "", config.os or "", config.variant or "")
         if str(platform) in ("", _UNKNOWN):
             continue
         if _key(platform) == _key(wanted):
@@ -415,12 +400,10 @@ class Copying:
             try:
                 return await self.origin.present(repository, target)
             except NotFound as error:
-                raise NotFound(
-                    f"{self.origin.client.host} lists {repository} {target}, which refers to {items[subject].name}, "
-                    "and does not have it",
-                    hint="copy without referrers",
-                    status=error.status,
-                ) from None
+                lists = f"{self.origin.client.host} lists {repository} {target}"
+                error.message = f"{lists}, which refers to {items[subject].name}, and does not have it"
+                error.hint = "copy without referrers"
+                raise
 
         frontier = []
         for ((_, tag), subject), raw in zip(new, await each(read, new), strict=True):
@@ -506,15 +489,17 @@ class Copying:
             if (not tag and key in self._placed) or (tag and not self._claim(destination, tag, digest, item.name)):
                 continue
             now = before.get(tag, "") if tag else digest if there else ""
+            about: dict[str, Any] = {
+                "repository": destination,
+                "tag": tag,
+                "before": now,
+                "after": digest,
+                "size": size,
+            }
             if now == digest and not self._again:
                 self._placed.setdefault(key, _THERE)
                 if tag or item.root:
-                    self.steps.append(
-                        Step(
-                            action="keep", repository=destination, tag=tag, before=digest, after=digest, size=size,
-                            reason="already so",
-                        )
-                    )  # fmt: skip
+                    self.steps.append(Step(action="keep", reason="already so", **about))
                 continue
             same = self.origin is self.reader and repository == destination
             blobs = () if wanted or same or key in self._placed else item.blobs
@@ -523,17 +508,13 @@ class Copying:
             self.steps.append(
                 Step(
                     action="tag" if tag else "put",
-                    repository=destination,
-                    tag=tag,
-                    before=now,
-                    after=digest,
                     source=repository,
                     media_type=item.raw.media_type,
                     blobs=blobs,
-                    size=size,
                     reason=reason,
                     new=not there,
                     needs=tuple(sorted(needs)),
+                    **about,
                 )
             )
             if item.subject and not item.root:

@@ -104,11 +104,9 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
     try:
         raw = await reader.present(one.repository, one.target)
     except NotFound as error:
-        raise NotFound(
-            f"{reader.client.host} has no manifest of {named(one)}",
-            hint="the tag is listed, but points at nothing: leave it out" if one.tag else "",
-            status=error.status,
-        ) from None
+        error.message = f"{reader.client.host} has no manifest of {named(one)}"
+        error.hint = "the tag is listed, but points at nothing: leave it out" if one.tag else ""
+        raise
     if raw.media_type in SCHEMA1_TYPES:
         raise Refused(
             f"{named(one)} is an image of the withdrawn schema 1, whose digest is not that of its bytes",
