@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import platformdirs
 
@@ -133,27 +133,30 @@ class Cache:
                 self.path = None
             self._database = self._connect(":memory:")
 
+    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
+        """Return what a query finds; nothing where the file is locked or damaged."""
+        with self._repaired():
+            return self._database.execute(query, values).fetchall()
+        return []
+
     def get(self, digest: Digest) -> Cached | None:
         """Return the content with this digest, or None."""
         if found := self._content.get(digest):
             return found
-        row = None
-        with self._repaired():
-            # A damaged file gives values of any type.
-            row = self._database.execute(
-                "SELECT data, media_type FROM content WHERE digest = ? AND typeof(data) = 'blob' "
-                "AND typeof(media_type) = 'text'", (digest,),
-            ).fetchone()  # fmt: skip
-        if row is None:
-            return None
-        try:
-            verify(row[0], digest)
-        except DigestMismatch:
-            with self._repaired():
-                self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
-            return None
-        self._touched.add(digest)
-        return Cached(*row)
+        # A damaged file gives values of any type.
+        query = (
+            "SELECT data, media_type FROM content "
+            "WHERE digest = ? AND typeof(data) = 'blob' AND typeof(media_type) = 'text'"
+        )
+        for row in self._rows(query, digest):
+            try:
+                verify(row[0], digest)
+            except DigestMismatch:
+                self._rows("DELETE FROM content WHERE digest = ?", digest)
+            else:
+                self._touched.add(digest)
+                return Cached(*row)
+        return None
 
     def put(self, digest: Digest, media_type: str, data: bytes) -> None:
         """Keep verified content; it is on disk after the next :meth:`flush`."""
@@ -163,11 +166,7 @@ class Cache:
 
     def seen(self, registry: str, repository: str) -> dict[str, str]:
         """Return the digest that each tag of a repository had when it was last seen."""
-        rows: list[tuple[str, str]] = []
-        with self._repaired():
-            rows = self._database.execute(
-                "SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", (registry, repository)
-            ).fetchall()
+        rows = self._rows("SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", registry, repository)
         return {tag: digest for tag, digest in rows if isinstance(digest, str) and is_digest(digest)}
 
     def saw(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
@@ -176,20 +175,12 @@ class Cache:
 
     def lacks(self, registry: str, feature: str) -> bool:
         """Whether the registry was found to lack a feature within the last day."""
-        row = None
-        with self._repaired():
-            row = self._database.execute(
-                "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?",
-                (registry, feature, int(time.time())),
-            ).fetchone()
-        return row is not None
+        query = "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?"
+        return bool(self._rows(query, registry, feature, int(time.time())))
 
     def found_lacking(self, registry: str, feature: str) -> None:
         """Remember for a day that the registry lacks a feature."""
-        with self._repaired():
-            self._database.execute(
-                "INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", (registry, feature, int(time.time()) + _DAY)
-            )
+        self._rows("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", registry, feature, int(time.time()) + _DAY)
 
     def flush(self) -> None:
         """Write what was put, in one transaction."""
@@ -240,18 +231,14 @@ class Cache:
     @property
     def size(self) -> int:
         """Bytes of content in the file."""
-        with self._repaired():
-            return int(self._database.execute("SELECT coalesce(sum(length(data)), 0) FROM content").fetchone()[0])
-        return 0
+        return sum(int(row[0] or 0) for row in self._rows("SELECT sum(length(data)) FROM content"))
 
     def clear(self) -> int:
         """Forget everything, and return how many bytes of content that was."""
         self.flush()
         size = self.size
-        with self._repaired():
-            for table in ("content", "seen", "lacks"):
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 -- the names stand one line above
-            self._database.execute("VACUUM")
+        for statement in ("DELETE FROM content", "DELETE FROM seen", "DELETE FROM lacks", "VACUUM"):
+            self._rows(statement)
         return size
 
     def close(self) -> None:

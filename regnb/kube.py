@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -17,10 +17,14 @@ InUse: TypeAlias = "str | Path | Mapping[str, Any] | None"
 """Where the pods are listed: a path, ``-`` for standard input, the document itself, or ``cluster`` to ask for it."""
 
 _COMMAND: Final = "kubectl get pods -A -o json"
+_HINT: Final = f"give it what {_COMMAND} prints"
 _PAGE: Final = 500
 _TIMEOUT: Final = (10, 60)
 """Seconds to connect, and to wait for an answer."""
 _DIGEST: Final = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
+
+
+_T = TypeVar("_T")
 
 
 class Used(Struct, frozen=True):
@@ -106,7 +110,7 @@ def running(in_use: InUse) -> tuple[Used, ...]:
     """
     if in_use is None:
         return ()
-    pods = _cluster() if in_use == "cluster" else _decode(_document(in_use), whole=True).items
+    pods = _cluster() if in_use == "cluster" else _list(_document(in_use), whole=True).items
     found: dict[tuple[str, str, str], Used] = {}
     for raw in pods:
         pod = _pod(raw)
@@ -129,28 +133,27 @@ def _document(in_use: str | Path | Mapping[str, Any]) -> bytes:
         raise StorageError(f"cannot read {in_use}: {reason}", hint=f"write it with {_COMMAND} > pods.json") from None
 
 
-def _decode(data: bytes, *, whole: bool) -> _List:
-    hint = f"give it what {_COMMAND} prints"
+def _decoded(data: bytes, kind: type[_T]) -> _T:
     try:
-        found = msgspec.json.decode(data, type=_List)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"this is no list of pods: {error}", hint=hint) from None
+        raise InvalidArgument(f"this is no list of pods: {error}", hint=_HINT) from None
+
+
+def _list(data: bytes, *, whole: bool) -> _List:
+    found = _decoded(data, _List)
     if found.kind not in ("List", "PodList"):
-        raise InvalidArgument(f"this is a {found.kind[:80]} and no list of pods", hint=hint)
+        raise InvalidArgument(f"this is a {found.kind[:80]} and no list of pods", hint=_HINT)
     if whole and found.metadata.next:
-        raise InvalidArgument("this is one page of a longer list of pods", hint=hint)
+        raise InvalidArgument("this is one page of a longer list of pods", hint=_HINT)
     return found
 
 
 def _pod(raw: msgspec.Raw) -> _Pod:
-    hint = f"give it what {_COMMAND} prints"
-    try:
-        kind = msgspec.json.decode(raw, type=_Kind).kind
-        if kind != "Pod":
-            raise InvalidArgument(f"there is a {kind[:80]} in the list, and not only pods", hint=hint)
-        return msgspec.json.decode(raw, type=_Pod)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidArgument(f"this is no list of pods: {error}", hint=hint) from None
+    kind = _decoded(raw, _Kind).kind
+    if kind != "Pod":
+        raise InvalidArgument(f"there is a {kind[:80]} in the list, and not only pods", hint=_HINT)
+    return _decoded(raw, _Pod)
 
 
 def _images(pod: _Pod) -> Iterator[tuple[str, str, str]]:
@@ -160,11 +163,7 @@ def _images(pod: _Pod) -> Iterator[tuple[str, str, str]]:
         if container.image:
             repository, tag, digest = _parse(container.image)
             yield repository, tag if tag or digest else "latest", digest
-    for statuses in (
-        status.container_statuses,
-        status.init_container_statuses,
-        status.ephemeral_container_statuses,
-    ):
+    for statuses in (status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses):
         for container in statuses or ():
             if container.image_id:
                 yield _parse(container.image_id)
@@ -197,7 +196,7 @@ def _cluster() -> Iterator[msgspec.Raw]:
             following: str | None = None
             while following != "":
                 answer = ask(limit=_PAGE, _continue=following, _preload_content=False, _request_timeout=_TIMEOUT)
-                page = _decode(answer.data, whole=False)
+                page = _list(answer.data, whole=False)
                 yield from page.items
                 following = page.metadata.next or ""
     except config.ConfigException as error:
