@@ -116,10 +116,11 @@ def _until_full(points: Sequence[tuple[datetime, int]], limit: int) -> tuple[flo
     # After h days the size is left - drift * h short of the limit, give or take the root of spread * (h + h**2 / span):
     # the bounds are where these are equal.
     a, b = drift**2 - spread / span, 2 * left * drift + spread
-    root = math.sqrt(max(0.0, b**2 - 4 * a * left**2))
-    # In the form that neither divides by 0 where a is 0 nor loses digits where it is small.
-    if b + root <= 0:
+    inside = b**2 - 4 * a * left**2
+    root = math.sqrt(max(0.0, inside))
+    if b + root <= 0 or (drift <= 0 and inside < 0):
         return expected, math.inf, math.inf
+    # In the form that neither divides by 0 where a is 0 nor loses digits where it is small.
     earliest = 2 * left**2 / (b + root)
     return expected, earliest, (b + root) / (2 * a) if a > 0 and drift > 0 else math.inf
 
