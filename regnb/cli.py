@@ -927,11 +927,11 @@ def demo(
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
     from regnb import lab as lab_  # noqa: PLC0415 -- an extra
 
-    with lab_.demo_registry() as url:
-        with connect(url, cache=False) as registry:
+    with lab_.demo_registry() as found:
+        with connect(found.url, cache=False) as registry:
             show(registry.inventory())
         if lab:
-            lab_.open_lab(url, folder)
+            lab_.open_lab(found.url, folder, storage=found.storage, snapshots=found.snapshots)
 
 
 @cache_app.command("clear")

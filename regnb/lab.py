@@ -11,17 +11,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 
 from regnb import demo, embedded
+from regnb.cache import Cache
 from regnb.client import Client
+from regnb.collect import Records, collect
 from regnb.errors import MissingExtra
+from regnb.inventory import Inventory
 from regnb.transport import Transport
 
 START: Final = "00-start.ipynb"
+SNAPSHOTS: Final = 9
+"""Sample snapshots of the demo, four weeks apart."""
 _PATIENCE: Final = 15
 """Seconds that JupyterLab has to end its kernels."""
 
@@ -55,30 +62,76 @@ def copy_notebooks(folder: Path) -> list[Path]:
     return [Path(shutil.copyfile(path, folder / path.name)) for path in missing]
 
 
-@contextmanager
-def demo_registry() -> Iterator[str]:
-    """Run the embedded registry with the demo content, in a temporary folder and on a free port; give its URL.
+class Demo(NamedTuple):
+    """A registry that runs, and what belongs to it.
 
-    Example:
-        >>> with demo_registry() as url:  # doctest: +SKIP
-        ...     registry = regnb.connect(url)
+    Attributes:
+        url: The registry.
+        storage: The folder that it serves.
+        snapshots: A folder of sample snapshots: the demo as it would have been before.
     """
 
-    async def fill(url: str) -> None:
+    url: str
+    storage: Path
+    snapshots: Path
+
+
+@contextmanager
+def demo_registry() -> Iterator[Demo]:
+    """Run the embedded registry with the demo content, in a temporary folder and on a free port.
+
+    Example:
+        >>> with demo_registry() as found:  # doctest: +SKIP
+        ...     registry = regnb.connect(found.url)
+    """
+
+    async def fill(url: str) -> Records:
         async with Client(Transport(url)) as client:
             await demo.seed(client)
+            return await collect(client, Cache())
 
-    with tempfile.TemporaryDirectory(prefix="regnb-demo-") as folder, embedded.running(Path(folder)) as server:
-        anyio.run(fill, server.url)
-        demo.damage(Path(folder))
-        yield server.url
+    with tempfile.TemporaryDirectory(prefix="regnb-demo-") as folder:
+        storage, snapshots = Path(folder) / "storage", Path(folder) / "sample-snapshots"
+        with embedded.running(storage) as server:
+            records = anyio.run(fill, server.url)
+            demo.damage(storage)
+            last = datetime.fromisoformat(demo.NOW)
+            for age in reversed(range(SNAPSHOTS)):
+                Inventory.of(_as_of(records, last - timedelta(weeks=4 * age))).save(snapshots)
+            yield Demo(server.url, storage, snapshots)
 
 
-def open_lab(url: str, folder: Path | None = None) -> None:
+def _as_of(records: Records, day: datetime) -> Records:
+    """Return what would have been read on a day, had each image been pushed on the day that it was made."""
+    known = records.manifests
+
+    def behind(digest: str) -> set[str]:
+        return {digest}.union(*(behind(child) for child in known[digest].children))
+
+    trees = [(tag, behind(tag.digest)) for tag in records.tags]
+    trees = [(tag, tree) for tag, tree in trees if max(known[one].created for one in tree) < day.isoformat()]
+    there = {(tag.repository, digest) for tag, tree in trees for digest in tree}
+    links = {key: asked for key, asked in records.links.items() if {key, (key[0], known[key[1]].subject)} & there}
+    needed = {blob for _, digest in links for blob in (digest, known[digest].config, *known[digest].layers)}
+    return replace(
+        records,
+        started=day,
+        finished=day,
+        repositories=dict.fromkeys((tag.repository for tag, _ in trees), "read"),
+        tags=[tag for tag, _ in trees],
+        links=links,
+        manifests={digest: known[digest] for _, digest in links},
+        blobs={digest: blob for digest, blob in records.blobs.items() if digest in needed},
+    )
+
+
+def open_lab(url: str, folder: Path | None = None, *, storage: Path | str = "", snapshots: Path | str = "") -> None:
     """Open JupyterLab on ``00-start``, connected to a registry; return when it ends, by its menu or by Ctrl-C.
 
     Args:
         url: The registry; the notebooks read it from ``REGNB_URL``.
+        storage: Its storage, if that is known: ``REGNB_STORAGE``.
+        snapshots: Where its snapshots are, if there are any: ``REGNB_SNAPSHOTS``.
         folder: Where the notebooks are copied to and kept; by default a temporary folder.
 
     Raises:
@@ -97,7 +150,7 @@ def open_lab(url: str, folder: Path | None = None) -> None:
         # Its own input would be asked whether to shut down; the demo has said so by then.
         process = subprocess.Popen(  # noqa: S603 -- our own interpreter, arguments made here
             [sys.executable, "-m", "jupyterlab", *_options(folder.resolve())],
-            env=os.environ | {"REGNB_URL": url},
+            env=os.environ | {"REGNB_URL": url, "REGNB_STORAGE": str(storage), "REGNB_SNAPSHOTS": str(snapshots)},
             stdin=subprocess.DEVNULL,
         )
         try:
