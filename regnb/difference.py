@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.integer[Any]]
     Mask = NDArray[np.bool_]
 
-_NEW, _MOVED, _VANISHED = _CHANGES = ("new", "moved", "vanished")
+_CHANGES: Final = ("new", "moved", "vanished")
 _STATES: Final = ("missing", "extra", "drifted", "unread", "same")
 
 
@@ -58,7 +58,7 @@ class Diff:
     @property
     def drift(self) -> bool:
         """Whether a tag moved or vanished."""
-        return bool((self.tags["change"] != _NEW).any())
+        return bool((self.tags["change"] != "new").any())
 
     def summary(self) -> str:
         """Return the whole in a sentence, and the notes."""
@@ -83,25 +83,27 @@ def _minute(when: datetime) -> str:
 
 
 class Changes(NamedTuple):
-    """Which tags changed, by their rows in the first and the second ``tags``; -1 where there is none.
+    """What became of the tags, by their rows in the first and the second ``tags``.
 
     Attributes:
-        change: Positions in new, moved, vanished.
-        first, second: The rows.
-        unread: Pairs of rows of which one was not read, so that it is not known whether it moved.
-        unknown: Rows of each that the other does not have and may not have seen.
+        new: Rows of the second.
+        moved, same: Rows of the first, and of the second.
+        unread: Likewise; one of the two has no digest, so that it is not known whether the tag moved.
+        vanished: Rows of the first.
+        unknown: Rows of the first, and rows of the second, that the other one does not have and may not have seen.
     """
 
-    change: Ints
-    first: Ints
-    second: Ints
+    new: Ints
+    moved: tuple[Ints, Ints]
+    vanished: Ints
+    same: tuple[Ints, Ints]
     unread: tuple[Ints, Ints]
     unknown: tuple[Ints, Ints]
 
-    def numbers(self) -> tuple[int, int, int]:
-        """Return how many are new, moved and vanished."""
-        new, moved, vanished = np.bincount(self.change, minlength=3).tolist()
-        return new, moved, vanished
+    @property
+    def pairs(self) -> tuple[tuple[Ints, Ints], ...]:
+        """Rows of the tags that both have."""
+        return self.moved, self.same, self.unread
 
 
 def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = "") -> Changes:
@@ -122,20 +124,10 @@ def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = ""
     seen_b = _seen(second, prefix + a["repository"].iloc[only_a])
     seen_a = _seen(first, b["repository"].iloc[only_b], prefix)
     read = (left[both] >= 0) & (right[there] >= 0)
-    moved = read & (left[both] != right[there])
-    none = np.full
-    parts = (
-        (none(int(seen_a.sum()), -1), only_b[seen_a]),
-        (both[moved], there[moved]),
-        (only_a[seen_b], none(int(seen_b.sum()), -1)),
-    )
-    return Changes(
-        np.repeat(np.arange(3), [len(rows) for rows, _ in parts]),
-        np.concatenate([rows for rows, _ in parts]),
-        np.concatenate([rows for _, rows in parts]),
-        (both[~read], there[~read]),
-        (only_a[~seen_b], only_b[~seen_a]),
-    )
+    equal = left[both] == right[there]
+    moved, same, unread = ((both[mask], there[mask]) for mask in (read & ~equal, read & equal, ~read))
+    unknown = only_a[~seen_b], only_b[~seen_a]
+    return Changes(only_b[seen_a], moved, only_a[seen_b], same, unread, unknown)
 
 
 def _matched(a: Frame, b: Frame, prefix: str) -> tuple[Ints, Ints, Ints]:
@@ -189,17 +181,20 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
             f"inventories of different registries: {a.registry} and {b.registry}", hint="compare() compares a mirror"
         )
     found = changes(_stored(a), _stored(b))
+    new, moved, vanished = found.new, found.moved, found.vanished
+    one = np.concatenate([np.full(len(new), -1), moved[0], vanished])
+    two = np.concatenate([new, moved[1], np.full(len(vanished), -1)])
     tagged = a.source != b.source
     went, came = _only(a, b)
-    freed = _bytes(a, went, found.first, _unsure(a, b, 0, found), tagged=tagged)
-    gained = _bytes(b, came, found.second, _unsure(b, a, 1, found), tagged=tagged)
+    freed = _bytes(a, went, one, _unsure(a, b, 0, found), tagged=tagged)
+    gained = _bytes(b, came, two, _unsure(b, a, 1, found), tagged=tagged)
     rows = pd.DataFrame(
         {
-            "change": np.array(_CHANGES, dtype=object)[found.change],
-            "repository": _either(a.tags, b.tags, "repository", found.first, found.second),
-            "tag": _either(a.tags, b.tags, "tag", found.first, found.second),
-            "before": a.tags["digest"].reindex(found.first).array,
-            "after": b.tags["digest"].reindex(found.second).array,
+            "change": np.repeat(_CHANGES, [len(new), len(moved[0]), len(vanished)]),
+            "repository": _either(a.tags, b.tags, "repository", one, two),
+            "tag": _either(a.tags, b.tags, "tag", one, two),
+            "before": a.tags["digest"].reindex(one).array,
+            "after": b.tags["digest"].reindex(two).array,
             "gained": gained.by_tag,
             "freed": freed.by_tag,
         }
@@ -251,11 +246,9 @@ def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> I
     graph = side.graph
     names = pd.Series(graph.repositories, dtype="str")
     unseen = ~_seen(_stored(other), names)[graph.repository]
-    if not other.tags["complete"].all():
-        place, _, _ = _matched(side.tags, other.tags, "")
-        partly = (place >= 0) & ~other.tags["complete"].to_numpy()[place]
-        at = graph.tags[np.concatenate([np.flatnonzero(partly), found.unread[number]])]
-        unseen[at[at >= 0]] = True
+    mine, theirs = (np.concatenate([pairs[at] for pairs in found.pairs]) for at in (number, 1 - number))
+    at = graph.tags[mine[~other.tags["complete"].to_numpy()[theirs]]]
+    unseen[at[at >= 0]] = True
     return np.flatnonzero(unseen)
 
 
@@ -384,26 +377,23 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
     side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
     found = changes(_stored(a), side, prefix=prefix)
-    place, left, right = _matched(a.tags, theirs, prefix)
-    same = np.flatnonzero((place >= 0) & (left >= 0))
-    same = same[left[same] == right[place[same]]]
-    neither = [np.full(len(rows), -1) for rows in found.unknown]
+    nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
     pieces = {
-        "missing": (found.first[found.change == 2], found.second[found.change == 2]),  # noqa: PLR2004 -- vanished
-        "extra": (found.first[found.change == 0], found.second[found.change == 0]),
-        "drifted": (found.first[found.change == 1], found.second[found.change == 1]),
+        "missing": (found.vanished, nowhere[0]),
+        "extra": (nowhere[1], found.new),
+        "drifted": found.moved,
         "unread": (
-            np.concatenate([found.unread[0], found.unknown[0], neither[1]]),
-            np.concatenate([found.unread[1], neither[0], found.unknown[1]]),
+            np.concatenate([found.unread[0], found.unknown[0], nowhere[3]]),
+            np.concatenate([found.unread[1], nowhere[2], found.unknown[1]]),
         ),
-        "same": (same, place[same]),
+        "same": found.same,
     }
     one, two = (np.concatenate([pieces[state][number] for state in _STATES]) for number in range(2))
-    state = np.repeat(np.arange(len(_STATES)), [len(pieces[state][0]) for state in _STATES])
+    order = np.repeat(np.arange(len(_STATES)), [len(pieces[state][0]) for state in _STATES])
 
     rows = pd.DataFrame(
         {
-            "state": state,
+            "state": order,
             "repository": _either(a.tags, theirs, "repository", one, two),
             "tag": _either(a.tags, theirs, "tag", one, two),
             "first": a.tags["digest"].reindex(one).array,

@@ -200,7 +200,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
             except StorageError:
                 broken += 1
                 continue
-            rows.append((one, changes(before, after).numbers() if before else (0, 0, 0)))
+            rows.append((one, _numbers(before, after)))
             before = after
     columns = {
         "when": [one.when for one, _ in rows],
@@ -216,6 +216,14 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
     if lower := sum(not one.complete for one, _ in rows):
         notes.append(f"{count(lower, 'snapshot')} incomplete: bytes may be too low.")
     return Growth(registry or "".join(names), make("growth", columns), tuple(notes))
+
+
+def _numbers(before: snapshot.Stored | None, after: snapshot.Stored) -> tuple[int, int, int]:
+    """Return how many tags are new, moved and vanished."""
+    if before is None:
+        return 0, 0, 0
+    found = changes(before, after)
+    return len(found.new), len(found.moved[0]), len(found.vanished)
 
 
 def _listed(url: str | Path) -> list[_Reading | None]:
