@@ -474,7 +474,10 @@ class _Crawl:
             self.records.blobs[self.text(descriptor.digest)] = BlobRecord(
                 descriptor.size, self.text(descriptor.media_type), kind
             )
-        elif known.size != descriptor.size:
+            return self.text(descriptor.digest)
+        if known.kind == "foreign layer":
+            known.kind = kind  # what one manifest has as a layer of its own is stored here
+        if known.size != descriptor.size:
             _, claims = self._conflicts.setdefault(descriptor.digest, (repository, {known.size}))
             claims.add(descriptor.size)
         return self.text(descriptor.digest)
