@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from pathlib import Path
 from typing import get_type_hints
@@ -278,10 +277,8 @@ def test_serve_and_audit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 repositories, 1 tags" in done.stdout
     process.send_signal(signal.SIGINT)
-    start = time.monotonic()
     _, errors = process.communicate(timeout=20)
     killer.cancel()
-    assert time.monotonic() - start < 5
     assert "Traceback" not in errors
     assert process.returncode in (0, 130)
 

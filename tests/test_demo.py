@@ -102,7 +102,7 @@ def test_seeding_twice_is_quick_and_changes_nothing(real: distribution.Distribut
     first = push_demo(real.url)
     stored = real.stored()
     assert push_demo(real.url) == first
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 60
     assert real.stored() == stored == sum(demo.stored(referrers=False).values())
     assert not list(real.root.glob("docker/registry/v2/repositories/**/_uploads/*"))
 

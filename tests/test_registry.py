@@ -226,14 +226,14 @@ def kept(folder: Path, images: dict[str, Image]) -> int:
 def test_an_interrupt_leaves_the_handle_usable(tmp_path: Path) -> None:
     """Ctrl-C during a crawl raises Interrupted at once; what was read is in the cache, and the handle works on."""
     with Fake() as fake:
-        images = crowded(fake, 0.5)
+        images = crowded(fake, 1)
         with regnb.connect(fake.url, cache=tmp_path / "cache") as registry:
             timer = threading.Timer(1.5, signal.raise_signal, [signal.SIGINT])
             timer.start()
             start = time.monotonic()
             with pytest.raises(Interrupted, match="cache"):
                 registry.inventory(progress=False)
-            assert time.monotonic() - start < 4
+            assert time.monotonic() - start < 8  # the whole crawl takes 12
             timer.join()
             assert registry.digest("app:000") == images["000"].digest
             assert kept(tmp_path / "cache", images) >= 50
@@ -258,7 +258,7 @@ print("finished", flush=True)
 def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) -> None:
     """SIGINT ends a script and the command promptly, in order, with what was read in the cache."""
     with Fake() as fake:
-        images = crowded(fake, 0.5)
+        images = crowded(fake, 1)
         code = AUDIT if how == "script" else "from regnb.__main__ import main; main()"
         arguments = [fake.url] if how == "script" else ["audit", fake.url]
         process = subprocess.Popen(
@@ -272,7 +272,7 @@ def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) ->
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
         printed, errors = process.communicate(timeout=15)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 8  # the whole crawl takes 12
     assert "finished" not in printed
     assert process.returncode != 0
     assert "Interrupted" in errors
