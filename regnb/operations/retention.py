@@ -260,8 +260,8 @@ class _Decision:
         self._spread()
 
     def _judge(self, rule: Rule, ranked: Sequence[_Tag], judged: Sequence[_Tag], now: datetime) -> None:
-        newest = _newest(ranked, rule.keep_newest or 0)
-        versions = _newest_versions(ranked, rule.keep_newest_versions or 0)
+        newest = _newest(ranked, rule.keep_newest)
+        versions = _newest_versions(ranked, rule.keep_newest_versions)
         matching = [(glob, re.compile(fnmatch.translate(glob))) for glob in rule.keep_matching]
         lacks = (
             f"not {_among(rule.keep_newest, 'image')}" if rule.keep_newest else "",
@@ -336,24 +336,20 @@ def _among(count: int | None, noun: str) -> str:
     return f"the newest {noun}" if count == 1 else f"among the {count} newest {noun}s"
 
 
-def _newest(tags: Iterable[_Tag], count: int) -> set[str]:
+def _newest(tags: Iterable[_Tag], count: int | None) -> set[str]:
     """Return the images that were created last; of equal age the higher version, then the later name."""
-    ranks: dict[str, Any] = {}
-    for row in tags:
-        if row.created:
-            rank = (row.created, version_key(row.tag) or (), row.tag)
-            ranks[row.digest] = max(ranks.get(row.digest, rank), rank)
-    return set(sorted(ranks, key=lambda digest: ranks[digest], reverse=True)[:count])
+    return _first({row: (row.created, version_key(row.tag) or (), row.tag) for row in tags if row.created}, count)
 
 
-def _newest_versions(tags: Iterable[_Tag], count: int) -> set[str]:
+def _newest_versions(tags: Iterable[_Tag], count: int | None) -> set[str]:
     """Return the images with the highest versions, each taken at the highest of its tags."""
-    ranks: dict[str, Any] = {}
-    for row in tags:
-        if version := version_key(row.tag):
-            rank = (version, row.tag)
-            ranks[row.digest] = max(ranks.get(row.digest, rank), rank)
-    return set(sorted(ranks, key=lambda digest: ranks[digest], reverse=True)[:count])
+    return _first({row: (version, row.tag) for row in tags if (version := version_key(row.tag))}, count)
+
+
+def _first(ranks: Mapping[_Tag, Any], count: int | None) -> set[str]:
+    """Return so many images, the highest ranks first."""
+    order = sorted(ranks, key=lambda row: ranks[row], reverse=True)
+    return set(list(dict.fromkeys(row.digest for row in order))[: count or 0])
 
 
 def decide(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from regnb.client import RawManifest
 from regnb.errors import ContentError, PlanMismatch
@@ -34,9 +35,13 @@ class _Undo:
         for repository in dict.fromkeys(repositories):
             self.now[repository] = await self.reader.digests(repository, await self.reader.tags(repository))
 
-    def keep(self, step: Step, reason: str) -> None:
-        now = self.now[step.repository].get(step.tag, "") if step.tag else step.before or step.after
-        self.steps.append(Step(action="keep", repository=step.repository, tag=step.tag, before=now, reason=reason))
+    def keep(self, repository: str, tag: str, reason: str, digest: str = "") -> None:
+        now = self.now[repository].get(tag, "") if tag else digest
+        self.steps.append(Step(action="keep", repository=repository, tag=tag, before=now, reason=reason))
+
+    def others(self, repository: str, tag: str) -> None:
+        """Leave a tag alone that someone else has set."""
+        self.keep(repository, tag, f"{tag} was set to something else since")
 
     def restore(self, repository: str, tag: str, digest: str, reason: str, *, new: bool = False) -> None:
         """Put a manifest back from the receipt, under a tag or, without one, under its digest."""
@@ -45,8 +50,8 @@ class _Undo:
             return
         raw = self.receipt.content(digest)
         if raw is None:
-            missing = Step(action="untag", repository=repository, tag=tag, before=digest)
-            self.keep(missing, f"the receipt does not hold {Digest(digest).short}: it cannot be put back")
+            reason = f"the receipt does not hold {Digest(digest).short}: it cannot be put back"
+            self.keep(repository, tag, reason, digest)
             return
         self.made[digest] = base64.b64encode(raw.data).decode()
         children, blobs = _parts(raw)
@@ -80,8 +85,77 @@ class _Undo:
             self._needed[repository] = found
         return self._needed[repository]
 
-    async def present(self, repository: str, digest: str) -> bool:
-        return bool(await self.reader.digest(repository, digest))
+    def untagged(self, number: int, step: Step) -> None:
+        now = self.now[step.repository].get(step.tag, "")
+        dummy = str(Digest.of(self.receipt.plan.dummy(number)))
+        if now in {"", dummy}:
+            self.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
+        elif now != step.before:
+            self.others(step.repository, step.tag)
+        if now == dummy:
+            self.steps.append(
+                Step(
+                    action="delete",
+                    repository=step.repository,
+                    before=dummy,
+                    reason="the dummy manifest that was left behind",
+                    needs=(len(self.steps) - 1,),
+                )
+            )
+
+    async def deleted(self, step: Step) -> None:
+        where, digest = step.repository, step.before
+        new = not await self.reader.digest(where, digest)
+        absent = [tag for tag in step.tags if not self.now[where].get(tag)]
+        for tag in absent:
+            self.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
+        if new and not absent and (not step.tags or digest in self.listed):
+            self.restore(where, "", digest, "the manifest was deleted", new=new)
+        for tag in step.tags:
+            if self.now[where].get(tag, digest) not in {"", digest}:
+                self.others(where, tag)
+
+    def moved(self, number: int, step: Step) -> None:
+        now = self.now[step.repository].get(step.tag, "")
+        if now == step.after or (not now and self.receipt.outcome(number).status != "done"):
+            self.restore(step.repository, step.tag, step.before, f"{step.tag} was moved")
+        elif now != step.before:
+            self.others(step.repository, step.tag)
+
+    async def added(self, added: Sequence[Step]) -> None:
+        """Remove what was added: a new manifest with its tags, where nothing else needs it; else the tag alone."""
+        first = tuple(number for number, step in enumerate(self.steps) if step.writes)
+        ours: dict[str, set[str]] = {}
+        for step in added:
+            if step.tag and self.now[step.repository].get(step.tag) == step.after:
+                ours.setdefault(step.repository, set()).add(step.tag)
+        new = {
+            (step.repository, step.after) for step in added if step.new or (step.action == "put" and not step.before)
+        }
+        done: set[tuple[str, str]] = set()
+        for step in added:
+            now = self.now[step.repository]
+            mine = frozenset(ours.get(step.repository, ()))
+            where = (step.repository, step.after)
+            if step.tag and now.get(step.tag, "") != step.after:
+                if now.get(step.tag):
+                    self.others(step.repository, step.tag)
+                continue
+            about: dict[str, Any] = {
+                "repository": step.repository,
+                "before": step.after,
+                "media_type": step.media_type,
+                "needs": first,
+            }
+            if where in new and step.after not in await self.needed(step.repository, mine):
+                if where in done or not (step.tag or await self.reader.digest(*where)):
+                    continue
+                done.add(where)
+                tags = tuple(sorted(tag for tag, digest in now.items() if digest == step.after))
+                reason = f"{', '.join(tags) or 'the manifest'} was added"
+                self.steps.append(Step(action="delete", tags=tags, size=step.size, reason=reason, **about))
+            elif step.tag:
+                self.steps.append(Step(action="untag", tag=step.tag, reason=f"{step.tag} was added", **about))
 
 
 async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = ()) -> Plan:
@@ -115,20 +189,16 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
     # Backwards: what was removed last comes back first, so that an index finds its children.
     for number, step in reversed(touched):
         if step.action == "untag":
-            _untagged(undo, number, step)
+            undo.untagged(number, step)
         elif step.action == "delete":
-            await _deleted(undo, step)
+            await undo.deleted(step)
     for number, step in reversed(touched):
         if step.action == "tag" and step.before:
-            _moved(undo, number, step)
-    gone = [
-        (number, step)
-        for number, step in reversed(touched)
-        if (step.action == "tag" and not step.before) or step.action == "put"
+            undo.moved(number, step)
+    added = [
+        step for _, step in reversed(touched) if step.action == "put" or (step.action == "tag" and not step.before)
     ]
-    await _added(
-        undo, [step for _, step in gone], tuple(number for number, step in enumerate(undo.steps) if step.writes)
-    )
+    await undo.added(added)
     notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]
     if not any(step.writes for step in undo.steps):
         notes.append("There is nothing to take back: everything is as it was before, or was changed by someone else.")
@@ -155,90 +225,3 @@ def _parts(raw: RawManifest) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, 
 def _ours(outcome: Outcome) -> bool:
     """Whether a step may have changed something; what someone else had done already is theirs."""
     return outcome.status in {"failed", "unknown"} or (outcome.status == "done" and outcome.before != outcome.after)
-
-
-def _untagged(undo: _Undo, number: int, step: Step) -> None:
-    now = undo.now[step.repository].get(step.tag, "")
-    dummy = str(Digest.of(undo.receipt.plan.dummy(number)))
-    if now in {"", dummy}:
-        undo.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
-    elif now != step.before:
-        undo.keep(step, f"{step.tag} was set to something else since")
-    if now == dummy:
-        undo.steps.append(
-            Step(
-                action="delete",
-                repository=step.repository,
-                before=dummy,
-                reason="the dummy manifest that was left behind",
-                needs=(len(undo.steps) - 1,),
-            )
-        )
-
-
-async def _deleted(undo: _Undo, step: Step) -> None:
-    where, digest = step.repository, step.before
-    new = not await undo.present(where, digest)
-    absent = [tag for tag in step.tags if not undo.now[where].get(tag)]
-    for tag in absent:
-        undo.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
-    if new and not absent and (not step.tags or digest in undo.listed):
-        undo.restore(where, "", digest, "the manifest was deleted", new=new)
-    for tag in step.tags:
-        if undo.now[where].get(tag, digest) not in {"", digest}:
-            undo.keep(Step(action="untag", repository=where, tag=tag), f"{tag} was set to something else since")
-
-
-def _moved(undo: _Undo, number: int, step: Step) -> None:
-    now = undo.now[step.repository].get(step.tag, "")
-    if now == step.after or (not now and undo.receipt.outcome(number).status != "done"):
-        undo.restore(step.repository, step.tag, step.before, f"{step.tag} was moved")
-    elif now != step.before:
-        undo.keep(step, f"{step.tag} was set to something else since")
-
-
-async def _added(undo: _Undo, added: list[Step], first: tuple[int, ...]) -> None:
-    """Remove what was added: a manifest that was new with its tags, where nothing else needs it; else the tag alone."""
-    ours: dict[str, set[str]] = {}
-    for step in added:
-        if step.tag and undo.now[step.repository].get(step.tag) == step.after:
-            ours.setdefault(step.repository, set()).add(step.tag)
-    new = {(step.repository, step.after) for step in added if step.new or (step.action == "put" and not step.before)}
-    done: set[tuple[str, str]] = set()
-    for step in added:
-        now = undo.now[step.repository]
-        mine = frozenset(ours.get(step.repository, ()))
-        where = (step.repository, step.after)
-        if step.tag and now.get(step.tag, "") != step.after:
-            if now.get(step.tag):
-                undo.keep(step, f"{step.tag} was set to something else since")
-            continue
-        if where in new and step.after not in await undo.needed(step.repository, mine):
-            if where in done or not (step.tag or await undo.present(*where)):
-                continue
-            done.add(where)
-            tags = tuple(sorted(tag for tag, digest in now.items() if digest == step.after))
-            undo.steps.append(
-                Step(
-                    action="delete",
-                    repository=step.repository,
-                    before=step.after,
-                    tags=tags,
-                    media_type=step.media_type,
-                    size=step.size,
-                    reason=f"{', '.join(tags) or 'the manifest'} was added",
-                    needs=first,
-                )
-            )
-        elif step.tag:
-            undo.steps.append(
-                Step(
-                    action="untag",
-                    repository=step.repository,
-                    tag=step.tag,
-                    before=step.after,
-                    media_type=step.media_type,
-                    reason=f"{step.tag} was added",
-                    needs=first,
-                )
-            )
