@@ -60,6 +60,9 @@ class Summary(NamedTuple):
     complete: bool
 
 
+_UNSEEN = "Manifests without a tag cannot be seen over HTTP and are not counted."
+
+
 def _total(sizes: pd.Series[int]) -> int:
     # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
     return sum(sizes.tolist())
@@ -266,7 +269,8 @@ class Inventory:
         bound = "" if found.complete else "at least "
         return (
             f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
-            f"{bound}{human(found.stored)} behind tags ({human(found.pulled)} if nothing were shared)"
+            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
+            f"({human(found.pulled)} if nothing were shared)"
         )
 
     def _verdict(self) -> str:
@@ -288,7 +292,7 @@ class Inventory:
         return (
             f"<p><b>{html.escape(self._headline())}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self._verdict())} "
-            "Manifests without a tag cannot be seen over HTTP and are not counted.</p>"
+            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
             f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
             f"<details><summary>All frames</summary><table><thead><tr><th>frame</th><th>rows</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></details>"
