@@ -15,6 +15,7 @@ from conftest import Seeded
 from proxied import proxy
 from scripted import Request, Server
 
+import regnb
 from regnb import lab
 from regnb.plan import Plan
 
@@ -52,8 +53,10 @@ def check(notebook: Any, host: str) -> None:
 
 
 def test_there_are_notebooks_to_test() -> None:
-    names = ["00-start", "01-inventory", "10-retag", "11-copy", "12-delete", "13-retention"]
-    assert [path.stem for path in NOTEBOOKS] == names
+    read = ["00-start", "01-inventory", "02-storage"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        *read, "10-retag", "11-copy", "12-delete", "13-retention", "20-growth"
+    ]  # fmt: skip
 
 
 @NOTEBOOK
@@ -91,9 +94,19 @@ def test_it_runs(path: Path, seeded_real: Seeded, tmp_path: Path, monkeypatch: p
     )
     with proxy(seeded_real.host, forward) as between:
         monkeypatch.setenv("REGNB_URL", between.url)
+        monkeypatch.setenv("REGNB_SNAPSHOTS", snapshots(path, between.url, tmp_path))
         run_python("-c", script, path, tmp_path / "run.ipynb", folder=tmp_path)
         check(read(tmp_path / "run.ipynb"), between.host)
         check_that_nothing_was_written(between)
+
+
+def snapshots(path: Path, url: str, folder: Path) -> str:
+    """A folder with two snapshots, for the notebook that shows them."""
+    saved = folder / "saved"
+    if path.stem == "20-growth":
+        for _ in range(2):
+            regnb.read(url).save(saved)
+    return str(saved)
 
 
 NAMED = {
@@ -112,10 +125,14 @@ def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Pat
     """With parameters, it leaves files or a plan to confirm; the embedded registry is asked, and not written to."""
     with proxy(seeded_embedded.host, forward) as between:
         named = ("-p", "url", between.url, "-y", NAMED.get(path.stem, "{}"))
+        if path.stem == "02-storage":
+            named += ("-p", "storage", str(seeded_embedded.root))
+        if path.stem == "20-growth":
+            named = ("-p", "snapshots", snapshots(path, between.url, tmp_path))
         if path.stem in PLANNED:
             named += ("-p", "plan_out", "plan.json")
         papermill(path, tmp_path, *named)
-        check(read(tmp_path / "run.ipynb"), between.host)
+        check(read(tmp_path / "run.ipynb"), str(seeded_embedded.root) if path.stem == "02-storage" else between.host)
         check_that_nothing_was_written(between)
     if path.stem == "01-inventory":
         assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
