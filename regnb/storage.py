@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -19,7 +21,7 @@ import pandas as pd
 
 from regnb.collect import (
     BlobRecord,
-    Coverage,
+    Counts,
     HistoryRecord,
     ManifestRecord,
     Problem,
@@ -28,22 +30,31 @@ from regnb.collect import (
     UploadRecord,
     describe,
 )
-from regnb.errors import ContentError, InvalidArgument, InvalidReference, StorageError
+from regnb.errors import ContentError, DigestMismatch, InvalidArgument, InvalidReference, StorageError
 from regnb.filesystem import opened, reason, shown
 from regnb.frames import Frame, make
 from regnb.inventory import Inventory
 from regnb.layout import BASE
 from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, MANIFEST_LIMIT, OCI_ARTIFACT, decode_config, verify
-from regnb.reference import Digest, check_repository, check_tag
+from regnb.reference import check_repository, check_tag, is_digest
 
 if TYPE_CHECKING:
     import fsspec
 
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 32
 """Listings at the same time."""
+_PARTS: Final = 64
+"""Folders to list, each with everything below it, before they are divided no further."""
 _CHUNK: Final = 2048
 """Small files that are asked for together."""
-_SMALL: Final = 1 << 16
+_CHUNK_SIZE: Final = 1 << 26
+"""Bytes that are asked for together."""
+_LINK_LIMIT: Final = 1024
+"""Bytes of a link: what has more is none."""
+_BLOB: Final = re.compile(
+    r"blobs/(?=sha256/../.{64}/|sha384/../.{96}/|sha512/../.{128}/)(sha\d+)/([0-9a-f]{2})/(\2[0-9a-f]+)/data"
+)
+_CURRENT: Final = "current/link"
 _BRIEF: Final = frozenset({"_layers", "_uploads"})
 """Folders that a garbage collection does not look into."""
 
@@ -66,46 +77,58 @@ class _Files(Protocol):
         be there.
         """
 
-    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield the bytes of small files, or why they cannot be read."""
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield the bytes of small files, each given as its path and its size, or why they cannot be read."""
 
 
 class _Local:
     """A local folder, without what a general library costs for each file."""
 
-    def __init__(self, base: str, problems: list[Problem]) -> None:
+    def __init__(self, base: str, failed: Callable[[str, Exception], None]) -> None:
         self._base = base
-        self._problems = problems
+        self._real = os.path.realpath(base)
+        self._failed = failed
 
     def walk(self, *, brief: bool) -> Iterator[File]:
         pending = ["blobs", "repositories"] if brief else [""]
         linked: set[str] = set()
         while pending:
             folder = pending.pop()
+            leaf = self._leaf(folder) if brief else None
             for entry in self._entries(folder):
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if not entry.is_dir():
-                    about = entry.stat()
-                    yield File(path, about.st_size, about.st_mtime)
-                    continue
-                # A link to a folder elsewhere is how a disk is made larger; one that leads back is not.
-                if entry.is_symlink():
-                    real = os.path.realpath(entry.path)
-                    if real in linked or f"{self._base}/".startswith(f"{real}/"):
-                        continue
-                    linked.add(real)
-                yield File(f"{path}/", 0, 0)
-                if not brief:
-                    pending.append(path)
-                elif folder.startswith("blobs/") and folder.count("/") == 2:  # noqa: PLR2004 -- blobs/sha256/<2 hex>
-                    with contextlib.suppress(FileNotFoundError):
+                try:
+                    if not entry.is_dir():
+                        about = entry.stat()
+                        yield File(path, about.st_size, about.st_mtime)
+                    elif leaf == "data":
                         yield File(f"{path}/data", os.stat(f"{entry.path}/data").st_size, 0)  # noqa: PTH116 -- ten thousands
-                elif folder.endswith("/_manifests/tags"):
-                    yield File(f"{path}/current/link", 0, 0)
-                elif "/_manifests/revisions/" in folder:
-                    yield File(f"{path}/link", 0, 0)
-                elif entry.name not in _BRIEF:
-                    pending.append(path)
+                    elif leaf:
+                        yield File(f"{path}/{leaf}", 0, 0)
+                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(f"{path}/", 0, 0)
+                        if not (brief and entry.name in _BRIEF):
+                            pending.append(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # it went while the others were read, or is a link to nothing
+                except OSError as error:
+                    self._failed(path, error)
+
+    @staticmethod
+    def _leaf(folder: str) -> str | None:
+        """Return the one file that matters in each folder of this folder, where that is known."""
+        if folder.startswith("blobs/"):
+            return "data" if folder.count("/") == 2 else None  # noqa: PLR2004 -- blobs/sha256/<2 hex>
+        if folder.endswith("/_manifests/tags"):
+            return "current/link"
+        return "link" if "/_manifests/revisions/" in folder else None
+
+    def _leads_out(self, path: str, linked: set[str]) -> bool:
+        """Whether a link to a folder leads where nothing was read: so a disk is made larger, and a loop is not."""
+        real = f"{os.path.realpath(path)}/"
+        known = real in linked or real.startswith(f"{self._real}/") or f"{self._real}/".startswith(real)
+        linked.add(real)
+        return not known
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
@@ -114,23 +137,16 @@ class _Local:
         except FileNotFoundError:
             return []  # it went while the others were read
         except OSError as error:
-            self._problem(folder, error)
+            self._failed(folder, error)
             return []
 
-    def _problem(self, folder: str, error: OSError) -> None:
-        name = folder.removeprefix("repositories/").partition("/_")[0] if folder.startswith("repositories/") else ""
-        sort = "denied" if isinstance(error, PermissionError) else "failed"
-        self._problems.append(
-            Problem(name, folder, sort, f"cannot list {folder}: {reason(error)}", "read it as the registry's own user")
-        )
-
-    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
-        for path in paths:
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        for path, size in files:
             try:
-                handle = os.open(f"{self._base}/{path}", os.O_RDONLY)
+                # What is no file, such as a pipe, does not keep this waiting.
+                handle = os.open(f"{self._base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
                 try:
-                    data = os.read(handle, _SMALL)
-                    yield path, data if len(data) < _SMALL else data + os.read(handle, CONFIG_LIMIT)
+                    yield path, os.read(handle, size)
                 finally:
                     os.close(handle)
             except OSError as error:
@@ -140,38 +156,67 @@ class _Local:
 class _Remote:
     """Any file system of fsspec: listings in pages and some at a time, small files many at a time."""
 
-    def __init__(self, fs: fsspec.AbstractFileSystem, base: str) -> None:
+    def __init__(self, fs: fsspec.AbstractFileSystem, base: str, failed: Callable[[str, Exception], None]) -> None:
         self._fs = fs
         self._base = base.rstrip("/")
+        self._failed = failed
 
     def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
-        tops = [path for part in ("blobs/sha256", "repositories") for path in self._folders(f"{self._base}/{part}")]
-        rest = [path for path in self._folders(f"{self._base}/blobs") if not path.endswith("/sha256")]
-        flat = [info for folder in ("", "/blobs", "/blobs/sha256", "/repositories") for info in self._list(folder)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for found in pool.map(lambda top: self._fs.find(top, detail=True), [*tops, *rest]):
-                yield from map(self._file, found.values())
-        yield from (self._file(info) for info in flat if info["type"] == "file")
+        level, whole = [self._base], list[str]()
+        with ThreadPoolExecutor(_AT_ONCE if self._fs.async_impl else 1) as pool:
+            # Level by level, until there are enough folders to list each in one go with what is below it.
+            while level and len(level) + len(whole) < _PARTS:
+                following: list[str] = []
+                for parent, found in zip(level, pool.map(partial(self._list, below=False), level), strict=True):
+                    for file in found:
+                        yield file
+                        if file.path.endswith("/"):
+                            small = file.path.startswith("blobs/") and parent != f"{self._base}/blobs"
+                            name = f"{self._base}/{file.path[:-1]}"
+                            (whole if small or "/_" in file.path else following).append(name)
+                level = following
+            for found in pool.map(partial(self._list, below=True), [*level, *whole]):
+                yield from found
 
-    def _list(self, folder: str) -> list[dict[str, Any]]:
-        with contextlib.suppress(FileNotFoundError):
-            return list(self._fs.ls(f"{self._base}{folder}", detail=True))
-        return []
-
-    def _folders(self, path: str) -> list[str]:
-        found = self._list(path.removeprefix(self._base))
-        return [info["name"].rstrip("/") for info in found if info["type"] == "directory"]
+    def _list(self, folder: str, *, below: bool) -> list[File]:
+        """Return what is in a folder, or everything below it."""
+        try:
+            if below:
+                infos = self._fs.find(folder, detail=True, withdirs=True).values()
+            else:
+                infos = self._fs.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            if folder == self._base:
+                raise
+            self._failed(folder.removeprefix(f"{self._base}/"), error)
+            return []
+        return [self._file(info) for info in infos if str(info["name"]).rstrip("/") != folder]
 
     def _file(self, info: Mapping[str, Any]) -> File:
+        path = str(info["name"]).removeprefix(f"{self._base}/")
+        if info["type"] == "directory":
+            return File(path.rstrip("/") + "/", 0, 0)
         when = next((info[key] for key in ("LastModified", "mtime", "created", "last_modified") if info.get(key)), 0)
         seconds = when.timestamp() if isinstance(when, datetime) else float(when)
-        return File(str(info["name"]).removeprefix(f"{self._base}/"), int(info["size"] or 0), seconds)
+        return File(path.rstrip("/"), int(info["size"] or 0), seconds)
 
-    def read(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
-        for start in range(0, len(paths), _CHUNK):
-            some = {f"{self._base}/{path}": path for path in paths[start : start + _CHUNK]}
-            found = self._fs.cat(list(some), on_error="return")
-            yield from ((some[name], data) for name, data in found.items())
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        chunk: dict[str, str] = {}
+        total = 0
+        for path, size in files:
+            if len(chunk) == _CHUNK or (chunk and total + size > _CHUNK_SIZE):
+                yield from self._read(chunk)
+                chunk, total = {}, 0
+            chunk[f"{self._base}/{path}"] = path
+            total += size
+        if chunk:
+            yield from self._read(chunk)
+
+    def _read(self, chunk: Mapping[str, str]) -> Iterator[tuple[str, bytes | Exception]]:
+        found = self._fs.cat(list(chunk), on_error="return")
+        return ((chunk[name], data) for name, data in found.items())
 
 
 class Storage:
@@ -189,14 +234,14 @@ class Storage:
     def __init__(self, url: str | Path, options: Mapping[str, Any]) -> None:
         self._url, self._options = url, dict(options)
         self.url = shown(url)
-        with self._opened([]):
+        with self._opened(lambda *_: None):
             pass
 
     def __repr__(self) -> str:
         return f"<Storage {self.url}>"
 
     @contextlib.contextmanager
-    def _opened(self, problems: list[Problem]) -> Iterator[_Files]:
+    def _opened(self, failed: Callable[[str, Exception], None]) -> Iterator[_Files]:
         """Find ``docker/registry/v2`` there.
 
         Raises:
@@ -208,7 +253,7 @@ class Storage:
             for base in (f"{root}/{BASE}", root if root.endswith(f"/{BASE}") else ""):
                 if base and fs.isdir(base):
                     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-                    yield _Local(base, problems) if local else _Remote(fs, base)
+                    yield _Local(base, failed) if local else _Remote(fs, base, failed)
                     return
             inside = {str(info["name"]).rstrip("/").rpartition("/")[2] for info in fs.ls(root or path, detail=True)}
             raise StorageError(
@@ -231,11 +276,9 @@ class Storage:
         Example:
             >>> open_storage("s3://registry").inventory().problems  # doctest: +SKIP
         """
-        started = datetime.now(UTC)
-        problems: list[Problem] = []
-        with self._opened(problems) as files:
-            reading = _Reading(files, Records(self.url, started, source="storage", problems=problems), brief=brief)
-            reading.run()
+        reading = _Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
+        with self._opened(reading.unlisted) as files:
+            reading.run(files)
         reading.records.finished = datetime.now(UTC)
         return Inventory.of(reading.records)
 
@@ -290,34 +333,69 @@ class _Repository:
 class _Reading:
     """One reading of a storage into records."""
 
-    def __init__(self, files: _Files, records: Records, *, brief: bool) -> None:
-        self.files = files
+    def __init__(self, records: Records, *, brief: bool) -> None:
         self.records = records
         self.brief = brief
         self.repositories: dict[str, _Repository] = {}
         self.sizes: dict[str, int] = {}
         self.uploads: dict[tuple[str, str], UploadRecord] = {}
+        self.statuses: dict[str, str] = {}
+        self.blind = False
+        self.large: set[str] = set()
         self.disk = {what: [0, 0] for what in ("blobs", "links", "uploads", "other")}
 
-    def problem(self, repository: str, reference: str, problem: str, message: str, *, incomplete: bool = False) -> None:
-        self.records.problems.append(Problem(repository, reference, problem, message, incomplete=incomplete))
+    def problem(
+        self, repository: str, reference: str, problem: str, message: str, *, incomplete: bool = False, hint: str = ""
+    ) -> None:
+        # A file may have any name, and not every one is text.
+        repository, reference = (text.encode("utf-8", "replace").decode() for text in (repository, reference))
+        self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
 
-    def run(self) -> None:
-        for file in self.files.walk(brief=self.brief):
+    def unread(self, repository: str, reference: str, text: str, error: Exception, counts: Counts | None = None) -> str:
+        """Note that something is there and cannot be read, and return what sort of problem that is."""
+        sort = "denied" if isinstance(error, PermissionError) else "failed"
+        hint = "read it as the registry's own user" if sort == "denied" else ""
+        self.problem(repository, reference, sort, f"{text}: {reason(error)}", incomplete=True, hint=hint)
+        if counts is not None:
+            counts.denied += sort == "denied"
+            counts.failed += sort == "failed"
+        return sort
+
+    def unlisted(self, path: str, error: Exception) -> None:
+        """Note a folder that cannot be listed."""
+        name = self.repository(path)[0] if path.startswith("repositories/") else ""
+        sort = self.unread(name, path, "cannot list it", error)
+        if _passes(check_repository, name):
+            self.statuses[name] = sort
+        elif not path.startswith("repositories/"):
+            self.blind = True
+
+    def run(self, files: _Files) -> None:
+        self.files = files
+        for file in files.walk(brief=self.brief):
             if file.path.endswith("/"):
                 self.folder(file.path[:-1])
             else:
-                what = self.sort(file)
-                self.disk[what][0] += 1
-                self.disk[what][1] += file.size
+                what = self.disk[self.sort(file)]
+                what[0] += 1
+                what[1] += file.size
         if not self.brief:
             self.records.disk = {what: (files, size) for what, (files, size) in self.disk.items()}
         for name in [name for name, found in self.repositories.items() if not self._lawful(name, found)]:
             del self.repositories[name]
         self.links()
+        for name, sort in self.statuses.items():
+            self.records.repositories.setdefault(name, sort)
         self.manifests()
         self.records.uploads = sorted(self.uploads.values(), key=lambda one: (one.repository, one.upload))
-        self.records.coverage = self.coverage()
+        counts = self.records.coverage.repositories
+        counts.listed, counts.failed, counts.denied = (
+            len(self.records.repositories), *(list(self.statuses.values()).count(sort) for sort in ("failed", "denied"))
+        )  # fmt: skip
+        counts.read = counts.listed - counts.failed - counts.denied
+        tags = self.records.coverage.tags
+        tags.listed = len(self.records.tags)
+        tags.read = tags.listed - tags.failed - tags.denied
 
     # Paths
 
@@ -335,16 +413,26 @@ class _Reading:
             self.repositories.setdefault(name, _Repository()).seen = True
         elif rest == "_manifests/tags":
             self.repositories.setdefault(name, _Repository()).has_tags = True
-        elif rest.startswith("_manifests/tags/") and rest.count("/") == 2:  # noqa: PLR2004 -- the tag's own folder
-            self.repositories.setdefault(name, _Repository()).tags.setdefault(rest.rpartition("/")[2], "")
+        elif rest.startswith("_manifests/tags/"):
+            tag, _, inner = rest.removeprefix("_manifests/tags/").partition("/")
+            tags = self.repositories.setdefault(name, _Repository()).tags
+            # A folder where the link should be cannot be read, and that is found out by reading it.
+            tags[tag] = path if inner == _CURRENT else tags.get(tag, "")
 
     def sort(self, file: File) -> str:
         """Take note of a file, and return what it counts as."""
         path = file.path
-        top, _, inner = path.partition("/")
-        if top == "blobs":
-            return self.blob(file, inner.split("/"))
-        if top != "repositories":
+        if match := _BLOB.fullmatch(path):
+            self.sizes[f"{match[1]}:{match[3]}"] = file.size
+            return "blobs"
+        if file.size > _LINK_LIMIT and path.endswith("/link"):
+            self.large.add(path)
+        if path.startswith("blobs/"):
+            if path.endswith("/data"):
+                text = "a file named data where no blob can be: the registry's garbage collection stops here"
+                self.problem("", path, "bad blob", text)
+            return "other"
+        if not path.startswith("repositories/"):
             return "other"
         name, rest = self.repository(path)
         parts = rest.split("/")
@@ -360,25 +448,14 @@ class _Reading:
             self.tag(found, parts[2:], file)
         elif parts[1:2] == ["revisions"] and parts[-1] == "link":
             digest = ":".join(parts[2:-1])
-            if len(parts) == 5 and _is_digest(digest):  # noqa: PLR2004 -- _manifests/revisions/sha256/<hex>/link
+            if is_digest(digest):
                 found.revisions[digest] = path
             else:
                 found.strays.append(path)
         return "links" if parts[-1] == "link" else "other"
 
-    def blob(self, file: File, parts: Sequence[str]) -> str:
-        """Note a blob's bytes: ``<algorithm>/<2 hex>/<hex>/data``."""
-        if parts[-1] != "data":
-            return "other"
-        digest = f"{parts[0]}:{parts[2]}" if len(parts) == 4 else ""  # noqa: PLR2004 -- see above
-        if not _is_digest(digest) or parts[2][:2] != parts[1]:
-            text = "a file named data where no blob can be: the registry's garbage collection stops here"
-            self.problem("", file.path, "bad blob", text)
-            return "other"
-        self.sizes[digest] = file.size
-        return "blobs"
-
     def upload(self, name: str, upload: str, parts: Sequence[str], file: File) -> None:
+        name, upload = (text.encode("utf-8", "replace").decode() for text in (name, upload))
         record = self.uploads.setdefault((name, upload), UploadRecord(name, upload, None, 0))
         record.size += file.size
         if list(parts) == ["startedat"]:
@@ -392,8 +469,9 @@ class _Reading:
         found.tags.setdefault(parts[0], "")
         if list(parts[1:]) == ["current", "link"]:
             found.tags[parts[0]] = file.path
-        elif parts[1] == "index" and parts[-1] == "link" and _is_digest(digest := ":".join(parts[2:-1])):
-            found.history.append((parts[0], digest, file.when))
+        elif parts[1] == "index" and parts[-1] == "link" and is_digest(digest := ":".join(parts[2:-1])):
+            if _passes(check_tag, parts[0]):
+                found.history.append((parts[0], digest, file.when))
         elif list(parts[1:]) == ["current"]:
             found.bad_tags.append(file.path)
 
@@ -418,19 +496,20 @@ class _Reading:
             for path in (*found.revisions.values(), *found.strays, *filter(None, found.tags.values()))
         }
         content: dict[str, str] = {}
-        broken: dict[str, str] = {}
-        for path, data in self.files.read(list(wanted)):
-            if isinstance(data, FileNotFoundError):
-                continue
-            if isinstance(data, NotADirectoryError | IsADirectoryError):
-                broken[path] = "there is no link"
-            elif isinstance(data, Exception):
-                denied = "denied" if isinstance(data, PermissionError) else "failed"
-                self.problem(wanted[path], path, denied, f"cannot read {path}: {reason(data)}", incomplete=True)
-            elif _is_digest(digest := data.decode("ascii", "replace")):
-                content[path] = digest
-            else:
-                broken[path] = f"the link does not hold a digest: {data[:80]!r}"
+        broken = dict.fromkeys(self.large, "the link does not hold a digest: it is too long")
+        for path, data in self.files.read((path, _LINK_LIMIT) for path in wanted if path not in broken):
+            if isinstance(data, bytes):
+                digest = data.decode("ascii", "replace")
+                if is_digest(digest):
+                    content[path] = digest
+                else:
+                    broken[path] = f"the link does not hold a digest: {data[:80]!r}"
+            elif isinstance(data, IsADirectoryError | NotADirectoryError):
+                if path.endswith(_CURRENT):
+                    broken[path] = f"the link is no file: {reason(data)}"
+            elif not isinstance(data, FileNotFoundError):
+                tags = self.records.coverage.tags if path.endswith(_CURRENT) else None
+                self.statuses[wanted[path]] = self.unread(wanted[path], path, "cannot read it", data, tags)
         for name, found in sorted(self.repositories.items()):
             self.revisions(name, found, content, broken)
             self.tags(name, found, content, broken)
@@ -453,7 +532,7 @@ class _Reading:
             )
             self.problem(name, "", "no layers", text)
             found.walked.clear()
-        for digest in found.walked:
+        for digest in sorted(found.walked):
             self.records.links[name, digest] = True
 
     def tags(self, name: str, found: _Repository, content: Mapping[str, str], broken: Mapping[str, str]) -> None:
@@ -463,7 +542,7 @@ class _Reading:
         for path in found.bad_tags if found.walked else ():
             self.problem(name, path, "corrupt tag", "a file where the folder of a tag should be")
         for tag, path in sorted(found.tags.items()):
-            if not _is_tag(tag):
+            if not _passes(check_tag, tag):
                 if found.walked:
                     self.problem(name, tag, "corrupt tag", "no tag can have this name")
                 continue
@@ -479,8 +558,7 @@ class _Reading:
             record = HistoryRecord(name, tag, digest, _date(when), current, digest in found.walked)
             self.records.history.append(record)
         status = "read" if found.tags else "empty"
-        denied = any(each.repository == name and each.problem == "denied" for each in self.records.problems)
-        self.records.repositories[name] = "denied" if denied else status
+        self.records.repositories[name] = self.statuses.get(name, status)
 
     def manifests(self) -> None:
         """Read every manifest once, and note every blob on disk."""
@@ -489,25 +567,31 @@ class _Reading:
             first.setdefault(digest, name)
         tagged = {tag.digest for tag in self.records.tags}
         kinds: dict[str, tuple[str, str, int]] = {}
-        for path, data in self.files.read([_blob(digest) for digest in first if self.sizes[digest] <= MANIFEST_LIMIT]):
-            digest = "{0}:{2}".format(*path.split("/")[1:])
-            if isinstance(data, Exception):
-                self.problem(first[digest], digest, "failed", f"cannot read it: {reason(data)}", incomplete=True)
-                continue
-            self.manifest(first[digest], digest, data, kinds, tagged=digest in tagged)
+        counts = self.records.coverage.manifests
+        counts.listed = len(first)
+        small = {_blob(digest): digest for digest in sorted(first) if self.sizes[digest] <= MANIFEST_LIMIT}
+        for path, data in self.files.read((path, self.sizes[digest]) for path, digest in small.items()):
+            digest = small[path]
+            if isinstance(data, bytes):
+                counts.read += 1
+                self.manifest(first[digest], digest, data, kinds, tagged=digest in tagged)
+            else:
+                self.unread(first[digest], digest, "cannot read it", data, counts)
         for digest, name in first.items():
             if digest not in self.records.manifests:
-                record = ManifestRecord(digest, "", "malformed", "", self.sizes[digest], "", (), (), "")
-                self.records.manifests[digest] = record
-                if self.sizes[digest] > MANIFEST_LIMIT:
-                    text = f"it has {self.sizes[digest]:,} bytes; at most {MANIFEST_LIMIT:,} are read"
+                size = self.sizes[digest]
+                self.records.manifests[digest] = ManifestRecord(digest, "", "malformed", "", size, "", (), (), "")
+                if size > MANIFEST_LIMIT:
+                    counts.failed += 1
+                    text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
                     self.problem(name, digest, "malformed", text, incomplete=True)
         blobs = self.records.blobs
-        for digest, size in self.sizes.items():
+        for digest, size in sorted(self.sizes.items()):
             kind, media_type, _ = kinds.get(digest, ("orphan", "", 0))
             if digest in self.records.manifests:
                 kind, media_type = "manifest", self.records.manifests[digest].media_type
-            blobs[digest] = BlobRecord(size, media_type, kind)
+            # What is meant to be stored elsewhere, and lies here all the same, takes up space.
+            blobs[digest] = BlobRecord(size, media_type, "layer" if kind == "foreign layer" else kind)
         for digest, (kind, media_type, size) in kinds.items():
             if digest not in blobs and kind != "manifest":
                 blobs[digest] = BlobRecord(size, media_type, kind if kind == "foreign layer" else "missing")
@@ -567,17 +651,25 @@ class _Reading:
             if blob is not None and blob.media_type in IMAGE_CONFIGS and record.config in self.sizes:
                 images.setdefault(record.config, []).append(record)
         texts: dict[str, str] = {}
-        wanted = [_blob(digest) for digest in images if self.sizes[digest] <= CONFIG_LIMIT]
-        for path, data in self.files.read(wanted):
-            digest = "{0}:{2}".format(*path.split("/")[1:])
+        counts = self.records.coverage.configs
+        counts.listed = len(images)
+        small = {_blob(digest): digest for digest in images if self.sizes[digest] <= CONFIG_LIMIT}
+        for digest in images:
+            if self.sizes[digest] > CONFIG_LIMIT:
+                counts.failed += 1
+                self.problem("", digest, "malformed", f"the config of an image has {self.sizes[digest]:,} bytes")
+        for path, data in self.files.read((path, self.sizes[digest]) for path, digest in small.items()):
+            digest = small[path]
+            if not isinstance(data, bytes):
+                self.unread("", digest, "cannot read the config of an image", data, counts)
+                continue
+            counts.read += 1
             try:
-                if isinstance(data, Exception):
-                    raise data
                 verify(data, digest)
                 config = decode_config(data)
-            except Exception as error:  # noqa: BLE001 -- each file system has errors of its own; the sizes stay exact
-                sort = "malformed" if isinstance(error, ContentError) else "failed"
-                self.problem("", digest, sort, f"the config of an image: {reason(error)}")
+            except ContentError as error:  # the sizes stay exact
+                sort = "mismatch" if isinstance(error, DigestMismatch) else "malformed"
+                self.problem("", digest, sort, f"the config of an image: {error.message}")
                 continue
             for record in images[digest]:
                 record.platform = texts.setdefault(config.platform, config.platform)
@@ -585,31 +677,10 @@ class _Reading:
                 commands = config.commands(len(record.layers))
                 record.commands = tuple(texts.setdefault(text, text) for text in commands)
 
-    def coverage(self) -> Coverage:
-        found = Coverage()
-        counts = found.repositories, found.tags, found.manifests
-        for what, listed in zip(
-            counts, (self.records.repositories, self.records.tags, self.records.manifests), strict=True
-        ):
-            what.listed = what.read = len(listed)
-        for problem in self.records.problems:
-            if problem.problem in ("denied", "failed"):
-                what = found.repositories if problem.repository else found.manifests
-                what.denied += problem.problem == "denied"
-                what.failed += problem.problem == "failed"
-        return found
 
-
-def _is_digest(text: str) -> bool:
+def _passes(check: Callable[[str], str], text: str) -> bool:
     try:
-        return bool(Digest(text))
-    except InvalidReference:
-        return False
-
-
-def _is_tag(text: str) -> bool:
-    try:
-        return bool(check_tag(text))
+        return bool(check(text))
     except InvalidReference:
         return False
 
@@ -679,7 +750,7 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     sizes = both["disk"].fillna(0).to_numpy(np.int64), both["api"].fillna(0).to_numpy(np.int64)
     unread = np.zeros(len(graph.digests) + 1, dtype=bool)
     unread[graph.behind.of(_unread(inventory, disk))[1]] = True
-    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.needed("all")))
+    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.needed("all")[1]))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
     lacking = np.append(graph.absent, False)[at]
     differs = on_disk & shown_ & (sizes[0] != sizes[1])
