@@ -626,7 +626,7 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
             "siblings": siblings,
             "elsewhere": elsewhere,
             "subject": subject,
-            "complete": np.append(behind.complete, False)[at] & read,  # noqa: FBT003 -- the last is for what is not read
+            "complete": np.append(behind.complete, False)[at] & read,
         },
     )
 
@@ -730,7 +730,7 @@ def _coverage(coverage: Coverage) -> Frame:
     return make("coverage", dict(zip(COLUMNS["coverage"], zip(*rows, strict=True), strict=True)))
 
 
-def joined(names: Sequence[str], groups: Sequence[int], limit: int = 20) -> list[str]:
+def joined(names: Any, groups: Any, limit: int = 20) -> list[str]:  # noqa: ANN401 -- what pandas and numpy take
     """Return the names of each group as one text; beyond ``limit`` they are only counted.
 
     Args:
@@ -742,27 +742,33 @@ def joined(names: Sequence[str], groups: Sequence[int], limit: int = 20) -> list
         >>> joined(["8", "8.4", "9"], [2, 1])
         ['8, 8.4', '9']
     """
+    groups = np.asarray(groups, dtype=np.int64)
+    rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)
+    named = pd.Series(names, dtype="str").reset_index(drop=True)[rank < limit].to_list()
     found, start = [], 0
-    for number in groups:
+    for number in groups.tolist():
         more = f", … ({number - limit:,} more)" if number > limit else ""
-        found.append(", ".join(names[start : start + min(number, limit)]) + more)
-        start += number
+        end = start + min(number, limit)
+        found.append(", ".join(named[start:end]) + more)
+        start = end
     return found
 
 
 def shared_tags(tags: Frame) -> Frame:
     """Return the digests that several tags carry, within a repository or across repositories."""
-    found = tags[tags["digest"].notna()]
-    found = found[found["digest"].duplicated(keep=False)].sort_values("digest", kind="stable", ignore_index=True)
-    start = np.flatnonzero((~found["digest"].duplicated()).to_numpy())
-    first = found.iloc[start]
-    counts = np.diff(np.append(start, len(found)))
-    pairs = found.drop_duplicates(["digest", "repository"])
+    digest, repository = (pd.factorize(tags[name])[0] for name in ("digest", "repository"))
+    carried = np.bincount(digest[digest >= 0])
+    several = np.flatnonzero((digest >= 0) & (np.append(carried, 0)[digest] > 1))
+    several = several[np.argsort(digest[several], kind="stable")]
+    places = Edges(digest[several], repository[several], len(carried))
+    found = tags.iloc[several]
+    first = np.flatnonzero(np.diff(digest[several], prepend=-1))
+    counts = carried[digest[several[first]]]
     columns = {
-        **{column: first[column] for column in ("digest", "kind", "size")},
+        **{column: found[column].iloc[first] for column in ("digest", "kind", "size")},
         "tags": counts,
-        "repositories": pairs.groupby("digest", sort=False).size(),
-        "references": joined((found["repository"] + ":" + found["tag"]).to_list(), counts.tolist()),
+        "repositories": places.counts[digest[several[first]]],
+        "references": joined(found["repository"] + ":" + found["tag"], counts),
     }
     return _sorted(make("shared_tags", columns), "tags")
 
@@ -775,15 +781,18 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
     chosen = np.flatnonzero(shared)
     within = shared[blob]
     used = Edges(blob[within], graph.repository[at[within]], len(blobs))
-    names = np.array(graph.repositories, dtype=object)
-    commands = layers[["digest", "command"]].drop_duplicates()
-    commands = commands[commands["command"].astype("str") != ""].drop_duplicates("digest").set_index("digest")
+    # The first command that is known of each layer: of equal places the last that is written counts.
+    known = np.flatnonzero(layers["command"].cat.categories.get_indexer([""])[0] != layers["command"].cat.codes)[::-1]
+    first = np.full(len(layers["digest"].cat.categories), -1)
+    first[layers["digest"].cat.codes.iloc[known]] = known
+    commands = pd.Series(first, index=layers["digest"].cat.categories)
     rows = pd.DataFrame(blobs).iloc[chosen]
+    where = commands.reindex(rows["digest"]).fillna(-1).to_numpy(np.int64)
     columns = {
         **{column: rows[column] for column in ("digest", "size", "manifests", "tags", "repositories")},
-        "command": commands["command"].astype("str").reindex(rows["digest"]).fillna(""),
+        "command": layers["command"].astype("str").reindex(where).fillna(""),
         "saved": rows["size"].to_numpy() * (uses[chosen] - 1),
-        "used_by": joined(names[used.of(chosen)[1]].tolist(), used.counts[chosen].tolist()),
+        "used_by": joined(np.array(graph.repositories, dtype=object)[used.of(chosen)[1]], used.counts[chosen]),
     }
     return _sorted(make("shared_layers", columns), "saved")
 

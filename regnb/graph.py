@@ -43,7 +43,7 @@ class Edges:
         self.target = (pairs % width).astype(np.int32)
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
 
-    @property
+    @cached_property
     def counts(self) -> Ints:
         """How many targets each node has."""
         return np.diff(self.start)
@@ -87,7 +87,7 @@ class Graph:
 
     def __init__(  # noqa: PLR0917 -- what a graph consists of
         self,
-        digests: Sequence[str],
+        digests: pd.Series[str],
         sizes: NDArray[np.int64],
         absent: Mask,
         repositories: Sequence[str],
@@ -102,7 +102,7 @@ class Graph:
         self.sizes = np.where(absent, 0, sizes)
         self.absent = absent
         self.repositories = repositories
-        self._needed: dict[str, Ints] = {}
+        self._needed: dict[str, tuple[Mask, Ints]] = {}
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
@@ -130,42 +130,45 @@ class Graph:
     @classmethod
     def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames."""
-        digests = pd.Index(blobs["digest"].to_numpy(dtype=object), dtype=object)
+        import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+        import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
 
-        def numbers(values: Any) -> Ints:  # noqa: ANN401 -- a column
-            if isinstance(values.dtype, pd.CategoricalDtype):
-                known = digests.get_indexer(values.cat.categories.astype(object))
-                return np.asarray(np.append(known, -1)[values.cat.codes])
-            return np.asarray(digests.get_indexer(pd.Index(values.to_numpy(dtype=object), dtype=object)))
-
-        linked, child = numbers(manifests["digest"]), numbers(children["child"])
-        names = pd.Index(pd.concat([manifests["repository"], tags["repository"]]).unique())
+        digests = blobs["digest"].reset_index(drop=True)
+        columns = [
+            manifests["digest"], manifests["config"], manifests["subject"], tags["digest"],
+            layers["manifest"], layers["digest"], children["manifest"], children["child"],
+        ]  # fmt: skip
+        texts = [column.cat.categories if column.dtype == "category" else column for column in columns]
+        arrays = [pa.array(text.astype("str"), pa.large_string(), from_pandas=True) for text in texts]
+        # All at once: the table of digests is made for each look-up.
+        found = pc.index_in(pa.chunked_array(arrays), pa.array(digests, pa.large_string(), from_pandas=True))
+        numbers = np.split(found.fill_null(-1).to_numpy(), np.cumsum([len(array) for array in arrays])[:-1])
+        linked, config, subject, tagged, owner, layer, index, child = (
+            np.append(number, -1)[column.cat.codes] if column.dtype == "category" else number
+            for column, number in zip(columns, numbers, strict=True)
+        )
+        repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
         subjects = np.flatnonzero(manifests["subject"].notna())
         signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
         signs = signs[signs != ""]
         return cls(
-            digests.to_list(),
+            digests,
             blobs["size"].to_numpy(np.int64),
             blobs["kind"].isin(ABSENT).to_numpy(),
-            names.to_list(),
-            names.get_indexer(manifests["repository"]),
+            list(names),
+            repository[: len(manifests)],
             linked,
             _known(
-                np.concatenate([linked, numbers(layers["manifest"]), numbers(children["manifest"])]),
-                np.concatenate([numbers(manifests["config"]), numbers(layers["digest"]), child]),
+                np.concatenate([linked, owner, index]),
+                np.concatenate([config, layer, child]),
             ),
-            _known(numbers(children["manifest"]), child),
-            (names.get_indexer(tags["repository"]), numbers(tags["digest"])),
+            _known(index, child),
+            (repository[len(manifests) :], tagged),
             (
-                _known(subjects, numbers(manifests["subject"].iloc[subjects])),
-                _known(tags.index.get_indexer(signs.index), numbers(signs)),
+                _known(subjects, subject[subjects]),
+                _known(tags.index.get_indexer(signs.index), pd.Index(digests).get_indexer(signs)),
             ),
         )
-
-    @cached_property
-    def ids(self) -> dict[str, int]:
-        """The number of each digest."""
-        return {digest: number for number, digest in enumerate(self.digests)}
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
         """Return the row of each manifest in its repository; -1 where it has none."""
@@ -310,11 +313,12 @@ class Graph:
         found = np.asarray(tagged > 0)
         return found if what == "tagged" else self.reached(found)
 
-    def needed(self, what: str) -> Ints:
-        """Return by how many distinct manifests of the marked rows each blob is needed, as things are."""
+    def needed(self, what: str) -> tuple[Mask, Ints]:
+        """Return the rows that are marked as things are, and how many distinct manifests of these need each blob."""
         if what not in self._needed:
-            manifests = self._manifests(self.marked(what, self.tagged))
-            self._needed[what] = np.bincount(self.own.of(manifests)[1], minlength=len(self.digests))
+            rows = self.marked(what, self.tagged)
+            counts = np.bincount(self.own.of(self._manifests(rows))[1], minlength=len(self.digests))
+            self._needed[what] = rows, counts
         return self._needed[what]
 
     def _manifests(self, rows: Mask) -> Ints:
@@ -322,16 +326,23 @@ class Graph:
         found[self.manifest[rows]] = True
         return np.flatnonzero(found)
 
-    def without(self, needed: Ints, before: Mask, after: Mask) -> Ints:
-        """Return by how many manifests of the rows ``after`` each blob is needed, given the same of ``before``.
+    def unneeded(self, what: str, kept: Mask) -> Ints:
+        """Return the blobs that no manifest needs any more once only some of the marked rows are kept.
 
-        What is left out is usually little: only that is looked at.
+        What is lost is usually little: only that is looked at.
         """
-        kept = np.zeros(len(self.digests), dtype=bool)
-        kept[self.manifest[after]] = True
-        lost = self._manifests(before & ~after)
-        lost = lost[~kept[lost]]
-        return needed - np.bincount(self.own.of(lost)[1], minlength=len(self.digests))
+        rows, needed = self.needed(what)
+        lost = self.manifest[rows & ~kept]
+        still = np.zeros(len(self.digests), dtype=bool)
+        still[self.manifest[kept]] = True
+        lost = np.unique(lost[~still[lost]])
+        counts = np.bincount(self.own.of(lost)[1], minlength=len(self.digests))
+        return np.flatnonzero((counts > 0) & (counts == needed) & ~self.absent)
+
+    def bytes(self, blobs: Ints | Mask) -> int:
+        """Return the bytes of some blobs together; in two halves, for so many may go beyond 64 bits."""
+        high, low = np.divmod(self.sizes[blobs], 2**26)
+        return int(high.sum()) * 2**26 + int(low.sum())
 
     def freed(self, gone: Mask) -> Ints:
         """Return the blobs that no manifest needs any more once some rows are gone.
@@ -342,10 +353,7 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        gone = np.asarray(gone)
-        needed = self.needed("all")
-        after = self.without(needed, np.ones(len(gone), dtype=bool), ~gone)
-        return np.flatnonzero((needed > 0) & (after == 0) & ~self.absent)
+        return self.unneeded("all", ~np.asarray(gone))
 
     def shared(self, gone: Mask) -> pd.DataFrame:
         """Return what stays of the blobs of rows that are gone, and for whom.
@@ -392,7 +400,7 @@ class Graph:
             look = look[wanted[look] & ~gone[look] & (left[look] == 0) & (above[look] == 0)]
             # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
             subject = self.subject[look]
-            look = look[asked[look] | (subject < 0) | gone[subject]]
+            look = look[asked[look] | (subject < 0) | ~seen[subject] | gone[subject]]
             gone[look] = True
             _, below = self.below.of(look)
             np.subtract.at(above, below, 1)
@@ -457,7 +465,7 @@ class Numbered:
         signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
         listing = np.repeat(self.blob, self.children[0])
         return Graph(
-            list(records.blobs),
+            pd.Series(list(records.blobs), dtype="str"),
             _ints(blob.size for blob in blobs),
             np.fromiter((blob.kind in ABSENT for blob in blobs), bool, len(blobs)),
             list(names),

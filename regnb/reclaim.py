@@ -70,63 +70,73 @@ class Reclaim:
         lost = graph.tags[going & (graph.tags >= 0)]
         self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
         self._asked = np.unique(lost)
-        self._free: list[Mask] = []
+        self._free: list[Ints] = []
         self._before: list[Mask] = []
         rows = []
         for collection, bound in zip(COLLECTIONS, bounds, strict=True):
             free, before, manifests, eaten = self._collect(collection, fails=bound.word == "fails")
             self._free.append(free)
             self._before.append(before)
+            anyway = graph.bytes(before)
             warning = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
-            size = [sum(graph.sizes[mask].tolist()) for mask in (free, free & before)]
             message = "; ".join(filter(None, (warning * (eaten > 0), bound.message)))
+            blobs = len(free) + int(before.sum())
             rows.append(
-                (collection.command, collection.version, *size, int(free.sum()), manifests, bound.word, message)
+                (
+                    collection.command,
+                    collection.version,
+                    anyway + graph.bytes(free),
+                    anyway,
+                    blobs,
+                    manifests,
+                    bound.word,
+                    message,
+                )
             )
-        names_ = ("collection", "version", "size", "before", "blobs", "manifests", "bound", "message")
-        self.table = make("reclaim", dict(zip(names_, zip(*rows, strict=True), strict=True)))
+        columns = ("collection", "version", "size", "before", "blobs", "manifests", "bound", "message")
+        self.table = make("reclaim", dict(zip(columns, zip(*rows, strict=True), strict=True)))
 
-    def _collect(self, collection: Collection, *, fails: bool) -> tuple[Mask, Mask, int, int]:
-        """Return the blobs that go, those that would anyway, how many manifests go, and of these wrongly."""
+    def _collect(self, collection: Collection, *, fails: bool) -> tuple[Ints, Mask, int, int]:
+        """Return the blobs that the deletion frees, those that go anyway, how many manifests go, how many wrongly."""
         graph, gone = self._graph, self._gone
         if fails:
-            nothing = np.zeros(len(graph.digests), dtype=bool)
-            return nothing, nothing, 0, 0
-        before = graph.marked(collection.marks, graph.tagged)
+            return np.array([], dtype=np.int64), np.zeros(len(graph.digests), dtype=bool), 0, 0
         after = graph.marked(collection.marks, self._tagged) & ~gone
-        needed = graph.needed(collection.marks)
-        free = (graph.without(needed, before, after) == 0) & ~graph.absent
-        left = (self._tagged == 0) & ~gone
+        free = graph.unneeded(collection.marks, after)
+        before = (graph.needed(collection.marks)[1] == 0) & ~graph.absent
         if collection.marks == "all":
-            manifests = eaten = 0
-        elif collection.marks == "tagged":
-            manifests, eaten = int(left.sum()), int((left & graph.reached(after)).sum())
-        else:
-            # What is marked anywhere stays, in every repository.
-            marked = np.zeros(len(graph.digests), dtype=bool)
-            marked[graph.own.of(np.unique(graph.manifest[after]))[1]] = True
-            manifests, eaten = int((left & ~marked[graph.manifest]).sum()), 0
-        return free, (needed == 0) & ~graph.absent, manifests, eaten
+            return free, before, 0, 0
+        left = (self._tagged == 0) & ~gone
+        if collection.marks == "tagged":
+            return free, before, int(left.sum()), int((left & graph.reached(after)).sum())
+        # What is marked anywhere stays, in every repository.
+        marked = np.zeros(len(graph.digests), dtype=bool)
+        left_at = np.flatnonzero(left)
+        marked[graph.own.of(np.unique(graph.manifest[after & (graph.below.counts > 0)]))[1]] = True
+        marked[graph.manifest[after]] = True
+        return free, before, int((~marked[graph.manifest[left_at]]).sum()), 0
 
     @property
     def size(self) -> int:
         """Bytes that a plain garbage collection removes because of the deletion: not what it would remove anyway."""
-        return sum(self._graph.sizes[self._free[0] & ~self._before[0]].tolist())
+        return self._graph.bytes(self._free[0])
 
     @cached_property
     def blobs(self) -> Frame:
         """The blobs that one of the collections removes, largest first (``reclaim_blobs``)."""
         graph = self._graph
-        found = np.flatnonzero(np.logical_or.reduce(self._free))
+        goes = [before.copy() for before in self._before]
+        for mask, free_ in zip(goes, self._free, strict=True):
+            mask[free_] = True
+        found = np.flatnonzero(np.logical_or.reduce(goes))
         found = found[np.argsort(-graph.sizes[found], kind="stable")]
-        goes = zip(("plain", "untagged", "untagged_2"), self._free, strict=True)
         return make(
             "reclaim_blobs",
             {
-                "digest": [graph.digests[blob] for blob in found.tolist()],
+                "digest": graph.digests.take(found),
                 "kind": self._kinds.iloc[found],
                 "size": graph.sizes[found],
-                **{name: free[found] for name, free in goes},
+                **{name: mask[found] for name, mask in zip(("plain", "untagged", "untagged_2"), goes, strict=True)},
                 "before": self._before[0][found],
             },
         )
@@ -137,7 +147,8 @@ class Reclaim:
         graph = self._graph
         lost = np.zeros(len(graph.digests), dtype=bool)
         lost[graph.behind.of(self._asked)[1]] = True
-        lost &= ~self._free[0] & ~graph.absent
+        lost &= ~self._before[0] & ~graph.absent
+        lost[self._free[0]] = False
         kept = (self._tagged > 0) & ~self._gone
         holders = np.flatnonzero(kept | ~(graph.reached(kept) | self._gone))
         at, blob = graph.behind.of(holders)
@@ -145,7 +156,7 @@ class Reclaim:
         rows = pairs["row"].unique()
         names = self._names[np.isin(graph.tags, rows)]
         bare = rows[~kept[rows]]
-        digests = [Digest(graph.digests[blob]).short for blob in graph.manifest[bare].tolist()]
+        digests = [Digest(digest).short for digest in graph.digests.take(graph.manifest[bare])]
         known = pd.concat(
             [
                 pd.DataFrame({"row": graph.tags[names.index], "name": names}),
@@ -161,7 +172,7 @@ class Reclaim:
         return make(
             "reclaim_stays",
             {
-                "digest": [graph.digests[blob] for blob in first["blob"].tolist()],
+                "digest": graph.digests.take(first["blob"]),
                 "kind": self._kinds.iloc[first["blob"]],
                 **{name: first[name] for name in ("size", "repository")},
                 "because": joined(pairs["name"].to_list(), groups.to_list(), 5),
@@ -275,43 +286,53 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
     order["shared"] = 1 - lone / np.maximum(order["size"], 1)
     order["day"] = order["created"].dt.floor("D")
     order = order.sort_values(["day", "shared", "created", "row"], ignore_index=True)
-    chosen: list[int] = []
-    total = 0
-    for row in order["row"].tolist():
-        if total >= goal:
-            break
-        blobs = graph.behind.target[graph.behind.start[row] : graph.behind.start[row + 1]]
-        held[blobs] -= 1
-        total += int(graph.sizes[blobs[held[blobs] == 0]].sum())
-        chosen.append(row)
+    rows = order["row"].to_numpy()
+
+    def freed(some: Ints) -> Mask:
+        """Say of each blob whether it goes with these rows."""
+        _, blobs = graph.behind.of(some)
+        return np.asarray(np.bincount(blobs, minlength=len(graph.digests)) == np.maximum(held, 1))
+
+    # Whatever goes with some goes with more: the fewest that suffice are found by halving.
+    few, many = 0, len(rows)
+    while few < many:
+        middle = (few + many) // 2
+        few, many = (few, middle) if graph.bytes(freed(rows[:middle])) >= goal else (middle + 1, many)
+    rows = rows[:many]
     # Whatever is not needed for the goal stays, the newest first.
-    for row in reversed(chosen.copy()):
-        blobs = graph.behind.target[graph.behind.start[row] : graph.behind.start[row + 1]]
-        lost = int(graph.sizes[blobs[held[blobs] == 0]].sum())
-        if lost == 0 or total - lost >= goal:
-            held[blobs] += 1
-            total -= lost
-            chosen.remove(row)
-    return _chosen(tags, graph, chosen, held)
-
-
-def _chosen(tags: Frame, graph: Graph, chosen: list[int], held: Ints) -> Frame:
-    """Return the tags of the chosen rows, in order, each with what it frees after those before it."""
-    for row in chosen:
-        held[graph.behind.of(np.array([row]))[1]] += 1
-    freed: dict[int, int] = {}
-    for row in chosen:
+    gone = freed(rows)
+    spare = graph.bytes(gone) - goal
+    for row in rows[_lost(graph, rows, gone) <= spare][::-1].tolist():
         _, blobs = graph.behind.of(np.array([row]))
-        held[blobs] -= 1
-        freed[row] = int(graph.sizes[blobs[held[blobs] == 0]].sum())
-    place = {row: number for number, row in enumerate(chosen)}
-    found = np.flatnonzero(np.isin(graph.tags, chosen))
-    found = found[np.argsort([place[row] for row in graph.tags[found].tolist()], kind="stable")]
-    rows = graph.tags[found]
-    last = np.append(rows[1:] != rows[:-1], True)[: len(rows)]
-    gained = np.where(last, [freed[row] for row in rows.tolist()], 0).astype(np.int64)
+        if (lost := graph.bytes(blobs[gone[blobs]])) <= spare:
+            spare -= lost
+            gone[blobs] = False
+    rows = rows[_lost(graph, rows, gone) > 0]
+    return _proposed(tags, graph, rows, gone)
+
+
+def _lost(graph: Graph, rows: Ints, gone: Mask) -> Ints:
+    """Return the bytes of the blobs behind each row that go."""
+    return graph.total(graph.behind, np.where(gone, graph.sizes, 0))[rows]
+
+
+def _proposed(tags: Frame, graph: Graph, rows: Ints, gone: Mask) -> Frame:
+    """Return the tags of some rows, in order, each with what goes with it after those before it."""
+    at, blob = graph.behind.of(rows)
+    # A blob goes with the last of the rows that lead to it.
+    last = np.zeros(len(graph.digests), dtype=np.int64)
+    last[blob] = at
+    went = np.flatnonzero(gone)
+    freed = np.zeros(len(rows), dtype=np.int64)
+    np.add.at(freed, last[went], graph.sizes[went])
+    place = np.full(len(graph.manifest) + 1, -1)
+    place[rows] = np.arange(len(rows))
+    found = np.flatnonzero(place[graph.tags] >= 0)
+    found = found[np.argsort(place[graph.tags[found]], kind="stable")]
+    at = place[graph.tags[found]]
     about = tags.iloc[found]
-    exclusive = np.where(about["size"] > 0, about["exclusive"] / np.maximum(about["size"], 1), 0)
+    gained = np.where(np.diff(at, append=-1) != 0, freed[at], 0)
+    part = about["exclusive"] / np.maximum(about["size"], 1)
     return make(
         "free",
         {
@@ -320,7 +341,7 @@ def _chosen(tags: Frame, graph: Graph, chosen: list[int], held: Ints) -> Frame:
             "total": np.cumsum(gained),
             "reason": [
                 f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else"
-                for day, part in zip(about["created"], exclusive, strict=True)
+                for day, part in zip(about["created"], part, strict=True)
             ],
         },
     )

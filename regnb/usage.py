@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from regnb.frames import Frame, make
 from regnb.graph import Edges, Graph
 from regnb.reclaim import Reclaim
-
-if TYPE_CHECKING:
-    from regnb.graph import Mask
 
 _PAIRED = 200
 """Repositories whose sharing is counted pair by pair: those that share most."""
@@ -25,7 +20,7 @@ def namespace(repositories: pd.Series[str]) -> pd.Series[str]:
         >>> namespace(pd.Series(["vm/centos8", "busybox"])).to_list()
         ['vm', 'busybox']
     """
-    return repositories.str.partition("/")[0]
+    return repositories.str.replace(r"/.*", "", regex=True)
 
 
 def namespaces(repositories: Frame, graph: Graph) -> Frame:
@@ -105,8 +100,7 @@ def between(graph: Graph) -> Frame:
 
 def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame:
     """Return where the bytes are, from every tag pulled alone down to the disk, and what could go (``breakdown``)."""
-    led = _bytes(graph, graph.leading > 0)
-    needed = _bytes(graph, np.bincount(graph.held.target, minlength=len(graph.digests)) > 0)
+    led, needed = (graph.bytes(counts > 0) for counts in (graph.leading, graph.needed("all")[1]))
     rows: list[tuple[str, int, bool, str]] = [
         ("pulled", pulled, True, "every tag pulled as if it were alone"),
         ("sharing", led - pulled, False, "saved, as what is shared is stored once"),
@@ -130,7 +124,3 @@ def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame
         text = f"{collection} ({version}) would remove this now"
         rows.append(("reclaimable", size, False, f"{text}; {message}" if message else text))
     return make("breakdown", dict(zip(("what", "size", "total", "message"), zip(*rows, strict=True), strict=True)))
-
-
-def _bytes(graph: Graph, blobs: Mask) -> int:
-    return sum(graph.sizes[blobs].tolist())
