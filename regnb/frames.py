@@ -782,7 +782,9 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
     within = shared[blob]
     used = Edges(blob[within], graph.repository[at[within]], len(blobs))
     # The first command that is known of each layer: of equal places the last that is written counts.
-    known = np.flatnonzero(layers["command"].cat.categories.get_indexer([""])[0] != layers["command"].cat.codes)[::-1]
+    known = np.flatnonzero(
+        layers["command"].cat.categories.get_indexer(pd.Index([""]))[0] != layers["command"].cat.codes
+    )[::-1]
     first = np.full(len(layers["digest"].cat.categories), -1)
     first[layers["digest"].cat.codes.iloc[known]] = known
     commands = pd.Series(first, index=layers["digest"].cat.categories)

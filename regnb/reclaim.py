@@ -172,7 +172,7 @@ class Reclaim:
         return make(
             "reclaim_stays",
             {
-                "digest": graph.digests.take(first["blob"]),
+                "digest": graph.digests.take(first["blob"].to_numpy()),
                 "kind": self._kinds.iloc[first["blob"]],
                 **{name: first[name] for name in ("size", "repository")},
                 "because": joined(pairs["name"].to_list(), groups.to_list(), 5),
@@ -332,7 +332,7 @@ def _proposed(tags: Frame, graph: Graph, rows: Ints, gone: Mask) -> Frame:
     at = place[graph.tags[found]]
     about = tags.iloc[found]
     gained = np.where(np.diff(at, append=-1) != 0, freed[at], 0)
-    part = about["exclusive"] / np.maximum(about["size"], 1)
+    alone = (about["exclusive"] / about["size"].clip(1)).to_list()
     return make(
         "free",
         {
@@ -341,7 +341,7 @@ def _proposed(tags: Frame, graph: Graph, rows: Ints, gone: Mask) -> Frame:
             "total": np.cumsum(gained),
             "reason": [
                 f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else"
-                for day, part in zip(about["created"], part, strict=True)
+                for day, part in zip(about["created"], alone, strict=True)
             ],
         },
     )
