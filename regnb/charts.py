@@ -33,6 +33,7 @@ _GRID: Final = "rgba(127,127,127,0.25)"
 _CLEAR: Final = "rgba(127,127,127,0)"
 _NAMESPACE, _REPOSITORY, _MIXED = "#5c5c5c", "#757575", "#949494"
 _HEAT: Final = [[0, "rgba(86,180,233,0.25)"], [0.5, _BLUE], [1, _ORANGE]]
+_MINUS: Final = "\u2212"
 _SIZE: Final = "size (bytes, in powers of 1000)"
 _SHOWN: Final = 40
 """Rows of a bar chart or a matrix; the rest is one row."""
@@ -90,12 +91,9 @@ def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
     return "<br>".join(map(_escape, found))
 
 
-def _figure(traces: Iterable[Any], title: str, about: str, height: int, **layout: Any) -> go.Figure:
-    figure = go.Figure(list(traces))
-    return _styled(figure, title, about, height, **layout)
-
-
-def _styled(figure: go.Figure, title: str, about: str, height: int, **layout: Any) -> go.Figure:
+def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go.Figure:  # noqa: ANN401 -- plotly's
+    """Return a figure of traces, or of another figure, that can be read on light and on dark pages."""
+    figure = go.Figure(data)
     subtitle = _lines(about, width=100)
     figure.update_layout(
         template="none",
@@ -133,6 +131,10 @@ def _sentence(text: str) -> go.Figure:
     return _figure([], "", "", 180, annotations=[note | {"font": {"size": 14}}], xaxis=hidden, yaxis=hidden)
 
 
+def _signed(size: int) -> str:
+    return f"{'+' if size >= 0 else _MINUS}{human(abs(size))}"
+
+
 def _ticks(values: Iterable[float]) -> dict[str, Any]:
     """Return ticks of bytes for a linear axis: at most seven, on round numbers."""
     found = list(values)
@@ -154,7 +156,7 @@ def _decades(values: Iterable[float]) -> range:
 
 
 def _bars(
-    labels: Sequence[str], hovers: Sequence[str], series: Sequence[_Series], title: str, about: str, what: str
+    labels: Sequence[str], hovers: Sequence[str], series: Sequence[_Series], *, title: str, about: str, what: str
 ) -> go.Figure:
     """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end."""
     places = list(range(len(labels)))
@@ -332,9 +334,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
             y=[_short(row[0]) for row in steps],
             x=[float(row[1]) for row in steps],
             measure=["absolute" if row[2] else "relative" for row in steps],
-            text=[
-                human(row[1]) if row[2] else f"{'+' if row[1] >= 0 else '\u2212'}{human(abs(row[1]))}" for row in steps
-            ],
+            text=[human(row[1]) if row[2] else _signed(row[1]) for row in steps],
             textposition="outside",
             cliponaxis=False,
             hovertext=[_lines(f"{what}: {human(size)}", message) for what, size, _, message in steps],
@@ -366,10 +366,10 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     )
     totals = [(what, size) for what, size, total, _ in steps if total]
     title = ", ".join(f"{human(size)} {_TOTALS.get(what, what)}" for what, size in [*totals[:1], *totals[1:][-1:]])
-    about = "Sums in blue, what is added in orange (+), what is saved in green (\u2212)."
+    about = f"Sums in blue, what is added in orange (+), what is saved in green ({_MINUS})."
     if gains:
         about += " Below: what each garbage collection would remove now."
-    _styled(figure, title, about, round(130 + 34 * sum(heights)))
+    figure = _figure(figure, title, about, round(130 + 34 * sum(heights)))
     for row, sizes in enumerate([ends, [gain[1] for gain in gains]][: len(heights)], 1):
         largest = float(max(*sizes, 1))
         figure.update_xaxes(title=_SIZE, range=[min(0.0, *sizes), 1.14 * largest], **_ticks(sizes), row=row, col=1)
@@ -422,7 +422,14 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
     stored, saved = ([row[at] for row in top] + [sum(row[at] for row in rest)] * bool(rest) for at in (1, 2))
     series = [_Series("stored once", _BLUE, "", stored), _Series("saved by sharing", _GREEN, "/", saved)]
     title = f"Shared layers save {human(total)}"
-    return _bars(labels, hovers, series, title, f"{count(len(rows), 'layer')}, those that save most first", "layer")
+    return _bars(
+        labels,
+        hovers,
+        series,
+        title=title,
+        about=f"{count(len(rows), 'layer')}, those that save most first",
+        what="layer",
+    )
 
 
 def _hex(digest: object) -> str:
@@ -468,7 +475,7 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
     ]
     title = f"{human(sum(alone) + sum(shared))} in {len(rows):,} {'repository' if len(rows) == 1 else 'repositories'}"
     about = f"{human(sum(alone))} would go with single repositories, {human(sum(shared))} are shared between them"
-    return _bars(labels, hovers, series, title, about, "repository")
+    return _bars(labels, hovers, series, title=title, about=about, what="repository")
 
 
 def reclaim(table: pd.DataFrame) -> go.Figure:
@@ -501,7 +508,14 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
     ]
     least, most = (human(pick(row[2] - row[3] for row in rows)) for pick in (min, max))
     title = f"The deletion frees {least if least == most else f'{least} to {most}'}, by the garbage collection"
-    return _bars(labels, hovers, series, title, "A deletion alone frees nothing: a collection does.", "collection")
+    return _bars(
+        labels,
+        hovers,
+        series,
+        title=title,
+        about="A deletion alone frees nothing: a collection does.",
+        what="collection",
+    )
 
 
 def sharing(between: pd.DataFrame) -> go.Figure:
@@ -551,7 +565,7 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         for row in places
     ]
     return _figure(
-        [_heat(sizes, list(places), list(places), hovers, "bytes shared", _tick)],
+        [_heat(sizes, list(places), list(places), hovers, title="bytes shared", name=_tick)],
         f"{len(order):,} repositories share bytes with each other",
         about,
         round(270 + 16 * max(len(full), 8)),
@@ -565,6 +579,7 @@ def _heat(
     x: Sequence[Any],
     y: Sequence[Any],
     hovers: Sequence[Sequence[str]],
+    *,
     title: str,
     name: Any,  # noqa: ANN401 -- from a number to its name
 ) -> go.Heatmap:
@@ -663,7 +678,7 @@ def _cells(tags: pd.DataFrame) -> go.Heatmap:
         ]
         for row, low, high in zip(found, limits, limits[1:], strict=False)
     ]
-    return _heat(found, days, limits, hovers, "tags", lambda number: f"{number:,}")
+    return _heat(found, days, limits, hovers, title="tags", name=lambda number: f"{number:,}")
 
 
 def churn(growth: pd.DataFrame) -> go.Figure:
