@@ -86,15 +86,12 @@ def find_credentials(host: str) -> Credentials | None:
 
 
 def _files() -> Iterator[Path]:
-    environment = os.environ
-    if explicit := environment.get("REGISTRY_AUTH_FILE"):
-        yield Path(explicit)
-    if folder := environment.get("DOCKER_CONFIG"):
-        yield Path(folder) / "config.json"
-    if folder := environment.get("XDG_RUNTIME_DIR"):
-        yield Path(folder) / "containers" / "auth.json"
+    places = {"REGISTRY_AUTH_FILE": "", "DOCKER_CONFIG": "config.json", "XDG_RUNTIME_DIR": "containers/auth.json"}
+    for variable, name in places.items():
+        if place := os.environ.get(variable):
+            yield Path(place) / name
     yield Path("~/.config/containers/auth.json").expanduser()
-    if not environment.get("DOCKER_CONFIG"):
+    if not os.environ.get("DOCKER_CONFIG"):
         yield Path("~/.docker/config.json").expanduser()
 
 
