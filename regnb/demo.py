@@ -11,13 +11,12 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
-import anyio
 import msgspec
 
 from regnb import layout
@@ -33,6 +32,7 @@ from regnb.model import (
     OCI_INDEX,
     OCI_MANIFEST,
 )
+from regnb.reader import each
 from regnb.reference import Digest
 
 NOW: Final = "2026-11-01T00:00:00Z"
@@ -51,8 +51,6 @@ _COSIGN: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 _BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _IN_TOTO: Final = "application/vnd.in-toto+json"
 _SPDX: Final = "application/spdx+json"
-_PARALLEL: Final = 8
-_T = TypeVar("_T")
 
 
 class Layer(NamedTuple):
@@ -161,13 +159,13 @@ async def seed(client: Client) -> Seeded:
             for target in item.tags or (item.digest,):
                 await client.put_manifest(item.repository, target, item.raw, item.media_type)
 
-    await _each(push, [use for use in uses if sources[use[1]] == use[0]])
-    await _each(push, [use for use in uses if sources[use[1]] != use[0]])
+    await each(push, [use for use in uses if sources[use[1]] == use[0]])
+    await each(push, [use for use in uses if sources[use[1]] != use[0]])
     everything = items()
-    await _each(put, _by_digest(item for item in everything if item.media_type not in INDEXES and not item.subject))
-    await _each(put, _by_digest(item for item in everything if item.media_type in INDEXES))
+    await each(put, _by_digest(item for item in everything if item.media_type not in INDEXES and not item.subject))
+    await each(put, _by_digest(item for item in everything if item.media_type in INDEXES))
     signed = [item for item in everything if item.subject]
-    await _each(put, _by_digest(signed))
+    await each(put, _by_digest(signed))
     referrers = True
     try:
         await client.referrers(signed[0].repository, signed[0].digest, fallback=False)
@@ -214,18 +212,6 @@ def _by_digest(some: Iterable[Item]) -> list[list[Item]]:
     for item in some:
         groups.setdefault(item.raw, []).append(item)
     return list(groups.values())
-
-
-async def _each(work: Callable[[_T], Awaitable[None]], values: Iterable[_T]) -> None:
-    limit = anyio.CapacityLimiter(_PARALLEL)
-
-    async def one(value: _T) -> None:
-        async with limit:
-            await work(value)
-
-    async with anyio.create_task_group() as group:
-        for value in values:
-            group.start_soon(one, value)
 
 
 # Making bytes
