@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
@@ -60,48 +61,7 @@ _KEYS_ARE_OURS: Final = (
 )
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
-_CSS: Final = """<style>
-.regnb-form { --line: var(--jp-border-color2, #d0d0d0); --soft: var(--jp-layout-color2, #f3f3f3);
-  --text: var(--jp-ui-font-color1, #212121); --faint: var(--jp-ui-font-color2, #5c5c5c);
-  --paper: var(--jp-layout-color1, #fff); --accent: var(--jp-brand-color1, #1565c0);
-  --bad: var(--jp-error-color1, #c62828); --warn: var(--jp-warn-color1, #b35900); --good: #2e7d32;
-  max-width: 1100px; border: 1px solid var(--line); border-radius: 6px; background: var(--paper); color: var(--text); }
-.regnb-form .widget-html-content { color: var(--text); font-size: 13px; line-height: 1.5; }
-.regnb-part { padding: 8px 16px 12px; border-top: 1px solid var(--line); }
-.regnb-part:first-child { border-top: 0; border-radius: 6px 6px 0 0; background: var(--soft); }
-.regnb-form h3, .regnb-form h4 { margin: 4px 0; font-weight: 600; color: var(--text); }
-.regnb-form h3 { font-size: 16px; } .regnb-form h4 { font-size: 14px; }
-.regnb-form h4 i { display: inline-block; width: 22px; margin-right: 8px; border-radius: 11px;
-  background: var(--accent); color: var(--paper); font-style: normal; font-size: 13px; line-height: 22px;
-  text-align: center; }
-.regnb-faint { color: var(--faint); font-weight: normal; }
-.regnb-box { margin: 6px 0; padding: 6px 12px; border-left: 4px solid var(--line); background: var(--soft); }
-.regnb-bad { border-color: var(--bad); } .regnb-warn { border-color: var(--warn); }
-.regnb-good { border-color: var(--good); }
-.regnb-form table.dataframe { border: 0; border-collapse: collapse; font-size: 12px; }
-.regnb-form table.dataframe tr { background: none; }
-.regnb-form table.dataframe :is(th, td) { padding: 3px 8px; border: 0; border-bottom: 1px solid var(--line);
-  color: var(--text); font-weight: normal; }
-.regnb-form table.dataframe thead th { font-weight: 600; }
-.regnb-form table.dataframe td:nth-of-type(3) { max-width: 130px; overflow: hidden; text-overflow: ellipsis; }
-.regnb-scroll { max-height: 420px; overflow-y: auto; }
-.regnb-form .widget-html-content p { margin: 4px 0; }
-.regnb-form :is(pre, code) { background: var(--soft); color: var(--text); font-size: 12px;
-  font-family: var(--jp-code-font-family, monospace); }
-.regnb-form pre { padding: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
-.regnb-form code { padding: 1px 5px; border: 1px solid var(--line); border-radius: 3px; user-select: all; }
-.regnb-form summary { color: var(--accent); cursor: pointer; }
-.regnb-form .itables_anywidget { --dt-html-background: var(--paper); width: 100%; overflow-x: auto;
-  color: var(--text); font-size: 12px; }
-.regnb-form .itables_anywidget tr:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
-.regnb-form .widget-label { color: var(--text); text-align: left; }
-.regnb-form :is(.widget-box, .widget-html, .widget-html-content) { min-width: 0; max-width: 100%; }
-.regnb-form .widget-checkbox, .regnb-form .widget-checkbox label { width: auto; height: auto; line-height: 1.4; }
-.regnb-form .widget-checkbox label { display: flex; gap: 4px; align-items: baseline; }
-.regnb-form .widget-checkbox label span { white-space: normal; }
-.regnb-form :is(.widget-text, .widget-textarea, .widget-hprogress) { max-width: min(640px, calc(100% - 4px)); }
-.regnb-form textarea { font-family: var(--jp-code-font-family, monospace); font-size: 12px; }
-</style>"""
+_CSS: Final = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
 
 class Form(widgets.VBox):  # type: ignore[misc]
