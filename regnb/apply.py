@@ -459,10 +459,8 @@ class _Application:
         try:
             await self.client.put_manifest(step.repository, step.target, raw.data, raw.media_type)
         except RegnbError as error:
-            self._answered(error)
             self.failures[number] = error
-        else:
-            self.wrote = True
+        self._answered(self.failures.get(number))
         return True
 
     async def _content(self, step: Step) -> RawManifest:
