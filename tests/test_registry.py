@@ -265,7 +265,7 @@ def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) ->
             [sys.executable, "-W", "error", "-c", code, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings(tmp_path),
         )  # fmt: skip
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(fake.asked) < 70 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)
