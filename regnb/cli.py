@@ -27,6 +27,7 @@ except ImportError as error:
 from regnb import __version__, difference, frames
 from regnb import snapshot as snapshot_
 from regnb.cache import Cache
+from regnb.filesystem import shown
 from regnb.frames import Frame, count, human, parse_size
 from regnb.growth import growth as growth_
 from regnb.inventory import Inventory
@@ -68,7 +69,7 @@ Where = Annotated[
     str,
     typer.Argument(
         metavar="URL|DIR",
-        help="A registry, http://host:port; or its storage: a folder, or a URL such as s3://bucket/folder.",
+        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
         envvar="REGNB_URL",
         show_envvar=True,
     ),
@@ -360,7 +361,8 @@ def _older(inventory: Inventory, folder: str) -> Inventory | None:
             return Inventory.load(f"{folder.rstrip('/')}/{name}")
         except StorageError as error:
             err.print(f"Passed over: {error.message}", markup=False, soft_wrap=True)
-    err.print(f"No older snapshot of {inventory.registry} in {folder}: nothing to compare with.", markup=False)
+    nothing = f"No older snapshot of {inventory.registry} in {shown(folder)}: nothing to compare with."
+    err.print(nothing, markup=False, soft_wrap=True)
     return None
 
 
@@ -611,7 +613,8 @@ def _last_two(folder: str) -> tuple[str, str]:
     mine = found[(found["registry"] == found["registry"].iloc[-1])] if len(found) else found
     if len(mine) < 2:  # noqa: PLR2004 -- two
         raise InvalidArgument(
-            f"no two snapshots of one registry are in {folder}", hint="regnb audit URL --snapshot FOLDER makes one"
+            f"no two snapshots of one registry are in {shown(folder)}",
+            hint="regnb audit URL --snapshot FOLDER makes one",
         )
     one, two = (f"{folder.rstrip('/')}/{name}" for name in mine["snapshot"].tail(2))
     return one, two
@@ -658,9 +661,9 @@ def reconcile(
     Exit code 0: every byte has its cause, 1: error, 4: something could not be read.
     """
     disk = open_storage(storage)
-    shown, there = registry.inventory(), disk.inventory()
-    _print(reconcile_(shown, there), json_)
-    _leave(_gaps(shown, there))
+    api, there = registry.inventory(), disk.inventory()
+    _print(reconcile_(api, there), json_)
+    _leave(_gaps(api, there))
 
 
 def _print(frame: Frame, json_: bool) -> None:

@@ -239,6 +239,10 @@ def test_what_a_deletion_frees(filled: Distribution, tmp_path: Path) -> None:
     assert "tools/cli" in stays
     rows = json_lines(regnb(tmp_path, "reclaim", where, "vm/app:[12]", "--json"))
     assert 50_000 < rows[0]["size"] < 55_000
+    saved = str(tmp_path / "saved")
+    check(regnb(tmp_path, "audit", where, "--snapshot", saved), 0)
+    snapshot = json_lines(regnb(tmp_path, "snapshots", saved, "--json"))[0]["url"]
+    assert json_lines(regnb(tmp_path, "reclaim", snapshot, "vm/app:[12]", "--json")) == rows, "a snapshot knows it, too"
     check(regnb(tmp_path, "reclaim", where, "vm/app:*", "--no-children", "--no-referrers", "--blobs"), 0)
     assert len(json_lines(regnb(tmp_path, "tags", filled.url, "vm/app", "--json"))) == 3
 
