@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: every test.  make lint: what the tests do not see.
-# ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser'.  PYTHON names the interpreter for .venv.
+# ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
 ARGS ?=
 BIN := .venv/bin
 export PYTHON
@@ -24,6 +24,7 @@ bench: .venv/test.stamp
 	@.ci/install
 	$(BIN)/python benchmarks/crawl.py
 	$(BIN)/python benchmarks/operations.py
+	$(BIN)/python benchmarks/storage.py
 
 # Resolve every dependency anew and write down what was found. Do it with the oldest Python that must work (Debian 12 has
 # 3.11.2): what it gets, later ones get too, and not the other way round.
