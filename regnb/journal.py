@@ -7,6 +7,7 @@ import contextlib
 import getpass
 import hashlib
 import html
+import itertools
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from msgspec import Struct
 from regnb import frames
 from regnb.client import RawManifest
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError
+from regnb.filesystem import reason
 from regnb.frames import Frame
 from regnb.plan import Plan
 from regnb.reference import Digest
@@ -127,12 +129,14 @@ def folder() -> Path:
     return Path(named) if named else platformdirs.user_state_path("regnb") / "receipts"
 
 
-def _make(path: Path) -> None:
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Say of a disk that fails what it could not keep, and what to do."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise StorageError(
-            f"cannot keep receipts in {path}: {error.strerror or error}",
+            f"cannot keep receipts in {path}: {reason(error)}",
             hint="set REGNB_RECEIPTS to a folder that you may write to",
         ) from None
 
@@ -149,7 +153,8 @@ def hold(host: str, repositories: Iterable[str]) -> Iterator[None]:
         ...     pass
     """
     locks = platformdirs.user_state_path("regnb") / "locks"
-    _make(locks)
+    with _kept(locks):
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for repository in sorted(set(repositories)):
             name = hashlib.sha256(f"{host}/{repository}".encode()).hexdigest()[:32]
@@ -198,20 +203,14 @@ class Journal:
             StorageError: The folder cannot be written.
         """
         where = where or folder()
-        _make(where)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.code}"
-        for number in range(1000):
-            path = where / f"{stamp}{f'-{number}' if number else ''}{_ENDING}"
-            try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise StorageError(
-                    f"cannot keep receipts in {where}: {error.strerror or error}",
-                    hint="set REGNB_RECEIPTS to a folder that you may write to",
-                ) from None
-            break
+        with _kept(where):
+            where.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for number in itertools.count():
+                path = where / f"{stamp}{f'-{number}' if number else ''}{_ENDING}"
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                    break
         journal = cls(path, "")
         raw = msgspec.Raw(msgspec.json.encode(plan, enc_hook=str))
         journal._append(_Begin(_VERSION, _who(), _now(), plan.digest, raw))
@@ -280,17 +279,13 @@ class Journal:
     def _append(self, entry: _Entry) -> None:
         data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
         self._chain = _link(self._chain, data)
-        try:
+        with _kept(self.path):
             self._file.write(b'{"chain":"%s","entry":%s}\n' % (self._chain.encode(), data))
             self._file.flush()
-        except OSError as error:
-            raise StorageError(f"cannot write the receipt {self.path}: {error.strerror or error}") from None
 
     def _sync(self) -> None:
-        try:
+        with _kept(self.path):
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise StorageError(f"cannot write the receipt {self.path}: {error.strerror or error}") from None
 
 
 class Receipt:
@@ -347,9 +342,8 @@ class Receipt:
         try:
             data = receipt.path.read_bytes()
         except OSError as error:
-            raise StorageError(
-                f"there is no receipt {name}: {error.strerror or error}", hint="regnb receipt list names them"
-            ) from None
+            hint = "regnb receipt list names them"
+            raise StorageError(f"there is no receipt {name}: {reason(error)}", hint=hint) from None
         whole, _, torn = data.rpartition(b"\n")
         for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
             receipt._take(line, number)
