@@ -42,11 +42,11 @@ _POINTS: Final = 5_000
 _NAMESPACES, _REPOSITORIES, _TAGS = 100, 300, 600
 """Of a treemap: fewer than 2,000 boxes in all."""
 _KINDS: Final = {
-    "exclusive": ("needed by one tag alone", _BLUE, ""),
-    "tags": ("shared by its tags", _ORANGE, "/"),
-    "repositories": ("shared with other repositories", _GREEN, "."),
+    "exclusive": ("needed by one tag alone", "blue", _BLUE, ""),
+    "tags": ("shared by its tags", "orange, striped", _ORANGE, "/"),
+    "repositories": ("shared with other repositories", "green, dotted", _GREEN, "."),
 }
-"""Of a row of ``usage``: what it is called, its colour and its pattern."""
+"""Of a row of ``usage``: what it is called, how it looks, its colour and its pattern."""
 _DAY: Final = pd.Timedelta(days=1)
 
 
@@ -95,6 +95,7 @@ def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go
     """Return a figure of traces, or of another figure, that can be read on light and on dark pages."""
     figure = go.Figure(data)
     subtitle = _lines(about, width=100)
+    named = sum(trace.type in ("bar", "scatter") and trace.showlegend is not False for trace in figure.data) > 1
     figure.update_layout(
         template="none",
         paper_bgcolor=_CLEAR,
@@ -105,13 +106,14 @@ def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go
             "subtitle": {"text": subtitle, "font": {"color": _TEXT, "size": 12}},
             "font": {"color": _TEXT, "size": 16},
             "x": 0,
-            "xref": "paper",
+            "xref": "container",
             "yref": "container",
             "y": 1,
             "yanchor": "top",
-            "pad": {"t": 14},
+            "pad": {"t": 14, "l": 20},
         },
-        margin={"l": 20, "r": 30, "t": 66 + 16 * subtitle.count("<br>"), "b": 50},
+        margin={"l": 20, "r": 30, "t": 68 + 16 * subtitle.count("<br>") + 26 * named, "b": 50},
+        showlegend=named,
         height=height,
         hoverlabel={"align": "left", "namelength": -1},
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": _CLEAR, "traceorder": "normal"},
@@ -119,8 +121,8 @@ def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go
         **layout,
     )
     lines = {"gridcolor": _GRID, "zerolinecolor": _TEXT, "linecolor": _TEXT, "tickcolor": _TEXT, "automargin": True}
-    figure.update_xaxes(**lines)
-    figure.update_yaxes(**lines)
+    figure.update_xaxes(title_standoff=10, **lines)
+    figure.update_yaxes(title_standoff=10, **lines)
     return figure
 
 
@@ -131,15 +133,24 @@ def _sentence(text: str) -> go.Figure:
     return _figure([], "", "", 180, annotations=[note | {"font": {"size": 14}}], xaxis=hidden, yaxis=hidden)
 
 
+def _pattern(shape: str) -> dict[str, Any]:
+    return {"shape": shape, "size": 7, "solidity": 0.12, "fillmode": "overlay"}
+
+
+def _collection(text: object) -> str:
+    """Return a garbage collection with its version as a label."""
+    return "<br>".join(map(_escape, textwrap.wrap(_plain(text), 34, break_on_hyphens=False)))
+
+
 def _signed(size: int) -> str:
     return f"{'+' if size >= 0 else _MINUS}{human(abs(size))}"
 
 
 def _ticks(values: Iterable[float]) -> dict[str, Any]:
-    """Return ticks of bytes for a linear axis: at most seven, on round numbers."""
+    """Return ticks of bytes for a linear axis: at most nine, on round numbers."""
     found = list(values)
     low, high = min([0.0, *found]), max([0.0, *found])
-    rough = max((high - low) / 6, 1.0)
+    rough = max((high - low) / 7, 1.0)
     power = 10 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     places = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 2)]
@@ -167,7 +178,7 @@ def _bars(
             orientation="h",
             y=places,
             x=[float(value) for value in one.sizes],
-            marker={"color": one.colour, "pattern": {"shape": one.pattern, "size": 6}},
+            marker={"color": one.colour, "pattern": _pattern(one.pattern)},
             hovertext=hovers,
             hoverinfo="text",
         )
@@ -263,7 +274,15 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         hoverinfo="text",
         marker={
             "colors": [colour for colour, _ in styles],
-            "pattern": {"shape": [pattern for _, pattern in styles], "size": 6, "solidity": 0.15},
+            # Of many colours plotly.js lays a pattern over none.
+            "pattern": {
+                "shape": [pattern for _, pattern in styles],
+                "size": 7,
+                "solidity": 0.12,
+                "bgcolor": [colour for colour, _ in styles],
+                "fgcolor": _NAMESPACE,
+            },
+            "pad": {"t": 18, "l": 2, "r": 2, "b": 2},
         },
         tiling={"pad": 1},
         pathbar={"visible": True},
@@ -272,9 +291,15 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     parts = Counter[str]()
     for *_, kind, size in rows:
         parts[kind] += size
-    words = [f"{_KINDS[kind][0]} {human(size)} ({size / total:.0%})" for kind, size in parts.most_common()]
+    words = [
+        f"{human(size)} {name} ({look})" for kind, size in parts.most_common() for name, look, *_ in [_KINDS[kind]]
+    ]
     return _figure(
-        [trace], f"{human(total)} by namespace, repository and tag", "; ".join(words), 700, uniformtext_minsize=9
+        [trace],
+        f"{human(total)} by namespace, repository and tag",
+        "; ".join(words),
+        700,
+        uniformtext={"minsize": 9, "mode": "hide"},
     )
 
 
@@ -290,14 +315,15 @@ def _box(box: tuple[object, ...], folded: Iterable[str]) -> str:
     if isinstance(box[-1], tuple):
         kind, tag = box[-1]
         return str(tag) if kind == "exclusive" else _KINDS[kind][0]
-    return str(box[-1])
+    # Below its namespace a repository needs no more than the rest of its name.
+    return str(box[-1]).removeprefix(f"{box[0]}/")
 
 
 def _style(box: tuple[object, ...]) -> tuple[str, str]:
     """Return the colour and the pattern of a box of the treemap."""
     if len(box) == 3:  # noqa: PLR2004 -- what stands below namespace and repository
         kind = box[-1][0] if isinstance(box[-1], tuple) else "exclusive"
-        return _KINDS[kind][1], _KINDS[kind][2]
+        return _KINDS[kind][2:]
     if box and box[-1] is None:
         return _MIXED, ""
     return (_CLEAR, _NAMESPACE, _REPOSITORY)[len(box)], ""
@@ -320,7 +346,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
         return _sentence("Nothing is stored here.")
     steps = [row for row in rows if row[0] != "reclaimable"]
     gains = [row for row in rows if row[0] == "reclaimable"]
-    heights = [len(steps) + 1, 1.5 * len(gains) + 1] if gains else [1]
+    heights = [len(steps) + 1, 1.5 * len(gains) + 1] if gains else [len(steps) + 1]
     figure = make_subplots(
         rows=len(heights), row_heights=heights, vertical_spacing=3.2 / (sum(heights) + 4) if gains else 0
     )
@@ -351,14 +377,14 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     figure.add_trace(
         go.Bar(
             orientation="h",
-            y=["<br>".join(map(_escape, textwrap.wrap(_what_goes(row[3]), 26)[:3])) for row in gains],
+            y=[_collection(_plain(row[3]).partition(" would remove")[0]) for row in gains],
             x=[float(row[1]) for row in gains],
             text=[human(row[1]) for row in gains],
             textposition="outside",
             cliponaxis=False,
             hovertext=[_lines(f"reclaimable: {human(size)}", message) for _, size, _, message in gains],
             hoverinfo="text",
-            marker={"color": _SKY, "pattern": {"shape": "/", "size": 6}},
+            marker={"color": _SKY, "pattern": _pattern("/")},
             showlegend=False,
         ),
         row=len(heights),
@@ -369,7 +395,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     about = f"Sums in blue, what is added in orange (+), what is saved in green ({_MINUS})."
     if gains:
         about += " Below: what each garbage collection would remove now."
-    figure = _figure(figure, title, about, round(130 + 34 * sum(heights)))
+    figure = _figure(figure, title, about, round(140 + 34 * sum(heights)))
     for row, sizes in enumerate([ends, [gain[1] for gain in gains]][: len(heights)], 1):
         largest = float(max(*sizes, 1))
         figure.update_xaxes(title=_SIZE, range=[min(0.0, *sizes), 1.14 * largest], **_ticks(sizes), row=row, col=1)
@@ -380,10 +406,6 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
 
 
 _TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
-
-
-def _what_goes(message: object) -> str:
-    return _plain(message).partition(" would remove")[0]
 
 
 def layers(shared_layers: pd.DataFrame) -> go.Figure:
@@ -495,7 +517,7 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
     if not rows:
         return _sentence("No garbage collection was looked at.")
     labels = [
-        "<br>".join([*map(_escape, textwrap.wrap(_plain(f"{collection} ({version})"), 30)), f"<i>{_short(bound)}</i>"])
+        f"{_collection(f'{collection} ({version})')}<br><i>{_short(bound)}</i>"
         for collection, version, _, _, bound, _ in rows
     ]
     hovers = [
@@ -506,16 +528,14 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
         _Series("because of the deletion", _RED, "", [row[2] - row[3] for row in rows]),
         _Series("anyway, without the deletion", _SKY, "/", [row[3] for row in rows]),
     ]
-    least, most = (human(pick(row[2] - row[3] for row in rows)) for pick in (min, max))
-    title = f"The deletion frees {least if least == most else f'{least} to {most}'}, by the garbage collection"
-    return _bars(
-        labels,
-        hovers,
-        series,
-        title=title,
-        about="A deletion alone frees nothing: a collection does.",
-        what="collection",
-    )
+    if any(series[0].sizes):
+        frees, title = series[0].sizes, "The deletion frees"
+    else:
+        frees, title = series[1].sizes, "Garbage collections would now remove"
+    runs = [size for size, row in zip(frees, rows, strict=True) if row[4] != "fails"] or [0]
+    title += f" {human(min(runs))}" + f" to {human(max(runs))}" * (max(runs) > min(runs))
+    about = "The deletion alone frees nothing: a garbage collection does, and which one decides how much."
+    return _bars(labels, hovers, series, title=title, about=about, what="collection")
 
 
 def sharing(between: pd.DataFrame) -> go.Figure:
@@ -569,7 +589,7 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         f"{len(order):,} repositories share bytes with each other",
         about,
         round(270 + 16 * max(len(full), 8)),
-        xaxis=axis | {"tickangle": -60},
+        xaxis=axis | {"tickangle": -90},
         yaxis=axis | {"autorange": "reversed"},
     )
 
@@ -703,7 +723,7 @@ def churn(growth: pd.DataFrame) -> go.Figure:
             name=name,
             x=places,
             y=numbers[name],
-            marker={"color": colour, "pattern": {"shape": pattern, "size": 6}},
+            marker={"color": colour, "pattern": _pattern(pattern)},
             hovertext=[
                 f"{day:%Y-%m-%d %H:%M}<br>{abs(number):,} {name}"
                 for day, number in zip(when, numbers[name], strict=True)
@@ -804,8 +824,9 @@ def _band(figure: go.Figure, forecast: Forecast, when: Sequence[pd.Timestamp], l
     start = when[-1]
     horizon = max(30.0, 10 * ((start - when[0]) / _DAY))
     if earliest <= horizon:
+        note = {"annotation_text": "full between these days (95 %)", "annotation_position": "bottom left"}
         ends = {"x0": start + earliest * _DAY, "x1": start + min(latest, horizon) * _DAY}
-        figure.add_vrect(**ends, fillcolor=_RED, opacity=0.15, line_width=0, layer="below")
+        figure.add_vrect(**ends, fillcolor=_RED, opacity=0.15, line_width=0, layer="below", **note)
     if limit is not None and days <= horizon:
         figure.add_trace(
             go.Scatter(
