@@ -601,9 +601,11 @@ def diff(
         _jsonl(found.tags)
         return
     out.print(f"[bold]{escape(found.summary())}[/]\n")
-    out.print(_table(found.repositories, "Repositories"))
-    out.print()
-    out.print(_table(found.tags, "Tags", limit=100))
+    if len(found.repositories):
+        out.print(_table(found.repositories, "Repositories"))
+        out.print()
+    if len(found.tags):
+        out.print(_table(found.tags, "Tags", limit=100))
 
 
 def _last_two(folder: str) -> tuple[str, str]:
