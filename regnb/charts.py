@@ -134,7 +134,7 @@ def _sentence(text: str) -> go.Figure:
 
 
 def _pattern(shape: str) -> dict[str, Any]:
-    return {"shape": shape, "size": 7, "solidity": 0.12, "fillmode": "overlay"}
+    return {"shape": shape, "size": 8, "solidity": 0.12, "fillmode": "overlay"}
 
 
 def _collection(text: object) -> str:
@@ -169,20 +169,27 @@ def _decades(values: Iterable[float]) -> range:
 def _bars(
     labels: Sequence[str], hovers: Sequence[str], series: Sequence[_Series], *, title: str, about: str, what: str
 ) -> go.Figure:
-    """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end."""
+    """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end.
+
+    What has no label is one row, the last.
+    """
+    parts = [list(one.sizes) for one in series]
+    if rest := len(parts[0]) - len(labels):
+        labels, hovers = [*labels, f"{rest:,} others"], [*hovers, f"{rest:,} others"]
+        parts = [[*sizes[:-rest], sum(sizes[-rest:])] for sizes in parts]
     places = list(range(len(labels)))
-    sums = [sum(row) for row in zip(*(one.sizes for one in series), strict=True)]
+    sums = [sum(row) for row in zip(*parts, strict=True)]
     traces = [
         go.Bar(
             name=one.name,
             orientation="h",
             y=places,
-            x=[float(value) for value in one.sizes],
+            x=[float(size) for size in sizes],
             marker={"color": one.colour, "pattern": _pattern(one.pattern)},
             hovertext=hovers,
             hoverinfo="text",
         )
-        for one in series
+        for one, sizes in zip(series, parts, strict=True)
     ]
     ends = go.Scatter(
         y=places,
@@ -277,8 +284,8 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
             # Of many colours plotly.js lays a pattern over none.
             "pattern": {
                 "shape": [pattern for _, pattern in styles],
-                "size": 7,
-                "solidity": 0.12,
+                "size": 10,
+                "solidity": 0.06,
                 "bgcolor": [colour for colour, _ in styles],
                 "fgcolor": _NAMESPACE,
             },
@@ -299,7 +306,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         f"{human(total)} by namespace, repository and tag",
         "; ".join(words),
         700,
-        uniformtext={"minsize": 9, "mode": "hide"},
+        uniformtext={"minsize": 10, "mode": "hide"},
     )
 
 
@@ -426,8 +433,10 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         return _sentence("No layer is shared.")
     rows.sort(key=lambda row: (-row[2], -row[1], row[0]))
     total = sum(row[2] for row in rows)
-    top, rest = rows[:_SHOWN], rows[_SHOWN:]
-    labels = [f"{_short(users, 26)} <i>{_escape(_hex(digest))}</i>" for digest, *_, users in top]
+    labels = [
+        f"{_short(users, 26)} <i>{_short(_plain(digest).rpartition(':')[2][:8])}</i>"
+        for digest, *_, users in rows[:_SHOWN]
+    ]
     hovers = [
         _lines(
             digest,
@@ -436,13 +445,12 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
             command,
             f"used by {users}",
         )
-        for digest, size, saved, command, manifests, tags, repositories, users in top
+        for digest, size, saved, command, manifests, tags, repositories, users in rows[:_SHOWN]
     ]
-    if rest:
-        labels.append(f"{len(rest):,} others")
-        hovers.append(labels[-1])
-    stored, saved = ([row[at] for row in top] + [sum(row[at] for row in rest)] * bool(rest) for at in (1, 2))
-    series = [_Series("stored once", _BLUE, "", stored), _Series("saved by sharing", _GREEN, "/", saved)]
+    series = [
+        _Series("stored once", _BLUE, "", [row[1] for row in rows]),
+        _Series("saved by sharing", _GREEN, "/", [row[2] for row in rows]),
+    ]
     title = f"Shared layers save {human(total)}"
     return _bars(
         labels,
@@ -452,10 +460,6 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         about=f"{count(len(rows), 'layer')}, those that save most first",
         what="layer",
     )
-
-
-def _hex(digest: object) -> str:
-    return _plain(digest).rpartition(":")[2][:8]
 
 
 def repositories(repositories: pd.DataFrame) -> go.Figure:
@@ -475,22 +479,16 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
     if not rows:
         return _sentence("There are no repositories.")
     rows.sort(key=lambda row: (-row[4], row[0]))
-    top, rest = rows[:_SHOWN], rows[_SHOWN:]
-    labels = [_short(row[0]) for row in top]
+    labels = [_short(row[0]) for row in rows[:_SHOWN]]
     hovers = [
         _lines(
             name,
             f"{human(alone)} needed by it alone, {human(share - alone)} its part of what it shares",
             f"{human(size)} in all, behind {count(tags, 'tag')}",
         )
-        for name, tags, size, alone, share in top
+        for name, tags, size, alone, share in rows[:_SHOWN]
     ]
-    alone, shared = [row[3] for row in top], [row[4] - row[3] for row in top]
-    if rest:
-        labels.append(f"{len(rest):,} others")
-        hovers.append(labels[-1])
-        alone.append(sum(row[3] for row in rest))
-        shared.append(sum(row[4] - row[3] for row in rest))
+    alone, shared = [row[3] for row in rows], [row[4] - row[3] for row in rows]
     series = [
         _Series("needed by it alone", _BLUE, "", alone),
         _Series("its part of what repositories share", _GREEN, ".", shared),
