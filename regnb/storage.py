@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -35,7 +36,16 @@ from regnb.filesystem import opened, reason, shown
 from regnb.frames import Frame, make
 from regnb.inventory import Inventory
 from regnb.layout import BASE
-from regnb.model import CONFIG_LIMIT, IMAGE_CONFIGS, MANIFEST_LIMIT, OCI_ARTIFACT, decode_config, verify
+from regnb.model import (
+    CONFIG_LIMIT,
+    IMAGE_CONFIGS,
+    INDEXES,
+    MANIFEST_LIMIT,
+    MANIFESTS,
+    OCI_ARTIFACT,
+    decode_config,
+    verify,
+)
 from regnb.reference import check_repository, check_tag, is_digest
 
 if TYPE_CHECKING:
@@ -613,17 +623,17 @@ class _Reading:
                 "foreign layer" if descriptor.foreign else "config" if descriptor.digest == record.config else "layer"
             )
             kinds.setdefault(descriptor.digest, (kind, descriptor.media_type, descriptor.size))
+        fatal = "corrupt manifest" if tagged else "corrupt untagged manifest"
         if refused is not None:
             try:
                 record.config, record.layers, record.children = _references(data)
             except (ValueError, RecursionError):
-                fatal = "corrupt manifest" if tagged else "corrupt untagged manifest"
                 self.problem(name, digest, fatal, refused.message, incomplete=True)
             else:
                 self.problem(name, digest, "malformed", refused.message)
-        elif record.media_type == OCI_ARTIFACT:
-            fatal = "corrupt manifest" if tagged else "corrupt untagged manifest"
-            self.problem(name, digest, fatal, "the withdrawn OCI artifact manifest, which no garbage collection reads")
+        elif not _is_collected(said := msgspec.json.decode(data, type=_Said)):
+            text = f"no garbage collection reads {said.media_type or 'a manifest'} of schema {said.schema_version}"
+            self.problem(name, digest, fatal, text)
         for each in (record.config, *record.layers):
             if each and each not in kinds:
                 kinds[each] = ("layer", "", 0)
@@ -694,6 +704,19 @@ def _date(when: float) -> datetime | None:
     return datetime.fromtimestamp(when, UTC) if when else None
 
 
+class _Said(msgspec.Struct, rename="camel"):
+    """What a manifest says of itself, by which a garbage collection knows how to read it."""
+
+    schema_version: int = 0
+    media_type: str | None = ""
+
+
+def _is_collected(said: _Said) -> bool:
+    """Whether a garbage collection reads such manifests: one that it does not read ends it."""
+    known = not said.media_type or said.media_type in (INDEXES | MANIFESTS) - {OCI_ARTIFACT}
+    return said.schema_version == 1 or (said.schema_version == 2 and known)  # noqa: PLR2004 -- schema 2
+
+
 def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return the config, the layers and the children that a garbage collection sees in what regnb does not accept.
 
@@ -701,11 +724,15 @@ def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         ValueError: It does not read that, either.
     """
     found = json.loads(data.decode("utf-8", "replace"))
-    if not isinstance(found, dict) or found.get("schemaVersion") not in (1, 2):
+    if not isinstance(found, dict) or not _is_collected(
+        _Said(found.get("schemaVersion", 0), found.get("mediaType", ""))
+    ):
         raise ValueError
 
     def digests(values: object, key: str = "digest") -> Iterable[str]:
         values = values if isinstance(values, list) else [values]
+        if not all(isinstance(value.get("size", 0), int) for value in values if isinstance(value, dict)):
+            raise ValueError
         return (str(value[key]) for value in values if isinstance(value, dict) and value.get(key))
 
     listing = "index" in str(found.get("mediaType")) or "list" in str(found.get("mediaType"))
