@@ -18,11 +18,21 @@ from images import Image, ask, attestation, config, descriptor, image, index, la
 from regnb.client import Client
 from regnb.errors import RegistryError
 from regnb.model import DOCKER_MANIFEST
+from regnb.reclaim import Reclaim
 from regnb.reference import Digest
 
 REPOSITORIES: Final = ("app", "app/web", "base", "team/tool")
 FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 TAGS: Final = ("latest", "1.0", "1.1", "2.0", "dev", "rc")
+
+PLACE: Final = {
+    "plain": ("garbage-collect", "2.8, 3"),
+    "untagged": ("garbage-collect --delete-untagged", "3"),
+    "untagged_2": ("garbage-collect --delete-untagged", "2.8"),
+}
+"""Where each collection stands in ``Reclaim.table``, by its column in ``Reclaim.blobs``."""
+FLAGS: Final = {"plain": (), "untagged_2": ("--delete-untagged",)}
+"""What docker-registry, which is distribution 2.8, is told for it."""
 
 Step = Callable[[Client, str], Awaitable[None]]
 
@@ -46,6 +56,16 @@ def collect(root: Path, *flags: str) -> Outcome:
     return Outcome(frozenset(ends), manifests)
 
 
+def agrees(found: Reclaim, how: str, real: Outcome) -> None:
+    """The blobs that one collection removes, to the byte, and the manifests that it takes out of repositories."""
+    row = found.table.set_index(["collection", "version"]).loc[PLACE[how]]
+    assert (row["bound"] == "fails") == bool(real.failed), (how, row["bound"], row["message"], real.failed)
+    blobs = found.blobs[found.blobs[how]]
+    assert set(blobs["digest"]) == real.blobs, how
+    assert blobs["size"].sum() == row["size"]
+    assert row["manifests"] == real.manifests, how
+
+
 def stored(root: Path) -> dict[str, int]:
     """The bytes of every blob on disk, by digest."""
     files = (root / "docker/registry/v2/blobs").glob("*/*/*/data")
@@ -67,7 +87,7 @@ class Grown(Distribution):
 
     def __init__(self, folder: Path, seed: object) -> None:
         super().__init__(folder, config={"validation": {"manifests": {"urls": {"allow": ["^https?://"]}}}})
-        self.random = random.Random(repr(seed))
+        self.random = random.Random(repr(seed))  # noqa: S311 -- not secret, but the same each time
         self.made: dict[str, Image] = {}
         self._seed = seed
         self._names = list(REPOSITORIES[: self.random.randint(2, 4)])
@@ -103,7 +123,9 @@ class Grown(Distribution):
     def _new(self, **more: object) -> Image:
         number = len(self.made)
         layers = self.random.choices(self._pool, k=self.random.randint(0, 4))
-        layers += [layer((self._seed, number, n), self.random.randint(1, 2000)) for n in range(self.random.randint(0, 2))]
+        layers += [
+            layer((self._seed, number, n), self.random.randint(1, 2000)) for n in range(self.random.randint(0, 2))
+        ]
         about = self.random.choice([*self._configs, config(n=number), config("arm64", n=number)])
         if self.made and self._often(0.05):
             layers.append(self.random.choice(list(self.made.values())).data)
@@ -197,7 +219,7 @@ class Grown(Distribution):
         data = what.data if what else self.random.randbytes(self.random.randint(0, 900))
         await client.upload_blob(repository, data, Digest.of(data))
 
-    async def _odd(self, client: Client, repository: str) -> None:
+    async def _odd(self, client: Client, repository: str) -> None:  # noqa: ARG002 -- as every step
         """A repository without layers, which no collection walks, or one that never had a tag, where one may fail."""
         if self._often(0.5):
             await self._put(client, "without/layers", index([], annotations={"n": str(len(self.made))}), self._tags())
