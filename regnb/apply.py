@@ -280,8 +280,10 @@ class _Application:
         return False
 
     def _done(self, number: int) -> bool:
-        found = self.ended.get(number)
-        return not self.plan.steps[number].writes or (found is not None and found.status == "done")
+        """Whether what a step was to bring about is so: an index that someone else has deleted lists nothing any more."""
+        step, found = self.plan.steps[number], self.ended.get(number)
+        gone = found is not None and found.status == "stale" and step.action == "delete" and not found.after
+        return not step.writes or gone or (found is not None and found.status == "done")
 
     def _record(self, number: int, status: Status, before: str = "", after: str = "", message: str = "") -> None:
         outcome = Outcome(number, status, before, after, message)

@@ -178,7 +178,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "before": ("int64", "bytes of these that it would remove without the deletion, too"),
         "blobs": ("int64", "blobs that it removes"),
         "manifests": ("int64", "manifests that it takes out of their repositories"),
-        "bound": ("str", "exact, at most or at least: how size is meant; fails if the collection cannot run"),
+        "bound": ("str", "how size is meant: exact, at most, at least, or estimate; fails if it cannot run"),
         "message": ("str", "why, or what to beware of"),
     },
     "reclaim_blobs": {
@@ -351,6 +351,7 @@ def human(size: float) -> str:
         >>> human(2_097_498_376)
         '2.1 GB'
     """
+    size = float(size)
     if not np.isfinite(size):
         return ""
     for unit in ("B", "kB", "MB", "GB", "TB"):

@@ -178,7 +178,12 @@ class Inventory:
         # The deletion goes through the API, which does not tell of manifests that no tag leads to.
         seen = ~self.graph.bare if self.source == "storage" else None
         gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=seen)
-        known = bounds(self.source, self.problems, complete=self.complete and self.finished is not None)
+        known = bounds(
+            self.source,
+            self.problems,
+            complete=self.complete and self.finished is not None,
+            checked=bool(self.manifests["checked"].all()),
+        )
         return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:

@@ -181,7 +181,8 @@ class Reclaim:
 
     def __repr__(self) -> str:
         """Say what comes back, in a sentence."""
-        bound = {"exact": "", "fails": "", "at most": "at most ", "at least": "at least "}[self.table["bound"].iloc[0]]
+        words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
+        bound = words.get(self.table["bound"].iloc[0], "")
         more = int(self.table["before"].iloc[0])
         rest = f"; it would remove {human(more)} anyway" if more else ""
         return f"<Reclaim: {bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}>"
@@ -193,17 +194,23 @@ class Reclaim:
 
 
 class Bound(NamedTuple):
-    """How the bytes of a collection are meant (``exact``, ``at most``, ``at least`` or ``fails``), and why."""
+    """How the bytes of a collection are meant (``bound`` of the frame ``reclaim``), and why."""
 
     word: str
     message: str
 
 
-def bounds(source: str, problems: pd.DataFrame, *, complete: bool) -> list[Bound]:
-    """Return how the figures of each of :data:`COLLECTIONS` are meant, given what was read and how.
+def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool) -> list[Bound]:
+    """Return how the figures of each of :data:`COLLECTIONS` are meant.
+
+    Args:
+        source: ``api`` or ``storage``.
+        problems: Of the inventory.
+        complete: Whether everything was read.
+        checked: Whether the registry was asked for every manifest, and none came from the cache.
 
     Example:
-        >>> bounds("api", pd.DataFrame({"problem": []}), complete=True)[0].word
+        >>> bounds("api", pd.DataFrame({"problem": []}), complete=True, checked=True)[0].word
         'at most'
     """
     found = []
@@ -214,13 +221,13 @@ def bounds(source: str, problems: pd.DataFrame, *, complete: bool) -> list[Bound
             where = f"{first['repository']} {first['reference']}".strip()
             found.append(Bound("fails", f"removes nothing, for {where} has a {first['problem']}: {first['message']}"))
         elif not complete:
-            found.append(Bound("at most", "not everything could be read: what was not may need some of this"))
+            found.append(Bound("estimate", "not everything could be read: what was not may need some of this"))
         elif source == "storage":
             found.append(Bound("exact", ""))
+        elif not checked:
+            found.append(Bound("estimate", "manifests that came from the cache may be gone: read with cached=False"))
         elif collection.command == PLAIN:
-            found.append(
-                Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some of this")
-            )
+            found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some"))
         else:
             found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
     return found
