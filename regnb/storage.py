@@ -265,9 +265,10 @@ class Storage:
                     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
                     yield _Local(base, failed) if local else _Remote(fs, base, failed)
                     return
-            inside = {str(info["name"]).rstrip("/").rpartition("/")[2] for info in fs.ls(root or path, detail=True)}
+            inside = [str(info["name"]).rstrip("/") for info in fs.ls(root or path, detail=True)]
             raise StorageError(
-                f"not a registry's storage: {self.url} {_instead(inside)}", hint=f"name the folder that holds {BASE}"
+                f"not a registry's storage: {self.url} {_instead(root, inside)}",
+                hint=f"name the folder that holds {BASE}",
             )
 
     def inventory(self, *, brief: bool = False) -> Inventory:
@@ -311,10 +312,13 @@ def open_storage(url: str | Path, **options: Any) -> Storage:  # noqa: ANN401 --
     return Storage(url, options)
 
 
-def _instead(inside: set[str]) -> str:
-    if "oci-layout" in inside:
-        return "is an OCI image layout"
-    return f"holds {', '.join(sorted(inside)[:5])}" if inside else "is empty"
+def _instead(root: str, inside: Sequence[str]) -> str:
+    names = sorted(path.rpartition("/")[2] for path in inside)
+    if "oci-layout" in names:
+        return "is an OCI image layout, and not distribution's"
+    if list(inside) == [root]:
+        return "is a file"
+    return f"holds {', '.join(names[:5])}" if names else "is empty"
 
 
 class _Repository:
@@ -350,7 +354,8 @@ class _Reading:
         self.sizes: dict[str, int] = {}
         self.uploads: dict[tuple[str, str], UploadRecord] = {}
         self.statuses: dict[str, str] = {}
-        self.blind = False
+        self.hidden: list[str] = []
+        self.unknown: set[str] = set()
         self.large: set[str] = set()
         self.disk = {what: [0, 0] for what in ("blobs", "links", "uploads", "other")}
 
@@ -378,7 +383,11 @@ class _Reading:
         if _passes(check_repository, name):
             self.statuses[name] = sort
         elif not path.startswith("repositories/"):
-            self.blind = True
+            self.hidden.append(path)
+
+    def is_hidden(self, digest: str) -> bool:
+        """Whether a blob that was not found may be in a folder that could not be listed."""
+        return any(f"{_blob(digest)}/".startswith(f"{folder}/".lstrip("/")) for folder in self.hidden)
 
     def run(self, files: _Files) -> None:
         self.files = files
@@ -483,7 +492,7 @@ class _Reading:
             if _passes(check_tag, parts[0]):
                 found.history.append((parts[0], digest, file.when))
         elif list(parts[1:]) == ["current"]:
-            found.bad_tags.append(file.path)
+            found.tags[parts[0]] = f"{file.path}/link"  # it cannot be read, and that is found out by reading it
 
     # Contents
 
@@ -520,6 +529,7 @@ class _Reading:
             elif not isinstance(data, FileNotFoundError):
                 tags = self.records.coverage.tags if path.endswith(_CURRENT) else None
                 self.statuses[wanted[path]] = self.unread(wanted[path], path, "cannot read it", data, tags)
+                self.unknown.add(path)
         for name, found in sorted(self.repositories.items()):
             self.revisions(name, found, content, broken)
             self.tags(name, found, content, broken)
@@ -534,7 +544,7 @@ class _Reading:
                     self.problem(name, digest or path, "mismatch", f"the link names another manifest: {named}")
                 if content.get(found.revisions.get(named, "")) == named and named in self.sizes:
                     found.walked[named] = None
-                elif named == digest:
+                elif named == digest and not self.is_hidden(digest):
                     self.problem(name, digest, "missing", "the manifest's bytes are not on disk")
         if found.walked and not found.seen:
             text = (
@@ -559,7 +569,11 @@ class _Reading:
             digest = content.get(path, "")
             if path in broken:
                 self.problem(name, tag, "corrupt tag" if found.walked else "dangling", broken[path])
-            elif digest not in found.walked:
+            elif (
+                digest not in found.walked
+                and self.unknown.isdisjoint({path, found.revisions.get(digest, "")})
+                and not (digest and self.is_hidden(digest))
+            ):
                 text = f"its manifest is gone: {digest}" if digest else "it has no current link"
                 self.problem(name, tag, "dangling", text)
             self.records.tags.append(TagRecord(name, tag, digest if digest in found.walked else ""))
@@ -650,7 +664,7 @@ class _Reading:
                     needed.setdefault(blob, name)
         for blob, name in needed.items():
             found = self.records.blobs.get(blob)
-            if found is None or found.kind == "missing":
+            if (found is None or found.kind == "missing") and not self.is_hidden(blob):
                 self.problem(name, blob, "missing", "a manifest needs it, and it is not on disk")
 
     def configs(self) -> None:

@@ -1,0 +1,143 @@
+"""A storage in a bucket is read as one in a folder: the same frames, requests that overlap, errors that help."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import s3fs
+from conftest import Seeded
+from distribution import free_port
+from moto.server import ThreadedMotoServer
+from test_storage import made, same  # noqa: F401 -- a fixture
+
+from regnb.errors import MissingExtra, StorageError
+from regnb.storage import open_storage
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A server that speaks S3, told of by the environment, as any S3 client is."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+        fs = fsspec.filesystem("s3")
+        fs.mkdir("bucket")
+        fs.mkdir("empty")
+        yield "bucket"
+        fs.clear_instance_cache()
+    server.stop()
+
+
+def put(root: Path, where: str) -> None:
+    """Upload a folder as an S3 driver lays it out: files alone, for there are no folders."""
+    fs = fsspec.filesystem("s3")
+    fs.pipe({f"{where}/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()})
+
+
+def test_a_bucket_is_read_as_a_folder(bucket: str, seeded_real: Seeded) -> None:
+    """Every frame is the same but for the times, which are those of the upload."""
+    put(seeded_real.root, f"{bucket}/some/prefix")
+    found = open_storage(f"s3://{bucket}/some/prefix").inventory()
+    local = open_storage(seeded_real.root).inventory()
+    same(local, found, set(local.frames), history=["when"], uploads=["started"])
+    assert found.history["when"].notna().all()
+    assert found.registry == f"s3://{bucket}/some/prefix"
+    brief = open_storage(f"s3://{bucket}/some/prefix").inventory(brief=True)
+    assert brief.reclaim().table.equals(local.reclaim().table)
+
+
+def test_options_reach_the_file_system(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Endpoint and credentials may be given instead; the root of the bucket will do."""
+    put(made, bucket)
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    opened = open_storage(f"s3://{bucket}", endpoint_url=endpoint, key="a-key", secret="hush")
+    found = opened.inventory()
+    assert len(found.tags) == 5
+    assert "hush" not in f"{opened!r}{found!r}{found.registry}"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("s3://nothing/here", {}, "no such folder or bucket"),
+        ("s3://empty", {}, "is empty"),
+        ("s3://bucket/some", {}, "holds prefix"),
+        ("s3://bucket/none", {}, "no such folder"),
+        ("s3://bucket", {"endpoint_url": "refused"}, "cannot read"),
+    ],
+)
+def test_no_storage_there(url: str, options: dict[str, str], words: str, bucket: str) -> None:
+    """Each says what is wrong, and what to do."""
+    fsspec.filesystem("s3").pipe("bucket/some/prefix/file", b"")
+    if "endpoint_url" in options:
+        options = {"endpoint_url": f"http://127.0.0.1:{free_port()}", "config_kwargs": {"retries": {"max_attempts": 0}}}
+    with pytest.raises(StorageError, match=words) as error:
+        open_storage(url, **options)
+    assert error.value.hint
+    assert "hush" not in str(error.value)
+
+
+def test_access_denied(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """What the credentials do not allow at all is an error; single objects that they do not allow are problems."""
+    put(made, f"{bucket}/denied")
+    get = s3fs.S3FileSystem._cat_file
+
+    async def refuse(self: Any, path: str, *arguments: Any, **options: Any) -> bytes:
+        if "/_manifests/tags/" in path:
+            raise PermissionError("Access Denied")
+        return await get(self, path, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", refuse)
+    found = open_storage(f"s3://{bucket}/denied").inventory()
+    assert set(found.problems["problem"]) == {"denied"}
+    assert not found.complete
+    assert found.coverage.set_index("what")["denied"]["tags"] == 5
+
+    async def refuse_listing(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_lsdir", refuse_listing)
+    with pytest.raises(StorageError, match="no permission") as error:
+        open_storage(f"s3://{bucket}/denied")
+    assert "credentials" in error.value.hint
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that installs s3fs is the hint."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    with pytest.raises(MissingExtra, match=r"regnb\[s3\]"):
+        open_storage("s3://bucket")
+
+
+def test_requests_overlap(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Where every request waits, they wait together: many are under way at once."""
+    put(made, f"{bucket}/slow")
+    call, under_way, most = s3fs.S3FileSystem._call_s3, 0, 0
+
+    async def slow(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return await call(self, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", slow)
+    assert len(open_storage(f"s3://{bucket}/slow").inventory().tags) == 5
+    assert most >= 8
