@@ -280,7 +280,7 @@ class _Application:
         return False
 
     def _done(self, number: int) -> bool:
-        """Whether what a step was to bring about is so: an index that someone else has deleted lists nothing any more."""
+        """Whether what a step was to bring about is so: an index that someone else deleted lists nothing any more."""
         step, found = self.plan.steps[number], self.ended.get(number)
         gone = found is not None and found.status == "stale" and step.action == "delete" and not found.after
         return not step.writes or gone or (found is not None and found.status == "done")
