@@ -168,7 +168,7 @@ class _Remote:
 
     def __init__(self, fs: fsspec.AbstractFileSystem, base: str, failed: Callable[[str, Exception], None]) -> None:
         self._fs = fs
-        self._base = base.rstrip("/")
+        self._base = base
         self._failed = failed
 
     def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
@@ -200,33 +200,36 @@ class _Remote:
         except Exception as error:
             if folder == self._base:
                 raise
-            self._failed(folder.removeprefix(f"{self._base}/"), error)
+            self._failed(self._inner(folder), error)
             return []
-        return [self._file(info) for info in infos if str(info["name"]).rstrip("/") != folder]
+        return [self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/")]
 
     def _file(self, info: Mapping[str, Any]) -> File:
-        path = str(info["name"]).removeprefix(f"{self._base}/")
+        path = self._inner(str(info["name"]))
         if info["type"] == "directory":
-            return File(path.rstrip("/") + "/", 0, 0)
+            return File(f"{path}/", 0, 0)
         when = next((info[key] for key in ("LastModified", "mtime", "created", "last_modified") if info.get(key)), 0)
         seconds = when.timestamp() if isinstance(when, datetime) else float(when)
-        return File(path.rstrip("/"), int(info["size"] or 0), seconds)
+        return File(path, int(info["size"] or 0), seconds)
+
+    def _inner(self, name: str) -> str:
+        # Some file systems' names begin with a slash.
+        return name.strip("/").removeprefix(f"{self._base}/".lstrip("/"))
 
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
-        chunk: dict[str, str] = {}
+        chunk: list[str] = []
         total = 0
         for path, size in files:
             if len(chunk) == _CHUNK or (chunk and total + size > _CHUNK_SIZE):
                 yield from self._read(chunk)
-                chunk, total = {}, 0
-            chunk[f"{self._base}/{path}"] = path
+                chunk, total = [], 0
+            chunk.append(f"{self._base}/{path}")
             total += size
         if chunk:
             yield from self._read(chunk)
 
-    def _read(self, chunk: Mapping[str, str]) -> Iterator[tuple[str, bytes | Exception]]:
-        found = self._fs.cat(list(chunk), on_error="return")
-        return ((chunk[name], data) for name, data in found.items())
+    def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
+        return ((self._inner(name), data) for name, data in self._fs.cat(chunk, on_error="return").items())
 
 
 class Storage:
