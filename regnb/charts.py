@@ -116,7 +116,15 @@ def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go
         showlegend=named,
         height=height,
         hoverlabel={"align": "left", "namelength": -1},
-        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": _CLEAR, "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "xref": "container",
+            "x": 0.01,
+            "y": 1,
+            "yanchor": "bottom",
+            "bgcolor": _CLEAR,
+            "traceorder": "normal",
+        },
         modebar={"bgcolor": _CLEAR, "color": _TEXT, "activecolor": _BLUE},
         **layout,
     )
@@ -155,6 +163,14 @@ def _ticks(values: Iterable[float]) -> dict[str, Any]:
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     places = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 2)]
     return {"tickvals": places, "ticktext": [_tick(place) for place in places]}
+
+
+def _calendar(when: Iterable[pd.Timestamp], title: str) -> dict[str, Any]:
+    """Return an axis of dates; around a single one plotly would show its microseconds."""
+    days = set(when)
+    return {"title": title, "type": "date"} | (
+        {"range": [min(days) - _DAY, max(days) + _DAY]} if len(days) == 1 else {}
+    )
 
 
 def _tick(size: float) -> str:
@@ -671,7 +687,7 @@ def age(tags: pd.DataFrame) -> go.Figure:
         f"{count(len(rows), 'tag')} from {oldest:%Y-%m-%d} to {newest:%Y-%m-%d}",
         "; ".join(left) or "every tag is drawn",
         480,
-        xaxis={"title": "created (UTC)", "type": "date"},
+        xaxis=_calendar(shown["created"], "created (UTC)"),
         yaxis={
             "title": _SIZE,
             "type": "log",
@@ -802,7 +818,7 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None, capacity: flo
         title,
         "; ".join(about) or "every snapshot is a point",
         460,
-        xaxis={"title": "snapshot (UTC)", "type": "date"},
+        xaxis=_calendar([] if forecast else when, "snapshot (UTC)"),
         yaxis={"title": _SIZE, "rangemode": "tozero", **_ticks(map(float, [*stored, *disk, limit or 0]))},
     )
     if limit is not None:
