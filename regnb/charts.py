@@ -507,7 +507,7 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
     alone, shared = [row[3] for row in rows], [row[4] - row[3] for row in rows]
     series = [
         _Series("needed by it alone", _BLUE, "", alone),
-        _Series("its part of what repositories share", _GREEN, ".", shared),
+        _Series("its part of what is shared", _GREEN, ".", shared),
     ]
     title = f"{human(sum(alone) + sum(shared))} in {len(rows):,} {'repository' if len(rows) == 1 else 'repositories'}"
     about = f"{human(sum(alone))} would go with single repositories, {human(sum(shared))} are shared between them"
@@ -540,7 +540,7 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
     ]
     series = [
         _Series("because of the deletion", _RED, "", [row[2] - row[3] for row in rows]),
-        _Series("anyway, without the deletion", _SKY, "/", [row[3] for row in rows]),
+        _Series("anyway", _SKY, "/", [row[3] for row in rows]),
     ]
     if any(series[0].sizes):
         frees, title = series[0].sizes, "The deletion frees"
