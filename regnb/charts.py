@@ -116,15 +116,7 @@ def _figure(data: Any, title: str, about: str, height: int, **layout: Any) -> go
         showlegend=named,
         height=height,
         hoverlabel={"align": "left", "namelength": -1},
-        legend={
-            "orientation": "h",
-            "xref": "container",
-            "x": 0.01,
-            "y": 1,
-            "yanchor": "bottom",
-            "bgcolor": _CLEAR,
-            "traceorder": "normal",
-        },
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": _CLEAR, "traceorder": "normal"},
         modebar={"bgcolor": _CLEAR, "color": _TEXT, "activecolor": _BLUE},
         **layout,
     )
