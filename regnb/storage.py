@@ -64,6 +64,7 @@ _LINK_LIMIT: Final = 1024
 _BLOB: Final = re.compile(
     r"blobs/(?=sha256/../.{64}/|sha384/../.{96}/|sha512/../.{128}/)(sha\d+)/([0-9a-f]{2})/(\2[0-9a-f]+)/data"
 )
+_ORPHAN: Final = ("orphan", "", 0)
 _CURRENT: Final = "current/link"
 _BRIEF: Final = frozenset({"_layers", "_uploads"})
 """Folders that a garbage collection does not look into."""
@@ -612,13 +613,12 @@ class _Reading:
                     counts.failed += 1
                     text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
                     self.problem(name, digest, "malformed", text, incomplete=True)
-        blobs = self.records.blobs
-        for digest, size in sorted(self.sizes.items()):
-            kind, media_type, _ = kinds.get(digest, ("orphan", "", 0))
-            if digest in self.records.manifests:
-                kind, media_type = "manifest", self.records.manifests[digest].media_type
+        blobs, manifests = self.records.blobs, self.records.manifests
+        for digest in sorted(self.sizes):
+            record = manifests.get(digest)
+            kind, media_type, _ = kinds.get(digest, _ORPHAN) if record is None else ("manifest", record.media_type, 0)
             # What is meant to be stored elsewhere, and lies here all the same, takes up space.
-            blobs[digest] = BlobRecord(size, media_type, "layer" if kind == "foreign layer" else kind)
+            blobs[digest] = BlobRecord(self.sizes[digest], media_type, "layer" if kind == "foreign layer" else kind)
         for digest, (kind, media_type, size) in kinds.items():
             if digest not in blobs and kind != "manifest":
                 blobs[digest] = BlobRecord(size, media_type, kind if kind == "foreign layer" else "missing")
@@ -636,10 +636,10 @@ class _Reading:
         record, blobs, refused = describe(digest, "", data)
         self.records.manifests[digest] = record
         for descriptor in blobs:
-            kind = (
-                "foreign layer" if descriptor.foreign else "config" if descriptor.digest == record.config else "layer"
-            )
-            kinds.setdefault(descriptor.digest, (kind, descriptor.media_type, descriptor.size))
+            blob = descriptor.digest
+            if blob not in kinds:
+                kind = "foreign layer" if descriptor.foreign else "config" if blob == record.config else "layer"
+                kinds[blob] = (kind, descriptor.media_type, descriptor.size)
         fatal = "corrupt manifest" if tagged else "corrupt untagged manifest"
         if refused is not None:
             try:
@@ -651,7 +651,8 @@ class _Reading:
         elif not _is_collected(said := msgspec.json.decode(data, type=_Said)):
             text = f"no garbage collection reads {said.media_type or 'a manifest'} of schema {said.schema_version}"
             self.problem(name, digest, fatal, text)
-        for each in (record.config, *record.layers):
+        # What a schema 1 names, or what regnb refuses, has no size.
+        for each in () if blobs else (record.config, *record.layers):
             if each and each not in kinds:
                 kinds[each] = ("layer", "", 0)
         for child in record.children:
@@ -659,11 +660,12 @@ class _Reading:
 
     def missing(self, kinds: Mapping[str, object]) -> None:
         """Name what manifests need and is not on disk."""
+        lost = kinds.keys() - self.sizes.keys()
         needed: dict[str, str] = {}
-        for name, digest in self.records.links:
+        for name, digest in self.records.links if lost else ():
             record = self.records.manifests[digest]
             for blob in (record.config, *record.layers, *record.children):
-                if blob in kinds and blob not in self.sizes:
+                if blob in lost:
                     needed.setdefault(blob, name)
         for blob, name in needed.items():
             found = self.records.blobs.get(blob)
