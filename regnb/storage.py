@@ -51,6 +51,8 @@ from regnb.reference import check_repository, check_tag, is_digest
 if TYPE_CHECKING:
     import fsspec
 
+    from regnb.graph import Ints
+
 _AT_ONCE: Final = 32
 """Listings at the same time."""
 _PARTS: Final = 64
@@ -773,16 +775,16 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         disk; the rows between add up to the difference.
 
     Raises:
-        InvalidArgument: The first is not from the API, or the second not from a storage.
+        InvalidArgument: The first is not from the API, or the second not from a storage, or it was read in brief.
         StorageError: The storage cannot be read.
 
     Example:
         >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))  # doctest: +SKIP
     """
     disk = storage.inventory() if isinstance(storage, Storage) else storage
-    if (inventory.source, disk.source) != ("api", "storage"):
+    if (inventory.source, disk.source) != ("api", "storage") or disk.disk.empty:
         raise InvalidArgument(
-            "one inventory of a registry's API and one of its storage are needed",
+            "one inventory of a registry's API and one of its storage, not in brief, are needed",
             hint="reconcile(regnb.connect(URL).inventory(), regnb.open_storage(DIR))",
         )
     graph = disk.graph
@@ -790,21 +792,25 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     both = pd.DataFrame({"digest": graph.digests, "disk": graph.sizes, "on_disk": ~graph.absent}).merge(
         pd.DataFrame({"digest": api.digests, "api": api.sizes, "shown": ~api.absent}), on="digest", how="outer"
     )
-    known = {digest: number for number, digest in enumerate(graph.digests)}
-    at = both["digest"].map(known).fillna(-1).astype(int).to_numpy()
+    at, there = (pd.Index(of.digests, dtype="str").get_indexer(pd.Index(both["digest"])) for of in (graph, api))
     on_disk, shown_ = (both[name].eq(True).to_numpy() for name in ("on_disk", "shown"))  # noqa: FBT003 -- not missing
     sizes = both["disk"].fillna(0).to_numpy(np.int64), both["api"].fillna(0).to_numpy(np.int64)
     unread = np.zeros(len(graph.digests) + 1, dtype=bool)
     unread[graph.behind.of(_unread(inventory, disk))[1]] = True
     led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.needed("all")[1]))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
-    lacking = np.append(graph.absent, False)[at]
+    still = np.zeros(len(api.digests) + 1, dtype=bool)
+    still[api.behind.of(_unmoved(inventory, disk))[1]] = True
+    failed = disk.problems[disk.problems["problem"].isin(["denied", "failed"])]["reference"]
+    shut = tuple(f"{path}/" for path in failed if path.startswith("blobs"))
+    hidden = both["digest"].map(_blob).str.startswith(shut).to_numpy(bool)
     differs = on_disk & shown_ & (sizes[0] != sizes[1])
     causes = (
-        ("not on disk", lost & lacking, "the API shows them, and their bytes are gone: pulling fails"),
-        ("gone since", lost & ~lacking, "behind what was moved or deleted between the two readings"),
+        ("hidden", lost & hidden, "the API shows them, and their folder on disk could not be read"),
+        ("not on disk", lost & ~hidden & still[there], "the API shows them, and their bytes are gone: pulling fails"),
+        ("gone since", lost & ~hidden & ~still[there], "behind what was moved or deleted between the two readings"),
         ("size", differs, "the manifest or the API says another size than the file has"),
-        ("not read", extra & unread[at], "behind tags that the API could not read"),
+        ("not read", extra & unread[at], "behind tags that the API was not asked for, or could not read"),
         ("new since", extra & led[at] & ~unread[at], "behind what was pushed between the two readings"),
         ("untagged", extra & needed[at] & ~led[at] & ~unread[at], "only manifests without a tag need them"),
         (
@@ -833,11 +839,25 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     )
 
 
-def _unread(inventory: Inventory, disk: Inventory) -> Any:  # noqa: ANN401 -- rows
-    """Return the rows of the storage whose tags the API lists and could not read, wholly or at all."""
-    failed = inventory.repositories["repository"][~inventory.repositories["status"].isin(["read", "empty"])]
-    tags = inventory.tags[["repository", "tag", "complete"]]
-    found = disk.tags[["repository", "tag"]].merge(tags, on=["repository", "tag"], how="left")
-    unread = found["complete"].eq(False) | found["repository"].isin(failed)  # noqa: FBT003 -- not missing
+def _unmoved(inventory: Inventory, disk: Inventory) -> Ints:
+    """Return the rows of the API's inventory that are the same in the storage: behind their tags nothing can be new."""
+    columns = ["repository", "tag", "digest"]
+    found = inventory.tags[columns].merge(disk.tags[columns], how="left", indicator=True)
+    rows = inventory.graph.tags[(found["_merge"] == "both").to_numpy()]
+    return np.concatenate([rows[rows >= 0], np.flatnonzero(inventory.graph.bare)])
+
+
+def _unread(inventory: Inventory, disk: Inventory) -> Ints:
+    """Return the rows of the storage whose tags the API was not asked for, or could not read, wholly or at all."""
+    repositories, catalog = inventory.repositories, inventory.coverage.set_index("what").loc["catalog"]
+    readable = repositories["repository"][repositories["status"].isin(["read", "empty"])]
+    found = disk.tags[["repository", "tag"]].merge(
+        inventory.tags[["repository", "tag", "complete"]], on=["repository", "tag"], how="left"
+    )
+    unread = found["complete"].eq(False)  # noqa: FBT003 -- not missing
+    # Where the whole catalog was read, a repository that was not in it is new.
+    whole = catalog["listed"] and catalog["complete"]
+    asked = found["repository"].isin(repositories["repository"])
+    unread |= (asked & ~found["repository"].isin(readable)) | (~asked & (not whole))
     rows = disk.graph.tags[unread.to_numpy()]
-    return rows[rows >= 0]
+    return np.asarray(rows[rows >= 0])

@@ -457,8 +457,26 @@ def test_the_differences_add_up(real: Distribution) -> None:
     assert row["blobs"]["orphans"] == 1
 
 
+def test_what_was_not_asked_and_what_a_collection_ate(real: Distribution, tmp_path: Path) -> None:
+    """Repositories that were not asked for are not new, and the blobs of eaten children are not gone since."""
+    fill(real.url, ("tools", "all", MULTI), ("vm/app", "1", ONE))
+    with regnb.connect(real.url) as registry:
+        whole, part = registry.inventory(), registry.inventory(["tools"])
+    table = reconcile(part, open_storage(real.root)).set_index("cause")
+    assert table["size"]["not read"] == ONE.size
+    assert not table["size"][["new since", "gone since", "not on disk"]].any()
+    real.garbage_collect("--delete-untagged")
+    table = reconcile(whole, open_storage(real.root)).set_index("cause")
+    eaten = {data for child in MULTI.children for data in child.blobs}
+    assert table["size"]["not on disk"] == -sum(map(len, eaten))
+    assert not table["size"][["new since", "gone since", "not read", "untagged"]].any()
+
+
 def test_only_an_api_and_a_storage_are_reconciled(made: Path) -> None:
     """Two of one kind are refused, with the call that is right."""
     found = open_storage(made).inventory()
     with pytest.raises(InvalidArgument, match="storage"):
         reconcile(found, found)
+    shown = Inventory("localhost:5000", found.started, found.finished, found.frames)
+    with pytest.raises(InvalidArgument, match="brief"):
+        reconcile(shown, open_storage(made).inventory(brief=True))
