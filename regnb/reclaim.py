@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from regnb.errors import InvalidArgument
+from regnb.errors import InvalidArgument, NotFound
 from regnb.frames import Frame, count, human, joined, make, parse_size
 from regnb.graph import Graph
 from regnb.reference import Digest
@@ -65,7 +65,7 @@ class Reclaim:
     def __init__(  # noqa: PLR0917 -- what it is computed from
         self, graph: Graph, kinds: pd.Series[str], names: pd.Series[str], gone: Mask, going: Mask, bounds: Some[Bound]
     ) -> None:
-        self._graph, self._kinds, self._names, self._gone = graph, kinds, names, gone
+        self._graph, self._kinds, self._names, self._gone = graph, kinds, names[~going], gone
         self.deleted, self.removed = int(going.sum()), int(gone.sum())
         lost = graph.tags[going & (graph.tags >= 0)]
         self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
@@ -154,7 +154,7 @@ class Reclaim:
         at, blob = graph.behind.of(holders)
         pairs = pd.DataFrame({"row": holders[at], "blob": blob})[lost[blob]]
         rows = pairs["row"].unique()
-        names = self._names[np.isin(graph.tags, rows)]
+        names = self._names[np.isin(graph.tags[self._names.index], rows)]
         bare = rows[~kept[rows]]
         digests = [Digest(digest).short for digest in graph.digests.take(graph.manifest[bare])]
         known = pd.concat(
@@ -248,7 +248,9 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     if what is None:
         return np.zeros(len(tags), dtype=bool)
     if isinstance(what, pd.Series | np.ndarray):
-        mask = np.asarray(what)
+        # As pandas does: a condition on rows that were sorted is about these rows, wherever they stand.
+        aligned = isinstance(what, pd.Series) and len(what) == len(tags) and what.index.is_unique
+        mask = np.asarray(what.reindex(tags.index) if aligned else what)
         if mask.dtype != np.bool_ or mask.shape != (len(tags),):
             raise InvalidArgument(
                 f"not a mask: {mask.size:,} values, and there are {len(tags):,} tags",
@@ -257,9 +259,12 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
         return mask
     picked = pick(selectors(what, host=registry), zip(tags["repository"], tags["tag"], strict=True))
     named = {(one.repository, one.digest or one.tag) for one in picked}
-    by_digest = any(one.digest for one in picked)
+    digests = {(one.repository, one.digest) for one in picked if one.digest}
+    if bare := digests - set(zip(tags["repository"], tags["digest"], strict=True)) if digests else None:
+        name, digest = min(bare)
+        raise NotFound(f"no tag points at {name}@{digest}", hint="name what has a tag, such as the index that lists it")
     rows = zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True)
-    found = ((name, tag) in named or (by_digest and (name, digest) in named) for name, tag, digest in rows)
+    found = ((name, tag) in named or (name, digest) in digests for name, tag, digest in rows)
     return np.fromiter(found, bool, len(tags))
 
 
@@ -279,6 +284,8 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
         Columns: as ``free`` in :data:`regnb.frames.COLUMNS`. If the last ``total`` is below the goal, no more is safe.
     """
     goal = parse_size(goal)
+    if keep < 0:
+        raise InvalidArgument(f"cannot keep {keep} tags", hint="keep=0 keeps none but those that are protected")
     created = tags["created"].to_numpy(dtype="datetime64[us]")
     newest = tags.sort_values(["created", "tag"], ascending=False).groupby("repository").head(keep).index
     stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()

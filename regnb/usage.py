@@ -81,7 +81,7 @@ def between(graph: Graph) -> Frame:
     at, blob = at[order], blob[order]
     shared = np.zeros((len(chosen), len(chosen)), dtype=np.int64)
     start = np.flatnonzero(np.diff(blob, prepend=-1))
-    for first, last in zip(start.tolist(), [*start[1:].tolist(), len(blob)], strict=True):
+    for first, last in zip(start.tolist(), np.append(start, len(blob))[1:].tolist(), strict=True):
         shared[np.ix_(at[first:last], at[first:last])] += graph.sizes[blob[first]]
     one, other = np.nonzero(np.triu(shared, 1))
     size = shared[one, other]

@@ -1,0 +1,89 @@
+"""The frames of a very large registry, generated as columns: what a snapshot of it would hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from corpus import LAYER
+
+from regnb.frames import COLUMNS, Frame, make
+from regnb.model import OCI_CONFIG, OCI_MANIFEST
+
+
+def digests(count: int, seed: int) -> pd.Series[str]:
+    """Random digests, without a Python string for each."""
+    text = np.empty((count, 71), np.uint8)
+    text[:, :7] = np.frombuffer(b"sha256:", np.uint8)
+    hexadecimal = np.random.default_rng(seed).bytes(32 * count).hex().encode()
+    text[:, 7:] = np.frombuffer(hexadecimal, np.uint8).reshape(count, 64)
+    offsets = pa.py_buffer((np.arange(count + 1, dtype=np.int32) * 71).tobytes())
+    return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(text.tobytes())).to_pandas().astype("str")
+
+
+def same(value: str | None, count: int) -> pd.Series[str]:
+    return pd.Series([value], dtype="str").take(np.zeros(count, dtype=np.int64))
+
+
+def tables(*, tags: int, manifests: int, references: int, layers: int, repositories: int) -> dict[str, Frame]:
+    """Make the frames. A quarter of a manifest's layers is one of fifty base layers; the others are drawn at random."""
+    chance = np.random.default_rng(7)
+    layer, manifest, config = digests(layers, 1), digests(manifests, 2), digests(manifests, 3)
+    size = chance.integers(100, 100_000_000, layers)
+    names = pd.Series([f"ns{number % 300}/app{number}" for number in range(repositories)], dtype="str")
+    names = names.sort_values(ignore_index=True)
+    home = np.sort(chance.integers(0, repositories, manifests))
+    owner = np.sort(chance.integers(0, manifests, references))
+    base = chance.random(references) < 0.25
+    drawn = np.where(base, chance.integers(0, 50, references), chance.integers(0, layers, references))
+    pulled = np.bincount(owner, size[drawn], minlength=manifests).astype(np.int64) + 3000
+    points = np.concatenate([np.arange(manifests), chance.integers(0, manifests, tags - manifests)])
+    points.sort()
+    when = pd.Series(pd.to_datetime(1_700_000_000 + chance.integers(0, 60_000_000, manifests), unit="s", utc=True))
+    none = np.zeros(max(tags, references, layers + 2 * manifests), dtype=np.int64)
+    kinds = pd.Series(["layer", "config", "manifest"], dtype="str")
+    made: dict[str, dict[str, Any]] = {
+        "repositories": {
+            "repository": names, "status": same("read", repositories), "newest": when.iloc[:repositories],
+            "complete": none[:repositories] == 0,
+        },
+        "tags": {
+            "repository": names.take(home[points]), "tag": pd.Series(np.arange(tags)).astype("str").radd("v"),
+            "digest": manifest.take(points), "kind": same("image", tags), "platforms": same("linux/amd64", tags),
+            "created": when.take(points), "size": pulled[points], "subject": same(None, tags),
+            "complete": none[:tags] == 0,
+        },
+        "manifests": {
+            "repository": names.take(home), "digest": manifest, "kind": same("image", manifests),
+            "media_type": same(OCI_MANIFEST, manifests), "artifact_type": same(OCI_CONFIG, manifests), "config": config,
+            "platform": same("linux/amd64", manifests), "created": when, "size": pulled,
+            "subject": same(None, manifests), "checked": none[:manifests] == 0, "complete": none[:manifests] == 0,
+        },
+        "children": {"manifest": pd.Categorical([]), "position": [], "child": pd.Categorical([])},
+        "layers": {
+            "manifest": pd.Categorical.from_codes(owner, pd.Index(manifest)),
+            "digest": pd.Categorical.from_codes(drawn, pd.Index(layer)),
+            "media_type": pd.Categorical.from_codes(none[:references], pd.Index([LAYER])),
+            "size": size[drawn],
+            "command": pd.Categorical.from_codes(drawn % 1000, pd.Index([f"RUN step {step}" for step in range(1000)])),
+        },
+        "blobs": {
+            "digest": pd.concat([layer, config, manifest], ignore_index=True),
+            "kind": kinds.take(np.repeat([0, 1, 2], [layers, manifests, manifests])),
+            "media_type": same("", layers + 2 * manifests),
+            "size": np.concatenate([size, none[:manifests] + 2000, none[:manifests] + 1000]),
+        },
+    }  # fmt: skip
+    found = {}
+    for name in list(COLUMNS)[: list(COLUMNS).index("disk") + 1]:
+        columns = made.get(name, {})
+        rows = len(next(iter(columns.values()), ()))
+        # What is computed is not there yet.
+        found[name] = make(name, {column: none[:rows] if columns else [] for column in COLUMNS[name]} | columns)
+    return found
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)

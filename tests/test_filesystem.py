@@ -1,0 +1,63 @@
+"""Files anywhere: what goes wrong is said in words, and no password with it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from regnb.errors import MissingExtra, StorageError
+from regnb.filesystem import opened, reason, shown
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("/srv/registry", "/srv/registry"),
+        ("s3://bucket/registry", "s3://bucket/registry"),
+        ("s3://KEY:hunter2@bucket/registry", "s3://bucket/registry"),
+        ("sftp://me:p@ss@host/x", "sftp://host/x"),
+    ],
+)
+def test_credentials_are_not_shown(url: str, seen: str) -> None:
+    """What stands before the host stays out of every message."""
+    assert shown(url) == seen
+    assert "hunter2" not in reason(OSError(f"cannot reach {url}"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError("x"), "no such folder or bucket: memory://x"),
+        (PermissionError("x"), "no permission to read memory://x"),
+        (OSError(28, "No space left on device"), "cannot read memory://x: No space left on device"),
+        (RuntimeError("the library's own"), "cannot read memory://x: the library's own"),
+        (ImportError("install paramiko"), "cannot read memory://x: install paramiko"),
+    ],
+)
+def test_every_error_becomes_one_with_a_hint(error: Exception, words: str) -> None:
+    """Whatever a file system's library raises is an error that says what, of what, and what to do."""
+    with pytest.raises(StorageError) as raised, opened("memory://x", "read"):
+        raise error
+    assert raised.value.message == words
+    assert raised.value.hint
+
+
+def test_an_error_of_our_own_is_left_as_it_is() -> None:
+    """What already says what to do is not wrapped."""
+    with pytest.raises(StorageError, match=r"^mine$"), opened("memory://x", "read"):
+        raise StorageError("mine")
+
+
+def test_what_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without s3fs a bucket's URL says which extra brings it."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtra) as raised, opened("s3://bucket/x", "read", skip_instance_cache=True):
+        pass
+    assert "regnb[s3]" in raised.value.hint
+
+
+def test_an_unknown_scheme() -> None:
+    """A URL that no library knows is an error, too."""
+    with pytest.raises(StorageError, match="cannot read nosuch://x"), opened("nosuch://x", "read"):
+        pass

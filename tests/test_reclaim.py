@@ -1,0 +1,221 @@
+"""What a deletion gives back, and what is proposed, against sums that are made the plain way.
+
+That the real garbage collection removes just this is proven in ``test_truth.py`` and ``test_damaged.py``.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images import Image, config, image, index, layer
+from stored import Stored
+
+from regnb.errors import InvalidArgument, InvalidReference, NotFound
+from regnb.frames import make
+from regnb.inventory import Inventory
+from regnb.reclaim import COLLECTIONS, bounds
+
+LAYERS = [layer(number, 100 * (number + 1)) for number in range(8)]
+
+
+def dated(day: int, *layers: int) -> Image:
+    """An image of some layers, made on a day of 2026."""
+    return image([LAYERS[number] for number in layers], about=config(created=f"2026-01-{day:02d}T12:00:00Z", n=day))
+
+
+def some(chance: random.Random) -> Stored:
+    """Two repositories with images of a few layers and of a few days, some with several tags, and an index."""
+    images = [dated(day, *chance.sample(range(8), chance.randint(1, 4))) for day in range(1, 9)]
+    both = index([(one, "") for one in chance.sample(images, 2)])
+    pushed = [(name, f"t{number}", chance.choice([*images, both])) for name in ("a", "b/c") for number in range(6)]
+    return Stored(*pushed)
+
+
+def needed(stored: Stored, inventory: Inventory, keep: set[tuple[str, str]]) -> set[bytes]:
+    """The blobs behind some tags, and of every manifest that is behind none."""
+
+    def behind(one: Image) -> set[bytes]:
+        return {one.data, *one.blobs}.union(*(behind(child) for child in one.children))
+
+    return set().union(*(behind(stored.held[name][stored.listed[name][tag]]) for name, tag in keep))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_any_set_of_tags_frees_what_the_others_do_not_need(chance: random.Random) -> None:
+    """Of any set: the bytes are those that no other tag leads to, and each blob that stays has a holder."""
+    stored = some(chance)
+    inventory = stored.inventory()
+    rows = list(zip(inventory.tags["repository"], inventory.tags["tag"], strict=True))
+    chosen = np.array([chance.random() < 0.4 for _ in rows])
+    gone = {row for row, goes in zip(rows, chosen, strict=True) if goes}
+    lost, kept = needed(stored, inventory, gone), needed(stored, inventory, set(rows) - gone)
+    found = inventory.reclaim(chosen)
+    assert found.size == sum(map(len, lost - kept))
+    assert found.deleted == len(gone)
+    table = found.table.set_index(["collection", "version"])["size"]
+    assert table.iloc[0] == table.iloc[1] == found.size, "and so without untagged ones, where there are none"
+    assert table.iloc[2] >= found.size, "2.8 takes the children of indexes as well"
+    goes = found.blobs[found.blobs["plain"]]
+    assert goes["size"].sum() == found.size
+    stays = found.stays
+    assert set(stays["size"]) == {len(data) for data in lost & kept}
+    assert not set(stays["digest"]) & set(goes["digest"])
+    assert all(
+        {f"{name}:{tag}" for tag in because.split(", ") if "…" not in tag} <= {f"{r}:{t}" for r, t in set(rows) - gone}
+        for name, because in zip(stays["repository"], stays["because"], strict=True)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_proposal_frees_what_it_says_and_nothing_in_vain(chance: random.Random) -> None:
+    """Reclaiming what is proposed gives its last total; the goal is met, or everything that may go is in it."""
+    inventory = some(chance).inventory()
+    goal = chance.randint(1, 2500)
+    found = inventory.free(goal, keep=chance.randint(0, 2), protect=["a:t0"] if chance.random() < 0.5 else None)
+    total = int(found["total"].iloc[-1]) if len(found) else 0
+    assert inventory.reclaim(found, referrers=False).size == total == found["freed"].sum()
+    everything = inventory.free(10**9, keep=0)
+    assert total >= goal or total <= everything["freed"].sum()
+    for digest in set(found["digest"]):
+        rest = found[found["digest"] != digest]
+        assert total < goal or inventory.reclaim(rest).size < goal, "each row is needed for the goal"
+    assert not found.duplicated(["repository", "tag"]).any()
+
+
+def test_the_oldest_and_least_shared_go_first() -> None:
+    """Of old tags those go that free something; the newest, the protected and the undated ones stay."""
+    undated = image([LAYERS[7]], about=config(created="", n=0))
+    stored = Stored(
+        ("a", "old", dated(1, 0)), ("a", "shared", dated(1, 1)), ("a", "mine", dated(2, 2)), ("a", "twin", dated(2, 2)),
+        ("a", "new", dated(9, 1, 3)), ("a", "undated", undated), ("b", "only", dated(1, 5)),
+    )  # fmt: skip
+    inventory = stored.inventory()
+    one = inventory.free(100)
+    assert one["tag"].to_list() == ["old"]
+    assert one["reason"].iloc[0] == "created 2026-01-01; 84% of it is needed by nothing else"
+    more = inventory.free(10**6)
+    assert more["tag"].to_list() == ["old", "shared", "mine", "twin"], (
+        "all tags of a manifest, or none; b keeps its only one"
+    )
+    assert set(inventory.free(10**6, protect="a:twin")["tag"]) == {"old", "shared"}
+    assert set(inventory.free(10**6, protect=inventory.tags["tag"] == "old", keep=0)["repository"]) == {"a", "b"}
+    assert inventory.free(0).empty
+
+
+def test_bytes_that_would_go_anyway_are_told_apart() -> None:
+    """What no manifest needs is removed with or without the deletion, and is not counted for it."""
+    inventory = Stored(("a", "1", dated(1, 0)), ("a", "2", dated(2, 1))).inventory()
+    blobs = pd.concat(
+        [inventory.blobs, inventory.blobs.iloc[:1].assign(digest=f"sha256:{'0' * 64}", kind="orphan", size=55)]
+    )
+    stored = Inventory("/srv", inventory.started, inventory.finished, inventory.frames | {"blobs": blobs}, "storage")
+    nothing = stored.reclaim()
+    assert nothing.table["size"].to_list() == [55, 55, 55]
+    assert nothing.table["bound"].to_list() == ["exact"] * 3
+    assert nothing.size == 0
+    assert nothing.deleted == nothing.removed == 0
+    found = stored.reclaim(["a:1"])
+    assert found.table["before"].to_list() == [55, 55, 55]
+    assert found.size == inventory.tags["size"][0]
+    assert found.table["size"].iloc[0] == found.size + 55
+    assert "55 B anyway" in repr(found)
+
+
+def test_what_a_collection_cannot_do_is_said() -> None:
+    """A corrupt link ends a collection: nothing would be removed, and the table names the link."""
+    inventory = Stored(("a", "1", dated(1, 0))).inventory()
+    for problem, fails in (
+        ("corrupt revision", [True, True, True]),
+        ("corrupt tag", [False, True, True]),
+        ("no tags", [False, False, True]),
+    ):
+        row = {
+            "repository": ["a"],
+            "reference": ["x"],
+            "problem": [problem],
+            "message": ["m"],
+            "hint": [""],
+            "incomplete": [False],
+        }
+        tables = inventory.frames | {"problems": make("problems", row)}
+        table = Inventory("/srv", inventory.started, inventory.finished, tables, "storage").reclaim("a:*").table
+        assert [bound == "fails" for bound in table["bound"]] == fails
+        assert table["size"][table["bound"] == "fails"].sum() == 0
+        assert table["message"][table["bound"] == "fails"].str.contains(f"a x has a {problem}").all()
+
+
+@pytest.mark.parametrize(
+    ("source", "complete", "checked", "words"),
+    [
+        ("storage", True, True, ["exact", "exact", "exact"]),
+        ("storage", False, True, ["estimate", "estimate", "estimate"]),
+        ("api", True, True, ["at most", "at least", "at least"]),
+        ("api", True, False, ["estimate", "estimate", "estimate"]),
+        ("api", False, True, ["estimate", "estimate", "estimate"]),
+    ],
+)
+def test_how_figures_are_meant(source: str, words: list[str], *, complete: bool, checked: bool) -> None:
+    """Only a whole storage gives exact figures; over HTTP each has its direction, or none."""
+    found = bounds(source, pd.DataFrame({"problem": []}), complete=complete, checked=checked)
+    assert [bound.word for bound in found] == words
+    assert len(found) == len(COLLECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        (pd.Series([True]), InvalidArgument),
+        (np.array([1, 0]), InvalidArgument),
+        ("a:3", NotFound),
+        ("a", InvalidArgument),
+        ("A:1", InvalidReference),
+        ("elsewhere:5000/a:1", InvalidReference),
+        (pd.DataFrame({"tag": ["1"]}), InvalidArgument),
+        (3, InvalidArgument),
+    ],
+)
+def test_what_names_no_tags_is_refused(what: object, error: type[Exception]) -> None:
+    """A mask of the wrong length or type, and what is no tag of this registry, is an error that says so."""
+    inventory = Stored(("a", "1", dated(1, 0)), ("a", "2", dated(2, 1))).inventory()
+    with pytest.raises(error):
+        inventory.reclaim(what)  # type: ignore[arg-type]
+
+
+def test_tags_can_be_named_in_many_ways() -> None:
+    """A mask, rows, references, globs and digests mean the same; an empty list means nothing."""
+    inventory = Stored(("a", "1", dated(1, 0)), ("a", "2", dated(2, 1))).inventory()
+    wanted = inventory.reclaim("a:1").size
+    assert wanted
+    digest = inventory.tags["digest"][0]
+    for what in (
+        inventory.tags["tag"] == "1", np.array([True, False]), inventory.tags.head(1), ["a:1"], "a:[1]",
+        f"{inventory.registry}/a:1", f"a@{digest}",
+    ):  # fmt: skip
+        assert inventory.reclaim(what).size == wanted
+    assert inventory.reclaim([]).size == inventory.reclaim(inventory.tags.head(0)).size == 0
+
+
+@pytest.mark.parametrize("goal", ["lots", "5 bananas", "-1", ""])
+def test_a_goal_that_is_no_size_is_refused(goal: str) -> None:
+    """What is no number of bytes is an error that shows how to write one."""
+    with pytest.raises(InvalidArgument, match="not a size") as raised:
+        Stored(("a", "1", dated(1, 0))).inventory().free(goal)
+    assert "500GB" in raised.value.hint
+
+
+def test_nothing_can_be_reclaimed_from_nothing() -> None:
+    """An empty registry has empty answers, not errors."""
+    inventory = Stored().inventory()
+    found = inventory.reclaim()
+    assert found.table["size"].to_list() == [0, 0, 0]
+    assert found.blobs.empty
+    assert found.stays.empty
+    assert inventory.free("1GB").empty
+    assert "0 B" in found._repr_html_()
