@@ -805,11 +805,14 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     shut = tuple(f"{path}/" for path in failed if path.startswith("blobs"))
     hidden = both["digest"].map(_blob).str.startswith(shut).to_numpy(bool)
     differs = on_disk & shown_ & (sizes[0] != sizes[1])
+    foreign = extra & np.append(api.absent, False)[there]
+    extra &= ~foreign
     causes = (
         ("hidden", lost & hidden, "the API shows them, and their folder on disk could not be read"),
         ("not on disk", lost & ~hidden & still[there], "the API shows them, and their bytes are gone: pulling fails"),
         ("gone since", lost & ~hidden & ~still[there], "behind what was moved or deleted between the two readings"),
         ("size", differs, "the manifest or the API says another size than the file has"),
+        ("foreign", foreign, "the API takes them for stored elsewhere, and they are on disk all the same"),
         ("not read", extra & unread[at], "behind tags that the API was not asked for, or could not read"),
         ("new since", extra & led[at] & ~unread[at], "behind what was pushed between the two readings"),
         ("untagged", extra & needed[at] & ~led[at] & ~unread[at], "only manifests without a tag need them"),

@@ -472,6 +472,18 @@ def test_what_was_not_asked_and_what_a_collection_ate(real: Distribution, tmp_pa
     assert not table["size"][["new since", "gone since", "not read", "untagged"]].any()
 
 
+def test_foreign_layers_that_are_there(real: Distribution) -> None:
+    """A layer that is meant to lie elsewhere and is on disk takes up space, and has a cause of its own."""
+    foreign = image([layer(9, 77)], layer_type="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
+    fill(real.url, ("vm/app", "1", foreign))
+    with regnb.connect(real.url) as registry:
+        shown = registry.inventory()
+    found = open_storage(real.root).inventory()
+    assert found.summary.stored - shown.summary.stored == 77
+    table = reconcile(shown, found).set_index("cause")
+    assert (table["size"]["foreign"], table["size"]["new since"]) == (77, 0)
+
+
 def test_only_an_api_and_a_storage_are_reconciled(made: Path) -> None:
     """Two of one kind are refused, with the call that is right."""
     found = open_storage(made).inventory()
