@@ -33,7 +33,9 @@ def reason(error: Exception) -> str:
         >>> reason(OSError(28, "No space left on device"))
         'No space left on device'
     """
-    return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+    text = shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    # A library may repeat a part of the URL, such as s3fs what it takes for the bucket's name.
+    return re.sub(r"[^\s/:@\"']+:[^\s/:@\"']*@", "", text)[:200]
 
 
 @contextmanager

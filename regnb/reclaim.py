@@ -249,8 +249,9 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
         return np.zeros(len(tags), dtype=bool)
     if isinstance(what, pd.Series | np.ndarray):
         # As pandas does: a condition on rows that were sorted is about these rows, wherever they stand.
-        aligned = isinstance(what, pd.Series) and len(what) == len(tags) and what.index.is_unique
-        mask = np.asarray(what.reindex(tags.index) if aligned else what)
+        if isinstance(what, pd.Series) and len(what) == len(tags) and what.index.is_unique:
+            what = what.reindex(tags.index)
+        mask = np.asarray(what)
         if mask.dtype != np.bool_ or mask.shape != (len(tags),):
             raise InvalidArgument(
                 f"not a mask: {mask.size:,} values, and there are {len(tags):,} tags",
@@ -260,7 +261,7 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     picked = pick(selectors(what, host=registry), zip(tags["repository"], tags["tag"], strict=True))
     named = {(one.repository, one.digest or one.tag) for one in picked}
     digests = {(one.repository, one.digest) for one in picked if one.digest}
-    if bare := digests - set(zip(tags["repository"], tags["digest"], strict=True)) if digests else None:
+    if digests and (bare := digests - set(zip(tags["repository"], tags["digest"], strict=True))):
         name, digest = min(bare)
         raise NotFound(f"no tag points at {name}@{digest}", hint="name what has a tag, such as the index that lists it")
     rows = zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True)

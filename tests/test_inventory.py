@@ -22,10 +22,11 @@ from images import (
     layer,
     pack,
 )
+from stored import Stored
 
 import regnb
 from regnb import Inventory
-from regnb.errors import InvalidArgument, StorageError
+from regnb.errors import InvalidArgument, NotFound, StorageError
 from regnb.model import SCHEMA1_SIGNED
 from regnb.reference import Digest
 
@@ -375,3 +376,32 @@ def test_descriptor_sizes_are_bytes() -> None:
     """The test's own arithmetic: an image's size is the sum of its distinct parts."""
     assert ONE.size == len(ONE.data) + len(ONE.blobs[0]) + len(BASE) + len(OWN[0])
     assert descriptor("x", BASE)["size"] == len(BASE)
+
+
+def test_a_condition_on_sorted_rows_is_about_these_rows() -> None:
+    """A Series goes by its labels: what is reclaimed or protected are the rows it names, in whatever order."""
+    old, new = (
+        image([layer(number, number)], about=config(created=f"2026-01-0{number}T00:00:00Z")) for number in (1, 2)
+    )
+    inventory = Stored(("a", "1", old), ("a", "2", new)).inventory()
+    rows = inventory.tags.sort_values("tag", ascending=False)
+    assert inventory.reclaim(rows["tag"] == "1").size == inventory.reclaim("a:1").size
+    assert inventory.free("1kB", protect=rows["tag"] == "1", keep=0)["tag"].to_list() == ["2"]
+    with pytest.raises(InvalidArgument, match="not a mask"):
+        inventory.reclaim((rows["tag"] == "1").set_axis([7, 8]))
+
+
+def test_a_digest_without_a_tag_is_not_passed_over() -> None:
+    """What no tag points at cannot be deleted by its tags: an error, and not 0 bytes."""
+    child = image([layer(1, 1)])
+    inventory = Stored(("a", "1", index([(child, "linux/amd64")]))).inventory()
+    with pytest.raises(NotFound, match="no tag points at a@sha256:"):
+        inventory.reclaim(f"a@{child.digest}")
+    with pytest.raises(NotFound):
+        inventory.free("1kB", protect=f"a@{child.digest}")
+
+
+def test_fewer_than_no_tags_cannot_be_kept() -> None:
+    """A negative number of tags to keep is refused."""
+    with pytest.raises(InvalidArgument, match="cannot keep -1 tags"):
+        Stored().inventory().free("1kB", keep=-1)

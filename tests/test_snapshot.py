@@ -23,6 +23,7 @@ from stored import Stored
 import regnb
 from regnb import snapshot
 from regnb.errors import MissingExtra, StorageError
+from regnb.filesystem import reason
 from regnb.frames import COLUMNS
 from regnb.inventory import Inventory
 
@@ -281,6 +282,11 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StorageError, match="sftp://host/folder") as caught:
         snapshot.snapshots("sftp://me:secret@host/folder")
     assert "secret" not in str(caught.value)
+
+
+def test_a_secret_that_a_library_repeats_is_left_out() -> None:
+    """What an error of the file system's library quotes of the URL is shown without the credentials in it."""
+    assert reason(ValueError('Invalid bucket name "key:secret@bucket"')) == 'Invalid bucket name "bucket"'
 
 
 @pytest.fixture(scope="module")
