@@ -505,6 +505,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         True
     """
     records.tags.sort(key=lambda row: (row.repository, row.tag))
+    records.repositories = dict(sorted(records.repositories.items()))
     numbers = Numbered(records)
     graph = numbers.graph()
     behind = _Behind(records, numbers, graph)
@@ -637,7 +638,7 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
     owned = graph.owned(graph.held)
     groups = tags.groupby("repository")
     troubled = {problem.repository for problem in records.problems if problem.incomplete}
-    frame = make(
+    return make(
         "repositories",
         {
             "repository": names,
@@ -651,7 +652,6 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
             "complete": [name not in troubled for name in names],
         },
     )
-    return frame.sort_values("repository", ignore_index=True)
 
 
 def _children(records: Records) -> Frame:
@@ -731,7 +731,7 @@ def _coverage(coverage: Coverage) -> Frame:
     return make("coverage", dict(zip(COLUMNS["coverage"], zip(*rows, strict=True), strict=True)))
 
 
-def joined(names: Any, groups: Any, limit: int = 20) -> list[str]:  # noqa: ANN401 -- what pandas and numpy take
+def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
     """Return the names of each group as one text; beyond ``limit`` they are only counted.
 
     Args:
@@ -740,18 +740,20 @@ def joined(names: Any, groups: Any, limit: int = 20) -> list[str]:  # noqa: ANN4
         limit: How many are named.
 
     Example:
-        >>> joined(["8", "8.4", "9"], [2, 1])
+        >>> joined(["8", "8.4", "9"], [2, 1]).to_list()
         ['8, 8.4', '9']
     """
+    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a million lists take a Python loop some seconds
+
     groups = np.asarray(groups, dtype=np.int64)
     rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)
-    named = pd.Series(names, dtype="str").reset_index(drop=True)[rank < limit].to_list()
-    found, start = [], 0
-    for number in groups.tolist():
-        more = f", … ({number - limit:,} more)" if number > limit else ""
-        end = start + min(number, limit)
-        found.append(", ".join(named[start:end]) + more)
-        start = end
+    named = pd.Series(names, dtype="str").reset_index(drop=True)[rank < limit]
+    ends = np.append(0, np.cumsum(np.minimum(groups, limit)))
+    lists = pa.LargeListArray.from_arrays(ends, pa.array(named.array, pa.large_string()))
+    found: pd.Series[str] = pc.binary_join(lists, pa.scalar(", ", pa.large_string())).to_pandas().astype("str")
+    for number in np.flatnonzero(groups > limit).tolist():
+        found[number] += f", … ({groups[number] - limit:,} more)"
     return found
 
 
@@ -795,7 +797,7 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
         **{column: rows[column] for column in ("digest", "size", "manifests", "tags", "repositories")},
         "command": layers["command"].astype("str").reindex(where).fillna(""),
         "saved": rows["size"].to_numpy() * (uses[chosen] - 1),
-        "used_by": joined(np.array(graph.repositories, dtype=object)[used.of(chosen)[1]], used.counts[chosen]),
+        "used_by": joined(pd.Series(graph.repositories, dtype="str").take(used.of(chosen)[1]), used.counts[chosen]),
     }
     return _sorted(make("shared_layers", columns), "saved")
 

@@ -38,8 +38,11 @@ class Edges:
     def __init__(self, source: Ints, target: Ints, nodes: int) -> None:
         # A pair as one number, sorted: many times faster than sorting rows.
         width = int(target.max(initial=0)) + 1
-        pairs = np.sort(source.astype(np.int64) * width + target)
-        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+        pairs = source.astype(np.int64)
+        pairs *= width
+        pairs += target
+        pairs.sort()
+        pairs = pairs[_first(pairs)]
         self.target = (pairs % width).astype(np.int32)
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
 
@@ -50,10 +53,11 @@ class Edges:
 
     def of(self, nodes: Ints) -> tuple[Ints, Ints]:
         """Return the pairs of some nodes: the position in ``nodes``, and the target."""
-        counts = self.start[nodes + 1] - self.start[nodes]
-        ends = np.cumsum(counts)
-        inner = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(np.arange(len(nodes)), counts), self.target[np.repeat(self.start[nodes], counts) + inner]
+        start = self.start[nodes]
+        counts = self.start[nodes + 1] - start
+        places = np.repeat(start - np.cumsum(counts) + counts, counts)
+        places += np.arange(len(places))
+        return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
 
 
 class Owned(NamedTuple):
@@ -134,23 +138,22 @@ class Graph:
         import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
 
         digests = blobs["digest"].reset_index(drop=True)
+        signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
         columns = [
-            manifests["digest"], manifests["config"], manifests["subject"], tags["digest"],
+            manifests["digest"], manifests["config"], manifests["subject"], tags["digest"], signs,
             layers["manifest"], layers["digest"], children["manifest"], children["child"],
         ]  # fmt: skip
         texts = [column.cat.categories if column.dtype == "category" else column for column in columns]
-        arrays = [pa.array(text.astype("str"), pa.large_string(), from_pandas=True) for text in texts]
+        arrays = [pa.array(text.astype("str").array, pa.large_string()) for text in texts]
         # All at once: the table of digests is made for each look-up.
-        found = pc.index_in(pa.chunked_array(arrays), pa.array(digests, pa.large_string(), from_pandas=True))
+        found = pc.index_in(pa.chunked_array(arrays), pa.array(digests.array, pa.large_string()))
         numbers = np.split(found.fill_null(-1).to_numpy(), np.cumsum([len(array) for array in arrays])[:-1])
-        linked, config, subject, tagged, owner, layer, index, child = (
+        linked, config, subject, tagged, signed, owner, layer, index, child = (
             np.append(number, -1)[column.cat.codes] if column.dtype == "category" else number
             for column, number in zip(columns, numbers, strict=True)
         )
         repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
         subjects = np.flatnonzero(manifests["subject"].notna())
-        signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
-        signs = signs[signs != ""]
         return cls(
             digests,
             blobs["size"].to_numpy(np.int64),
@@ -166,7 +169,7 @@ class Graph:
             (repository[len(manifests) :], tagged),
             (
                 _known(subjects, subject[subjects]),
-                _known(tags.index.get_indexer(signs.index), pd.Index(digests).get_indexer(signs)),
+                _known(tags.index.get_indexer(signs.index), signed),
             ),
         )
 
@@ -258,37 +261,41 @@ class Graph:
         """Return the bytes of owners, of whom several may need one blob."""
         owners = np.bincount(held.target, minlength=len(self.digests))
         exclusive = np.where(owners == 1, self.sizes, 0)
-        owner = np.repeat(np.arange(len(held.start) - 1), held.counts)
-        share = self.split(held.target, np.ones(len(held.target), dtype=np.int64))
-        return Owned(self.total(held), self.total(held, exclusive), _sums(share, owner, len(held.start) - 1))
+        owner = np.repeat(np.arange(len(held.counts)), held.counts)
+        share = self.split(owner, held.target, np.ones(len(held.counts), dtype=np.int64))
+        return Owned(self.total(held), self.total(held, exclusive), share)
 
-    def split(self, blob: Ints, count: Ints) -> NDArray[np.int64]:
+    def split(self, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int64]:
         """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.
 
         Args:
-            blob: The blob of each owner.
-            count: How many owners each stands for.
+            owner: Who needs a blob, in pairs that are there once.
+            blob: What it needs.
+            weight: How many each owner stands for.
 
         Returns:
             The bytes of each owner, or of all that it stands for.
         """
-        order = np.argsort(blob, kind="stable")
-        blob, count = blob[order], count[order]
-        owners = np.bincount(blob, count, minlength=len(self.digests)).astype(np.int64)
-        first = np.cumsum(count) - count
-        start = np.flatnonzero(np.diff(blob, prepend=-1))
-        first -= np.repeat(first[start], np.diff(np.append(start, len(blob))))
-        each, left = np.divmod(self.sizes[blob], np.maximum(owners[blob], 1))
-        found = np.empty(len(blob), dtype=np.int64)
-        found[order] = each * count + np.clip(left - first, 0, count)
-        return found
+        pairs = blob * np.int64(len(weight))
+        pairs += owner
+        pairs.sort()
+        blob = (pairs // max(1, len(weight))).astype(np.int32)
+        owner = (pairs % max(1, len(weight))).astype(np.int32)
+        count = weight[owner].astype(np.int32)
+        start = np.flatnonzero(_first(blob))
+        runs = np.diff(np.append(start, len(blob)))
+        total = np.add.reduceat(count, start) if len(start) else count
+        before = np.cumsum(count)
+        before -= np.repeat((before - count)[start], runs)
+        each, left = np.divmod(self.sizes[blob], np.repeat(total, runs))
+        extra = np.clip(left - (before - count), 0, count)
+        return _sums(each * count + extra, owner, len(weight))
 
     def of_tags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
         row = np.repeat(np.arange(len(self.manifest)), self.behind.counts)
-        count = self.tagged[row]
-        led = count > 0
-        share = _sums(self.split(self.behind.target[led], count[led]), row[led], len(self.manifest))
+        led = self.tagged[row] > 0
+        share = self.split(row[led], self.behind.target[led], self.tagged)
         # A row's part is divided by its tags in turn.
         known = np.flatnonzero(self.tags >= 0)
         known = known[np.argsort(self.tags[known], kind="stable")]
@@ -486,6 +493,13 @@ class Numbered:
 
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
     return np.fromiter(values, np.int64)
+
+
+def _first(values: Ints) -> Mask:
+    """Say of each of some sorted values whether it is another than the one before."""
+    first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return first
 
 
 def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:
