@@ -16,7 +16,7 @@ import pandas as pd
 
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
-from regnb.graph import Edges, Graph, Numbered
+from regnb.graph import Edges, Graph, Numbered, strings
 from regnb.model import Manifest
 from regnb.reference import Digest, is_digest
 
@@ -750,7 +750,7 @@ def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa:
     rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)
     named = pd.Series(names, dtype="str").reset_index(drop=True)[rank < limit]
     ends = np.append(0, np.cumsum(np.minimum(groups, limit)))
-    lists = pa.LargeListArray.from_arrays(ends, pa.array(named.array, pa.large_string()))
+    lists = pa.LargeListArray.from_arrays(ends, strings(named))
     found: pd.Series[str] = pc.binary_join(lists, pa.scalar(", ", pa.large_string())).to_pandas().astype("str")
     for number in np.flatnonzero(groups > limit).tolist():
         found[number] += f", … ({groups[number] - limit:,} more)"

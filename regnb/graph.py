@@ -13,6 +13,7 @@ import pandas as pd
 from regnb.collect import Records, subject_of_tag
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     Ints = NDArray[np.integer[Any]]
@@ -144,9 +145,9 @@ class Graph:
             layers["manifest"], layers["digest"], children["manifest"], children["child"],
         ]  # fmt: skip
         texts = [column.cat.categories if column.dtype == "category" else column for column in columns]
-        arrays = [pa.array(text.astype("str").array, pa.large_string()) for text in texts]
+        arrays = [strings(text) for text in texts]
         # All at once: the table of digests is made for each look-up.
-        found = pc.index_in(pa.chunked_array(arrays), pa.array(digests.array, pa.large_string()))
+        found = pc.index_in(pa.chunked_array(arrays), strings(digests))
         numbers = np.split(found.fill_null(-1).to_numpy(), np.cumsum([len(array) for array in arrays])[:-1])
         linked, config, subject, tagged, signed, owner, layer, index, child = (
             np.append(number, -1)[column.cat.codes] if column.dtype == "category" else number
@@ -493,6 +494,14 @@ class Numbered:
 
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
     return np.fromiter(values, np.int64)
+
+
+def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
+    """Return texts as Arrow has them, without a Python string for each."""
+    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+
+    found = pa.array(texts.astype("str").array, pa.large_string())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def _first(values: Ints) -> Mask:
