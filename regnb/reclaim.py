@@ -181,6 +181,8 @@ class Reclaim:
 
     def __repr__(self) -> str:
         """Say what comes back, in a sentence."""
+        if self.table["bound"].iloc[0] == "fails":
+            return f"<Reclaim: nothing, for {PLAIN} {self.table['message'].iloc[0]}>"
         words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
         bound = words.get(self.table["bound"].iloc[0], "")
         more = int(self.table["before"].iloc[0])
@@ -295,6 +297,11 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
     held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.bare))[1], minlength=len(graph.digests))
     candidate = roots & (graph.above == 0)
     candidate[graph.tags[stays & (graph.tags >= 0)]] = False
+    named = protected.copy()
+    named[tags.index.get_indexer(newest)] = True
+    if (about := _spoken_of(graph, named)).any():
+        at, row = graph.reach.of(np.arange(len(candidate)))
+        candidate[at[about[row]]] = False
     order = pd.DataFrame({"row": graph.tags, "created": created, "size": tags["size"].to_numpy()})
     order = order[(graph.tags >= 0) & candidate[graph.tags]].drop_duplicates("row")
     lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[order["row"]]
@@ -324,6 +331,17 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
             gone[blobs] = False
     rows = rows[_lost(graph, rows, gone) > 0]
     return _proposed(tags, graph, rows, gone)
+
+
+def _spoken_of(graph: Graph, tags: Mask) -> Mask:
+    """Return the rows that some tags refer to, and so on: what refers to a manifest is deleted with it."""
+    found = np.zeros(len(graph.manifest), dtype=bool)
+    look = np.concatenate([graph.signs[tags], graph.subject[graph.tags[tags & (graph.tags >= 0)]]])
+    while len(look := np.unique(look[look >= 0])):
+        look = look[~found[look]]
+        found[look] = True
+        look = np.concatenate([graph.signs[np.isin(graph.tags, look)], graph.subject[look]])
+    return found
 
 
 def _lost(graph: Graph, rows: Ints, gone: Mask) -> Ints:

@@ -109,6 +109,21 @@ def test_the_oldest_and_least_shared_go_first() -> None:
     assert inventory.free(0).empty
 
 
+@pytest.mark.parametrize("by", ["name", "subject"])
+def test_what_a_protected_signature_speaks_of_stays(by: str) -> None:
+    """A signature is deleted with its image: one that is protected keeps the image, behind an index as well."""
+    old, new = dated(1, 0), dated(9, 1)
+    both = index([(old, "linux/amd64")])
+    about = {"subject": {"mediaType": old.media_type, "digest": old.digest, "size": 1}} if by == "subject" else {}
+    signature = image([LAYERS[3]], about=b"{}", **about)
+    tag = "sbom" if by == "subject" else f"{old.digest.replace(':', '-')}.sig"
+    inventory = Stored(("a", "1", both), ("a", tag, signature), ("a", "2", new)).inventory()
+    assert inventory.free("1kB")["tag"].to_list() == ["1"]
+    assert inventory.reclaim("a:1").deleted == 2
+    assert inventory.free("1kB", protect=f"a:{tag}").empty
+    assert inventory.free("1kB", protect=f"a:{tag}", keep=0)["tag"].to_list() == ["2"]
+
+
 def test_bytes_that_would_go_anyway_are_told_apart() -> None:
     """What no manifest needs is removed with or without the deletion, and is not counted for it."""
     inventory = Stored(("a", "1", dated(1, 0)), ("a", "2", dated(2, 1))).inventory()
