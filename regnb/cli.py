@@ -415,6 +415,10 @@ def audit(
         raise InvalidArgument(
             "there is nothing to compare with", hint="add --snapshot URL, where the snapshots are kept"
         )
+    if snapshot is not None and repositories:
+        raise InvalidArgument(
+            "a snapshot of some repositories tells nothing of the rest", hint="leave out --repository or --snapshot"
+        )
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
         if folder is not None:
             frames.make_folder(folder)

@@ -301,9 +301,8 @@ def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:
 
 def _summed(graph: Graph, edges: Edges) -> NDArray[np.int64]:
     """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
-    parts = graph.split(edges.target, np.ones(len(edges.target), dtype=np.int64))
-    sums = np.concatenate([[0], np.cumsum(parts)])
-    return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+    owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
+    return graph.split(owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
 
 
 def _repositories(tags: Frame, gained: Mapping[str, int], freed: Mapping[str, int]) -> Frame:

@@ -241,7 +241,7 @@ class Storage:
     Made by :func:`open_storage`.
 
     Attributes:
-        url: As it was given, without credentials.
+        url: As it was given, without credentials; a local path is absolute.
 
     Example:
         >>> open_storage("/var/lib/registry").inventory().breakdown  # doctest: +SKIP
@@ -249,7 +249,9 @@ class Storage:
 
     def __init__(self, url: str | Path, options: Mapping[str, Any]) -> None:
         self._url, self._options = url, dict(options)
-        self.url = shown(url)
+        # One storage has one name, however it is written: snapshots are compared by it.
+        text = str(url)
+        self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
         with self._opened(lambda *_: None):
             pass
 
@@ -266,9 +268,12 @@ class Storage:
         with opened(self._url, "read", **self._options) as (fs, path):
             root = path.rstrip("/")
             fs.invalidate_cache()
+            local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
             for base in (f"{root}/{BASE}", root if root.endswith(f"/{BASE}") else ""):
+                if base and local:
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        os.stat(base)  # noqa: PTH116 -- says so if it may not be looked at
                 if base and fs.isdir(base):
-                    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
                     yield _Local(base, failed) if local else _Remote(fs, base, failed)
                     return
             inside = [str(info["name"]).rstrip("/") for info in fs.ls(root or path, detail=True)]
@@ -359,6 +364,7 @@ class _Reading:
         self.repositories: dict[str, _Repository] = {}
         self.sizes: dict[str, int] = {}
         self.uploads: dict[tuple[str, str], UploadRecord] = {}
+        self.begun: dict[str, UploadRecord] = {}
         self.statuses: dict[str, str] = {}
         self.hidden: list[str] = []
         self.unknown: set[str] = set()
@@ -412,6 +418,11 @@ class _Reading:
         for name, sort in self.statuses.items():
             self.records.repositories.setdefault(name, sort)
         self.manifests()
+        # The file says when, wherever it was copied to since.
+        for path, data in files.read((path, 64) for path in self.begun):
+            with contextlib.suppress(ValueError):
+                if isinstance(data, bytes):
+                    self.begun[path].started = datetime.fromisoformat(data.decode("ascii").strip())
         self.records.uploads = sorted(self.uploads.values(), key=lambda one: (one.repository, one.upload))
         counts = self.records.coverage.repositories
         counts.listed, counts.failed, counts.denied = (
@@ -485,6 +496,7 @@ class _Reading:
         record.size += file.size
         if list(parts) == ["startedat"]:
             record.started = _date(file.when)
+            self.begun[file.path] = record
 
     def tag(self, found: _Repository, parts: Sequence[str], file: File) -> None:
         found.has_tags = True

@@ -110,8 +110,10 @@ def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame
     if needed > led or sizes:
         rows.append(("untagged", needed - led, False, "what only manifests without a tag need"))
     if sizes:
+        known = reclaim.table["bound"].iloc[0] == "exact"
+        orphans = "the next garbage collection takes them" if known else "some of them may only seem so: see problems"
         rows += [
-            ("orphans", sizes["blobs"] - needed, False, "blobs that no manifest needs: the next garbage collection"),
+            ("orphans", sizes["blobs"] - needed, False, f"blobs that no manifest needs: {orphans}"),
             ("uploads", sizes["uploads"], False, "uploads that were begun and not finished: no collection takes them"),
             ("links", sizes["links"], False, "small files that say which repository and tag has what"),
             ("other", sizes["other"], False, "other files"),

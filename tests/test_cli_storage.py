@@ -199,7 +199,7 @@ def test_what_a_collection_would_remove(filled: Distribution, tmp_path: Path) ->
     filled.garbage_collect()
     assert before - filled.stored() == rows[0]["size"] > 20_000
     over_http = json_lines(regnb(tmp_path, "gc", filled.url, "--json"))
-    assert {row["bound"] for row in over_http} == {"at most", "at least"}
+    assert {row["bound"] for row in over_http} <= {"at most", "at least", "estimate"}
 
 
 def test_a_collection_that_would_fail(filled: Distribution, tmp_path: Path) -> None:

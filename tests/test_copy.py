@@ -34,10 +34,10 @@ from regnb.client import Client
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
 from regnb.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, SCHEMA1
 from regnb.operations.copy import plan_copy
-from regnb.selection import What
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest
+from regnb.selection import What
 from regnb.transport import Transport
 
 BASE = layer("base", 500)

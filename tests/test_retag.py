@@ -16,10 +16,10 @@ from regnb.client import Client
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
 from regnb.model import SCHEMA1_SIGNED
 from regnb.operations.retag import plan_retag
-from regnb.selection import What
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest
+from regnb.selection import What
 
 ONE, TWO, THREE = (image([layer(number, 100)]) for number in range(3))
 MULTI = index([(ONE, "linux/amd64")])

@@ -14,9 +14,9 @@ from regnb import demo, embedded
 from regnb.cache import Cache
 from regnb.client import Client
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
-from regnb.selection import Picked, Selector, What, find, pick, repositories, selectors
 from regnb.reader import Reader
 from regnb.reference import Digest, Reference
+from regnb.selection import Picked, Selector, What, find, pick, repositories, selectors
 
 HOST = "localhost:5000"
 DIGEST = Digest.of(b"{}")
