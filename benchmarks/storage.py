@@ -206,7 +206,7 @@ def remote(folder: Path, latency: float) -> dict[str, tuple[float, float]]:
 
 
 def million(folder: Path, tags: int) -> dict[str, tuple[float, float]]:
-    """Measure a very large registry: figures, reclaiming, snapshots, difference. Limits are turned: at least 1 is met."""
+    """Measure a very large registry: figures, reclaiming, snapshots, difference. At least 1 is within the limit."""
     found = run(MILLION, Path(__file__).parent, tags, folder / "snapshots")
     size = sum(path.stat().st_size for path in (folder / "snapshots").rglob("*") if path.is_file())
     rows = (
