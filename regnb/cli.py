@@ -477,7 +477,7 @@ def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = Fal
     """
     inventory = read(url, connect=connected)
     found = inventory.reclaim()
-    title = f"What a garbage collection of {inventory.registry} would remove now"
+    title = f"What a garbage collection of {escape(inventory.registry)} would remove now"
     if blobs or json_:
         _print(found.blobs.drop(columns="before") if blobs else found.table, json_)
     else:

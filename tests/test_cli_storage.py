@@ -202,6 +202,16 @@ def test_what_a_collection_would_remove(filled: Distribution, tmp_path: Path) ->
     assert {row["bound"] for row in over_http} <= {"at most", "at least", "estimate"}
 
 
+def test_a_folder_named_like_markup(filled: Distribution, tmp_path: Path) -> None:
+    """What a folder is called is printed, and not taken for colours."""
+    where = tmp_path / "a[" / "b]"
+    shutil.copytree(filled.root, where)
+    for command in (("gc",), ("audit",), ("free", "1kB", "--keep", "0"), ("reclaim", "vm/app:1")):
+        done = regnb(tmp_path, command[0], str(where), *command[1:])
+        check(done, 0)
+        assert command[0] in ("free", "reclaim") or "a[/b]" in done.stdout
+
+
 def test_a_collection_that_would_fail(filled: Distribution, tmp_path: Path) -> None:
     """A corrupt link ends every collection: the row and standard error say so, and the exit code is 4."""
     link = next(filled.root.glob("docker/registry/v2/repositories/vm/app/_manifests/revisions/sha256/*/link"))
