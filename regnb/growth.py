@@ -34,12 +34,16 @@ class Forecast(NamedTuple):
         days: Days until then if growth goes on as it was; infinity: never; None: not known.
         earliest, latest: Between these it is with a probability of 95 %.
         text: The same in words.
+        capacity: Of the disk, in bytes.
+        start: The day from which days are counted; None without any snapshot.
     """
 
     days: float | None
     earliest: float | None
     latest: float | None
     text: str
+    capacity: int
+    start: datetime | None
 
     def __str__(self) -> str:
         return self.text
@@ -85,14 +89,18 @@ class Growth:
         # Of snapshots of one moment the last one counts.
         sizes = {row[0].to_pydatetime(): int(row[which]) for row in rows}
         points = sorted(sizes.items())
-        if points and points[-1][1] >= limit:
-            return Forecast(0.0, 0.0, 0.0, f"full: {human(points[-1][1])} of {human(limit)}")
+        unknown = f"not known: it takes {_LEAST} snapshots of different times"
+        if not points:
+            return Forecast(None, None, None, unknown, limit, now)
+        last, size = points[-1]
+        start = max(last, now or last)
+        if size >= limit:
+            return Forecast(0.0, 0.0, 0.0, f"full: {human(size)} of {human(limit)}", limit, start)
         if len(points) < _LEAST:
-            return Forecast(None, None, None, f"not known: it takes {_LEAST} snapshots of different times")
-        last = points[-1][0]
-        passed = max(0.0, (now - last) / _DAY) if now else 0.0
+            return Forecast(None, None, None, unknown, limit, start)
+        passed = (start - last) / _DAY
         days, earliest, latest = (max(0.0, found - passed) for found in _until_full(points, limit))
-        return Forecast(days, earliest, latest, _words(days, earliest, latest, max(last, now or last)))
+        return Forecast(days, earliest, latest, _words(days, earliest, latest, start), limit, start)
 
     def __repr__(self) -> str:
         return f"<Growth of {self._headline()}>"

@@ -210,12 +210,12 @@ def test_every_tag_is_drawn_or_counted(number: int) -> None:
     tags.loc[tags.index[5:7], "size"] = 0
     figure = charts.age(tags)
     trace = figure.data[0]
-    drawn = len(trace.x) if trace.type == "scatter" else sum(sum(row) for row in trace.customdata)
+    drawn = sum(trace.customdata)
     about = figure.layout.title.subtitle.text
     assert drawn == number - 5
     assert "3 tags without a date" in about
     assert "2 tags of 0 bytes" in about
-    assert ("each cell counts tags" in about) == (number > 5000)
+    assert ("each point counts tags" in about) == (number > 5000)
 
 
 def test_churn_goes_up_and_down() -> None:
@@ -233,7 +233,7 @@ def test_growth_shows_each_snapshot_and_where_it_leads() -> None:
     """Every snapshot is a point, incomplete ones open; the capacity is a line, and the forecast's bounds are a band."""
     frame = rows("growth", 8).assign(complete=[True] * 7 + [False])
     forecast = Growth("r", frame).forecast("12kB")
-    figure = charts.growth(frame, forecast, "12kB")
+    figure = charts.growth(frame, forecast)
     stored = next(trace for trace in figure.data if trace.name == "stored")
     assert list(stored.y) == frame["stored"].to_list()
     assert stored.marker.symbol[-1] == "circle-open"
@@ -248,17 +248,17 @@ def test_growth_shows_each_snapshot_and_where_it_leads() -> None:
 @pytest.mark.parametrize(
     "forecast",
     [
-        Forecast(None, None, None, "not known"),
-        Forecast(0.0, 0.0, 0.0, "full"),
-        Forecast(float("inf"), float("inf"), float("inf"), "never"),
-        Forecast(50.0, 20.0, float("inf"), "perhaps"),
-        Forecast(1e12, 1e11, float("inf"), "in the end"),
+        Forecast(None, None, None, "not known", 10**12, DAY),
+        Forecast(0.0, 0.0, 0.0, "full", 10**12, DAY),
+        Forecast(float("inf"), float("inf"), float("inf"), "never", 10**12, DAY),
+        Forecast(50.0, 20.0, float("inf"), "perhaps", 10**12, DAY),
+        Forecast(1e12, 1e11, float("inf"), "in the end", 10**12, DAY),
     ],
     ids=lambda forecast: forecast.text,
 )
 def test_no_forecast_breaks_the_picture(forecast: Forecast) -> None:
     """What is not known, over, infinite or beyond any calendar is left to the forecast's words."""
-    figure = charts.growth(rows("growth", 4), forecast, "1TB")
+    figure = charts.growth(rows("growth", 4), forecast)
     assert forecast.text in figure.layout.title.subtitle.text
     assert "Infinity" not in shown(figure)
 
@@ -319,7 +319,8 @@ def test_both_themes_can_be_read(chart: Callable[[Frame], Any]) -> None:
     """Paper and plot are transparent, and no colour is near white or near black."""
     figure = chart(rows(FRAMES[chart], 5))
     layout = json.loads(shown(figure))
-    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == charts._CLEAR
+    style = figure.layout.template.layout
+    assert style.paper_bgcolor == style.plot_bgcolor == charts._CLEAR
     for text in texts(layout):
         assert not re.search(r"\b(white|black)\b", text)
         for colour in re.findall(r"#([0-9a-fA-F]{6})\b", text):
@@ -358,7 +359,7 @@ def test_a_frame_of_another_kind_is_refused(chart: Callable[[Frame], Any]) -> No
 )
 def test_ticks_are_round(sizes: Sequence[float], names: list[str]) -> None:
     """Ticks stand on round numbers in powers of 1000, and reach beyond the largest bar."""
-    assert charts._ticks(sizes)["ticktext"] == names
+    assert charts._sizes(sizes)["ticktext"] == names
 
 
 def test_without_plotly_the_extra_is_named() -> None:
