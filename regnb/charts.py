@@ -46,9 +46,7 @@ _NAMES: Final = {"showgrid": False, "zeroline": False}
 _OUTSIDE: Final = {"textposition": "outside", "cliponaxis": False}
 _END: Final = {"mode": "text", "textposition": "middle right", "hoverinfo": "skip", "showlegend": False}
 _PARTS: Final = [
-    {"color": _BLUE},
-    {"color": _GREEN, "pattern": {"shape": "/"}},
-    {"color": _RED, "pattern": {"shape": "."}},
+    {"color": colour, "pattern": {"shape": shape}} for colour, shape in ((_BLUE, ""), (_GREEN, "/"), (_RED, "."))
 ]
 """Markers of the parts of stacked bars."""
 _CURVES: Final = (("stored", {"color": _BLUE}, "circle"), ("disk", {"color": _ORANGE, "dash": "dash"}, "diamond"))
