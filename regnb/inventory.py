@@ -18,6 +18,8 @@ from regnb.reclaim import Reclaim, Tags, bounds, free, mask_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from regnb.graph import Mask
+
 
 class Sharing(NamedTuple):
     """Who shares what.
@@ -136,6 +138,11 @@ class Inventory:
             frames.shared_layers(self.graph, self.layers, self.blobs),
         )
 
+    @property
+    def _seen(self) -> Mask | None:
+        """The rows that a deletion knows of: the API does not tell of manifests that no tag leads to."""
+        return ~self.graph.bare if self.source == "storage" else None
+
     @cached_property
     def namespaces(self) -> Frame:
         """The repositories by the first part of their names (:data:`regnb.frames.COLUMNS`, ``namespaces``)."""
@@ -175,9 +182,7 @@ class Inventory:
             >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
         """
         going = mask_of(self.tags, what, self.registry)
-        # The deletion goes through the API, which does not tell of manifests that no tag leads to.
-        seen = ~self.graph.bare if self.source == "storage" else None
-        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=seen)
+        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=self._seen)
         known = bounds(
             self.source,
             self.problems,
@@ -206,7 +211,7 @@ class Inventory:
         Example:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
-        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep)
+        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
 
     @cached_property
     def summary(self) -> Summary:

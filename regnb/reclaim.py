@@ -11,9 +11,9 @@ import pandas as pd
 
 from regnb.errors import InvalidArgument, NotFound
 from regnb.frames import Frame, count, human, joined, make, parse_size
-from regnb.graph import Graph
+from regnb.graph import Edges, Graph
 from regnb.reference import Digest
-from regnb.selection import What, pick, selectors
+from regnb.selection import What, check_seen, pick, selectors
 
 if TYPE_CHECKING:
     from regnb.graph import Ints, Mask
@@ -246,6 +246,7 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     Raises:
         InvalidArgument: Not one boolean for each row, or nothing that names tags.
         InvalidReference, NotFound: A reference that is not lawful, or a tag that is not there.
+        Refused: A row of another inventory, whose tag pointed elsewhere.
     """
     if what is None:
         return np.zeros(len(tags), dtype=bool)
@@ -266,12 +267,18 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     if digests and (bare := digests - set(zip(tags["repository"], tags["digest"], strict=True))):
         name, digest = min(bare)
         raise NotFound(f"no tag points at {name}@{digest}", hint="name what has a tag, such as the index that lists it")
-    rows = zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True)
+    rows = list(zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True))
+    if chosen := {(one.repository, one.tag): one for one in picked if one.seen}:
+        for name, tag, digest in rows:
+            if (name, tag) in chosen:
+                check_seen(chosen[name, tag], digest)
     found = ((name, tag) in named or (name, digest) in digests for name, tag, digest in rows)
     return np.fromiter(found, bool, len(tags))
 
 
-def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: int) -> Frame:
+def free(  # noqa: PLR0917 -- what it is computed from
+    tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: int, seen: Mask | None
+) -> Frame:
     """Return the tags to delete so that a plain garbage collection frees some bytes, and nothing in vain.
 
     The oldest go first, of one day's those that share least. All tags of a manifest go together, or none.
@@ -282,6 +289,7 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
         goal: Bytes, or a text such as ``50GB``.
         protected: Which tags must stay.
         keep: How many of each repository's newest tags stay as well.
+        seen: The rows that the deletion will know of, by default all.
 
     Returns:
         Columns: as ``free`` in :data:`regnb.frames.COLUMNS`. If the last ``total`` is below the goal, no more is safe.
@@ -311,9 +319,13 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
     rows = order["row"].to_numpy()
 
     def freed(some: Ints) -> Mask:
-        """Say of each blob whether it goes with these rows."""
-        _, blobs = graph.behind.of(some)
-        return np.asarray(np.bincount(blobs, minlength=len(graph.digests)) == np.maximum(held, 1))
+        """Say of each blob whether it goes with these rows, and with what the deletion takes along."""
+        chosen = np.zeros(len(graph.manifest) + 1, dtype=bool)
+        chosen[some] = True
+        gone, _ = graph.removed(chosen[graph.tags], seen=seen)
+        found = np.zeros(len(graph.digests), dtype=bool)
+        found[graph.unneeded("all", ~gone)] = True
+        return found
 
     # Whatever goes with some goes with more: the fewest that suffice are found by halving.
     few, many = 0, len(rows)
@@ -322,15 +334,24 @@ def free(tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: in
         few, many = (few, middle) if graph.bytes(freed(rows[:middle])) >= goal else (middle + 1, many)
     rows = rows[:many]
     # Whatever is not needed for the goal stays, the newest first.
-    gone = freed(rows)
+    gone, behind = freed(rows), _taken(graph)
     spare = graph.bytes(gone) - goal
-    for row in rows[_lost(graph, rows, gone) <= spare][::-1].tolist():
-        _, blobs = graph.behind.of(np.array([row]))
+    for row in rows[_lost(graph, behind, rows, gone) <= spare][::-1].tolist():
+        _, blobs = behind.of(np.array([row]))
         if (lost := graph.bytes(blobs[gone[blobs]])) <= spare:
             spare -= lost
             gone[blobs] = False
-    rows = rows[_lost(graph, rows, gone) > 0]
-    return _proposed(tags, graph, rows, gone)
+    rows = rows[_lost(graph, behind, rows, gone) > 0]
+    return _proposed(tags, graph, behind, rows, freed(rows))
+
+
+def _taken(graph: Graph) -> Edges:
+    """Return each row with the blobs behind it and behind what refers to it, which a deletion takes along."""
+    at = np.arange(len(graph.manifest))
+    refers, signs = np.flatnonzero(graph.subject >= 0), np.flatnonzero((graph.signs >= 0) & (graph.tags >= 0))
+    owner = np.concatenate([at, graph.subject[refers], graph.signs[signs]])
+    inner, blob = graph.behind.of(np.concatenate([at, refers, graph.tags[signs]]))
+    return Edges(owner[inner], blob, len(at)) if len(owner) > len(at) else graph.behind
 
 
 def _spoken_of(graph: Graph, tags: Mask) -> Mask:
@@ -344,16 +365,16 @@ def _spoken_of(graph: Graph, tags: Mask) -> Mask:
     return found
 
 
-def _lost(graph: Graph, rows: Ints, gone: Mask) -> Ints:
+def _lost(graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Ints:
     """Return the bytes of the blobs behind each row that go."""
-    return graph.total(graph.behind, np.where(gone, graph.sizes, 0))[rows]
+    return graph.total(behind, np.where(gone, graph.sizes, 0))[rows]
 
 
-def _proposed(tags: Frame, graph: Graph, rows: Ints, gone: Mask) -> Frame:
+def _proposed(tags: Frame, graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Frame:
     """Return the tags of some rows, in order, each with what goes with it after those before it."""
-    at, blob = graph.behind.of(rows)
+    at, blob = behind.of(rows)
     # A blob goes with the last of the rows that lead to it.
-    last = np.zeros(len(graph.digests), dtype=np.int64)
+    last = np.full(len(graph.digests), len(rows) - 1)
     last[blob] = at
     went = np.flatnonzero(gone)
     freed = np.zeros(len(rows), dtype=np.int64)

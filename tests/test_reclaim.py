@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from images import Image, config, image, index, layer
 from stored import Stored
 
-from regnb.errors import InvalidArgument, InvalidReference, NotFound
+from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.frames import make
 from regnb.inventory import Inventory
+from regnb.operations.delete import plan_delete
 from regnb.reclaim import COLLECTIONS, bounds
 
 LAYERS = [layer(number, 100 * (number + 1)) for number in range(8)]
@@ -80,7 +81,7 @@ def test_a_proposal_frees_what_it_says_and_nothing_in_vain(chance: random.Random
     goal = chance.randint(1, 2500)
     found = inventory.free(goal, keep=chance.randint(0, 2), protect=["a:t0"] if chance.random() < 0.5 else None)
     total = int(found["total"].iloc[-1]) if len(found) else 0
-    assert inventory.reclaim(found, referrers=False).size == total == found["freed"].sum()
+    assert inventory.reclaim(found).size == total == found["freed"].sum()
     everything = inventory.free(10**9, keep=0)
     assert total >= goal or total <= everything["freed"].sum()
     for digest in set(found["digest"]):
@@ -215,6 +216,28 @@ def test_tags_can_be_named_in_many_ways() -> None:
     ):  # fmt: skip
         assert inventory.reclaim(what).size == wanted
     assert inventory.reclaim([]).size == inventory.reclaim(inventory.tags.head(0)).size == 0
+
+
+def test_rows_of_an_older_inventory_are_refused() -> None:
+    """A tag that was moved since its row was read does not mean what it points at now."""
+    old = Stored(("a", "1", dated(1, 0))).inventory()
+    new = Stored(("a", "1", dated(2, 1))).inventory()
+    with pytest.raises(Refused, match=r"was .* where it was chosen"):
+        new.reclaim(old.tags)
+
+
+def test_what_refers_to_a_proposed_manifest_counts() -> None:
+    """The bytes of a signature that goes with its image are in the proposal, as they are in the plan."""
+    old = dated(1, 0)
+    signature = image([LAYERS[6]], about=config(created="2026-01-01T12:00:00Z", n="s"))
+    tag = f"{old.digest.replace(':', '-')}.sig"
+    inventory = Stored(("a", "1", old), ("a", tag, signature), ("a", "2", dated(9, 1))).inventory()
+    found = inventory.free(10**6)
+    assert found["tag"].to_list() == ["1"]
+    total = int(found["total"].iloc[-1])
+    assert total == inventory.reclaim("a:1").size > inventory.reclaim("a:1", referrers=False).size
+    plan = plan_delete(inventory, found, url=f"http://{inventory.registry}", authorized=False)
+    assert plan.freed == total
 
 
 @pytest.mark.parametrize("goal", ["lots", "5 bananas", "-1", ""])
