@@ -275,7 +275,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "references": ("str", "repository:tag of each"),
     },
     "shared_layers": {
-        "digest": ("str", "of a layer that stands in several manifests or repositories"),
+        "digest": ("str", "of a layer, in several manifests or repositories unless the largest were asked for"),
         "size": ("int64", "bytes"),
         "command": ("str", "what made it, where a config says"),
         "manifests": ("int64", "manifests that have it"),
@@ -776,12 +776,16 @@ def shared_tags(tags: Frame) -> Frame:
     return _sorted(make("shared_tags", columns), "tags")
 
 
-def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
-    """Return the layers that stand in several manifests or repositories, and by whom they are used."""
+def shared_layers(graph: Graph, layers: Frame, blobs: Frame, *, largest: int = 0) -> Frame:
+    """Return the layers that stand in several manifests or repositories, or the largest ones, and who uses them."""
     at, blob = graph.own.of(graph.manifest)
     uses = np.bincount(blob, minlength=len(blobs))
-    shared = blobs["kind"].isin(["layer", "foreign layer"]).to_numpy() & (uses > 1)
+    shared = blobs["kind"].isin(["layer", "foreign layer"]).to_numpy() & (uses > (0 if largest else 1))
     chosen = np.flatnonzero(shared)
+    if largest:
+        chosen = chosen[np.argsort(-blobs["size"].to_numpy()[chosen], kind="stable")][:largest]
+        shared[:] = False
+        shared[chosen] = True
     within = shared[blob]
     used = Edges(blob[within], graph.repository[at[within]], len(blobs))
     # The first command that is known of each layer: of equal places the last that is written counts.
@@ -799,7 +803,7 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame) -> Frame:
         "saved": rows["size"].to_numpy() * (uses[chosen] - 1),
         "used_by": joined(pd.Series(graph.repositories, dtype="str").take(used.of(chosen)[1]), used.counts[chosen]),
     }
-    return _sorted(make("shared_layers", columns), "saved")
+    return _sorted(make("shared_layers", columns), "size" if largest else "saved")
 
 
 def _sorted(frame: Frame, by: str) -> Frame:

@@ -154,6 +154,11 @@ class Inventory:
         return usage.usage(self.repositories, self.tags)
 
     @cached_property
+    def largest(self) -> Frame:
+        """The hundred largest layers, shared or not, and who uses them (columns as ``shared_layers``)."""
+        return frames.shared_layers(self.graph, self.layers, self.blobs, largest=100)
+
+    @cached_property
     def between(self) -> Frame:
         """The bytes that each two repositories share (``between``)."""
         return usage.between(self.graph)

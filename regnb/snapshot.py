@@ -41,6 +41,8 @@ _HEADER: Final = "snapshot.json"
 _NAME: Final = re.compile(r".*-(\d{8}T\d{6}\.\d{6})Z(-\d+)?")
 _LOOK: Final = "regnb snapshots URL lists what is there"
 _LARGEST: Final = 2**63 - 1
+_FIRST: Final = frozenset({"repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"})
+"""Files that every snapshot has had from the first version on."""
 _DISTINCT: Final = frozenset({"digest", "config", "subject", "child", "manifest"})
 """Columns of texts that hardly repeat, so that a dictionary of them would only cost time."""
 
@@ -208,6 +210,8 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
     with opened(url, "read") as (fs, folder):
         header = _header(fs, folder, named)
         names = [name for name in header.files if name in COLUMNS and (not only or name in only)]
+        if lacking := [name for name in _kept(only) if name in _FIRST and name not in names]:
+            raise StorageError(f"{named} is damaged: {_HEADER} does not name {lacking[0]}.parquet", hint=_LOOK)
         if "layers" in names and "blobs" not in names:
             names.append("blobs")
         found = fs.cat_ranges([f"{folder}/{name}.parquet" for name in names], None, None)

@@ -173,6 +173,15 @@ def test_what_is_not_whole_is_refused(tmp_path: Path, damage: str, status: str, 
     assert snapshot.snapshots(tmp_path)["started"].notna().all() or damage == "half a header"
 
 
+def test_a_list_of_files_that_lacks_one_is_refused(tmp_path: Path) -> None:
+    """A snapshot.json that does not name the tags is damaged, and not a registry without tags."""
+    url = made().save(tmp_path)
+    files = json.loads((Path(url) / "snapshot.json").read_text("utf-8"))["files"]
+    rewrite(url, files={name: about for name, about in files.items() if name != "tags"})
+    with pytest.raises(StorageError, match="does not name tags"):
+        Inventory.load(url)
+
+
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at: the error says to upgrade, and the list says so, too."""
     url = made().save(tmp_path)

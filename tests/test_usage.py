@@ -82,10 +82,21 @@ def test_the_breakdown_of_what_only_the_api_shows() -> None:
     assert found["size"].iloc[:2].sum() == found["size"].iloc[2] == inventory.summary.stored
 
 
+def test_the_largest_layers_are_named_with_their_users() -> None:
+    """A layer that one image alone has is there, too: largest first, with the repositories that use it."""
+    inventory = Stored(("a", "1", image(LAYERS[:3])), ("b", "1", image([LAYERS[6], LAYERS[2]]))).inventory()
+    found = inventory.largest
+    assert found["size"].to_list() == [len(LAYERS[at]) for at in (6, 2, 1, 0)]
+    assert found["used_by"].to_list() == ["b", "a, b", "a", "a"]
+    assert found["saved"].to_list() == [0, len(LAYERS[2]), 0, 0]
+    assert set(inventory.sharing.layers["digest"]) == set(found["digest"][found["saved"] > 0])
+
+
 def test_nothing_is_used_by_nobody() -> None:
     """An empty registry has empty frames with their columns."""
     inventory = Stored().inventory()
     assert inventory.namespaces.empty
     assert inventory.usage.empty
     assert inventory.between.empty
+    assert inventory.largest.empty
     assert inventory.breakdown["size"].to_list() == [0, 0, 0]
