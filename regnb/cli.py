@@ -10,9 +10,9 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Final, NoReturn, TypeAlias, cast
 
 from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbError, StorageError
 
@@ -21,6 +21,7 @@ try:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+    from typer import Argument, Option
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
@@ -64,116 +65,87 @@ app.add_typer(receipt_app, name="receipt")
 out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 err = Console(stderr=True, highlight=False)
 
-Url = Annotated[str, typer.Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
+Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="URL|DIR",
         help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
         envvar="REGNB_URL",
         show_envvar=True,
     ),
 ]
-Ref = Annotated[str, typer.Argument(help="repository:tag or repository@digest")]
+Ref = Annotated[str, Argument(help="repository:tag or repository@digest")]
 What = Annotated[
-    list[str], typer.Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
+    list[str], Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on standard output.")]
-PlanOut = Annotated[
-    Path | None, typer.Option("--plan-out", help="Write the plan into this file, for regnb apply.", dir_okay=False)
-]
-Children = Annotated[
-    bool, typer.Option("--children/--no-children", help="Whether an index takes along what nothing else needs.")
-]
-Blobs = Annotated[bool, typer.Option("--blobs", help="List the blobs that would go, largest first.")]
-Referrers = Annotated[
-    bool, typer.Option("--referrers/--no-referrers", help="Whether signatures, SBOMs and other referrers come along.")
-]
+Json = Annotated[bool, Option("--json", help="JSON lines on standard output.")]
+PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for regnb apply.", dir_okay=False)]
+Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
+Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
+Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
 InUse = Annotated[
     str | None,
-    typer.Option(
-        "--in-use",
-        help="What runs stays: what kubectl get pods -A -o json printed (a file, or - for standard input), or cluster.",
+    Option(
+        help="What runs stays: cluster, or a file (- for standard input) with what kubectl get pods -A -o json printed."
     ),
 ]
 Allow = Annotated[
-    list[str] | None,
-    typer.Option("--allow", help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more."),
+    list[str] | None, Option(help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more.")
 ]
 
 
-def _password(user: str, variable: str, prompt: str) -> str | None:
+def say(text: str) -> None:
+    """Print a line on standard error, for people; standard output is what was asked for."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def _login(user: str, variable: str, prompt: str) -> dict[str, Any]:
+    """Return a user name with its password, or nothing without a name."""
     if not user:
-        return None
-    return os.environ.get(variable) or str(typer.prompt(prompt, hide_input=True, err=True))
+        return {}
+    password = os.environ.get(variable) or str(typer.prompt(prompt, hide_input=True, err=True))
+    return {"username": user, "password": password}
 
 
 # The functions whose names stand in _SHARED are handed to commands; their keyword-only options become the command's.
 
 
-@contextmanager
 def _connected(
     url: str,
     *,
     user: Annotated[
-        str, typer.Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")
+        str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")
     ] = "",
-    ca_bundle: Annotated[
-        Path | None, typer.Option("--ca-bundle", help="Certificates to trust.", dir_okay=False)
-    ] = None,
-    client_cert: Annotated[
-        Path | None, typer.Option("--client-cert", help="Certificate and key in one file.", dir_okay=False)
-    ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")] = False,
-) -> Iterator[Registry]:
+    ca_bundle: Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)] = None,
+    client_cert: Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)] = None,
+    insecure: Annotated[bool, Option("--insecure", help="Accept any certificate.")] = False,
+) -> AbstractContextManager[Registry]:
     """Connect to the registry that the command is about."""
-    try:
-        with connect(
-            url,
-            username=user or None,
-            password=_password(user, "REGNB_PASSWORD", "Password"),
-            ca_bundle=ca_bundle,
-            client_cert=client_cert,
-            insecure=insecure,
-        ) as registry:
-            yield registry
-    except Interrupted as error:
-        err.print(str(error), markup=False)
-        if error.receipt:
-            err.print(f"To go on: regnb apply --resume {error.receipt}", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+    login = _login(user, "REGNB_PASSWORD", "Password")
+    return connect(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
 
 
-@contextmanager
 def _sourced(
     url: str,
     *,
     from_user: Annotated[
-        str, typer.Option(help="User name at the source; the password is read from REGNB_SOURCE_PASSWORD or a prompt.")
+        str, Option(help="User name at the source; the password is read from REGNB_SOURCE_PASSWORD or a prompt.")
     ] = "",
-    from_ca_bundle: Annotated[
-        Path | None, typer.Option(help="Certificates to trust at the source.", dir_okay=False)
-    ] = None,
-    from_insecure: Annotated[bool, typer.Option("--from-insecure", help="Accept any certificate there.")] = False,
-) -> Iterator[Registry | None]:
+    from_ca_bundle: Annotated[Path | None, Option(help="Certificates to trust at the source.", dir_okay=False)] = None,
+    from_insecure: Annotated[bool, Option("--from-insecure", help="Accept any certificate there.")] = False,
+) -> AbstractContextManager[Registry | None]:
     """Connect to the registry that a copy reads from, if it is another one."""
     if not url:
-        yield None
-        return
-    with connect(
-        url,
-        username=from_user or None,
-        password=_password(from_user, "REGNB_SOURCE_PASSWORD", "Password at the source"),
-        ca_bundle=from_ca_bundle,
-        insecure=from_insecure,
-    ) as source:
-        yield source
+        return nullcontext()
+    login = _login(from_user, "REGNB_SOURCE_PASSWORD", "Password at the source")
+    return connect(url, **login, ca_bundle=from_ca_bundle, insecure=from_insecure)
 
 
 def _keep(plan: Plan, path: Path) -> None:
     """Write a plan into a file, and say how it is applied."""
     plan.save(path)
-    err.print(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}", markup=False, soft_wrap=True)
+    say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}")
 
 
 def _present(
@@ -182,12 +154,12 @@ def _present(
     source: Registry | None = None,
     *,
     plan_out: PlanOut = None,
-    curl: Annotated[bool, typer.Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
+    curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
+    json_: Annotated[bool, Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
 ) -> None:
     """Print a plan; write it into a file if that was asked for, else apply it if its code is typed at a terminal."""
     if json_:
-        _jsonl(plan.to_frame())
+        _print(plan.to_frame(), json_)
     elif curl:
         typer.echo(_script(plan))
     else:
@@ -200,21 +172,21 @@ def _present(
         typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
         if typed == plan.code:
             _finish(registry.apply(plan, confirm=typed, source=source))
-        err.print("Nothing was written.")
+        say("Nothing was written.")
     else:
-        err.print("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+        say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
 
 
 _SHARED: Final[dict[str, Callable[..., Any]]] = {"present": _present, "sourced": _sourced, "connected": _connected}
 Connected: TypeAlias = Callable[[str], AbstractContextManager[Registry]]
 Sourced: TypeAlias = Callable[[str], AbstractContextManager[Registry | None]]
+Present: TypeAlias = Callable[..., None]
+"""What shows a plan, with its options bound: of a registry, a plan, and what a copy reads from."""
 
 
-class Present(Protocol):
-    """What shows a plan, with its options bound."""
-
-    def __call__(self, registry: Registry, plan: Plan, source: Registry | None = None) -> None:
-        """Print it, and so on."""
+def _options(helper: Callable[..., Any]) -> list[inspect.Parameter]:
+    found = inspect.signature(helper, eval_str=True).parameters.values()
+    return [each for each in found if each.kind == each.KEYWORD_ONLY]
 
 
 def _command(work: Callable[..., None]) -> Callable[..., None]:
@@ -225,11 +197,7 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
     own = dict(inspect.signature(work, eval_str=True).parameters)
     at_url = own.pop("registry", None) is not None
     shared = {
-        name: [
-            each
-            for each in inspect.signature(helper, eval_str=True).parameters.values()
-            if each.kind == each.KEYWORD_ONLY
-        ]
+        name: _options(helper)
         for name, helper in _SHARED.items()
         if own.pop(name, None) or (at_url and name == "connected")
     }
@@ -240,38 +208,53 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
             name: functools.partial(_SHARED[name], **{each.name: given.pop(each.name) for each in options})
             for name, options in shared.items()
         }
-        if not at_url:
-            return work(**bound, **given)
-        with bound.pop("connected")(given.pop("url")) as registry:
-            return work(registry, **bound, **given)
+        try:
+            if not at_url:
+                return work(**bound, **given)
+            with bound.pop("connected")(given.pop("url")) as registry:
+                return work(registry, **bound, **given)
+        except Interrupted as error:
+            say(str(error))
+            if error.receipt:
+                say(f"To go on: regnb apply --resume {error.receipt}")
+            raise typer.Exit(INTERRUPTED) from None
 
     url = inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, annotation=Url)
-    options = (each for options in shared.values() for each in options)
-    parameters = [
-        *([url] if at_url else []),
-        *(each.replace(kind=each.KEYWORD_ONLY) for each in own.values()),
-        *options,
-    ]
+    named = [each.replace(kind=each.KEYWORD_ONLY) for each in own.values()]
+    parameters = [*([url] if at_url else []), *named, *(each for options in shared.values() for each in options)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return app.command()(run)
 
 
-def _jsonl(frame: Frame) -> None:
-    sys.stdout.write(frames.json_lines(frame))
-
-
-def _table(frame: Frame, title: str = "", limit: int = 20) -> Table:
-    """Return a frame as a table for the terminal: readable cells, numbers to the right, cut with a word about it."""
+def _table(frame: Frame, title: str = "", limit: int = 20) -> None:
+    """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
     text, _ = frame.head(limit).readable()
     caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
-    table = Table(title=title or None, title_justify="left", caption=caption, header_style="bold", box=None)
+    if title:
+        out.print(f"[italic]{title}[/]", soft_wrap=True)
+    table = Table(caption=caption, header_style="bold", box=None)
     for name in text.columns:
         number = str(frame[name].dtype).startswith("int")
         table.add_column(str(name), justify="right" if number else "left", overflow="fold")
     for row in text.itertuples(index=False, name=None):
         table.add_row(*(escape(str(cell)) for cell in row))
-    return table
+    out.print(table)
+
+
+def _print(frame: Frame, json_: bool, title: str = "") -> None:
+    """Print a frame whole, as a table or as JSON lines."""
+    if json_:
+        sys.stdout.write(frames.json_lines(frame))
+    else:
+        _table(frame, title, len(frame))
+
+
+def _section(frame: Frame, title: str = "", limit: int = 20) -> None:
+    """Print a frame as a table with a title and a blank line before it, if it has rows."""
+    if len(frame):
+        out.print()
+        _table(frame, title, limit)
 
 
 def show(inventory: Inventory) -> None:
@@ -282,32 +265,27 @@ def show(inventory: Inventory) -> None:
     out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
         f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
-        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)\n"
+        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)"
     )
+    largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
+    hidden = ["manifests", "share", "complete"]
     if storage:
         rows = inventory.breakdown
-        out.print(_table(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are"))
-        out.print()
+        _section(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are")
         _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
-        out.print()
-    largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
-    hidden = ["manifests", "share", "complete"] if storage else ["manifests", "untagged", "share", "complete"]
-    out.print(_table(largest.drop(columns=hidden), "Repositories, largest first"))
-    for frame, dropped, title, limit in (
-        (inventory.sharing.tags, [], "Tags on one digest", 10),
-        (inventory.sharing.layers, ["command", "tags"], "Shared layers, by the bytes that sharing saves", 10),
-        (inventory.uploads, [], "Uploads that were begun and not finished", 10),
-        (inventory.problems, ["incomplete"], "Problems", 50),
-    ):
-        if len(frame):
-            out.print()
-            out.print(_table(frame.drop(columns=dropped), title, limit))
-    out.print()
-    if inventory.complete:
-        out.print("[green]Complete[/]: everything that was listed was read.")
     else:
-        out.print("[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
-        out.print(_table(inventory.coverage))
+        hidden.append("untagged")
+    _section(largest.drop(columns=hidden), "Repositories, largest first")
+    _section(inventory.sharing.tags, "Tags on one digest", 10)
+    layers = inventory.sharing.layers.drop(columns=["command", "tags"])
+    _section(layers, "Shared layers, by the bytes that sharing saves", 10)
+    _section(inventory.uploads, "Uploads that were begun and not finished", 10)
+    _section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
+    if inventory.complete:
+        out.print("\n[green]Complete[/]: everything that was listed was read.")
+    else:
+        out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
+        _table(inventory.coverage)
     if not storage:
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
 
@@ -316,29 +294,24 @@ Reason: TypeAlias = tuple[int, str]
 """Why a command does not exit with 0: the code, and a sentence."""
 
 
-def _leave(reasons: Iterable[Reason]) -> NoReturn:
-    """Say on standard error why, and exit with the lowest code."""
-    found = sorted(reasons)
+def _leave(reasons: Iterable[Reason], *inventories: Inventory) -> NoReturn:
+    """Say on standard error why, and what could not be read, and exit with the lowest code."""
+    gaps = [
+        f"Incomplete: not everything in {each.registry} could be read." for each in inventories if not each.complete
+    ]
+    found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
     for _, reason in found:
-        err.print(reason, markup=False, soft_wrap=True)
+        say(reason)
     raise typer.Exit(found[0][0] if found else OK)
 
 
 def _collections(table: Frame, title: str) -> None:
     """Print what collections remove; what is to be known about each, which no column has room for, below."""
-    out.print(_table(table.drop(columns="message"), title))
+    _section(table.drop(columns="message"), title)
     for message in filter(None, table["message"].unique()):
         rows = table[table["message"] == message]
         of = ", ".join(f"{row.collection} ({row.version})" for row in rows.itertuples())
         out.print(f"- {'all' if len(rows) == len(table) else of}: {message}", markup=False)
-
-
-def _gaps(*inventories: Inventory) -> list[Reason]:
-    return [
-        (INCOMPLETE, f"Incomplete: not everything in {each.registry} could be read.")
-        for each in inventories
-        if not each.complete
-    ]
 
 
 def _used(inventory: Inventory) -> int:
@@ -360,9 +333,8 @@ def _older(inventory: Inventory, folder: str) -> Inventory | None:
         try:
             return Inventory.load(f"{folder.rstrip('/')}/{name}")
         except StorageError as error:
-            err.print(f"Passed over: {error.message}", markup=False, soft_wrap=True)
-    nothing = f"No older snapshot of {inventory.registry} in {shown(folder)}: nothing to compare with."
-    err.print(nothing, markup=False, soft_wrap=True)
+            say(f"Passed over: {error.message}")
+    say(f"No older snapshot of {inventory.registry} in {shown(folder)}: nothing to compare with.")
     return None
 
 
@@ -377,31 +349,26 @@ def audit(
     connected: Connected,
     url: Where,
     repositories: Annotated[
-        list[str] | None, typer.Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
+        list[str] | None, Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write every frame into this folder.")] = None,
-    form: Annotated[str, typer.Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
+    output: Annotated[Path | None, Option("--output", "-o", help="Write every frame into this folder.")] = None,
+    form: Annotated[str, Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
     snapshot: Annotated[
-        str | None, typer.Option(metavar="URL", help="Save the inventory below this folder or URL, to compare with.")
+        str | None, Option(metavar="URL", help="Save the inventory below this folder or URL, to compare with.")
     ] = None,
     fail_over: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB."),
+        str | None, Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB.")
     ] = None,
     fail_on_growth: Annotated[
         str | None,
-        typer.Option(
-            metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."
-        ),
+        Option(metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."),
     ] = None,
     fail_on_drift: Annotated[
-        bool, typer.Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
+        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
     ] = False,
-    fail_on_problems: Annotated[
-        bool, typer.Option("--fail-on-problems", help="Exit with 2 if there are problems.")
-    ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Read everything from the registry.")] = False,
+    fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
+    json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
@@ -412,9 +379,7 @@ def audit(
     if fail_on_growth is not None:
         _allowed(fail_on_growth, 0)
     if snapshot is None and (fail_on_growth is not None or fail_on_drift):
-        raise InvalidArgument(
-            "there is nothing to compare with", hint="add --snapshot URL, where the snapshots are kept"
-        )
+        raise InvalidArgument("there is nothing to compare with", hint="add --snapshot URL, where snapshots are kept")
     if snapshot is not None and repositories:
         raise InvalidArgument(
             "a snapshot of some repositories tells nothing of the rest", hint="leave out --repository or --snapshot"
@@ -425,28 +390,24 @@ def audit(
     inventory = read(url, repositories, cached=not no_cache, connect=connected)
     if json_:
         document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
-        for name in ("repositories", "problems", "coverage", "disk", "uploads"):
-            document[name] = _records(inventory.frames[name])
-        for name in ("breakdown", "namespaces"):
-            document[name] = _records(getattr(inventory, name))
+        for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):
+            document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
         typer.echo(json.dumps(document, indent=2))
     else:
         show(inventory)
     if output is not None:
-        paths = inventory.write(output, form_)
-        err.print(f"Wrote {len(paths)} frames to {output}", markup=False, soft_wrap=True)
-    reasons = _gaps(inventory)
-    used = _used(inventory)
-    if limit is not None and used > limit:
+        say(f"Wrote {len(inventory.write(output, form_))} frames to {output}")
+    reasons = []
+    if limit is not None and (used := _used(inventory)) > limit:
         reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
     if fail_on_problems and len(inventory.problems):
         named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
         reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
     if snapshot is not None:
-        err.print(f"Saved {inventory.save(snapshot)}", markup=False, soft_wrap=True)
+        say(f"Saved {inventory.save(snapshot)}")
         if fail_on_growth is not None or fail_on_drift:
             reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
-    _leave(reasons)
+    _leave(reasons, inventory)
 
 
 def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -> Iterator[Reason]:
@@ -465,10 +426,6 @@ def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -
                 yield DRIFT, f"{count(len(tags), 'tag')} {change} {since}: {_named(tags)}"
 
 
-def _records(frame: Frame) -> Any:  # noqa: ANN401 -- JSON
-    return json.loads(frame.to_json(orient="records", date_format="iso"))
-
-
 @_command
 def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = False) -> None:
     """Tell what registry garbage-collect would remove now, without running it.
@@ -477,23 +434,21 @@ def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = Fal
     """
     inventory = read(url, connect=connected)
     found = inventory.reclaim()
-    title = f"What a garbage collection of {escape(inventory.registry)} would remove now"
+    table, listed = (frame.drop(columns="before") for frame in (found.table, found.blobs))
     if blobs or json_:
-        _print(found.blobs.drop(columns="before") if blobs else found.table, json_)
+        _print(listed if blobs else found.table, json_)
     else:
-        _collections(found.table.drop(columns="before"), title)
-        if len(inventory.uploads):
+        _collections(table, f"What a garbage collection of {escape(inventory.registry)} would remove now")
+        if number := len(inventory.uploads):
             size = human(sum(inventory.uploads["size"].tolist()))
-            out.print(
-                f"\nNot in these: {count(len(inventory.uploads), 'upload')} begun and not finished, {size}. "
-                "No garbage collection takes them."
-            )
-    _leave(_gaps(inventory) + _failing(found))
+            begun = f"{count(number, 'upload')} begun and not finished, {size}"
+            out.print(f"\nNot in these: {begun}. No garbage collection takes them.")
+    _leave(_failing(found), inventory)
 
 
-def _failing(found: Reclaim) -> list[Reason]:
-    fails = found.table[found.table["bound"] == "fails"]
-    return [(INCOMPLETE, f"{row.collection} ({row.version}) {row.message}") for row in fails.itertuples()]
+def _failing(found: Reclaim) -> Iterator[Reason]:
+    for row in found.table[found.table["bound"] == "fails"].itertuples():
+        yield INCOMPLETE, f"{row.collection} ({row.version}) {row.message}"
 
 
 @_command
@@ -515,23 +470,21 @@ def reclaim(
     if blobs or json_:
         _print(found.blobs if blobs else found.table, json_)
     else:
-        out.print(f"[bold]{escape(repr(found)[1:-1].removeprefix('Reclaim: '))}[/]\n")
+        out.print(f"[bold]{escape(repr(found)[1:-1].removeprefix('Reclaim: '))}[/]")
         _collections(found.table, "What each garbage collection would then remove")
-        if len(found.stays):
-            out.print()
-            out.print(_table(found.stays, "What stays of it, and because of whom"))
-    _leave(_gaps(inventory) + _failing(found))
+        _section(found.stays, "What stays of it, and because of whom")
+    _leave(_failing(found), inventory)
 
 
 @_command
 def free(
     connected: Connected,
     url: Where,
-    size: Annotated[str, typer.Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
+    size: Annotated[str, Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
     protect: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="What stays, such as *:latest. Again for more.")
+        list[str] | None, Option(metavar="GLOB", help="What stays, such as *:latest; repeatable.")
     ] = None,
-    keep: Annotated[int, typer.Option("--keep", help="Newest tags that stay in each repository.", min=0)] = 1,
+    keep: Annotated[int, Option(help="Newest tags that stay in each repository.", min=0)] = 1,
     plan_out: PlanOut = None,
     allow: Allow = None,
     json_: Json = False,
@@ -546,30 +499,25 @@ def free(
     inventory = read(url, connect=connected)
     found = inventory.free(wanted, protect=protect, keep=keep)
     total = int(found["total"].iloc[-1]) if len(found) else 0
-    if json_:
-        _jsonl(found)
-    else:
-        words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
-        out.print(_table(found.drop(columns=["digest", "reason"]), words, limit=len(found)))
+    words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
+    _print(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
     if plan_out is not None:
         with connected(url) as registry:
             _keep(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
     elif len(found) and not json_:
         hint = "regnb delete URL REFERENCE…" if inventory.source == "storage" else "the same with --plan-out FILE"
-        err.print(f"Nothing was deleted. To plan the deletion: {hint}", markup=False)
+        say(f"Nothing was deleted. To plan the deletion: {hint}")
     short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
-    _leave(short + _gaps(inventory))
+    _leave(short, inventory)
 
 
 @_command
 def compare(
     connected: Connected,
     sourced: Sourced,
-    first: Annotated[str, typer.Argument(metavar="A", help="A registry, a storage or a snapshot.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one, such as a mirror of it.")],
-    prefix: Annotated[
-        str, typer.Option("--prefix", help="Before A's repository names, to find them in B; such as mirror/.")
-    ] = "",
+    first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.")],
+    second: Annotated[str, Argument(metavar="B", help="Another one, such as a mirror of it.")],
+    prefix: Annotated[str, Option(help="Before A's repository names, to find them in B; such as mirror/.")] = "",
     json_: Json = False,
 ) -> None:
     """Tell which tags of A are missing in B, point elsewhere there, or are only there.
@@ -582,19 +530,18 @@ def compare(
     numbers = found["state"].value_counts()
     words = ", ".join(f"{number:,} {state}" for state, number in numbers.items()) or "no tags"
     if json_:
-        _jsonl(found)
+        _print(found, json_)
     else:
-        out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}\n", soft_wrap=True)
-        if len(rows := found[found["state"] != "same"]):
-            out.print(_table(rows, limit=100))
+        out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}", soft_wrap=True)
+        _section(found[found["state"] != "same"], limit=100)
     differ = [(DRIFT, f"They differ: {words}")] if {"missing", "extra", "drifted"} & {*numbers.index} else []
-    _leave([*differ, *_gaps(one, two)])
+    _leave(differ, one, two)
 
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="A later snapshot.")] = "",
+    first: Annotated[str, Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.")],
+    second: Annotated[str, Argument(metavar="B", help="A later snapshot.")] = "",
     json_: Json = False,
 ) -> None:
     """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
@@ -602,14 +549,11 @@ def diff(
         first, second = _last_two(first)
     found = difference.diff(first, second)
     if json_:
-        _jsonl(found.tags)
+        _print(found.tags, json_)
         return
-    out.print(f"[bold]{escape(found.summary())}[/]\n")
-    if len(found.repositories):
-        out.print(_table(found.repositories, "Repositories"))
-        out.print()
-    if len(found.tags):
-        out.print(_table(found.tags, "Tags", limit=100))
+    out.print(f"[bold]{escape(found.summary())}[/]")
+    _section(found.repositories, "Repositories")
+    _section(found.tags, "Tags", limit=100)
 
 
 def _last_two(folder: str) -> tuple[str, str]:
@@ -618,18 +562,15 @@ def _last_two(folder: str) -> tuple[str, str]:
     found = found[found["status"] == "ok"]
     mine = found[(found["registry"] == found["registry"].iloc[-1])] if len(found) else found
     if len(mine) < 2:  # noqa: PLR2004 -- two
-        raise InvalidArgument(
-            f"no two snapshots of one registry are in {shown(folder)}",
-            hint="regnb audit URL --snapshot FOLDER makes one",
-        )
+        lacking = f"no two snapshots of one registry are in {shown(folder)}"
+        raise InvalidArgument(lacking, hint="regnb audit URL --snapshot FOLDER makes one")
     one, two = (f"{folder.rstrip('/')}/{name}" for name in mine["snapshot"].tail(2))
     return one, two
 
 
 @app.command()
 def snapshots(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The folder or URL that was saved to.")],
-    json_: Json = False,
+    url: Annotated[str, Argument(metavar="URL", help="The folder or URL that was saved to.")], json_: Json = False
 ) -> None:
     """List the snapshots that regnb audit --snapshot saved."""
     found = snapshot_.snapshots(url)
@@ -638,12 +579,10 @@ def snapshots(
 
 @app.command()
 def growth(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The folder or URL of the snapshots.")],
-    capacity: Annotated[
-        str | None, typer.Option("--capacity", metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")
-    ] = None,
+    url: Annotated[str, Argument(metavar="URL", help="The folder or URL of the snapshots.")],
+    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")] = None,
     registry: Annotated[
-        str | None, typer.Option(help="Which one, if there are snapshots of several: host:port, or a storage's URL.")
+        str | None, Option(help="Which one, if there are snapshots of several: host:port, or a storage's URL.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -659,7 +598,7 @@ def growth(
 @_command
 def reconcile(
     registry: Registry,
-    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="Its folder, or a URL such as s3://bucket/folder.")],
+    storage: Annotated[str, Argument(metavar="STORAGE", help="Its folder, or a URL such as s3://bucket/folder.")],
     json_: Json = False,
 ) -> None:
     """Tell why a registry's disk holds more than its API shows.
@@ -669,59 +608,37 @@ def reconcile(
     disk = open_storage(storage)
     api, there = registry.inventory(), disk.inventory()
     _print(reconcile_(api, there), json_)
-    _leave(_gaps(api, there))
-
-
-def _print(frame: Frame, json_: bool) -> None:
-    if json_:
-        _jsonl(frame)
-    else:
-        out.print(_table(frame, limit=len(frame)))
+    _leave([], api, there)
 
 
 @_command
-def catalog(
-    registry: Registry,
-    json_: Json = False,
-) -> None:
+def catalog(registry: Registry, json_: Json = False) -> None:
     """List the repositories."""
     _print(registry.catalog(), json_)
 
 
 @_command
 def tags(
-    registry: Registry,
-    repository: Annotated[str, typer.Argument(help="A repository's name.")],
-    json_: Json = False,
+    registry: Registry, repository: Annotated[str, Argument(help="A repository's name.")], json_: Json = False
 ) -> None:
     """List the tags of a repository."""
     _print(registry.tags(repository), json_)
 
 
 @_command
-def digest(
-    registry: Registry,
-    reference: Ref,
-) -> None:
+def digest(registry: Registry, reference: Ref) -> None:
     """Print the digest that a tag points at."""
     typer.echo(registry.digest(reference))
 
 
 @_command
-def manifest(
-    registry: Registry,
-    reference: Ref,
-) -> None:
+def manifest(registry: Registry, reference: Ref) -> None:
     """Print a manifest, byte for byte."""
     sys.stdout.buffer.write(registry.manifest(reference).raw)
 
 
 @_command
-def layers(
-    registry: Registry,
-    reference: Ref,
-    json_: Json = False,
-) -> None:
+def layers(registry: Registry, reference: Ref, json_: Json = False) -> None:
     """List the layers of an image, their sizes and the commands that made them."""
     _print(registry.layers(reference), json_)
 
@@ -731,12 +648,9 @@ def show_plan(plan: Plan) -> None:
     out.print(f"[bold]{escape(plan.summary())}[/]")
     for note in plan.notes:
         out.print(f"- {note}", markup=False)
-    if len(blast := plan.blast):
-        out.print()
-        out.print(_table(blast, "What else this touches", 50))
+    _section(plan.blast, "What else this touches", 50)
     rows = plan.to_frame().drop(columns="curl")
-    out.print()
-    out.print(_table(rows.sort_values("action", key=lambda action: action == "keep", kind="stable"), "Rows"))
+    _section(rows.sort_values("action", key=lambda action: action == "keep", kind="stable"), "Rows")
     out.print()
 
 
@@ -754,8 +668,7 @@ def _finish(receipt: Receipt) -> NoReturn:
     rows = receipt.to_frame()
     rest = rows[rows["status"] != "done"]
     out.print(f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {receipt.plan.changes:,} rows done.")
-    if len(rest):
-        out.print(_table(rest, "Not done"))
+    _section(rest, "Not done")
     if rows["status"].isin(["done", "failed", "unknown"]).any():
         out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
@@ -766,7 +679,7 @@ def retag(
     registry: Registry,
     present: Present,
     what: What,
-    tag: Annotated[str, typer.Option("--tag", "-t", help="The new tag; for several, a pattern such as {tag}-old.")],
+    tag: Annotated[str, Option("--tag", "-t", help="The new tag; for several, a pattern such as {tag}-old.")],
     allow: Allow = None,
 ) -> None:
     """Give what a tag or digest points at a second tag, in the same repository."""
@@ -779,11 +692,9 @@ def copy(
     present: Present,
     sourced: Sourced,
     what: What,
-    to: Annotated[
-        str, typer.Option("--to", help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")
-    ],
-    source: Annotated[str, typer.Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
-    platform: Annotated[str | None, typer.Option(help="Of an index only this image, such as linux/arm64.")] = None,
+    to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
+    source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
+    platform: Annotated[str | None, Option(help="Of an index only this image, such as linux/arm64.")] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
@@ -797,8 +708,8 @@ def copy(
 def rename(
     registry: Registry,
     present: Present,
-    what: Annotated[str, typer.Argument(metavar="OLD", help="A repository, or repository:tag.")],
-    to: Annotated[str, typer.Argument(metavar="NEW", help="A repository; or repository:tag, or a tag alone.")],
+    what: Annotated[str, Argument(metavar="OLD", help="A repository, or repository:tag.")],
+    to: Annotated[str, Argument(metavar="NEW", help="A repository; or repository:tag, or a tag alone.")],
     allow: Allow = None,
 ) -> None:
     """Rename a repository or a tag: copy, verify, then remove only what was renamed."""
@@ -814,7 +725,7 @@ def delete(
     referrers: Referrers = True,
     in_use: InUse = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
+        bool, Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
     ] = False,
     allow: Allow = None,
 ) -> None:
@@ -830,7 +741,7 @@ def delete(
 def retention(
     registry: Registry,
     present: Present,
-    policy: Annotated[Path, typer.Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
+    policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
     in_use: InUse = None,
     allow: Allow = None,
 ) -> None:
@@ -842,11 +753,9 @@ def retention(
 def apply(
     connected: Connected,
     sourced: Sourced,
-    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="What --plan-out wrote.", dir_okay=False)] = None,
-    confirm: Annotated[str, typer.Option("--confirm", help="The plan's digest, or its code.")] = "",
-    resume: Annotated[
-        str, typer.Option("--resume", metavar="RECEIPT", help="Go on with a plan that was cut short.")
-    ] = "",
+    plan: Annotated[Path | None, Argument(metavar="PLAN", help="What --plan-out wrote.", dir_okay=False)] = None,
+    confirm: Annotated[str, Option(help="The plan's digest, or its code.")] = "",
+    resume: Annotated[str, Option(metavar="RECEIPT", help="Go on with a plan that was cut short.")] = "",
 ) -> None:
     """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
     if plan is not None and not resume:
@@ -865,7 +774,7 @@ def apply(
 def undo(
     connected: Connected,
     present: Present,
-    receipt: Annotated[str, typer.Argument(help="A receipt's name, or its file.")],
+    receipt: Annotated[str, Argument(help="A receipt's name, or its file.")],
     allow: Allow = None,
 ) -> None:
     """Take back what a receipt says was done; it works until the registry's next garbage collection."""
@@ -881,22 +790,18 @@ def receipt_list(json_: Json = False) -> None:
 
 
 @receipt_app.command("show")
-def receipt_show(
-    name: Annotated[str, typer.Argument(help="A receipt's name, or its file.")],
-    json_: Json = False,
-) -> None:
+def receipt_show(name: Annotated[str, Argument(help="A receipt's name, or its file.")], json_: Json = False) -> None:
     """Print what became of every row of a plan."""
     receipt = Receipt.load(name)
     if not json_:
         out.print(f"[bold]{escape(receipt.plan.summary())}[/]")
-        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.plan.code}")
-        out.print()
+        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.plan.code}\n")
     _print(receipt.to_frame(), json_)
 
 
 @receipt_app.command("verify")
 def receipt_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names or files; by default every receipt.")] = None,
+    names: Annotated[list[str] | None, Argument(help="Names or files; by default every receipt.")] = None,
 ) -> None:
     """Check that the lines of receipts follow from each other, and print the hash of the last. Exit code 1: no."""
     broken = False
@@ -913,16 +818,16 @@ def receipt_verify(
 
 @app.command()
 def serve(
-    folder: Annotated[Path, typer.Argument(help="A registry's storage folder; made if it is not there.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write.")] = False,
+    folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
+    read_only: Annotated[bool, Option("--read-only", help="Refuse every write.")] = False,
 ) -> None:
     """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
     from regnb import embedded  # noqa: PLC0415 -- an extra
 
     def ready(url: str) -> None:
-        err.print(f"Serving {folder} at {url} (Ctrl-C ends it)", markup=False)
+        say(f"Serving {folder} at {url} (Ctrl-C ends it)")
 
     with suppress(KeyboardInterrupt):
         embedded.serve(folder, host=host, port=port, read_only=read_only, ready=ready)
@@ -930,8 +835,8 @@ def serve(
 
 @app.command()
 def demo(
-    lab: Annotated[bool, typer.Option("--lab/--no-lab", help="Open JupyterLab, or stop after the audit.")] = True,
-    folder: Annotated[Path | None, typer.Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
+    lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
+    folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
     from regnb import lab as lab_  # noqa: PLC0415 -- an extra
@@ -965,9 +870,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     pass
 
