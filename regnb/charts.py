@@ -357,7 +357,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
 
 
 def layers(shared_layers: pd.DataFrame) -> go.Figure:
-    """Return the shared layers that save most, with what made them and who uses them.
+    """Return layers by what they take, and would take if nothing were shared, with what made them and who uses them.
 
     Args:
         shared_layers: As ``shared_layers`` in :data:`regnb.frames.COLUMNS`.
@@ -366,14 +366,14 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> layers(inventory.sharing.layers)  # doctest: +SKIP
+        >>> layers(inventory.largest)  # doctest: +SKIP
     """
     names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
     rows = _rows(shared_layers, "shared_layers", *names)
     if not rows:
-        return _sentence("No layer is shared.")
+        return _sentence("There are no such layers.")
     return _bars(
-        sorted(rows, key=lambda row: (-row.saved, -row.size, row.digest)),
+        sorted(rows, key=lambda row: (-row.saved - row.size, row.digest)),
         lambda row: f"{_short(row.used_by, 26)} <i>{_short(_plain(row.digest).rpartition(':')[2][:8])}</i>",
         lambda row: (
             row.digest,
@@ -383,8 +383,8 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
             f"used by {row.used_by}",
         ),
         {"stored once": lambda row: row.size, "saved by sharing": lambda row: row.saved},
-        title=f"Shared layers save {human(sum(row.saved for row in rows))}",
-        about=f"{count(len(rows), 'layer')}, those that save most first",
+        title=f"{count(len(rows), 'layer')} of {human(sum(row.size for row in rows))}",
+        about=f"{human(sum(row.saved for row in rows))} saved by sharing; first what would be largest without",
         what="layer",
     )
 
