@@ -434,11 +434,11 @@ def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = Fal
     """
     inventory = read(url, connect=connected)
     found = inventory.reclaim()
-    table, listed = (frame.drop(columns="before") for frame in (found.table, found.blobs))
     if blobs or json_:
-        _print(listed if blobs else found.table, json_)
+        _print(found.blobs.drop(columns="before") if blobs else found.table, json_)
     else:
-        _collections(table, f"What a garbage collection of {escape(inventory.registry)} would remove now")
+        out.print(f"[bold]{escape(inventory.registry)}[/]", soft_wrap=True)
+        _collections(found.table.drop(columns="before"), "What each garbage collection would remove now")
         if number := len(inventory.uploads):
             size = human(sum(inventory.uploads["size"].tolist()))
             begun = f"{count(number, 'upload')} begun and not finished, {size}"
