@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -341,7 +342,10 @@ def test_other_file_systems(root: Path, memory: fsspec.AbstractFileSystem) -> No
 
 def test_without_permission(made: Path, tmp_path: Path) -> None:
     """What the user may not read is a problem, leaves the rest, and the inventory says that it is not complete."""
-    shutil.copytree(made, root := tmp_path / "denied")
+    # Not below pytest's own folder: every run of pytest shuts that to other users anew.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    shutil.copytree(made, root := folder / "denied")
     shut = [root / layout.repository_path("vm/lost") / "_manifests", root / layout.repository_path("tools")]
     shut += [root / layout.BLOBS / "sha256" / ONE.digest[7:9], root / layout.blob_path(TWO.digest)]
     for path in shut:
@@ -355,14 +359,13 @@ def test_without_permission(made: Path, tmp_path: Path) -> None:
         "print(found.repositories[['repository', 'status']].to_dict('split')['data']);"
         "print(found.coverage.set_index('what')['denied'].to_dict())"
     )
-    for path in (tmp_path, *tmp_path.parents[:3]):  # that of a worker, too
-        path.chmod(0o755)
     command = [sys.executable, "-W", "error", "-c", code, str(root)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings(tmp_path))
     finally:
         for path in shut:
             path.chmod(0o755)
+        shutil.rmtree(folder)
     assert (done.returncode, done.stderr) == (0, "")
     complete, repositories, coverage = done.stdout.splitlines()
     assert complete == "False ['denied'] True"
