@@ -284,12 +284,12 @@ def _bytes(side: Inventory, only: Mask, tags: Ints, unsure: Ints, *, tagged: boo
         owner = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
         held = rest[graph.held.target]
         owners = Edges(owner[held], graph.held.target[held], len(graph.repositories))
-        parts = _summed(graph, owners)
+        parts = graph.shares(owners)
         untagged = {graph.repositories[number]: int(parts[number]) for number in np.flatnonzero(owners.counts).tolist()}
         rest[owners.target] = False
         if rest.any():
-            untagged[""] = sum(graph.sizes[rest].tolist())
-    return _Bytes(sum(graph.sizes[only].tolist()), _summed(graph, edges), untagged)
+            untagged[""] = graph.bytes(rest)
+    return _Bytes(graph.bytes(only), graph.shares(edges), untagged)
 
 
 def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:
@@ -297,12 +297,6 @@ def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:
     at, row = graph.reach.of(rows)
     inner, blob = graph.own.of(graph.manifest[row])
     return at[inner], blob
-
-
-def _summed(graph: Graph, edges: Edges) -> NDArray[np.int64]:
-    """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
-    owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
-    return graph.split(owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
 
 
 def _repositories(tags: Frame, gained: Mapping[str, int], freed: Mapping[str, int]) -> Frame:

@@ -262,9 +262,12 @@ class Graph:
         """Return the bytes of owners, of whom several may need one blob."""
         owners = np.bincount(held.target, minlength=len(self.digests))
         exclusive = np.where(owners == 1, self.sizes, 0)
-        owner = np.repeat(np.arange(len(held.counts)), held.counts)
-        share = self.split(owner, held.target, np.ones(len(held.counts), dtype=np.int64))
-        return Owned(self.total(held), self.total(held, exclusive), share)
+        return Owned(self.total(held), self.total(held, exclusive), self.shares(held))
+
+    def shares(self, edges: Edges) -> NDArray[np.int64]:
+        """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
+        owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
+        return self.split(owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
 
     def split(self, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int64]:
         """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.

@@ -508,8 +508,7 @@ def remove(
     return Removed(
         steps,
         (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
-        # Python's integers: the sum may well go beyond 64 bits.
-        sum(graph.sizes[graph.freed(lost)].tolist()),
+        graph.bytes(graph.freed(lost)),
         tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
     )
 
