@@ -17,6 +17,7 @@ from typing import ClassVar, Final, cast
 import anyio
 from anyio.abc import TaskGroup
 
+from regnb import probe
 from regnb.client import RawManifest, Upload
 from regnb.collect import NODE_LIMIT
 from regnb.errors import (
@@ -26,7 +27,6 @@ from regnb.errors import (
     NotFound,
     RateLimited,
     Refused,
-    RegistryError,
     RegnbError,
     StorageError,
     Unauthorized,
@@ -218,24 +218,12 @@ class _Application:
     async def _probe(self, steps: Sequence[Step]) -> None:
         """Ask, with names that are not there, whether manifests and tags can be deleted."""
         absent = Digest.of(f"{self.plan.nonce}/absent".encode())
-
-        async def by_digest(repository: str) -> None:
-            with contextlib.suppress(NotFound):
-                await self.client.delete_manifest(repository, absent)
-
-        await each(by_digest, dict.fromkeys(step.repository for step in steps))
+        repositories = dict.fromkeys(step.repository for step in steps)
+        await each(lambda repository: probe.by_digest(self.client, repository, absent), repositories)
         untagged = next((step.repository for step in steps if step.action == "untag"), None)
         if untagged is None:
             return
-        self.by_tag = True
-        try:
-            await self.client.delete_tag(untagged, f"regnb-{absent.hex[:32]}")
-        except NotFound:
-            pass
-        except RegistryError as error:
-            if error.status not in (400, 405):
-                raise
-            self.by_tag = False
+        self.by_tag = await probe.by_tag(self.client, untagged, absent)
         if not self.by_tag and "dummy" not in self.plan.allow:
             raise Refused(
                 f"{self.client.host} does not delete by tag: a tag goes alone only if a dummy manifest takes it over "

@@ -8,17 +8,17 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
 
 from regnb import journal
-from regnb.errors import InvalidArgument, MissingExtra, RegnbError
+from regnb.errors import InvalidArgument, MissingExtra
 from regnb.frames import Frame, human
 from regnb.inventory import Inventory
 from regnb.journal import Receipt
 from regnb.operations.retention import Policy
+from regnb.page import WIDE, WRAP, Panel, box, check_box, faint, safe, text_area, text_field
 from regnb.plan import Plan
 from regnb.registry import Registry
 
@@ -52,19 +52,14 @@ _ALLOWANCES: Final = {
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
-_WRAP: Final = {"flex_flow": "row wrap"}
-_WIDE: Final = {"width": "100%"}
-_LABEL: Final = {"description_width": "76px"}
 _KEYS_ARE_OURS: Final = (
     "function (settings) { for (const row of settings.nTBody.rows)"
     " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
 )
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
-_CSS: Final = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
-
-class Form(widgets.VBox):  # type: ignore[misc]
+class Form(Panel):
     """One operation from the choice to the undo; nothing is written before a plan's code is typed and Apply clicked.
 
     Made by :func:`retag`, :func:`copy`, :func:`rename`, :func:`delete`, :func:`retention` and :func:`undo`.
@@ -99,25 +94,24 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self.receipt: Receipt | None = None
         self._title, self._make, self._source, self._choose = title, make, source, choose
         self._fields = dict(fields or {})
-        self._allow = {name: _check(_ALLOWANCES[name]) for name in allow}
+        self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
         self._lock = threading.RLock()
         self._edition = 0
-        self._thread: threading.Thread | None = None
         self._shown = pd.DataFrame()
 
-        self._filter = _text("Filter", "part of repository:tag, then Enter", continuous_update=False)
+        self._filter = text_field("Filter", "part of repository:tag, then Enter", continuous_update=False)
         self._count, self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(4))
         self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
         self._place = widgets.VBox()
-        self._to_preview = self._button("Preview", "primary", self._start_preview)
-        self._code = _text("Code", layout={"width": "340px"})
-        self._to_apply = self._button("Apply", "danger", self._start_apply)
-        self._bar, self._bar_note = widgets.IntProgress(layout=_WIDE), widgets.HTML()
+        self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
+        self._code = text_field("Code", layout={"width": "340px"})
+        self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
+        self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
         self._progress = widgets.VBox([self._bar, self._bar_note])
-        self._undo_dummy = _check(_ALLOWANCES["dummy"])
-        self._to_undo = self._button("Undo…", "warning", self._start_undo)
-        self._to_read = self._button("Read again", "", self._start_reading)
-        buttons = widgets.HBox([self._to_undo, self._to_read], layout=_WRAP)
+        self._undo_dummy = check_box(_ALLOWANCES["dummy"])
+        self._to_undo = self._button("Undo…", "warning", self._start_undo, self._preview)
+        self._to_read = self._button("Read again", "", self._start_reading, self._preview)
+        buttons = widgets.HBox([self._to_undo, self._to_read], layout=WRAP)
         self._after = widgets.VBox([self._result, self._stale, self._undo_dummy, buttons])
         self._after.layout.display = self._progress.layout.display = "none"
 
@@ -126,47 +120,24 @@ class Form(widgets.VBox):  # type: ignore[misc]
         self._filter.observe(lambda _: self._try(self._trouble, self._fill), "value")
         self._code.observe(lambda _: self._arm(), "value")
         self._discard("")
-        self.add_class("regnb-form")
-        self.children = self._parts()
+        self._draw()
         if choose:
             self._fill()
 
     def __repr__(self) -> str:
         return f"<Form: {self._title} on {self.registry.host}>"
 
-    def _parts(self) -> list[Any]:
-        allowances = [widgets.HTML("<span class='regnb-faint'>Refused unless it is allowed here:</span>")]
+    def _draw(self) -> None:
+        allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
+        confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
         parts = {
             "Choose": [self._filter, self._count, self._place, self._named] if self._choose else [],
-            "Say what": [*self._fields.values(), *(allowances if self._allow else ()), *self._allow.values()],
+            "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
             "Preview": [self._to_preview, self._preview],
-            "Confirm": [
-                self._prompt, widgets.HBox([self._code, self._to_apply], layout=_WRAP), self._trouble, self._progress,
-                self._after,
-            ],
-        }  # fmt: skip
+            "Confirm": [*confirm, self._trouble, self._progress, self._after],
+        }
         where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
-        head = f"<h3>{_safe(self._title)} <span class='regnb-faint'>{_safe(where)}</span></h3>"
-        found = [widgets.VBox([widgets.HTML(_CSS + head)])]
-        for title, children in parts.items():
-            if children:
-                found.append(widgets.VBox([widgets.HTML(f"<h4><i>{len(found)}</i>{title}</h4>"), *children]))
-        for part in found:
-            part.add_class("regnb-part")
-        return found
-
-    def _button(self, text: str, style: str, work: Callable[[], None]) -> Any:  # noqa: ANN401 -- a widget
-        button = widgets.Button(description=text, button_style=style, layout={"width": "max-content"})
-
-        def click(_: object) -> None:
-            if button is self._to_apply:
-                self._try(self._trouble, work)
-            elif self._thread is None or not self._thread.is_alive():
-                # Buttons are not switched off meanwhile: one that was clicked by the keyboard would lose the focus.
-                self._try(self._preview, work)
-
-        button.on_click(click)
-        return button
+        self._lay_out(self._title, where, parts, steps=True)
 
     # What is chosen
 
@@ -186,7 +157,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         text = f"{len(self._shown):,} of {len(rows):,} rows shown"
         if len(found) > ROWS:
             text += f"; the filter leaves {len(found):,}, and {ROWS:,} can be shown: narrow it"
-        self._count.value = f"<span class='regnb-faint'>{text}.</span>"
+        self._count.value = faint(f"{text}.")
         for old in self._place.children:
             old.close()
         table = _table(self._shown, single=self._choose == "one")
@@ -205,7 +176,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
         width = 1 if self.inventory is None else 2  # a receipt's name, or repository and tag
         names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
         more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
-        listed = ", ".join(_safe(name) for name in names) + more
+        listed = ", ".join(safe(name) for name in names) + more
         self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
         self._change()
 
@@ -216,13 +187,13 @@ class Form(widgets.VBox):  # type: ignore[misc]
         with self._lock:
             self._edition += 1
             if self._preview.value:
-                self._discard(_box("warn", "Changed: preview again."))
+                self._discard(box("warn", "Changed: preview again."))
 
     def _discard(self, text: str) -> None:
         with self._lock:
             self.plan = None
             self._preview.value = text
-            self._prompt.value = "<span class='regnb-faint'>Preview first: each plan has a code to type here.</span>"
+            self._prompt.value = faint("Preview first: each plan has a code to type here.")
             self._code.placeholder = self._code.value = ""
             self._code.disabled = True
             self._to_apply.description = "Apply"
@@ -246,7 +217,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
             self._plan(lambda: self.registry.plan_undo(receipt, allow=allow))
 
     def _plan(self, make: Callable[[], Plan]) -> None:
-        self._discard(_box("", "Making the plan…"))
+        self._discard(box("", "Making the plan…"))
         edition = self._edition
 
         def work() -> None:
@@ -257,7 +228,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
                     self._preview.value = shown
                     self._offer(plan)
 
-        self._run(self._preview, work, lambda: self._edition == edition)
+        self._run(self._preview, work, lambda: self._edition == edition, self._hide)
 
     def _offer(self, plan: Plan) -> None:
         if not plan.changes:
@@ -277,7 +248,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
             if plan is None or typed != plan.code:
                 return
             # It is spent by the click, whatever comes of it.
-            self._discard(_box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+            self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
         self._trouble.value = ""
 
         def work() -> None:
@@ -289,7 +260,7 @@ class Form(widgets.VBox):  # type: ignore[misc]
                     self._finish(Receipt.load(begun[-1]))
                 raise
 
-        self._run(self._trouble, work)
+        self._run(self._trouble, work, after=self._hide)
 
     def _finish(self, receipt: Receipt) -> None:
         self.receipt = receipt
@@ -297,21 +268,19 @@ class Form(widgets.VBox):  # type: ignore[misc]
         advice = ""
         if receipt.status != "done":
             advice = (
-                f"Go on with <code>registry.resume(&quot;{_safe(receipt.name)}&quot;)</code>, or undo what was done."
+                f"Go on with <code>registry.resume(&quot;{safe(receipt.name)}&quot;)</code>, or undo what was done."
             )
         self._result.value = (
-            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{_safe(receipt.summary())}"
-            f"</b><br>Receipt <code>{_safe(receipt.name)}</code>, by {_safe(receipt.who)}. {advice}</div>"
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{safe(receipt.summary())}"
+            f"</b><br>Receipt <code>{safe(receipt.name)}</code>, by {safe(receipt.who)}. {advice}</div>"
             f"{_rows_html(receipt.to_frame()[columns])}"
         )
-        self._stale.value = _box(
-            "warn", "What stands above was read before this.", "Read again before you choose anew."
-        )
+        self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
         self._after.layout.display = None
 
     def _start_reading(self) -> None:
         self._discard("")
-        self._run(self._trouble, self._read)
+        self._run(self._trouble, self._read, after=self._hide)
 
     def _read(self) -> None:
         """Read the whole catalog again, or the same repositories and those that were written to."""
@@ -329,48 +298,13 @@ class Form(widgets.VBox):  # type: ignore[misc]
 
     # Work in the background
 
-    def _run(self, where: Any, work: Callable[[], None], wanted: Callable[[], bool] = lambda: True) -> None:  # noqa: ANN401
-        def run() -> None:
-            self._try(where, work, wanted)
-            self._progress.layout.display = "none"
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
+    def _hide(self) -> None:
+        self._progress.layout.display = "none"
 
     def _show(self, total: int, done: int, note: str) -> None:
         self._bar.max, self._bar.value = max(1, total), done
-        self._bar_note.value = f"{done:,} of {total:,} {_safe(note)}"
+        self._bar_note.value = f"{done:,} of {total:,} {safe(note)}"
         self._progress.layout.display = None
-
-    @staticmethod
-    def _try(where: Any, work: Callable[[], None], wanted: Callable[[], bool] = lambda: True) -> None:  # noqa: ANN401
-        """Run ``work``; an error is shown, for whoever waits in front of a browser sees no other."""
-        try:
-            work()
-        except RegnbError as error:
-            if wanted():
-                where.value = _box("bad", error.message, error.hint)
-        except Exception as error:  # noqa: BLE001
-            if wanted():
-                where.value = _box("bad", f"{type(error).__name__}: {error}", "this is a fault: please report it")
-
-
-def _safe(text: str) -> str:
-    return html.escape("".join(sign if sign.isprintable() else " " for sign in text))
-
-
-def _box(kind: str, text: str, more: str = "") -> str:
-    role = "alert" if kind == "bad" else "status"
-    below = f"<br>{_safe(more)}" if more else ""
-    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{_safe(text)}</b>{below}</div>"
-
-
-def _text(label: str, hint: str = "", **more: Any) -> Any:  # noqa: ANN401 -- widgets have no types
-    return widgets.Text(description=label, placeholder=hint, style=_LABEL, **{"layout": _WIDE, **more})
-
-
-def _check(text: str, *, value: bool = False) -> Any:  # noqa: ANN401
-    return widgets.Checkbox(description=text, value=value, indent=False)
 
 
 def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
@@ -412,17 +346,17 @@ def _rows_html(frame: Frame) -> str:
 
 def _plan_html(plan: Plan) -> str:
     """Return a plan for people: what else it touches comes before its rows."""
-    parts = [f"<p><b>{_safe(plan.summary())}</b></p>"]
+    parts = [f"<p><b>{safe(plan.summary())}</b></p>"]
     if plan.effects:
         counts = plan.blast["effect"].value_counts()
-        words = ", ".join(f"{count:,} &times; {_safe(str(effect))}" for effect, count in counts.items())
+        words = ", ".join(f"{count:,} &times; {safe(str(effect))}" for effect, count in counts.items())
         harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
         kind = "bad" if set(counts.index) - harmless else "warn"
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
         parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
     elif plan.changes:
-        parts.append(_box("good", "Nothing else is touched."))
-    parts += ["<ul>", *(f"<li>{_safe(note)}</li>" for note in plan.notes), "</ul>"]
+        parts.append(box("good", "Nothing else is touched."))
+    parts += ["<ul>", *(f"<li>{safe(note)}</li>" for note in plan.notes), "</ul>"]
     # What changes comes first: a policy may well keep thousands of rows.
     rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
     columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]
@@ -453,7 +387,7 @@ def retag(registry: Registry, inventory: Inventory) -> Form:
         "Retag",
         lambda _, chosen, values: registry.plan_retag(chosen[_CHOSEN], values["tag"].strip(), allow=values["allow"]),
         inventory=inventory,
-        fields={"tag": _text("New tag", "stable; for several rows a pattern: {tag}-stable")},
+        fields={"tag": text_field("New tag", "stable; for several rows a pattern: {tag}-stable")},
         allow=("overwrite",),
     )
 
@@ -483,9 +417,9 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         inventory=inventory,
         source=source,
         fields={
-            "to": _text("Copy to", "archive/app; a pattern: archive/{repository}:{tag}"),
-            "platform": _text("Platform", "every one; or only linux/arm64"),
-            "referrers": _check("Signatures, SBOMs and other referrers come along.", value=True),
+            "to": text_field("Copy to", "archive/app; a pattern: archive/{repository}:{tag}"),
+            "platform": text_field("Platform", "every one; or only linux/arm64"),
+            "referrers": check_box("Signatures, SBOMs and other referrers come along.", value=True),
         },
         allow=("overwrite",),
     )
@@ -508,8 +442,8 @@ def rename(registry: Registry, inventory: Inventory) -> Form:
         return registry.plan_rename(what, values["to"].strip(), allow=values["allow"])
 
     fields = {
-        "to": _text("New name", "a tag, repository:tag, or for a repository its new name"),
-        "whole": _check("Rename the whole repository of the row that is chosen, with every tag in it."),
+        "to": text_field("New name", "a tag, repository:tag, or for a repository its new name"),
+        "whole": check_box("Rename the whole repository of the row that is chosen, with every tag in it."),
     }
     return Form(
         registry, "Rename", make, inventory=inventory, fields=fields, allow=("overwrite", "dummy"), choose="one"
@@ -539,10 +473,10 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         ),
         inventory=inventory,
         fields={
-            "digest": _check("Delete the digest that a chosen tag points at, with every other tag on it."),
-            "children": _check("With an index go its children that nothing else needs.", value=True),
-            "referrers": _check("Signatures, SBOMs and other referrers go along.", value=True),
-            "in_use": _text("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+            "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
+            "children": check_box("With an index go its children that nothing else needs.", value=True),
+            "referrers": check_box("Signatures, SBOMs and other referrers go along.", value=True),
+            "in_use": text_field("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
         },
         allow=("dummy", "parents", "running", "incomplete"),
     )
@@ -557,7 +491,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         policy: TOML text to begin with.
 
     Example:
-        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
+        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").readtext_field())  # doctest: +SKIP
     """
     return Form(
         registry,
@@ -570,8 +504,8 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         ),
         inventory=inventory,
         fields={
-            "policy": widgets.Textarea(policy, description="Policy", rows=12, style=_LABEL, layout=_WIDE),
-            "in_use": _text("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+            "policy": text_area("Policy", policy),
+            "in_use": text_field("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
         },
         allow=("dummy", "parents", "incomplete"),
         choose="",

