@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb import frames, snapshot, usage
 from regnb.collect import Records
@@ -62,12 +62,50 @@ class Summary(NamedTuple):
     complete: bool
 
 
-_UNSEEN = "Manifests without a tag cannot be seen over HTTP and are not counted."
+MIME: Final = "application/vnd.regnb.inventory+json"
+"""What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
+_UNSEEN: Final = "Manifests without a tag cannot be seen over HTTP and are not counted."
 
 
 def _total(sizes: pd.Series[int]) -> int:
     # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
     return sum(sizes.tolist())
+
+
+class Brief(NamedTuple):
+    """The head of an inventory, where its tables would be in the way: what there is, and whether all of it was read.
+
+    Attributes:
+        registry: ``host:port``, or the storage's URL.
+        source: ``api`` or ``storage``.
+        complete: Whether everything that was listed was read.
+        problems: Their number.
+        headline: What there is, in a sentence.
+        verdict: Whether all of it was read, in a sentence.
+    """
+
+    registry: str
+    source: str
+    complete: bool
+    problems: int
+    headline: str
+    verdict: str
+
+    def __repr__(self) -> str:
+        return f"<Inventory of {self.headline}. {self.verdict}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        # Beside what people see, for whoever runs a notebook and must say whether all was read.
+        names = ("registry", "source", "complete", "problems")
+        return {MIME: {name: getattr(self, name) for name in names}}
+
+    def _repr_html_(self) -> str:
+        colour = "#1a7f37" if self.complete else "#b35900"
+        return (
+            f"<p><b>{html.escape(self.headline)}</b></p>"
+            f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self.verdict)} "
+            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
+        )
 
 
 class Inventory:
@@ -124,6 +162,22 @@ class Inventory:
     def complete(self) -> bool:
         """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+    @property
+    def brief(self) -> Brief:
+        """The inventory without its tables, to show in a notebook."""
+        found = self.summary
+        bound = "" if found.complete else "at least "
+        headline = (
+            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
+            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
+            f"({human(found.pulled)} if nothing were shared)"
+        )
+        verdict = "Complete: everything that was listed was read."
+        if not found.complete:
+            gaps = int(self.problems["incomplete"].sum())
+            verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
+        return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
 
     @cached_property
     def graph(self) -> Graph:
@@ -279,25 +333,13 @@ class Inventory:
             {**self.frames, "shared_tags": self.sharing.tags, "shared_layers": self.sharing.layers}, Path(folder), form
         )
 
-    def _headline(self) -> str:
-        found = self.summary
-        bound = "" if found.complete else "at least "
-        return (
-            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
-            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
-            f"({human(found.pulled)} if nothing were shared)"
-        )
-
-    def _verdict(self) -> str:
-        if self.complete:
-            return "Complete: everything that was listed was read."
-        return f"Incomplete: not everything could be read ({int(self.problems['incomplete'].sum()):,} in problems)."
-
     def __repr__(self) -> str:
-        return f"<Inventory of {self._headline()}. {self._verdict()}>"
+        return repr(self.brief)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return self.brief._repr_mimebundle_()
 
     def _repr_html_(self) -> str:
-        colour = "#1a7f37" if self.complete else "#b35900"
         rows = "".join(
             f"<tr><td style='text-align:left'><code>inventory.{name}</code></td><td>{len(table):,}</td></tr>"
             for name, table in self.frames.items()
@@ -305,9 +347,7 @@ class Inventory:
         largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
         problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
         return (
-            f"<p><b>{html.escape(self._headline())}</b></p>"
-            f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self._verdict())} "
-            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
+            f"{self.brief._repr_html_()}"
             f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
             f"<details><summary>All frames</summary><table><thead><tr><th>frame</th><th>rows</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></details>"

@@ -24,6 +24,7 @@ from regnb.client import Client
 from regnb.collect import Records, collect
 from regnb.errors import MissingExtra
 from regnb.inventory import Inventory
+from regnb.runbook import notebooks
 from regnb.transport import Transport
 
 START: Final = "00-start.ipynb"
@@ -31,19 +32,6 @@ SNAPSHOTS: Final = 9
 """Sample snapshots of the demo, four weeks apart."""
 _PATIENCE: Final = 15
 """Seconds that JupyterLab has to end its kernels."""
-
-
-def notebooks() -> Path:
-    """Return the folder of the packaged notebooks.
-
-    Example:
-        >>> (notebooks() / "00-start.ipynb").is_file()
-        True
-    """
-    package = Path(__file__).parent
-    packaged = package / "notebooks"
-    # An editable install has no copy: there the notebooks are the clone's own.
-    return packaged if packaged.is_dir() else package.parent / "notebooks"
 
 
 def copy_notebooks(folder: Path) -> list[Path]:

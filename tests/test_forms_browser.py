@@ -18,7 +18,7 @@ from images import config, fill, image, layer
 from proxied import proxy, state
 from test_notebooks import NOTEBOOKS, check_that_nothing_was_written, forward
 
-from regnb import lab
+from regnb import runbook
 
 SENT = 500
 """Milliseconds: what is typed last is sent when the kernel has taken what was typed before; a click overtakes it."""
@@ -34,7 +34,7 @@ class Room:
 
     def enter(self, page: Any, notebook: str, url: str) -> Any:
         """Run a notebook against a registry, and return its first form."""
-        document = json.loads((lab.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+        document = json.loads((runbook.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8"))
         parameters = next(cell for cell in document["cells"] if cell["metadata"].get("tags"))
         source = "".join(parameters["source"])
         parameters["source"] = source.replace('url = ""', f"url = {url!r}")
@@ -266,7 +266,7 @@ def test_it_is_drawn_and_fits(room: Room, seeded_embedded: Seeded, page: Any, no
         page.set_viewport_size({"width": WIDTHS[0], "height": 4000})  # what cannot be seen is not in the page
         form = room.enter(page, notebook, between.url)
         assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
-        expected = (lab.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8").count(FORM)
+        expected = (runbook.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8").count(FORM)
         page.locator(".regnb-form").nth(expected - 1).wait_for()
         assert page.locator(".regnb-form").count() == expected
         fill_in(form, notebook)

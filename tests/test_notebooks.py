@@ -16,7 +16,7 @@ from proxied import proxy
 from scripted import Request, Server
 
 import regnb
-from regnb import demo, lab
+from regnb import demo, lab, runbook
 from regnb.plan import Plan
 
 with warnings.catch_warnings():
@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import nbformat
 
-NOTEBOOKS = sorted(lab.notebooks().glob("*.ipynb"))
+NOTEBOOKS = sorted(runbook.notebooks().glob("*.ipynb"))
 LOGIC = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Lambda, ast.Try, ast.With)
 NOTEBOOK = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
