@@ -36,6 +36,8 @@ from regnb.journal import Receipt, receipts
 from regnb.plan import ALLOWANCES, Plan
 from regnb.reclaim import Reclaim
 from regnb.registry import Interrupted, Registry, connect
+from regnb.runbook import Runbook, environment, runbooks
+from regnb.runbook import run as run_
 from regnb.source import is_file, read
 from regnb.storage import open_storage
 from regnb.storage import reconcile as reconcile_
@@ -90,6 +92,10 @@ InUse = Annotated[
         help="What runs stays: cluster, or a file (- for standard input) with what kubectl get pods -A -o json printed."
     ),
 ]
+User = Annotated[str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")]
+CaBundle = Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)]
+ClientCert = Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)]
+Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.")]
 Allow = Annotated[
     list[str] | None, Option(help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more.")
 ]
@@ -114,16 +120,27 @@ def _login(user: str, variable: str, prompt: str) -> dict[str, Any]:
 def _connected(
     url: str,
     *,
-    user: Annotated[
-        str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")
-    ] = "",
-    ca_bundle: Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)] = None,
-    client_cert: Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)] = None,
-    insecure: Annotated[bool, Option("--insecure", help="Accept any certificate.")] = False,
+    user: User = "",
+    ca_bundle: CaBundle = None,
+    client_cert: ClientCert = None,
+    insecure: Insecure = False,
 ) -> AbstractContextManager[Registry]:
     """Connect to the registry that the command is about."""
     login = _login(user, "REGNB_PASSWORD", "Password")
     return connect(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
+
+
+def _surrounded(
+    url: str,
+    *,
+    user: User = "",
+    ca_bundle: CaBundle = None,
+    client_cert: ClientCert = None,
+    insecure: Insecure = False,
+) -> dict[str, str]:
+    """Return the environment of a kernel that is to reach the registry: nothing of it is in its arguments."""
+    login = _login(user, "REGNB_PASSWORD", "Password")
+    return environment(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
 
 
 def _sourced(
@@ -177,8 +194,14 @@ def _present(
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
 
 
-_SHARED: Final[dict[str, Callable[..., Any]]] = {"present": _present, "sourced": _sourced, "connected": _connected}
+_SHARED: Final[dict[str, Callable[..., Any]]] = {
+    "present": _present,
+    "sourced": _sourced,
+    "connected": _connected,
+    "surrounded": _surrounded,
+}
 Connected: TypeAlias = Callable[[str], AbstractContextManager[Registry]]
+Surrounded: TypeAlias = Callable[[str], dict[str, str]]
 Sourced: TypeAlias = Callable[[str], AbstractContextManager[Registry | None]]
 Present: TypeAlias = Callable[..., None]
 """What shows a plan, with its options bound: of a registry, a plan, and what a copy reads from."""
@@ -814,6 +837,52 @@ def receipt_verify(
         else:
             typer.echo(f"{receipt.name}: {receipt.status}, {receipt.chain}")
     raise typer.Exit(ERROR if broken else OK)
+
+
+@_command
+def run(
+    surrounded: Surrounded,
+    name: Annotated[str, Argument(metavar="NAME", help="Such as 02-storage, or a part of it.")] = "",
+    parameters: Annotated[
+        list[str] | None, Option("--parameter", "-p", metavar="NAME=VALUE", help="Again for more.")
+    ] = None,
+    output: Annotated[Path, Option("--output", "-o", help="Write the executed notebook into this folder.")] = Path(),
+    list_: Annotated[bool, Option("--list", help="List the runbooks and their parameters, and run none.")] = False,
+) -> None:
+    """Run a runbook (a packaged notebook) without JupyterLab, keep it executed as a record, and print its path.
+
+    Nothing is written to a registry. Exit code 0: done, 1: a cell failed, 4: something could not be read.
+    """
+    if list_ or not name:
+        for each in runbooks():
+            out.print(f"[bold]{each.name}[/]  {escape(each.question)}", soft_wrap=True)
+            out.print(f"    {_defaults(each)}", markup=False, soft_wrap=True)
+        return
+    given = dict(_assigned(text) for text in parameters or ())
+    done = run_(name, given, output, surroundings=surrounded(given.get("url", "")))
+    typer.echo(done.path)
+    if done.interrupted:
+        say("Interrupted: the record ends there.")
+        raise typer.Exit(INTERRUPTED)
+    if done.error:
+        raise done.error
+    _leave((INCOMPLETE, f"Incomplete: not everything in {each} could be read.") for each in done.gaps)
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidArgument(f"{shown(text)[:100]!r} gives no parameter a value", hint="write -p name=value")
+    return name.strip(), value
+
+
+def _defaults(runbook: Runbook) -> str:
+    """Return the parameters as they are given, those of many lines without them."""
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in runbook.parameters.items()
+    }
+    return "  ".join(f"{name}={'…' if chr(10) in text else text}" for name, text in texts.items())
 
 
 @app.command()

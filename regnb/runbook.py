@@ -28,6 +28,8 @@ _CREDENTIALS: Final = re.compile(r"://[^/\s@]*:[^\s@]*@")
 _LOGIN: Final = "use docker login, or set REGNB_USER and REGNB_PASSWORD; the executed notebook keeps its parameters"
 
 
+_KERNEL: Final = {"PLOTLY_RENDERER": "plotly_mimetype", "REGNB_READ_ONLY": "1"}
+"""Its environment: charts as JupyterLab draws them without the network, and nothing is written to a registry."""
 _ARGUMENTS: Final = ["--log-level=ERROR"]
 """Of the kernel, which warns about other users of the machine whenever it starts."""
 
@@ -294,15 +296,14 @@ def run(
     client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", extra_arguments=_ARGUMENTS)
     client.on_notebook_start = lambda **_: _interrupting(client)
     client.on_cell_executed = lambda **_: write(notebook, path)
-    # Plotly's own choice depends on where it runs; JupyterLab draws this one, without the network.
-    env = dict(os.environ if surroundings is None else surroundings) | {"PLOTLY_RENDERER": "plotly_mimetype"}
+    env = {**(os.environ if surroundings is None else surroundings), **_KERNEL}
     try:
         asyncio.run(client.async_execute(env=env))
     except nbclient.exceptions.CellExecutionError:
         failed = next(output for output in _outputs(notebook) if output.output_type == "error")
         interrupted = failed.ename in {"Interrupted", "KeyboardInterrupt"}
         return Run(path, _error(failed, path), _gaps(notebook), interrupted)
-    except nbclient.exceptions.DeadKernelError:
+    except RuntimeError:  # what nbclient raises of a kernel that ended, at its start or later
         ended = RegnbError("the kernel ended before the notebook did", hint="perhaps the memory did not suffice")
         return Run(path, ended, _gaps(notebook))
     finally:

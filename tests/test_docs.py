@@ -30,8 +30,8 @@ MODULES = sorted(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "re
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIGHT = (
     "cache", "client", "collect", "errors", "filesystem", "frames", "graph", "journal", "kube", "model",
-    "operations.retag", "operations.retention", "plan", "reclaim", "reference", "selection", "snapshot", "source",
-    "transport", "usage",
+    "operations.retag", "operations.retention", "plan", "reclaim", "reference", "runbook", "selection", "snapshot",
+    "source", "transport", "usage",
 )  # fmt: skip
 
 
