@@ -8,32 +8,29 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import pandas as pd
 
 from regnb import journal
 from regnb.errors import InvalidArgument, MissingExtra
-from regnb.frames import Frame, human
+from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.journal import Receipt
 from regnb.operations.retention import Policy
-from regnb.page import WIDE, WRAP, Panel, box, check_box, faint, safe, text_area, text_field
+from regnb.page import WIDE, WRAP, Panel, box, check_box, download, faint, read_only, safe, text_area, text_field
 from regnb.plan import Plan
 from regnb.registry import Registry
+from regnb.table import Table
 
 try:
     import ipywidgets as widgets  # type: ignore[import-untyped]
-    from itables import JavascriptFunction
-    from itables.widget import ITable
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
 Make: TypeAlias = "Callable[[Inventory, pd.DataFrame, Mapping[str, Any]], Plan]"
 """Makes a plan of the inventory, the rows that were chosen, and the values of the fields with what is allowed."""
 
-ROWS: Final = 10_000
-"""Rows that a browser is given to choose from: it takes seconds to draw more."""
 _NAMED: Final = 10
 """Chosen rows that are named below the table."""
 _LISTED: Final = 1_000
@@ -52,10 +49,6 @@ _ALLOWANCES: Final = {
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
-_KEYS_ARE_OURS: Final = (
-    "function (settings) { for (const row of settings.nTBody.rows)"
-    " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
-)
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
@@ -85,24 +78,22 @@ class Form(Panel):
         source: Registry | None = None,
         fields: Mapping[str, Any] | None = None,
         allow: Iterable[str] = (),
-        choose: str = "many",
+        choose: Literal["many", "one", ""] = "many",
     ) -> None:
         super().__init__()
         self.registry = registry
         self.inventory = inventory
         self.plan: Plan | None = None
         self.receipt: Receipt | None = None
-        self._title, self._make, self._source, self._choose = title, make, source, choose
+        self._title, self._make, self._source = title, make, source
+        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose) if choose else None
         self._fields = dict(fields or {})
         self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
         self._lock = threading.RLock()
         self._edition = 0
-        self._shown = pd.DataFrame()
 
-        self._filter = text_field("Filter", "part of repository:tag, then Enter", continuous_update=False)
-        self._count, self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(4))
+        self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(3))
         self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
-        self._place = widgets.VBox()
         self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
         self._code = text_field("Code", layout={"width": "340px"})
         self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
@@ -117,12 +108,12 @@ class Form(Panel):
 
         for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
             control.observe(lambda _: self._change(), "value")
-        self._filter.observe(lambda _: self._try(self._trouble, self._fill), "value")
         self._code.observe(lambda _: self._arm(), "value")
         self._discard("")
+        if self._table is not None:
+            self._table.changed = self._choice
+            self._choice()
         self._draw()
-        if choose:
-            self._fill()
 
     def __repr__(self) -> str:
         return f"<Form: {self._title} on {self.registry.host}>"
@@ -131,7 +122,7 @@ class Form(Panel):
         allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
         confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
         parts = {
-            "Choose": [self._filter, self._count, self._place, self._named] if self._choose else [],
+            "Choose": [self._table, self._named] if self._table else [],
             "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
             "Preview": [self._to_preview, self._preview],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
@@ -147,29 +138,8 @@ class Form(Panel):
         receipts = pd.DataFrame(journal.receipts())
         return receipts[receipts["registry"] == self.registry.host]
 
-    def _fill(self) -> None:
-        """Show the rows that the filter leaves; what was chosen before is not any more."""
-        rows = self._rows()
-        self._filter.layout.display = None if len(rows) > ROWS else "none"
-        names = rows.iloc[:, 0].astype("str") + ":" + rows.iloc[:, 1].astype("str")
-        found = rows[names.str.contains(self._filter.value.strip(), case=False, regex=False)]
-        self._shown = found.head(ROWS).reset_index(drop=True)
-        text = f"{len(self._shown):,} of {len(rows):,} rows shown"
-        if len(found) > ROWS:
-            text += f"; the filter leaves {len(found):,}, and {ROWS:,} can be shown: narrow it"
-        self._count.value = faint(f"{text}.")
-        for old in self._place.children:
-            old.close()
-        table = _table(self._shown, single=self._choose == "one")
-        table.observe(lambda _: self._choice(), "selected_rows")
-        # A new one each time: one that is given other rows no longer reports what is selected.
-        self._place.children = (table,)
-        self._choice()
-
     def _chosen(self) -> pd.DataFrame:
-        if not self._choose:
-            return self._shown
-        return self._shown.iloc[sorted(self._place.children[0].selected_rows)]
+        return pd.DataFrame() if self._table is None else self._table.chosen
 
     def _choice(self) -> None:
         chosen = self._chosen()
@@ -205,7 +175,7 @@ class Form(Panel):
 
     def _start_preview(self) -> None:
         chosen = self._chosen()
-        if self._choose and chosen.empty:
+        if self._table is not None and chosen.empty:
             raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
         values = {name: field.value for name, field in self._fields.items()}
         values["allow"] = [name for name, box in self._allow.items() if box.value]
@@ -234,11 +204,22 @@ class Form(Panel):
         if not plan.changes:
             return
         self.plan = plan
+        if read_only():
+            self._prompt.value = (
+                "Nothing is written from here. To apply this plan elsewhere: "
+                f"{download(plan.to_json(), 'plan.json', 'download it')}, then "
+                f"<code>regnb apply plan.json --confirm {plan.code}</code>"
+            )
+            return
         self._code.disabled = False
         self._code.placeholder = f"type the code {plan.code} to arm"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
         code = f"<code class='regnb-code'>{plan.code}</code>"
-        self._prompt.value = f"Nothing has been written. To arm the button for this plan, type its code: {code}"
+        link = download(plan.to_json(), "plan.json", "download it")
+        self._prompt.value = (
+            f"Nothing has been written. To arm the button for this plan, type its code: {code} (or {link}, for "
+            "<code>regnb apply</code>.)"
+        )
 
     # What is written
 
@@ -291,8 +272,8 @@ class Form(Panel):
                 known |= {step.repository for step in self.receipt.plan.steps}
             whole = self.inventory.coverage.set_index("what")["listed"]["catalog"]
             self.inventory = origin.inventory(None if whole else sorted(known), progress=self._show)
-        if self._choose:
-            self._fill()
+        if self._table is not None:
+            self._table.show(self._rows())
         self._discard("")
         self._stale.value = ""
 
@@ -305,37 +286,6 @@ class Form(Panel):
         self._bar.max, self._bar.value = max(1, total), done
         self._bar_note.value = f"{done:,} of {total:,} {safe(note)}"
         self._progress.layout.display = None
-
-
-def _table(rows: pd.DataFrame, *, single: bool) -> Any:  # noqa: ANN401
-    """Return a table to choose rows from; what is selected are positions in ``rows``, however it is sorted."""
-    columns = [name for name in (*_TAGS, *_RECEIPTS) if name in rows]
-    with pd.option_context("display.max_rows", None):
-        text, _ = Frame(rows[columns]).readable()
-    for name in columns:
-        if pd.api.types.is_numeric_dtype(rows[name]):
-            # Numbers, to be sorted as numbers; bytes are floats, for these are shown by float_format.
-            text[name] = rows[name].astype("float64") if name == "size" else rows[name]
-    every = {"extend": "selectAll", "text": "Choose all that match", "selectorModifier": {"search": "applied"}}
-    with pd.option_context("display.float_format", human):
-        return ITable(
-            text,
-            maxBytes=0,
-            showIndex=False,
-            select={"style": "single" if single else "multi", "keys": "yes"},
-            buttons=[] if single else [every, {"extend": "selectNone", "text": "Choose none"}],
-            layout={
-                "topStart": "search",
-                "topEnd": None if single else "buttons",
-                "bottomStart": "info",
-                "bottomEnd": "paging",
-            },
-            pageLength=10,
-            style="width:100%;margin:0",
-            text_in_header_can_be_selected=False,
-            # Else JupyterLab takes the arrow keys for its cells.
-            drawCallback=JavascriptFunction(_KEYS_ARE_OURS),
-        )  # fmt: skip
 
 
 def _rows_html(frame: Frame) -> str:

@@ -331,12 +331,18 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "done": ("int64", "rows that were done"),
         "status": ("str", "done, partial, unfinished (the process ended before its last row) or broken"),
     },
+    "checks": {
+        "check": ("str", "what was looked at"),
+        "state": ("str", "ok, warn, fail, or skipped: it was not asked"),
+        "found": ("str", "how it is"),
+        "hint": ("str", "what to do about it; empty if nothing is to be done"),
+    },
     "catalog": {"repository": ("str", "name")},
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
 
-_SIZES = frozenset({
+SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
     "pulled", "disk",
 })  # fmt: skip
@@ -388,7 +394,7 @@ def _cell(column: str) -> Callable[[Any], str]:
             return ""
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"
-        if column in _SIZES and isinstance(value, int | float | np.number):
+        if column in SIZES and isinstance(value, int | float | np.number):
             return human(float(value))
         if column in _DIGESTS and isinstance(value, str) and is_digest(value):
             return Digest(value).short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import os
 import threading
@@ -60,6 +61,17 @@ def faint(text: str) -> str:
         "<span class='regnb-faint'>3 rows</span>"
     """
     return f"<span class='regnb-faint'>{safe(text)}</span>"
+
+
+def download(data: bytes, name: str, text: str) -> str:
+    """Return a link that saves some bytes as a file; they are in the page, and no server is asked.
+
+    Example:
+        >>> download(b"{}", "plan.json", "save it")
+        "<a download='plan.json' href='data:application/octet-stream;base64,e30='>save it</a>"
+    """
+    content = base64.b64encode(data).decode()
+    return f"<a download='{safe(name)}' href='data:application/octet-stream;base64,{content}'>{safe(text)}</a>"
 
 
 def text_field(label: str, hint: str = "", **more: Any) -> Widget:  # noqa: ANN401 -- what ipywidgets.Text takes

@@ -18,7 +18,7 @@ from proxied import proxy, state
 from scripted import Reply
 
 import regnb
-from regnb import forms
+from regnb import forms, table
 from regnb.errors import ServerFailed
 from regnb.forms import Form
 from regnb.inventory import Inventory
@@ -61,8 +61,8 @@ def settle(form: Form) -> None:
 
 
 def choose(form: Form, *names: str) -> None:
-    rows = form._shown["repository"] + ":" + form._shown["tag"]
-    form._place.children[0].selected_rows = [int(rows.index[rows == name][0]) for name in names]
+    rows = form._table.shown["repository"] + ":" + form._table.shown["tag"]
+    form._table.grid.selected_rows = [int(rows.index[rows == name][0]) for name in names]
 
 
 def preview(form: Form) -> str:
@@ -168,8 +168,8 @@ def test_a_receipt_is_chosen_to_be_undone(registry: Registry, inventory: Invento
     preview(first)
     confirm(first)
     form = forms.undo(registry)
-    assert "1 of 1 rows" in form._count.value
-    form._place.children[0].selected_rows = [0]
+    assert "1 of 1 rows" in form._table._count.value
+    form._table.grid.selected_rows = [0]
     assert first.receipt is not None
     assert first.receipt.name in form._named.value
     preview(form)
@@ -177,7 +177,7 @@ def test_a_receipt_is_chosen_to_be_undone(registry: Registry, inventory: Invento
     assert state(writable.url, "vm/centos8") == before
     form._to_read.click()
     settle(form)
-    assert "2 of 2 rows" in form._count.value
+    assert "2 of 2 rows" in form._table._count.value
 
 
 def test_a_copy_from_another_registry(
@@ -396,61 +396,47 @@ def test_read_again(registry: Registry, inventory: Inventory) -> None:
     form._to_read.click()
     settle(form)
     assert form._trouble.value == ""
-    names = set(form._shown["repository"])
+    names = set(form._table.shown["repository"])
     assert names == {"vm/centos8", "vm/test/centos8", "archive/vm/centos8"}
     assert form._stale.value == ""
-    assert form._place.children[0].selected_rows == []
+    assert form._table.grid.selected_rows == []
 
 
 def test_read_again_the_whole_catalog(registry: Registry) -> None:
     """An inventory of everything is renewed with what has come into being."""
     form = copying(registry, registry.inventory(progress=False))
-    before = len(form._shown)
+    before = len(form._table.shown)
     preview(form)
     confirm(form)
     form._to_read.click()
     settle(form)
-    assert len(form._shown) == before + 2
+    assert len(form._table.shown) == before + 2
 
 
 def test_a_position_is_a_row_of_the_inventory(read: tuple[Registry, Inventory]) -> None:
     """The cells are for people, sizes sort as numbers, and what is selected is the row with its whole digest."""
     registry, inventory = read
     form = forms.delete(registry, inventory)
-    table = form._place.children[0]
-    assert '["28.0 MB", ' in table._dt_args["data_json"]
-    table.selected_rows = [3, 1]
+    grid = form._table.grid
+    assert '["28.0 MB", ' in grid._dt_args["data_json"]
+    grid.selected_rows = [3, 1]
     chosen = form._chosen()
     assert chosen["tag"].tolist() == inventory.tags["tag"].iloc[[1, 3]].tolist()
     assert chosen["digest"].tolist() == inventory.tags["digest"].iloc[[1, 3]].tolist()
 
 
-def test_too_many_rows_are_filtered_first(read: tuple[Registry, Inventory], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more rows than a browser can show, the form says how many are shown of how many, and a filter narrows."""
-    monkeypatch.setattr(forms, "ROWS", 2)
+def test_a_long_table_is_filtered_as_a_whole(read: tuple[Registry, Inventory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table in pages a filter finds rows on every page, and forgets what was chosen."""
+    monkeypatch.setattr(table, "WHOLE", 2)
+    monkeypatch.setattr(table, "PAGE", 2)
     registry, inventory = read
     form = forms.delete(registry, inventory)
-    assert form._filter.layout.display is None
-    assert "2 of 5 rows shown" in form._count.value
-    assert "narrow it" in form._count.value
-    first = form._place.children[0]
-    first.selected_rows = [1]
-    form._filter.value = "TEST/"
-    assert form._shown["repository"].tolist() == ["vm/test/centos8"]
-    assert form._place.children[0] is not first
+    form._table.grid.selected_rows = [1]
+    form._table._filter.value = "TEST/"
+    assert form._table.shown["repository"].tolist() == ["vm/test/centos8"]
     assert "0 chosen" in form._named.value
     choose(form, "vm/test/centos8:newtagtest")
     assert "1 chosen</b>: vm/test/centos8:newtagtest" in form._named.value
-
-
-def test_ten_thousand_rows_are_not_thinned_out(read: tuple[Registry, Inventory]) -> None:
-    """Every row is in the table, however many bytes that is."""
-    registry, inventory = read
-    many = pd.concat([inventory.tags] * 2000, ignore_index=True)
-    form = forms.delete(registry, mock.Mock(tags=many))
-    arguments = form._place.children[0]._dt_args
-    assert arguments["data_json"].count("linux/amd64") == forms.ROWS
-    assert "downsampling_warning" not in arguments
 
 
 def test_what_a_registry_says_is_escaped(read: tuple[Registry, Inventory]) -> None:
@@ -458,10 +444,10 @@ def test_what_a_registry_says_is_escaped(read: tuple[Registry, Inventory]) -> No
     registry, inventory = read
     hostile = pd.DataFrame(inventory.tags).assign(repository="<img src=x onerror=alert(1)>")
     form = forms.delete(registry, mock.Mock(tags=hostile, registry=registry.host))
-    form._place.children[0].selected_rows = [0]
+    form._table.grid.selected_rows = [0]
     assert "<img" not in form._named.value
     assert "&lt;img" in form._named.value
-    assert "<img" not in form._place.children[0]._dt_args["data_json"]
+    assert "<img" not in form._table.grid._dt_args["data_json"]
     form._allow["incomplete"].value = True
     assert "&lt;img" in preview(form)
     assert "<img" not in form._preview.value
