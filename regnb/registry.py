@@ -21,7 +21,7 @@ from regnb.auth import Credentials
 from regnb.cache import Cache
 from regnb.client import Client
 from regnb.collect import Progress, collect
-from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch
+from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.journal import Journal, Receipt, hold
@@ -29,7 +29,7 @@ from regnb.model import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.plan import Plan
 from regnb.reader import Reader
 from regnb.reference import Digest, Reference
-from regnb.transport import Transport
+from regnb.transport import Transport, same
 
 if TYPE_CHECKING:
     from regnb.kube import InUse
@@ -218,6 +218,28 @@ class Registry:
             ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: What keeps us out.
         """
         self._run(self._client.ping)
+
+    def health(self, *, probe: bool = False) -> Frame:
+        """Look at the registry: its API, authentication, catalog and referrers, and whether it deletes.
+
+        Args:
+            probe: Whether to find out if it deletes. It takes a DELETE of a digest and of a tag that are not there, and
+                is never sent without being asked for.
+
+        Returns:
+            Columns: check, state (ok, warn, fail, skipped), found, hint.
+
+        Raises:
+            ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: What keeps us out.
+            Refused: ``probe`` where nothing may be written.
+
+        Example:
+            >>> registry.health()  # doctest: +SKIP
+        """
+        from regnb.health import Check, health  # noqa: PLC0415 -- kept out of `import regnb`
+
+        rows = self._run(lambda: health(self._client, probes=probe))
+        return frames.make("checks", dict(zip(Check._fields, zip(*rows, strict=True), strict=True)))
 
     def catalog(self) -> Frame:
         """Return the names of the repositories, every page of them (distribution spec 1.1, "_catalog").
@@ -569,6 +591,11 @@ class Registry:
                 f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
                 hint="pass that registry as source",
             )
+        if self._client.transport.read_only:
+            raise Refused(
+                f"nothing is written to {self.host} from here",
+                hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
+            )
         counters = Progress_()
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
@@ -591,6 +618,7 @@ def connect(
     client_cert: str | Path | tuple[str, str] | None = None,
     insecure: bool = False,
     cache: Path | bool = True,
+    read_only: bool | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -603,6 +631,10 @@ def connect(
         client_cert: A file with certificate and key, or the two files.
         insecure: Whether to accept any certificate.
         cache: The cache's folder, by default in the user's cache folder; False keeps nothing after the program ends.
+        read_only: Whether everything that could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
+
+    For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
+    ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
 
     Raises:
         InvalidArgument: No URL, or one that makes no sense.
@@ -613,15 +645,28 @@ def connect(
     Example:
         >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
     """
-    where = url or os.environ.get("REGNB_URL")
+    known = os.environ.get("REGNB_URL")
+    where = url or known
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
+    if known and same(where, known):
+        if username is None and credentials is None:
+            username, password = os.environ.get("REGNB_USER") or None, os.environ.get("REGNB_PASSWORD")
+        ca_bundle = ca_bundle or os.environ.get("REGNB_CA_BUNDLE") or None
+        client_cert = client_cert or os.environ.get("REGNB_CLIENT_CERT") or None
+        insecure = insecure or bool(os.environ.get("REGNB_INSECURE"))
     if username is not None:
         credentials = Credentials(username, password or "")
     store = Cache(Cache.folder() if cache is True else cache or None)
 
     transport = partial(
-        Transport, credentials=credentials, stored=True, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure
+        Transport,
+        credentials=credentials,
+        stored=True,
+        ca_bundle=ca_bundle,
+        client_cert=client_cert,
+        insecure=insecure,
+        read_only=bool(os.environ.get("REGNB_READ_ONLY")) if read_only is None else read_only,
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

@@ -32,6 +32,7 @@ from regnb.errors import (
     NotARegistry,
     NotFound,
     RateLimited,
+    Refused,
     RegistryError,
     ServerFailed,
     TLSFailed,
@@ -347,6 +348,7 @@ class Transport:
         insecure: Do not verify the server's certificate.
         concurrency: Requests under way at first. It grows to ``max_concurrency`` and halves on a 429.
         timeout: Seconds to wait for a connection, and for each piece of an answer.
+        read_only: Send GET and HEAD only; whatever else is asked for is `Refused`.
         app: An ASGI application that answers in place of the network.
 
     Raises:
@@ -369,12 +371,14 @@ class Transport:
         concurrency: int = 8,
         max_concurrency: int = 32,
         timeout: float = 30.0,
+        read_only: bool = False,
         app: Callable[..., Any] | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
         self.url, self.host, found = _parse(url)
         self.sent = 0
+        self.read_only = read_only
         self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
         self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
         self._seconds = timeout
@@ -402,6 +406,11 @@ class Transport:
         wire, self._wire = self._wire, None
         if wire is not None:
             await wire.aclose()
+
+    @property
+    def local(self) -> bool:
+        """Whether the registry is on this machine."""
+        return _loopback(urlsplit(self.url).hostname or "")
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry's own origin (scheme, host and port)."""
@@ -527,6 +536,11 @@ class Transport:
 
     async def _open(self, call: _Call) -> Streamed:
         """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
+        if self.read_only and call.method not in _READS:
+            raise Refused(
+                f"nothing is written to {self.host} from here, and {call.method} could write",
+                hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
+            )
         for _ in range(REDIRECTS + 1):
             own = self.owns(call.url)
             authorization = await self._auth.header(call.scope) if own else None
@@ -613,7 +627,7 @@ class Transport:
 
         scheme = self.url.partition(":")[0]
         proxy = None if urllib.request.proxy_bypass(self.host) else urllib.request.getproxies().get(scheme)
-        if _loopback(urlsplit(self.url).hostname or ""):
+        if self.local:
             proxy = None
         return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
 
@@ -666,6 +680,19 @@ class Transport:
         if "ConnectionResetError" in kinds or "ServerDisconnectedError" in kinds:
             return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
         return ConnectionFailed(f"cannot reach {host}: {_clean(str(causes[-1]) or str(error))}", hint=hint, **known)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two URLs are of one registry.
+
+    Raises:
+        InvalidArgument: One of them is no registry's URL.
+
+    Example:
+        >>> same("localhost:5000", "http://localhost:5000/v2/")
+        True
+    """
+    return _parse(one)[0] == _parse(other)[0]
 
 
 def join(base: str, given: str) -> str:
