@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import re
 import shlex
 import sys
@@ -18,9 +17,7 @@ from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbErro
 
 try:
     import typer
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
     from typer import Argument, Option
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
@@ -41,13 +38,26 @@ from regnb.runbook import run as run_
 from regnb.source import is_file, read
 from regnb.storage import open_storage
 from regnb.storage import reconcile as reconcile_
-
-OK: Final = 0
-ERROR: Final = 1
-OVER: Final = 2
-DRIFT: Final = 3
-INCOMPLETE: Final = 4
-INTERRUPTED: Final = 130
+from regnb.terminal import (
+    DRIFT,
+    ERROR,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    OVER,
+    CaBundle,
+    ClientCert,
+    Insecure,
+    Json,
+    User,
+    err,
+    out,
+    say,
+)
+from regnb.terminal import login as _login
+from regnb.terminal import section as _section
+from regnb.terminal import show as _print
+from regnb.terminal import table as _table
 
 # A word that was mistyped must not look like a disk that is full: click's own code for it is OVER, too.
 next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError").exit_code = ERROR  # type: ignore[attr-defined]
@@ -63,10 +73,6 @@ app.add_typer(cache_app, name="cache")
 receipt_app = typer.Typer(help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
 app.add_typer(receipt_app, name="receipt")
 
-# A pipe or a log has no width: there a table must not be folded to that of an old terminal.
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
-err = Console(stderr=True, highlight=False)
-
 Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[
     str,
@@ -81,7 +87,6 @@ Ref = Annotated[str, Argument(help="repository:tag or repository@digest")]
 What = Annotated[
     list[str], Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
 ]
-Json = Annotated[bool, Option("--json", help="JSON lines on standard output.")]
 PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for regnb apply.", dir_okay=False)]
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
@@ -92,26 +97,9 @@ InUse = Annotated[
         help="What runs stays: cluster, or a file (- for standard input) with what kubectl get pods -A -o json printed."
     ),
 ]
-User = Annotated[str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")]
-CaBundle = Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)]
-ClientCert = Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)]
-Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.")]
 Allow = Annotated[
     list[str] | None, Option(help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more.")
 ]
-
-
-def say(text: str) -> None:
-    """Print a line on standard error, for people; standard output is what was asked for."""
-    err.print(text, markup=False, soft_wrap=True)
-
-
-def _login(user: str, variable: str, prompt: str) -> dict[str, Any]:
-    """Return a user name with its password, or nothing without a name."""
-    if not user:
-        return {}
-    password = os.environ.get(variable) or str(typer.prompt(prompt, hide_input=True, err=True))
-    return {"username": user, "password": password}
 
 
 # The functions whose names stand in _SHARED are handed to commands; their keyword-only options become the command's.
@@ -248,36 +236,6 @@ def _command(work: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return app.command()(run)
-
-
-def _table(frame: Frame, title: str = "", limit: int = 20) -> None:
-    """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
-    text, _ = frame.head(limit).readable()
-    caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
-    if title:
-        out.print(f"[italic]{title}[/]", soft_wrap=True)
-    table = Table(caption=caption, header_style="bold", box=None)
-    for name in text.columns:
-        number = str(frame[name].dtype).startswith("int")
-        table.add_column(str(name), justify="right" if number else "left", overflow="fold")
-    for row in text.itertuples(index=False, name=None):
-        table.add_row(*(escape(str(cell)) for cell in row))
-    out.print(table)
-
-
-def _print(frame: Frame, json_: bool, title: str = "") -> None:
-    """Print a frame whole, as a table or as JSON lines."""
-    if json_:
-        sys.stdout.write(frames.json_lines(frame))
-    else:
-        _table(frame, title, len(frame))
-
-
-def _section(frame: Frame, title: str = "", limit: int = 20) -> None:
-    """Print a frame as a table with a title and a blank line before it, if it has rows."""
-    if len(frame):
-        out.print()
-        _table(frame, title, limit)
 
 
 def show(inventory: Inventory) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 import anyio
 import httpx
 import msgspec
+from anyio.streams.tls import TLSAttribute
 from msgspec import Struct
 
 from regnb.auth import Authenticator, Credentials
@@ -349,6 +350,7 @@ class Transport:
         concurrency: Requests under way at first. It grows to ``max_concurrency`` and halves on a 429.
         timeout: Seconds to wait for a connection, and for each piece of an answer.
         read_only: Send GET and HEAD only; whatever else is asked for is `Refused`.
+        patient: Send reads again after lost connections, 429 and 5xx; if False, the first answer counts.
         app: An ASGI application that answers in place of the network.
 
     Raises:
@@ -372,6 +374,7 @@ class Transport:
         max_concurrency: int = 32,
         timeout: float = 30.0,
         read_only: bool = False,
+        patient: bool = True,
         app: Callable[..., Any] | None = None,
     ) -> None:
         if concurrency < 1:
@@ -379,6 +382,7 @@ class Transport:
         self.url, self.host, found = _parse(url)
         self.sent = 0
         self.read_only = read_only
+        self._patient = patient
         self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
         self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
         self._seconds = timeout
@@ -411,6 +415,24 @@ class Transport:
     def local(self) -> bool:
         """Whether the registry is on this machine."""
         return _loopback(urlsplit(self.url).hostname or "")
+
+    async def certificate(self) -> dict[str, Any]:
+        """Return the server's certificate as `ssl.SSLSocket.getpeercert` does: {} if nobody verifies it.
+
+        Raises:
+            ConnectionFailed: No connection, no TLS, or a certificate that is not trusted.
+
+        Example:
+            ``(await transport.certificate()).get("notAfter")``
+        """
+        parts = urlsplit(self.url)
+        try:
+            with anyio.fail_after(self._seconds):
+                stream = await anyio.connect_tcp(parts.hostname or "", parts.port or 443, ssl_context=self._ssl)
+        except OSError as error:
+            raise ConnectionFailed(f"{self.host}: no TLS: {_clean(str(error))}", url=self.url) from None
+        async with stream:
+            return dict(stream.extra(TLSAttribute.peer_certificate))  # noqa: S610 -- not Django
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry's own origin (scheme, host and port)."""
@@ -506,14 +528,14 @@ class Transport:
             try:
                 answer = await once()
             except ConnectionFailed as error:
-                if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS:
+                if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS or not self._patient:
                     raise
                 await anyio.sleep(_backoff(attempt, 0.1))
                 continue
             if answer.status < 500 and answer.status != 429:
                 self._pace.succeeded()
                 return answer
-            if not await self._again(answer, attempt, began):
+            if not self._patient or not await self._again(answer, attempt, began):
                 return answer
 
     async def _again(self, answer: Response | Streamed, attempt: int, began: float) -> bool:
