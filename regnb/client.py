@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from itertools import islice
 from typing import Final, NamedTuple, NoReturn, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from regnb import model
 from regnb.errors import (
@@ -24,14 +25,16 @@ from regnb.errors import (
     InvalidReference,
     NotARegistry,
     NotFound,
+    Refused,
     RegistryError,
     TooLarge,
     Unauthorized,
     Unsupported,
 )
+from regnb.exchange import READS, Answer, Target, check_headers, target
 from regnb.model import Descriptor
 from regnb.reference import Digest, check_repository, check_tag, is_digest
-from regnb.transport import Response, Transport, failure, join, raise_for
+from regnb.transport import BODY_LIMIT, Response, Streamed, Transport, failure, join, raise_for, redact
 
 PAGE_LIMIT = 100_000
 """Pages of one listing. At the usual 100 entries a page that is ten million: whoever sends more will never end."""
@@ -41,6 +44,13 @@ LIST_LIMIT: Final = 64 * 1024 * 1024
 _ACCEPT: Final = {"Accept": ", ".join(model.ACCEPT)}
 _OCTETS: Final = "application/octet-stream"
 _NEXT: Final = re.compile(r"""<([^<>]*)>\s*;(?:[^,"]|"[^"]*")*?\brel\s*=\s*"?next\b""", re.IGNORECASE)
+_HINTS: Final = {
+    "NAME_UNKNOWN": "GET /v2/_catalog lists the repositories",
+    "MANIFEST_UNKNOWN": "GET tags/list has the repository's tags; what is deleted, or not accepted, is not found",
+    "BLOB_UNKNOWN": "the manifest names the digests of its config and layers",
+    "PAGINATION_NUMBER_INVALID": "ask for fewer at once, or leave n out",
+}
+"""What to do about an error code, to whom asked by hand."""
 _CATALOG_HINT: Final = "this registry does not list its repositories: name them yourself"
 
 
@@ -345,6 +355,62 @@ class Client:
                 found = list(listed.manifests) if isinstance(listed, model.Index) else []
         return tuple(each for each in found if artifact_type is None or each.artifact_type == artifact_type)
 
+    def target(self, path: str) -> Target:
+        """Read a path of the API, or its URL at this registry, and check the names in it; nothing is sent.
+
+        Raises:
+            InvalidArgument: It is none, or leads to another server.
+
+        Example:
+            ``client.target("/v2/vm/centos8/manifests/latest").repository``
+        """
+        if "://" in path:
+            parts = urlsplit(path)
+            if not self.transport.owns(path):
+                elsewhere = f"{parts.netloc.rpartition('@')[2][:200]!r} is not the registry at {self.transport.url}"
+                raise InvalidArgument(elsewhere, hint="connect to that one, or give the path alone, from /v2/ on")
+            path = parts._replace(scheme="", netloc="").geturl()
+        return target(path)
+
+    async def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a GET, HEAD or OPTIONS as someone typed it; whatever comes is the answer, and no status is an error.
+
+        Args:
+            method: One of `READS`.
+            path: From ``/v2/`` on, or a URL at this registry.
+            headers: Such as Accept; by default a manifest is asked for in every type.
+
+        Raises:
+            Refused: The method could write.
+            InvalidArgument: A path or header that is not sent.
+            ConnectionFailed: There was no answer.
+
+        Example:
+            ``(await client.ask("GET", "/v2/_catalog")).text``
+        """
+        where = self.target(path)
+        if method not in READS:
+            raise Refused(f"{method} could write, and is not sent as it is", hint="plan_request makes a plan of it")
+        scope = _pull(where.repository) if where.repository else ("registry:catalog:*",) if where.kind else ()
+        known = {name.title(): value for name, value in check_headers(headers).items()}
+        sent = {**(_ACCEPT if where.kind == "manifests" else {}), **known}
+        before = self.transport.sent
+        try:
+            async with self.transport.stream(method, where.path, headers=sent, scope=scope) as answer:
+                body = bytearray()
+                async for piece in answer.chunks:
+                    body += piece
+                    if len(body) > BODY_LIMIT:
+                        break
+        except (Unauthorized, Denied) as error:
+            # Credentials did not settle it. What the registry said first is worth seeing, too.
+            new = islice(reversed(self.transport.exchanges), self.transport.sent - before)
+            if challenge := next((each for each in new if each.status == 401), None):
+                return Answer(challenge, whole=False, problem=error.message, hint=error.hint)
+            raise
+        data = bytes(body[:BODY_LIMIT])
+        return _answered(answer, f"{self.transport.url}{where.path}", sent, data, whole=len(body) <= BODY_LIMIT)
+
     # Writing
 
     async def start_upload(self, repository: str) -> Upload:
@@ -592,6 +658,24 @@ def referrers_tag(subject: str) -> str:
     """
     algorithm, _, digits = subject.partition(":")
     return f"{algorithm}-{digits[:64]}"  # the schema cuts the digest off there
+
+
+def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, *, whole: bool) -> Answer:
+    """Return an answer with the request that was asked for, wherever the registry redirected it to."""
+    problem = hint = following = ""
+    try:
+        raise_for(Response(answer.method, url, answer.status, answer.headers, body))
+    except RegistryError as error:
+        problem, hint = error.message, error.hint or next(filter(None, map(_HINTS.get, error.codes)), "")
+    if link := _NEXT.search(answer.headers.get("link", "")):
+        with contextlib.suppress(ContentError):
+            following = join(url, link[1])
+    origin = url.partition("/v2")[0]
+    exchange = structs.replace(answer.exchange, url=redact(url), request_headers=headers)
+    if answer.url != url:
+        exchange = structs.replace(exchange, options=(*exchange.options, "--location"))
+    following = following.removeprefix(origin) if following.startswith(f"{origin}/") else ""
+    return Answer(exchange, body, whole, problem, hint, following)
 
 
 def _pull(repository: str) -> tuple[str, ...]:

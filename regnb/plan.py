@@ -98,7 +98,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """What would change in one registry. It holds no credentials, and making one never writes.
 
     Attributes:
-        operation: ``retag``, ``copy``, ``rename``, ``delete``, ``retention`` or ``undo``.
+        operation: ``retag``, ``copy``, ``rename``, ``delete``, ``retention``, ``request`` or ``undo``.
         url: The registry that is written to.
         source: The URL of the registry that content is read from, if it is another one.
         steps: In the order in which they are applied: what is put comes before what points at it.

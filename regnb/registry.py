@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from regnb.cache import Cache
 from regnb.client import Client
 from regnb.collect import Progress, collect
 from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
+from regnb.exchange import Answer
 from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.journal import Journal, Receipt, hold
@@ -240,6 +241,28 @@ class Registry:
 
         rows = self._run(lambda: health(self._client, probes=probe))
         return frames.make("checks", dict(zip(Check._fields, zip(*rows, strict=True), strict=True)))
+
+    def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
+
+        Args:
+            method: What writes is refused: :meth:`plan_request` plans it.
+            path: From ``/v2/`` on, with its query; or a URL at this registry.
+            headers: Such as ``{"Accept": …}``; by default a manifest is asked for in every type.
+
+        Returns:
+            Status, headers, body and curl command; a notebook shows them, ``print(answer.head)`` as ``curl -I`` does.
+
+        Raises:
+            InvalidArgument, InvalidReference: No path of the registry API, or a header that is not sent.
+            Refused: The method could write.
+            ConnectionFailed: There was no answer.
+
+        Example:
+            >>> registry.request("GET", "/v2/_catalog").curl  # doctest: +SKIP
+            'curl -sS http://localhost:5000/v2/_catalog'
+        """
+        return self._run(lambda: self._client.ask(method.upper(), path, headers))
 
     def catalog(self) -> Frame:
         """Return the names of the repositories, every page of them (distribution spec 1.1, "_catalog").
@@ -481,6 +504,38 @@ class Registry:
             referrers=referrers,
             in_use=in_use,
             allow=allow,
+        )
+
+    def plan_request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        allow: Iterable[str] = (),
+    ) -> Plan:
+        """Plan what a request would write: PUT of a manifest, DELETE of one by its digest, or of a tag alone.
+
+        Args:
+            method: PUT or DELETE.
+            path: ``/v2/<repository>/manifests/<tag or digest>``.
+            headers: Content-Type, for PUT; by default the manifest's own ``mediaType``.
+            body: The manifest's bytes.
+            allow: ``overwrite`` for PUT; for DELETE as in :meth:`plan_delete`.
+
+        Raises:
+            NotFound: What goes is not there, or what the manifest needs.
+            InvalidArgument, InvalidReference, ContentError: What was asked for is not lawful.
+            Refused: Blobs and uploads, which could not be undone: the hint has the curl command. Or it could do harm.
+
+        Example:
+            >>> registry.plan_request("DELETE", "/v2/vm/centos8/manifests/8.1").blast  # doctest: +SKIP
+        """
+        from regnb.operations.request import plan_request  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return self._run(
+            lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
 
     def plan_retention(

@@ -8,6 +8,7 @@ import contextlib
 import email.utils
 import ipaddress
 import random
+import re
 import shlex
 import ssl
 import time
@@ -59,6 +60,8 @@ ERRORS_SHOWN: Final = 100
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
+_ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
+"""Headers with addresses, and what of them is one."""
 _KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
 _READS: Final = frozenset({"GET", "HEAD"})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
@@ -183,6 +186,7 @@ class Streamed(NamedTuple):
     url: str
     authorized: bool
     raw: httpx.Response
+    exchange: Exchange
 
     @property
     def status(self) -> int:
@@ -206,11 +210,11 @@ class Streamed(NamedTuple):
                 size += len(piece)
                 yield piece
         except httpx.DecodingError:
-            raise ContentError(f"{_redact(self.url)}: the answer's Content-Encoding is not what it says") from None
+            raise ContentError(f"{redact(self.url)}: the answer's Content-Encoding is not what it says") from None
         except httpx.RequestError as error:
             why = "no more came in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
-            text = f"{_redact(self.url)}: the answer is cut off after {size} bytes: {why}"
-            raise ConnectionFailed(text, url=_redact(self.url)) from error
+            text = f"{redact(self.url)}: the answer is cut off after {size} bytes: {why}"
+            raise ConnectionFailed(text, url=redact(self.url)) from error
 
     async def read(self, limit: int = BODY_LIMIT) -> Response:
         """Read the body, up to ``limit`` bytes, and let the connection go."""
@@ -227,7 +231,7 @@ class Streamed(NamedTuple):
         async for piece in self.chunks if plain else self._received(self.raw.aiter_bytes()):
             body += piece
             if len(body) > limit:
-                raise TooLarge(f"{_redact(self.url)}: the answer has more than {limit} bytes")
+                raise TooLarge(f"{redact(self.url)}: the answer has more than {limit} bytes")
         return bytes(body)
 
 
@@ -243,7 +247,7 @@ def failure(
         >>> failure(NotFound, Response("GET", "http://h/v2/", 404, httpx.Headers(), b""), "there is no h").status
         404
     """
-    url = _redact(answer.url)
+    url = redact(answer.url)
     return kind(message, hint=hint, status=answer.status, codes=codes, method=answer.method, url=url)
 
 
@@ -390,9 +394,11 @@ class Transport:
         self._auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
         self._ssl = _ssl_context(ca_bundle, client_cert, insecure=insecure)
         self._app = app
-        self._curl: tuple[str, ...] = (
+        certificate = client_cert if isinstance(client_cert, tuple) else (client_cert,) if client_cert else ()
+        pairs = zip(("--cacert", "--cert", "--key"), (ca_bundle, *certificate), strict=False)
+        self.options: tuple[str, ...] = (
             *(("--insecure",) if insecure else ()),
-            *(("--cacert", str(ca_bundle)) if ca_bundle else ()),
+            *(word for option, path in pairs if path for word in (option, str(path))),
         )
         self._wire: httpx.AsyncBaseTransport | None = None
 
@@ -544,7 +550,7 @@ class Transport:
         asked = _retry_after(answer.headers.get("retry-after"))
         if status == 429:
             if asked is not None and asked > PATIENCE:
-                text = f"{_redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
+                text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
                 raise failure(RateLimited, answer, text, hint=_BY_STATUS[429][1])
             self._pace.limited(asked or 0.0, began)
         if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
@@ -570,7 +576,7 @@ class Transport:
             if answer.status == 401:
                 await answer.raw.aclose()
                 if not own:
-                    where = f"{_redact(_origin(call.url))}, where {self.host} sent this request"
+                    where = f"{redact(_origin(call.url))}, where {self.host} sent this request"
                     hint = "it gets none; behind a proxy the registry needs its outer address (http.host)"
                     raise failure(Unauthorized, answer, f"{where}, asks for credentials", hint=hint)
                 authorization = await self._auth.answer(answer.headers, call.scope, authorization)
@@ -586,12 +592,12 @@ class Transport:
             await answer.raw.aclose()
             url, headers = join(call.url, location), call.headers
             if urlsplit(url).scheme not in ("http", "https"):
-                raise ContentError(f"{self.host} redirects to {_redact(url)[:200]!r}, which is not followed")
+                raise ContentError(f"{self.host} redirects to {redact(url)[:200]!r}, which is not followed")
             if _origin(url) != _origin(call.url):
                 # httpx would drop Authorization only; a custom header can be a secret, too.
                 headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_ELSEWHERE}
             call = call._replace(url=url, headers=headers)
-        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {_redact(call.url)}")
+        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}")
 
     async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
         """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
@@ -624,17 +630,17 @@ class Transport:
                 raise source.error from None
             raise self._unreached(method, url, error) from error
         except httpx.InvalidURL as error:
-            raise InvalidArgument(f"no such URL: {_redact(url)[:200]!r}: {error}") from None
+            raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
         except Exception as error:
             # httpx-aiohttp 0.2 lets this one through.
             if type(error).__name__ != "ClientResponseError":
                 raise
             host = urlsplit(url).netloc.rpartition("@")[2]
             hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
-            raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=_redact(url)) from None
+            raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
         finally:
-            self._record(call, response, time.perf_counter() - began, authorized=authorization is not None)
-        return Streamed(method, url, authorization is not None, response)
+            exchange = self._record(call, response, time.perf_counter() - began, authorized=authorization is not None)
+        return Streamed(method, url, authorization is not None, response, exchange)
 
     def _connect(self) -> httpx.AsyncBaseTransport:
         if self._app is not None:
@@ -656,26 +662,26 @@ class Transport:
     def _join(self, path: str, params: Mapping[str, str] | None = None) -> str:
         url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else join(self.url, path)
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ContentError(f"{self.host} sent regnb to {_redact(url)[:200]!r}, which is not followed")
+            raise ContentError(f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed")
         return f"{url}?{urlencode(params)}" if params else url
 
-    def _record(self, call: _Call, response: httpx.Response | None, seconds: float, *, authorized: bool) -> None:
+    def _record(self, call: _Call, response: httpx.Response | None, seconds: float, *, authorized: bool) -> Exchange:
         received = _NONE if response is None else response.headers
         length = received.get("content-length", "")
-        self.exchanges.append(
-            Exchange(
-                call.method,
-                _redact(call.url),
-                None if response is None else response.status_code,
-                _redact_headers(call.headers.items()),
-                received,
-                seconds,
-                int(length) if length.isdecimal() else 0,
-                None if call.streams else len(call.content or b""),  # type: ignore[arg-type]
-                authorized,
-                self._curl,
-            )
+        exchange = Exchange(
+            call.method,
+            redact(call.url),
+            None if response is None else response.status_code,
+            _redact_headers(call.headers.items()),
+            received,
+            seconds,
+            int(length) if length.isdecimal() else 0,
+            None if call.streams else len(call.content or b""),  # type: ignore[arg-type]
+            authorized,
+            self.options,
         )
+        self.exchanges.append(exchange)
+        return exchange
 
     def _unreached(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
         """Tell failures apart: httpx-aiohttp 0.2 calls most of them ConnectTimeout, and their cause tells more."""
@@ -686,7 +692,7 @@ class Transport:
                 break
             causes.append(cause)
         kinds = " ".join(type(each).__name__ for each in causes)
-        known: dict[str, Any] = {"method": method, "url": _redact(url)}
+        known: dict[str, Any] = {"method": method, "url": redact(url)}
         if "SSL" in kinds:
             text = " ".join([kinds, *map(str, causes)])
             message, hint = next(
@@ -731,7 +737,7 @@ def join(base: str, given: str) -> str:
         url = urljoin(base, given)
         _ = urlsplit(url).port  # which is where a bad port shows
     except ValueError:
-        raise ContentError(f"{_redact(base)}: the answer leads to a malformed URL") from None
+        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
     return url
 
 
@@ -758,7 +764,7 @@ def raise_for(response: Response) -> None:
     elif status == 405 and response.method == "DELETE":
         hint = "set storage.delete.enabled: true in the registry's config"
     what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
-    text = f"{response.method} {_redact(response.url)}: {status}: {what}"
+    text = f"{response.method} {redact(response.url)}: {status}: {what}"
     raise failure(kind, response, text, hint=hint, codes=codes)
 
 
@@ -818,7 +824,7 @@ def _retry_after(header: str | None) -> float | None:
         return None
 
 
-def _redact(url: str) -> str:
+def redact(url: str) -> str:
     """Hide what a URL lets whoever sees it do: a password, or a signed or token-like parameter."""
     if "?" not in url and "@" not in url:
         return url
@@ -837,7 +843,8 @@ def _redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items
         if name in _SECRET_HEADERS or "token" in name or "secret" in name:
             found[key] = _HIDDEN
         else:
-            found[key] = _redact(value) if name == "location" else value
+            address = _ADDRESSES.get(name)
+            found[key] = address.sub(lambda url: redact(url[0]), value) if address else value
     return found
 
 

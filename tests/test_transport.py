@@ -429,7 +429,7 @@ async def test_the_record_of_exchanges(real: distribution.Distribution) -> None:
         assert get.curl == f"curl -sS '{real.url}/v2/?n=1'"
         assert post.curl == f"curl -sS -X POST {real.url}/v2/a/blobs/uploads/"
         assert (get.status, get.size, post.status) == (200, 2, 202)
-        assert "planted" not in module._redact("http://a:planted@h/?token=planted&x=1")
+        assert "planted" not in module.redact("http://a:planted@h/?token=planted&x=1")
         assert transport.exchanges.maxlen == module.EXCHANGES
 
 
