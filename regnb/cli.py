@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb import __version__, difference, frames
+from regnb import __version__, cli_kube, difference, frames
 from regnb import snapshot as snapshot_
 from regnb.cache import Cache
 from regnb.filesystem import shown
@@ -72,6 +72,7 @@ cache_app = typer.Typer(help="The cache of manifests and configs.", no_args_is_h
 app.add_typer(cache_app, name="cache")
 receipt_app = typer.Typer(help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
 app.add_typer(receipt_app, name="receipt")
+app.add_typer(cli_kube.app, name="kube")
 
 Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import secrets
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from regnb.client import Client
+import anyio
+import msgspec
+
+from regnb.client import Client, Upload
 from regnb.errors import NotFound, RegistryError
 from regnb.reference import Digest
 
@@ -93,3 +97,55 @@ async def deletion(client: Client, repository: str) -> Deletion:
             raise
         return Deletion(manifests=False, tags=False, reason=error.message, hint=error.hint)
     return Deletion(manifests=True, tags=await by_tag(client, repository, digest))
+
+
+class Pushed(NamedTuple):
+    """What became of an upload that was begun, sent bytes, and given up.
+
+    Attributes:
+        origin: ``scheme://host[:port]`` that the registry wants the bytes at.
+        own: Whether that is where it was asked: if not, pushes go astray.
+        refused: What the bytes met, or None if they were taken.
+    """
+
+    origin: str
+    own: bool
+    refused: RegistryError | None
+
+
+async def upload(client: Client, repository: str, size: int) -> Pushed:
+    """Find out whether a blob gets through: begin an upload, send zeros in one request, and give it up (DELETE).
+
+    Nothing is stored. If the connection is lost on the way, a registry may keep what it has until it purges uploads, as
+    distribution does after a week.
+
+    Args:
+        client: Of the registry.
+        repository: Where it is begun; it need not be there.
+        size: How many bytes to send.
+
+    Raises:
+        Unauthorized, Denied, Unsupported, ConnectionFailed, RegistryError: It cannot be begun.
+
+    Example:
+        ``(await upload(client, "vm/centos8", 20_000_000)).refused``
+    """
+    begun = await client.start_upload(repository)
+    refused = None
+    # What a proxy gets wrong about the address must not hide what else it does: the bytes go where the registry is.
+    going = _home(client, begun)
+    try:
+        going = _home(client, await client.upload_chunk(going, bytes(size)))
+    except RegistryError as error:
+        refused = error
+    finally:
+        with anyio.move_on_after(10, shield=True), contextlib.suppress(RegistryError):
+            await client.cancel_upload(going)
+    parts = urlsplit(begun.location)
+    return Pushed(f"{parts.scheme}://{parts.netloc}", client.transport.owns(begun.location), refused)
+
+
+def _home(client: Client, given: Upload) -> Upload:
+    parts = urlsplit(given.location)
+    path = parts._replace(scheme="", netloc="").geturl()
+    return msgspec.structs.replace(given, location=f"{client.transport.url}{path}")

@@ -434,8 +434,10 @@ class Transport:
         parts = urlsplit(self.url)
         try:
             with anyio.fail_after(self._seconds):
-                stream = await anyio.connect_tcp(parts.hostname or "", parts.port or 443, ssl_context=self._ssl)
-        except OSError as error:
+                stream = await anyio.connect_tcp(
+                    parts.hostname or "", parts.port or 443, ssl_context=self._ssl, tls_standard_compatible=False
+                )
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             raise ConnectionFailed(f"{self.host}: no TLS: {_clean(str(error))}", url=self.url) from None
         async with stream:
             return dict(stream.extra(TLSAttribute.peer_certificate))  # noqa: S610 -- not Django
