@@ -828,6 +828,44 @@ def run(
     _leave((INCOMPLETE, f"Incomplete: not everything in {each} could be read.") for each in done.gaps)
 
 
+@_command
+def report(
+    connected: Connected,
+    url: Where,
+    output: Annotated[
+        Path, Option("--output", "-o", help="The file to write; one that is there is replaced.", dir_okay=False)
+    ] = Path("report.html"),
+    snapshots: Annotated[
+        str | None, Option(metavar="URL", help="Where its snapshots are, to show how it grows.")
+    ] = None,
+    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of its disk, such as 1TB: when is it full?")] = None,
+    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+) -> None:
+    """Write what a registry or its storage holds as one HTML file that needs no network, and print its path.
+
+    Exit code 0: written, 1: error, 4: written, but something could not be read.
+    """
+    from regnb.report import report as report_  # noqa: PLC0415 -- an extra
+
+    if capacity is not None:
+        parse_size(capacity)
+        if snapshots is None:
+            raise InvalidArgument("without snapshots nothing is known of growth", hint="add --snapshots URL")
+    frames.make_folder(output.parent)
+    inventory = read(url, cached=not no_cache, connect=connected)
+    found = growth_(snapshots, registry=inventory.registry) if snapshots is not None else None
+    words = ["regnb", "report", shown(url), "-o", output.name]
+    words += ["--snapshots", shown(snapshots)] if snapshots else []
+    words += ["--capacity", capacity] if capacity else []
+    text = report_(inventory, growth=found, capacity=capacity, command=shlex.join(words))
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error.strerror}", hint="name another file with -o") from None
+    typer.echo(output)
+    _leave([], inventory)
+
+
 def _assigned(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:

@@ -22,6 +22,7 @@ from regnb import errors
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError, StorageError
 from regnb.frames import make_folder
 from regnb.inventory import MIME
+from regnb.transport import same
 
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
 _CREDENTIALS: Final = re.compile(r"://[^/\s@]*:[^\s@]*@")
@@ -254,7 +255,7 @@ def environment(
     """
     found = dict(os.environ)
     before = found.get("REGNB_URL", "")
-    if url and before and url.rstrip("/") != before.rstrip("/"):
+    if url and before and not same(url, before):
         for name in ("USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"):
             found.pop(f"REGNB_{name}", None)
     given = {
