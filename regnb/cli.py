@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, cast
 
-from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbError, StorageError
+from regnb.errors import BrokenReceipt, InvalidArgument, MissingExtra, RegnbError, StorageError, TooLarge
 
 try:
     import typer
@@ -25,6 +27,7 @@ except ImportError as error:
 from regnb import __version__, cli_kube, difference, frames
 from regnb import snapshot as snapshot_
 from regnb.cache import Cache
+from regnb.exchange import READS, Answer, headers_of, view
 from regnb.filesystem import shown
 from regnb.frames import Frame, count, human, parse_size
 from regnb.growth import growth as growth_
@@ -156,14 +159,20 @@ def _keep(plan: Plan, path: Path) -> None:
 
 def _present(
     registry: Registry,
-    plan: Plan,
+    plan: Plan | Answer,
     source: Registry | None = None,
+    include: bool = False,
     *,
     plan_out: PlanOut = None,
     curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
     json_: Annotated[bool, Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
 ) -> None:
-    """Print a plan; write it into a file if that was asked for, else apply it if its code is typed at a terminal."""
+    """Print a plan; write it into a file if that was asked for, else apply it if its code is typed at a terminal.
+
+    Of a request that only reads there is an answer instead, printed with its headers if they are to be included.
+    """
+    if isinstance(plan, Answer):
+        _answer(plan, include=include, curl=curl, json_=json_)
     if json_:
         _print(plan.to_frame(), json_)
     elif curl:
@@ -181,6 +190,22 @@ def _present(
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def _answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> NoReturn:
+    """Print an answer, to a pipe byte for byte, and exit with whether it is one of success."""
+    if curl or json_:
+        typer.echo(answer.curl if curl else answer.to_json())
+    elif sys.stdout.isatty():
+        head = answer.head if include or answer.exchange.method == "HEAD" else ""
+        typer.echo("\n\n".join(filter(None, [head, answer.text])))
+    elif answer.whole:
+        sys.stdout.buffer.write(view(answer, include=include))
+    else:
+        raise TooLarge(f"the answer was not read whole: {answer.summary}", hint=f"with curl: {answer.curl}")
+    if answer.problem:
+        say(f"{answer.problem}\nHint: {answer.hint}" if answer.hint else answer.problem)
+    raise typer.Exit(ERROR if answer.problem else OK)
 
 
 _SHARED: Final[dict[str, Callable[..., Any]]] = {
@@ -620,6 +645,47 @@ def manifest(registry: Registry, reference: Ref) -> None:
 
 
 @_command
+def request(
+    connected: Connected,
+    present: Present,
+    method: Annotated[str, Argument(metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan.")],
+    path: Annotated[str, Argument(metavar="PATH", help="Such as /v2/_catalog; or a URL, its registry included.")],
+    url: Annotated[
+        str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
+    ] = "",
+    header: Annotated[list[str] | None, Option("--header", "-H", help="Such as 'Accept: …'. Again for more.")] = None,
+    data: Annotated[str, Option("--data", "-d", help="A manifest to PUT: @FILE, @- or the text itself.")] = "",
+    include: Annotated[bool, Option("--include", "-i", help="Print status line and headers, too.")] = False,
+    head: Annotated[bool, Option("--head", "-I", help="Send a HEAD, and print status line and headers.")] = False,
+    allow: Allow = None,
+) -> None:
+    """Send a request as curl does, and print the answer; what would write becomes a plan.
+
+    Exit code 0: the status is below 400, 1: it is not, or there was no answer.
+    """
+    headers, body = headers_of(header or ()), _data(data)
+    scheme, _, rest = path.partition("://")
+    with connected(url or (f"{scheme}://{rest.partition('/')[0]}" if rest else "")) as registry:
+        method = "HEAD" if head else method.upper()
+        if method not in READS:
+            present(registry, registry.plan_request(method, path, headers=headers, body=body, allow=allow or ()))
+        elif body:
+            raise InvalidArgument(f"{method} takes no data", hint="PUT does")
+        else:
+            present(registry, registry.request(method, path, headers=headers), include=include)
+
+
+def _data(data: str) -> bytes:
+    """Return what ``--data`` means: the bytes of a file or of standard input, or the text itself."""
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return sys.stdin.buffer.read() if data == "@-" else Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {data[1:]}: {error.strerror or error}") from None
+
+
+@_command
 def layers(registry: Registry, reference: Ref, json_: Json = False) -> None:
     """List the layers of an image, their sizes and the commands that made them."""
     _print(registry.layers(reference), json_)
@@ -903,15 +969,121 @@ def serve(
 def demo(
     lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
     folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
+    data: Annotated[Path | None, Option(help="Keep the registry here; default: a temporary folder.")] = None,
+    port: Annotated[int, Option(help="Of the registry; 0 for a free one.", min=0, max=65535)] = 0,
+    serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
-    from regnb import lab as lab_  # noqa: PLC0415 -- an extra
+    from regnb.sandbox import demo_registry  # noqa: PLC0415 -- an extra
 
-    with lab_.demo_registry() as found:
+    with demo_registry(data, port) as found:
+        if serve:
+            say(f"Serving the demo registry at {found.url} (Ctrl-C ends it)")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            return
         with connect(found.url, cache=False) as registry:
             show(registry.inventory())
         if lab:
-            lab_.open_lab(found.url, folder, storage=found.storage, snapshots=found.snapshots)
+            from regnb.lab import open_lab  # noqa: PLC0415 -- an extra
+
+            open_lab(folder, surroundings=environment(found.url) | found.environment)
+
+
+@_command
+def lab(
+    surrounded: Surrounded,
+    url: Annotated[str, Argument(help="The registry; can be given later, too.", envvar="REGNB_URL")] = "",
+    folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.", envvar="REGNB_STORAGE")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.", envvar="REGNB_SNAPSHOTS")] = "",
+    update: Annotated[
+        bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
+    ] = False,
+    browser: Annotated[bool, Option(help="Open a browser.")] = True,
+    port: Annotated[int | None, Option(help="Port to listen on; default: a free one.", min=1, max=65535)] = None,
+) -> None:
+    """Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.
+
+    What you have edited is never overwritten. With --update nothing is opened.
+    """
+    from regnb import lab as lab_  # noqa: PLC0415 -- an extra
+
+    done = lab_.copy_notebooks(folder, update=update)
+    for state, text in _COPIED.items():
+        if names := [name for name, found in done.items() if found == state]:
+            say(f"{text}: {', '.join(names)}")
+    if update:
+        for name in (name for name, state in done.items() if state == "edited"):
+            typer.echo(lab_.difference(folder, name))
+        return
+    known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
+    surroundings = surrounded(url) | {name: value for name, value in known.items() if value}
+    lab_.open_lab(folder, surroundings=surroundings, browser=browser, port=port)
+
+
+_COPIED: Final = {
+    "new": "Copied",
+    "updated": "Updated",
+    "older": "There are newer ones, which --update takes, of",
+    "edited": "Edited by you, and left as they are although there are newer ones (--update shows how they differ)",
+}
+"""What became of notebooks, in words."""
+
+
+@_command
+def ui(
+    surrounded: Surrounded,
+    registry_: Annotated[
+        str, Option("--registry", metavar="URL", help="The registry.", envvar="REGNB_URL", show_envvar=True)
+    ] = "",
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.", envvar="REGNB_STORAGE")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.", envvar="REGNB_SNAPSHOTS")] = "",
+    base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    allow_writes: Annotated[
+        bool, Option("--allow-writes", help="Let the forms apply plans. It takes a token in REGNB_UI_TOKEN.")
+    ] = False,
+    idle: Annotated[int, Option(help="Seconds after which a page that nobody looks at ends.", min=5)] = 600,
+    pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
+) -> None:
+    """Serve the notebooks as web pages: read-only, unless writing is allowed to those who know a token.
+
+    With a token in the environment's REGNB_UI_TOKEN a visitor is asked for it.
+    """
+    from regnb import ui as ui_  # noqa: PLC0415 -- an extra
+
+    known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
+    ui_.serve(
+        surrounded(registry_) | {name: value for name, value in known.items() if value},
+        base_url=base_url,
+        host=host,
+        port=port,
+        allow_writes=allow_writes,
+        token=os.environ.get(ui_.TOKEN, ""),
+        idle=idle,
+        pages=pages,
+        ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),
+    )
+
+
+@_command
+def health(
+    registry: Registry,
+    probe: Annotated[
+        bool, Option("--probe", help="Ask whether it deletes: a DELETE of a digest and a tag that are not there.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Tell how a registry is: API, authentication, catalog, referrers, and, if asked for, whether it deletes.
+
+    Exit code 0: it is well, or has warnings; 1: it is not.
+    """
+    found = registry.health(probe=probe)
+    _print(found, json_)
+    if (found["state"] == "fail").any():
+        raise typer.Exit(ERROR)
 
 
 @cache_app.command("clear")

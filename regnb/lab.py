@@ -1,132 +1,126 @@
-"""JupyterLab on the packaged notebooks, and the registry that the demo opens it on."""
+"""JupyterLab on the packaged notebooks, in a folder where they may be edited."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-import anyio
-
-from regnb import demo, embedded
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.collect import Records, collect
-from regnb.errors import MissingExtra
-from regnb.inventory import Inventory
+from regnb.errors import MissingExtra, StorageError
+from regnb.frames import make_folder
 from regnb.runbook import notebooks
-from regnb.transport import Transport
 
 START: Final = "00-start.ipynb"
-SNAPSHOTS: Final = 9
-"""Sample snapshots of the demo, four weeks apart."""
+_COPIED: Final = ".regnb-notebooks.json"
+"""In a folder of notebooks: the fingerprint of each as it was copied. One that differs from it was edited."""
 _PATIENCE: Final = 15
 """Seconds that JupyterLab has to end its kernels."""
 
 
-def copy_notebooks(folder: Path) -> list[Path]:
-    """Copy the packaged notebooks that ``folder`` does not have; what is there, and may be edited, stays.
+def copy_notebooks(folder: Path, *, update: bool = False) -> dict[str, str]:
+    """Copy the packaged notebooks into a folder; what was edited there stays as it is.
+
+    Args:
+        folder: Made if need be.
+        update: Whether those that nobody edited are replaced by newer ones.
 
     Returns:
-        The files that were written.
+        What was done, by file name: ``new``, ``updated``, ``older`` (a newer one is packaged), or ``edited`` (and so is
+        the packaged one). Those that are as they should be are left out.
+
+    Raises:
+        StorageError: The folder cannot be written.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     copy_notebooks(Path(folder))[0].name
-        '00-start.ipynb'
+        ...     copy_notebooks(Path(folder))["00-start.ipynb"]
+        'new'
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [path for path in sorted(notebooks().glob("*.ipynb")) if not (folder / path.name).exists()]
-    return [Path(shutil.copyfile(path, folder / path.name)) for path in missing]
+    make_folder(folder)
+    record = folder / _COPIED
+    copied: dict[str, str] = json.loads(record.read_bytes()) if record.is_file() else {}
+    done: dict[str, str] = {}
+    try:
+        for packaged in sorted(notebooks().glob("*.ipynb")):
+            mine, now = folder / packaged.name, fingerprint(packaged)
+            there = fingerprint(mine) if mine.exists() else ""
+            if there == now:
+                copied[packaged.name] = now
+                continue
+            state = "new" if not there else "older" if there == copied.get(packaged.name) else "edited"
+            if state == "edited" and copied.get(packaged.name) == now:
+                continue  # an edited one whose original is the newest there is
+            if state == "new" or (state == "older" and update):
+                shutil.copyfile(packaged, mine)
+                copied[packaged.name] = now
+                state = "updated" if there else "new"
+            done[packaged.name] = state
+        record.write_text(json.dumps(copied, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}", hint="name another folder") from None
+    return done
 
 
-class Demo(NamedTuple):
-    """A registry that runs, and what belongs to it.
-
-    Attributes:
-        url: The registry.
-        storage: The folder that it serves.
-        snapshots: A folder of sample snapshots: the demo as it would have been before.
-    """
-
-    url: str
-    storage: Path
-    snapshots: Path
-
-
-@contextmanager
-def demo_registry() -> Iterator[Demo]:
-    """Run the embedded registry with the demo content, in a temporary folder and on a free port.
+def fingerprint(path: Path) -> str:
+    """Return a hash of a notebook's cells: outputs and counts do not count.
 
     Example:
-        >>> with demo_registry() as found:  # doctest: +SKIP
-        ...     registry = regnb.connect(found.url)
+        >>> len(fingerprint(notebooks() / "00-start.ipynb"))
+        64
     """
-
-    async def fill(url: str) -> Records:
-        async with Client(Transport(url)) as client:
-            await demo.seed(client)
-            return await collect(client, Cache())
-
-    with tempfile.TemporaryDirectory(prefix="regnb-demo-") as folder:
-        storage, snapshots = Path(folder) / "storage", Path(folder) / "sample-snapshots"
-        with embedded.running(storage) as server:
-            records = anyio.run(fill, server.url)
-            demo.damage(storage)
-            last = datetime.fromisoformat(demo.NOW)
-            for age in reversed(range(SNAPSHOTS)):
-                Inventory.of(_as_of(records, last - timedelta(weeks=4 * age))).save(snapshots)
-            yield Demo(server.url, storage, snapshots)
+    return hashlib.sha256("\0".join(_cells(path)).encode()).hexdigest()
 
 
-def _as_of(records: Records, day: datetime) -> Records:
-    """Return what would have been read on a day, had each image been pushed on the day that it was made."""
-    known = records.manifests
+def difference(folder: Path, name: str) -> str:
+    """Return how a notebook in a folder differs from the packaged one, as a unified diff of their cells.
 
-    def behind(digest: str) -> set[str]:
-        return {digest}.union(*(behind(child) for child in known[digest].children))
-
-    trees = [(tag, behind(tag.digest)) for tag in records.tags]
-    trees = [(tag, tree) for tag, tree in trees if max(known[one].created for one in tree) < day.isoformat()]
-    there = {(tag.repository, digest) for tag, tree in trees for digest in tree}
-    links = {key: asked for key, asked in records.links.items() if {key, (key[0], known[key[1]].subject)} & there}
-    needed = {blob for _, digest in links for blob in (digest, known[digest].config, *known[digest].layers)}
-    return replace(
-        records,
-        started=day,
-        finished=day,
-        repositories=dict.fromkeys((tag.repository for tag, _ in trees), "read"),
-        tags=[tag for tag, _ in trees],
-        links=links,
-        manifests={digest: known[digest] for _, digest in links},
-        blobs={digest: blob for digest, blob in records.blobs.items() if digest in needed},
-    )
+    Example:
+        >>> difference(notebooks(), "00-start.ipynb")
+        ''
+    """
+    mine, packaged = _cells(folder / name), _cells(notebooks() / name)
+    before, after = ("\n".join(cells).splitlines() for cells in (mine, packaged))
+    lines = difflib.unified_diff(before, after, str(folder / name), f"{name} of this regnb", lineterm="")
+    return "\n".join(lines)
 
 
-def open_lab(url: str, folder: Path | None = None, *, storage: Path | str = "", snapshots: Path | str = "") -> None:
-    """Open JupyterLab on ``00-start``, connected to a registry; return when it ends, by its menu or by Ctrl-C.
+def _cells(path: Path) -> list[str]:
+    """Return the cells as texts; a file that is no notebook is one."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return [f"# {cell['cell_type']}\n{''.join(cell['source'])}\n" for cell in json.loads(text)["cells"]]
+    except (ValueError, KeyError, TypeError):
+        return [text]
+
+
+def open_lab(
+    folder: Path | None = None, *, surroundings: Mapping[str, str], browser: bool = True, port: int | None = None
+) -> None:
+    """Open JupyterLab on ``00-start``; return when it ends, by its menu or by Ctrl-C.
 
     Args:
-        url: The registry; the notebooks read it from ``REGNB_URL``.
-        storage: Its storage, if that is known: ``REGNB_STORAGE``.
-        snapshots: Where its snapshots are, if there are any: ``REGNB_SNAPSHOTS``.
-        folder: Where the notebooks are copied to and kept; by default a temporary folder.
+        folder: Where the notebooks are, and are copied to if they are not; by default a temporary folder.
+        surroundings: The kernels' environment, as :func:`regnb.runbook.environment` returns it.
+        browser: Whether to open a browser, if there is a display.
+        port: To listen on, or None for a free one.
 
     Raises:
         MissingExtra: JupyterLab is not installed.
+        StorageError: The folder cannot be written.
 
     Example:
-        >>> open_lab("http://localhost:5000", Path("notebooks"))  # doctest: +SKIP
+        >>> open_lab(Path("notebooks"), surroundings=environment("http://localhost:5000"))  # doctest: +SKIP
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise MissingExtra("jupyterlab", "lab")
@@ -135,10 +129,10 @@ def open_lab(url: str, folder: Path | None = None, *, storage: Path | str = "", 
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regnb-notebooks-")))
         copy_notebooks(folder)
         stack.enter_context(_terminated_as_interrupted())
-        # Its own input would be asked whether to shut down; the demo has said so by then.
+        # Its own input would be asked whether to shut down; whoever pressed Ctrl-C has said so by then.
         process = subprocess.Popen(  # noqa: S603 -- our own interpreter, arguments made here
-            [sys.executable, "-m", "jupyterlab", *_options(folder.resolve())],
-            env=os.environ | {"REGNB_URL": url, "REGNB_STORAGE": str(storage), "REGNB_SNAPSHOTS": str(snapshots)},
+            [sys.executable, "-m", "jupyterlab", *_options(folder.resolve(), browser=browser, port=port)],
+            env=dict(surroundings),
             stdin=subprocess.DEVNULL,
         )
         try:
@@ -147,7 +141,7 @@ def open_lab(url: str, folder: Path | None = None, *, storage: Path | str = "", 
             _end(process)
 
 
-def _options(folder: Path) -> list[str]:
+def _options(folder: Path, *, browser: bool, port: int | None) -> list[str]:
     options = [
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{START}",
@@ -155,7 +149,9 @@ def _options(folder: Path) -> list[str]:
         "--ServerApp.log_level=WARN",  # the address is printed all the same
         "--LabApp.log_level=WARN",
     ]
-    if not _has_display():
+    if port is not None:
+        options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if not (browser and _has_display()):
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")

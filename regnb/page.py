@@ -124,6 +124,16 @@ def read_only() -> bool:
     return bool(os.environ.get("REGNB_READ_ONLY"))
 
 
+def served() -> bool:
+    """Whether this is a page of ``regnb ui``: whoever sees it may not choose registries and files of the server.
+
+    Example:
+        >>> served()
+        False
+    """
+    return bool(os.environ.get("REGNB_SERVED"))
+
+
 class Panel(widgets.VBox):  # type: ignore[misc]
     """A titled box of parts, each with a heading and what belongs to it."""
 

@@ -97,7 +97,8 @@ class _Bar:
         self._progress = progress
         self._call = show if callable(show) else None
         if show is None:
-            show = "ipykernel" in sys.modules or sys.stderr.isatty()
+            # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
+            show = ("ipykernel" in sys.modules or sys.stderr.isatty()) and not os.environ.get("REGNB_SERVED")
         self._bar: Any = None
         if show is True:
             import warnings  # noqa: PLC0415 -- only where a bar is drawn

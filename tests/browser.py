@@ -30,7 +30,10 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (1280, 700)
-OPEN = "import sys; from pathlib import Path; from regnb import lab; lab.open_lab(sys.argv[1], Path(sys.argv[2]))"
+OPEN = (
+    "import sys; from pathlib import Path; from regnb import lab, runbook;"
+    "lab.open_lab(Path(sys.argv[2]), surroundings=runbook.environment(sys.argv[1]))"
+)
 """What a :class:`Lab` runs to open the packaged notebooks on a registry: its URL and a folder are the arguments."""
 
 

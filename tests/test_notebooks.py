@@ -16,7 +16,7 @@ from proxied import proxy
 from scripted import Request, Server
 
 import regnb
-from regnb import demo, lab, runbook
+from regnb import demo, lab, runbook, sandbox
 from regnb.plan import Plan
 
 with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def test_it_opens_with_its_question_and_one_cell_of_parameters(path: Path) -> No
 
 def test_the_demo_has_something_to_show() -> None:
     """Beside the demo registry are its storage and sample snapshots, from long ago up to the demo itself."""
-    with lab.demo_registry() as found:
+    with sandbox.demo_registry() as found:
         assert regnb.read(found.storage).source == "storage"
         frame = regnb.growth(found.snapshots).frame
     assert frame["tags"].iloc[-1] == sum(len(item.tags) for item in demo.items() if item.repository != demo.RETIRED)
@@ -166,11 +166,3 @@ def run_python(*arguments: str | Path, folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_copying_never_overwrites(tmp_path: Path) -> None:
-    (tmp_path / "00-start.ipynb").write_text("mine", encoding="utf-8")
-    others = [path.name for path in NOTEBOOKS if path.name != "00-start.ipynb"]
-    assert [path.name for path in lab.copy_notebooks(tmp_path)] == others
-    assert (tmp_path / "00-start.ipynb").read_text(encoding="utf-8") == "mine"
-    assert lab.copy_notebooks(tmp_path) == []

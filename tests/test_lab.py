@@ -1,0 +1,146 @@
+"""Notebooks in a folder of the user's: copied once, updated where nobody edited, and edits are never lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from regnb import lab
+from regnb.cli import app
+from regnb.errors import StorageError
+from regnb.runbook import notebooks
+
+START = "00-start.ipynb"
+NAMES = {path.name for path in notebooks().glob("*.ipynb")}
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the packaged notebooks, to publish a newer version in."""
+    folder = tmp_path / "packaged"
+    shutil.copytree(notebooks(), folder)
+    monkeypatch.setattr(lab, "notebooks", lambda: folder)
+    return folder
+
+
+def edit(path: Path, text: str) -> None:
+    """Add a cell, as a person or a newer version does."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["cells"].append({"cell_type": "markdown", "id": text[:8], "metadata": {}, "source": [text]})
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def run(path: Path) -> None:
+    """Leave outputs and counts, as running it does."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for cell in document["cells"]:
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": 3, "outputs": [{"output_type": "stream", "name": "stdout", "text": ["hello"]}]}
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_they_are_copied_once(tmp_path: Path) -> None:
+    """All of them into a folder that was not there; the second time there is nothing to do."""
+    folder = tmp_path / "mine" / "notebooks"
+    assert lab.copy_notebooks(folder) == dict.fromkeys(NAMES, "new")
+    assert {path.name for path in folder.glob("*.ipynb")} == NAMES
+    assert lab.copy_notebooks(folder) == {}
+
+
+def test_a_file_of_the_same_name_stays(tmp_path: Path) -> None:
+    """What was there before regnb came is not overwritten, not even if it is no notebook, and not by an update."""
+    (tmp_path / START).write_text("mine", encoding="utf-8")
+    assert lab.copy_notebooks(tmp_path)[START] == "edited"
+    assert lab.copy_notebooks(tmp_path, update=True) == {START: "edited"}
+    assert (tmp_path / START).read_text(encoding="utf-8") == "mine"
+
+
+def test_running_is_not_editing(packaged: Path, tmp_path: Path) -> None:
+    """A notebook with outputs is taken for unedited: an update replaces it, and only an update."""
+    mine = tmp_path / "mine"
+    lab.copy_notebooks(mine)
+    run(mine / START)
+    assert lab.copy_notebooks(mine) == {}
+    edit(packaged / START, "newer")
+    assert lab.copy_notebooks(mine) == {START: "older"}
+    assert "newer" not in (mine / START).read_text(encoding="utf-8")
+    assert lab.copy_notebooks(mine, update=True) == {START: "updated"}
+    assert "newer" in (mine / START).read_text(encoding="utf-8")
+    assert lab.copy_notebooks(mine, update=True) == {}
+
+
+def test_an_edit_is_never_lost(packaged: Path, tmp_path: Path) -> None:
+    """An edited notebook is left as it is by an update, which shows how the two differ."""
+    mine = tmp_path / "mine"
+    lab.copy_notebooks(mine)
+    edit(mine / START, "my own note")
+    assert lab.copy_notebooks(mine) == {}, "there is nothing newer"
+    edit(packaged / START, "newer")
+    before = (mine / START).read_bytes()
+    assert lab.copy_notebooks(mine, update=True) == {START: "edited"}
+    assert (mine / START).read_bytes() == before
+    shown = lab.difference(mine, START)
+    assert "-my own note" in shown
+    assert "+newer" in shown
+
+
+def test_a_deleted_one_comes_again(tmp_path: Path) -> None:
+    """Whoever wants the packaged one back deletes theirs."""
+    lab.copy_notebooks(tmp_path)
+    (tmp_path / START).unlink()
+    assert lab.copy_notebooks(tmp_path) == {START: "new"}
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """A file in its place is an error with a hint."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError) as error:
+        lab.copy_notebooks(tmp_path / "file" / "notebooks")
+    assert error.value.hint
+
+
+def test_the_command_updates_and_opens_nothing(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``regnb lab --update`` says what became of each, and prints the difference of the edited ones."""
+
+    def opened(*_: Any, **__: Any) -> None:
+        pytest.fail("it was opened")
+
+    mine = tmp_path / "mine"
+    lab.copy_notebooks(mine)
+    edit(mine / START, "my own note")
+    edit(packaged / START, "newer")
+    edit(packaged / "02-storage.ipynb", "newer")
+    monkeypatch.setattr(lab, "open_lab", opened)
+    done = CliRunner().invoke(app, ["lab", "--folder", str(mine), "--update"])
+    assert done.exit_code == 0, done.output
+    assert "Updated: 02-storage.ipynb" in done.stderr
+    assert START in done.stderr
+    assert "+newer" in done.stdout
+
+
+def test_the_command_hands_the_password_on_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``regnb lab URL --user`` gives the kernels URL, user and password, and no argument holds the password."""
+    calls: list[Any] = []
+    monkeypatch.setattr(lab.subprocess, "Popen", lambda *given, **named: calls.append((given, named)) or Ended())
+    monkeypatch.setenv("REGNB_PASSWORD", "canary-7315")
+    done = CliRunner().invoke(
+        app, ["lab", "https://registry.example", "--folder", str(tmp_path), "--user", "me", "--no-browser"]
+    )
+    assert done.exit_code == 0, done.output
+    ((arguments,), named) = calls[0]
+    assert named["env"]["REGNB_URL"] == "https://registry.example"
+    assert (named["env"]["REGNB_USER"], named["env"]["REGNB_PASSWORD"]) == ("me", "canary-7315")
+    assert "--no-browser" in arguments
+    assert "canary-7315" not in " ".join(arguments) + done.output
+
+
+class Ended:
+    """A process that has ended."""
+
+    def wait(self, _: float | None = None) -> int:
+        return 0
