@@ -1,5 +1,7 @@
 """A registry and its web UI on Kubernetes: manifests that run them and make them reachable, and old ones converted."""
 
+# ruff: noqa: UP013 - what an old Ingress must be, one line a part
+
 from __future__ import annotations
 
 import re
@@ -58,11 +60,12 @@ _API, _UI = 5000, 8000
 _SHORTENED: Final = 46
 """Letters that a name may have: a CronJob's ends with -audit and has 52 at most."""
 _WORD: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_LABEL: Final = re.compile(rf"(?=.{{1,63}}$){_WORD}")
+_PART: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_LABEL: Final = re.compile(_PART)
 _SERVICE: Final = re.compile(rf"(?=.{{1,{_SHORTENED}}}$)(?=[a-z]){_WORD}")
 _OBJECT: Final = re.compile(rf"(?=.{{1,253}}$){_WORD}(\.{_WORD})*")
 # An Ingress takes no addresses.
-_HOST: Final = re.compile(rf"(\*\.)?(?=.{{1,253}}$)(?!.*\.\d+$){_WORD}(\.{_WORD})*")
+_HOST: Final = re.compile(rf"(\*\.)?(?=.{{1,253}}$)(?!.*\.\d+$){_PART}(\.{_PART})*")
 _NAMES: Final = ("tls_secret", "htpasswd_secret", "docker_secret", "token_secret", "ingress_class", "storage_class")
 _QUANTITY: Final = re.compile(r"[1-9]\d*(\.\d+)?([kMGTPE]|[KMGTPE]i)?")
 _CRON_PART: Final = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/[1-9]\d*)?")

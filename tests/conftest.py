@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import anyio
 import distribution
 import pytest
+import reverse
 
 from regnb import demo, embedded, transport
 from regnb.client import Client
 from regnb.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
-"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser``."""
+"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser,proxy``."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
 """What the environment of the person who runs the tests must not decide."""
 
@@ -80,6 +81,11 @@ def one_reading_of_certificates() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def distribution_program() -> None:
     need("registry", distribution.PROGRAM, "docker-registry is not installed (apt-get install docker-registry)")
+
+
+@pytest.fixture(scope="session")
+def proxy_program() -> None:
+    need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
 
 
 @pytest.fixture
