@@ -25,7 +25,7 @@ from regnb.inventory import MIME
 from regnb.transport import same
 
 _WORDS: Final = {"true": True, "yes": True, "false": False, "no": False}
-_CREDENTIALS: Final = re.compile(r"://[^/\s@]*:[^\s@]*@")
+_CREDENTIALS: Final = re.compile(r"://[^/\s@:]*:(?!\d+/)[^\s@]*@")
 _LOGIN: Final = "use docker login, or set REGNB_USER and REGNB_PASSWORD; the executed notebook keeps its parameters"
 
 
