@@ -25,6 +25,8 @@ from regnb.transport import Transport
 
 SNAPSHOTS: Final = 9
 """Sample snapshots of the demo, four weeks apart."""
+_STORAGE: Final = "storage"
+_SNAPSHOTS: Final = "sample-snapshots"
 _CONTENT: Final = "docker"
 """Below a storage: everything that a registry has."""
 
@@ -71,7 +73,7 @@ def demo_registry(folder: Path | None = None, port: int = 0) -> Iterator[Demo]:
     """
     with ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regnb-demo-")))
-        storage, snapshots = where / "storage", where / "sample-snapshots"
+        storage, snapshots = where / _STORAGE, where / _SNAPSHOTS
         server = stack.enter_context(embedded.running(storage, port))
         found = Demo(server.url, storage, snapshots)
         if not snapshots.exists():
@@ -89,7 +91,8 @@ def reset_demo() -> None:
         >>> reset_demo()  # doctest: +SKIP
     """
     storage = Path(os.environ.get("REGNB_STORAGE", ""))
-    if not os.environ.get("REGNB_DEMO") or storage.name != "storage" or not (storage / _CONTENT).is_dir():
+    made = storage.name == _STORAGE and (storage.parent / _SNAPSHOTS).is_dir() and (storage / _CONTENT).is_dir()
+    if not (os.environ.get("REGNB_DEMO") and made):
         raise InvalidArgument("this is not the demo registry", hint="regnb demo starts one")
     shutil.rmtree(storage / _CONTENT)
     found = Demo(os.environ["REGNB_URL"], storage, Path())

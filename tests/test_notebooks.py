@@ -16,7 +16,7 @@ from proxied import proxy
 from scripted import Request, Server
 
 import regnb
-from regnb import demo, lab, runbook, sandbox
+from regnb import runbook
 from regnb.plan import Plan
 
 with warnings.catch_warnings():
@@ -73,16 +73,6 @@ def test_it_opens_with_its_question_and_one_cell_of_parameters(path: Path) -> No
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.partition("\n")[0].endswith("?")
     assert len([cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]) == 1
-
-
-def test_the_demo_has_something_to_show() -> None:
-    """Beside the demo registry are its storage and sample snapshots, from long ago up to the demo itself."""
-    with sandbox.demo_registry() as found:
-        assert regnb.read(found.storage).source == "storage"
-        frame = regnb.growth(found.snapshots).frame
-    assert frame["tags"].iloc[-1] == sum(len(item.tags) for item in demo.items() if item.repository != demo.RETIRED)
-    assert frame["stored"].is_monotonic_increasing
-    assert frame["new"].gt(0).sum() > 3
 
 
 def forward(request: Request) -> None:

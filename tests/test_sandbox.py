@@ -1,0 +1,61 @@
+"""The demo registry: filled once, kept where it was put, and made as new while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proxied import state
+
+import regnb
+from regnb import demo, sandbox
+from regnb.errors import InvalidArgument
+
+
+def test_the_demo_has_something_to_show() -> None:
+    """Beside the demo registry are its storage and sample snapshots, from long ago up to the demo itself."""
+    with sandbox.demo_registry() as found:
+        assert regnb.read(found.storage).source == "storage"
+        frame = regnb.growth(found.snapshots).frame
+    assert frame["tags"].iloc[-1] == sum(len(item.tags) for item in demo.items() if item.repository != demo.RETIRED)
+    assert frame["stored"].is_monotonic_increasing
+    assert frame["new"].gt(0).sum() > 3
+
+
+def test_a_kept_demo_goes_on_where_it_was(tmp_path: Path) -> None:
+    """In a folder of one's own it is filled the first time only: what was changed stays changed."""
+    with sandbox.demo_registry(tmp_path) as found, regnb.connect(found.url, cache=False) as registry:
+        plan = registry.plan_retag("vm/centos8:8.3", "mine")
+        registry.apply(plan, confirm=plan.code)
+    with sandbox.demo_registry(tmp_path) as found:
+        assert "vm/centos8:mine" in state(found.url, "vm/centos8")
+
+
+def test_reset_makes_it_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came is gone and what went is back, while the registry runs, damage included."""
+    with sandbox.demo_registry() as found, regnb.connect(found.url, cache=False) as registry:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        before = state(found.url, "vm/centos8", "apps/web")
+        for plan in (registry.plan_retag("vm/centos8:8.3", "mine"), registry.plan_delete("apps/web:1.*")):
+            registry.apply(plan, confirm=plan.code)
+        assert state(found.url, "vm/centos8", "apps/web") != before
+        sandbox.reset_demo()
+        assert state(found.url, "vm/centos8", "apps/web") == before
+        assert registry.inventory(progress=False).problems["problem"].tolist() == ["dangling"]
+
+
+@pytest.mark.parametrize("lacking", ["REGNB_DEMO", "REGNB_STORAGE", "snapshots"])
+def test_nothing_but_a_demo_is_reset(lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that the demo did not make is not touched."""
+    content = tmp_path / "storage" / "docker"
+    content.mkdir(parents=True)
+    if lacking != "snapshots":
+        (tmp_path / "sample-snapshots").mkdir()
+    settings = {"REGNB_DEMO": "1", "REGNB_STORAGE": str(content.parent), "REGNB_URL": "http://127.0.0.1:9"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(lacking, raising=False)
+    with pytest.raises(InvalidArgument):
+        sandbox.reset_demo()
+    assert content.is_dir()
