@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     try:
         import tornado.ioloop
         import tornado.web
+        from jupyter_server.auth.login import LoginFormHandler
         from jupyter_server.base.handlers import JupyterHandler
         from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
         from traitlets import Dict, Integer
@@ -41,6 +42,8 @@ IDLE: Final = 600
 PAGES: Final = 20
 """Pages that may be open at once: each takes a kernel, and that about 250 MB."""
 
+_LEAST: Final = 16
+"""Characters of a token: nothing slows down whoever tries them all."""
 _START: Final = "00-start"
 _ASKED: Final = frozenset(
     {"repository", "reference", "references", "created_before", "size", "protect", "keep", "capacity", "tag", "to"}
@@ -107,6 +110,8 @@ def serve(
             "whoever opens the page could write to the registry",
             hint=f"set {TOKEN} to a secret that visitors are to know: export {TOKEN}=$(openssl rand -hex 16)",
         )
+    if token and len(token) < _LEAST:
+        raise InvalidArgument(f"the token in {TOKEN} has fewer than {_LEAST} characters", hint="openssl rand -hex 16")
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     _check_free(host, port)
     kernels = {name: value for name, value in surroundings.items() if name != TOKEN}
@@ -137,6 +142,7 @@ def serve(
                 "multi_kernel_manager_class": Kernels,
                 "extension_allowlist": list(_EXTENSIONS),
             },
+            "IdentityProvider": {"cookie_options": {"samesite": "Lax"}},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "Kernels": {"surroundings": kernels, "most": pages},
         }
@@ -210,6 +216,16 @@ def title_of(runbook: Runbook) -> str:
     return _TITLES.get(runbook.name) or runbook.name.partition("-")[2].replace("-", " ").capitalize()
 
 
+def _shell(body: str) -> str:
+    """Return a page without a notebook."""
+    return (
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        "<title>regnb</title><style>:root { color-scheme: light dark; } body { max-width: 640px; margin: 15vh auto;"
+        " padding: 0 16px; font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
+        f"</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
+    )
+
+
 class Page(TornadoVoilaHandler):  # type: ignore[misc]
     """A notebook, by its name alone."""
 
@@ -227,7 +243,7 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             self.kernel_manager.check_room()
         except InvalidArgument as error:
             self.set_status(400)
-            self.finish(f"<!DOCTYPE html><html lang='en'><title>regnb</title>{box('bad', error.message, error.hint)}")
+            self.finish(_shell(box("bad", error.message, error.hint)))
             return
         await super().get(runbook.path.name)
 
@@ -235,6 +251,21 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
 def _chosen(handler: Page, **_: object) -> Any:  # noqa: ANN401 -- nbformat's
     """Return what is shown: the notebook with what its visitor asked for."""
     return handler.filled
+
+
+class Login(LoginFormHandler):
+    """Asks a visitor for the token; a cookie then remembers that it was right."""
+
+    def _render(self, message: Mapping[str, str] | None = None) -> None:
+        following = self.get_argument("next", default=self.base_url)
+        self.finish(
+            _shell(
+                f"<form method='post' action='?{urlencode({'next': following})}'>{self.xsrf_form_html()}"
+                "<p>Whoever opens these pages must know their token.</p><label>Token "
+                "<input type='password' name='password' autocomplete='current-password' autofocus></label> "
+                f"<button>Open</button></form>{box('bad', 'That is not the token.') if message else ''}"
+            )
+        )
 
 
 class Healthy(tornado.web.RequestHandler):
@@ -320,6 +351,7 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}()", Page, given),
             (rf"{self.base_url}({names})(?:\.ipynb)?", Page, given),
             (f"{self.base_url}healthz", Healthy),
+            (f"{self.base_url}login", Login),
             *([("/", Away), (self.base_url.rstrip("/"), Away)] if self.base_url != "/" else []),
         ]
         # A URL may hold a token: requests are not logged.
