@@ -114,10 +114,10 @@ def report(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
         f"<title>{name}: registry report</title><style>{_CSS}</style>"
-        "<noscript><style>figure { display: none }</style></noscript></head>\n"
+        "<script>document.documentElement.className = 'scripted'</script></head>\n"
         '<body><a class="skip" href="#content">Skip to the report</a>'
         f"<header><h1>{name}</h1>{_origin(inventory, command)}"
-        f'<noscript><p class="note">{_SCRIPTLESS}</p></noscript></header>'
+        f'<p class="note scriptless">{_SCRIPTLESS}</p></header>'
         f'<nav aria-label="Contents"><ol>{links}</ol></nav><main id="content">{body}</main>'
         f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script></body></html>\n"
     )
