@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from regnb import errors
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError, StorageError
@@ -239,7 +240,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment of a process that is to reach a registry: its notebooks find all of it there.
 
-    What this process has of it goes on, but not the credentials of another registry.
+    What this process has of it goes on, but not the credentials of another registry. Credentials in the URL are put
+    beside it, as a notebook may well show the URL.
 
     Args:
         url: The registry; by default the environment's ``REGNB_URL``.
@@ -254,12 +256,13 @@ def environment(
         'me'
     """
     found = dict(os.environ)
-    before = found.get("REGNB_URL", "")
-    if url and before and not same(url, before):
-        for name in ("USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"):
+    known = found.get("REGNB_URL", "")
+    if url and known and not same(url, known):
+        for name in ("URL", "USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"):
             found.pop(f"REGNB_{name}", None)
+        known = ""
+    found |= _apart(known) | _apart(url)
     given = {
-        "URL": url,
         "USER": username,
         "PASSWORD": password,
         # A notebook may well run in another folder.
@@ -268,6 +271,24 @@ def environment(
         "INSECURE": "1" if insecure else "",
     }
     return found | {f"REGNB_{name}": value for name, value in given.items() if value}
+
+
+def _apart(url: str) -> dict[str, str]:
+    """Return a URL as variables of the environment, with its credentials apart from it."""
+    if not url:
+        return {}
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+    except ValueError:
+        return {"REGNB_URL": url}
+    where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().removeprefix("//")
+    if not parts.username:
+        return {"REGNB_URL": where}
+    return {
+        "REGNB_URL": where,
+        "REGNB_USER": unquote(parts.username),
+        "REGNB_PASSWORD": unquote(parts.password or ""),
+    }
 
 
 def run(
@@ -295,9 +316,11 @@ def run(
     nbclient, write = _library("nbclient"), _library("nbformat").write
     path = _record(runbook, Path(folder))
     client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", extra_arguments=_ARGUMENTS)
+    # A kernel that a user has installed under this name may be another Python's, which lacks regnb.
+    client.config.KernelSpecManager.kernel_dirs = []
     client.on_notebook_start = lambda **_: _interrupting(client)
     client.on_cell_executed = lambda **_: write(notebook, path)
-    env = {**(os.environ if surroundings is None else surroundings), **_KERNEL}
+    env = {**(environment() if surroundings is None else surroundings), **_KERNEL}
     try:
         asyncio.run(client.async_execute(env=env))
     except nbclient.exceptions.CellExecutionError:

@@ -143,6 +143,15 @@ def test_the_environment_of_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     other = environment("http://two:5000")
     assert "canary" not in other.values()
     assert not {"REGNB_USER", "REGNB_INSECURE"} & other.keys()
+    for url in ("http://you:p%40ss@two:5000", "you:p%40ss@two:5000"):
+        apart = environment(url)
+        assert (apart["REGNB_USER"], apart["REGNB_PASSWORD"]) == ("you", "p@ss")
+        assert apart["REGNB_URL"] == url.replace("you:p%40ss@", "")
+    monkeypatch.setenv("REGNB_URL", "http://me:canary@one:5000")
+    monkeypatch.delenv("REGNB_PASSWORD")
+    for found in (environment(), environment("http://one:5000")):
+        assert (found["REGNB_URL"], found["REGNB_PASSWORD"]) == ("http://one:5000", "canary")
+    assert "canary" not in str(environment("http://two:5000"))
     monkeypatch.chdir(tmp_path)
     named = environment("http://two:5000", username="you", password="secret", ca_bundle="ca.pem", insecure=True)
     assert (named["REGNB_USER"], named["REGNB_PASSWORD"], named["REGNB_INSECURE"]) == ("you", "secret", "1")
