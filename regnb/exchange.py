@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -64,22 +64,19 @@ def target(path: str) -> Target:
         ('manifests', 'vm/centos8', 'latest')
     """
     plain = unquote(path.partition("?")[0])
+    found = _NAMED.fullmatch(plain)
+    repository, kind, reference = found.groups() if found else ("", "_catalog" if plain == "/v2/_catalog" else "", "")
+    if found:
+        check_repository(repository)
+    if kind in ("blobs", "referrers") or (kind == "manifests" and ":" in reference):
+        Digest(reference)
+    elif kind == "manifests":
+        check_tag(reference)
     lawful = path.isascii() and (path + plain).isprintable() and not set(path) & set(' #\\"<>')
     if not lawful or not (plain == "/v2" or plain.startswith("/v2/")) or {".", ".."} & {*plain.split("/")}:
         raise InvalidArgument(
             f"not a path of the registry API: {path[:200]!r}", hint="it begins with /v2/, such as /v2/_catalog"
         )
-    if plain == "/v2/_catalog":
-        return Target(path, "_catalog")
-    found = _NAMED.fullmatch(plain)
-    if not found:
-        return Target(path)
-    repository, kind, reference = found.groups()
-    check_repository(repository)
-    if kind in ("blobs", "referrers") or (kind == "manifests" and ":" in reference):
-        Digest(reference)
-    elif kind == "manifests":
-        check_tag(reference)
     return Target(path, kind, repository, reference)
 
 
@@ -100,6 +97,22 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
                 hint=f"these are: {', '.join(sorted(_HEADERS))}; credentials are those of the connection",
             )
     return dict(headers or {})
+
+
+def headers_of(lines: Iterable[str]) -> dict[str, str]:
+    """Read headers as they are written for curl; blank lines count for nothing.
+
+    Raises:
+        InvalidArgument: A line without a colon.
+
+    Example:
+        >>> headers_of(["Accept: application/json"])
+        {'Accept': 'application/json'}
+    """
+    pairs = [line.partition(":") for line in lines if line.strip()]
+    if not all(colon for _, colon, _ in pairs):
+        raise InvalidArgument("a header has no colon", hint="write it as 'Accept: application/json'")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 class Answer(Struct, frozen=True):

@@ -71,7 +71,7 @@ def serve(answer: Callable[[Request, int], Reply]) -> Iterator[Server]:
             if reply.announced is not None:
                 self.close_connection = True
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
+        do_GET = do_HEAD = do_OPTIONS = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

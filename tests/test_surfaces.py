@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import scripted
 import typer.main
-from images import ROOT
+from images import ROOT, ask
+from scripted import Reply
 
 from regnb import cli
 from regnb.client import Client
-from regnb.registry import Registry
+from regnb.errors import Refused
+from regnb.reference import Digest
+from regnb.registry import Registry, connect
 
 PACKAGE = ROOT / "regnb"
 NOTEBOOKS = {
@@ -24,12 +28,21 @@ NOTEBOOKS = {
     "rename": "11-copy",
     "delete": "12-delete",
     "retention": "13-retention",
+    "request": "30-api-console",
 }
 """Where each operation is shown; ``undo`` is a button beside all of them."""
 OPERATIONS = [*NOTEBOOKS, "undo"]
 OPERATION = pytest.mark.parametrize("name", OPERATIONS)
-OTHERWISE = {"delete": {"inventory": "whole"}, "retention": {"inventory": None}}
+OTHERWISE = {
+    "delete": {"inventory": "whole"},
+    "retention": {"inventory": None},
+    "request": {"headers": "header", "body": "data"},
+}
 """Parameters that the command line spells otherwise; None: a policy is always about the whole registry."""
+FORMS = {"request": "console.console"}
+"""Forms whose module or name is another one."""
+TYPED = {"registry.request", "self.registry.request"}
+"""What sends a request whose method is typed, and refuses what could write: there is a test of that below."""
 
 WRITING = {
     "start_upload", "upload_chunk", "upload_blob", "finish_upload", "cancel_upload", "mount", "put_manifest",
@@ -81,12 +94,13 @@ def test_the_command_line_offers_it(name: str) -> None:
 @OPERATION
 def test_the_forms_offer_it(name: str) -> None:
     """There is a form of its name, and a notebook shows it."""
-    forms = importlib.import_module("regnb.forms")
-    assert inspect.getdoc(getattr(forms, name))
+    module, _, form = FORMS.get(name, f"forms.{name}").partition(".")
+    assert inspect.getdoc(getattr(importlib.import_module(f"regnb.{module}"), form))
+    shown = f"{form}(registry" if name in FORMS else f"{module}.{form}("
     paths = [ROOT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"] if name in NOTEBOOKS else ROOT.glob("notebooks/*.ipynb")
     cells = [cell for path in paths for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    assert f"forms.{name}(" in code, f"no notebook shows forms.{name}"
+    assert shown in code, f"no notebook shows {shown}"
 
 
 def calls(module: str) -> Iterator[tuple[str, ast.Call]]:
@@ -132,10 +146,26 @@ def test_only_what_applies_a_plan_writes(module: str) -> None:
     named = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not named & WRITING
     for name, call in calls(module):
-        if name in ("request", "stream"):
+        if name in ("request", "stream") and ast.unparse(call.func) not in TYPED:
             method = call.args[0] if call.args else None
             reads = isinstance(method, ast.Constant) and method.value in ("GET", "HEAD")
             assert reads, f"{module}, line {call.lineno}: a request whose method is not GET or HEAD"
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "delete", "GETS", "MOVE", "TRACE", ""])
+@pytest.mark.parametrize("path", ["/v2/", "/v2/a/manifests/1", f"/v2/a/blobs/{Digest.of(b'')}", "/v2/a/blobs/uploads/"])
+def test_a_request_that_is_typed_only_reads(method: str, path: str) -> None:
+    """Neither the handle nor the client sends anything but GET, HEAD and OPTIONS for whoever names the method."""
+    with scripted.serve(lambda *_: Reply()) as server, connect(server.url, cache=False) as registry:
+        before = len(server.requests)
+        with pytest.raises(Refused):
+            registry.request(method, path)
+        with pytest.raises(Refused):
+            ask(server.url, lambda client: client.ask(method, path))
+        assert server.requests[before:] == []
+        for read in ("GET", "HEAD", "OPTIONS"):
+            registry.request(read, path)
+        assert [request.method for request in server.requests[before:]] == ["GET", "HEAD", "OPTIONS"]
 
 
 def test_what_applies_a_plan_writes_through_the_client() -> None:
