@@ -317,7 +317,7 @@ def run(
     path = _record(runbook, Path(folder))
     client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3", extra_arguments=_ARGUMENTS)
     # A kernel that a user has installed under this name may be another Python's, which lacks regnb.
-    client.config.KernelSpecManager.kernel_dirs = []
+    client.create_kernel_manager().kernel_spec_manager.kernel_dirs = []
     client.on_notebook_start = lambda **_: _interrupting(client)
     client.on_cell_executed = lambda **_: write(notebook, path)
     env = {**(environment() if surroundings is None else surroundings), **_KERNEL}
