@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import shutil
 import subprocess
@@ -152,13 +151,12 @@ def test_a_refusal_is_an_answer() -> None:
     assert off.problem
 
 
-def test_no_answer_is_an_error() -> None:
+def test_no_answer_is_an_error(real: Distribution) -> None:
     """Where nothing answers there is nothing to show."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(scripted.serve(lambda *_: Reply()))
-        registry = regnb.connect(server.url, cache=False)
-    with registry, pytest.raises(ConnectionFailed):
-        registry.request("GET", "/v2/")
+    with regnb.connect(real.url, cache=False) as registry:
+        real.stop()
+        with pytest.raises(ConnectionFailed):
+            registry.request("GET", "/v2/")
 
 
 def test_the_next_page(registry: Registry) -> None:
