@@ -203,10 +203,11 @@ def test_no_secret_is_kept(how: str, locked: Distribution, tmp_path: Path) -> No
     assert not [text for text in [*written, *map(str.encode, texts)] if SECRET.encode() in text]
 
 
-def test_credentials_of_another_registry_stay(seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """What the environment has for its own registry is not shown to the one that is named."""
+def test_credentials_of_another_registry_stay(locked: Distribution, tmp_path: Path) -> None:
+    """What the environment has for its own registry is not shown to the one that is named, though it asks for some."""
     env = {"REGNB_URL": "http://127.0.0.1:9", "REGNB_USER": "me", "REGNB_PASSWORD": SECRET}
-    with proxy(seeded_embedded.host, lambda _: None) as between:
-        done = regnb(tmp_path, "run", "start", "-p", f"url={between.url}", "-o", str(tmp_path), **env)
-        assert done.returncode == 4
+    with proxy(locked.host, lambda _: None) as between:
+        done = regnb(tmp_path, "run", "delete", "-p", f"url={between.url}", "-o", str(tmp_path), **env)
+        assert (done.returncode, "credentials" in done.stderr) == (1, True)
+        assert between.requests
         assert not [request for request in between.requests if "authorization" in request.headers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from stored import Stored
 
 pytest.importorskip("plotly")
 
+from plotly.graph_objects import Figure
+
 import regnb
 from regnb import frames
 from regnb.cache import Cache
@@ -26,7 +29,7 @@ from regnb.errors import InvalidArgument
 from regnb.frames import Frame, human
 from regnb.growth import Growth
 from regnb.inventory import Inventory
-from regnb.report import ROWS, report
+from regnb.report import ROWS, _figure, report
 
 HOSTILE = '</script><img src="http://evil/x" onerror="pwned=1">\x1b[31m\u202e$x$' + "n" * 80
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -184,6 +187,13 @@ def test_what_is_hostile_does_nothing() -> None:
     assert "&lt;/script&gt;&lt;img src=" in page
     # One for each chart, plotly, what draws them, and one that says that scripts run.
     assert len(found.all("script")) == page.count("<figure>") + 3
+
+
+def test_a_chart_cannot_end_its_script() -> None:
+    """Whatever text a chart holds, the data of it stay one script, and come back as they were."""
+    figure = Figure(layout={"title": {"text": HOSTILE}})
+    (script,) = Page(_figure("key", figure, HOSTILE)).all("script")
+    assert json.loads(script[1])["layout"]["title"]["text"] == HOSTILE
 
 
 def test_it_is_one_file(large: Inventory) -> None:
