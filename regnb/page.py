@@ -14,6 +14,7 @@ from regnb.errors import MissingExtra, RegnbError
 
 try:
     import ipywidgets as widgets  # type: ignore[import-untyped]
+    from IPython.display import HTML, display
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
@@ -23,6 +24,7 @@ Widget: TypeAlias = Any
 WRAP: Final = {"flex_flow": "row wrap"}
 WIDE: Final = {"width": "100%"}
 _LABEL: Final = {"description_width": "76px"}
+_FAULT: Final = "this is a fault: please report it"
 _CSS: Final = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
 
@@ -134,6 +136,28 @@ def served() -> bool:
     return bool(os.environ.get("REGNB_SERVED"))
 
 
+def quiet(shell: Any) -> None:  # noqa: ANN401 -- IPython's
+    """Let a kernel whose code nobody sees show what went wrong as a message, with what to do, and no traceback.
+
+    Args:
+        shell: What ``get_ipython()`` returns.
+
+    Example:
+        >>> quiet(get_ipython())  # doctest: +SKIP
+    """
+
+    def show(_: object, kind: type[BaseException], error: BaseException, *__: object, **___: object) -> list[str]:
+        message = box("bad", f"{kind.__name__}: {error}", _FAULT)
+        if isinstance(error, RegnbError):
+            message = box("bad", error.message, error.hint)
+        shown: Callable[..., object] = HTML
+        put: Callable[..., object] = display
+        put(shown(f"<div class='regnb-form'>{_CSS}<div class='regnb-part'>{message}</div></div>"))
+        return []
+
+    shell.set_custom_exc((Exception,), show)
+
+
 class Panel(widgets.VBox):  # type: ignore[misc]
     """A titled box of parts, each with a heading and what belongs to it."""
 
@@ -199,4 +223,4 @@ class Panel(widgets.VBox):  # type: ignore[misc]
                 where.value = box("bad", error.message, error.hint)
         except Exception as error:  # noqa: BLE001
             if wanted():
-                where.value = box("bad", f"{type(error).__name__}: {error}", "this is a fault: please report it")
+                where.value = box("bad", f"{type(error).__name__}: {error}", _FAULT)

@@ -59,8 +59,8 @@ _EXTENSIONS: Final = (
 """What pages need of all that JupyterLab may have installed."""
 _ONLY_IN_LAB: Final = "lab"
 """Tag of cells that make sense only where code can be seen."""
-_WARM: Final = "from regnb import charts, forms, start"
-"""What a kernel imports before a visitor comes."""
+_WARM: Final = "from regnb import charts, forms, page, start; page.quiet(get_ipython())"
+"""What a kernel does before a visitor comes."""
 _LATER: Final = 3.0
 """Seconds until another kernel is started in reserve: the page that took the last one comes first."""
 
@@ -142,6 +142,7 @@ def serve(
                 "multi_kernel_manager_class": Kernels,
                 "extension_allowlist": list(_EXTENSIONS),
             },
+            "VoilaExecutor": {"cell_error_instruction": "What stands above says why. The rest of the page needs it."},
             "IdentityProvider": {"cookie_options": {"samesite": "Lax"}},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "Kernels": {"surroundings": kernels, "most": pages},
@@ -232,6 +233,7 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
     @tornado.web.authenticated
     async def get(self, name: str | None = None) -> None:
         """Execute it, and send it as it comes."""
+        _ = self.xsrf_token  # sets the cookie with which the page, when it is left, asks to end its kernel
         theme = self.get_query_argument("theme", "light")
         names = [key for key in self.request.query_arguments if key not in ("theme", "token")]
         kernels = self.kernel_manager.surroundings

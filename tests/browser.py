@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -9,16 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from conftest import need
 from distribution import free_port
 
+AXE = Path(str(importlib.util.find_spec("axe_playwright_python").submodule_search_locations[0])) / "axe.min.js"  # type: ignore[union-attr,index]
+"""axe-core, which the package brings along."""
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
@@ -30,6 +34,8 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (1280, 700)
+COMMAND = "from regnb.cli import main; main()"
+"""What runs the command line, whatever the interpreter's scripts are called."""
 OPEN = (
     "import sys; from pathlib import Path; from regnb import lab, runbook;"
     "lab.open_lab(Path(sys.argv[2]), surroundings=runbook.environment(sys.argv[1]))"
@@ -37,34 +43,24 @@ OPEN = (
 """What a :class:`Lab` runs to open the packaged notebooks on a registry: its URL and a folder are the arguments."""
 
 
-class Lab:
-    """What opens JupyterLab, ``code`` with its arguments, in a process group of its own."""
+class Running:
+    """A program, ``code`` with its arguments, in a process group of its own, and what it printed."""
 
-    def __init__(self, log: Path, code: str, *arguments: str | Path) -> None:
+    def __init__(self, log: Path, code: str, *arguments: str | Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        # JupyterLab looks for a free port long before it takes it: two that start together would find the same.
-        shown = {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": "", "JUPYTER_PORT": str(free_port())}
+        shown = {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | shown,
+                env=os.environ | shown | dict(env or {}),
                 start_new_session=True,
             )
 
     def printed(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def url(self, notebook: str = "00-start") -> str:
-        """The address that JupyterLab prints, with its token, for a notebook."""
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+", self.printed()):
-                return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
-            time.sleep(0.1)
-        pytest.fail(f"no address was printed:\n{self.printed()}")
 
     def group(self) -> list[int]:
         """The processes that were started and that still run, kernels with sessions of their own included."""
@@ -78,6 +74,45 @@ class Lab:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(30)
+
+
+class Lab(Running):
+    """What opens JupyterLab."""
+
+    def __init__(self, log: Path, code: str, *arguments: str | Path) -> None:
+        # JupyterLab looks for a free port long before it takes it: two that start together would find the same.
+        super().__init__(log, code, *arguments, env={"JUPYTER_PORT": str(free_port())})
+
+    def url(self, notebook: str = "00-start") -> str:
+        """The address that JupyterLab prints, with its token, for a notebook."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+", self.printed()):
+                return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
+            time.sleep(0.1)
+        pytest.fail(f"no address was printed:\n{self.printed()}")
+
+
+class Site(Running):
+    """``regnb ui`` in front of a registry; options are those of the command."""
+
+    def __init__(self, log: Path, registry: str, *options: str, **env: str) -> None:
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}/ui/"
+        arguments = ("ui", "--registry", registry, "--port", str(self.port), *options)
+        super().__init__(log, COMMAND, *arguments, env=env)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(httpx.HTTPError):
+                httpx.get(f"{self.base}healthz", timeout=5)
+                return self
+            time.sleep(0.1)
+        pytest.fail(f"no web UI:\n{self.printed()}")
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 @contextmanager
@@ -134,3 +169,16 @@ def text(cell: Any) -> str:
         if found := cell.inner_text():
             return str(found)
     return ""
+
+
+def faults(page: Any, within: str) -> list[str]:
+    """What axe-core finds wrong and serious in a part of a page, a line each."""
+    if not page.evaluate("typeof window.axe === 'object'"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "within => axe.run({include: [within]}, {resultTypes: ['violations']})"
+        ".then(found => found.violations.filter(each => ['serious', 'critical'].includes(each.impact))"
+        ".flatMap(each => each.nodes.map(node => each.id + ': ' + node.html.slice(0, 160))))",
+        within,
+    )
+    return list(found)

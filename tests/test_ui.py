@@ -1,0 +1,206 @@
+"""The web UI by its HTTP: routes, what a visitor may ask for, the token, kernels that end, and nothing that leaks."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import nbformat
+import pytest
+from browser import Site
+from conftest import Seeded
+from distribution import free_port
+from typer.testing import CliRunner
+
+from regnb import ui
+from regnb.cli import app
+from regnb.errors import InvalidArgument
+from regnb.runbook import find, runbooks
+
+TOKEN = "canary-token-77120934"
+
+
+@pytest.fixture(scope="module")
+def site(seeded_embedded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Read-only and open to everybody, as ``regnb ui`` is without options."""
+    with Site(tmp_path_factory.mktemp("site") / "ui.log", seeded_embedded.url) as found:
+        yield found
+
+
+def get(url: str, **more: object) -> httpx.Response:
+    return httpx.get(url, timeout=60, **more)  # type: ignore[arg-type]
+
+
+def test_the_root_leads_to_the_prefix(site: Site) -> None:
+    """``/`` and ``/ui`` redirect to ``/ui/``, which is the overview; a probe is answered."""
+    root = site.base.removesuffix("ui/")
+    for url in (root, root + "ui"):
+        answer = get(url)
+        assert (answer.status_code, answer.headers["location"]) == (302, "/ui/")
+    assert get(site.base + "healthz").text == "ok"
+    assert "What is in my registry" in get(site.base).text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["voila/tree", "voila/render/00-start.ipynb", "voila/api/contents/", "voila/files/00-start.ipynb", "99-nothing"],
+)
+def test_there_are_no_other_pages(site: Site, path: str) -> None:
+    """The folder cannot be browsed, and no file be read."""
+    assert get(site.base + path).status_code in (403, 404)
+
+
+def test_a_link_says_what_the_page_is_about(site: Site) -> None:
+    """``?repository=`` is the notebook's parameter, and stands in the page's form."""
+    answer = get(site.base + "01-inventory?repository=tools/cli")
+    assert answer.status_code == 200
+    assert 'value="tools/cli"' in answer.text
+    assert re.search(r"aria-current=.page.>Inventory<", answer.text)
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [("01-inventory", "url"), ("02-storage", "storage"), ("12-delete", "in_use"), ("12-delete", "plan_out"), ("", "x")],
+)
+def test_a_visitor_chooses_no_registry_and_no_file(site: Site, page: str, name: str) -> None:
+    """Parameters that name what the server reads or writes cannot be set from outside, whatever the notebook has."""
+    answer = get(site.base + page, params={name: "http://127.0.0.1:9/<script>"})
+    assert answer.status_code == 400
+    assert f"no parameter &#x27;{name}&#x27;" in answer.text
+    assert "<script>" not in answer.text
+
+
+def test_what_a_page_asks_for_is_in_some_notebook() -> None:
+    """Each name that may be set is a parameter of a notebook, and none names a registry, a file or a policy."""
+    known = {name for book in runbooks() for name in book.parameters}
+    assert known >= ui._ASKED
+    assert not ui._ASKED & {"url", "storage", "snapshots", "folder", "plan_out", "policy", "in_use", "registry"}
+
+
+def test_a_page_is_the_notebook_without_what_needs_code() -> None:
+    """Cells for JupyterLab alone are left out; what is asked for is injected as a value, never as code."""
+    hostile = "'); import os; os.abort() #"
+    made = ui.page(find("01-inventory"), {"repository": hostile}, "dark", "host", "note")
+    nbformat.validate(made)
+    injected = next(cell for cell in made.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    space: dict[str, object] = {}
+    exec(injected.source, space)  # noqa: S102 -- what the kernel would do
+    assert space["repository"] == hostile
+    assert not [cell for cell in made.cells if cell.source.startswith("## Parameters")]
+    with pytest.raises(InvalidArgument):
+        ui.page(find("20-growth"), {"snapshots": "/etc"}, "light", "host", "")
+
+
+def test_every_page_has_its_place_in_the_heading() -> None:
+    """No two pages are called the same."""
+    titles = [ui.title_of(book) for book in runbooks()]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "text"),
+    [
+        (["--registry", "http://127.0.0.1:9", "--allow-writes"], {}, "REGNB_UI_TOKEN"),
+        (["--registry", "http://127.0.0.1:9"], {"REGNB_UI_TOKEN": "short"}, "fewer than 16"),
+        ([], {}, "no registry was named"),
+        (["--registry", "ftp://host"], {}, "no registry's URL"),
+    ],
+)
+def test_what_cannot_be_served_is_said(arguments: list[str], env: dict[str, str], text: str) -> None:
+    """Writing without a token, a token that can be guessed, no registry, and none: each is one error with a hint."""
+    done = CliRunner().invoke(app, ["ui", *arguments], env=env)
+    assert isinstance(done.exception, InvalidArgument)
+    assert text in str(done.exception)
+    assert done.exception.hint
+
+
+def test_a_port_that_is_taken_is_said(site: Site) -> None:
+    """Not another port, and no traceback."""
+    done = CliRunner().invoke(app, ["ui", "--registry", "http://127.0.0.1:9", "--port", str(site.port)])
+    assert isinstance(done.exception, InvalidArgument)
+    assert str(site.port) in str(done.exception)
+
+
+@pytest.fixture
+def guarded(seeded_embedded: Seeded, tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--allow-writes", REGNB_UI_TOKEN=TOKEN) as found:
+        yield found
+
+
+def test_the_token_opens_and_is_seen_nowhere(guarded: Site) -> None:
+    """Without it nothing but the probe answers; it is in no log, no process's arguments and no kernel's environment."""
+    assert get(guarded.base + "healthz").text == "ok"
+    for path in ("", "10-retag", "voila/static/voila.js"):
+        answer = get(guarded.base + path)
+        assert answer.status_code in (302, 403) or path.startswith("voila/static"), path
+    answer = get(guarded.base + "10-retag?repository=vm/*")
+    assert answer.headers["location"] == "/ui/login?next=%2Fui%2F10-retag%3Frepository%3Dvm%2F%2A"
+    login = guarded.base + "login?next=/ui/10-retag"
+    assert httpx.post(login, data={"password": TOKEN}).status_code == 403, "from another site's form"
+    with httpx.Client(timeout=60) as visitor:
+        form = {"_xsrf": re.findall(r'name="_xsrf".*?value="([^"]+)"', visitor.get(login).text)[0]}
+        wrong = visitor.post(login, data=form | {"password": "wrong-" + TOKEN})
+        assert wrong.status_code == 401
+        assert "That is not the token" in wrong.text
+        answer = visitor.post(login, data=form | {"password": TOKEN})
+        assert (answer.status_code, answer.headers["location"]) == (302, "/ui/10-retag")
+        assert "samesite=lax" in answer.headers["set-cookie"].lower()
+        assert "httponly" in answer.headers["set-cookie"].lower()
+        assert "second tag" in visitor.get(guarded.base + "10-retag").text
+        assert "read-only" not in visitor.get(guarded.base + "10-retag").text
+    get(guarded.base + f"nothing?token={TOKEN}")
+    assert TOKEN not in guarded.printed()
+    kernels = [pid for pid in guarded.group() if pid != guarded.process.pid]
+    assert kernels
+    for pid in kernels:
+        for file in ("cmdline", "environ"):
+            assert TOKEN.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
+    assert TOKEN.encode() not in Path(f"/proc/{guarded.process.pid}/cmdline").read_bytes()
+
+
+def kernels(site: Site) -> int:
+    """How many kernels run."""
+    lines = [Path(f"/proc/{pid}/cmdline") for pid in site.group()]
+    return sum(b"ipykernel" in line.read_bytes() for line in lines if line.exists())
+
+
+def until(site: Site, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while kernels(site) != number and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert kernels(site) == number
+
+
+def test_kernels_that_nobody_looks_at_end(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """Two pages that were left take their kernels along; the one in reserve stays; and no more than allowed begin."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--idle", "8", "--pages", "2") as site:
+        until(site, 1)
+        for _ in range(2):
+            assert get(site.base + "10-retag").status_code == 200
+        full = get(site.base + "10-retag")
+        assert full.status_code == 400
+        assert "2 pages are open" in full.text
+        until(site, 1)
+        assert get(site.base + "10-retag").status_code == 200
+        started = site.group()
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_another_prefix(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """``--base-url /`` serves at the root, and every link follows."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--base-url", "/tools/regnb") as site:
+        base = site.base.replace("/ui/", "/tools/regnb/")
+        assert get(base + "healthz").text == "ok"
+        assert 'href="/tools/regnb/02-storage"' in get(base + "10-retag").text
+        assert get(base.replace("/tools/regnb/", "/")).headers["location"] == "/tools/regnb/"
+
+
+def test_a_registry_that_is_not_there_is_said_on_the_page(tmp_path: Path) -> None:
+    """The page comes, with the reason; what the cells say is no traceback."""
+    with Site(tmp_path / "ui.log", f"http://127.0.0.1:{free_port()}") as site:
+        text = get(site.base).text
+    assert "refuses connections" in text
+    assert "Traceback" not in text

@@ -1,0 +1,289 @@
+"""The web UI in a real browser, behind nginx under /ui/ as behind an Ingress: every page, and a deletion taken back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reverse
+from browser import WIDTHS, Site, browsing, faults
+from conftest import Seeded, need
+from distribution import Distribution
+from images import config, fill, image, layer
+from proxied import proxy, state
+from test_forms_browser import apart, apply, button, contrast, finished, is_off, part, plan
+from test_notebooks import check_that_nothing_was_written, forward
+
+from regnb.runbook import runbooks
+
+TOKEN = "canary-token-4417820965"
+SHOWN = {"01-inventory": ".jp-OutputArea-output table", "02-storage": ".js-plotly-plot", "20-growth": ".js-plotly-plot"}
+"""Page: what it has beside forms."""
+PAGES = [book.name for book in runbooks()]
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(os.environ.get("REGNB_TESTS_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page(screenshots: Path) -> Iterator[Any]:
+    """A page that reaches this machine alone; what it wanted from elsewhere is counted, and is nothing."""
+    with browsing(screenshots / "last.png") as (found, outside):
+        found.set_default_timeout(60_000)
+        troubles: list[str] = []
+        # plotly's extension wants to keep a picture of each chart in the notebook, and a page of Voilà's has none.
+        known = "setData is not a function"
+        found.on("pageerror", lambda error: troubles.append(str(error)) if known not in str(error) else None)
+        yield found
+        assert outside == []
+        assert troubles == []
+
+
+class Served:
+    """``regnb ui`` behind nginx, which also routes /v2 to the registry; and what the registry was asked."""
+
+    def __init__(self, url: str, requests: Any, site: Site) -> None:
+        self.url, self.requests, self.site = url, requests, site
+
+
+@pytest.fixture(scope="module")
+def served(seeded_embedded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Read-only, on the sample registry, with its storage and snapshots."""
+    need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
+    folder = tmp_path_factory.mktemp("served")
+    import regnb  # noqa: PLC0415 -- once for all pages
+
+    snapshots = folder / "snapshots"
+    for _ in range(2):
+        regnb.read(seeded_embedded.url).save(snapshots)
+    options = ("--storage", str(seeded_embedded.root), "--snapshots", str(snapshots))
+    with (
+        proxy(seeded_embedded.host, forward) as between,
+        Site(folder / "ui.log", between.url, *options) as site,
+        reverse.nginx(folder / "nginx", {"/ui": f"127.0.0.1:{site.port}", "/v2": seeded_embedded.host}) as front,
+    ):
+        yield Served(front.url, between, site)
+
+
+def opened(page: Any, url: str) -> Any:
+    """Open a page and wait until it is there."""
+    page.goto(url)
+    page.locator("#rendered_cells").wait_for(state="visible")
+    return page
+
+
+def settled(page: Any, name: str) -> None:
+    """Wait until what a page is for is drawn."""
+    selector = SHOWN.get(name, ".regnb-form")
+    page.locator(selector).first.wait_for()
+    page.wait_for_timeout(1500)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, screenshots: Path) -> None:
+    """Under /ui/, without a word to the outside and without a write.
+
+    Wide and narrow, light and dark: nothing sticks out, texts can be read, axe finds nothing serious in what is ours.
+    """
+    for theme in ("light", "dark"):
+        opened(page, f"{served.url}/ui/{name}?theme={theme}")
+        settled(page, name)
+        assert "There was an error" not in page.locator("#rendered_cells").inner_text()
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(700)
+            page.screenshot(path=screenshots / f"ui-{name}-{width}-{theme}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+        for text in ("h1", "p", ".regnb-head a"):
+            assert contrast(page.locator(text).first) > 4.5, (theme, text)
+        found = faults(page, "header") + [
+            fault
+            for ours in (".regnb-form", ".regnb-cards")
+            if page.locator(ours).count()
+            for fault in faults(page, ours)
+        ]
+        assert found == []
+    check_that_nothing_was_written(served.requests)
+
+
+def test_the_heading_leads_from_page_to_page(served: Served, page: Any) -> None:
+    """By the keyboard alone: to the content, and to another page, which keeps its theme."""
+    opened(page, f"{served.url}/ui/?theme=dark")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the page"
+    page.locator("header nav a", has_text="Storage").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/ui/02-storage"))
+    assert page.locator("header a[aria-current]").inner_text() == "Storage"
+    page.locator("body.theme-dark").wait_for()
+    card = opened(page, f"{served.url}/ui/").locator(".regnb-cards a").first
+    card.click()
+    page.wait_for_url(re.compile("/ui/01-inventory"))
+
+
+def test_a_link_to_one_repository(served: Served, page: Any) -> None:
+    """``?repository=`` decides what the page shows; the same form changes it."""
+    opened(page, f"{served.url}/ui/12-delete?repository=vm/centos8")
+    form = page.locator(".regnb-form").first
+    form.locator("tbody tr").first.wait_for()
+    assert "4 of 4 rows shown" in form.inner_text()
+    page.get_by_label("repository", exact=True).fill("tools/*")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url(re.compile(r"repository=tools"))
+    page.locator("#rendered_cells").wait_for(state="visible")
+    form.locator("tbody tr", has_text="tools/cli").first.wait_for()
+
+
+def test_a_read_only_page_gives_the_plan_and_keeps_the_button_off(served: Served, page: Any, tmp_path: Path) -> None:
+    """A preview works; its code cannot be typed; the plan can be saved and is one that regnb apply takes."""
+    opened(page, f"{served.url}/ui/12-delete?repository=vm/centos8")
+    form = page.locator(".regnb-form").first
+    form.locator("tbody tr", has_text="8.3").first.click()
+    form.get_by_text("1 chosen").wait_for()
+    page.wait_for_timeout(500)
+    button(form, "^Preview$").click()
+    link = form.get_by_role("link", name="download it")
+    link.wait_for()
+    assert is_off(form)
+    assert form.get_by_label("Code").is_disabled()
+    with page.expect_download() as saved:
+        link.click()
+    saved.value.save_as(tmp_path / "plan.json")
+    from regnb.plan import Plan  # noqa: PLC0415
+
+    assert [step.repository for step in Plan.load(tmp_path / "plan.json").steps] == ["vm/centos8"]
+    check_that_nothing_was_written(served.requests)
+
+
+def test_a_page_that_is_left_ends_its_kernel(served: Served, page: Any) -> None:
+    """At once, not only when it was idle for long."""
+    from test_ui import kernels, until  # noqa: PLC0415
+
+    opened(page, f"{served.url}/ui/13-retention")
+    settled(page, "13-retention")
+    page.wait_for_timeout(6000)  # until there is one in reserve again
+    there = kernels(served.site)
+    page.goto(f"{served.url}/ui/healthz")
+    until(served.site, there - 1)
+
+
+@pytest.fixture
+def writing(writable: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Seeded, str]]:
+    """Each registry behind nginx with a UI that may write, for those who know the token."""
+    need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with (
+        Site(tmp_path / "ui.log", writable.url, "--allow-writes", REGNB_UI_TOKEN=TOKEN) as site,
+        reverse.nginx(tmp_path / "nginx", {"/ui": f"127.0.0.1:{site.port}", "/v2": writable.host}) as front,
+    ):
+        yield writable, front.url
+        assert TOKEN not in site.printed()
+
+
+def enter(page: Any, url: str) -> None:
+    """Open a page, and give the token that is asked for."""
+    page.goto(url)
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    page.locator("#rendered_cells").wait_for(state="visible")
+
+
+def test_delete_and_undo(writing: tuple[Seeded, str], page: Any, screenshots: Path) -> None:
+    """Token, sort, filter, choose, preview, a wrong code, the right one, receipt, undo; the registry is as it was."""
+    registry, url = writing
+    names = ("vm/centos8", "vm/test/centos8")
+    before = apart(state, registry.url, *names)
+    enter(page, f"{url}/ui/12-delete")
+    form = page.locator(".regnb-form").first
+    form.get_by_label("Search:").fill("centos8")
+    form.locator("thead th", has_text="size").click()
+    form.locator("tbody tr", has_text="8.3").first.click()
+    form.get_by_text("1 chosen").wait_for()
+    form.get_by_text("incomplete:").click()
+    typed = plan(form)
+    form.get_by_label("Code").fill("00000000")
+    page.wait_for_timeout(500)
+    assert is_off(form)
+    assert apart(state, registry.url, *names) == before
+    apply(form, typed)
+    finished(form, "delete")
+    page.screenshot(path=screenshots / f"ui-12-delete-receipt-{registry.kind}.png", full_page=True)
+    assert set(before) - set(apart(state, registry.url, *names)) == {"vm/centos8:8.3"}
+    button(form, "^Undo").click()
+    form.get_by_text(re.compile("^undo on")).wait_for()
+    apply(form, form.locator(".regnb-code").inner_text())
+    finished(form, "undo")
+    assert apart(state, registry.url, *names) == before
+
+
+def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) -> None:
+    """From the token to the receipt without a mouse."""
+    registry, url = writing
+    keys = page.keyboard
+    page.goto(f"{url}/ui/12-delete?repository=vm/centos8")
+    keys.type(TOKEN)
+    keys.press("Enter")
+    page.locator(".regnb-form tbody tr").first.wait_for()
+    page.locator(".regnb-skip").focus()
+    keys.press("Enter")
+
+    def tab_to(what: str) -> None:
+        for _ in range(60):
+            keys.press("Tab")
+            described = page.evaluate(
+                "(e => e.labels?.[0]?.innerText || e.innerText || e.getAttribute('aria-label') || e.tagName)"
+                "(document.activeElement)"
+            )
+            if str(described).strip().startswith(what):
+                return
+        pytest.fail(f"Tab does not reach {what}")
+
+    tab_to("vm/centos8")
+    keys.press("Space")
+    page.get_by_text("1 chosen").wait_for()
+    chosen = str(part(page.locator(".regnb-form").first, "Choose").inner_text()).rpartition("chosen: ")[2].split()[0]
+    if registry.kind == "real":
+        tab_to("dummy")
+        keys.press("Space")
+    tab_to("Preview")
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    code = page.locator(".regnb-code").first
+    code.wait_for()
+    tab_to("Code")
+    keys.type(code.inner_text())
+    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    tab_to("Apply")
+    keys.press("Space")
+    finished(page.locator(".regnb-form").first, "delete")
+    assert chosen not in apart(state, registry.url, "vm/centos8")
+
+
+def test_a_registry_that_stops_is_said(real: Distribution, page: Any, tmp_path: Path) -> None:
+    """While a form is open, and before a page is: a sentence with what to do, and no traceback."""
+    apart(fill, real.url, ("a/b", "1", image([layer(1, 100)], about=config())))
+    with Site(tmp_path / "ui.log", real.url) as site:
+        opened(page, f"{site.base}10-retag")
+        form = page.locator(".regnb-form").first
+        form.locator("tbody tr").first.click()
+        form.get_by_text("1 chosen").wait_for()
+        form.get_by_label("New tag").fill("2")
+        real.stop()
+        page.wait_for_timeout(500)
+        button(form, "^Preview$").click()
+        form.get_by_role("alert").wait_for()
+        assert "refuses connections" in form.get_by_role("alert").inner_text()
+        for name in ("", "10-retag"):
+            opened(page, site.base + name)
+            page.get_by_text("refuses connections").first.wait_for()
+            assert page.get_by_text("Traceback").count() == 0
