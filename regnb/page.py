@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import pandas as pd
+
 from regnb.errors import MissingExtra, RegnbError
 
 try:
@@ -21,6 +23,7 @@ except ImportError as missing:
 Widget: TypeAlias = Any
 """ipywidgets have no types."""
 
+_STATES: Final = {"ok": "\N{CHECK MARK}", "warn": "!", "fail": "\N{MULTIPLICATION X}", "skipped": "\N{EN DASH}"}
 WRAP: Final = {"flex_flow": "row wrap"}
 WIDE: Final = {"width": "100%"}
 _LABEL: Final = {"description_width": "76px"}
@@ -74,6 +77,24 @@ def download(data: bytes, name: str, text: str) -> str:
     """
     content = base64.b64encode(data).decode()
     return f"<a download='{safe(name)}' href='data:application/octet-stream;base64,{content}'>{safe(text)}</a>"
+
+
+def checks_html(checks: pd.DataFrame) -> str:
+    """Return what was checked as a table for people.
+
+    Args:
+        checks: As ``checks`` in :data:`regnb.frames.COLUMNS`.
+
+    Example:
+        >>> checks_html(registry.health())  # doctest: +SKIP
+    """
+    names = ["check", "state", "found", "hint"]
+    rows = "".join(
+        f"<tr class='regnb-{state}'><td><b aria-hidden='true'>{_STATES[state]}</b> {state}</td>"
+        f"<th scope='row'>{safe(check)}</th><td>{safe(found)}{f'<br>{faint(hint)}' if hint else ''}</td></tr>"
+        for check, state, found, hint in checks[names].astype("str").itertuples(index=False, name=None)
+    )
+    return f"<table class='regnb-checks'><tbody>{rows}</tbody></table>"
 
 
 def text_field(label: str, hint: str = "", **more: Any) -> Widget:  # noqa: ANN401 -- what ipywidgets.Text takes

@@ -11,7 +11,7 @@ import traitlets
 
 from regnb.errors import MissingExtra, RegnbError, Unauthorized
 from regnb.frames import Frame
-from regnb.page import WRAP, Panel, box, faint, read_only, safe, served, text_field
+from regnb.page import WRAP, Panel, box, checks_html, faint, read_only, served, text_field
 from regnb.registry import Registry, connect
 from regnb.runbook import Runbook, runbooks
 
@@ -21,7 +21,6 @@ try:
 except ImportError as missing:
     raise MissingExtra(missing.name or "anywidget", "lab") from None
 
-_STATES: Final = {"ok": "\N{CHECK MARK}", "warn": "!", "fail": "\N{MULTIPLICATION X}", "skipped": "\N{EN DASH}"}
 _HEARD: Final = "taken, and kept nowhere"
 _GROUPS: Final = {
     "0": "Look: nothing is written",
@@ -164,24 +163,6 @@ class Start(Panel):
             self._connect()
 
         self._run(self._state, work)
-
-
-def checks_html(checks: Frame) -> str:
-    """Return what was checked as a table for people.
-
-    Args:
-        checks: As ``checks`` in :data:`regnb.frames.COLUMNS`.
-
-    Example:
-        >>> checks_html(registry.health())  # doctest: +SKIP
-    """
-    names = ["check", "state", "found", "hint"]
-    rows = "".join(
-        f"<tr class='regnb-{state}'><td><b aria-hidden='true'>{_STATES[state]}</b> {state}</td>"
-        f"<th scope='row'>{safe(check)}</th><td>{safe(found)}{f'<br>{faint(hint)}' if hint else ''}</td></tr>"
-        for check, state, found, hint in checks[names].astype("str").itertuples(index=False, name=None)
-    )
-    return f"<table class='regnb-checks'><tbody>{rows}</tbody></table>"
 
 
 class Cards:

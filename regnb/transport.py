@@ -440,7 +440,8 @@ class Transport:
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             raise ConnectionFailed(f"{self.host}: no TLS: {_clean(str(error))}", url=self.url) from None
         async with stream:
-            return dict(stream.extra(TLSAttribute.peer_certificate))  # noqa: S610 -- not Django
+            found: Any = stream.extra(TLSAttribute.peer_certificate)  # noqa: S610 -- not Django
+            return dict(found or {})
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry's own origin (scheme, host and port)."""

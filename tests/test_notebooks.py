@@ -55,7 +55,8 @@ def check(notebook: Any, host: str) -> None:
 def test_there_are_notebooks_to_test() -> None:
     read = ["00-start", "01-inventory", "02-storage"]
     assert [path.stem for path in NOTEBOOKS] == [
-        *read, "10-retag", "11-copy", "12-delete", "13-retention", "20-growth", "30-api-console"
+        *read, "10-retag", "11-copy", "12-delete", "13-retention", "20-growth", "30-api-console",
+        "31-expose-on-kubernetes",
     ]  # fmt: skip
 
 
@@ -79,8 +80,14 @@ def forward(request: Request) -> None:
     """Let the proxy pass a request on, and record it."""
 
 
-def check_that_nothing_was_written(server: Server) -> None:
-    assert len(server.requests) > 10
+UNCONNECTED = {"31-expose-on-kubernetes"}
+"""The notebooks that ask no registry."""
+HOST = "r.example.com"
+"""What they are about."""
+
+
+def check_that_nothing_was_written(server: Server, *, asked: bool = True) -> None:
+    assert len(server.requests) > 10 if asked else not server.requests
     assert {request.method for request in server.requests} <= {"GET", "HEAD"}
 
 
@@ -96,8 +103,8 @@ def test_it_runs(path: Path, seeded_real: Seeded, tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("REGNB_URL", between.url)
         monkeypatch.setenv("REGNB_SNAPSHOTS", snapshots(path, between.url, tmp_path))
         run_python("-c", script, path, tmp_path / "run.ipynb", folder=tmp_path)
-        check(read(tmp_path / "run.ipynb"), between.host)
-        check_that_nothing_was_written(between)
+        check(read(tmp_path / "run.ipynb"), HOST if path.stem in UNCONNECTED else between.host)
+        check_that_nothing_was_written(between, asked=path.stem not in UNCONNECTED)
 
 
 def snapshots(path: Path, url: str, folder: Path) -> str:
@@ -129,11 +136,14 @@ def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Pat
             named += ("-p", "storage", str(seeded_embedded.root))
         if path.stem == "20-growth":
             named = ("-p", "snapshots", snapshots(path, between.url, tmp_path))
+        if path.stem in UNCONNECTED:
+            named = ("-p", "host", f"other.{HOST}", "-p", "way", "ingress")
         if path.stem in PLANNED:
             named += ("-p", "plan_out", "plan.json")
         papermill(path, tmp_path, *named)
-        check(read(tmp_path / "run.ipynb"), str(seeded_embedded.root) if path.stem == "02-storage" else between.host)
-        check_that_nothing_was_written(between)
+        about = {"02-storage": str(seeded_embedded.root), **dict.fromkeys(UNCONNECTED, f"other.{HOST}")}
+        check(read(tmp_path / "run.ipynb"), about.get(path.stem, between.host))
+        check_that_nothing_was_written(between, asked=path.stem not in UNCONNECTED)
     if path.stem == "01-inventory":
         assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
     if path.stem in PLANNED:
