@@ -18,7 +18,20 @@ from regnb.frames import Frame
 from regnb.inventory import Inventory
 from regnb.journal import Receipt
 from regnb.operations.retention import Policy
-from regnb.page import WIDE, WRAP, Panel, box, check_box, download, faint, read_only, safe, text_area, text_field
+from regnb.page import (
+    WIDE,
+    WRAP,
+    Panel,
+    box,
+    check_box,
+    download,
+    faint,
+    read_only,
+    safe,
+    served,
+    text_area,
+    text_field,
+)
 from regnb.plan import Plan
 from regnb.registry import Registry
 from regnb.table import Table
@@ -49,6 +62,7 @@ _ALLOWANCES: Final = {
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
+_IN_USE: Final = "cluster, to ask it; or a file with what kubectl get pods -A -o json printed"
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
@@ -319,6 +333,14 @@ def _plan_html(plan: Plan) -> str:
     return "".join(parts)
 
 
+def _in_use(text: str) -> str | None:
+    """Return what a plan is told of what runs; whoever sees a page of the web UI may not read the server's files."""
+    named = text.strip()
+    if named not in ("", "cluster") and served():
+        raise InvalidArgument("a page cannot read files of its server", hint="write cluster, or leave it empty")
+    return named or None
+
+
 # The operations: their fields, and how a plan is made of them.
 
 
@@ -418,7 +440,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             inventory=read,
             children=values["children"],
             referrers=values["referrers"],
-            in_use=values["in_use"].strip() or None,
+            in_use=_in_use(values["in_use"]),
             allow=values["allow"],
         ),
         inventory=inventory,
@@ -426,7 +448,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
             "children": check_box("With an index go its children that nothing else needs.", value=True),
             "referrers": check_box("Signatures, SBOMs and other referrers go along.", value=True),
-            "in_use": text_field("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+            "in_use": text_field("In use", _IN_USE),
         },
         allow=("dummy", "parents", "running", "incomplete"),
     )
@@ -449,13 +471,13 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         lambda read, _, values: registry.plan_retention(
             Policy.parse(values["policy"]),
             inventory=read,
-            in_use=values["in_use"].strip() or None,
+            in_use=_in_use(values["in_use"]),
             allow=values["allow"],
         ),
         inventory=inventory,
         fields={
             "policy": text_area("Policy", policy),
-            "in_use": text_field("In use", "pods.json of kubectl get pods -A -o json, or: cluster"),
+            "in_use": text_field("In use", _IN_USE),
         },
         allow=("dummy", "parents", "incomplete"),
         choose="",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb import frames, snapshot, usage
 from regnb.collect import Records
+from regnb.errors import NotFound
 from regnb.frames import Format, Frame, human
 from regnb.graph import ABSENT, Graph
 from regnb.reclaim import Reclaim, Tags, bounds, free, mask_of
@@ -202,6 +203,18 @@ class Inventory:
         """The repositories by the first part of their names (:data:`regnb.frames.COLUMNS`, ``namespaces``)."""
         return usage.namespaces(self.repositories, self.graph)
 
+    @property
+    def example(self) -> str:
+        """The largest tag, as ``repository:tag``: something to look at where nothing was named.
+
+        Raises:
+            NotFound: There are no tags.
+        """
+        if self.tags.empty:
+            raise NotFound(f"{self.registry} has no tags, so there is nothing to look at", hint="push an image")
+        largest = self.tags.sort_values("size", ascending=False).iloc[0]
+        return f"{largest['repository']}:{largest['tag']}"
+
     @cached_property
     def usage(self) -> Frame:
         """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
@@ -325,10 +338,14 @@ class Inventory:
     def write(self, folder: str | Path, form: Format = "parquet") -> list[Path]:
         """Write every frame into a folder, as Parquet, CSV or JSON lines, and return the paths.
 
+        An empty name writes nothing, as a runbook's parameter may say.
+
         Raises:
             InvalidArgument: Another format.
             StorageError: The folder cannot be written.
         """
+        if not str(folder):
+            return []
         return frames.write(
             {**self.frames, "shared_tags": self.sharing.tags, "shared_layers": self.sharing.layers}, Path(folder), form
         )

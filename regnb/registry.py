@@ -687,7 +687,7 @@ def connect(
         client_cert: A file with certificate and key, or the two files.
         insecure: Whether to accept any certificate.
         cache: The cache's folder, by default in the user's cache folder; False keeps nothing after the program ends.
-        read_only: Whether everything that could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
+        read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -706,6 +706,7 @@ def connect(
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
     if known and same(where, known):
+        where = where if "@" in where else known
         if username is None and credentials is None:
             username, password = os.environ.get("REGNB_USER") or None, os.environ.get("REGNB_PASSWORD")
         ca_bundle = ca_bundle or os.environ.get("REGNB_CA_BUNDLE") or None

@@ -87,7 +87,10 @@ class Start(Panel):
         super().__init__()
         self._registry: Registry | None = None
         self._why: RegnbError | None = None
-        self._url = text_field("Registry", "https://registry.example or localhost:5000", value=url)
+        # Credentials in it would be saved with the notebook; connect finds those of the environment there.
+        scheme, mark, rest = url.rpartition("://")
+        shown = f"{scheme}{mark}{rest.rpartition('@')[2]}"
+        self._url = text_field("Registry", "https://registry.example or localhost:5000", value=shown)
         self._user = text_field("User", "leave empty for what docker login stored")
         self._password = Secret("Password")
         self._state, self._checks = widgets.HTML(), widgets.HTML()
@@ -125,9 +128,9 @@ class Start(Panel):
             why = self._why
             raise RegnbError(
                 why.message if why else "no registry is connected",
-                hint="connect to one in the form above, then run the cells below it again"
-                if not (why and why.hint)
-                else f"{why.hint}; then run the cells below the form again",
+                hint=f"{why.hint}; then run the cells below the form again"
+                if why and why.hint
+                else "give a URL, in the form above or in REGNB_URL, then run the cells below it again",
             )
         return self._registry
 

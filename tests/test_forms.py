@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from regnb import forms, table
 from regnb.errors import ServerFailed
 from regnb.forms import Form
 from regnb.inventory import Inventory
+from regnb.plan import Plan
 from regnb.registry import Registry
 
 SIBLINGS = {"8", "8.4", "latest"}
@@ -437,6 +439,37 @@ def test_a_long_table_is_filtered_as_a_whole(read: tuple[Registry, Inventory], m
     assert "0 chosen" in form._named.value
     choose(form, "vm/test/centos8:newtagtest")
     assert "1 chosen</b>: vm/test/centos8:newtagtest" in form._named.value
+
+
+def test_a_served_page_reads_no_files(read: tuple[Registry, Inventory], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visitor of the web UI cannot make the server open a file by naming it as what runs in the cluster."""
+    registry, inventory = read
+    form = forms.delete(registry, inventory)
+    choose(form, "vm/centos8:8.3")
+    form._allow["incomplete"].value = True
+    form._fields["in_use"].value = "/etc/hostname"
+    assert "no list of pods" in preview(form)
+    monkeypatch.setenv("REGNB_SERVED", "1")
+    form._fields["in_use"].value = "/etc/hostname "
+    assert "cannot read files of its server" in preview(form)
+    assert form.plan is None
+
+
+def test_a_read_only_form_offers_its_plan_as_a_file(
+    read: tuple[Registry, Inventory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is written the code cannot be typed, and the plan that can be saved is the one that is shown."""
+    monkeypatch.setenv("REGNB_READ_ONLY", "1")
+    registry, inventory = read
+    form = forms.delete(registry, inventory)
+    choose(form, "vm/centos8:8.3")
+    form._allow["incomplete"].value = True
+    preview(form)
+    assert form._code.disabled
+    assert form._to_apply.disabled
+    assert form.plan is not None
+    content = form._prompt.value.partition("base64,")[2].partition("'")[0]
+    assert Plan.of_json(base64.b64decode(content)) == form.plan
 
 
 def test_what_a_registry_says_is_escaped(read: tuple[Registry, Inventory]) -> None:

@@ -99,6 +99,16 @@ def test_a_password_is_used_once_and_kept_nowhere(locked: Distribution) -> None:
     page.registry.close()
 
 
+def test_credentials_in_the_url_are_used_and_not_shown(locked: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``REGNB_URL`` may hold them; the field, and so the saved notebook, has the address alone."""
+    monkeypatch.setenv("REGNB_URL", locked.url.replace("://", f"://me:{SECRET}@"))
+    page = start.start()
+    assert "Connected" in page._state.value
+    assert page._url.value == locked.url
+    assert SECRET not in json.dumps(page._url.get_state(), default=str)
+    page.registry.close()
+
+
 def test_a_wrong_password_is_said(locked: Distribution) -> None:
     """The registry's refusal is shown, without what was typed."""
     page = start.start(locked.url)
