@@ -51,6 +51,7 @@ _MADE: Final = {
     "service": "The Service with both.",
     "access": "The way in from outside.",
 }
+_LABEL_WIDTH: Final = "88px"
 _SENT: Final = "This begins an upload of 20 MB of zeros, and gives it up: nothing is stored."
 _OFF: Final = "Not from here: it begins an upload, and this page is read-only. In a shell: regnb kube check HOST"
 
@@ -81,6 +82,8 @@ class ExposeForm(Panel):
         self._old = text_area("Old YAML", rows=6)
         self._to_check = self._button("Check", "primary", self._start_check, self._checked)
         self._to_check.disabled = read_only() or served()
+        for control in (*self._fields.values(), self._address, self._old):
+            control.style.description_width = _LABEL_WIDTH
         for control in (*self._fields.values(), *self._parts.values()):
             control.observe(lambda _: self._try(self._made, self._draw), "value")
         self._fields["host"].observe(self._follow, "value")

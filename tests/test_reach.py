@@ -16,6 +16,7 @@ import pytest
 import reverse
 import scripted
 import trustme
+from browser import Site
 from conftest import Seeded, need
 from distribution import Distribution, free_port
 from proxied import litter
@@ -184,6 +185,17 @@ def test_a_proxy_that_hides_https(
         assert "X-Forwarded-Proto" in hint
         assert found[UPLOAD][0] == "ok"
     assert litter(real.root) == []
+
+
+def test_the_real_ui(routes: dict[str, str], real: Distribution, tmp_path: Path) -> None:
+    """``regnb ui`` under /ui, as the manifests run it."""
+    with (
+        Site(tmp_path / "ui.log", real.url) as site,
+        reverse.nginx(tmp_path / "nginx", {**routes, "/ui": f"{HERE}:{site.port}"}) as proxy,
+    ):
+        found = rows(proxy, upload=False)
+    assert found["UI"][:2] == ("ok", "200 to GET /ui/, with a page")
+    assert found["UI's health"][0] == "ok"
 
 
 def test_no_route_to_the_ui(routes: dict[str, str], tmp_path: Path) -> None:
