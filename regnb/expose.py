@@ -197,7 +197,7 @@ def notes(settings: Settings) -> list[str]:
     No command has a secret among its words: they are read from files or standard input.
 
     Example:
-        >>> notes(Settings(host="r.example.com", tls_secret="r-tls", parts=("access",)))
+        >>> notes(Settings(host="r.example.com", controller="nginx", tls_secret="r-tls", parts=("access",)))
         ['the certificate: kubectl -n kube-system create secret tls r-tls --cert=tls.crt --key=tls.key']
     """
     it = settings

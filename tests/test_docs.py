@@ -29,9 +29,9 @@ PACKAGE = ROOT / "regnb"
 MODULES = sorted(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "regnb."))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LIGHT = (
-    "cache", "client", "collect", "errors", "exchange", "filesystem", "frames", "graph", "journal", "kube", "model",
-    "operations.retag", "operations.retention", "plan", "reclaim", "reference", "runbook", "selection", "snapshot",
-    "source", "transport", "usage",
+    "cache", "client", "collect", "errors", "exchange", "expose", "filesystem", "frames", "graph", "journal", "kube",
+    "model", "operations.retag", "operations.retention", "plan", "reclaim", "reference", "runbook", "selection",
+    "snapshot", "source", "transport", "usage",
 )  # fmt: skip
 
 
