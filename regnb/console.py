@@ -78,7 +78,7 @@ LESSONS: Final = {
     "Delete by digest": Lesson(
         "DELETE",
         _NAMED.format("manifests"),
-        "Every tag on it goes along, and the plan names them; bytes go with the gc.",
+        "Every tag on it goes along: the plan names them. Garbage collection frees bytes.",
     ),
     "Delete by tag": Lesson(
         "DELETE",
@@ -160,7 +160,7 @@ class Console(Form):
         parts = {
             "Ask": [first, self._teaches, *rest, self._to_send],
             "Answer": [self._answered, self._to_next],
-            "Plan": [*allowances, self._to_preview, self._preview],
+            "Preview": [*allowances, self._to_preview, self._preview],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
             "History": [self._past],
         }
@@ -195,6 +195,7 @@ class Console(Form):
         shown |= {fields["headers"]: own or bool(lesson.accept), fields["body"]: own}
         _, _, answer, *planning, _ = self.children
         shown |= dict.fromkeys((self._to_send, fields["view"], answer), reads)
+        shown |= {box: (name == "overwrite") == (fields["method"].value == "PUT") for name, box in self._allow.items()}
         shown |= dict.fromkeys(planning, not reads or self.receipt is not None)
         for widget, wanted in shown.items():
             widget.layout.display = None if wanted else "none"

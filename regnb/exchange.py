@@ -194,17 +194,14 @@ class Answer(Struct, frozen=True):
             found = "\0"
         if "\0" not in found:
             return visible(found) + (f"\n… {self.summary}" if not self.whole or len(self.body) > SHOWN else "")
-        return self.summary
+        return f"{self.summary}, {Digest.of(self.body)}" if self.whole else self.summary
 
     @property
     def summary(self) -> str:
-        """Size, type and digest of the body."""
+        """Size and type of the body, and how much of it was read if that is not all."""
         size = len(self.body) if self.whole and self.body else self.exchange.size
-        text = f"{size:,} bytes of {self.headers.get('content-type') or 'an unnamed type'}"
-        if self.exchange.method == "HEAD" or not self.body:
-            return visible(text)
-        more = f", {Digest.of(self.body)}" if self.whole else f"; only the first {len(self.body):,} were read"
-        return visible(text + more)
+        cut = "" if self.whole else f"; only the first {len(self.body):,} were read"
+        return visible(f"{size:,} bytes of {self.headers.get('content-type') or 'an unnamed type'}{cut}")
 
     def to_json(self) -> bytes:
         """Return the exchange as one line of JSON."""

@@ -464,7 +464,8 @@ class Frame(pd.DataFrame):
         )
         more = f"{len(self) - len(text):,} more rows. " if cut else ""
         return (
-            '<div style="max-width:100%;overflow-x:auto"><table class="dataframe" style="white-space:nowrap">'
+            '<div style="max-width:100%;overflow-x:auto" tabindex="0">'
+            '<table class="dataframe" style="white-space:nowrap">'
             f"<thead><tr><th></th>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
             f"<p>{more}{count(len(self), 'row')}, {count(len(self.columns), 'column')}</p>"

@@ -15,6 +15,7 @@ import pandas as pd
 from regnb.errors import MissingExtra, RegnbError
 
 try:
+    import anywidget
     import ipywidgets as widgets  # type: ignore[import-untyped]
     from IPython.display import HTML, display
 except ImportError as missing:
@@ -179,6 +180,23 @@ def quiet(shell: Any) -> None:  # noqa: ANN401 -- IPython's
     shell.set_custom_exc((Exception,), show)
 
 
+class _Keys(anywidget.AnyWidget):
+    """Leaves the keys to a panel's lists: JupyterLab moves to another cell by arrows, and deletes this one by D, D."""
+
+    _esm = """
+    export default { render({ el }) {
+      const mark = () => {
+        const panel = el.closest(".regnb-form");
+        if (!panel) return requestAnimationFrame(mark);
+        panel.addEventListener("focusin", ({ target }) => {
+          if (target.tagName === "SELECT") target.setAttribute("data-lm-suppress-shortcuts", "true");
+        });
+      };
+      mark();
+    } }
+    """
+
+
 class Panel(widgets.VBox):  # type: ignore[misc]
     """A titled box of parts, each with a heading and what belongs to it."""
 
@@ -189,7 +207,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _lay_out(self, title: str, where: str, parts: Mapping[str, Sequence[Widget]], *, steps: bool = False) -> None:
         """Fill the box; parts without anything in them are left out, and steps have numbers."""
-        found = [widgets.VBox([widgets.HTML(f"{_CSS}<h3>{safe(title)} {faint(where)}</h3>")])]
+        found = [widgets.VBox([widgets.HTML(f"{_CSS}<h3>{safe(title)} {faint(where)}</h3>"), _Keys()])]
         for heading, children in parts.items():
             if children:
                 number = f"<i>{len(found)}</i>" if steps else ""

@@ -35,7 +35,7 @@ class Room:
     def enter(self, page: Any, notebook: str, url: str) -> Any:
         """Run a notebook against a registry, and return its first form."""
         document = json.loads((runbook.notebooks() / f"{notebook}.ipynb").read_text(encoding="utf-8"))
-        parameters = next(cell for cell in document["cells"] if cell["metadata"].get("tags"))
+        parameters = next(cell for cell in document["cells"] if "parameters" in cell["metadata"].get("tags", ()))
         source = "".join(parameters["source"])
         parameters["source"] = source.replace('url = ""', f"url = {url!r}")
         address = self.lab.url(notebook)
@@ -46,7 +46,7 @@ class Room:
         page.keyboard.press("Control+b")  # the list of files takes half of a narrow window
         form = page.locator(".regnb-form").first
         form.scroll_into_view_if_needed()
-        form.locator("tbody tr, textarea").first.wait_for()
+        form.locator("tbody tr:visible, textarea:visible, select:visible").first.wait_for()
         return form
 
 
