@@ -25,6 +25,7 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/crawl.py
 	$(BIN)/python benchmarks/operations.py
 	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py
 
 # Resolve every dependency anew and write down what was found. Do it with the oldest Python that must work (Debian 12 has

@@ -1,0 +1,241 @@
+"""How long pages take: `regnb ui` beside an empty page of Voilà's, a table of 50,000 tags, a kernel that crawls.
+
+    make bench
+    python benchmarks/pages.py [--rounds 5] [--tags 50000]
+
+Needs chromium. Prints one table; exits with 1 if a limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
+
+import httpx
+from browser import CHROMIUM, COMMAND, FLAGS, Running, Site
+from corpus import Corpus
+from distribution import free_port
+
+from regnb import embedded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+EMPTY = """
+import ipywidgets, plotly.graph_objects as go
+display(ipywidgets.IntSlider(description="one widget"))
+display(go.Figure(go.Bar(y=[1, 2, 3])))
+"""
+"""A page with one widget and one chart, and nothing else."""
+TABLE = """
+import pandas as pd
+from regnb.table import Table
+number = {tags}
+rows = pd.DataFrame({{
+    "repository": [f"team-{{at % 40}}/app-{{at % 900}}" for at in range(number)],
+    "tag": [f"1.{{at}}" for at in range(number)],
+    "kind": "image",
+    "created": pd.to_datetime(1.7e9 + pd.RangeIndex(number) * 60.0, unit="s", utc=True),
+    "size": [(at * 7919) % 1_000_003 * 1000 for at in range(number)],
+    "digest": [f"sha256:{{at:064x}}" for at in range(number)],
+}})
+import ipywidgets
+button, place = ipywidgets.Button(description="Show"), ipywidgets.VBox()
+button.on_click(lambda _: setattr(place, "children", (Table(rows, choose="many"),)))
+display(button, place)
+"""
+CRAWL = """
+import threading, time, regnb
+registry = regnb.connect({url!r}, cache=False)
+ended = []
+def read():
+    started = time.monotonic()
+    inventory = registry.inventory(progress=False)
+    ended.append((len(inventory.tags), time.monotonic() - started))
+thread = threading.Thread(target=read)
+thread.start()
+"""
+
+
+def notebook(path: Path, source: str) -> None:
+    """Write a notebook of one cell."""
+    cell = {
+        "cell_type": "code", "id": "0", "metadata": {}, "execution_count": None, "outputs": [],
+        "source": source.strip().splitlines(keepends=True),
+    }  # fmt: skip
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    document = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]}
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def voila(folder: Path, *options: str) -> Iterator[str]:
+    """Serve a folder with Voilà as it is."""
+    port = free_port()
+    code = "import sys; from voila.app import main; sys.argv[0] = 'voila'; main()"
+    settings = [f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1", *options]
+    server = Running(folder / "voila.log", code, str(folder), *settings)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.get(f"http://127.0.0.1:{port}/", timeout=5)
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
+
+
+def seconds(browser: Browser, url: str, *wanted: str) -> float:
+    """Open a URL in a new profile, as somebody who comes for the first time, until all that is wanted can be seen."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    started = time.perf_counter()
+    page.goto(url)
+    for selector in wanted:
+        page.locator(selector).first.wait_for(timeout=120_000)
+    took = time.perf_counter() - started
+    context.close()
+    time.sleep(5)  # until a kernel is in reserve again, where there is to be one
+    return took
+
+
+def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[tuple[str, float, float]]:
+    """Time the overview and a form of ``regnb ui`` and an empty page of Voilà's in turn."""
+    notebook(folder / "empty.ipynb", EMPTY)
+    with contextlib.ExitStack() as stack:
+        port = str(free_port())
+        registry = Running(folder / "demo.log", COMMAND, "demo", "--serve", "--data", folder / "demo", "--port", port)
+        stack.callback(registry.stop)
+        while "Serving" not in registry.printed():
+            time.sleep(0.1)
+        site = stack.enter_context(Site(folder / "ui.log", f"http://127.0.0.1:{port}"))
+        plain = stack.enter_context(voila(folder))
+        wanted = {
+            "an empty page of Voilà's": (f"{plain}/voila/render/empty.ipynb", ".widget-slider", ".js-plotly-plot"),
+            "regnb ui: overview": (site.base, ".regnb-checks", ".js-plotly-plot"),
+            "regnb ui: delete": (f"{site.base}12-delete", ".regnb-form tbody tr"),
+        }
+        for each in wanted.values():  # warm: files are read, and the registry's manifests are known
+            seconds(browser, *each)
+        taken: dict[str, list[float]] = {name: [] for name in wanted}
+        for _ in range(rounds):
+            for name, each in wanted.items():
+                taken[name].append(seconds(browser, *each))
+        empty, *ours = wanted
+        for name, times in taken.items():
+            print(f"{name:34}{statistics.median(times):>10.2f} s   {', '.join(f'{each:.2f}' for each in times)}")
+        for name in ours:
+            ratio = statistics.median(one / other for one, other in zip(taken[name], taken[empty], strict=True))
+            yield f"{name} / {empty}", ratio, 1.5
+
+
+def table(browser: Browser, folder: Path, tags: int) -> Iterator[tuple[str, float, float]]:
+    """Time the first rows, a sort, a search and another page of a long table, from the click to the rows."""
+    notebook(folder / "table.ipynb", TABLE.format(tags=tags))
+    with voila(folder) as plain:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(f"{plain}/voila/render/table.ipynb")
+        page.get_by_role("button", name="Show").wait_for(timeout=120_000)
+        page.wait_for_timeout(2000)
+
+        def until(text: str, act: Callable[[], object]) -> float:
+            started = time.perf_counter()
+            act()
+            page.locator("tbody tr", has_text=text).first.wait_for(timeout=60_000)
+            return time.perf_counter() - started
+
+        yield "first rows", until("1.0", page.get_by_role("button", name="Show").click), 2.0
+        page.wait_for_timeout(1000)
+        largest = max(range(tags), key=lambda at: (at * 7919) % 1_000_003)
+        yield "sort", until(f"1.{largest}", lambda: page.get_by_label("Sort by").select_option("size")), 0.5
+
+        def search() -> None:
+            page.get_by_label("Filter").fill("app-77:1.")
+            page.keyboard.press("Enter")
+
+        yield "search", until("app-77", search), 0.5
+        page.get_by_label("Filter").fill("")
+        page.keyboard.press("Enter")
+        page.locator("tbody tr", has_text=f"1.{largest}").first.wait_for()
+        page.wait_for_timeout(1000)
+        before = page.locator("tbody tr").first.inner_text()
+        started = time.perf_counter()
+        page.get_by_role("button", name="Next page").click()
+        page.wait_for_function("before => document.querySelector('tbody tr')?.innerText !== before", arg=before)
+        yield "next page", time.perf_counter() - started, 0.5
+        context.close()
+
+
+def crawling(folder: Path) -> Iterator[tuple[str, float, float]]:
+    """Ask a kernel for the time again and again while it reads a registry in the background."""
+    from jupyter_client.manager import start_new_kernel
+
+    Corpus(folder / "large").write(200, 20)
+    with embedded.running(folder / "large") as server:
+        manager, client = start_new_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"])
+        try:
+            client.execute_interactive(CRAWL.format(url=server.url), timeout=120)
+            waits: list[float] = []
+            said = ""
+
+            def hear(message: dict[str, Any]) -> None:
+                nonlocal said
+                said = message["content"].get("text", said)
+
+            while not said.strip():
+                started = time.perf_counter()
+                client.execute_interactive("print(*ended)", timeout=60, output_hook=hear)
+                waits.append(time.perf_counter() - started)
+                time.sleep(0.02)
+            print(f"crawl in the background (tags, seconds): {said.strip()}")
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    print(f"{len(waits)} cells meanwhile: median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s")
+    yield "99 of 100 cells during a crawl", sorted(waits)[int(len(waits) * 0.99) - 1], 0.2
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tags", type=int, default=50_000)
+    options = parser.parse_args()
+    if CHROMIUM is None:
+        sys.exit("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    # Our own caches and receipts are not those of the person who measures.
+    found = []
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+            os.environ[variable] = str(folder / variable)
+        found += crawling(folder)
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for part in (pages(browser, folder, options.rounds), table(browser, folder, options.tags)):
+            found += part
+        browser.close()
+    print()
+    for what, value, limit in found:
+        print(f"{'ok  ' if value <= limit else 'MISS'} {what}: {value:.2f} (at most {limit})")
+    print(f"{subprocess.os.cpu_count()} processors")
+    return 0 if all(value <= limit for _, value, limit in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
