@@ -41,10 +41,13 @@ clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/demo.stamp: pyproject.toml constraints.txt
+# What an editable install copies, and does not read from here.
+COPIED := $(shell find share -type f)
+
+.venv/demo.stamp: pyproject.toml constraints.txt $(COPIED)
 	@.ci/venv all
 	@touch $@
 
-.venv/test.stamp: pyproject.toml constraints.txt
+.venv/test.stamp: pyproject.toml constraints.txt $(COPIED)
 	@.ci/venv all,test
 	@touch $@ .venv/demo.stamp

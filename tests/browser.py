@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +34,8 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (1280, 700)
-COMMAND = "from regnb.cli import main; main()"
+PYTHON = (sys.executable, "-c")
+COMMAND = (*PYTHON, "from regnb.cli import main; main()")
 """What runs the command line, whatever the interpreter's scripts are called."""
 OPEN = (
     "import sys; from pathlib import Path; from regnb import lab, runbook;"
@@ -44,14 +45,16 @@ OPEN = (
 
 
 class Running:
-    """A program, ``code`` with its arguments, in a process group of its own, and what it printed."""
+    """A program with its arguments, in a process group of its own, and what it printed."""
 
-    def __init__(self, log: Path, code: str, *arguments: str | Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, log: Path, *arguments: str | Path, by: Sequence[str | Path] = PYTHON, env: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
         shown = {"COLUMNS": "120", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
+                [*by, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -79,9 +82,9 @@ class Running:
 class Lab(Running):
     """What opens JupyterLab."""
 
-    def __init__(self, log: Path, code: str, *arguments: str | Path) -> None:
+    def __init__(self, log: Path, *arguments: str | Path, by: Sequence[str | Path] = PYTHON) -> None:
         # JupyterLab looks for a free port long before it takes it: two that start together would find the same.
-        super().__init__(log, code, *arguments, env={"JUPYTER_PORT": str(free_port())})
+        super().__init__(log, *arguments, by=by, env={"JUPYTER_PORT": str(free_port())})
 
     def url(self, notebook: str = "00-start") -> str:
         """The address that JupyterLab prints, with its token, for a notebook."""
@@ -96,11 +99,11 @@ class Lab(Running):
 class Site(Running):
     """``regnb ui`` in front of a registry; options are those of the command."""
 
-    def __init__(self, log: Path, registry: str, *options: str, **env: str) -> None:
+    def __init__(self, log: Path, registry: str, *options: str, by: Sequence[str | Path] = COMMAND, **env: str) -> None:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}/ui/"
         arguments = ("ui", "--registry", registry, "--port", str(self.port), *options)
-        super().__init__(log, COMMAND, *arguments, env=env)
+        super().__init__(log, *arguments, by=by, env=env)
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + 60
