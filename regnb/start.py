@@ -23,12 +23,11 @@ except ImportError as missing:
 
 _HEARD: Final = "taken, and kept nowhere"
 _GROUPS: Final = {
-    "0": "Look: nothing is written",
-    "1": "Change: a plan first, your confirmation, a way back",
-    "2": "Over time",
-    "3": "Tools",
+    "Look: nothing is written": "02",
+    "Change: a plan first, your confirmation, a way back": "1",
+    "Tools": "3",
 }
-"""What the first digit of a runbook's name means."""
+"""What is together, by the first digit of a runbook's name."""
 
 
 class Secret(anywidget.AnyWidget):
@@ -185,18 +184,15 @@ class Cards:
     def _repr_html_(self) -> str:
         groups = "".join(
             f"<h3>{html.escape(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
-            for digit, title in _GROUPS.items()
-            if (books := [book for book in self._books if book.name.startswith(digit)])
+            for title, digits in _GROUPS.items()
+            if (books := [book for book in self._books if book.name[0] in digits])
         )
         return f"<style>{_STYLE}</style><nav aria-label='Runbooks'>{groups}</nav>"
 
 
 def _card(book: Runbook) -> str:
-    about = book.about.partition(". ")[0].rstrip(".")
-    return (
-        f"<li><a href='{book.path.name}'><b>{html.escape(book.question)}</b></a>"
-        f"<span>{html.escape(about)}.</span><code>{book.name}</code></li>"
-    )
+    question = html.escape(book.question)
+    return f"<li><a href='{book.path.name}'><b>{question}</b></a><code>{book.name}</code></li>"
 
 
 _STYLE: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
