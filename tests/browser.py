@@ -112,7 +112,7 @@ class Site(Running):
                 httpx.get(f"{self.base}healthz", timeout=5)
                 return self
             time.sleep(0.1)
-        pytest.fail(f"no web UI:\n{self.printed()}")
+        pytest.fail(f"no web UI, but {self.process.poll()}:\n{self.printed()}")
 
     def __exit__(self, *_: object) -> None:
         self.stop()
