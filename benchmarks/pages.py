@@ -116,8 +116,8 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[tuple[str, fl
     """Time the overview and a form of ``regnb ui`` and an empty page of Voilà's in turn."""
     notebook(folder / "empty.ipynb", EMPTY)
     with contextlib.ExitStack() as stack:
-        port = str(free_port())
-        registry = Running(folder / "demo.log", COMMAND, "demo", "--serve", "--data", folder / "demo", "--port", port)
+        port, serving = str(free_port()), ("demo", "--serve")
+        registry = Running(folder / "demo.log", *serving, "--data", folder / "demo", "--port", port, by=COMMAND)
         stack.callback(registry.stop)
         while "Serving" not in registry.printed():
             time.sleep(0.1)

@@ -40,11 +40,11 @@ class Secret(anywidget.AnyWidget):
 
     _esm = """
     export default { render({ model, el }) {
-      const label = document.createElement("label"), input = document.createElement("input");
-      label.textContent = model.get("label");
+      const [label, name, input] = ["label", "span", "input"].map((tag) => document.createElement(tag));
+      name.textContent = model.get("label");
       Object.assign(input, { type: "password", autocomplete: "off" });
       el.classList.add("regnb-secret");
-      label.append(input);
+      label.append(name, input);
       el.append(label);
       const send = () => {
         if (!input.value) return;

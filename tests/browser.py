@@ -164,16 +164,6 @@ def run_all(page: Any) -> None:
     pytest.fail("the notebook did not finish")
 
 
-def text(cell: Any) -> str:
-    """What a cell shows: JupyterLab keeps only those in the page that can be seen."""
-    for _ in range(20):
-        cell.evaluate("cell => cell.scrollIntoView()")
-        cell.page.wait_for_timeout(250)
-        if found := cell.inner_text():
-            return str(found)
-    return ""
-
-
 def faults(page: Any, within: str) -> list[str]:
     """What axe-core finds wrong and serious in a part of a page, a line each."""
     if not page.evaluate("typeof window.axe === 'object'"):

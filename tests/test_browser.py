@@ -6,20 +6,20 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import WIDTHS, Lab, browsing, run_all, text
+from browser import COMMAND, WIDTHS, Lab, browsing, faults, run_all
+
+from regnb.runbook import runbooks
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Lab]:
     """``regnb demo``."""
-    code = "from regnb.cli import main; main()"
-    running = Lab(tmp_path / "demo.log", code, "demo", "--folder", tmp_path / "notebooks")
+    running = Lab(tmp_path / "demo.log", "demo", "--folder", tmp_path / "notebooks", by=COMMAND)
     yield running
     running.stop()
 
@@ -38,30 +38,46 @@ def page(home: Path, screenshots: Path) -> Iterator[tuple[Any, list[str]]]:
 
 
 def test_start_in_jupyterlab(demo: Lab, page: tuple[Any, list[str]], screenshots: Path) -> None:
+    """The way in: connected to the demo, how it is, a card for every runbook, what is in it; nothing from outside."""
     lab, outside = page
+    lab.set_viewport_size({"width": WIDTHS[0], "height": 5000})  # what cannot be seen is not in the page
     lab.goto(demo.url())
     run_all(lab)
-    cells = lab.locator(".jp-Notebook .jp-CodeCell")
-    texts = [text(cells.nth(position)) for position in range(cells.count())]
-    assert len(texts) == 7
-    assert all(re.search(r"\[\d+\]", each) for each in texts), texts
-    assert lab.locator(".jp-Notebook [data-mime-type='application/vnd.jupyter.error']").count() == 0
-    assert lab.locator(".jp-Notebook [data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    repositories = next(each for each in texts if "inventory.repositories.sort_values" in each)
-    assert "vm/centos8" in repositories
-    assert "dangling" in "\n".join(texts)
-    assert "Traceback" not in "\n".join(texts)
+    lab.locator(".js-plotly-plot").wait_for()
+    form = lab.locator(".regnb-form")
+    assert "Connected to 127.0.0.1" in form.inner_text()
+    assert form.locator(".regnb-checks tr").count() == 5
+    assert lab.locator(".regnb-cards li").count() == len(runbooks()) - 1
+    shown = lab.locator(".jp-Notebook").inner_text()
+    assert "vm/centos8" in shown
+    assert "dangling" in shown
+    assert "Traceback" not in shown
+    for kind in ("error", "stderr"):
+        assert lab.locator(f".jp-Notebook [data-mime-type='application/vnd.jupyter.{kind}']").count() == 0
     assert lab.get_by_text("Would you like to get notified").count() == 0
+    assert [fault for ours in (".regnb-form", ".regnb-cards") for fault in faults(lab, ours)] == []
     for width in WIDTHS:
-        lab.set_viewport_size({"width": width, "height": 900})
-        for name, needle in (
-            ("top", "url ="),
-            ("inventory", "registry.inventory()"),
-            ("tags", "inventory.tags.sort_values"),
-        ):
-            text(cells.nth(next(at for at, each in enumerate(texts) if needle in each)))
-            lab.wait_for_timeout(500)
-            lab.screenshot(path=screenshots / f"00-start-{name}-{width}.png")
+        lab.set_viewport_size({"width": width, "height": 2200})
+        lab.wait_for_timeout(700)
+        lab.screenshot(path=screenshots / f"00-start-{width}.png")
+    assert outside == []
+
+
+def test_from_the_start_page_on(demo: Lab, page: tuple[Any, list[str]]) -> None:
+    """Whether it deletes is asked on a click; the demo can be reset; and a card opens its runbook beside the page."""
+    lab, outside = page
+    lab.set_viewport_size({"width": WIDTHS[0], "height": 2200})
+    lab.goto(demo.url())
+    run_all(lab)
+    form = lab.locator(".regnb-form")
+    assert "skipped" in form.locator(".regnb-checks").inner_text()
+    form.get_by_role("button", name="Ask whether it deletes").click()
+    form.get_by_text("manifests by their digest, and tags alone").wait_for()
+    form.get_by_role("button", name="Reset the demo").click()
+    form.get_by_text("Resetting the demo").wait_for()
+    form.get_by_text("Connected to 127.0.0.1").wait_for()
+    lab.locator(".regnb-cards a", has_text="Which images can go").click()
+    lab.get_by_role("tab", name=re.compile("12-delete")).wait_for()
     assert outside == []
 
 
@@ -82,7 +98,7 @@ def test_the_end_leaves_nothing_behind(demo: Lab, number: signal.Signals) -> Non
 
 def test_without_lab_it_audits_and_stops(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from regnb.cli import main; main()", "demo", "--no-lab"],
+        [*COMMAND, "demo", "--no-lab"],
         capture_output=True,
         text=True,
         check=False,
