@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -60,6 +61,16 @@ def _loop() -> BlockingPortal:
         return _portal
 
 
+async def _close(client: Client, cache: Cache) -> None:
+    await client.aclose()
+    cache.close()
+
+
+def _let_go(client: Client, cache: Cache) -> None:
+    with contextlib.suppress(RuntimeError):  # the program ends
+        _loop().call(_close, client, cache)
+
+
 class Interrupted(KeyboardInterrupt):
     """The user interrupted: a crawl goes on from the cache, the application of a plan from its receipt.
 
@@ -90,6 +101,12 @@ Show: TypeAlias = "bool | Callable[[int, int, str], None] | None"
 """Whether to draw a bar (None: in a notebook and on a terminal), or what to call with total, done and a word."""
 
 
+def _in_kernel() -> bool:
+    """Whether this is a notebook's kernel, and not only a program that has imported Jupyter's libraries."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 class _Bar:
     """A progress bar in the notebook or the terminal, drawn by the thread that waits."""
 
@@ -98,7 +115,7 @@ class _Bar:
         self._call = show if callable(show) else None
         if show is None:
             # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-            show = ("ipykernel" in sys.modules or sys.stderr.isatty()) and not os.environ.get("REGNB_SERVED")
+            show = (_in_kernel() or sys.stderr.isatty()) and not os.environ.get("REGNB_SERVED")
         self._bar: Any = None
         if show is True:
             import warnings  # noqa: PLC0415 -- only where a bar is drawn
@@ -131,7 +148,7 @@ class _Bar:
 class Registry:
     """A container registry, read with blocking calls.
 
-    Made by :func:`connect`. It may be used as a context manager, and closes itself when the program ends.
+    Made by :func:`connect`. It may be used as a context manager, and closes itself when it is dropped.
 
     Example:
         >>> with connect("http://localhost:5000") as registry:  # doctest: +SKIP
@@ -143,6 +160,10 @@ class Registry:
         self._client: Client = _loop().call(make_client)
         self._reader = Reader(self._client, cache)
         _open.add(self)
+        # A cell that is run again drops the handle of before, where the loop cannot be waited for.
+        letting_go = Thread(target=_let_go, args=(self._client, cache), daemon=True)
+        self._dropped = weakref.finalize(self, letting_go.start)
+        self._dropped.atexit = False
 
     def _run(self, work: Callable[[], Awaitable[_T]], bar: _Bar | None = None) -> _T:
         """Run ``work`` on the background loop; an interrupt cancels it and waits until it has let go."""
@@ -189,11 +210,8 @@ class Registry:
         """Close the connections and write the cache; closing twice is no error."""
         if self in _open:
             _open.discard(self)
-            self._run(self._close)
-
-    async def _close(self) -> None:
-        await self._client.aclose()
-        self._cache.close()
+            self._dropped.detach()
+            self._run(lambda: _close(self._client, self._cache))
 
     def _reference(self, reference: str | Reference) -> Reference:
         found = Reference.parse(reference, registry=self.host) if isinstance(reference, str) else reference
@@ -238,10 +256,9 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
-        from regnb.health import Check, health  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.health import health  # noqa: PLC0415 -- kept out of `import regnb`
 
-        rows = self._run(lambda: health(self._client, probes=probe))
-        return frames.make("checks", dict(zip(Check._fields, zip(*rows, strict=True), strict=True)))
+        return frames.of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.

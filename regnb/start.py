@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -134,12 +135,16 @@ class Start(Panel):
         return self._registry
 
     def _connect(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
         self._registry, self._checks.value = None, ""
         user, password = self._user.value.strip(), self._password.take()
         try:
             login = {"username": user, "password": password} if user else {}
-            registry = connect(self._url.value.strip(), **login)
-            checks = registry.health()
+            with ExitStack() as stack:
+                registry = stack.enter_context(connect(self._url.value.strip(), **login))
+                checks = registry.health()
+                stack.pop_all()  # it stays open
         except RegnbError as error:
             if isinstance(error, Unauthorized) and not user and not served():
                 error.hint = "type a user name and a password above, or use docker login on this machine"

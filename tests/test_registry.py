@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import subprocess
 import sys
@@ -184,6 +185,19 @@ def test_an_inventory_of_one_glob(filled: Distribution) -> None:
     with regnb.connect(filled.url) as registry:
         assert registry.inventory("vm/*", progress=False).repositories["repository"].tolist() == ["vm/centos8"]
         assert registry.inventory(["lib/a"], progress=False).tags["tag"].tolist() == ["1"]
+
+
+def test_a_handle_that_is_dropped_closes_itself(filled: Distribution) -> None:
+    """A cell that is run again makes another handle: the connections of the one before are closed, without a word."""
+    registry = regnb.connect(filled.url, cache=False)
+    transport = registry._client.transport
+    assert transport._wire is not None
+    del registry
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while transport._wire is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert transport._wire is None
 
 
 def test_the_progress_bar(filled: Distribution, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,9 @@ def test_a_served_page_asks_for_no_registry(seeded_embedded: Seeded, monkeypatch
 def test_the_demo_can_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only on the demo there is a button, and it brings back what was deleted."""
     with sandbox.demo_registry() as found:
-        assert start.start(found.url)._to_reset not in buttons(start.start(found.url))
+        other = start.start(found.url)
+        assert other._to_reset not in buttons(other)
+        other.registry.close()
         for name, value in found.environment.items():
             monkeypatch.setenv(name, value)
         page = start.start()
