@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 
 import numpy as np
 import pandas as pd
+from msgspec.structs import astuple
 
 from regnb.collect import Coverage, Records, subject_of_tag
 from regnb.errors import InvalidArgument, StorageError
@@ -496,6 +497,17 @@ def make(name: str, columns: Mapping[str, Any]) -> Frame:
     return Frame(series)
 
 
+def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:
+    """Make a frame of COLUMNS of rows, whose cells stand in the order of the columns.
+
+    Example:
+        >>> of_rows("breakdown", [("tags", 12_000, True, "what tags lead to")])["what"][0]
+        'tags'
+    """
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS[name])
+    return make(name, dict(zip(COLUMNS[name], columns, strict=True)))
+
+
 def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
     found = pd.Series(pd.to_datetime(list(texts), utc=True, format="ISO8601", errors="coerce"))
     found = found.astype("datetime64[us, UTC]")
@@ -527,18 +539,10 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "blobs": _blobs(records, graph),
         "problems": _problems(records),
         "coverage": _coverage(records.coverage),
-        "history": make("history", _columns(records.history, "history")),
-        "uploads": make("uploads", _columns(records.uploads, "uploads")),
-        "disk": make("disk", dict(zip(COLUMNS["disk"], _transposed(records.disk), strict=True))),
+        "history": of_rows("history", map(astuple, records.history)),
+        "uploads": of_rows("uploads", map(astuple, records.uploads)),
+        "disk": of_rows("disk", ((what, files, size) for what, (files, size) in records.disk.items())),
     }
-
-
-def _columns(rows: Sequence[object], name: str) -> dict[str, list[Any]]:
-    return {column: [getattr(row, column) for row in rows] for column in COLUMNS[name]}
-
-
-def _transposed(disk: Mapping[str, tuple[int, int]]) -> tuple[list[str], list[int], list[int]]:
-    return list(disk), [files for files, _ in disk.values()], [size for _, size in disk.values()]
 
 
 class _Behind:
@@ -723,7 +727,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
 
 def _problems(records: Records) -> Frame:
     rows = sorted(records.problems, key=lambda row: (row.repository, row.reference))
-    return make("problems", _columns(rows, "problems"))
+    return of_rows("problems", map(astuple, rows))
 
 
 def _coverage(coverage: Coverage) -> Frame:
@@ -735,7 +739,7 @@ def _coverage(coverage: Coverage) -> Frame:
     for what in ("repositories", "tags", "manifests", "configs", "referrers"):
         n = getattr(coverage, what)
         rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, not (n.failed or n.denied)))
-    return make("coverage", dict(zip(COLUMNS["coverage"], zip(*rows, strict=True), strict=True)))
+    return of_rows("coverage", rows)
 
 
 def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
@@ -824,8 +828,7 @@ def image_layers(images: Sequence[tuple[str, Manifest, Sequence[str]]]) -> Frame
         for platform, manifest, commands in images
         for position, (layer, command) in enumerate(zip(manifest.layers, commands, strict=True))
     ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS["image_layers"])
-    return make("image_layers", dict(zip(COLUMNS["image_layers"], columns, strict=True)))
+    return of_rows("image_layers", rows)
 
 
 def check_format(form: str) -> Format:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import ClassVar, Final, Literal, Self, TypeAlias
 
 import filelock
 import msgspec
@@ -408,19 +408,13 @@ class Receipt:
 
     def to_frame(self) -> Frame:
         """Return a row for each step that changes something (:data:`regnb.frames.COLUMNS`, ``receipt``)."""
-        rows = [(step, self.outcome(number)) for number, step in enumerate(self.plan.steps) if step.writes]
-        columns: dict[str, list[Any]] = {
-            "step": [outcome.step for _, outcome in rows],
-            "action": [step.action for step, _ in rows],
-            "repository": [step.repository for step, _ in rows],
-            "tag": [step.tag for step, _ in rows],
-            "before": [outcome.before or None for _, outcome in rows],
-            "after": [outcome.after or None for _, outcome in rows],
-            "status": [outcome.status for _, outcome in rows],
-            "message": [outcome.message for _, outcome in rows],
-            "when": [outcome.when for _, outcome in rows],
-        }
-        return frames.make("receipt", columns)
+        rows = []
+        for number, step in enumerate(self.plan.steps):
+            if step.writes:
+                found = self.outcome(number)
+                became = (found.before or None, found.after or None, found.status, found.message, found.when)
+                rows.append((found.step, step.action, step.repository, step.tag, *became))
+        return frames.of_rows("receipt", rows)
 
     def summary(self) -> str:
         """Return the receipt in a sentence."""
@@ -443,17 +437,15 @@ def receipts(where: Path | None = None) -> Frame:
         >>> receipts(Path("/nonexistent")).empty
         True
     """
-    columns: dict[str, list[Any]] = {name: [] for name in frames.COLUMNS["receipts"]}
+    rows: list[tuple[object, ...]] = []
     for path in sorted((where or folder()).glob(f"*{_ENDING}"), reverse=True):
         try:
             receipt = Receipt.load(path)
         except (BrokenReceipt, StorageError):
-            row: tuple[Any, ...] = (path.name.removesuffix(_ENDING), None, "", "", "", 0, 0, "broken")
+            rows.append((path.name.removesuffix(_ENDING), None, "", "", "", 0, 0, "broken"))
         else:
             done = sum(outcome.status == "done" for outcome in receipt.outcomes.values())
             plan = receipt.plan
             about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
-            row = (*about, plan.changes, done, receipt.status)
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
-    return frames.make("receipts", columns)
+            rows.append((*about, plan.changes, done, receipt.status))
+    return frames.of_rows("receipts", rows)

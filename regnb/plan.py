@@ -234,27 +234,16 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
 
     def to_frame(self) -> Frame:
         """Return a row for each step (:data:`regnb.frames.COLUMNS`, ``plan``)."""
-        steps = self.steps
-        return frames.make(
-            "plan",
-            {
-                "action": [step.action for step in steps],
-                "repository": [step.repository for step in steps],
-                "tag": [step.tag for step in steps],
-                "before": [step.before or None for step in steps],
-                "after": [step.after or None for step in steps],
-                "tags": [len(step.tags) for step in steps],
-                "size": [step.size for step in steps],
-                "reason": [step.reason for step in steps],
-                "curl": [self.curl(number) for number in range(len(steps))],
-            },
-        )
+        rows = []
+        for number, step in enumerate(self.steps):
+            target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
+            rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
+        return frames.of_rows("plan", rows)
 
     @property
     def blast(self) -> Frame:
         """The blast radius: a row for each effect (:data:`regnb.frames.COLUMNS`, ``effects``)."""
-        columns = frames.COLUMNS["effects"]
-        return frames.make("effects", {name: [getattr(row, name) for row in self.effects] for name in columns})
+        return frames.of_rows("effects", map(msgspec.structs.astuple, self.effects))
 
     def curl(self, number: int) -> str:
         """Return what one step does as shell commands, without credentials; "" for a row that changes nothing.

@@ -28,7 +28,7 @@ from regnb.errors import (
     Unauthorized,
     Unsupported,
 )
-from regnb.frames import Frame, human, make, parse_size
+from regnb.frames import Frame, human, of_rows, parse_size
 from regnb.health import Check
 from regnb.reference import check_repository
 from regnb.transport import Transport
@@ -120,8 +120,7 @@ def check(
     )
     # A loop of its own: a notebook's thread has one that runs already.
     with start_blocking_portal() as portal:
-        rows = portal.call(work)
-    return make("checks", dict(zip(Check._fields, zip(*rows, strict=True), strict=True)))
+        return of_rows("checks", portal.call(work))
 
 
 class _Reach:

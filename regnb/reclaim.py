@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regnb.errors import InvalidArgument, NotFound
-from regnb.frames import Frame, count, human, joined, make, parse_size
+from regnb.frames import Frame, count, human, joined, make, of_rows, parse_size
 from regnb.graph import Edges, Graph
 from regnb.reference import Digest
 from regnb.selection import What, check_seen, pick, selectors
@@ -81,20 +81,9 @@ class Reclaim:
             warning = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
             message = "; ".join(filter(None, (warning * (eaten > 0), bound.message)))
             blobs = len(free) + int(before.sum())
-            rows.append(
-                (
-                    collection.command,
-                    collection.version,
-                    anyway + graph.bytes(free),
-                    anyway,
-                    blobs,
-                    manifests,
-                    bound.word,
-                    message,
-                )
-            )
-        columns = ("collection", "version", "size", "before", "blobs", "manifests", "bound", "message")
-        self.table = make("reclaim", dict(zip(columns, zip(*rows, strict=True), strict=True)))
+            sizes = (anyway + graph.bytes(free), anyway, blobs, manifests)
+            rows.append((collection.command, collection.version, *sizes, bound.word, message))
+        self.table = of_rows("reclaim", rows)
 
     def _collect(self, collection: Collection, *, fails: bool) -> tuple[Ints, Mask, int, int]:
         """Return the blobs that the deletion frees, those that go anyway, how many manifests go, how many wrongly."""

@@ -33,7 +33,7 @@ from regnb.collect import (
 )
 from regnb.errors import ContentError, DigestMismatch, InvalidArgument, InvalidReference, StorageError
 from regnb.filesystem import opened, reason, shown
-from regnb.frames import Frame, make
+from regnb.frames import Frame, of_rows
 from regnb.inventory import Inventory
 from regnb.layout import BASE
 from regnb.model import (
@@ -849,9 +849,7 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     }
     rows += [(what, 0, files.get(what, 0), False, text) for what, text in texts.items()]
     rows.append(("disk", int(on_disk.sum()), sum(row[2] for row in rows), True, "what is on disk"))
-    return make(
-        "reconciled", dict(zip(("cause", "blobs", "size", "total", "message"), zip(*rows, strict=True), strict=True))
-    )
+    return of_rows("reconciled", rows)
 
 
 def _unmoved(inventory: Inventory, disk: Inventory) -> Ints:

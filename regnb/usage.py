@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from regnb.frames import Frame, make
+from regnb.frames import Frame, make, of_rows
 from regnb.graph import Edges, Graph
 from regnb.reclaim import Reclaim
 
@@ -125,4 +125,4 @@ def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame
     ):
         text = f"{collection} ({version}) would remove this now"
         rows.append(("reclaimable", size, False, f"{text}; {message}" if message else text))
-    return make("breakdown", dict(zip(("what", "size", "total", "message"), zip(*rows, strict=True), strict=True)))
+    return of_rows("breakdown", rows)
