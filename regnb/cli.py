@@ -28,7 +28,7 @@ from regnb import __version__, cli_kube, difference, frames
 from regnb import snapshot as snapshot_
 from regnb.cache import Cache
 from regnb.exchange import READS, Answer, headers_of, view
-from regnb.filesystem import shown
+from regnb.filesystem import file_errors, shown
 from regnb.frames import Frame, count, human, parse_size
 from regnb.growth import growth as growth_
 from regnb.inventory import Inventory
@@ -679,10 +679,8 @@ def _data(data: str) -> bytes:
     """Return what ``--data`` means: the bytes of a file or of standard input, or the text itself."""
     if not data.startswith("@"):
         return data.encode()
-    try:
+    with file_errors(f"read {data[1:]}"):
         return sys.stdin.buffer.read() if data == "@-" else Path(data[1:]).read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read {data[1:]}: {error.strerror or error}") from None
 
 
 @_command
@@ -924,10 +922,8 @@ def report(
     words += ["--snapshots", shown(snapshots)] if snapshots else []
     words += ["--capacity", capacity] if capacity else []
     text = report_(inventory, growth=found, capacity=capacity, command=shlex.join(words))
-    try:
+    with file_errors(f"write {output}", "name another file with -o"):
         output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {output}: {error.strerror}", hint="name another file with -o") from None
     typer.echo(output)
     _leave([], inventory)
 

@@ -16,8 +16,9 @@ from typer import Argument, Option
 from regnb import expose as expose_
 from regnb import reach
 from regnb.auth import Credentials
-from regnb.errors import InvalidArgument, StorageError
+from regnb.errors import InvalidArgument
 from regnb.expose import FIELDS, Settings
+from regnb.filesystem import file_errors
 from regnb.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
 
 app = typer.Typer(help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True)
@@ -49,10 +50,8 @@ def _give(text: str, notes: list[str], output: Path | None) -> None:
     if output is None:
         typer.echo(text, nl=False)
     else:
-        try:
+        with file_errors(f"write {output}"):
             output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"cannot write {output}: {error.strerror or error}") from None
     for note in notes:
         say(f"- {note}")
 
@@ -78,9 +77,8 @@ def convert(
     standard error and in comments.
     """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror or error}") from None
+        with file_errors(f"read {file}"):
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InvalidArgument(f"{file} is no text", hint="give YAML in UTF-8") from None
     found = expose_.convert(text)

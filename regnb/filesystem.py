@@ -39,6 +39,23 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
+def file_errors(doing: str, hint: str = "") -> Iterator[None]:
+    """Turn what goes wrong with a file within into one message: cannot do this, and why.
+
+    Raises:
+        StorageError: Of every OSError.
+
+    Example:
+        >>> with file_errors("read plan.json"):  # doctest: +SKIP
+        ...     data = Path("plan.json").read_bytes()
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot {doing}: {reason(error)}", hint=hint) from None
+
+
+@contextmanager
 def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:  # noqa: ANN401 -- fsspec's
     """Open what a URL or a path names, and turn every error within into one that says what to do.
 

@@ -16,7 +16,8 @@ import pandas as pd
 from msgspec.structs import astuple
 
 from regnb.collect import Coverage, Records, subject_of_tag
-from regnb.errors import InvalidArgument, StorageError
+from regnb.errors import InvalidArgument
+from regnb.filesystem import file_errors
 from regnb.graph import Edges, Graph, Numbered, strings
 from regnb.model import Manifest
 from regnb.reference import Digest, is_digest
@@ -862,12 +863,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         StorageError: It cannot be made.
     """
-    try:
+    with file_errors(f"write to {folder}", "name a folder that you may write to"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {folder}: {error.strerror or error}", hint="name a folder that you may write to"
-        ) from None
 
 
 def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
@@ -885,7 +882,7 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
     check_format(form)
     make_folder(folder)
     paths = []
-    try:
+    with file_errors(f"write to {folder}"):
         for name, frame in frames.items():
             path = folder / f"{name}.{form}"
             plain = pd.DataFrame(frame)
@@ -896,8 +893,6 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
             else:
                 path.write_text(json_lines(plain), encoding="utf-8")
             paths.append(path)
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
     return paths
 
 

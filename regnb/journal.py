@@ -23,7 +23,7 @@ from msgspec import Struct
 from regnb import frames
 from regnb.client import RawManifest
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError
-from regnb.filesystem import reason
+from regnb.filesystem import file_errors, reason
 from regnb.frames import Frame
 from regnb.plan import Plan
 from regnb.reference import Digest
@@ -129,16 +129,9 @@ def folder() -> Path:
     return Path(named) if named else platformdirs.user_state_path("regnb") / "receipts"
 
 
-@contextlib.contextmanager
-def _kept(path: Path) -> Iterator[None]:
+def _kept(path: Path) -> contextlib.AbstractContextManager[None]:
     """Say of a disk that fails what it could not keep, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot keep receipts in {path}: {reason(error)}",
-            hint="set REGNB_RECEIPTS to a folder that you may write to",
-        ) from None
+    return file_errors(f"keep receipts in {path}", "set REGNB_RECEIPTS to a folder that you may write to")
 
 
 @contextlib.contextmanager

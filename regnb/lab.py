@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from regnb.errors import MissingExtra, StorageError
+from regnb.errors import MissingExtra
+from regnb.filesystem import file_errors
 from regnb.frames import make_folder
 from regnb.runbook import notebooks
 
@@ -51,7 +52,7 @@ def copy_notebooks(folder: Path, *, update: bool = False) -> dict[str, str]:
     record = folder / _COPIED
     copied: dict[str, str] = json.loads(record.read_bytes()) if record.is_file() else {}
     done: dict[str, str] = {}
-    try:
+    with file_errors(f"write to {folder}", "name another folder"):
         for packaged in sorted(notebooks().glob("*.ipynb")):
             mine, now = folder / packaged.name, fingerprint(packaged)
             there = fingerprint(mine) if mine.exists() else ""
@@ -67,8 +68,6 @@ def copy_notebooks(folder: Path, *, update: bool = False) -> dict[str, str]:
                 state = "updated" if there else "new"
             done[packaged.name] = state
         record.write_text(json.dumps(copied, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}", hint="name another folder") from None
     return done
 
 

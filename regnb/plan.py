@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from regnb import frames
-from regnb.errors import InvalidArgument, PlanMismatch, StorageError
+from regnb.errors import InvalidArgument, PlanMismatch
+from regnb.filesystem import file_errors
 from regnb.frames import Frame, count, human
 from regnb.model import ACCEPT, OCI_INDEX
 from regnb.reference import Digest
@@ -214,10 +215,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             StorageError: The file cannot be written.
         """
         if path:
-            try:
+            with file_errors(f"write {path}"):
                 Path(path).write_bytes(self.to_json())
-            except OSError as error:
-                raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -227,10 +226,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             StorageError: There is no such file.
             PlanMismatch: It is no plan, or it was changed.
         """
-        try:
+        with file_errors(f"read {path}"):
             return cls.of_json(Path(path).read_bytes())
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror or error}") from None
 
     def to_frame(self) -> Frame:
         """Return a row for each step (:data:`regnb.frames.COLUMNS`, ``plan``)."""

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from regnb import errors
-from regnb.errors import InvalidArgument, MissingExtra, RegnbError, StorageError
+from regnb.errors import InvalidArgument, MissingExtra, RegnbError
+from regnb.filesystem import file_errors
 from regnb.frames import make_folder
 from regnb.inventory import MIME
 from regnb.transport import same
@@ -341,13 +342,9 @@ def _record(runbook: Runbook, folder: Path) -> Path:
     stem = f"{runbook.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     for suffix in chain([""], map("-{}".format, count(2))):
         path = folder / f"{stem}{suffix}.ipynb"
-        try:
+        with file_errors(f"write {path}", "name another folder"), suppress(FileExistsError):
             path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}", hint="name another folder") from None
-        return path
+            return path
     raise AssertionError
 
 
