@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -74,6 +75,24 @@ def test_it_opens_with_its_question_and_one_cell_of_parameters(path: Path) -> No
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.partition("\n")[0].endswith("?")
     assert len([cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]) == 1
+
+
+@NOTEBOOK
+def test_a_table_stands_beside_every_chart(path: Path) -> None:
+    """Whoever cannot see a chart reads the same in the cell before it or behind it; runbooks of tools have none."""
+    code = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    drawn = [at for at, source in enumerate(code) if "charts." in source.replace("import charts", "")]
+    assert bool(drawn) != path.stem.startswith("3")
+    for at in drawn:
+        assert any("charts." not in source for source in (*code[at - 1 : at], *code[at + 1 : at + 2])), code[at]
+
+
+@NOTEBOOK
+def test_it_says_where_to_go_next(path: Path) -> None:
+    """The last cell leads on, to notebooks that there are."""
+    last = read(path).cells[-1].source
+    assert "Next:" in last
+    assert set(re.findall(r"\]\(([^)]+)\)", last)) <= {each.name for each in NOTEBOOKS}
 
 
 def forward(request: Request) -> None:
