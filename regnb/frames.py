@@ -421,7 +421,7 @@ def count(number: int, noun: str) -> str:
 def _td(text: str, value: object, align: str) -> str:
     # What was shortened is whole in the tooltip, to be read or copied.
     title = f' title="{html.escape(_harmless(value[:1000]))}"' if isinstance(value, str) and value != text else ""
-    return f'<td style="text-align:{align}"{title}>{html.escape(text)}</td>'
+    return f'<td style="text-align:{align};white-space:nowrap"{title}>{html.escape(text)}</td>'
 
 
 class Frame(pd.DataFrame):
