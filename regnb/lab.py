@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,9 @@ def copy_notebooks(folder: Path, *, update: bool = False) -> dict[str, str]:
     """
     make_folder(folder)
     record = folder / _COPIED
-    copied: dict[str, str] = json.loads(record.read_bytes()) if record.is_file() else {}
+    copied: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # without it every notebook that differs counts as edited, and stays
+        copied |= json.loads(record.read_bytes())
     done: dict[str, str] = {}
     with file_errors(f"write to {folder}", "name another folder"):
         for packaged in sorted(notebooks().glob("*.ipynb")):

@@ -176,13 +176,15 @@ def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, 
         note: What else it says.
 
     Raises:
-        InvalidArgument: There is no such parameter, or none that a visitor may set.
+        InvalidArgument: There is no such theme or parameter, or none that a visitor may set.
 
     Example:
         >>> found = page(find("01-inventory"), {"repository": "vm/centos8"}, "light", "localhost:5000", "")
         >>> found.metadata.regnb["given"]
         True
     """
+    if theme not in ("light", "dark"):
+        raise InvalidArgument(f"there is no theme {theme[:100]!r}", hint="theme=light or theme=dark")
     known = [name for name in runbook.parameters if name in _ASKED]
     for name in query:
         if name not in known:

@@ -89,6 +89,15 @@ def test_an_edit_is_never_lost(packaged: Path, tmp_path: Path) -> None:
     assert "+newer" in shown
 
 
+def test_a_record_that_is_broken_loses_no_edit(packaged: Path, tmp_path: Path) -> None:
+    """Without a word about what was copied, whatever differs counts as edited."""
+    mine = tmp_path / "mine"
+    lab.copy_notebooks(mine)
+    (mine / ".regnb-notebooks.json").write_text("[", encoding="utf-8")
+    edit(packaged / START, "newer")
+    assert lab.copy_notebooks(mine, update=True) == {START: "edited"}
+
+
 def test_a_deleted_one_comes_again(tmp_path: Path) -> None:
     """Whoever wants the packaged one back deletes theirs."""
     lab.copy_notebooks(tmp_path)

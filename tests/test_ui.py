@@ -63,7 +63,14 @@ def test_a_link_says_what_the_page_is_about(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("page", "name"),
-    [("01-inventory", "url"), ("02-storage", "storage"), ("12-delete", "in_use"), ("12-delete", "plan_out"), ("", "x")],
+    [
+        ("01-inventory", "url"),
+        ("02-storage", "storage"),
+        ("12-delete", "in_use"),
+        ("12-delete", "plan_out"),
+        ("", "x"),
+        ("", "template"),
+    ],
 )
 def test_a_visitor_chooses_no_registry_and_no_file(site: Site, page: str, name: str) -> None:
     """Parameters that name what the server reads or writes cannot be set from outside, whatever the notebook has."""
@@ -71,6 +78,12 @@ def test_a_visitor_chooses_no_registry_and_no_file(site: Site, page: str, name: 
     assert answer.status_code == 400
     assert f"no parameter &#x27;{name}&#x27;" in answer.text
     assert "<script>" not in answer.text
+
+
+def test_another_theme_is_refused(site: Site) -> None:
+    """It is no name of a file that is looked for."""
+    answer = get(site.base + "10-retag?theme=../x")
+    assert (answer.status_code, "no theme" in answer.text) == (400, True)
 
 
 def test_what_a_page_asks_for_is_in_some_notebook() -> None:
@@ -189,8 +202,18 @@ def test_kernels_that_nobody_looks_at_end(seeded_embedded: Seeded, tmp_path: Pat
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
+def test_the_prefix_may_be_nothing(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """``--base-url /`` serves at the root."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--base-url", "/") as site:
+        base = site.base.replace("/ui/", "/")
+        assert get(base + "healthz").text == "ok"
+        assert "What is in my registry" in get(base).text
+        assert 'href="/02-storage"' in get(base + "10-retag").text
+        assert get(base + "voila/static/voila.js").status_code == 200
+
+
 def test_another_prefix(seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """``--base-url /`` serves at the root, and every link follows."""
+    """``--base-url`` names it with or without slashes, and every link follows."""
     with Site(tmp_path / "ui.log", seeded_embedded.url, "--base-url", "/tools/regnb") as site:
         base = site.base.replace("/ui/", "/tools/regnb/")
         assert get(base + "healthz").text == "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,37 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     keys.press("Space")
     finished(page.locator(".regnb-form").first, "delete")
     assert chosen not in apart(state, registry.url, "vm/centos8")
+
+
+def test_a_long_table_is_chosen_from_page_by_page(real: Distribution, page: Any, tmp_path: Path) -> None:
+    """Of 2,100 tags: what is chosen on one page stays while another is looked at; a sort and a filter see them all."""
+    apart(fill, real.url, ("a/b", "v0", image([layer(1, 100)], about=config())))
+    tags = real.root / "docker/registry/v2/repositories/a/b/_manifests/tags"
+    for number in range(1, 2100):
+        shutil.copytree(tags / "v0", tags / f"v{number}")
+    with Site(tmp_path / "ui.log", real.url) as site:
+        opened(page, f"{site.base}10-retag")
+        form = page.locator(".regnb-form").first
+        form.get_by_text("rows 1 to 100 of 2,100").wait_for()
+        form.get_by_label("Sort by").select_option("tag")
+        form.locator("tbody tr", has_text="v999").click()
+        form.get_by_text("1 chosen").wait_for()
+        button(form, "^Next page$").click()
+        form.get_by_text("rows 101 to 200 of 2,100").wait_for()
+        page.wait_for_timeout(700)
+        form.locator("tbody tr").nth(3).click()
+        form.get_by_text("2 chosen").wait_for()
+        button(form, "^Previous page$").click()
+        form.get_by_text("rows 1 to 100 of 2,100").wait_for()
+        page.wait_for_timeout(700)
+        assert form.locator("tbody tr.selected").count() == 1
+        assert "2 chosen" in part(form, "Choose").inner_text()
+        form.get_by_label("Filter").fill("b:v20")
+        form.get_by_label("Filter").press("Enter")
+        button(form, "^Choose all 111$").click()
+        form.get_by_text("111 chosen").wait_for()
+        page.wait_for_timeout(700)
+        assert "111 chosen" in part(form, "Choose").inner_text()
 
 
 def test_a_registry_that_stops_is_said(real: Distribution, page: Any, tmp_path: Path) -> None:
