@@ -50,8 +50,8 @@ WRITING = {
 }  # fmt: skip
 """The client's methods that write."""
 WRITERS = {"client", "apply", "demo", "probe"}
-"""The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what finds
-out harmlessly what a registry allows."""
+"""The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what
+finds out harmlessly what a registry allows."""
 SERVERS = {"embedded"}
 """The other side of the wire: its methods have the same names."""
 
