@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from regnb.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
 """Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser,proxy``."""
+PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
+"""What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
 """What the environment of the person who runs the tests must not decide."""
 
@@ -62,6 +65,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             (folder / name.lower()).mkdir(mode=0o700)
             patch.setenv(f"XDG_{name}", str(folder / name.lower()))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After all tests, no password or token that they used stands in any file that was written meanwhile."""
+    yield
+    left = []
+    for path in tmp_path_factory.getbasetemp().rglob("*"):
+        with suppress(OSError):
+            if path.is_file() and PLANTED.search(path.read_bytes()):
+                left.append(path)
+    assert left == []
 
 
 @pytest.fixture(autouse=True)
