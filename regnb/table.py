@@ -89,6 +89,9 @@ class Table(widgets.VBox):  # type: ignore[misc]
         for text in texts[:2]:
             self._names = self._names + (":" + text if text is not texts[0] else text)
         self._long = len(self._rows) > WHOLE
+        # The controls below look for rows as soon as they are set: not for those of before.
+        self._matching = self._rows.index
+        self._chosen: set[int] = set()
         with self.hold_trait_notifications():
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
@@ -119,7 +122,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         """Find what the filter leaves; what was chosen before is not any more."""
         matches = self._names.str.contains(self._filter.value.strip(), case=False, regex=False)
         self._matching = self._rows.index[matches]
-        self._chosen: set[int] = set()
+        self._chosen = set()
         self._look()
         self.changed()
 

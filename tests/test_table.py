@@ -126,3 +126,14 @@ def test_other_rows_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found._tools.layout.display == "none"
     assert tags(found.shown) == ["1.0", "1.1", "1.2"]
     assert found.chosen.empty
+
+
+def test_fewer_rows_than_were_sorted_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given fewer rows while the old ones are sorted, none of the old places is looked up or stays chosen."""
+    monkeypatch.setattr(table, "WHOLE", 5)
+    found = Table(rows(9), ["repository", "tag"], choose="many")
+    found._sort.value = "tag"
+    found.grid.selected_rows = [0]
+    found.show(rows(3))
+    assert tags(found.shown) == ["1.0", "1.1", "1.2"]
+    assert found.chosen.empty
