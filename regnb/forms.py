@@ -463,7 +463,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         policy: TOML text to begin with.
 
     Example:
-        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").readtext_field())  # doctest: +SKIP
+        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
     """
     return Form(
         registry,
