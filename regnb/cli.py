@@ -552,27 +552,13 @@ def diff(
     json_: Json = False,
 ) -> None:
     """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
-    if not second:
-        first, second = _last_two(first)
-    found = difference.diff(first, second)
+    found = difference.diff(first, second or None)
     if json_:
         _print(found.tags, json_)
         return
     out.print(f"[bold]{escape(found.summary())}[/]")
     _section(found.repositories, "Repositories")
     _section(found.tags, "Tags", limit=100)
-
-
-def _last_two(folder: str) -> tuple[str, str]:
-    """Return the newest snapshot in a folder, and the one of the same registry before it."""
-    found = snapshot_.snapshots(folder)
-    found = found[found["status"] == "ok"]
-    mine = found[(found["registry"] == found["registry"].iloc[-1])] if len(found) else found
-    if len(mine) < 2:  # noqa: PLR2004 -- two
-        lacking = f"no two snapshots of one registry are in {shown(folder)}"
-        raise InvalidArgument(lacking, hint="regnb audit URL --snapshot FOLDER makes one")
-    one, two = (f"{folder.rstrip('/')}/{name}" for name in mine["snapshot"].tail(2))
-    return one, two
 
 
 @app.command()

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from regnb import snapshot
 from regnb.errors import InvalidArgument
+from regnb.filesystem import shown
 from regnb.frames import COLUMNS, Frame, count, human, make
 from regnb.graph import Edges, Graph
 from regnb.inventory import Inventory
@@ -157,7 +158,23 @@ def _seen(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> Mas
     return ~names.isin(listed[~repositories["status"].isin(["read", "empty"])]).to_numpy()
 
 
-def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
+def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
+    """Return the newest snapshot in a folder, and the one of the same registry before it."""
+    found = snapshot.snapshots(folder)
+    found = found[(found["status"] == "ok") & (found["registry"] == (registry or found["registry"]))]
+    mine = found[found["registry"] == found["registry"].iloc[-1]] if len(found) else found
+    if len(mine) < 2:  # noqa: PLR2004 -- two
+        raise InvalidArgument(
+            f"no two snapshots of one registry are in {shown(folder)}",
+            hint="regnb audit URL --snapshot FOLDER makes one",
+        )
+    one, two = mine["url"].tail(2)
+    return one, two
+
+
+def diff(
+    first: Inventory | str | Path, second: Inventory | str | Path | None = None, *, registry: str | None = None
+) -> Diff:
     """Compare two readings of one registry.
 
     Tags of repositories that could not be read in one of them are left out, and so are the blobs behind them. Where one
@@ -165,16 +182,21 @@ def diff(first: Inventory | str | Path, second: Inventory | str | Path) -> Diff:
 
     Args:
         first: The earlier inventory, or the URL or path of its snapshot.
-        second: The later one.
+        second: The later one. Without it ``first`` is a folder of snapshots, and its last two are compared.
+        registry: Of such a folder: which one's, if there are snapshots of several.
 
     Raises:
-        InvalidArgument: They are inventories of different registries.
+        InvalidArgument: They are inventories of different registries, or there are no two.
         StorageError: A snapshot cannot be read.
 
     Example:
         >>> regnb.diff("snapshots/localhost-5000-20260301T120000.000000Z", inventory).summary()  # doctest: +SKIP
         'localhost:5000, 2026-03-01 12:00 to 2026-03-08 12:00: tags 2 new, 0 moved, 0 vanished; 9 GB gained, 0 B freed.'
     """
+    if second is None:
+        if isinstance(first, Inventory):
+            raise InvalidArgument("one inventory alone shows no difference", hint="give a second one, or a snapshot")
+        first, second = _last_two(str(first), registry)
     a, b = _inventory(first), _inventory(second)
     if a.source == b.source and a.registry != b.registry:
         raise InvalidArgument(

@@ -68,6 +68,20 @@ def test_equal_inventories_do_not_differ(tmp_path: Path) -> None:
     assert not diff(Stored().inventory(), Stored().inventory()).drift
 
 
+def test_a_folder_alone_is_its_last_two_snapshots(tmp_path: Path) -> None:
+    """The newest of a registry and the one before it; with fewer, or one inventory, there is nothing to compare."""
+    one, two = Stored(("app", "1", IMAGES[0])), Stored(("app", "1", IMAGES[0]), ("app", "2", IMAGES[1]))
+    for lacking in (tmp_path, one.inventory()):
+        with pytest.raises(InvalidArgument) as error:
+            diff(lacking)
+        assert error.value.hint
+    for registry in (two, one, two):
+        registry.inventory().save(tmp_path)
+    assert rows(diff(tmp_path).tags, "change", "tag") == [("new", "2")]
+    with pytest.raises(InvalidArgument):
+        diff(tmp_path, registry="other:5000")
+
+
 def test_a_new_tag_is_no_drift() -> None:
     """What was only added has not drifted."""
     found = diff(

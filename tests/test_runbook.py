@@ -45,7 +45,7 @@ def test_what_a_notebook_answers_and_takes() -> None:
         assert each.about.endswith((".", ":"))
         assert not set("`*[]") & set(each.about)
     parameters = find("02-storage").parameters
-    assert (parameters["url"], parameters["protect"], parameters["keep"]) == ("", ["*:latest"], 1)
+    assert (parameters["url"], parameters["protect"], parameters["keep"]) == ("", [], 1)
 
 
 @pytest.mark.parametrize("name", ["02-storage", "02-storage.ipynb", "storage", "Storage"])
