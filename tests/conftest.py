@@ -74,7 +74,8 @@ def nothing_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     left = []
     for path in tmp_path_factory.getbasetemp().rglob("*"):
         with suppress(OSError):
-            if path.is_file() and PLANTED.search(path.read_bytes()):
+            # Copies of the repository have these tests.
+            if path.parent.name != "tests" and path.is_file() and PLANTED.search(path.read_bytes()):
                 left.append(path)
     assert left == []
 
