@@ -977,8 +977,8 @@ def lab(
     surrounded: Surrounded,
     url: Annotated[str, Argument(help="The registry; can be given later, too.", envvar="REGNB_URL")] = "",
     folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.", envvar="REGNB_STORAGE")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.", envvar="REGNB_SNAPSHOTS")] = "",
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
     update: Annotated[
         bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
     ] = False,
@@ -1019,8 +1019,8 @@ def ui(
     registry_: Annotated[
         str, Option("--registry", metavar="URL", help="The registry.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.", envvar="REGNB_STORAGE")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.", envvar="REGNB_SNAPSHOTS")] = "",
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
     base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,

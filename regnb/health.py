@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from regnb import probe
 from regnb.client import Client
-from regnb.errors import NotFound, RegistryError
+from regnb.errors import InvalidReference, NotFound, RegistryError
+from regnb.reference import check_repository
 
 _NOWHERE: Final = "regnb/absent"
 """A repository to ask about where none is known; it need not be there."""
@@ -40,10 +42,17 @@ async def health(client: Client, *, probes: bool = False) -> list[Check]:
     found = [Check("API", "ok", version), _authentication(authenticated=ping.authenticated, secure=secure)]
     repositories: list[str] = []
     found.append(await _catalog(client, repositories))
-    somewhere = repositories[0] if repositories else _NOWHERE
+    somewhere = next(filter(_lawful, repositories), _NOWHERE)
     found.append(await _referrers(client, somewhere))
     found.append(await _deletion(client, somewhere, probes=probes))
     return found
+
+
+def _lawful(repository: str) -> bool:
+    """Whether a name that a registry lists is one that it may be asked about."""
+    with suppress(InvalidReference):
+        return bool(check_repository(repository))
+    return False
 
 
 def _authentication(*, authenticated: bool, secure: bool) -> Check:

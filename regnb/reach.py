@@ -136,11 +136,18 @@ class _Reach:
             return [answers, *(await self._ui(ui) if ui else []), *pushed]
 
     async def ingress(self, http: str, https: str, *, https_only: bool) -> list[Check]:
-        async with Client(self._known(http)) as plain, Client(self._known(https)) as secure:
+        # Without TLS whoever listens reads a password: none goes there unless it is the only way in.
+        async with (
+            Client(self._stranger(http)) as plain,
+            Client(self._known(https)) as secure,
+            Client(self._known(http)) as clear,
+        ):
             over_http = await _registry(plain, "registry over http")
             over_https = await _registry(secure, "registry over https")
             moved = _moved(plain.transport)
             works = over_https.state != "fail"
+            if over_http.state == "warn" and not (works or moved or https_only):
+                over_http = await _registry(clear, "registry over http")
             if moved:
                 over_http = over_http._replace(state="ok", found=f"leads to {moved}", hint="")
             elif over_http.state == "fail":
@@ -152,7 +159,7 @@ class _Reach:
             rows = [over_http, over_https]
             if any(exchange.status for exchange in secure.transport.exchanges):
                 rows.append(await _certificate(secure.transport))
-            client, answers = (secure, over_https) if works or moved else (plain, over_http)
+            client, answers = (secure, over_https) if works or moved else (clear, over_http)
             rows += await self._ui(client.transport.url)
             return rows + await self._pushed(client, answers.state)
 

@@ -724,7 +724,7 @@ def connect(
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
     if known and same(where, known):
         where = where if "@" in where else known
-        if username is None and credentials is None:
+        if username is None and credentials is None and "@" not in where:
             username, password = os.environ.get("REGNB_USER") or None, os.environ.get("REGNB_PASSWORD")
         ca_bundle = ca_bundle or os.environ.get("REGNB_CA_BUNDLE") or None
         client_cert = client_cert or os.environ.get("REGNB_CLIENT_CERT") or None

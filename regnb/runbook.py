@@ -31,6 +31,11 @@ _CREDENTIALS: Final = re.compile(r"://[^/\s@:]*:(?!\d+/)[^\s@]*@")
 _LOGIN: Final = "use docker login, or set REGNB_USER and REGNB_PASSWORD; the executed notebook keeps its parameters"
 
 
+_OF_A_REGISTRY: Final = (
+    *("URL", "USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"),
+    *("STORAGE", "SNAPSHOTS", "DEMO"),
+)
+"""What the environment says of one registry, and must not say of another."""
 _KERNEL: Final = {"PLOTLY_RENDERER": "plotly_mimetype", "REGNB_READ_ONLY": "1"}
 """Its environment: charts as JupyterLab draws them without the network, and nothing is written to a registry."""
 _ARGUMENTS: Final = ["--log-level=ERROR"]
@@ -184,8 +189,11 @@ def _value(name: str, text: str, default: object) -> object:
         if isinstance(default, list) and not text.lstrip().startswith("["):
             return [*filter(None, map(str.strip, text.split(",")))]
         if isinstance(default, list):
-            return json.loads(text)
-    except (ValueError, KeyError):
+            found = json.loads(text)
+            if not all(isinstance(each, str) for each in found):
+                raise ValueError
+            return found
+    except (ValueError, KeyError, RecursionError):
         kind = {bool: "true or false", int: "a whole number", float: "a number", list: 'a list: a, b or ["a", "b"]'}
         hint = f"write {kind.get(type(default), 'text in UTF-8')}"
         raise InvalidArgument(f"the parameter {name} cannot be {text[:100]!r}", hint=hint) from None
@@ -259,18 +267,19 @@ def environment(
     found = dict(os.environ)
     known = found.get("REGNB_URL", "")
     if url and known and not same(url, known):
-        for name in ("URL", "USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"):
+        for name in _OF_A_REGISTRY:
             found.pop(f"REGNB_{name}", None)
         known = ""
     found |= _apart(known) | _apart(url)
     given = {
         "USER": username,
-        "PASSWORD": password,
         # A notebook may well run in another folder.
         "CA_BUNDLE": str(Path(ca_bundle).resolve()) if ca_bundle else "",
         "CLIENT_CERT": str(Path(client_cert).resolve()) if client_cert else "",
         "INSECURE": "1" if insecure else "",
     }
+    if username:
+        found["REGNB_PASSWORD"] = password
     return found | {f"REGNB_{name}": value for name, value in given.items() if value}
 
 

@@ -21,7 +21,7 @@ from regnb.client import Client
 from regnb.collect import Records, collect
 from regnb.errors import InvalidArgument
 from regnb.inventory import Inventory
-from regnb.transport import Transport
+from regnb.transport import Transport, same
 
 SNAPSHOTS: Final = 9
 """Sample snapshots of the demo, four weeks apart."""
@@ -51,7 +51,7 @@ class Demo(NamedTuple):
             "REGNB_URL": self.url,
             "REGNB_STORAGE": str(self.storage),
             "REGNB_SNAPSHOTS": str(self.snapshots),
-            "REGNB_DEMO": "1",
+            "REGNB_DEMO": self.url,
         }
 
 
@@ -92,10 +92,12 @@ def reset_demo() -> None:
     """
     storage = Path(os.environ.get("REGNB_STORAGE", ""))
     made = storage.name == _STORAGE and (storage.parent / _SNAPSHOTS).is_dir() and (storage / _CONTENT).is_dir()
-    if not (os.environ.get("REGNB_DEMO") and made):
+    url = os.environ.get("REGNB_DEMO", "")
+    # Another registry's URL must never be filled with samples.
+    if not (url and made and same(url, os.environ.get("REGNB_URL", url))) or os.environ.get("REGNB_READ_ONLY"):
         raise InvalidArgument("this is not the demo registry", hint="regnb demo starts one")
     shutil.rmtree(storage / _CONTENT)
-    found = Demo(os.environ["REGNB_URL"], storage, Path())
+    found = Demo(url, storage, Path())
     # A notebook's kernel runs an event loop already.
     with start_blocking_portal() as portal:
         portal.call(_fill, found)

@@ -108,7 +108,7 @@ class Start(Panel):
             {
                 "Connect": [*fields, self._state],
                 "How it is": [self._checks, widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)],
-                "Demo": demo if os.environ.get("REGNB_DEMO") else [],
+                "Demo": demo if os.environ.get("REGNB_DEMO") and not read_only() else [],
             },
         )
         if url:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import socket
 import tempfile
 import warnings
@@ -24,6 +26,7 @@ with warnings.catch_warnings():
         import tornado.ioloop
         import tornado.web
         from jupyter_server.auth.login import LoginFormHandler
+        from jupyter_server.auth.logout import LogoutHandler
         from jupyter_server.base.handlers import JupyterHandler
         from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
         from traitlets import Dict, Integer
@@ -32,6 +35,7 @@ with warnings.catch_warnings():
         from voila.tornado.contentshandler import VoilaContentsHandler
         from voila.tornado.handler import TornadoVoilaHandler
         from voila.tornado.treehandler import TornadoVoilaTreeHandler
+        from voila.voila_identity_provider import VoilaLoginHandler
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -144,6 +148,7 @@ def serve(
             },
             "VoilaExecutor": {"cell_error_instruction": "What stands above says why. The rest of the page needs it."},
             "IdentityProvider": {"cookie_options": {"samesite": "Lax"}},
+            "PasswordIdentityProvider": {"allow_password_change": False},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "Kernels": {"surroundings": kernels, "most": pages},
         }
@@ -244,12 +249,15 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             query = {key: self.get_query_argument(key) for key in names}
             runbook = find(name or _START)
             self.filled = page(runbook, query, theme, kernels["REGNB_URL"].rpartition("@")[2], note)
-            self.kernel_manager.check_room()
+            self.kernel_manager.take_room(self)
         except InvalidArgument as error:
             self.set_status(400)
             self.finish(_shell(box("bad", error.message, error.hint)))
             return
-        await super().get(runbook.path.name)
+        try:
+            await super().get(runbook.path.name)
+        finally:
+            self.kernel_manager.leave_room(self)
 
 
 def _chosen(handler: Page, **_: object) -> Any:  # noqa: ANN401 -- nbformat's
@@ -297,21 +305,32 @@ class Kernels(AsyncMappingKernelManager):
     def __init__(self, **given: Any) -> None:  # noqa: ANN401
         super().__init__(**given)  # type: ignore[no-untyped-call]
         self._reserve: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._refill: asyncio.Task[None] | None = None
+        self._given: set[str] = set()
+        self._opening: set[object] = set()
 
-    def check_room(self) -> None:
-        """Raise if another page would be one too many."""
-        if len(self) - len(self._reserve) >= self.most:
+    def take_room(self, page: object) -> None:
+        """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
+        self._given = {each for each in self._given if each in self}
+        if len(self._given) + len(self._opening) >= self.most:
             raise InvalidArgument(
                 f"{self.most} pages are open, and no more are served at once",
                 hint="close one; a page that nobody looks at ends by itself",
             )
+        self._opening.add(page)
+
+    def leave_room(self, page: object) -> None:
+        """Count a page no longer that did not get as far as a kernel."""
+        self._opening.discard(page)
 
     async def start_kernel(self, **_: Any) -> str:  # type: ignore[override]  # noqa: ANN401 -- as Voilà calls it
         """Return the kernel in reserve, or a new one."""
         alive = [each for each in self._reserve if each in self]
         self._reserve = alive[1:]
         kernel_id = alive[0] if alive else await self._start()
+        self._given.add(kernel_id)
+        if self._opening:
+            self._opening.pop()  # whichever: each page starts one
         self.refill(_LATER)
         return kernel_id
 
@@ -323,9 +342,8 @@ class Kernels(AsyncMappingKernelManager):
             if not self._reserve:
                 self._reserve.append(await self._start())
 
-        task = asyncio.get_running_loop().create_task(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._refill is None or self._refill.done():
+            self._refill = asyncio.get_running_loop().create_task(work())
 
     async def _start(self) -> str:
         arguments = [f"--IPKernelApp.exec_lines={_WARM}", "--log-level=ERROR"]
@@ -339,6 +357,12 @@ class Kernels(AsyncMappingKernelManager):
             await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
 
 
+def _without_query(record: logging.LogRecord) -> bool:
+    """Let a message through without the query of the request that it is about."""
+    record.msg, record.args = re.sub(r"\?[^\s'\"]*", "?…", record.getMessage()), ()
+    return True
+
+
 class UI(Voila):  # type: ignore[misc]
     """Voilà, with the notebooks as its only pages."""
 
@@ -346,7 +370,13 @@ class UI(Voila):  # type: ignore[misc]
 
     def init_handlers(self) -> list[Any]:
         """Return the routes: a page for each notebook instead of a browser of files."""
-        unwanted = (TornadoVoilaTreeHandler, TornadoVoilaHandler, VoilaContentsHandler)
+        unwanted = (
+            TornadoVoilaTreeHandler,
+            TornadoVoilaHandler,
+            VoilaContentsHandler,
+            VoilaLoginHandler,
+            LogoutHandler,
+        )
         routes = [route for route in super().init_handlers() if route[1] not in unwanted]
         given = {"template_paths": self.template_paths, "config": self.config}
         given["voila_configuration"] = self.voila_configuration
@@ -358,8 +388,9 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}login", Login),
             *([("/", Away), (self.base_url.rstrip("/"), Away)] if self.base_url != "/" else []),
         ]
-        # A URL may hold a token: requests are not logged.
+        # A URL may hold a token: requests are not logged, and what is logged of a failed one does not show it.
         self.app.settings["log_function"] = lambda _: None
+        logging.getLogger("tornado.application").addFilter(_without_query)
         tornado.ioloop.IOLoop.current().add_callback(self._begin)
         return routes
 

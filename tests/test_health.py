@@ -92,6 +92,18 @@ def test_a_catalog_that_is_refused_is_a_row(seeded_embedded: Seeded) -> None:
     assert row(checks, "referrers")[0] == "ok"
 
 
+def test_an_unlawful_name_in_the_catalog_is_not_asked_about(seeded_embedded: Seeded) -> None:
+    """A server that lists nonsense first is looked at all the same."""
+
+    def listed(request: Request) -> Reply | None:
+        body = b'{"repositories": ["<img src=x>", "vm/centos8"]}'
+        return Reply(200, {}, body) if request.path.startswith("/v2/_catalog") else None
+
+    with proxy(seeded_embedded.host, listed) as between, regnb.connect(between.url, cache=False) as registry:
+        checks = registry.health()
+    assert row(checks, "referrers")[0] == "ok"
+
+
 def test_a_read_only_handle_asks_nothing_that_writes(seeded_embedded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ``REGNB_READ_ONLY`` is set, the probe is refused before anything is sent."""
     monkeypatch.setenv("REGNB_READ_ONLY", "1")

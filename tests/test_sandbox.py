@@ -45,6 +45,17 @@ def test_reset_makes_it_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
         assert registry.inventory(progress=False).problems["problem"].tolist() == ["dangling"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("REGNB_URL", "http://127.0.0.1:9"), ("REGNB_READ_ONLY", "1")])
+def test_another_registry_is_never_filled(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where the environment names another one beside the demo, and not where nothing may be written."""
+    with sandbox.demo_registry() as found:
+        for key, known in (found.environment | {name: value}).items():
+            monkeypatch.setenv(key, known)
+        with pytest.raises(InvalidArgument):
+            sandbox.reset_demo()
+        assert state(found.url, "vm/centos8")
+
+
 @pytest.mark.parametrize("lacking", ["REGNB_DEMO", "REGNB_STORAGE", "snapshots"])
 def test_nothing_but_a_demo_is_reset(lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage that the demo did not make is not touched."""
@@ -52,7 +63,11 @@ def test_nothing_but_a_demo_is_reset(lacking: str, tmp_path: Path, monkeypatch: 
     content.mkdir(parents=True)
     if lacking != "snapshots":
         (tmp_path / "sample-snapshots").mkdir()
-    settings = {"REGNB_DEMO": "1", "REGNB_STORAGE": str(content.parent), "REGNB_URL": "http://127.0.0.1:9"}
+    settings = {
+        "REGNB_DEMO": "http://127.0.0.1:9",
+        "REGNB_STORAGE": str(content.parent),
+        "REGNB_URL": "http://127.0.0.1:9",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(lacking, raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -158,13 +159,14 @@ def test_the_token_opens_and_is_seen_nowhere(guarded: Site) -> None:
         wrong = visitor.post(login, data=form | {"password": "wrong-" + TOKEN})
         assert wrong.status_code == 401
         assert "That is not the token" in wrong.text
-        answer = visitor.post(login, data=form | {"password": TOKEN})
+        answer = visitor.post(login, data=form | {"password": TOKEN, "new_password": "a"})
         assert (answer.status_code, answer.headers["location"]) == (302, "/ui/10-retag")
         assert "samesite=lax" in answer.headers["set-cookie"].lower()
         assert "httponly" in answer.headers["set-cookie"].lower()
         assert "second tag" in visitor.get(guarded.base + "10-retag").text
         assert "read-only" not in visitor.get(guarded.base + "10-retag").text
-    get(guarded.base + f"nothing?token={TOKEN}")
+    for path in ("nothing", "voila/templates/a", "logout"):
+        get(guarded.base + f"{path}?token={TOKEN}")
     assert TOKEN not in guarded.printed()
     kernels = [pid for pid in guarded.group() if pid != guarded.process.pid]
     assert kernels
@@ -200,6 +202,16 @@ def test_kernels_that_nobody_looks_at_end(seeded_embedded: Seeded, tmp_path: Pat
         assert get(site.base + "10-retag").status_code == 200
         started = site.group()
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_pages_that_are_opened_at_once_are_counted(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """Of six that come together no more open than may; and the rest is told so."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--pages", "2") as site:
+        until(site, 1)
+        with ThreadPoolExecutor(6) as visitors:
+            answers = list(visitors.map(get, [site.base + "13-retention"] * 6))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 400, 400, 400, 400]
+        until(site, 3)
 
 
 def test_the_prefix_may_be_nothing(seeded_embedded: Seeded, tmp_path: Path) -> None:
