@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -332,7 +333,8 @@ def run(
     client.on_cell_executed = lambda **_: write(notebook, path)
     env = {**(environment() if surroundings is None else surroundings), **_KERNEL}
     try:
-        asyncio.run(client.async_execute(env=env))
+        # What a cell prints is in the record. A kernel itself complains of ports that another one took first.
+        asyncio.run(client.async_execute(env=env, stderr=subprocess.DEVNULL))
     except nbclient.exceptions.CellExecutionError:
         failed = next(output for output in _outputs(notebook) if output.output_type == "error")
         interrupted = failed.ename in {"Interrupted", "KeyboardInterrupt"}
