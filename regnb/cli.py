@@ -109,30 +109,18 @@ Allow = Annotated[
 # The functions whose names stand in _SHARED are handed to commands; their keyword-only options become the command's.
 
 
-def _connected(
+def _reached(
+    use: Callable[..., Any],
     url: str,
     *,
     user: User = "",
     ca_bundle: CaBundle = None,
     client_cert: ClientCert = None,
     insecure: Insecure = False,
-) -> AbstractContextManager[Registry]:
-    """Connect to the registry that the command is about."""
+) -> Any:  # noqa: ANN401 -- a connection, or the environment of a kernel that is to make one
+    """Hand the registry that the command is about, with how to reach it, to what uses it."""
     login = _login(user, "REGNB_PASSWORD", "Password")
-    return connect(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
-
-
-def _surrounded(
-    url: str,
-    *,
-    user: User = "",
-    ca_bundle: CaBundle = None,
-    client_cert: ClientCert = None,
-    insecure: Insecure = False,
-) -> dict[str, str]:
-    """Return the environment of a kernel that is to reach the registry: nothing of it is in its arguments."""
-    login = _login(user, "REGNB_PASSWORD", "Password")
-    return environment(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
+    return use(url, **login, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
 
 
 def _sourced(
@@ -211,8 +199,8 @@ def _answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> NoRetu
 _SHARED: Final[dict[str, Callable[..., Any]]] = {
     "present": _present,
     "sourced": _sourced,
-    "connected": _connected,
-    "surrounded": _surrounded,
+    "connected": functools.partial(_reached, connect),
+    "surrounded": functools.partial(_reached, environment),
 }
 Connected: TypeAlias = Callable[[str], AbstractContextManager[Registry]]
 Surrounded: TypeAlias = Callable[[str], dict[str, str]]
