@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from regnb.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from regnb.reference import Digest
+from regnb.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from regnb.oci.reference import Digest
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 

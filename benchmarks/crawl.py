@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--tags", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    from regnb.model import ACCEPT
+    from regnb.oci.manifest import ACCEPT
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

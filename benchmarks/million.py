@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 from corpus import LAYER
 
-from regnb.frames import COLUMNS, Frame, make
-from regnb.model import OCI_CONFIG, OCI_MANIFEST
+from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame, make
 
 
 def digests(count: int, seed: int) -> pd.Series[str]:

@@ -61,10 +61,10 @@ import json, sys, time
 sys.path.insert(0, sys.argv[1])
 import anyio
 from simulated import SimulatedClient
-from regnb.cache import Cache
-from regnb.collect import collect
-from regnb.inventory import Inventory
-from regnb.operations.delete import plan_delete
+from regnb.wire.cache import Cache
+from regnb.crawl.crawl import collect
+from regnb.analysis.inventory import Inventory
+from regnb.change.delete import plan_delete
 inventory = Inventory.of(anyio.run(collect, SimulatedClient(1000, 100), Cache()))
 chosen = inventory.tags.iloc[::10]
 start = time.perf_counter()
@@ -93,7 +93,7 @@ async def replay(sent: list[tuple[str, str, str]], bodies: dict[str, bytes]) -> 
     """
     import aiohttp
 
-    from regnb.model import ACCEPT
+    from regnb.oci.manifest import ACCEPT
 
     accept = {"Accept": ", ".join(ACCEPT)}
     reads = iter([each for each in sent if each[0] in ("GET", "HEAD")])

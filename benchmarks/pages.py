@@ -28,7 +28,7 @@ from browser import CHROMIUM, COMMAND, FLAGS, Running, Site
 from corpus import Corpus
 from distribution import free_port
 
-from regnb import embedded
+from regnb.local import embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -41,7 +41,7 @@ display(go.Figure(go.Bar(y=[1, 2, 3])))
 """A page with one widget and one chart, and nothing else."""
 TABLE = """
 import pandas as pd
-from regnb.table import Table
+from regnb.widgets.table import Table
 number = {tags}
 rows = pd.DataFrame({{
     "repository": [f"team-{{at % 40}}/app-{{at % 900}}" for at in range(number)],

@@ -16,10 +16,11 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 import anyio
 from simulated import SimulatedClient
 
-from regnb.cache import Cache
-from regnb.collect import Records, collect
-from regnb.inventory import Inventory
-from regnb.report import report
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.crawl import collect
+from regnb.crawl.records import Records
+from regnb.pages.report import report
+from regnb.wire.cache import Cache
 
 LIMIT = 10_000_000
 

@@ -27,7 +27,7 @@ from corpus import Corpus
 
 LOCAL = """
 import json, sys, time
-from regnb.storage import open_storage
+from regnb.analysis.storage import open_storage
 found = {}
 for brief in (True, False):
     start = time.perf_counter()
@@ -40,13 +40,13 @@ BUCKET = """
 import json, sys, time
 import boto3
 import regnb.storage
-from regnb.storage import open_storage
+from regnb.analysis.storage import open_storage
 asked = []
-real = regnb.storage._Remote._read
+real = regnb.crawl.walk.RemoteFiles._read
 def read(self, chunk):
     asked.extend(chunk)
     return real(self, chunk)
-regnb.storage._Remote._read = read
+regnb.crawl.walk.RemoteFiles._read = read
 storage = open_storage("s3://registry", client_kwargs={"endpoint_url": sys.argv[1]})
 start = time.perf_counter()
 inventory = storage.inventory()
@@ -86,8 +86,8 @@ import json, sys, time
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from million import NOW, tables
-from regnb.inventory import Inventory
-from regnb.difference import diff
+from regnb.analysis.inventory import Inventory
+from regnb.analysis.difference import diff
 def peak():
     return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 tags = int(sys.argv[2])

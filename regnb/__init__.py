@@ -6,18 +6,22 @@
 >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
 """
 
-from regnb.difference import compare, diff
-from regnb.errors import RegnbError
-from regnb.growth import growth
-from regnb.inventory import Inventory, Sharing
-from regnb.journal import Receipt
-from regnb.plan import Plan
-from regnb.reclaim import Reclaim
-from regnb.reference import Digest, Reference
-from regnb.registry import Interrupted, Registry, connect
-from regnb.snapshot import snapshots
+from regnb.aliases import install as _install
+from regnb.analysis.difference import compare, diff
+from regnb.analysis.growth import growth
+from regnb.analysis.inventory import Inventory, Sharing
+from regnb.analysis.reclaim import Reclaim
+from regnb.analysis.reconcile import reconcile
+from regnb.analysis.snapshot import snapshots
+from regnb.analysis.storage import Storage, open_storage
+from regnb.change.journal import Receipt
+from regnb.change.plan import Plan
+from regnb.errors import Interrupted, RegnbError
+from regnb.oci.reference import Digest, Reference
+from regnb.registry import Registry, connect
 from regnb.source import read
-from regnb.storage import Storage, open_storage, reconcile
+
+_install()
 
 __version__ = "0.1.0"
 

@@ -23,6 +23,8 @@ RegnbError
     ├── Unsupported         405: the registry has this switched off
     ├── RateLimited         429 after all retries
     └── ServerFailed        5xx after all retries
+
+Interrupted                 the user interrupted (a KeyboardInterrupt, and no RegnbError)
 """
 
 from __future__ import annotations
@@ -169,3 +171,19 @@ class RateLimited(RegistryError):
 
 class ServerFailed(RegistryError):
     """5xx, still, after every retry."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted: a crawl goes on from the cache, the application of a plan from its receipt.
+
+    Attributes:
+        receipt: The name of that receipt, or "".
+    """
+
+    def __init__(self, message: str, *, receipt: str = "") -> None:
+        super().__init__(message)
+        self.receipt = receipt
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython prints these lines instead of a traceback."""
+        return [str(self)]

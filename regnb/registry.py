@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import sys
-import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
-from regnb import frames
-from regnb.auth import Credentials
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.collect import Progress, collect
-from regnb.errors import InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
-from regnb.exchange import Answer
-from regnb.frames import Frame
-from regnb.inventory import Inventory
-from regnb.journal import Journal, Receipt, hold
-from regnb.model import AnyManifest, ImageConfig, Manifest, Schema1, decode
-from regnb.plan import Plan
-from regnb.reader import Reader
-from regnb.reference import Digest, Reference
-from regnb.transport import Transport, same
+from regnb.analysis.inventory import Inventory
+from regnb.change.journal import Journal, Receipt, hold
+from regnb.change.plan import Plan
+from regnb.crawl.crawl import Progress, collect
+from regnb.crawl.reader import Reader
+from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
+from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
+from regnb.oci.reference import Digest, Reference
+from regnb.session import Bar, Show, at_exit, loop, run
+from regnb.tables.build import image_layers
+from regnb.tables.frame import Frame, make, of_rows
+from regnb.wire.addresses import same
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials
+from regnb.wire.exchange import Answer
+from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
-    from regnb.kube import InUse
-    from regnb.operations.retention import Policy
-    from regnb.selection import What
+    from regnb.change.policy import Policy
+    from regnb.cluster.running import InUse
+    from regnb.crawl.selection import What
 
 _T = TypeVar("_T")
-_lock = threading.Lock()
-_portal: BlockingPortal | None = None
-_until_exit = contextlib.ExitStack()
 _open: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
-@atexit.register
+@at_exit
 def _close_all() -> None:
     for registry in list(_open):
         registry.close()
-    _until_exit.close()
-
-
-def _loop() -> BlockingPortal:
-    """Return the one background event loop: a notebook's kernel runs a loop of its own, and its user wants values."""
-    global _portal  # noqa: PLW0603 -- one loop for the process, started by the first call
-    with _lock:
-        if _portal is None:
-            _portal = _until_exit.enter_context(start_blocking_portal("asyncio"))
-        return _portal
 
 
 async def _close(client: Client, cache: Cache) -> None:
@@ -68,81 +51,7 @@ async def _close(client: Client, cache: Cache) -> None:
 
 def _let_go(client: Client, cache: Cache) -> None:
     with contextlib.suppress(RuntimeError):  # the program ends
-        _loop().call(_close, client, cache)
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user interrupted: a crawl goes on from the cache, the application of a plan from its receipt.
-
-    Attributes:
-        receipt: The name of that receipt, or "".
-    """
-
-    def __init__(self, message: str, *, receipt: str = "") -> None:
-        super().__init__(message)
-        self.receipt = receipt
-
-    def _render_traceback_(self) -> list[str]:
-        """IPython prints these lines instead of a traceback."""
-        return [str(self)]
-
-
-class _Counted(Protocol):
-    """Work whose progress is counted while it runs."""
-
-    title: ClassVar[str]
-    unit: ClassVar[str]
-
-    def state(self) -> tuple[int, int, str]:
-        """Return how much there is to do, how much is done, and a word about it."""
-
-
-Show: TypeAlias = "bool | Callable[[int, int, str], None] | None"
-"""Whether to draw a bar (None: in a notebook and on a terminal), or what to call with total, done and a word."""
-
-
-def _in_kernel() -> bool:
-    """Whether this is a notebook's kernel, and not only a program that has imported Jupyter's libraries."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-class _Bar:
-    """A progress bar in the notebook or the terminal, drawn by the thread that waits."""
-
-    def __init__(self, progress: _Counted, *, show: Show) -> None:
-        self._progress = progress
-        self._call = show if callable(show) else None
-        if show is None:
-            # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-            show = (_in_kernel() or sys.stderr.isatty()) and not os.environ.get("REGNB_SERVED")
-        self._bar: Any = None
-        if show is True:
-            import warnings  # noqa: PLC0415 -- only where a bar is drawn
-
-            with warnings.catch_warnings():
-                # Without ipywidgets tqdm says so and draws text, which is what is wanted.
-                warnings.simplefilter("ignore")
-                from tqdm.auto import tqdm  # noqa: PLC0415 -- costs 50 ms and pulls in ipywidgets
-
-                self._bar = tqdm(
-                    total=0, unit=f" {progress.unit}", desc=progress.title, smoothing=0, dynamic_ncols=True, leave=False
-                )
-
-    def update(self) -> None:
-        total, done, note = self._progress.state()
-        if self._call is not None:
-            self._call(total, done, note)
-        if self._bar is not None:
-            self._bar.total = max(1, total)
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.n = done
-            self._bar.refresh()
-
-    def close(self) -> None:
-        self.update()
-        if self._bar is not None:
-            self._bar.close()
+        loop().call(_close, client, cache)
 
 
 class Registry:
@@ -157,7 +66,7 @@ class Registry:
 
     def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
         self._cache = cache
-        self._client: Client = _loop().call(make_client)
+        self._client: Client = loop().call(make_client)
         self._reader = Reader(self._client, cache)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
@@ -165,32 +74,8 @@ class Registry:
         self._dropped = weakref.finalize(self, letting_go.start)
         self._dropped.atexit = False
 
-    def _run(self, work: Callable[[], Awaitable[_T]], bar: _Bar | None = None) -> _T:
-        """Run ``work`` on the background loop; an interrupt cancels it and waits until it has let go."""
-        ended = threading.Event()
-
-        async def noted() -> _T:
-            try:
-                return await work()
-            finally:
-                ended.set()
-
-        future: Future[_T] = _loop().start_task_soon(noted)
-        try:
-            while True:
-                done, _ = wait([future], timeout=0.1 if bar else None)
-                if bar:
-                    bar.update()
-                if done:
-                    return future.result()
-        except KeyboardInterrupt:
-            # A cancelled future is done at once, its task only when it has let go of the connections and the cache.
-            if future.cancel():
-                ended.wait(10)
-            raise Interrupted("Interrupted.") from None
-        finally:
-            if bar:
-                bar.close()
+    def _run(self, work: Callable[[], Awaitable[_T]], bar: Bar | None = None) -> _T:
+        return run(work, bar)
 
     @property
     def host(self) -> str:
@@ -256,9 +141,9 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
-        from regnb.health import health  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.wire.health import health  # noqa: PLC0415 -- kept out of `import regnb`
 
-        return frames.of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
+        return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -295,7 +180,7 @@ class Registry:
         async def pages() -> list[str]:
             return [name async for page in self._client.catalog() for name in page]
 
-        return frames.make("catalog", {"repository": sorted(set(self._run(pages)))})
+        return make("catalog", {"repository": sorted(set(self._run(pages)))})
 
     def tags(self, repository: str) -> Frame:
         """Return the tags of a repository, every page of them (distribution spec 1.1, "Listing Tags").
@@ -315,7 +200,7 @@ class Registry:
         except NotFound as error:
             error.hint = error.hint or "the catalog lists the repositories"
             raise
-        return frames.make("tag_list", {"repository": [repository] * len(found), "tag": found})
+        return make("tag_list", {"repository": [repository] * len(found), "tag": found})
 
     def digest(self, reference: str | Reference) -> Digest:
         """Return the digest that a tag points at: a HEAD that accepts every manifest type, so that it is the tag's own.
@@ -373,7 +258,7 @@ class Registry:
                 found.append((config.platform, image, config.commands(len(image.layers))))
             return found
 
-        return frames.image_layers(self._read(reference, read))
+        return image_layers(self._read(reference, read))
 
     def inventory(
         self, repositories: str | Sequence[str] | None = None, *, cached: bool = True, progress: Show = None
@@ -396,7 +281,7 @@ class Registry:
         patterns = [repositories] if isinstance(repositories, str) else repositories
         cache = self._cache if cached else Cache()
         counters = Progress()
-        bar = _Bar(counters, show=progress)
+        bar = Bar(counters, show=progress)
         try:
             records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar)
         except Interrupted as stop:
@@ -422,7 +307,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_retag("vm/centos8:latest", "stable")  # doctest: +SKIP
         """
-        from regnb.operations.retag import plan_retag  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.retag import plan_retag  # noqa: PLC0415 -- kept out of `import regnb`
 
         return self._run(lambda: plan_retag(self._reader, what, tag, allow=allow))
 
@@ -453,7 +338,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
         """
-        from regnb.operations.copy import plan_copy  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.copy import plan_copy  # noqa: PLC0415 -- kept out of `import regnb`
 
         other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
         return self._run(
@@ -474,7 +359,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_rename("vm/centos8:latest", "8.5")  # doctest: +SKIP
         """
-        from regnb.operations.rename import plan_rename  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.rename import plan_rename  # noqa: PLC0415 -- kept out of `import regnb`
 
         return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
 
@@ -500,7 +385,7 @@ class Registry:
             referrers: Whether signatures and other referrers go with what they refer to.
             in_use: ``kubectl get pods -A -o json`` as a path, ``-`` for standard input, or the document itself, or
                 ``cluster`` to ask the cluster that kubectl is set to: what runs there is refused.
-            allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.plan.ALLOWANCES`).
+            allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.change.plan.ALLOWANCES`).
 
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
@@ -509,7 +394,7 @@ class Registry:
         Example:
             >>> registry.plan_delete("vm/centos8:8.1").blast  # doctest: +SKIP
         """
-        from regnb.operations.delete import plan_delete, repositories_of  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.delete import plan_delete, repositories_of  # noqa: PLC0415 -- kept out of `import regnb`
 
         if inventory is None:
             inventory = self.inventory(repositories_of(what, self.host))
@@ -550,7 +435,7 @@ class Registry:
         Example:
             >>> registry.plan_request("DELETE", "/v2/vm/centos8/manifests/8.1").blast  # doctest: +SKIP
         """
-        from regnb.operations.request import plan_request  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.request import plan_request  # noqa: PLC0415 -- kept out of `import regnb`
 
         return self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
@@ -567,7 +452,7 @@ class Registry:
         """Plan what a retention policy removes: a row with a reason for every tag, kept or removed.
 
         Args:
-            policy: A TOML file's path, its text, or a :class:`regnb.operations.retention.Policy`.
+            policy: A TOML file's path, its text, or a :class:`regnb.change.policy.Policy`.
             inventory: By default the whole registry is read now.
             in_use: As in :meth:`plan_delete`; what runs in the cluster is kept.
             allow: As in :meth:`plan_delete`.
@@ -579,7 +464,7 @@ class Registry:
         Example:
             >>> registry.plan_retention("retention.toml").to_frame()  # doctest: +SKIP
         """
-        from regnb.operations.retention import plan_retention  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.retention import plan_retention  # noqa: PLC0415 -- kept out of `import regnb`
 
         return plan_retention(
             inventory or self.inventory(),
@@ -604,7 +489,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_undo(receipt)  # doctest: +SKIP
         """
-        from regnb.operations.undo import plan_undo  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.undo import plan_undo  # noqa: PLC0415 -- kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         return self._run(lambda: plan_undo(self._reader, found, allow=allow))
@@ -653,8 +538,8 @@ class Registry:
     def _apply(
         self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
     ) -> Receipt:
-        from regnb.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
-        from regnb.apply import apply  # noqa: PLC0415
+        from regnb.change.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.apply import apply  # noqa: PLC0415
 
         if plan.url != self._reader.url:
             raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
@@ -673,7 +558,7 @@ class Registry:
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
             try:
-                bar = _Bar(counters, show=show)
+                bar = Bar(counters, show=show)
                 self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
             except Interrupted as stop:
                 name = journal.name

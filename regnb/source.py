@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from regnb import snapshot
+from regnb.analysis import snapshot
+from regnb.analysis.inventory import Inventory
+from regnb.analysis.storage import open_storage
 from regnb.errors import InvalidArgument
-from regnb.inventory import Inventory
 from regnb.registry import Registry, connect
-from regnb.storage import open_storage
 
 
 def is_file(where: str | Path) -> bool:

@@ -38,7 +38,7 @@ PYTHON = (sys.executable, "-c")
 COMMAND = (*PYTHON, "from regnb.cli import main; main()")
 """What runs the command line, whatever the interpreter's scripts are called."""
 OPEN = (
-    "import sys; from pathlib import Path; from regnb import lab, runbook;"
+    "import sys; from pathlib import Path; from regnb.notebooks import lab, runbook;"
     "lab.open_lab(Path(sys.argv[2]), surroundings=runbook.environment(sys.argv[1]))"
 )
 """What a :class:`Lab` runs to open the packaged notebooks on a registry: its URL and a folder are the arguments."""

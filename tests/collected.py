@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 from distribution import Distribution
 from images import Image, ask, attestation, config, descriptor, image, index, layer, pack, push
 
-from regnb.client import Client
+from regnb.analysis.reclaim import Reclaim
 from regnb.errors import RegistryError
-from regnb.model import DOCKER_MANIFEST
-from regnb.reclaim import Reclaim
-from regnb.reference import Digest
+from regnb.oci.manifest import DOCKER_MANIFEST
+from regnb.oci.reference import Digest
+from regnb.wire.client import Client
 
 REPOSITORIES: Final = ("app", "app/web", "base", "team/tool")
 FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"

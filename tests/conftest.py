@@ -19,9 +19,10 @@ import distribution
 import pytest
 import reverse
 
-from regnb import demo, embedded, transport
-from regnb.client import Client
-from regnb.transport import Transport
+from regnb.local import demo, embedded
+from regnb.wire import transport
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
 """Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser,proxy``."""

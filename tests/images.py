@@ -21,12 +21,13 @@ from unittest import mock
 import anyio
 
 from regnb import cli
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.collect import Records, collect
-from regnb.model import DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.crawl.crawl import collect
+from regnb.crawl.records import Records
+from regnb.oci.manifest import DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -265,7 +266,7 @@ def regnb(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
     with (
         mock.patch.dict(os.environ, surroundings(folder, **more), clear=True),
         mock.patch.object(sys, "argv", ["regnb", *arguments]),
-        mock.patch.object(cli.out, "_width", 200),
+        mock.patch.object(cli.terminal.out, "_width", 200),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(errors),
     ):

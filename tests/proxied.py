@@ -12,8 +12,8 @@ import scripted
 from images import ask
 from scripted import Reply, Request
 
-from regnb.client import Client, RawManifest
 from regnb.errors import NotFound
+from regnb.wire.client import Client, RawManifest
 
 Answer: TypeAlias = Callable[[Request], Reply | None]
 """What the proxy does with a request: an answer of its own, or None to forward it."""

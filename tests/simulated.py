@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
-from regnb.client import RawManifest
-from regnb.model import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from regnb.reference import Digest
+from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from regnb.oci.reference import Digest
+from regnb.wire.client import RawManifest
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 

@@ -9,13 +9,13 @@ from typing import cast
 import anyio
 from images import Image
 
-from regnb.cache import Cache
-from regnb.client import Client, RawManifest
-from regnb.collect import collect
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.crawl import collect
 from regnb.errors import NotFound, ServerFailed
-from regnb.inventory import Inventory
-from regnb.model import Descriptor
-from regnb.reference import Digest
+from regnb.oci.manifest import Descriptor
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client, RawManifest
 
 
 class Stored:

@@ -23,26 +23,18 @@ from scripted import Reply, Request
 from test_auth import SECRET, Issuer
 
 import regnb
-from regnb import embedded
-from regnb.apply import Progress, apply
-from regnb.auth import Credentials
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.errors import (
-    Busy,
-    ConnectionFailed,
-    Denied,
-    NotFound,
-    Refused,
-    StorageError,
-    Unauthorized,
-    Unsupported,
-)
-from regnb.journal import Journal, Outcome, Receipt, hold, receipts
-from regnb.plan import Blob, Plan, Step
-from regnb.reader import Reader
-from regnb.reference import Digest
-from regnb.transport import Exchange, Transport
+from regnb.change.apply import Progress, apply
+from regnb.change.journal import Journal, Outcome, Receipt, hold, receipts
+from regnb.change.plan import Blob, Plan, Step
+from regnb.crawl.reader import Reader
+from regnb.errors import Busy, ConnectionFailed, Denied, NotFound, Refused, StorageError, Unauthorized, Unsupported
+from regnb.local import embedded
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials
+from regnb.wire.exchange import Exchange
+from regnb.wire.transport import Transport
 
 ME = Credentials("me", SECRET)
 ABSENT = Digest.of(b"absent")
@@ -529,7 +521,7 @@ def test_a_tag_that_appears_at_the_last_moment_is_seen(served: Served) -> None:
 
 def test_what_every_tag_points_at_is_asked_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tag that is moved onto a doomed manifest while a long deletion goes on makes its row stale."""
-    monkeypatch.setattr("regnb.apply._CURRENT", -1000.0)  # as if each row took that long
+    monkeypatch.setattr("regnb.change.apply._CURRENT", -1000.0)  # as if each row took that long
     fill(served.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "latest", THREE))
 
     def answer(request: Request) -> Reply | None:

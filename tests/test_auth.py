@@ -21,12 +21,13 @@ import trustme
 from conftest import need
 
 import regnb
-from regnb import auth
-from regnb.auth import Credentials, find_credentials, parse_challenges
-from regnb.client import Client
 from regnb.errors import Denied, RegnbError, Unauthorized
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.oci.reference import Digest
+from regnb.wire import credentials
+from regnb.wire.authentication import parse_challenges
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials, find_credentials
+from regnb.wire.transport import Transport
 
 pytestmark = pytest.mark.anyio
 SECRET = "pa:ss wörd"
@@ -155,7 +156,7 @@ def test_a_failing_helper_is_an_error(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     """A helper that fails, babbles or hangs is named, without what it printed."""
-    monkeypatch.setattr(auth, "HELPER_TIMEOUT", 0.3)
+    monkeypatch.setattr(credentials, "HELPER_TIMEOUT", 0.3)
     helper(tmp_path / "bin", "fake", script, monkeypatch)
     config(home, credHelpers={"h": "fake"})
     with pytest.raises(RegnbError, match=message) as caught:

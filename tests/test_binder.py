@@ -21,7 +21,7 @@ from images import ROOT
 NOT_IN_A_CLONE = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "dist")
 READ = """
 import json, os, regnb
-from regnb.sandbox import reset_demo
+from regnb.local.sandbox import reset_demo
 registry = regnb.connect(os.environ["REGNB_URL"])
 def tags(): return sorted(registry.tags("apps/web")["tag"])
 found = {"package": regnb.__file__, "before": tags()}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from browser import COMMAND, WIDTHS, Lab, browsing, faults, run_all
 
-from regnb.runbook import runbooks
+from regnb.notebooks.runbook import runbooks
 
 
 @pytest.fixture

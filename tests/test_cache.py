@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from images import surroundings
 
-from regnb.cache import Cache
-from regnb.reference import Digest
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
 
 TYPE = "application/json"
 
@@ -259,8 +259,8 @@ def test_a_locked_file_is_done_without(tmp_path: Path, monkeypatch: pytest.Monke
 WRITER = """
 import sys
 from pathlib import Path
-from regnb.cache import Cache
-from regnb.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.oci.reference import Digest
 name = sys.argv[2].encode()
 for round in range(10):
     cache = Cache(Path(sys.argv[1]))
@@ -305,7 +305,7 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
 def test_two_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
     """Processes that start at the same moment on a new folder share its file; none falls back to memory."""
     code = (
-        "import sys, time; from pathlib import Path; from regnb.cache import Cache\n"
+        "import sys, time; from pathlib import Path; from regnb.wire.cache import Cache\n"
         "for number in range(20):\n"
         "    while time.time() < float(sys.argv[2]) + number * 0.05: pass\n"
         "    cache = Cache(Path(sys.argv[1]) / str(number)); assert cache.path; cache.close()\n"

@@ -30,8 +30,8 @@ from images import config, fill, image, layer, regnb
 from test_forms_browser import apply, finished, plan
 from test_notebooks import UNCONNECTED
 
-from regnb.plan import Plan
-from regnb.runbook import runbooks
+from regnb.change.plan import Plan
+from regnb.notebooks.runbook import runbooks
 
 PASSWORD = "canary+pass/word@7149:20"
 TOKEN = "canary+token/8311=96&44"

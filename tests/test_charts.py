@@ -17,11 +17,13 @@ from stored import Stored
 
 pytest.importorskip("plotly")
 
-from regnb import charts
+from regnb.analysis.growth import Forecast, Growth
+from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument
-from regnb.frames import COLUMNS, Frame, human, make
-from regnb.growth import Forecast, Growth
-from regnb.inventory import Inventory
+from regnb.pages import charts
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame, make
+from regnb.text import human
 
 FRAMES = {
     charts.treemap: "usage",
@@ -364,6 +366,6 @@ def test_ticks_are_round(sizes: Sequence[float], names: list[str]) -> None:
 
 def test_without_plotly_the_extra_is_named() -> None:
     """Where plotly is missing the error says what installs it."""
-    code = "import sys; sys.modules['plotly'] = None\nfrom regnb import charts"
+    code = "import sys; sys.modules['plotly'] = None\nfrom regnb.pages import charts"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtra: plotly is not installed; pip install 'regnb[lab]'" in done.stderr

@@ -20,9 +20,9 @@ import pytest
 from distribution import Distribution, free_port
 from images import CLI, ROOT, Fake, config, fill, image, index, layer, regnb, regnb_process, surroundings
 
-from regnb.frames import COLUMNS
-from regnb.inventory import Inventory
-from regnb.reference import Digest
+from regnb.analysis.inventory import Inventory
+from regnb.oci.reference import Digest
+from regnb.tables.columns import COLUMNS
 
 BASE = layer("base", 100_000)
 ONE = image([BASE, layer(1, 2000)], about=config(commands=["ADD rootfs", "RUN one"]))

@@ -16,7 +16,8 @@ from images import regnb
 from test_expose import INGRESS, check_valid
 from test_reach import HERE, page
 
-from regnb.expose import Settings, convert, manifests
+from regnb.cluster.ingress import convert
+from regnb.cluster.resources import Settings, manifests
 
 
 def test_expose_prints_what_kubectl_takes(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from conftest import Seeded, need
 from distribution import Distribution
 from images import CLI, ask, config, fill, image, index, layer, regnb, surroundings
 
-from regnb import embedded
-from regnb import journal as journal_
-from regnb.client import Client
+from regnb.change import journal as journal_
+from regnb.change.journal import Receipt
+from regnb.change.plan import Plan
 from regnb.errors import NotFound
-from regnb.journal import Receipt
-from regnb.plan import Plan
+from regnb.local import embedded
+from regnb.wire.client import Client
 
 BASE = layer("base", 10_000)
 ONE = image([BASE, layer(1, 2000)], about=config(created="2026-01-01T00:00:00Z"))

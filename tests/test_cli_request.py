@@ -12,7 +12,7 @@ from distribution import Distribution
 from images import CLI, config, fill, image, layer, regnb, surroundings
 from test_cli_operations import SECRET, State, check_error, locked, planned, receipt_of, state, terminal  # noqa: F401
 
-from regnb.plan import Plan
+from regnb.change.plan import Plan
 
 ONE = image([layer(1, 2000)], about=config(created="2026-01-01T00:00:00Z"))
 TWO = image([layer(2, 3000)], about=config(created="2026-02-01T00:00:00Z"))

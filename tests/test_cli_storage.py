@@ -13,8 +13,8 @@ import pytest
 from distribution import Distribution
 from images import ask, config, fill, image, index, layer, regnb, regnb_process
 
-from regnb.client import Client
-from regnb.plan import Plan
+from regnb.change.plan import Plan
+from regnb.wire.client import Client
 
 BASE = layer("base", 100_000)
 ONE = image([BASE, layer(1, 20_000)], about=config(created="2025-01-01T00:00:00Z"))

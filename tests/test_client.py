@@ -13,9 +13,6 @@ import pytest
 import scripted
 from scripted import Reply, Request
 
-from regnb import client as module
-from regnb import model
-from regnb.client import Client, Upload
 from regnb.errors import (
     ContentError,
     DigestMismatch,
@@ -27,8 +24,11 @@ from regnb.errors import (
     TooLarge,
     Unsupported,
 )
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.oci import manifest as model
+from regnb.oci.reference import Digest
+from regnb.wire import client as module
+from regnb.wire.client import Client, Upload
+from regnb.wire.transport import Transport
 
 pytestmark = pytest.mark.anyio
 CONFIG = b"{}"

@@ -31,13 +31,15 @@ from images import (
     surroundings,
 )
 
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.collect import Progress, Records, collect, select, subject_of_tag
+from regnb.crawl.crawl import Progress, collect
+from regnb.crawl.records import Records
 from regnb.errors import Denied, InvalidReference, RegistryError
-from regnb.model import OCI_EMPTY, OCI_INDEX, SCHEMA1_SIGNED
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.oci.manifest import OCI_EMPTY, OCI_INDEX, SCHEMA1_SIGNED
+from regnb.oci.reference import Digest, select
+from regnb.oci.referrers import subject_of_tag
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 BASE = layer("base", 5000)
 
@@ -537,9 +539,9 @@ def slow(answer: Answer | Callable[[str], Answer], seconds: float) -> Callable[[
 SIMULATION = """
 import resource, sys
 import anyio
-from regnb.cache import Cache
-from regnb.collect import collect
-from regnb.inventory import Inventory
+from regnb.wire.cache import Cache
+from regnb.crawl.crawl import collect
+from regnb.analysis.inventory import Inventory
 from simulated import SimulatedClient
 async def run():
     return await collect(SimulatedClient(500, 200), Cache())

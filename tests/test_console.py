@@ -17,10 +17,10 @@ from scripted import Reply, Request
 from test_forms import SIBLINGS, confirm, preview, receipts, registry, settle, undone  # noqa: F401 -- two are fixtures
 
 import regnb
-from regnb.console import LESSONS, SHOWN, Console, console
-from regnb.model import DOCKER_MANIFEST
-from regnb.reference import Digest
+from regnb.oci.manifest import DOCKER_MANIFEST
+from regnb.oci.reference import Digest
 from regnb.registry import Registry
+from regnb.widgets.console import LESSONS, SHOWN, Console, console
 
 OWN = "My own request"
 HOSTILE = '<img src=x onerror="alert(1)">\x1b[2J\u202e'

@@ -31,7 +31,7 @@ from test_forms_browser import (  # noqa: F401 -- three are fixtures
 )
 from test_notebooks import check_that_nothing_was_written, forward
 
-from regnb.console import LESSONS
+from regnb.widgets.console import LESSONS
 
 NOTEBOOK = "30-api-console"
 

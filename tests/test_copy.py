@@ -28,17 +28,17 @@ from images import (
 )
 
 import regnb
-from regnb import demo, embedded
-from regnb.cache import Cache
-from regnb.client import Client
+from regnb.change.copy import plan_copy
+from regnb.change.plan import Plan
+from regnb.crawl.reader import Reader
+from regnb.crawl.selection import What
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
-from regnb.model import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, SCHEMA1
-from regnb.operations.copy import plan_copy
-from regnb.plan import Plan
-from regnb.reader import Reader
-from regnb.reference import Digest
-from regnb.selection import What
-from regnb.transport import Transport
+from regnb.local import demo, embedded
+from regnb.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, SCHEMA1
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 BASE = layer("base", 500)
 ONE = image([BASE, layer(1, 100)], about=config())

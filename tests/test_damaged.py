@@ -13,9 +13,9 @@ import pytest
 from collected import FLAGS, agrees, collect
 from images import LAYER, Image, descriptor, image, index, layer, pack
 
-from regnb.reclaim import Reclaim
-from regnb.reference import Digest
-from regnb.storage import open_storage
+from regnb.analysis.reclaim import Reclaim
+from regnb.analysis.storage import open_storage
+from regnb.oci.reference import Digest
 
 ABSENT = "sha256:" + "0" * 64
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"

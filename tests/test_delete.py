@@ -17,15 +17,16 @@ from images import Fake, Image, fill, image, index, layer, pack
 from stored import Stored, subject_of
 
 import regnb
-from regnb import Inventory, demo
+from regnb import Inventory
+from regnb.change.delete import plan_delete, repositories_of
+from regnb.change.journal import Receipt
+from regnb.change.plan import ALLOWANCES, Plan, Step
+from regnb.change.retention import plan_retention
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
-from regnb.frames import Frame
-from regnb.journal import Receipt
-from regnb.model import SCHEMA1_SIGNED
-from regnb.operations.delete import plan_delete, repositories_of
-from regnb.operations.retention import plan_retention
-from regnb.plan import ALLOWANCES, Plan, Step
-from regnb.reference import Digest
+from regnb.local import demo
+from regnb.oci.manifest import SCHEMA1_SIGNED
+from regnb.oci.reference import Digest
+from regnb.tables.frame import Frame
 
 BASE = layer("base", 3000)
 OWN = [layer(number, 200 + number) for number in range(8)]

@@ -18,12 +18,12 @@ import pytest
 from conftest import Seeded, need, push_demo
 from pytest_socket import SocketConnectBlockedError
 
-from regnb import demo, embedded
-from regnb.client import Client
 from regnb.errors import NotFound, StorageError
-from regnb.model import IMAGE_CONFIGS, INDEXES, Index, Manifest, decode, decode_config
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.local import demo, embedded
+from regnb.oci.manifest import IMAGE_CONFIGS, INDEXES, Index, Manifest, decode, decode_config
+from regnb.oci.reference import Digest
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 
 def skopeo(*arguments: str) -> str:
@@ -47,7 +47,7 @@ def test_the_network_is_blocked_but_for_loopback() -> None:
 
 
 def test_digests_are_the_same_in_another_process() -> None:
-    script = "from regnb import demo; print(*(item.digest for item in demo.items(referrers=False)))"
+    script = "from regnb.local import demo; print(*(item.digest for item in demo.items(referrers=False)))"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert other.split() == [item.digest for item in demo.items(referrers=False)]
 

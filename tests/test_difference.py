@@ -12,12 +12,14 @@ from images import Image, ask, config, fill, image, index, layer
 from stored import Stored
 
 import regnb
-from regnb.client import Client
-from regnb.difference import compare, diff
+from regnb.analysis.difference import compare, diff
+from regnb.analysis.inventory import Inventory
+from regnb.analysis.storage import open_storage
 from regnb.errors import InvalidArgument, NotFound
-from regnb.frames import COLUMNS, Frame, human
-from regnb.inventory import Inventory
-from regnb.storage import open_storage
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame
+from regnb.text import human
+from regnb.wire.client import Client
 
 BASE = layer("base", 5000)
 IMAGES = [image([BASE, layer(number, 101 + number)], about=config(number=number)) for number in range(6)]

@@ -22,11 +22,11 @@ import httpx
 import pytest
 from conftest import need
 
-from regnb.embedded import Server, create_app, running
 from regnb.errors import InvalidArgument, StorageError
-from regnb.layout import Layout
-from regnb.model import ACCEPT, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from regnb.reference import Digest
+from regnb.local.embedded import Server, create_app, running
+from regnb.oci.layout import Layout
+from regnb.oci.manifest import ACCEPT, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from regnb.oci.reference import Digest
 
 Json = dict[str, Any]
 NAME = "vm/centos8"
@@ -782,7 +782,7 @@ def test_tagging_against_deleting(server: Server) -> None:
 
 SERVE = """
 import sys
-from regnb.embedded import serve
+from regnb.local.embedded import serve
 serve(sys.argv[1], port=0, ready=lambda url: print(url, flush=True))
 """
 

@@ -19,11 +19,22 @@ from scripted import Reply, Request
 
 import regnb
 from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference
-from regnb.exchange import READS, SHOWN, Answer, asked, check_headers, formatted, headers_of, target, view
-from regnb.model import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
-from regnb.reference import Digest
+from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
+from regnb.oci.reference import Digest
 from regnb.registry import Registry
-from regnb.transport import BODY_LIMIT, Exchange
+from regnb.wire.exchange import (
+    READS,
+    SHOWN,
+    Answer,
+    Exchange,
+    asked,
+    check_headers,
+    formatted,
+    headers_of,
+    target,
+    view,
+)
+from regnb.wire.messages import BODY_LIMIT
 
 SECRET = "s3cret-passw0rd"
 ONE = image([layer(1, 1000)], docker=True)

@@ -14,8 +14,9 @@ import yaml
 from kubernetes_validate.utils import all_versions
 from msgspec import structs
 
+from regnb.cluster.ingress import convert
+from regnb.cluster.resources import FIELDS, PARTS, UNBUILT, Settings, manifests, notes, to_yaml
 from regnb.errors import InvalidArgument
-from regnb.expose import FIELDS, PARTS, UNBUILT, Settings, convert, manifests, notes, to_yaml
 
 VERSIONS = sorted(set(all_versions()), key=lambda version: [int(number) for number in version.split(".")])[-2:]
 """The two newest that kubernetes-validate knows."""

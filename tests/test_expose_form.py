@@ -16,8 +16,9 @@ from distribution import free_port
 from images import regnb
 from test_expose import INGRESS, check_valid
 
-from regnb.expose import FIELDS, Settings, convert, manifests
-from regnb.expose_form import FILE, ExposeForm, expose_form
+from regnb.cluster.ingress import convert
+from regnb.cluster.resources import FIELDS, Settings, manifests
+from regnb.widgets.expose_form import FILE, ExposeForm, expose_form
 
 
 def shown(form: ExposeForm) -> str:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from regnb.crawl.files import opened, reason, shown
 from regnb.errors import MissingExtra, StorageError
-from regnb.filesystem import opened, reason, shown
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from proxied import proxy, state
 from scripted import Reply
 
 import regnb
-from regnb import forms, table
+from regnb.analysis.inventory import Inventory
+from regnb.change.plan import Plan
 from regnb.errors import ServerFailed
-from regnb.forms import Form
-from regnb.inventory import Inventory
-from regnb.plan import Plan
 from regnb.registry import Registry
+from regnb.widgets import forms, table
+from regnb.widgets.forms import Form
 
 SIBLINGS = {"8", "8.4", "latest"}
 """Tags of vm/centos8 on one digest."""
@@ -512,7 +512,7 @@ def test_a_missing_library_is_named(library: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.modules['{library}'] = None\n"
         "from regnb.errors import MissingExtra\n"
-        "try:\n    from regnb import forms\nexcept MissingExtra as error:\n    print(error)"
+        "try:\n    from regnb.widgets import forms\nexcept MissingExtra as error:\n    print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=surroundings(tmp_path)

@@ -18,7 +18,7 @@ from images import config, fill, image, layer
 from proxied import proxy, state
 from test_notebooks import NOTEBOOKS, check_that_nothing_was_written, forward
 
-from regnb import runbook
+from regnb.notebooks import runbook
 
 SENT = 500
 """Milliseconds: what is typed last is sent when the kernel has taken what was typed before; a click overtakes it."""

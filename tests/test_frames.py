@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regnb.collect import BlobRecord, Counts, Coverage, ManifestRecord, Problem, Records, TagRecord
-from regnb.frames import COLUMNS, Frame, human, make, shared_tags, tabulate
-from regnb.inventory import Inventory
-from regnb.reference import Digest
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.records import BlobRecord, Counts, Coverage, ManifestRecord, Problem, Records, TagRecord
+from regnb.oci.reference import Digest
+from regnb.tables.build import shared_tags, tabulate
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame, make
+from regnb.text import human
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from images import Image, image, index, layer
 from stored import Stored
 
-from regnb.graph import Graph
-from regnb.inventory import Inventory
+from regnb.analysis.inventory import Inventory
+from regnb.tables.graph import Graph
 
 LAYERS = [layer(number, 50 + number) for number in range(6)]
 

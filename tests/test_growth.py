@@ -13,10 +13,11 @@ import pytest
 from images import config, image, layer
 from stored import Stored
 
+from regnb.analysis.growth import Growth, growth
+from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument, StorageError
-from regnb.frames import COLUMNS, make
-from regnb.growth import Growth, growth
-from regnb.inventory import Inventory
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import make
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 IMAGES = [image([layer(number, 100)], about=config(number=number)) for number in range(4)]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import regnb
 from regnb.cli import app
 from regnb.errors import ConnectionFailed, Refused
-from regnb.frames import Frame
+from regnb.tables.frame import Frame
 
 READS = {"GET", "HEAD"}
 

@@ -27,8 +27,8 @@ from stored import Stored
 import regnb
 from regnb import Inventory
 from regnb.errors import InvalidArgument, NotFound, StorageError
-from regnb.model import SCHEMA1_SIGNED
-from regnb.reference import Digest
+from regnb.oci.manifest import SCHEMA1_SIGNED
+from regnb.oci.reference import Digest
 
 BASE = layer("base", 50_000)
 OWN = [layer(number, 1000 + number) for number in range(4)]
@@ -233,7 +233,7 @@ def test_an_empty_registry_has_empty_frames(real: Distribution) -> None:
     assert inventory.complete
     assert inventory.summary.stored == 0
     for name, frame in inventory.frames.items():
-        schema = regnb.frames.COLUMNS[name]
+        schema = regnb.tables.columns.COLUMNS[name]
         assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == {
             column: dtype for column, (dtype, _) in schema.items()
         }
@@ -249,7 +249,7 @@ def test_the_dtypes_are_those_that_are_described(real: Distribution) -> None:
     tables = {**inventory.frames, "shared_tags": inventory.sharing.tags, "shared_layers": inventory.sharing.layers}
     for name, frame in tables.items():
         assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == {
-            column: dtype for column, (dtype, _) in regnb.frames.COLUMNS[name].items()
+            column: dtype for column, (dtype, _) in regnb.tables.columns.COLUMNS[name].items()
         }, name
 
 

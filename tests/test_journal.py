@@ -13,13 +13,13 @@ from unittest import mock
 import pytest
 from images import ROOT, surroundings
 
-from regnb import journal
-from regnb.client import RawManifest
+from regnb.change import journal
+from regnb.change.journal import Journal, Outcome, Receipt, hold, receipts
+from regnb.change.plan import Plan, Step
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, Refused, StorageError
-from regnb.journal import Journal, Outcome, Receipt, hold, receipts
-from regnb.model import OCI_INDEX
-from regnb.plan import Plan, Step
-from regnb.reference import Digest
+from regnb.oci.manifest import OCI_INDEX
+from regnb.oci.reference import Digest
+from regnb.wire.client import RawManifest
 
 DATA = b'{"schemaVersion":2,"manifests":[]}'
 DIGEST = Digest.of(DATA)
@@ -164,8 +164,8 @@ def test_it_outlives_the_process(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import os, signal, sys
         from pathlib import Path
-        from regnb.journal import Journal, Outcome
-        from regnb.plan import Plan
+        from regnb.change.journal import Journal, Outcome
+        from regnb.change.plan import Plan
         journal = Journal.begin(Plan.load(sys.argv[1]), Path(sys.argv[2]))
         journal.intend([0, 1])
         journal.start(0)
@@ -240,7 +240,7 @@ def test_two_processes_do_not_write_to_one_repository(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys
         from regnb.errors import Busy
-        from regnb.journal import hold
+        from regnb.change.journal import hold
         for host, name in (("a:1", "vm/x"), ("a:1", "vm/y"), ("b:1", "vm/x")):
             try:
                 with hold(host, [name]):

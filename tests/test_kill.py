@@ -21,15 +21,15 @@ from proxied import READS, forward, proxy, state
 from scripted import Reply, Request
 from test_apply import Served, applied, delete, make, odd, put, serving, set_tag, untag
 
-from regnb import transport
-from regnb.cache import Cache
-from regnb.client import Client, RawManifest
+from regnb.change.journal import Receipt
+from regnb.change.plan import Plan, Step
+from regnb.change.undo import plan_undo
+from regnb.crawl.reader import Reader
 from regnb.errors import NotFound
-from regnb.journal import Receipt
-from regnb.model import ACCEPT
-from regnb.operations.undo import plan_undo
-from regnb.plan import Plan, Step
-from regnb.reader import Reader
+from regnb.oci.manifest import ACCEPT
+from regnb.wire import transport
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client, RawManifest
 
 ONE, TWO, THREE = (odd(f"killed {number}", layers=1) for number in range(3))
 WHOLE = index([(ONE, "linux/amd64")])
@@ -39,14 +39,14 @@ IMAGES = {each.digest: RawManifest(each.data, each.media_type, each.digest) for 
 NURSERY = """
 import json, os, sys
 import aiohttp, anyio, httpx_aiohttp
-from regnb.apply import Progress, apply
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.journal import Journal
-from regnb import transport
-from regnb.plan import Plan
-from regnb.reader import Reader
-from regnb.transport import Transport
+from regnb.change.apply import Progress, apply
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.change.journal import Journal
+from regnb.wire import transport
+from regnb.change.plan import Plan
+from regnb.crawl.reader import Reader
+from regnb.wire.transport import Transport
 
 context = transport._ssl_context(None, None, insecure=False)
 transport._ssl_context = lambda *_, **__: context

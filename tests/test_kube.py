@@ -14,9 +14,9 @@ import pytest
 from distribution import free_port
 from images import Fake, pack
 
+from regnb.cluster.running import Used, running
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError, StorageError
-from regnb.kube import Used, running
-from regnb.reference import Digest
+from regnb.oci.reference import Digest
 
 ONE, TWO = str(Digest.of(b"one")), str(Digest.of(b"two"))
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from regnb import lab
 from regnb.cli import app
 from regnb.errors import StorageError
-from regnb.runbook import notebooks
+from regnb.notebooks import lab
+from regnb.notebooks.runbook import notebooks
 
 START = "00-start.ipynb"
 NAMES = {path.name for path in notebooks().glob("*.ipynb")}

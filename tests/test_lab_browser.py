@@ -13,12 +13,12 @@ from conftest import Seeded
 from test_forms_browser import WITH_FORMS, theme
 
 import regnb
-from regnb import lab, runbook
+from regnb.notebooks import lab, runbook
 
 REST = [book.name for book in runbook.runbooks() if book.name not in ("00-start", "30-api-console", *WITH_FORMS)]
 """Those that no other test opens in JupyterLab."""
 OPEN = (
-    "import sys; from pathlib import Path; from regnb import lab, runbook;"
+    "import sys; from pathlib import Path; from regnb.notebooks import lab, runbook;"
     "more = dict(zip(('REGNB_STORAGE', 'REGNB_SNAPSHOTS'), sys.argv[3:]));"
     "lab.open_lab(Path(sys.argv[2]), surroundings=runbook.environment(sys.argv[1]) | more)"
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from regnb.errors import InvalidReference, StorageError
-from regnb.layout import BASE, Layout, blob_path, history_path, layer_path, revision_path, tag_path, upload_path
-from regnb.reference import Digest
+from regnb.oci.layout import BASE, Layout, blob_path, history_path, layer_path, revision_path, tag_path, upload_path
+from regnb.oci.reference import Digest
 
 RAW = b'{"schemaVersion":2,"manifests":[]}'
 DIGEST = Digest.of(RAW)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from images import LAYER, attestation, descriptor, image, index, nested, pack
 
-from regnb import model
 from regnb.errors import ContentError, DigestMismatch, InvalidReference, MalformedManifest, TooLarge
-from regnb.model import Index, Manifest, Schema1, decode, decode_config, verify
-from regnb.reference import Digest
+from regnb.oci import manifest as model
+from regnb.oci.manifest import Index, Manifest, Schema1, decode, decode_config, verify
+from regnb.oci.reference import Digest
 
 EMPTY = {"mediaType": model.OCI_EMPTY, "digest": Digest.of(b"{}"), "size": 2}
 BASE = {"mediaType": LAYER, "digest": Digest.of(b"base"), "size": 4}

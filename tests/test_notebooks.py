@@ -17,8 +17,8 @@ from proxied import proxy
 from scripted import Request, Server
 
 import regnb
-from regnb import runbook
-from regnb.plan import Plan
+from regnb.change.plan import Plan
+from regnb.notebooks import runbook
 
 with warnings.catch_warnings():
     # They warn about their own dependencies on import.

@@ -19,19 +19,20 @@ from conftest import need
 from distribution import Distribution
 from images import ask, fill, image, index, layer
 
-from regnb import embedded, frames
-from regnb.auth import Credentials
-from regnb.cache import Cache
-from regnb.client import Client
+from regnb.change.copy import plan_copy
+from regnb.change.plan import Blob, Effect, Plan, Step, check_allow
+from regnb.change.rename import plan_rename
+from regnb.change.retag import plan_retag
+from regnb.crawl.reader import Reader
 from regnb.errors import InvalidArgument, PlanMismatch, StorageError
-from regnb.model import OCI_INDEX
-from regnb.operations.copy import plan_copy
-from regnb.operations.rename import plan_rename
-from regnb.operations.retag import plan_retag
-from regnb.plan import Blob, Effect, Plan, Step, check_allow
-from regnb.reader import Reader
-from regnb.reference import Digest
-from regnb.transport import Transport
+from regnb.local import embedded
+from regnb.oci.manifest import OCI_INDEX
+from regnb.oci.reference import Digest
+from regnb.tables.columns import COLUMNS
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials
+from regnb.wire.transport import Transport
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 STEP = Step(
@@ -164,10 +165,10 @@ def test_a_confirmation_fits_one_plan() -> None:
 def test_what_a_person_sees() -> None:
     """A row each in the documented columns, a sentence, and the effects."""
     frame = PLAN.to_frame()
-    assert list(frame.columns) == list(frames.COLUMNS["plan"])
+    assert list(frame.columns) == list(COLUMNS["plan"])
     assert frame.iloc[0][["action", "repository", "tag", "before", "after"]].tolist() == ["tag", "vm/a", "1", A, B]
     assert frame["tags"].tolist() == [1]
-    assert list(PLAN.blast.columns) == list(frames.COLUMNS["effects"])
+    assert list(PLAN.blast.columns) == list(COLUMNS["effects"])
     assert PLAN.blast["message"].tolist() == ["goes"]
     steps = (
         STEP, Step(action="delete", repository="a", before=A, tags=("1", "2")), Step(action="keep", repository="a"),

@@ -23,8 +23,8 @@ from proxied import litter
 from scripted import Reply, Request
 
 import regnb
+from regnb.cluster.reach import check
 from regnb.errors import InvalidArgument, InvalidReference
-from regnb.reach import check
 
 SECRET = "planted-password"
 HERE = "127.0.0.1"

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from images import Image, config, image, index, layer
 from stored import Stored
 
+from regnb.analysis.inventory import Inventory
+from regnb.analysis.reclaim import COLLECTIONS, bounds
+from regnb.change.delete import plan_delete
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
-from regnb.frames import make
-from regnb.inventory import Inventory
-from regnb.operations.delete import plan_delete
-from regnb.reclaim import COLLECTIONS, bounds
+from regnb.tables.frame import make
 
 LAYERS = [layer(number, 100 * (number + 1)) for number in range(8)]
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from regnb.errors import InvalidReference
-from regnb.reference import REPOSITORY_LIMIT, Digest, Reference, check_repository, check_tag, is_digest
+from regnb.oci.reference import REPOSITORY_LIMIT, Digest, Reference, check_repository, check_tag, is_digest
 
 ALNUM = string.ascii_lowercase + string.digits
 SHA256 = "sha256:" + "a1" * 32

@@ -18,16 +18,9 @@ from images import Answer, Fake, Image, attestation, config, fill, image, index,
 
 import regnb
 from regnb import Digest, Interrupted, Reference, Registry, RegnbError
-from regnb.cache import Cache
-from regnb.errors import (
-    ConnectionFailed,
-    InvalidArgument,
-    InvalidReference,
-    NotARegistry,
-    NotFound,
-    Unauthorized,
-)
-from regnb.model import SCHEMA1_SIGNED, Index, Manifest
+from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference, NotARegistry, NotFound, Unauthorized
+from regnb.oci.manifest import SCHEMA1_SIGNED, Index, Manifest
+from regnb.wire.cache import Cache
 
 BASE = layer("base", 1000)
 ONE = image([BASE, layer(1, 100)], about=config(commands=["ADD rootfs", "RUN one"]))

@@ -13,14 +13,14 @@ from distribution import Distribution
 from images import Fake, Image, ask, descriptor, fill, image, index, layer, pack
 
 import regnb
-from regnb import demo, embedded
-from regnb.cache import Cache
-from regnb.client import Client
+from regnb.change.plan import Plan
+from regnb.change.rename import plan_rename
+from regnb.crawl.reader import Reader
 from regnb.errors import Denied, InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
-from regnb.operations.rename import plan_rename
-from regnb.plan import Plan
-from regnb.reader import Reader
-from regnb.reference import Digest
+from regnb.local import demo, embedded
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
 
 ONE, TWO, ARM = (image([layer(name, 100)]) for name in ("one", "two", "arm"))
 MULTI = index([(ONE, "linux/amd64"), (ARM, "linux/arm64")])

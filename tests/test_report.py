@@ -21,15 +21,17 @@ pytest.importorskip("plotly")
 from plotly.graph_objects import Figure
 
 import regnb
-from regnb import frames
-from regnb.cache import Cache
-from regnb.client import Client
-from regnb.collect import Records, collect
+from regnb.analysis.growth import Growth
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.crawl import collect
+from regnb.crawl.records import Records
 from regnb.errors import InvalidArgument
-from regnb.frames import Frame, human
-from regnb.growth import Growth
-from regnb.inventory import Inventory
-from regnb.report import ROWS, _figure, report
+from regnb.pages.report import ROWS, _figure, report
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame, make
+from regnb.text import human
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
 
 HOSTILE = '</script><img src="http://evil/x" onerror="pwned=1">\x1b[31m\u202e$x$' + "n" * 80
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -93,18 +95,16 @@ def hostile() -> Inventory:
                 texts[column] = texts[column] + HOSTILE
         tables[name] = Frame(texts)
     problem = {"repository": HOSTILE, "reference": HOSTILE, "problem": HOSTILE, "message": HOSTILE, "hint": HOSTILE}
-    tables["problems"] = frames.make(
-        "problems", {name: [text] for name, text in (problem | {"incomplete": True}).items()}
-    )
+    tables["problems"] = make("problems", {name: [text] for name, text in (problem | {"incomplete": True}).items()})
     return Inventory(HOSTILE, DAY, DAY + timedelta(seconds=90), tables)
 
 
 def snapshots(number: int) -> Growth:
-    columns: dict[str, list[Any]] = {name: [0] * number for name in frames.COLUMNS["growth"]}
+    columns: dict[str, list[Any]] = {name: [0] * number for name in COLUMNS["growth"]}
     columns["when"] = [DAY + timedelta(days=at) for at in range(number)]
     columns["stored"] = [(at + 1) * 1_000_000 + at % 3 for at in range(number)]
     columns["complete"] = [True] * number
-    return Growth("host:5000", frames.make("growth", columns), ("1 snapshot left out: not readable.",))
+    return Growth("host:5000", make("growth", columns), ("1 snapshot left out: not readable.",))
 
 
 def test_every_chart_has_its_table(seeded: Seeded) -> None:

@@ -12,7 +12,7 @@ from conftest import Seeded, need
 from test_report import hostile, snapshots
 
 import regnb
-from regnb.report import report
+from regnb.pages.report import report
 
 SCHEMES = ("light", "dark")
 

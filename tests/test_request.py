@@ -12,6 +12,7 @@ from images import Image, ask, config, fill, image, index, layer, pack
 from proxied import proxy, state
 
 import regnb
+from regnb.change.plan import Plan
 from regnb.errors import (
     DigestMismatch,
     InvalidArgument,
@@ -22,9 +23,8 @@ from regnb.errors import (
     RegnbError,
     Unsupported,
 )
-from regnb.model import OCI_INDEX, OCI_MANIFEST
-from regnb.plan import Plan
-from regnb.reference import Digest
+from regnb.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from regnb.oci.reference import Digest
 from regnb.registry import Registry
 
 BASE = layer("base", 1000)

@@ -11,15 +11,15 @@ from distribution import Distribution
 from images import Fake, Image, ask, fill, image, index, layer
 
 import regnb
-from regnb.cache import Cache
-from regnb.client import Client
+from regnb.change.plan import Plan
+from regnb.change.retag import plan_retag
+from regnb.crawl.reader import Reader
+from regnb.crawl.selection import What
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
-from regnb.model import SCHEMA1_SIGNED
-from regnb.operations.retag import plan_retag
-from regnb.plan import Plan
-from regnb.reader import Reader
-from regnb.reference import Digest
-from regnb.selection import What
+from regnb.oci.manifest import SCHEMA1_SIGNED
+from regnb.oci.reference import Digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
 
 ONE, TWO, THREE = (image([layer(number, 100)]) for number in range(3))
 MULTI = index([(ONE, "linux/amd64")])

@@ -16,12 +16,14 @@ from stored import Stored
 from test_delete import Model, applied, content, one, own_receipts, refers, sig, state
 
 import regnb
-from regnb import Inventory, demo
+from regnb import Inventory
+from regnb.change.plan import ALLOWANCES, Plan
+from regnb.change.policy import Policy, version_key
+from regnb.change.retention import decide, plan_retention
+from regnb.cluster.running import running
 from regnb.errors import InvalidArgument, Refused, StorageError
-from regnb.kube import running
-from regnb.model import SCHEMA1_SIGNED
-from regnb.operations.retention import Policy, decide, plan_retention, version_key
-from regnb.plan import ALLOWANCES, Plan
+from regnb.local import demo
+from regnb.oci.manifest import SCHEMA1_SIGNED
 
 __all__ = ["own_receipts"]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

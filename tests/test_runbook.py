@@ -13,10 +13,11 @@ from conftest import Seeded
 from images import surroundings
 from proxied import READS, proxy
 
-from regnb import runbook
+from regnb.analysis.inventory import MIME
+from regnb.environment import environment
 from regnb.errors import InvalidArgument, RegnbError, StorageError
-from regnb.inventory import MIME
-from regnb.runbook import Run, Runbook, environment, filled, find, run, runbooks, values
+from regnb.notebooks import runbook
+from regnb.notebooks.runbook import Run, Runbook, filled, find, run, runbooks, values
 
 PLOTLY = "application/vnd.plotly.v1+json"
 

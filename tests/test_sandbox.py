@@ -8,8 +8,8 @@ import pytest
 from proxied import state
 
 import regnb
-from regnb import demo, sandbox
 from regnb.errors import InvalidArgument
+from regnb.local import demo, sandbox
 
 
 def test_the_demo_has_something_to_show() -> None:

@@ -10,13 +10,13 @@ from conftest import Seeded
 from images import ask, fill, image, layer
 
 import regnb
-from regnb import demo, embedded
-from regnb.cache import Cache
-from regnb.client import Client
+from regnb.crawl.reader import Reader
+from regnb.crawl.selection import Picked, Selector, What, find, pick, repositories, selectors
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused, RegnbError
-from regnb.reader import Reader
-from regnb.reference import Digest, Reference
-from regnb.selection import Picked, Selector, What, find, pick, repositories, selectors
+from regnb.local import demo, embedded
+from regnb.oci.reference import Digest, Reference
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
 
 HOST = "localhost:5000"
 DIGEST = Digest.of(b"{}")

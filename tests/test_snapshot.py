@@ -21,11 +21,11 @@ from images import attestation, config, image, index, layer
 from stored import Stored
 
 import regnb
-from regnb import snapshot
+from regnb.analysis import snapshot
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.files import reason
 from regnb.errors import MissingExtra, StorageError
-from regnb.filesystem import reason
-from regnb.frames import COLUMNS
-from regnb.inventory import Inventory
+from regnb.tables.columns import COLUMNS
 
 BASE = layer("base", 3000)
 ONE = image([BASE, layer(1, 500)], about=config(commands=["ADD rootfs", "RUN one"]))

@@ -12,10 +12,11 @@ from distribution import Distribution
 from proxied import proxy
 from scripted import Request
 
-from regnb import sandbox, start
 from regnb.errors import RegnbError
-from regnb.runbook import runbooks
-from regnb.start import Start
+from regnb.local import sandbox
+from regnb.notebooks.runbook import runbooks
+from regnb.widgets import start
+from regnb.widgets.start import Start
 
 SECRET = "canary-52871"
 

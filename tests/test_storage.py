@@ -20,11 +20,14 @@ from distribution import Distribution
 from images import ask, config, fill, image, index, layer, surroundings
 
 import regnb
-from regnb import Inventory, layout, storage
-from regnb.client import Client
+from regnb import Inventory
+from regnb.analysis.reconcile import reconcile
+from regnb.analysis.storage import open_storage
+from regnb.crawl import walk
 from regnb.errors import InvalidArgument, StorageError
-from regnb.reference import Digest
-from regnb.storage import open_storage, reconcile
+from regnb.oci import layout
+from regnb.oci.reference import Digest
+from regnb.wire.client import Client
 
 ONE = image([layer(1, 3000), layer(2, 500)])
 TWO = image([layer(1, 3000), layer(3, 70)], about=config(n=2), docker=True)
@@ -376,14 +379,14 @@ def test_without_permission(made: Path, tmp_path: Path) -> None:
 
 def test_what_vanishes_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry goes on writing: files that were listed and are gone when they are read end nothing."""
-    walk = storage._Local.walk
+    listed = walk.LocalFiles.walk
 
-    def then_remove(self: Any, **options: Any) -> Iterator[storage.File]:
-        yield from walk(self, **options)
+    def then_remove(self: Any, **options: Any) -> Iterator[walk.File]:
+        yield from listed(self, **options)
         for path in (MANIFEST, layout.blob_path(Digest.of(TWO.blobs[0])), layout.tag_path("tools", "all")):
             remove(path)(root)
 
-    monkeypatch.setattr(storage._Local, "walk", then_remove)
+    monkeypatch.setattr(walk.LocalFiles, "walk", then_remove)
     found = open_storage(root).inventory()
     assert {("failed", "vm/lost"), ("failed", ""), ("dangling", "tools")} == problems(found)
     assert not found.complete

@@ -18,8 +18,8 @@ from distribution import free_port
 from moto.server import ThreadedMotoServer
 from test_storage import made, same  # noqa: F401 -- a fixture
 
+from regnb.analysis.storage import open_storage
 from regnb.errors import MissingExtra, StorageError
-from regnb.storage import open_storage
 
 
 @pytest.fixture(scope="module")

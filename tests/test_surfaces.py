@@ -16,10 +16,10 @@ from images import ROOT, ask
 from scripted import Reply
 
 from regnb import cli
-from regnb.client import Client
 from regnb.errors import Refused
-from regnb.reference import Digest
+from regnb.oci.reference import Digest
 from regnb.registry import Registry, connect
+from regnb.wire.client import Client
 
 PACKAGE = ROOT / "regnb"
 NOTEBOOKS = {
@@ -49,10 +49,10 @@ WRITING = {
     "delete_manifest", "delete_tag", "delete_blob",
 }  # fmt: skip
 """The client's methods that write."""
-WRITERS = {"client", "apply", "demo", "probe"}
+WRITERS = {"wire/client", "change/apply", "local/demo", "wire/probe"}
 """The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what
 finds out harmlessly what a registry allows."""
-SERVERS = {"embedded"}
+SERVERS = {"local/embedded"}
 """The other side of the wire: its methods have the same names."""
 
 
@@ -62,15 +62,16 @@ def command(name: str) -> Any:
 
 
 def test_these_are_the_operations() -> None:
-    """The list above names every module of operations, beside what they share, so that no new one is forgotten."""
-    modules = {path.stem for path in (PACKAGE / "operations").glob("*.py")}
-    assert modules - {"__init__", "selection"} == set(OPERATIONS)
+    """The list above names every module that has a ``plan_X`` of its own name, so that no new one is forgotten."""
+    modules = {path.stem for path in (PACKAGE / "change").glob("*.py")}
+    planning = {name for name in modules if f"def plan_{name}(" in (PACKAGE / f"change/{name}.py").read_text("utf-8")}
+    assert planning == set(OPERATIONS)
 
 
 @OPERATION
 def test_python_offers_it(name: str) -> None:
     """The handle has ``plan_X``, and it hands on to the one function of the operation's module."""
-    module = importlib.import_module(f"regnb.operations.{name}")
+    module = importlib.import_module(f"regnb.change.{name}")
     offered = set(inspect.signature(getattr(Registry, f"plan_{name}")).parameters) - {"self"}
     made_of = set(inspect.signature(getattr(module, f"plan_{name}")).parameters) - {
         "reader",
@@ -95,7 +96,7 @@ def test_the_command_line_offers_it(name: str) -> None:
 def test_the_forms_offer_it(name: str) -> None:
     """There is a form of its name, and a notebook shows it."""
     module, _, form = FORMS.get(name, f"forms.{name}").partition(".")
-    assert inspect.getdoc(getattr(importlib.import_module(f"regnb.{module}"), form))
+    assert inspect.getdoc(getattr(importlib.import_module(f"regnb.widgets.{module}"), form))
     shown = f"{form}(registry" if name in FORMS else f"{module}.{form}("
     paths = [ROOT / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"] if name in NOTEBOOKS else ROOT.glob("notebooks/*.ipynb")
     cells = [cell for path in paths for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
@@ -115,7 +116,7 @@ def imported(module: str) -> set[str]:
     """The modules of this package that a module imports."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
     names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return {name.removeprefix("regnb.") for name in names}
+    return {name.rpartition(".")[2] for name in names}
 
 
 def modules() -> list[str]:
@@ -170,6 +171,6 @@ def test_a_request_that_is_typed_only_reads(method: str, path: str) -> None:
 
 def test_what_applies_a_plan_writes_through_the_client() -> None:
     """The check above sees a writing call where there is one, and the transport is the client's alone."""
-    assert {name for name, _ in calls("apply")} & WRITING
-    for module in WRITERS - {"client"}:
+    assert {name for name, _ in calls("change/apply")} & WRITING
+    for module in WRITERS - {"wire/client"}:
         assert "request" not in {name for name, _ in calls(module)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from regnb import table
-from regnb.table import PAGE, WHOLE, Table
+from regnb.widgets import table
+from regnb.widgets.table import PAGE, WHOLE, Table
 
 
 def rows(number: int) -> pd.DataFrame:

@@ -18,9 +18,6 @@ import scripted
 import trustme
 from scripted import Reply, Request
 
-from regnb import transport as module
-from regnb.auth import Credentials
-from regnb.client import Client
 from regnb.errors import (
     ConnectionFailed,
     ContentError,
@@ -33,7 +30,12 @@ from regnb.errors import (
     TooLarge,
     Unauthorized,
 )
-from regnb.transport import Response, Transport, raise_for
+from regnb.wire import transport as module
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials
+from regnb.wire.failures import raise_for
+from regnb.wire.messages import Response
+from regnb.wire.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -179,8 +181,8 @@ async def test_refused_unknown_and_silent() -> None:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits between retries are a hundredth of what they would be, unless the server asks for them."""
-    backoff = module._backoff
-    monkeypatch.setattr(module, "_backoff", lambda attempt, first: backoff(attempt, first) / 100)
+    backoff = module.backoff
+    monkeypatch.setattr(module, "backoff", lambda attempt, first: backoff(attempt, first) / 100)
     return iter(())
 
 

@@ -20,8 +20,8 @@ from collected import FLAGS, PLACE, Grown, agrees, collect, copied, stored
 
 import regnb
 from regnb import Inventory, Registry
-from regnb.reclaim import Reclaim
-from regnb.storage import open_storage
+from regnb.analysis.reclaim import Reclaim
+from regnb.analysis.storage import open_storage
 
 CHAIN = 25
 """Rounds on one storage."""

@@ -16,10 +16,10 @@ from conftest import Seeded
 from distribution import free_port
 from typer.testing import CliRunner
 
-from regnb import ui
 from regnb.cli import app
 from regnb.errors import InvalidArgument
-from regnb.runbook import find, runbooks
+from regnb.notebooks.runbook import find, runbooks
+from regnb.pages import ui
 
 TOKEN = "canary-token-77120934"
 

@@ -19,7 +19,7 @@ from proxied import proxy, state
 from test_forms_browser import apart, apply, button, contrast, finished, is_off, part, plan
 from test_notebooks import UNCONNECTED, check_that_nothing_was_written, forward
 
-from regnb.runbook import runbooks
+from regnb.notebooks.runbook import runbooks
 
 TOKEN = "canary-token-4417820965"
 SHOWN = {"01-inventory": ".jp-OutputArea-output table", "02-storage": ".js-plotly-plot", "20-growth": ".js-plotly-plot"}
@@ -160,7 +160,7 @@ def test_a_read_only_page_gives_the_plan_and_keeps_the_button_off(served: Served
     with page.expect_download() as saved:
         link.click()
     saved.value.save_as(tmp_path / "plan.json")
-    from regnb.plan import Plan  # noqa: PLC0415
+    from regnb.change.plan import Plan  # noqa: PLC0415
 
     assert [step.repository for step in Plan.load(tmp_path / "plan.json").steps] == ["vm/centos8"]
     check_that_nothing_was_written(served.requests)

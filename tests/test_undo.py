@@ -10,12 +10,12 @@ from conftest import Seeded
 from images import Image, ask, fill, image, index, layer
 
 import regnb
-from regnb.client import RawManifest
+from regnb.change.journal import Journal, Outcome, Receipt
+from regnb.change.plan import Plan, Step
 from regnb.errors import PlanMismatch
-from regnb.journal import Journal, Outcome, Receipt
-from regnb.plan import Plan, Step
-from regnb.reference import Digest
+from regnb.oci.reference import Digest
 from regnb.registry import Registry
+from regnb.wire.client import RawManifest
 
 WHERE = "undo/app"
 OLD, NEW, OTHER = (image([layer(name, 500)]) for name in ("old", "new", "other"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from images import image, index, layer
 from stored import Stored
 
-from regnb.inventory import Inventory
+from regnb.analysis.inventory import Inventory
 
 LAYERS = [layer(number, 101 * (number + 1)) for number in range(7)]
 

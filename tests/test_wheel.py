@@ -20,7 +20,7 @@ from images import ROOT
 from test_binder import copied
 
 import regnb
-from regnb.runbook import runbooks
+from regnb.notebooks.runbook import runbooks
 
 NAMES = {book.path.name for book in runbooks()}
 SHARED = {
@@ -30,7 +30,7 @@ SHARED = {
 }
 WHERE = """
 import json, sys, regnb
-from regnb.runbook import notebooks
+from regnb.notebooks.runbook import notebooks
 print(json.dumps([regnb.__file__, str(notebooks()), sys.path, repr(sys.meta_path)]))
 """
 
@@ -118,7 +118,7 @@ def test_it_is_installed_outside_the_clone(program: Path, prefix: Path, tmp_path
     package, notebooks, paths, finders = json.loads(done.stdout)
     assert Path(package).is_relative_to(prefix)
     assert Path(notebooks).is_relative_to(prefix)
-    assert {path.name for path in Path(notebooks).iterdir()} == NAMES
+    assert {path.name for path in Path(notebooks).glob("*.ipynb")} == NAMES
     assert str(ROOT) not in paths
     assert "editable" not in finders.lower()
     assert all((prefix / name).is_file() for name in SHARED)

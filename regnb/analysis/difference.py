@@ -1,0 +1,424 @@
+"""Two inventories side by side: what changed in one registry, and in what a mirror differs from its origin."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from regnb.analysis import snapshot
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.files import shown
+from regnb.errors import InvalidArgument
+from regnb.tables.columns import COLUMNS
+from regnb.tables.frame import Frame, make
+from regnb.tables.graph import Edges, Graph
+from regnb.text import count, human
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.integer[Any]]
+    Mask = NDArray[np.bool_]
+
+_CHANGES: Final = ("new", "moved", "vanished")
+_STATES: Final = ("missing", "extra", "drifted", "unread", "same")
+
+
+@dataclass(frozen=True, repr=False)
+class Diff:
+    """What changed in a registry between two readings.
+
+    Attributes:
+        registry: The registry of the first.
+        before, after: When each was read.
+        tags: A row for each tag that is new, moved or vanished (``changed_tags`` in
+            :data:`regnb.tables.columns.COLUMNS`).
+            The bytes of a blob are divided by the changed tags that lead to it.
+        repositories: A row for each repository that changed (``changed_repositories``). One without a name has the
+            blobs that no manifest needs.
+        gained: Bytes of the blobs that were nowhere before: the sum of ``repositories["gained"]``.
+        freed: Bytes of the blobs that are nowhere any more: the sum of ``repositories["freed"]``.
+        notes: What limits the comparison.
+    """
+
+    registry: str
+    before: datetime
+    after: datetime
+    tags: Frame
+    repositories: Frame
+    gained: int
+    freed: int
+    notes: tuple[str, ...]
+
+    @property
+    def drift(self) -> bool:
+        """Whether a tag moved or vanished."""
+        return bool((self.tags["change"] != "new").any())
+
+    def summary(self) -> str:
+        """Return the whole in a sentence, and the notes."""
+        numbers = self.tags["change"].value_counts()
+        changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in _CHANGES)
+        times = f"{_minute(self.before)} to {_minute(self.after)}"
+        sizes = f"{human(self.gained)} gained, {human(self.freed)} freed"
+        return " ".join([f"{self.registry}, {times}: tags {changes}; {sizes}.", *self.notes])
+
+    def __repr__(self) -> str:
+        return f"<Diff of {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p>{html.escape(self.summary())}</p><h4>Repositories</h4>{self.repositories._repr_html_()}"
+            f"<h4>Tags</h4>{self.tags._repr_html_()}"
+        )
+
+
+def _minute(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M")
+
+
+class Changes(NamedTuple):
+    """What became of the tags, by their rows in the first and the second ``tags``.
+
+    Attributes:
+        new: Rows of the second.
+        moved, same: Rows of the first, and of the second.
+        unread: Likewise; one of the two has no digest, so that it is not known whether the tag moved.
+        vanished: Rows of the first.
+        unknown: Rows of the first, and rows of the second, that the other one does not have and may not have seen.
+    """
+
+    new: Ints
+    moved: tuple[Ints, Ints]
+    vanished: Ints
+    same: tuple[Ints, Ints]
+    unread: tuple[Ints, Ints]
+    unknown: tuple[Ints, Ints]
+
+    @property
+    def pairs(self) -> tuple[tuple[Ints, Ints], ...]:
+        """Rows of the tags that both have."""
+        return self.moved, self.same, self.unread
+
+
+def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = "") -> Changes:
+    """Work out which tags changed. What was not read is not taken for vanished.
+
+    Args:
+        first: Of which the frames repositories, tags and coverage are needed.
+        second: Likewise.
+        prefix: Put before the first's repository names.
+    """
+    a, b = first.tables["tags"], second.tables["tags"]
+    place, left, right = _matched(a, b, prefix)
+    both = np.flatnonzero(place >= 0)
+    there = place[both]
+    alone = np.ones(len(b), dtype=bool)
+    alone[there] = False
+    only_a, only_b = np.flatnonzero(place < 0), np.flatnonzero(alone)
+    seen_b = _seen(second, prefix + a["repository"].iloc[only_a])
+    seen_a = _seen(first, b["repository"].iloc[only_b], prefix)
+    read = (left[both] >= 0) & (right[there] >= 0)
+    equal = left[both] == right[there]
+    moved, same, unread = ((both[mask], there[mask]) for mask in (read & ~equal, read & equal, ~read))
+    unknown = only_a[~seen_b], only_b[~seen_a]
+    return Changes(only_b[seen_a], moved, only_a[seen_b], same, unread, unknown)
+
+
+def _matched(a: Frame, b: Frame, prefix: str) -> tuple[Ints, Ints, Ints]:
+    """Return the row in ``b`` of each tag of ``a``, or -1, and both tables' digests as numbers, -1 if missing."""
+
+    def numbers(x: pd.Series[str], y: pd.Series[str]) -> Ints:
+        return pd.factorize(pd.concat([x, y], ignore_index=True))[0]
+
+    names = prefix + a["repository"] if prefix else a["repository"]
+    tag = numbers(a["tag"], b["tag"]).astype(np.int64)
+    keys = numbers(names, b["repository"]) * (int(tag.max(initial=0)) + 1) + tag
+    digests = numbers(a["digest"], b["digest"])
+    place = pd.Index(keys[len(a) :]).get_indexer(pd.Index(keys[: len(a)]))
+    return place, digests[: len(a)], digests[len(a) :]
+
+
+def _seen(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> Mask:
+    """Return whether a tag of each of these repositories would have been seen."""
+    if side.finished is None:
+        return np.zeros(len(names), dtype=bool)
+    repositories, coverage = side.tables["repositories"], side.tables["coverage"]
+    catalog = coverage[coverage["what"] == "catalog"]
+    whole = bool(catalog["complete"].all() and (catalog["listed"] > 0).all())
+    listed = prefix + repositories["repository"] if prefix else repositories["repository"]
+    if not whole:
+        return names.isin(listed[repositories["status"].isin(["read", "empty"])]).to_numpy()
+    return ~names.isin(listed[~repositories["status"].isin(["read", "empty"])]).to_numpy()
+
+
+def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
+    """Return the newest snapshot in a folder, and the one of the same registry before it."""
+    found = snapshot.snapshots(folder)
+    found = found[(found["status"] == "ok") & (found["registry"] == (registry or found["registry"]))]
+    mine = found[found["registry"] == found["registry"].iloc[-1]] if len(found) else found
+    if len(mine) < 2:  # noqa: PLR2004 -- two
+        raise InvalidArgument(
+            f"no two snapshots of one registry are in {shown(folder)}",
+            hint="regnb audit URL --snapshot FOLDER makes one",
+        )
+    one, two = mine["url"].tail(2)
+    return one, two
+
+
+def diff(
+    first: Inventory | str | Path, second: Inventory | str | Path | None = None, *, registry: str | None = None
+) -> Diff:
+    """Compare two readings of one registry.
+
+    Tags of repositories that could not be read in one of them are left out, and so are the blobs behind them. Where one
+    was read through the API and the other from the storage, only blobs are compared that a tag leads to.
+
+    Args:
+        first: The earlier inventory, or the URL or path of its snapshot.
+        second: The later one. Without it ``first`` is a folder of snapshots, and its last two are compared.
+        registry: Of such a folder: which one's, if there are snapshots of several.
+
+    Raises:
+        InvalidArgument: They are inventories of different registries, or there are no two.
+        StorageError: A snapshot cannot be read.
+
+    Example:
+        >>> regnb.diff("snapshots/localhost-5000-20260301T120000.000000Z", inventory).summary()  # doctest: +SKIP
+        'localhost:5000, 2026-03-01 12:00 to 2026-03-08 12:00: tags 2 new, 0 moved, 0 vanished; 9 GB gained, 0 B freed.'
+    """
+    if second is None:
+        if isinstance(first, Inventory):
+            raise InvalidArgument("one inventory alone shows no difference", hint="give a second one, or a snapshot")
+        first, second = _last_two(str(first), registry)
+    a, b = _inventory(first), _inventory(second)
+    if a.source == b.source and a.registry != b.registry:
+        raise InvalidArgument(
+            f"inventories of different registries: {a.registry} and {b.registry}", hint="compare() compares a mirror"
+        )
+    found = changes(_stored(a), _stored(b))
+    new, moved, vanished = found.new, found.moved, found.vanished
+    one = np.concatenate([np.full(len(new), -1), moved[0], vanished])
+    two = np.concatenate([new, moved[1], np.full(len(vanished), -1)])
+    tagged = a.source != b.source
+    went, came = _only(a, b)
+    freed = _bytes(a, went, one, _unsure(a, b, 0, found), tagged=tagged)
+    gained = _bytes(b, came, two, _unsure(b, a, 1, found), tagged=tagged)
+    rows = pd.DataFrame(
+        {
+            "change": np.repeat(_CHANGES, [len(new), len(moved[0]), len(vanished)]),
+            "repository": _either(a.tags, b.tags, "repository", one, two),
+            "tag": _either(a.tags, b.tags, "tag", one, two),
+            "before": a.tags["digest"].reindex(one).array,
+            "after": b.tags["digest"].reindex(two).array,
+            "gained": gained.by_tag,
+            "freed": freed.by_tag,
+        }
+    )
+    ordered = rows.sort_values(["repository", "tag"])
+    tags = make("changed_tags", {column: ordered[column] for column in COLUMNS["changed_tags"]})
+    return Diff(
+        registry=a.registry,
+        before=a.started,
+        after=b.started,
+        tags=tags,
+        repositories=_repositories(tags, gained.untagged, freed.untagged),
+        gained=gained.total,
+        freed=freed.total,
+        notes=tuple(_notes(a, b, found)),
+    )
+
+
+def _inventory(what: Inventory | str | Path) -> Inventory:
+    return what if isinstance(what, Inventory) else Inventory.load(what)
+
+
+def _stored(inventory: Inventory) -> snapshot.Stored:
+    return snapshot.Stored(
+        inventory.registry, inventory.started, inventory.finished, inventory.frames, inventory.source
+    )
+
+
+def _either(a: Frame, b: Frame, column: str, first: Ints, second: Ints) -> Any:  # noqa: ANN401 -- an array
+    """Return a column's value at a row of ``a``, or of ``b`` where the first is -1."""
+    joined = pd.concat([a[column], b[column]], ignore_index=True)
+    return joined.take(np.where(first >= 0, first, second + len(a))).array
+
+
+def _only(a: Inventory, b: Inventory) -> tuple[Mask, Mask]:
+    """Return which blobs only the first has, and which only the second."""
+    place = pc.index_in(pa.array(a.blobs["digest"]), value_set=pa.array(b.blobs["digest"]))
+    place = place.fill_null(-1).to_numpy(zero_copy_only=False)
+    absent = b.graph.absent
+    here, there = ~a.graph.absent, ~absent
+    both = np.flatnonzero(here & (place >= 0))
+    both = both[~absent[place[both]]]
+    here[both] = there[place[both]] = False
+    return here, there
+
+
+def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> Ints:
+    """Return the rows of manifests that the other inventory may hold without having seen them."""
+    graph = side.graph
+    names = pd.Series(graph.repositories, dtype="str")
+    unseen = ~_seen(_stored(other), names)[graph.repository]
+    mine, theirs = (np.concatenate([pairs[at] for pairs in found.pairs]) for at in (number, 1 - number))
+    at = graph.tags[mine[~other.tags["complete"].to_numpy()[theirs]]]
+    unseen[at[at >= 0]] = True
+    return np.flatnonzero(unseen)
+
+
+class _Bytes(NamedTuple):
+    total: int
+    by_tag: NDArray[np.int64]
+    untagged: Mapping[str, int]
+
+
+def _bytes(side: Inventory, only: Mask, tags: Ints, unsure: Ints, *, tagged: bool) -> _Bytes:
+    """Return the bytes of the blobs that only this inventory has, and what they are due to.
+
+    Args:
+        side: The inventory.
+        only: Whether each blob is in this one only.
+        tags: Rows of the changed tags, -1 where one is not here.
+        unsure: Rows of manifests whose blobs are left out.
+        tagged: Leave out what no tag leads to.
+    """
+    graph = side.graph
+    only = only & (graph.leading > 0) if tagged else only.copy()
+    only[_behind(graph, unsure)[1]] = False
+    here = np.flatnonzero(tags >= 0)
+    row = graph.tags[tags[here]]
+    here, row = here[row >= 0], row[row >= 0]
+    at, blob = _behind(graph, row)
+    led = only[blob]
+    edges = Edges(here[at[led]], blob[led], len(tags))
+    rest = only.copy()
+    rest[edges.target] = False
+    untagged: dict[str, int] = {}
+    if rest.any():
+        owner = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
+        held = rest[graph.held.target]
+        owners = Edges(owner[held], graph.held.target[held], len(graph.repositories))
+        parts = graph.shares(owners)
+        untagged = {graph.repositories[number]: int(parts[number]) for number in np.flatnonzero(owners.counts).tolist()}
+        rest[owners.target] = False
+        if rest.any():
+            untagged[""] = graph.bytes(rest)
+    return _Bytes(graph.bytes(only), graph.shares(edges), untagged)
+
+
+def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:
+    """Return the blobs behind some rows: the position in ``rows``, and the blob."""
+    at, row = graph.reach.of(rows)
+    inner, blob = graph.own.of(graph.manifest[row])
+    return at[inner], blob
+
+
+def _repositories(tags: Frame, gained: Mapping[str, int], freed: Mapping[str, int]) -> Frame:
+    numbers = pd.DataFrame({change: tags["change"] == change for change in _CHANGES}).groupby(tags["repository"]).sum()
+    sizes = tags.groupby("repository")[["gained", "freed"]].sum()
+    names = sorted({*numbers.index, *gained, *freed})
+    numbers, sizes = (table.reindex(names, fill_value=0) for table in (numbers, sizes))
+    rest = [[part.get(name, 0) for name in names] for part in (gained, freed)]
+    return make(
+        "changed_repositories",
+        {
+            "repository": names,
+            **{change: numbers[change].to_numpy() for change in _CHANGES},
+            "gained": sizes["gained"].to_numpy() + np.array(rest[0], dtype=np.int64),
+            "freed": sizes["freed"].to_numpy() + np.array(rest[1], dtype=np.int64),
+            "cause": [
+                _cause(name, dict(zip(_CHANGES, row, strict=True)), came, went)
+                for name, row, came, went in zip(names, numbers.to_numpy().tolist(), *rest, strict=True)
+            ],
+        },
+    )
+
+
+def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) -> str:
+    words = [count(number, f"{change} tag") for change, number in numbers.items() if number]
+    if came or went:
+        what = "manifests that no changed tag leads to" if repository else "blobs that no manifest needs"
+        words.append(f"{what} ({human(came)} gained, {human(went)} freed)")
+    return ", ".join(words)
+
+
+def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
+    notes = []
+    if b.started < a.started:
+        notes.append("The second was read before the first.")
+    if a.source != b.source:
+        notes.append(
+            f"The first was read from the {a.source}, the second from the {b.source}: "
+            "of the blobs only those are compared that a tag leads to."
+        )
+    for which, side in (("first", a), ("second", b)):
+        if not side.complete or side.finished is None:
+            notes.append(f"The {which} is incomplete: bytes may be wrong.")
+    unseen = len(found.unknown[0]) + len(found.unknown[1])
+    if unseen:
+        notes.append(f"{count(unseen, 'tag')} of repositories that only one of them could read: left out.")
+    if unread := len(found.unread[0]):
+        notes.append(f"{count(unread, 'tag')} whose digest only one of them could read, or neither: left out.")
+    return notes
+
+
+def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, prefix: str = "") -> Frame:
+    """Compare the tags of two registries, such as an origin and its mirror.
+
+    Args:
+        first: The origin's inventory, or the URL or path of its snapshot.
+        second: The mirror's.
+        prefix: Put before the first's repository names to find them in the second, such as ``mirror/``. What the
+            second has outside it is not looked at.
+
+    Returns:
+        Columns as :data:`regnb.tables.columns.COLUMNS` has them, ``comparison``: one row for each tag, the
+        differences first.
+
+    Raises:
+        StorageError: A snapshot cannot be read.
+
+    Example:
+        >>> compare(origin, mirror, prefix="mirror/").query("state != 'same'")  # doctest: +SKIP
+    """
+    a, b = _inventory(first), _inventory(second)
+    theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
+    side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
+    found = changes(_stored(a), side, prefix=prefix)
+    nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
+    pieces = {
+        "missing": (found.vanished, nowhere[0]),
+        "extra": (nowhere[1], found.new),
+        "drifted": found.moved,
+        "unread": (
+            np.concatenate([found.unread[0], found.unknown[0], nowhere[3]]),
+            np.concatenate([found.unread[1], nowhere[2], found.unknown[1]]),
+        ),
+        "same": found.same,
+    }
+    one, two = (np.concatenate([pieces[state][number] for state in _STATES]) for number in range(2))
+    order = np.repeat(np.arange(len(_STATES)), [len(pieces[state][0]) for state in _STATES])
+
+    rows = pd.DataFrame(
+        {
+            "state": order,
+            "repository": _either(a.tags, theirs, "repository", one, two),
+            "tag": _either(a.tags, theirs, "tag", one, two),
+            "first": a.tags["digest"].reindex(one).array,
+            "second": theirs["digest"].reindex(two).array,
+            "size": _either(a.tags, theirs, "size", one, two),
+        }
+    ).sort_values(["state", "repository", "tag"])
+    names = np.array(_STATES, dtype=object)[rows["state"]]
+    return make("comparison", {**{column: rows[column] for column in COLUMNS["comparison"]}, "state": names})

@@ -1,0 +1,374 @@
+"""An inventory: what a registry holds, as DataFrames that say what they cover."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from regnb.analysis import snapshot, usage
+from regnb.analysis.reclaim import Reclaim, Tags, bounds, free, mask_of
+from regnb.crawl.records import Records
+from regnb.errors import NotFound
+from regnb.tables.build import shared_layers, shared_tags, tabulate
+from regnb.tables.frame import Frame
+from regnb.tables.graph import ABSENT, Graph
+from regnb.tables.write import Format, write
+from regnb.text import human
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from regnb.tables.graph import Mask
+
+
+class Sharing(NamedTuple):
+    """Who shares what.
+
+    Attributes:
+        tags: One row for each digest that several tags carry (:data:`regnb.tables.columns.COLUMNS`, ``shared_tags``).
+        layers: One row for each layer that several manifests have (``shared_layers``).
+    """
+
+    tags: Frame
+    layers: Frame
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<h4>Tags on one digest</h4>{self.tags._repr_html_()}<h4>Layers in several manifests</h4>"
+            f"{self.layers._repr_html_()}"
+        )
+
+
+class Summary(NamedTuple):
+    """An inventory in one row. Sizes are bytes.
+
+    Attributes:
+        stored: Every blob once: over HTTP those that tags lead to, of a storage all that are on disk.
+        pulled: The sum over all tags, each counted as if it were alone.
+        disk: Of a storage, every file; else 0.
+        problems: Rows of ``problems``.
+        complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
+    """
+
+    registry: str
+    repositories: int
+    tags: int
+    manifests: int
+    blobs: int
+    stored: int
+    pulled: int
+    disk: int
+    problems: int
+    complete: bool
+
+
+MIME: Final = "application/vnd.regnb.inventory+json"
+"""What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
+_UNSEEN: Final = "Manifests without a tag cannot be seen over HTTP and are not counted."
+
+
+def _total(sizes: pd.Series[int]) -> int:
+    # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
+    return sum(sizes.tolist())
+
+
+class Brief(NamedTuple):
+    """The head of an inventory, where its tables would be in the way: what there is, and whether all of it was read.
+
+    Attributes:
+        registry: ``host:port``, or the storage's URL.
+        source: ``api`` or ``storage``.
+        complete: Whether everything that was listed was read.
+        problems: Their number.
+        headline: What there is, in a sentence.
+        verdict: Whether all of it was read, in a sentence.
+    """
+
+    registry: str
+    source: str
+    complete: bool
+    problems: int
+    headline: str
+    verdict: str
+
+    def __repr__(self) -> str:
+        return f"<Inventory of {self.headline}. {self.verdict}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        # Beside what people see, for whoever runs a notebook and must say whether all was read.
+        names = ("registry", "source", "complete", "problems")
+        return {MIME: {name: getattr(self, name) for name in names}}
+
+    def _repr_html_(self) -> str:
+        colour = "#1a7f37" if self.complete else "#b35900"
+        return (
+            f"<p><b>{html.escape(self.headline)}</b></p>"
+            f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self.verdict)} "
+            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
+        )
+
+
+class Inventory:
+    """What a registry holds.
+
+    Attributes:
+        registry: ``host:port``.
+        started: When the crawl began.
+        finished: When it ended; None if it was interrupted.
+        source: ``api``, or ``storage`` where the registry's files were read.
+        repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
+            :data:`regnb.tables.columns.COLUMNS` describes.
+        history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
+
+    Example:
+        >>> inventory = registry.inventory()  # doctest: +SKIP
+        >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
+    """
+
+    repositories: Frame
+    tags: Frame
+    manifests: Frame
+    children: Frame
+    layers: Frame
+    blobs: Frame
+    problems: Frame
+    coverage: Frame
+    history: Frame
+    uploads: Frame
+    disk: Frame
+
+    def __init__(
+        self,
+        registry: str,
+        started: datetime,
+        finished: datetime | None,
+        tables: Mapping[str, Frame],
+        source: str = "api",
+    ) -> None:
+        self.registry = registry
+        self.started = started
+        self.finished = finished
+        self.source = source
+        self.frames: dict[str, Frame] = dict(tables)
+        for name, table in tables.items():
+            setattr(self, name, table)
+
+    @classmethod
+    def of(cls, records: Records) -> Inventory:
+        """Return the inventory of what a crawl found."""
+        return cls(records.registry, records.started, records.finished, tabulate(records), records.source)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
+        return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+    @property
+    def brief(self) -> Brief:
+        """The inventory without its tables, to show in a notebook."""
+        found = self.summary
+        bound = "" if found.complete else "at least "
+        headline = (
+            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
+            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
+            f"({human(found.pulled)} if nothing were shared)"
+        )
+        verdict = "Complete: everything that was listed was read."
+        if not found.complete:
+            gaps = int(self.problems["incomplete"].sum())
+            verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
+        return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Who holds what, as integers: what a deletion would free is computed with it."""
+        return Graph.of_frames(self.tags, self.manifests, self.layers, self.children, self.blobs)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which tags carry the same digest, and which layers are shared by what."""
+        return Sharing(
+            shared_tags(self.tags),
+            shared_layers(self.graph, self.layers, self.blobs),
+        )
+
+    @property
+    def _seen(self) -> Mask | None:
+        """The rows that a deletion knows of: the API does not tell of manifests that no tag leads to."""
+        return ~self.graph.bare if self.source == "storage" else None
+
+    @cached_property
+    def namespaces(self) -> Frame:
+        """The repositories by the first part of their names (:data:`regnb.tables.columns.COLUMNS`, ``namespaces``)."""
+        return usage.namespaces(self.repositories, self.graph)
+
+    @property
+    def example(self) -> str:
+        """The largest tag, as ``repository:tag``: something to look at where nothing was named.
+
+        Raises:
+            NotFound: There are no tags.
+        """
+        if self.tags.empty:
+            raise NotFound(f"{self.registry} has no tags, so there is nothing to look at", hint="push an image")
+        largest = self.tags.sort_values("size", ascending=False).iloc[0]
+        return f"{largest['repository']}:{largest['tag']}"
+
+    @cached_property
+    def usage(self) -> Frame:
+        """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
+        return usage.usage(self.repositories, self.tags)
+
+    @cached_property
+    def largest(self) -> Frame:
+        """The hundred largest layers, shared or not, and who uses them (columns as ``shared_layers``)."""
+        return shared_layers(self.graph, self.layers, self.blobs, largest=100)
+
+    @cached_property
+    def between(self) -> Frame:
+        """The bytes that each two repositories share (``between``)."""
+        return usage.between(self.graph)
+
+    @cached_property
+    def breakdown(self) -> Frame:
+        """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
+        return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+
+    def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
+        """Compute what garbage collections remove once some tags are deleted: of any set; exactly, of a storage.
+
+        The deletion is that of :meth:`Registry.plan_delete`: a manifest goes with its last tag, unless an index lists
+        it; with it go the children that nothing else needs, and what refers to it.
+
+        Args:
+            what: A boolean for each row of ``tags``, some of its rows, references or globs (``vm/centos8:8.*``); by
+                default nothing is deleted, and the answer is what a garbage collection would remove now.
+            children: As for the deletion.
+            referrers: As for the deletion.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: Nothing that names tags, or tags that are not there.
+
+        Example:
+            >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
+        """
+        going = mask_of(self.tags, what, self.registry)
+        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=self._seen)
+        known = bounds(
+            self.source,
+            self.problems,
+            complete=self.complete and self.finished is not None,
+            checked=bool(self.manifests["checked"].all()),
+        )
+        return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
+
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
+        """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
+
+        What has no date, was not wholly read, or refers to something else is never proposed on its own.
+
+        Args:
+            size: Bytes, or a text such as ``50GB``.
+            protect: What must stay, as for :meth:`reclaim`.
+            keep: How many of the newest tags of each repository stay as well.
+
+        Returns:
+            Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
+            :meth:`Registry.plan_delete`. Where the last ``total`` is below ``size``, no more is safe.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: No size, or as for :meth:`reclaim`.
+
+        Example:
+            >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
+        """
+        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The whole in one row."""
+        stored = self.blobs.loc[~self.blobs["kind"].isin(ABSENT), "size"]
+        return Summary(
+            registry=self.registry,
+            repositories=len(self.repositories),
+            tags=len(self.tags),
+            manifests=self.manifests["digest"].nunique(),
+            blobs=len(self.blobs),
+            stored=_total(stored),
+            pulled=_total(self.tags["size"]),
+            disk=_total(self.disk["size"]),
+            problems=len(self.problems),
+            complete=self.complete,
+        )
+
+    def save(self, url: str | Path) -> str:
+        """Save this inventory as a snapshot: Parquet files in a folder of their own, which is never overwritten.
+
+        Args:
+            url: A local folder, made if need be, or any URL that fsspec knows, such as ``s3://bucket/snapshots``.
+
+        Returns:
+            The snapshot's URL, for :meth:`load`.
+
+        Raises:
+            StorageError: There is no such bucket, no permission, no space, or no answer.
+            MissingExtra: The library for such URLs is not installed.
+
+        Example:
+            >>> registry.inventory().save("snapshots")  # doctest: +SKIP
+        """
+        return snapshot.save(
+            url, self.registry, self.started, self.finished, self.source, self.summary._asdict(), self.frames
+        )
+
+    @classmethod
+    def load(cls, url: str | Path) -> Inventory:
+        """Load a snapshot.
+
+        Raises:
+            StorageError: There is no such snapshot, it was cut short, it is damaged, or a newer regnb wrote it.
+            MissingExtra: The library for such URLs is not installed.
+
+        Example:
+            >>> Inventory.load("snapshots/localhost-5000-20260301T120000.000000Z")  # doctest: +SKIP
+        """
+        return cls(*snapshot.load(url))
+
+    def write(self, folder: str | Path, form: Format = "parquet") -> list[Path]:
+        """Write every frame into a folder, as Parquet, CSV or JSON lines, and return the paths.
+
+        An empty name writes nothing, as a runbook's parameter may say.
+
+        Raises:
+            InvalidArgument: Another format.
+            StorageError: The folder cannot be written.
+        """
+        if not str(folder):
+            return []
+        return write(
+            {**self.frames, "shared_tags": self.sharing.tags, "shared_layers": self.sharing.layers}, Path(folder), form
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.brief)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        return self.brief._repr_mimebundle_()
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'><code>inventory.{name}</code></td><td>{len(table):,}</td></tr>"
+            for name, table in self.frames.items()
+        )
+        largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
+        problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        return (
+            f"{self.brief._repr_html_()}"
+            f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
+            f"<details><summary>All frames</summary><table><thead><tr><th>frame</th><th>rows</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></details>"
+        )

@@ -1,0 +1,118 @@
+"""What a registry's API shows against what its disk holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from regnb.analysis.inventory import Inventory
+from regnb.errors import InvalidArgument
+from regnb.tables.frame import Frame, of_rows
+
+if TYPE_CHECKING:
+    from regnb.tables.graph import Ints
+from regnb.analysis.storage import Storage
+from regnb.crawl.storage import blob_file
+
+
+def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
+    """Explain the difference between what a registry's API shows and what its disk holds.
+
+    Args:
+        inventory: From the API.
+        storage: Of the same registry.
+
+    Returns:
+        Columns: cause, blobs, size (bytes), total, message. The first row is what the API shows, the last what is on
+        disk; the rows between add up to the difference.
+
+    Raises:
+        InvalidArgument: The first is not from the API, or the second not from a storage, or it was read in brief.
+        StorageError: The storage cannot be read.
+
+    Example:
+        >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))  # doctest: +SKIP
+    """
+    disk = storage.inventory() if isinstance(storage, Storage) else storage
+    if (inventory.source, disk.source) != ("api", "storage") or disk.disk.empty:
+        raise InvalidArgument(
+            "one inventory of a registry's API and one of its storage, not in brief, are needed",
+            hint="reconcile(regnb.connect(URL).inventory(), regnb.open_storage(DIR))",
+        )
+    graph = disk.graph
+    api = inventory.graph
+    both = pd.DataFrame({"digest": graph.digests, "disk": graph.sizes, "on_disk": ~graph.absent}).merge(
+        pd.DataFrame({"digest": api.digests, "api": api.sizes, "shown": ~api.absent}), on="digest", how="outer"
+    )
+    at, there = (pd.Index(of.digests, dtype="str").get_indexer(pd.Index(both["digest"])) for of in (graph, api))
+    on_disk, shown_ = (both[name].eq(True).to_numpy() for name in ("on_disk", "shown"))  # noqa: FBT003 -- not missing
+    sizes = both["disk"].fillna(0).to_numpy(np.int64), both["api"].fillna(0).to_numpy(np.int64)
+    unread = np.zeros(len(graph.digests) + 1, dtype=bool)
+    unread[graph.behind.of(_unread(inventory, disk))[1]] = True
+    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.needed("all")[1]))
+    lost, extra = shown_ & ~on_disk, on_disk & ~shown_
+    still = np.zeros(len(api.digests) + 1, dtype=bool)
+    still[api.behind.of(_unmoved(inventory, disk))[1]] = True
+    failed = disk.problems[disk.problems["problem"].isin(["denied", "failed"])]["reference"]
+    shut = tuple(f"{path}/" for path in failed if path.startswith("blobs"))
+    hidden = both["digest"].map(blob_file).str.startswith(shut).to_numpy(bool)
+    differs = on_disk & shown_ & (sizes[0] != sizes[1])
+    foreign = extra & np.append(api.absent, False)[there]
+    extra &= ~foreign
+    causes = (
+        ("hidden", lost & hidden, "the API shows them, and their folder on disk could not be read"),
+        ("not on disk", lost & ~hidden & still[there], "the API shows them, and their bytes are gone: pulling fails"),
+        ("gone since", lost & ~hidden & ~still[there], "behind what was moved or deleted between the two readings"),
+        ("size", differs, "the manifest or the API says another size than the file has"),
+        ("foreign", foreign, "the API takes them for stored elsewhere, and they are on disk all the same"),
+        ("not read", extra & unread[at], "behind tags that the API was not asked for, or could not read"),
+        ("new since", extra & led[at] & ~unread[at], "behind what was pushed between the two readings"),
+        ("untagged", extra & needed[at] & ~led[at] & ~unread[at], "only manifests without a tag need them"),
+        (
+            "orphans",
+            extra & ~needed[at] & ~unread[at],
+            "no manifest needs them: the next collection takes them",
+        ),
+    )
+    rows: list[tuple[str, int, int, bool, str]] = [
+        ("API", int(shown_.sum()), sum(sizes[1][shown_].tolist()), True, "what the API shows, each blob once")
+    ]
+    for cause, mask, message in causes:
+        size = sum((sizes[0] * on_disk - sizes[1] * shown_)[mask].tolist())
+        first = f", such as {both['digest'][mask].iloc[0]}" if mask.any() else ""
+        rows.append((cause, int(mask.sum()), size, False, message + first))
+    files = dict(zip(disk.disk["what"], disk.disk["size"].tolist(), strict=True))
+    texts = {
+        "uploads": "begun and not finished; no garbage collection takes them",
+        "links": "small files that say which repository and tag has what",
+        "other": "other files",
+    }
+    rows += [(what, 0, files.get(what, 0), False, text) for what, text in texts.items()]
+    rows.append(("disk", int(on_disk.sum()), sum(row[2] for row in rows), True, "what is on disk"))
+    return of_rows("reconciled", rows)
+
+
+def _unmoved(inventory: Inventory, disk: Inventory) -> Ints:
+    """Return the rows of the API's inventory that are the same in the storage: behind their tags nothing can be new."""
+    columns = ["repository", "tag", "digest"]
+    found = inventory.tags[columns].merge(disk.tags[columns], how="left", indicator=True)
+    rows = inventory.graph.tags[(found["_merge"] == "both").to_numpy()]
+    return np.concatenate([rows[rows >= 0], np.flatnonzero(inventory.graph.bare)])
+
+
+def _unread(inventory: Inventory, disk: Inventory) -> Ints:
+    """Return the rows of the storage whose tags the API was not asked for, or could not read, wholly or at all."""
+    repositories, catalog = inventory.repositories, inventory.coverage.set_index("what").loc["catalog"]
+    readable = repositories["repository"][repositories["status"].isin(["read", "empty"])]
+    found = disk.tags[["repository", "tag"]].merge(
+        inventory.tags[["repository", "tag", "complete"]], on=["repository", "tag"], how="left"
+    )
+    unread = found["complete"].eq(False)  # noqa: FBT003 -- not missing
+    # Where the whole catalog was read, a repository that was not in it is new.
+    whole = catalog["listed"] and catalog["complete"]
+    asked = found["repository"].isin(repositories["repository"])
+    unread |= (asked & ~found["repository"].isin(readable)) | (~asked & (not whole))
+    rows = disk.graph.tags[unread.to_numpy()]
+    return np.asarray(rows[rows >= 0])

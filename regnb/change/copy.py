@@ -1,0 +1,159 @@
+"""Plan copies: within a registry, where blobs are mounted, or from another one, from which they are streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from regnb.change.copying import UNKNOWN_PLATFORM, Copying, Job
+from regnb.change.plan import Plan, check_allow
+from regnb.change.retag import named, read_picked
+from regnb.crawl.reader import Reader, each, parts
+from regnb.crawl.selection import Picked, What, find
+from regnb.errors import InvalidArgument, NotFound
+from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, decode
+from regnb.oci.reference import check_repository, check_tag
+from regnb.oci.referrers import subject_of_tag
+from regnb.text import human
+from regnb.wire.client import RawManifest
+
+
+async def plan_copy(
+    reader: Reader,
+    what: What,
+    to: str,
+    *,
+    source: Reader | None = None,
+    platform: str | None = None,
+    referrers: bool = True,
+    allow: Iterable[str] = (),
+) -> Plan:
+    """Plan a copy into a registry.
+
+    Args:
+        reader: The registry that is written to.
+        what: What is copied; a repository's bare name means all its tags.
+        to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+        source: The registry that is read from; by default the same one.
+        platform: Such as ``linux/arm64``: of an index only this image is copied.
+        referrers: Whether signatures, SBOMs and other referrers come along.
+        allow: ``overwrite``.
+
+    Raises:
+        NotFound: What was named, a manifest behind it, or the platform is not there.
+        InvalidReference, InvalidArgument: A name that is not lawful, source and destination are one, or two sources
+            have the same destination.
+        Refused: It would move a tag, or it is an image of schema 1.
+
+    Example:
+        ``plan = await plan_copy(reader, "vm/centos8", "archive/centos8")``
+    """
+    allowed = check_allow(allow)
+    origin = reader if source is None or source.url == reader.url else source
+    wanted = _parse(platform) if platform else None
+    picked, tags = await find(origin, what, whole=True)
+    if wanted:
+        # A referrer's tag has no platform; what refers to the image that is chosen is found from that image.
+        picked = [one for one in picked if not subject_of_tag(one.tag)] or picked
+    where = _destinations(picked, to.removeprefix(f"{reader.client.host}/"))
+    if origin is reader:
+        for one, destination in list(where.items()):
+            if destination != (one.repository, one.tag):
+                continue
+            if len(where) == 1 or not subject_of_tag(one.tag):
+                raise InvalidArgument(
+                    f"{named(one)} would be copied onto itself", hint="choose another repository or tag"
+                )
+            del where[one]  # a referrer's tag keeps its name, and so it is in its place
+
+    async def read(one: Picked) -> Job:
+        raw, name = await read_picked(origin, one), named(one)
+        if wanted is not None and (chosen := await _choose(origin, one, raw, wanted)) != raw:
+            raw, name = chosen, f"{name} ({wanted})"
+        return Job(one, name, raw, *where[one])
+
+    copying = Copying(reader, origin, tags, referrers=referrers)
+    await copying.plan(await each(read, where))
+    effects = await copying.overwritten(allowed)
+    return Plan(
+        operation="copy",
+        url=reader.url,
+        source="" if origin is reader else origin.url,
+        steps=tuple(copying.steps),
+        effects=(*effects, *copying.effects),
+        moved=copying.moved,
+        notes=tuple(_notes(copying, platform)),
+        allow=allowed,
+        made=copying.made,
+        authorized=reader.authorized,
+    )
+
+
+def _notes(copying: Copying, platform: str | None) -> Iterator[str]:
+    if copying.origin is copying.reader:
+        yield "Blobs are mounted: no bytes move."
+    elif copying.moved:
+        yield f"At most {human(copying.moved)} are streamed from {copying.origin.client.host}: what is there is spared."
+    if copying.effects:
+        yield f"{len(copying.effects):,} referrers (signatures, SBOMs and the like) come along."
+    if not copying.referrers:
+        yield "Referrers such as signatures and SBOMs stay behind."
+    if platform:
+        yield f"Of an index only {platform} is copied. What signs the index does not fit that image."
+    if copying.made:
+        yield "Tags such as sha256-… list the referrers there, in the way of registries that have no list of their own."
+
+
+def _destinations(picked: Sequence[Picked], to: str) -> dict[Picked, tuple[str, str]]:
+    """Return repository and tag at the destination for each."""
+    name, colon, pattern = to.partition(":")
+    if colon and not pattern:
+        raise InvalidArgument(f"no tag after the colon: {to}", hint="write repository:tag, or a repository")
+    if pattern and "{tag}" not in pattern and len(picked) > 1:
+        raise InvalidArgument(
+            f"{len(picked):,} tags would all be copied to {to}", hint="use a pattern such as {repository}:{tag}"
+        )
+    found: dict[Picked, tuple[str, str]] = {}
+    for one in picked:
+        if "{tag}" in pattern and not one.tag:
+            raise InvalidArgument(f"{named(one)} has no tag for {to}", hint="write repository:tag")
+        # A referrer's tag says what it is about: under another name nobody would find it.
+        keeps = not pattern or ("{tag}" in pattern and subject_of_tag(one.tag))
+        tag = one.tag if keeps else pattern.replace("{tag}", one.tag)
+        repository = name.replace("{repository}", one.repository)
+        found[one] = check_repository(repository), check_tag(tag) if tag else ""
+    return found
+
+
+def _parse(text: str) -> Platform:
+    words = text.split("/")
+    if len(words) not in (2, 3) or not all(words):
+        raise InvalidArgument(f"not a platform: {text!r}", hint="write os/architecture, such as linux/arm64")
+    return Platform(os=words[0], architecture=words[1], variant=words[2] if len(words) > 2 else "")  # noqa: PLR2004
+
+
+def _key(platform: Platform) -> tuple[str, str, str]:
+    """What makes two platforms one: each architecture has a variant that goes without saying."""
+    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(platform.architecture, "")
+    return platform.os, platform.architecture, platform.variant or silent
+
+
+async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:
+    """Return the image for a platform: a child of an index, or the image itself."""
+    root = decode(raw.data, raw.media_type, digest=raw.digest)
+    there: dict[str, None] = {}
+    for child in parts(root)[0] or (Descriptor(raw.digest, len(raw.data), raw.media_type),):
+        platform = child.platform
+        if platform is None or not platform.os:
+            found = await origin.present(one.repository, child.digest)
+            manifest = decode(found.data, found.media_type, digest=found.digest)
+            config = await origin.config(one.repository, manifest) or ImageConfig()
+            platform = Platform(config.architecture or "", config.os or "", config.variant or "")
+        if str(platform) in ("", UNKNOWN_PLATFORM):
+            continue
+        if _key(platform) == _key(wanted):
+            return await origin.present(one.repository, child.digest)
+        there[str(platform)] = None
+    raise NotFound(
+        f"{named(one)} is not there for {wanted}, but for {', '.join(there) or 'no platform that it tells'}",
+        hint="choose one of these, or copy the whole index" if isinstance(root, Index) else "copy it as it is",
+    )

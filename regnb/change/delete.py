@@ -1,0 +1,82 @@
+"""Plan deletions from an inventory: what goes, what goes with it, what stays, and why. Nothing is asked or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from regnb.analysis.inventory import Inventory
+from regnb.change.plan import Plan, check_allow
+from regnb.change.removal import Running, check_inventory, check_listed, holdings, lists, numbered, remove
+from regnb.cluster.running import InUse, running
+from regnb.crawl.selection import What, pick, selectors
+
+
+def repositories_of(what: What, host: str) -> list[str]:
+    """Return the repositories that are meant, by name or glob, without asking the registry.
+
+    Raises:
+        InvalidReference, InvalidArgument: As for a deletion.
+
+    Example:
+        >>> repositories_of(["vm/centos8:8.1", "vm/*:old-*"], "localhost:5000")
+        ['vm/centos8', 'vm/*']
+    """
+    return list(dict.fromkeys(selector.repository for selector in selectors(what, host=host)))
+
+
+def plan_delete(
+    inventory: Inventory,
+    what: What,
+    *,
+    url: str,
+    authorized: bool,
+    children: bool = True,
+    referrers: bool = True,
+    in_use: InUse = None,
+    allow: Iterable[str] = (),
+) -> Plan:
+    """Plan the deletion of tags and digests from what an inventory knows.
+
+    A tag goes alone where another tag that stays, or an index, needs its manifest; else its manifest goes with it.
+
+    Args:
+        inventory: What is there.
+        what: Tags and digests.
+        url: The registry.
+        authorized: Whether it wants credentials.
+        children: Whether children of a deleted index go that nothing else needs.
+        referrers: Whether signatures and other referrers go with what they refer to.
+        in_use: What a cluster runs (:func:`regnb.cluster.running.running`).
+        allow: ``incomplete``, ``parents``, ``running``, ``dummy``.
+
+    Raises:
+        NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
+        Refused: It could do harm.
+
+    Example:
+        >>> plan_delete(inventory, "vm/centos8:8.1", url=url, authorized=False).blast  # doctest: +SKIP
+    """
+    allowed = check_allow(allow)
+    check_inventory(inventory, url)
+    named = selectors(what, host=inventory.registry)
+    check_listed(inventory, {selector.repository for selector in named if selector.exact})
+    picked = pick(named, zip(*lists(inventory.tags, "repository", "tag"), strict=True))
+    found = remove(
+        inventory,
+        holdings(inventory, {one.repository for one in picked}),
+        picked,
+        used=Running(inventory, running(in_use)),
+        children=children,
+        referrers=referrers,
+        allow=allowed,
+    )
+    return Plan(
+        operation="delete",
+        url=url,
+        steps=numbered(found.steps.values()),
+        effects=found.effects,
+        freed=found.freed,
+        notes=found.notes if picked else ("Nothing was selected.",),
+        allow=allowed,
+        authorized=authorized,
+    )

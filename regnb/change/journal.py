@@ -1,0 +1,443 @@
+"""The record of what was written: on disk before it happens, chained by hash, and enough to take it back."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import getpass
+import hashlib
+import html
+import itertools
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self, TypeAlias
+
+import filelock
+import msgspec
+import platformdirs
+from msgspec import Struct
+
+from regnb.change.plan import Plan
+from regnb.crawl.files import file_errors, reason
+from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError
+from regnb.oci.reference import Digest
+from regnb.tables.frame import Frame, of_rows
+from regnb.wire.client import RawManifest
+
+Status: TypeAlias = Literal["done", "stale", "failed", "skipped", "unknown"]
+
+_VERSION: Final = 1
+_ENDING: Final = ".jsonl"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+class _Begin(Struct, frozen=True, tag="begin", tag_field="kind"):
+    version: int
+    who: str
+    when: str
+    digest: str
+    plan: msgspec.Raw
+
+
+class _Content(Struct, frozen=True, tag="content", tag_field="kind"):
+    digest: str
+    media_type: str
+    repository: str
+    data: str
+
+
+class _Intent(Struct, frozen=True, tag="intent", tag_field="kind"):
+    steps: tuple[int, ...]
+    when: str
+
+
+class _Start(Struct, frozen=True, tag="start", tag_field="kind"):
+    step: int
+
+
+class _Resumed(Struct, frozen=True, tag="resumed", tag_field="kind"):
+    who: str
+    when: str
+
+
+class _End(Struct, frozen=True, tag="end", tag_field="kind"):
+    when: str
+
+
+class Outcome(Struct, frozen=True, tag="outcome", tag_field="kind"):
+    """What became of one step.
+
+    Attributes:
+        step: Its number in the plan.
+        before: The digest that was there just before the write; "" if nothing was.
+        after: The digest that was there when it was read again; "" if nothing was.
+        message: What happened, where it is not plain.
+        when: RFC 3339.
+
+    Example:
+        >>> Outcome(0, "done", after="sha256:…").status
+        'done'
+    """
+
+    step: int
+    status: Status
+    before: str = ""
+    after: str = ""
+    message: str = ""
+    when: str = msgspec.field(default_factory=_now)
+
+
+_Entry = _Begin | _Content | _Intent | _Start | _Resumed | _End | Outcome
+
+
+class _Line(Struct, frozen=True):
+    chain: str
+    entry: msgspec.Raw
+
+
+_lines = msgspec.json.Decoder(_Line)
+_entries: msgspec.json.Decoder[_Entry] = msgspec.json.Decoder(_Entry)
+
+
+def _link(chain: str, entry: bytes) -> str:
+    return hashlib.sha256(chain.encode() + entry).hexdigest()
+
+
+def folder() -> Path:
+    """Return where receipts are kept: ``REGNB_RECEIPTS``, or a folder of the user's own.
+
+    Example:
+        >>> folder().name
+        'receipts'
+    """
+    named = os.environ.get("REGNB_RECEIPTS")
+    return Path(named) if named else platformdirs.user_state_path("regnb") / "receipts"
+
+
+def _kept(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Say of a disk that fails what it could not keep, and what to do."""
+    return file_errors(f"keep receipts in {path}", "set REGNB_RECEIPTS to a folder that you may write to")
+
+
+@contextlib.contextmanager
+def hold(host: str, repositories: Iterable[str]) -> Iterator[None]:
+    """Keep every other process of this user from writing to these repositories meanwhile.
+
+    Raises:
+        Busy: One of them is being written to.
+
+    Example:
+        >>> with hold("localhost:5000", ["vm/centos8"]):
+        ...     pass
+    """
+    locks = platformdirs.user_state_path("regnb") / "locks"
+    with _kept(locks):
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for repository in sorted(set(repositories)):
+            name = hashlib.sha256(f"{host}/{repository}".encode()).hexdigest()[:32]
+            try:
+                stack.enter_context(filelock.FileLock(locks / f"{name}.lock", timeout=0))
+            except filelock.Timeout:
+                raise Busy(
+                    f"another regnb process is writing to {repository} on {host}",
+                    hint="wait until it has ended, then make the plan again",
+                ) from None
+        yield
+
+
+class Journal:
+    """A receipt while it is written. Each entry is on disk before the write that it announces.
+
+    Made by :meth:`begin` or :meth:`reopen`, and used as a context manager: what ends without an error is closed with a
+    last line; without that line the receipt is unfinished.
+
+    Attributes:
+        path: The file.
+        outcomes: What an earlier application of the same plan recorded, by step.
+        begun: The steps whose first write that one may have sent.
+        resumed: Whether there was an earlier one.
+
+    Example:
+        >>> with Journal.begin(plan) as journal:  # doctest: +SKIP
+        ...     journal.intend([0])
+    """
+
+    def __init__(self, path: Path, chain: str, *, earlier: Receipt | None = None) -> None:
+        self.path = path
+        self.outcomes: dict[int, Outcome] = dict(earlier.outcomes) if earlier else {}
+        self.begun: frozenset[int] = frozenset(earlier.begun) if earlier else frozenset()
+        self.resumed = earlier is not None
+        self._contents: dict[str, RawManifest] = dict(earlier.contents) if earlier else {}
+        self._chain = chain
+        self._intended = False
+        self._file = path.open("ab")
+
+    @classmethod
+    def begin(cls, plan: Plan, where: Path | None = None) -> Self:
+        """Make a new receipt for a plan.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        where = where or folder()
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.code}"
+        with _kept(where):
+            where.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for number in itertools.count():
+                path = where / f"{stamp}{f'-{number}' if number else ''}{_ENDING}"
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                    break
+        journal = cls(path, "")
+        raw = msgspec.Raw(msgspec.json.encode(plan, enc_hook=str))
+        journal._append(_Begin(_VERSION, _who(), _now(), plan.digest, raw))
+        return journal
+
+    @classmethod
+    def reopen(cls, receipt: Receipt) -> Self:
+        """Go on with a receipt whose application was cut short.
+
+        Raises:
+            BrokenReceipt: It was changed.
+            PlanMismatch: It is finished: there is nothing to go on with.
+        """
+        if receipt.finished and receipt.status == "done":
+            raise PlanMismatch(f"everything in receipt {receipt.name} was done", hint="undo takes it back")
+        # A line that a dying process could not end is cut off: what follows must follow from the last whole one.
+        os.truncate(receipt.path, receipt.size)
+        journal = cls(receipt.path, receipt.chain, earlier=receipt)
+        journal._intended = True
+        journal._append(_Resumed(_who(), _now()))
+        return journal
+
+    @property
+    def name(self) -> str:
+        """The receipt's name."""
+        return self.path.name.removesuffix(_ENDING)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is None:
+            self._append(_End(_now()))
+        self._sync()
+        self._file.close()
+        if isinstance(error, RegnbError) and not self._intended:
+            # It was refused before anything was begun: there is nothing to tell and nothing to take back.
+            self.path.unlink(missing_ok=True)
+
+    def content(self, digest: str) -> RawManifest | None:
+        """Return a manifest that was kept, or None."""
+        return self._contents.get(digest)
+
+    def keep(self, raw: RawManifest, repository: str) -> None:
+        """Keep the bytes of a manifest that a step will replace or remove; the next :meth:`intend` syncs them."""
+        if raw.digest not in self._contents:
+            self._contents[raw.digest] = raw
+            data = base64.b64encode(raw.data).decode()
+            self._append(_Content(raw.digest, raw.media_type, repository, data))
+
+    def intend(self, steps: Sequence[int]) -> None:
+        """Announce the steps that come next: when this returns, that and everything before it is on disk."""
+        self._append(_Intent(tuple(steps), _now()))
+        self._sync()
+        self._intended = True
+
+    def start(self, step: int) -> None:
+        """Say that the first write of a step comes now, so that a dead process leaves no doubt which it was."""
+        self._append(_Start(step))
+
+    def record(self, outcome: Outcome) -> None:
+        """Say what became of a step."""
+        self.outcomes[outcome.step] = outcome
+        self._append(outcome)
+
+    def _append(self, entry: _Entry) -> None:
+        data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
+        self._chain = _link(self._chain, data)
+        with _kept(self.path):
+            self._file.write(b'{"chain":"%s","entry":%s}\n' % (self._chain.encode(), data))
+            self._file.flush()
+
+    def _sync(self) -> None:
+        with _kept(self.path):
+            os.fsync(self._file.fileno())
+
+
+class Receipt:
+    """What was done, when, by whom, and what was there before.
+
+    Made by :meth:`load`. A receipt is a file of JSON lines; each holds the hash of itself and of the line before it.
+
+    Attributes:
+        path: The file.
+        plan: What was applied.
+        who: User and machine.
+        started: When (RFC 3339).
+        finished: When, or "" if the process ended before its last row.
+        outcomes: By step.
+        begun: The steps whose first write may have been sent.
+        contents: The manifests that were replaced or removed, by digest.
+        chain: The hash of the last whole line, which stands for the whole receipt.
+        size: Bytes up to the end of that line.
+
+    Example:
+        >>> Receipt.load("20261123T120000-4f2a91cc").status  # doctest: +SKIP
+        'done'
+    """
+
+    plan: Plan
+    who: str = ""
+    started: str = ""
+    finished: str = ""
+
+    _WORDS: ClassVar = {
+        "done": "everything was done",
+        "partial": "not everything was done: see the rows",
+        "unfinished": "the process ended before its last row: resume it, or undo it",
+    }
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outcomes: dict[int, Outcome] = {}
+        self.begun: set[int] = set()
+        self.contents: dict[str, RawManifest] = {}
+        self.chain = ""
+        self.size = 0
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """Read a receipt by its name or path, and check that each line follows from the one before.
+
+        Raises:
+            StorageError: There is none.
+            BrokenReceipt: It was changed.
+        """
+        known = isinstance(name, Path) or "/" in name or name.endswith(_ENDING)
+        receipt = cls(Path(name) if known else folder() / f"{name}{_ENDING}")
+        try:
+            data = receipt.path.read_bytes()
+        except OSError as error:
+            hint = "regnb receipt list names them"
+            raise StorageError(f"there is no receipt {name}: {reason(error)}", hint=hint) from None
+        whole, _, torn = data.rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+            receipt._take(line, number)
+        if not receipt.started:
+            hint = "nothing was written to the registry" if torn or not data else ""
+            raise BrokenReceipt(f"the receipt {receipt.name} has no whole line", hint=hint)
+        return receipt
+
+    def _take(self, line: bytes, number: int) -> None:
+        hint = "it was changed after it was written: do not rely on it"
+        try:
+            found = _lines.decode(line)
+            entry = _entries.decode(found.entry)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BrokenReceipt(f"line {number} of receipt {self.name} is malformed: {error}", hint=hint) from None
+        self.chain = _link(self.chain, bytes(found.entry))
+        if self.chain != found.chain or (number == 1) != isinstance(entry, _Begin):
+            raise BrokenReceipt(f"line {number} of receipt {self.name} does not follow from the one before", hint=hint)
+        self.size += len(line) + 1
+        if isinstance(entry, _Begin):
+            self.plan = msgspec.json.decode(entry.plan, type=Plan)
+            self.who, self.started = entry.who, entry.when
+            if self.plan.digest != entry.digest:
+                raise BrokenReceipt(f"the plan in receipt {self.name} is not the one that was confirmed", hint=hint)
+        elif isinstance(entry, _Content):
+            raw = RawManifest(base64.b64decode(entry.data), entry.media_type, Digest(entry.digest))
+            self.contents[entry.digest] = raw
+        elif isinstance(entry, _Start):
+            self.begun.add(entry.step)
+        elif isinstance(entry, Outcome):
+            self.outcomes[entry.step] = entry
+        elif isinstance(entry, _End):
+            self.finished = entry.when
+        elif isinstance(entry, _Resumed):
+            self.finished = ""
+
+    @property
+    def name(self) -> str:
+        """The receipt's name."""
+        return self.path.name.removesuffix(_ENDING)
+
+    def content(self, digest: str) -> RawManifest | None:
+        """Return a manifest that was replaced or removed, or None."""
+        return self.contents.get(digest)
+
+    def outcome(self, step: int) -> Outcome:
+        """Return what became of a step; ``unknown`` if its write was under way when the process ended."""
+        if found := self.outcomes.get(step):
+            return found
+        if step in self.begun:
+            text = "its write was under way when the process ended: resume and undo read what is there"
+            return Outcome(step, "unknown", message=text, when=self.started)
+        return Outcome(step, "skipped", message="it was not begun", when=self.started)
+
+    @property
+    def status(self) -> str:
+        """``done``, ``partial``, or ``unfinished``."""
+        if not self.finished:
+            return "unfinished"
+        whole = all(self.outcome(number).status == "done" for number, step in enumerate(self.plan.steps) if step.writes)
+        return "done" if whole else "partial"
+
+    def to_frame(self) -> Frame:
+        """Return a row for each step that changes something (:data:`regnb.tables.columns.COLUMNS`, ``receipt``)."""
+        rows = []
+        for number, step in enumerate(self.plan.steps):
+            if step.writes:
+                found = self.outcome(number)
+                became = (found.before or None, found.after or None, found.status, found.message, found.when)
+                rows.append((found.step, step.action, step.repository, step.tag, *became))
+        return of_rows("receipt", rows)
+
+    def summary(self) -> str:
+        """Return the receipt in a sentence."""
+        return f"{self.plan.operation} on {self.plan.host}, {self.started}: {self._WORDS[self.status]}"
+
+    def __repr__(self) -> str:
+        return f"<Receipt {self.name}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>{html.escape(self.summary())}</b></p><p>Receipt <code>{html.escape(self.name)}</code>, by "
+            f"{html.escape(self.who)}.</p>{self.to_frame()._repr_html_()}"
+        )
+
+
+def receipts(where: Path | None = None) -> Frame:
+    """Return a row for each receipt, the newest first (:data:`regnb.tables.columns.COLUMNS`, ``receipts``).
+
+    Example:
+        >>> receipts(Path("/nonexistent")).empty
+        True
+    """
+    rows: list[tuple[object, ...]] = []
+    for path in sorted((where or folder()).glob(f"*{_ENDING}"), reverse=True):
+        try:
+            receipt = Receipt.load(path)
+        except (BrokenReceipt, StorageError):
+            rows.append((path.name.removesuffix(_ENDING), None, "", "", "", 0, 0, "broken"))
+        else:
+            done = sum(outcome.status == "done" for outcome in receipt.outcomes.values())
+            plan = receipt.plan
+            about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
+            rows.append((*about, plan.changes, done, receipt.status))
+    return of_rows("receipts", rows)

@@ -1,0 +1,373 @@
+"""A plan: what an operation would change, row by row, to be read, confirmed by its digest, and only then applied."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shlex
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import msgspec
+from msgspec import Struct
+
+from regnb.crawl.files import file_errors
+from regnb.errors import InvalidArgument, PlanMismatch
+from regnb.oci.manifest import ACCEPT, OCI_INDEX
+from regnb.oci.reference import Digest
+from regnb.tables.frame import Frame, of_rows
+from regnb.text import count, human
+
+Action = Literal["put", "tag", "untag", "delete", "keep"]
+ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
+"""What a user may allow explicitly: planning from an incomplete inventory, breaking an index that lists a manifest,
+touching what a cluster runs, removing a tag by way of a dummy manifest, moving a tag that points elsewhere."""
+_VERSION: Final = 1
+_CODE: Final = 8
+"""Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
+_MANIFEST: Final = "manifest.json"
+_BLOB: Final = "blob"
+
+
+class Blob(Struct, frozen=True, array_like=True):
+    """A blob that a manifest needs."""
+
+    digest: str
+    size: int
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of a plan: one tag, or one manifest by its digest, that changes or is kept.
+
+    Attributes:
+        action: ``put`` a manifest under its digest, ``tag``: put it under a tag, ``untag``: remove a tag and nothing
+            else, ``delete`` a manifest by its digest with every tag on it, or ``keep``.
+        tag: "" for ``put`` and ``delete``.
+        before: The digest that is there; "" if nothing is.
+        after: The digest that will be there; "" if nothing will be.
+        tags: Every tag of the repository that points at the manifest that is deleted.
+        source: The repository that the manifest is read from, in the plan's source registry.
+        media_type: Of the manifest that is put or removed.
+        blobs: What the manifest that is put consists of beside its bytes, as far as it may be missing there.
+        size: Bytes of every blob behind the manifest, counted once.
+        new: Whether the repository did not have the manifest when the plan was made: an undo then deletes it again,
+            and else only the tag.
+        needs: The steps, by number, that must be done first: where one is not, this one is skipped.
+    """
+
+    action: Action
+    repository: str
+    tag: str = ""
+    before: str = ""
+    after: str = ""
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    media_type: str = ""
+    blobs: tuple[Blob, ...] = ()
+    size: int = 0
+    reason: str = ""
+    new: bool = False
+    needs: tuple[int, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """What a request names: the tag, or the digest of the manifest that is put or deleted."""
+        return self.tag or self.after or self.before
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something."""
+        return self.action != "keep"
+
+
+class Effect(Struct, frozen=True):
+    """Something beside the rows themselves that a plan touches, or takes care not to touch (``effects``)."""
+
+    effect: str
+    repository: str
+    reference: str = ""
+    size: int = 0
+    message: str = ""
+
+
+class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """What would change in one registry. It holds no credentials, and making one never writes.
+
+    Attributes:
+        operation: ``retag``, ``copy``, ``rename``, ``delete``, ``retention``, ``request`` or ``undo``.
+        url: The registry that is written to.
+        source: The URL of the registry that content is read from, if it is another one.
+        steps: In the order in which they are applied: what is put comes before what points at it.
+        effects: The blast radius: what else would go, break, be orphaned, or keeps sharing layers.
+        freed: Bytes that a plain garbage collection could free afterwards: an upper bound, for manifests without a tag
+            cannot be seen over HTTP and may hold on to blobs.
+        moved: Bytes that are sent to the registry, at most.
+        notes: What the reader should know, a sentence each.
+        allow: What the user allowed explicitly, of :data:`ALLOWANCES`.
+        made: Digest to bytes (base64) of manifests that this plan makes itself.
+        receipt: The receipt that an ``undo`` takes back.
+        authorized: Whether the registry asked for credentials, which a shell then needs in ``$AUTHORIZATION``.
+        created: When the plan was made (RFC 3339).
+        nonce: Makes the plan, and the dummy manifests that it may need, unlike any other.
+
+    Example:
+        >>> plan = Plan(operation="delete", url="http://localhost:5000", steps=(), created="", nonce="00")
+        >>> Plan.of_json(plan.to_json()) == plan
+        True
+    """
+
+    operation: str
+    url: str
+    steps: tuple[Step, ...]
+    source: str = ""
+    effects: tuple[Effect, ...] = ()
+    freed: int = 0
+    moved: int = 0
+    notes: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    made: dict[str, str] = {}
+    receipt: str = ""
+    authorized: bool = False
+    created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    nonce: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The digest of every field: whoever confirms it confirms this plan and no other."""
+        return Digest.of(_encode(self))
+
+    @property
+    def code(self) -> str:
+        """The first digits of the digest, for a person to type."""
+        return self.digest.hex[:_CODE]
+
+    @property
+    def host(self) -> str:
+        """``host[:port]`` of the registry that is written to."""
+        return self.url.partition("://")[2]
+
+    @property
+    def changes(self) -> int:
+        """How many rows change something."""
+        return sum(step.writes for step in self.steps)
+
+    def confirm(self, text: str) -> None:
+        """Check a confirmation: the plan's digest, or its code.
+
+        Raises:
+            PlanMismatch: It is another plan's, or none.
+        """
+        if text not in (self.digest, self.code):
+            raise PlanMismatch(
+                "the confirmation does not fit this plan" if text else "the plan is not confirmed",
+                hint=f"read the plan, then confirm it with {self.code}",
+            )
+
+    def dummy(self, number: int) -> bytes:
+        """Return the manifest that takes a tag over for a moment, so that deleting it removes that tag alone.
+
+        It is an empty index with a number that no other has: 153 bytes, and no blob is needed.
+        """
+        note = Digest.of(f"{self.nonce}/{number}".encode()).hex[:32]
+        return msgspec.json.encode(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"regnb.dummy": note}}
+        )
+
+    def content(self, digest: str) -> bytes | None:
+        """Return the bytes of a manifest that the plan made itself, or None."""
+        return base64.b64decode(self.made[digest]) if digest in self.made else None
+
+    def to_json(self) -> bytes:
+        """Return the plan as a document that :meth:`of_json` reads; its digest stands in it."""
+        document = {"regnb": "plan", "version": _VERSION, "digest": str(self.digest), "plan": self}
+        return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=1)
+
+    @classmethod
+    def of_json(cls, data: bytes) -> Self:
+        """Return the plan in a document.
+
+        Raises:
+            PlanMismatch: It is no plan, or it was changed.
+        """
+        hint = "make the plan again; a plan is applied as it was made, or not at all"
+        try:
+            document = msgspec.json.decode(data, type=_Document)
+            plan = msgspec.convert(document.plan, cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=hint) from None
+        if document.version != _VERSION:
+            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=hint)
+        if plan.digest != document.digest:
+            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=hint)
+        if any(not 0 <= need < len(plan.steps) for step in plan.steps for need in step.needs):
+            raise PlanMismatch("a row of the plan needs one that is not there", hint=hint)
+        return plan
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan into a file; an empty path writes nothing, as a runbook's parameter may say.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        if path:
+            with file_errors(f"write {path}"):
+                Path(path).write_bytes(self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a plan from a file.
+
+        Raises:
+            StorageError: There is no such file.
+            PlanMismatch: It is no plan, or it was changed.
+        """
+        with file_errors(f"read {path}"):
+            return cls.of_json(Path(path).read_bytes())
+
+    def to_frame(self) -> Frame:
+        """Return a row for each step (:data:`regnb.tables.columns.COLUMNS`, ``plan``)."""
+        rows = []
+        for number, step in enumerate(self.steps):
+            target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
+            rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
+        return of_rows("plan", rows)
+
+    @property
+    def blast(self) -> Frame:
+        """The blast radius: a row for each effect (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
+        return of_rows("effects", map(msgspec.structs.astuple, self.effects))
+
+    def curl(self, number: int) -> str:
+        """Return what one step does as shell commands, without credentials; "" for a row that changes nothing.
+
+        Where the registry wants credentials, ``$AUTHORIZATION`` holds the header's value; ``$SOURCE_AUTHORIZATION``
+        holds that of the registry that is copied from. Files are written into the current folder.
+        """
+        step = self.steps[number]
+        here = f"{self.url}/v2/{step.repository}"
+        if step.action in ("put", "tag"):
+            # Each line rests on the one before: a manifest that could not be read must not leave another one to be put.
+            return " &&\n".join(self._curl_put(step, here))
+        if step.action == "delete":
+            return self._curl("-X", "DELETE", f"{here}/manifests/{step.before}")
+        if step.action == "untag":
+            return self._curl_untag(step, here, self.dummy(number))
+        return ""
+
+    def _curl(self, *words: str) -> str:
+        return f"curl -sSf{_secret('AUTHORIZATION') if self.authorized else ''} {shlex.join(words)}"
+
+    def _curl_read(self, *words: str) -> str:
+        # What the one registry is told is no other's business.
+        return f"curl -sSf{_secret('SOURCE_AUTHORIZATION')} {shlex.join(words)}" if self.source else self._curl(*words)
+
+    def _curl_put(self, step: Step, here: str) -> Iterable[str]:
+        source = f"{self.source or self.url}/v2/{step.source or step.repository}"
+        if (made := self.content(step.after)) is not None:
+            yield f"{_printed(made)} > {_MANIFEST}"
+        else:
+            accept = f"Accept: {step.media_type or ', '.join(ACCEPT)}"
+            yield self._curl_read("-H", accept, "-o", _MANIFEST, f"{source}/manifests/{step.after}")
+        for blob in step.blobs:
+            start = ("-X", "POST", "-d", "")
+            if not self.source:
+                # A blob that cannot be mounted is answered with 202; then the manifest is refused below.
+                yield self._curl(*start, f"{here}/blobs/uploads/?mount={blob.digest}&from={step.source}")
+                continue
+            yield self._curl_read("-L", "-o", _BLOB, f"{source}/blobs/{blob.digest}")
+            begun = self._curl(*start, "-D", "-", "-o", "/dev/null", f"{here}/blobs/uploads/")
+            yield f"UPLOAD=$({begun} | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')"
+            yield f"case $UPLOAD in /*) UPLOAD={shlex.quote(self.url)}$UPLOAD;; esac"
+            yield "case $UPLOAD in *\\?*) UPLOAD=$UPLOAD'&';; *) UPLOAD=$UPLOAD'?';; esac"
+            octets = self._curl("-H", "Content-Type: application/octet-stream", "-T", _BLOB)
+            yield f'{octets} "${{UPLOAD}}digest={blob.digest}"'
+            yield f"rm {_BLOB}"
+        put = ("-X", "PUT", "-H", f"Content-Type: {step.media_type}", "--data-binary", f"@{_MANIFEST}")
+        yield self._curl(*put, f"{here}/manifests/{step.target}")
+
+    def _curl_untag(self, step: Step, here: str, dummy: bytes) -> str:
+        by_tag = self._curl("-X", "DELETE", f"{here}/manifests/{step.tag}")
+        if "dummy" not in self.allow:
+            return by_tag
+        # Where deletion is switched off, the dummy would take the tag's place for good: hence the harmless probe.
+        absent = Digest.of(f"{self.nonce}/absent".encode())
+        status = self._curl("-o", "/dev/null", "-w", "%{http_code}", "-X", "DELETE", f"{here}/manifests/{absent}")
+        put = self._curl(
+            "-X", "PUT", "-H", f"Content-Type: {OCI_INDEX}", "--data-binary", "@-", f"{here}/manifests/{step.tag}"
+        )
+        lines = [
+            f"{by_tag} || {{",
+            f'  [ "$({status.replace("-sSf", "-s", 1)})" = 404 ] &&',
+            f"  {_printed(dummy)} | {put} &&",
+            f"  {self._curl('-X', 'DELETE', f'{here}/manifests/{Digest.of(dummy)}')}; }}",
+        ]
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Return the plan in a sentence or two."""
+        verbs = {"tag": ("tag", "set"), "put": ("manifest", "put"), "untag": ("tag", "removed")}
+        verbs["delete"] = ("manifest", "deleted")
+        counts = {words: sum(step.action == action for step in self.steps) for action, words in verbs.items()}
+        done = [f"{count(number, noun)} {verb}" for (noun, verb), number in counts.items() if number]
+        text = ", ".join(done) or "nothing to do"
+        gone = sum(len(step.tags) for step in self.steps if step.action == "delete")
+        text += f" with {count(gone, 'tag')}" if gone else ""
+        text += f", at most {human(self.freed)} free after a garbage collection" if self.freed else ""
+        text += f", at most {human(self.moved)} sent" if self.moved else ""
+        return f"{self.operation} on {self.host}: {text}"
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.code}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        import html  # noqa: PLC0415 -- only where a notebook shows a plan
+
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        blast = f"<h4>What else this touches</h4>{self.blast._repr_html_()}" if self.effects else ""
+        shown = self.to_frame().drop(columns="curl")
+        return (
+            f"<p><b>{html.escape(self.summary())}</b></p>"
+            f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
+            f"{blast}<h4>Rows</h4>{shown._repr_html_()}"
+        )
+
+
+class _Document(Struct, forbid_unknown_fields=True):
+    regnb: Literal["plan"]
+    version: int
+    digest: str
+    plan: Any
+
+
+def _secret(variable: str) -> str:
+    return f' ${{{variable}:+-H "Authorization: ${variable}"}}'
+
+
+def _printed(data: bytes) -> str:
+    """Return the command that prints these bytes; what could steer the terminal that shows it is encoded."""
+    if data.isascii() and (text := data.decode()).replace("\n", "").isprintable():
+        return f"printf %s {shlex.quote(text)}"
+    return f"printf %s {base64.b64encode(data).decode()} | base64 -d"
+
+
+def _encode(plan: Plan) -> bytes:
+    return msgspec.json.encode(plan, enc_hook=str, order="deterministic")
+
+
+def check_allow(allow: Iterable[str]) -> tuple[str, ...]:
+    """Return what is allowed, sorted, each once.
+
+    Raises:
+        InvalidArgument: Something that cannot be allowed.
+
+    Example:
+        >>> check_allow(["dummy"])
+        ('dummy',)
+    """
+    given = (allow,) if isinstance(allow, str) else tuple(allow)
+    if unknown := sorted(set(given) - set(ALLOWANCES)):
+        raise InvalidArgument(f"cannot allow {unknown[0]!r}", hint=f"choose from {', '.join(ALLOWANCES)}")
+    return tuple(sorted(set(given)))

@@ -1,0 +1,589 @@
+"""What goes with a removal: one computation for a deletion, a retention policy and a rename."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct, structs
+
+from regnb.analysis.inventory import Inventory
+from regnb.change.plan import Effect, Step
+from regnb.cluster.running import Used
+from regnb.crawl.selection import Picked, check_seen
+from regnb.errors import InvalidArgument, NotFound, Refused
+from regnb.oci.reference import Digest
+from regnb.oci.referrers import subject_of_tag
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHOWN: Final = 3
+"""Names in a sentence, before the rest is only counted."""
+_SHARING: Final = 20
+"""Repositories that are named as sharing layers, before the rest is summed up."""
+
+
+class Held(Struct):
+    """What one repository holds, as far as the inventory knows.
+
+    Attributes:
+        tags: Tag to digest; "" where it could not be read.
+        on: Digest to its tags, sorted.
+        rows: Digest of a manifest to its row in ``inventory.manifests``.
+        parents: Digest to the indexes of this repository that list it.
+        children: Index (of any repository) to what it lists.
+        subject: Digest of a manifest to the one that it refers to.
+        referrers: Digest to the manifests that refer to it.
+        signed: Digest to the tags whose name refers to it (``sha256-….sig``).
+        signs: Such a tag to the digest.
+        schema1: Digests of images of schema 1.
+        unread: Tags that could not be read, and may point at anything.
+        dangling: Tags that point at a manifest that is gone.
+    """
+
+    name: str
+    children: Mapping[str, tuple[str, ...]]
+    tags: dict[str, str] = {}
+    on: dict[str, list[str]] = {}
+    rows: dict[str, int] = {}
+    parents: dict[str, list[str]] = {}
+    subject: dict[str, str] = {}
+    referrers: dict[str, list[str]] = {}
+    signed: dict[str, list[str]] = {}
+    signs: dict[str, str] = {}
+    schema1: set[str] = set()
+    unread: list[str] = []
+    dangling: list[str] = []
+
+    def title(self, digest: str) -> str:
+        """Return a name of a manifest for people: its tags, if it has some."""
+        tags = self.on.get(digest)
+        return names(tags) if tags else Digest(digest).short
+
+
+def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
+    """Return what each of some repositories holds.
+
+    Example:
+        >>> holdings(inventory, ["vm/centos8"])["vm/centos8"].tags["latest"]  # doctest: +SKIP
+    """
+    children = _grouped(inventory, "manifest", "child")
+    held = {name: Held(name, children) for name in names}
+    rows = np.flatnonzero(inventory.manifests["repository"].isin(held))
+    manifests = inventory.manifests.iloc[rows]
+    for row, name, digest, kind, subject in zip(
+        rows.tolist(), *lists(manifests, "repository", "digest", "kind", "subject"), strict=True
+    ):
+        here = held[name]
+        here.rows[digest] = row
+        if kind == "schema1":
+            here.schema1.add(digest)
+        if subject:
+            here.subject[digest] = subject
+            here.referrers.setdefault(subject, []).append(digest)
+        for child in children.get(digest, ()):
+            here.parents.setdefault(child, []).append(digest)
+    problems = inventory.problems[inventory.problems["problem"] == "dangling"]
+    dangling = set(zip(*lists(problems, "repository", "reference"), strict=True))
+    tags = inventory.tags[inventory.tags["repository"].isin(held)]
+    for name, tag, digest, subject in zip(*lists(tags, "repository", "tag", "digest", "subject"), strict=True):
+        here = held[name]
+        here.tags[tag] = digest
+        if digest:
+            here.on.setdefault(digest, []).append(tag)
+        else:
+            (here.dangling if (name, tag) in dangling else here.unread).append(tag)
+        if subject and (signs := subject_of_tag(tag)):
+            here.signs[tag] = signs
+            here.signed.setdefault(signs, []).append(tag)
+    return held
+
+
+def lists(frame: pd.DataFrame, *columns: str) -> Iterator[list[str]]:
+    """Return columns as lists of texts, "" where one is missing."""
+    for column in columns:
+        values = frame[column]
+        yield (values.fillna("") if values.hasnans else values).to_list()
+
+
+def _grouped(inventory: Inventory, one: str, other: str) -> dict[str, tuple[str, ...]]:
+    """Return from ``inventory.children`` each text of one column with those beside it, each once."""
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for key, value in zip(*lists(inventory.children, one, other), strict=True):
+        found[key][value] = None
+    return {key: tuple(values) for key, values in found.items()}
+
+
+class Running:
+    """What a cluster runs, of what an inventory holds.
+
+    A digest counts wherever it is, for a node may name another repository than the one that it was pulled from. With
+    an image run the indexes that list it, and with an index its children.
+
+    Example:
+        >>> Running(inventory, running("pods.json")).where("vm/centos8", "latest", digest)  # doctest: +SKIP
+    """
+
+    def __init__(self, inventory: Inventory, used: Sequence[Used]) -> None:
+        self._tags = {(one.repository, one.tag): one.where for one in used if one.tag}
+        self._digests: dict[str, str] = {}
+        if not used:
+            return
+        seeds = {one.digest: one.where for one in used if one.digest}
+        manifests = inventory.manifests[inventory.manifests["config"].isin(seeds)]
+        seeds |= {digest: seeds[config] for digest, config in zip(*lists(manifests, "digest", "config"), strict=True)}
+        tags = inventory.tags[inventory.tags["repository"].isin({one.repository for one in used})]
+        for name, tag, digest in zip(*lists(tags, "repository", "tag", "digest"), strict=True):
+            if digest and (where := self._tags.get((name, tag))):
+                seeds.setdefault(digest, where)
+        for ends in (("manifest", "child"), ("child", "manifest")):
+            edges = _grouped(inventory, *ends)
+            todo = list(seeds.items())
+            met: dict[str, str] = {}
+            while todo:
+                digest, where = todo.pop()
+                if digest not in met:
+                    met[digest] = where
+                    todo += [(other, where) for other in edges.get(digest, ())]
+            self._digests |= met
+
+    def where(self, repository: str, tag: str = "", digest: str = "") -> str:
+        """Return ``namespace/pod`` that runs this tag or this digest, or ""."""
+        return self._tags.get((repository, tag)) or self._digests.get(digest, "")
+
+
+class Removal:
+    """What goes from one repository once something is selected, in an order in which it can be done.
+
+    Args:
+        held: The repository.
+        children: Whether the children of a deleted index go that nothing else needs.
+        referrers: Whether what refers to a deleted manifest goes.
+
+    Attributes:
+        gone: Digests that are deleted, to why: ``tag``, ``digest``, ``child`` or ``referrer``.
+        tags: Tags that go, to the digest that takes them along; "" for a tag that was selected.
+    """
+
+    def __init__(self, held: Held, *, children: bool, referrers: bool) -> None:
+        self.held = held
+        self.gone: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
+        self._take = (children, referrers)
+        self._wanted: dict[str, str] = {}
+
+    def select(self, picked: Iterable[Picked], *, parents: bool) -> None:
+        """Work out what goes.
+
+        Args:
+            picked: Tags and digests of this repository.
+            parents: Whether a digest may go although an index that stays lists it.
+
+        Raises:
+            Refused: An index that stays lists one of the digests.
+        """
+        here = self.held
+        digests = []
+        for one in picked:
+            if one.digest:
+                digests.append(one.digest)
+                self._wanted[one.digest] = "digest"
+            else:
+                self.tags[one.tag] = ""
+                self._wanted.setdefault(here.tags[one.tag], "tag")
+        for digest in digests:
+            for tag in here.on.get(digest, ()):
+                self.tags.setdefault(tag, digest)
+        self._settle(list(self._wanted))
+        while pending := dict.fromkeys(digest for digest in digests if digest not in self.gone):
+            # The outermost first: what it lists and is pending, too, then goes after it.
+            digest = next(digest for digest in pending if not any(index in pending for index in self.staying(digest)))
+            if not parents:
+                index = self.staying(digest)[0]
+                raise Refused(
+                    f"{here.name}@{Digest(digest).short} is listed by the index {here.title(index)}, which would break",
+                    hint="delete the index, which takes along what only it needs, or allow 'parents'",
+                )
+            self._settle(self._go(digest))
+
+    def _settle(self, digests: Iterable[str]) -> None:
+        """Let go, of some manifests and of what depends on them, whatever nothing holds any more."""
+        todo = list(digests)[::-1]
+        while todo:
+            digest = todo.pop()
+            if digest not in self.gone and self._free(digest):
+                todo += self._go(digest)[::-1]
+
+    def _free(self, digest: str) -> bool:
+        here = self.held
+        if self.staying(digest) or not all(tag in self.tags for tag in here.on.get(digest, ())):
+            return False
+        # A child may refer to another manifest: a signature of what stays is found through the referrers API.
+        subject = here.subject.get(digest)
+        return self._wanted[digest] != "child" or subject not in here.rows or subject in self.gone
+
+    def _go(self, digest: str) -> list[str]:
+        """Delete a manifest, and return those that may be able to go now."""
+        here = self.held
+        self.gone[digest] = self._wanted[digest]
+        children, referrers = self._take
+        for child in here.children.get(digest, ()):
+            if children and child in here.rows:
+                self._wanted.setdefault(child, "child")
+        if referrers:
+            for referrer in here.referrers.get(digest, ()):
+                self._refers(referrer, here.on.get(referrer, ()), digest)
+            for tag in here.signed.get(digest, ()):
+                if here.tags[tag] in here.rows:
+                    self._refers(here.tags[tag], (tag,), digest)
+        signed = (here.tags[tag] for tag in here.signed.get(digest, ()))
+        after = dict.fromkeys((*here.children.get(digest, ()), *here.referrers.get(digest, ()), *signed))
+        return [other for other in after if other in self._wanted]
+
+    def _refers(self, referrer: str, tags: Iterable[str], subject: str) -> None:
+        """Take a referrer along with its tags, or with those that tie it to what is deleted."""
+        if self._wanted.get(referrer, "child") == "child":
+            self._wanted[referrer] = "referrer"
+        for tag in tags:
+            self.tags.setdefault(tag, subject)
+
+    def staying(self, digest: str) -> list[str]:
+        """Return the indexes that list a manifest and stay."""
+        return [index for index in self.held.parents.get(digest, ()) if index not in self.gone]
+
+    def steps(self, inventory: Inventory, reasons: Mapping[tuple[str, str], str]) -> list[Step]:
+        """Return what is to be done, with ``needs`` counted from 0.
+
+        Args:
+            inventory: Where the sizes are taken from.
+            reasons: Why each selected tag goes, by repository and tag, where there is more to say than that it was
+                selected.
+        """
+        here = self.held
+        number: dict[str, int] = {}
+        found: list[Step] = []
+        media_types, sizes = inventory.manifests["media_type"].array, inventory.manifests["size"].array
+
+        def about(digest: str) -> dict[str, Any]:
+            row = here.rows[digest]
+            media_type, size = str(media_types[row]), int(sizes[row])
+            return {"repository": here.name, "before": digest, "media_type": media_type, "size": size}
+
+        for digest, why in self.gone.items():
+            tags = here.on.get(digest, [])
+            needs = {number[index] for index in here.parents.get(digest, ()) if index in number}
+            needs |= {number[subject] for tag in tags if (subject := self.tags[tag]) in number}
+            if why in ("child", "referrer"):
+                needs |= {number[subject] for subject in (here.subject.get(digest, ""),) if subject in number}
+            number[digest] = len(found)
+            reason = self._reason(digest, why, reasons)
+            found.append(
+                Step(action="delete", tags=tuple(tags), reason=reason, needs=tuple(sorted(needs)), **about(digest))
+            )
+        for tag, because in self.tags.items():
+            digest = here.tags[tag]
+            if digest in self.gone:
+                continue
+            others = [other for other in here.on[digest] if other not in self.tags]
+            indexes = [here.title(index) for index in self.staying(digest)]
+            keeps = f"{names(others)} {'keeps' if len(others) == 1 else 'keep'} this digest" if others else ""
+            lists = f"the index {names(indexes)} lists it" if indexes else ""
+            why = reasons.get((here.name, tag)) or self._why(tag)
+            reason = f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}"
+            needed = (number[because],) if because in number else ()
+            found.append(Step(action="untag", tag=tag, reason=reason, needs=needed, **about(digest)))
+        return found
+
+    def _why(self, tag: str) -> str:
+        because = self.tags[tag]
+        if because == self.held.tags[tag]:
+            return "goes with this digest"
+        return f"refers to {self.held.title(because)}, which goes" if because else "selected"
+
+    def _reason(self, digest: str, why: str, reasons: Mapping[tuple[str, str], str]) -> str:
+        here = self.held
+        if why == "child":
+            index = next(index for index in here.parents[digest] if index in self.gone)
+            return f"a child of {here.title(index)} that nothing else needs"
+        groups: dict[str, list[str]] = {"selected by digest": []} if why == "digest" else {}
+        for tag in here.on.get(digest, ()):
+            text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag), "selected")
+            groups.setdefault(text, []).append(tag)
+        texts = [f"{', '.join(tags)}: {text}" if tags else text for text, tags in groups.items()]
+        return "; ".join(texts) or f"refers to {here.title(here.subject[digest])}, which goes"
+
+    def effects(self, sizes: NDArray[np.int64]) -> Iterator[Effect]:
+        """Yield what this touches beside what was selected; ``sizes`` are those of ``inventory.manifests``."""
+        here = self.held
+
+        def size(digest: str) -> int:
+            return int(sizes[here.rows[digest]]) if digest in here.rows else 0
+
+        for tag, because in self.tags.items():
+            digest = here.tags[tag]
+            if because == digest:
+                yield Effect("tag", here.name, tag, size(digest), "goes too: it points at a digest that is deleted")
+            elif because:
+                goes = digest in self.gone
+                text = f"goes too: it refers to {here.title(because)}{'' if goes else '; its manifest stays'}"
+                yield Effect("referrer", here.name, tag, size(digest) if goes else 0, text)
+        for digest, why in self.gone.items():
+            if why == "child":
+                yield Effect("child", here.name, digest, size(digest), "goes too: nothing else needs it")
+            elif why == "referrer" and not here.on.get(digest):
+                text = f"goes too: it refers to {here.title(here.subject[digest])}"
+                yield Effect("referrer", here.name, digest, size(digest), text)
+            for index in self.staying(digest):
+                yield Effect("parent", here.name, index, size(digest), f"breaks: it lists {Digest(digest).short}")
+            left = {one: one for one in here.referrers.get(digest, ()) if one not in self.gone}
+            for tag in here.signed.get(digest, ()):
+                if tag not in self.tags and here.subject.get(here.tags[tag]) != digest:
+                    left[tag] = here.tags[tag]
+            for reference, referrer in left.items():
+                text = f"stays without {here.title(digest)}, to which it refers"
+                yield Effect("orphan", here.name, reference, size(referrer), text)
+
+
+def names(some: Sequence[str]) -> str:
+    """Return a few names as people list them.
+
+    Example:
+        >>> names(["8", "8.4", "8.5", "9", "latest"])
+        '8, 8.4, 8.5 and 2 more'
+    """
+    if len(some) > SHOWN:
+        return f"{', '.join(some[:SHOWN])} and {len(some) - SHOWN:,} more"
+    return " and ".join(filter(None, (", ".join(some[:-1]), *some[-1:])))
+
+
+class Removed(Struct, frozen=True):
+    """What :func:`remove` worked out.
+
+    Attributes:
+        steps: Repository to its steps, with ``needs`` counted from the first of them.
+    """
+
+    steps: dict[str, list[Step]]
+    effects: tuple[Effect, ...]
+    freed: int
+    notes: tuple[str, ...]
+
+
+def remove(
+    inventory: Inventory,
+    held: Mapping[str, Held],
+    picked: Iterable[Picked],
+    *,
+    used: Running,
+    reasons: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    children: bool = True,
+    referrers: bool = True,
+    allow: Collection[str],
+) -> Removed:
+    """Work out what the removal of some tags and digests means.
+
+    Args:
+        inventory: What is there.
+        held: What each repository concerned holds (:func:`holdings`).
+        picked: What was selected.
+        used: What a cluster runs.
+        reasons: Why a tag goes, by repository and tag.
+        children: As for :func:`plan_delete`.
+        referrers: As for :func:`plan_delete`.
+        allow: As for :func:`plan_delete`.
+
+    Raises:
+        NotFound: A digest is not there.
+        Refused: It could do harm.
+    """
+    chosen: dict[str, list[Picked]] = {}
+    for one in picked:
+        chosen.setdefault(one.repository, []).append(one)
+    for name, some in chosen.items():
+        _check_selected(held[name], some)
+    if chosen and "incomplete" not in allow:
+        _check_complete(inventory)
+    removals = []
+    for name, some in chosen.items():
+        removals.append(removal := Removal(held[name], children=children, referrers=referrers))
+        removal.select(some, parents="parents" in allow)
+        _check_removal(removal)
+    alive = [row for removal in removals for row in _alive(removal, used)]
+    if alive and "running" not in allow:
+        texts = dict.fromkeys(f"{row.repository}{at(row.reference)} ({row.message})" for row in alive)
+        raise Refused(
+            f"a cluster runs what would go: {names(list(texts))}",
+            hint="leave it out of the selection, or allow 'running'",
+        )
+    graph = inventory.graph
+    sizes = inventory.manifests["size"].to_numpy()
+    gone = np.zeros(len(sizes), dtype=bool)
+    tagged = graph.tagged.copy()
+    for removal in removals:
+        here = removal.held
+        gone[[here.rows[digest] for digest in removal.gone]] = True
+        for tag in removal.tags:
+            tagged[here.rows[here.tags[tag]]] -= 1
+    # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
+    stays = graph.reached((tagged > 0) & ~gone)
+    lost = gone | (graph.reached(graph.tagged > 0) & ~stays)
+    bare = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
+    steps = {removal.held.name: removal.steps(inventory, reasons) for removal in removals}
+    return Removed(
+        steps,
+        (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
+        graph.bytes(graph.freed(lost)),
+        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
+    )
+
+
+def numbered(groups: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
+    """Return the steps of several groups as those of one plan: ``needs`` counted from the first of all.
+
+    Example:
+        >>> keep = Step(action="keep", repository="a", needs=(0,))
+        >>> [step.needs for step in numbered([[keep], [keep]])]
+        [(0,), (1,)]
+    """
+    found: list[Step] = []
+    for group in groups:
+        start = len(found)
+        found += [
+            structs.replace(step, needs=tuple(need + start for need in step.needs)) if step.needs else step
+            for step in group
+        ]
+    return tuple(found)
+
+
+def at(reference: str) -> str:
+    """Return a tag or a digest as it follows a repository's name, the digest shortened."""
+    return f"@{Digest(reference).short}" if ":" in reference else f":{reference}"
+
+
+def check_inventory(inventory: Inventory, url: str) -> None:
+    """Refuse to plan for one registry from what another one holds.
+
+    Raises:
+        InvalidArgument: It is another registry's inventory.
+
+    Example:
+        >>> check_inventory(inventory, "http://localhost:5000")  # doctest: +SKIP
+    """
+    host = url.partition("://")[2]
+    if inventory.registry != host:
+        raise InvalidArgument(
+            f"this is an inventory of {inventory.registry}, and the registry is {host}",
+            hint="read the inventory from the registry that the plan is for",
+        )
+
+
+def check_listed(inventory: Inventory, repositories: Collection[str]) -> None:
+    """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
+    problems = inventory.problems
+    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories)]
+    for name, problem, message, hint in zip(*lists(found, "repository", "problem", "message", "hint"), strict=True):
+        if problem != "missing":
+            raise Refused(f"the tags of {name} could not be listed: {message}", hint=hint)
+
+
+def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
+    for one in picked:
+        if one.digest and one.digest not in held.rows:
+            raise NotFound(
+                f"no tag of {one.repository} leads to {one.digest}",
+                hint="a manifest without a tag cannot be seen over HTTP, and goes with the next garbage collection",
+            )
+        if one.tag:
+            check_seen(one, held.tags[one.tag])
+        if one.tag in held.dangling:
+            raise Refused(
+                f"{one.repository}:{one.tag} points at a manifest that is gone: the registry does not tell its digest",
+                hint="push any image under this tag, then delete it",
+            )
+        if one.tag and held.tags[one.tag] not in held.rows:
+            raise Refused(
+                f"{one.repository}:{one.tag} could not be read, so it is not known what would go",
+                hint="inventory.problems says why; read again once that is mended",
+            )
+
+
+def _check_complete(inventory: Inventory) -> None:
+    if inventory.complete and inventory.finished is not None:
+        return
+    problems = inventory.problems[inventory.problems["incomplete"]]
+    rows = zip(*lists(problems, "repository", "reference", "problem"), strict=True)
+    texts = [
+        f"{name}{at(reference) if name and reference else reference} ({problem})" for name, reference, problem in rows
+    ]
+    raise Refused(
+        f"the inventory is incomplete, and what could not be read may need what would go: "
+        f"{names(texts) or 'it was interrupted'}",
+        hint="inventory.problems says why; mend that and read again, or allow 'incomplete'",
+    )
+
+
+def _check_removal(removal: Removal) -> None:
+    """Refuse deletions by digest that a registry gets wrong."""
+    here = removal.held
+    if old := [here.title(digest) for digest in removal.gone if digest in here.schema1]:
+        raise Refused(
+            f"{here.name}: {names(old)} is of the withdrawn schema 1, whose digest a registry makes up as it answers",
+            hint="delete it with the registry's own tools",
+        )
+    if removal.gone and here.unread:
+        raise Refused(
+            f"{names(here.unread)} of {here.name} could not be read, and may point at what would go; a registry may "
+            "answer 500 to a deletion by digest there, and delete all the same",
+            hint="inventory.problems says why; mend or remove that tag in the registry's storage first",
+        )
+
+
+def _alive(removal: Removal, used: Running) -> Iterator[Effect]:
+    """Yield what a cluster runs of what goes."""
+    here = removal.held
+    for tag in removal.tags:
+        if where := used.where(here.name, tag, here.tags[tag]):
+            yield Effect("running", here.name, tag, 0, f"runs in {where}")
+    for digest in removal.gone:
+        if not here.on.get(digest) and (where := used.where(here.name, digest=digest)):
+            yield Effect("running", here.name, digest, 0, f"runs in {where}")
+
+
+def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
+    """Yield the repositories that need blobs of what goes."""
+    pairs = inventory.graph.shared(gone)
+    total = pairs.groupby("repository")["size"].sum().sort_values(ascending=False, kind="stable")
+    text = "bytes stay, for other images there have them, too"
+    for name, size in total.iloc[:_SHARING].items():
+        yield Effect("shared", str(name), "", int(size), text)
+    if rest := list(total.index[_SHARING:]):
+        blobs = pairs[pairs["repository"].isin(rest)].drop_duplicates("blob")
+        yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
+
+
+def _notes(inventory: Inventory, actions: Collection[str], allow: Collection[str], *, bare: bool) -> Iterator[str]:
+    if "delete" in actions:
+        yield "The registry's garbage collection frees the space; until then undo works."
+        yield (
+            "At most so much becomes free by a plain garbage collection: manifests without a tag cannot be seen over "
+            "HTTP, and may need blobs."
+        )
+    if "untag" in actions:
+        yield "A tag that goes alone leaves its manifest, and frees nothing."
+        if "dummy" not in allow:
+            yield "Where the registry does not delete by tag, a tag goes alone only if 'dummy' is allowed."
+    catalog = inventory.coverage.set_index("what").loc["catalog"]
+    if not catalog["listed"]:
+        yield "Only the repositories that were named were read: others may share layers with what goes."
+    if not inventory.complete:
+        yield "The inventory is incomplete: what could not be read may need what goes."
+    if bare:
+        yield (
+            "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "
+            "2.8's with --delete-untagged, which removes the children of indexes."
+        )

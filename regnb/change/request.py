@@ -1,0 +1,147 @@
+"""Plan a request that would write: what changes manifests and tags becomes a plan, and nothing else is sent."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+
+from msgspec import structs
+
+from regnb.analysis.inventory import Inventory
+from regnb.change.delete import plan_delete
+from regnb.change.plan import Blob, Plan, Step, check_allow
+from regnb.change.removal import names
+from regnb.change.retag import overwritten
+from regnb.crawl.crawl import collect
+from regnb.crawl.reader import Reader, each, parts
+from regnb.errors import InvalidArgument, NotFound, Refused
+from regnb.oci.manifest import Descriptor, Schema1, decode, verify
+from regnb.oci.reference import Digest, is_digest
+from regnb.wire.exchange import READS, Target, asked, check_headers
+
+
+async def plan_request(
+    reader: Reader,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    allow: Iterable[str] = (),
+) -> Plan:
+    """Plan what a request would write: PUT of a manifest, DELETE of one by its digest, or of a tag.
+
+    Args:
+        reader: The registry.
+        method: PUT or DELETE.
+        path: From ``/v2/`` on, or a URL at this registry.
+        headers: Content-Type, for PUT; by default the manifest's own ``mediaType``.
+        body: The manifest's bytes.
+        allow: ``overwrite`` for PUT; for DELETE by digest as for a deletion, by tag ``dummy``.
+
+    Raises:
+        InvalidArgument, InvalidReference, MalformedManifest, DigestMismatch: What was asked for is not lawful.
+        NotFound: What goes is not there, or what the manifest needs.
+        Refused: It could not be undone, or could do harm; the hint has the curl command, or what would allow it.
+
+    Example:
+        ``plan = await plan_request(reader, "DELETE", "/v2/vm/centos8/manifests/old")``
+    """
+    allowed = check_allow(allow)
+    where = reader.client.target(path)
+    known = check_headers(headers)
+    if method in READS:
+        raise InvalidArgument(f"{method} changes nothing, so there is nothing to plan", hint="send it with request")
+    if where.kind == "manifests" and method == "PUT":
+        return await _put(reader, where, {name.lower(): value for name, value in known.items()}, body, allowed)
+    if where.kind == "manifests" and method == "DELETE" and not body:
+        return await (_delete if is_digest(where.reference) else _untag)(reader, where, allowed)
+    raise _refused(reader, method, where, known, body)
+
+
+def _plan(reader: Reader, step: Step, allow: tuple[str, ...], *notes: str) -> Plan:
+    return Plan(
+        operation="request", url=reader.url, steps=(step,), notes=notes, allow=allow, authorized=reader.authorized
+    )
+
+
+async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: bytes, allow: tuple[str, ...]) -> Plan:
+    here, target = where.repository, where.reference
+    manifest = decode(body, headers.get("content-type", ""))
+    if isinstance(manifest, Schema1):
+        raise Refused("an image of the withdrawn schema 1 is not put", hint="push it again with a current client")
+    by_digest = is_digest(target)
+    verify(body, target if by_digest else None)
+    digest = target if by_digest else str(manifest.digest)
+    children, blobs = parts(manifest)
+
+    async def lacks(part: Descriptor) -> bool:
+        if part in children:
+            return not await reader.digest(here, part.digest)
+        return not await reader.client.blob_present(here, part.digest)
+
+    listed = (*children, *blobs)
+    lacking = [part.digest for part, gone in zip(listed, await each(lacks, listed), strict=True) if gone]
+    if lacking:
+        raise NotFound(
+            f"{here} lacks what this manifest needs: {names(lacking)}",
+            hint="a copy mounts it from the repository that has it, and then puts the manifest: plan_copy, regnb copy",
+        )
+    before = await reader.digest(here, target)
+    step = Step(
+        action="keep" if before == digest else "put" if by_digest else "tag",
+        repository=here,
+        tag="" if by_digest else target,
+        before=before,
+        after=digest,
+        source=here,
+        media_type=manifest.media_type,
+        blobs=tuple(Blob(blob.digest, blob.size) for blob in blobs),
+        size=len(body) + sum(blob.size for blob in blobs),
+        reason="already so" if before == digest else f"PUT {where.path}",
+        new=not await reader.digest(here, digest),
+    )
+    moves = step.action == "tag" and before
+    effects = await overwritten(reader, [step], {here: await reader.tags(here) if moves else []}, allow)
+    plan = _plan(reader, step, allow, "The manifest is put byte for byte; no blob moves.")
+    return structs.replace(plan, effects=effects, made={digest: base64.b64encode(body).decode()}, moved=len(body))
+
+
+async def _delete(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan:
+    inventory = Inventory.of(await collect(reader.client, reader.cache, [where.repository]))
+    what = f"{where.repository}@{where.reference}"
+    plan = plan_delete(inventory, what, url=reader.url, authorized=reader.authorized, allow=allow)
+    return structs.replace(plan, operation="request")
+
+
+async def _untag(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan:
+    here, tag = where.repository, where.reference
+    found = await reader.client.head_manifest(here, tag)
+    step = Step(
+        action="untag",
+        repository=here,
+        tag=tag,
+        before=str(Digest(found.digest)),
+        media_type=found.media_type,
+        reason=f"DELETE {where.path}",
+    )
+    notes = ["The tag goes alone: its manifest and the other tags on it stay, and nothing is freed."]
+    if "dummy" not in allow:
+        notes.append("Docker's registry answers DIGEST_INVALID or UNSUPPORTED: there it takes 'dummy' to be allowed.")
+    return _plan(reader, step, allow, *notes)
+
+
+def _refused(reader: Reader, method: str, where: Target, headers: dict[str, str], body: bytes) -> Refused:
+    """Say why a request is not sent, and how one who wants it all the same sends it."""
+    transport = reader.client.transport
+    about = {"request_headers": headers, "sent": len(body), "authorized": reader.authorized}
+    curl = asked(method, f"{transport.url}{where.path}", options=transport.options, **about).curl
+    if where.kind == "blobs" and method == "DELETE":
+        why = "a blob that is deleted could not be put back, and every manifest that needs it would break"
+        hint = "delete manifests, and the registry's garbage collection frees their blobs"
+    elif where.kind == "blobs/uploads":
+        why = f"{method} {where.path} begins, fills or ends an upload, which is of no use alone"
+        hint = "a copy mounts or sends every blob and puts the manifest, and can be undone: plan_copy, regnb copy"
+    else:
+        why, hint = f"{method} {where.path} is no request that regnb can plan", "PUT and DELETE manifests can be"
+    return Refused(why, hint=f"{hint}. With curl: {curl}")

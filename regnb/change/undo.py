@@ -1,0 +1,227 @@
+"""Plan the way back from a receipt: whatever it changed, and is as it left it, becomes what it was."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from regnb.change.journal import Outcome, Receipt
+from regnb.change.plan import Blob, Plan, Step, check_allow
+from regnb.crawl.reader import Reader, parts
+from regnb.errors import ContentError, PlanMismatch
+from regnb.oci.manifest import Descriptor, decode
+from regnb.oci.reference import Digest
+from regnb.wire.client import RawManifest
+
+_UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
+
+
+class _Undo:
+    """The steps back, and what the repositories hold now."""
+
+    def __init__(self, reader: Reader, receipt: Receipt) -> None:
+        self.reader = reader
+        self.receipt = receipt
+        self.steps: list[Step] = []
+        self.made: dict[str, str] = {}
+        self.now: dict[str, dict[str, str]] = {}
+        self.listed = {child.digest for raw in receipt.contents.values() for child in _parts(raw)[0]}
+        self._put: dict[tuple[str, str], int] = {}
+        self._needed: dict[str, set[str]] = {}
+
+    async def read(self, repositories: Iterable[str]) -> None:
+        """Read what every tag of the repositories points at now."""
+        for repository in dict.fromkeys(repositories):
+            self.now[repository] = await self.reader.digests(repository, await self.reader.tags(repository))
+
+    def keep(self, repository: str, tag: str, reason: str, digest: str = "") -> None:
+        now = self.now[repository].get(tag, "") if tag else digest
+        self.steps.append(Step(action="keep", repository=repository, tag=tag, before=now, reason=reason))
+
+    def others(self, repository: str, tag: str) -> None:
+        """Leave a tag alone that someone else has set."""
+        self.keep(repository, tag, f"{tag} was set to something else since")
+
+    def restore(self, repository: str, tag: str, digest: str, reason: str, *, new: bool = False) -> None:
+        """Put a manifest back from the receipt, under a tag or, without one, under its digest."""
+        now = self.now[repository].get(tag, "") if tag else ""
+        if tag and now == digest:
+            return
+        raw = self.receipt.content(digest)
+        if raw is None:
+            reason = f"the receipt does not hold {Digest(digest).short}: it cannot be put back"
+            self.keep(repository, tag, reason, digest)
+            return
+        self.made[digest] = base64.b64encode(raw.data).decode()
+        children, blobs = _parts(raw)
+        needs = sorted({self._put[key] for child in children if (key := (repository, child.digest)) in self._put})
+        self._put.setdefault((repository, digest), len(self.steps))
+        self.steps.append(
+            Step(
+                action="tag" if tag else "put",
+                repository=repository,
+                tag=tag,
+                before=now,
+                after=digest,
+                source=repository,
+                media_type=raw.media_type,
+                blobs=tuple(Blob(blob.digest, blob.size) for blob in blobs),
+                size=len(raw.data) + sum(blob.size for blob in blobs),
+                reason=reason,
+                new=new,
+                needs=tuple(needs),
+            )
+        )
+
+    async def needed(self, repository: str, but: frozenset[str]) -> set[str]:
+        """Return the manifests that the tags of a repository lead to, without the tags that this undo removes."""
+        if repository not in self._needed:
+            found: set[str] = set()
+            roots = {digest for tag, digest in self.now[repository].items() if digest and tag not in but}
+            for root in roots:
+                raw = await self.reader.manifest(repository, root)
+                found |= {each.digest for each, _ in await self.reader.tree(repository, raw)}
+            self._needed[repository] = found
+        return self._needed[repository]
+
+    def untagged(self, number: int, step: Step) -> None:
+        now = self.now[step.repository].get(step.tag, "")
+        dummy = str(Digest.of(self.receipt.plan.dummy(number)))
+        if now in {"", dummy}:
+            self.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
+        elif now != step.before:
+            self.others(step.repository, step.tag)
+        if now == dummy:
+            self.steps.append(
+                Step(
+                    action="delete",
+                    repository=step.repository,
+                    before=dummy,
+                    reason="the dummy manifest that was left behind",
+                    needs=(len(self.steps) - 1,),
+                )
+            )
+
+    async def deleted(self, step: Step) -> None:
+        where, digest = step.repository, step.before
+        new = not await self.reader.digest(where, digest)
+        absent = [tag for tag in step.tags if not self.now[where].get(tag)]
+        for tag in absent:
+            self.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
+        if new and not absent and (not step.tags or digest in self.listed):
+            self.restore(where, "", digest, "the manifest was deleted", new=new)
+        for tag in step.tags:
+            if self.now[where].get(tag, digest) not in {"", digest}:
+                self.others(where, tag)
+
+    def moved(self, number: int, step: Step) -> None:
+        now = self.now[step.repository].get(step.tag, "")
+        if now == step.after or (not now and self.receipt.outcome(number).status != "done"):
+            self.restore(step.repository, step.tag, step.before, f"{step.tag} was moved")
+        elif now != step.before:
+            self.others(step.repository, step.tag)
+
+    async def added(self, added: Sequence[Step]) -> None:
+        """Remove what was added: a new manifest with its tags, where nothing else needs it; else the tag alone."""
+        first = tuple(number for number, step in enumerate(self.steps) if step.writes)
+        ours: dict[str, set[str]] = {}
+        for step in added:
+            if step.tag and self.now[step.repository].get(step.tag) == step.after:
+                ours.setdefault(step.repository, set()).add(step.tag)
+        new = {
+            (step.repository, step.after) for step in added if step.new or (step.action == "put" and not step.before)
+        }
+        done: set[tuple[str, str]] = set()
+        for step in added:
+            now = self.now[step.repository]
+            mine = frozenset(ours.get(step.repository, ()))
+            where = (step.repository, step.after)
+            if step.tag and now.get(step.tag, "") != step.after:
+                if now.get(step.tag):
+                    self.others(step.repository, step.tag)
+                continue
+            about: dict[str, Any] = {
+                "repository": step.repository,
+                "before": step.after,
+                "media_type": step.media_type,
+                "needs": first,
+            }
+            if where in new and step.after not in await self.needed(step.repository, mine):
+                if where in done or not (step.tag or await self.reader.digest(*where)):
+                    continue
+                done.add(where)
+                tags = tuple(sorted(tag for tag, digest in now.items() if digest == step.after))
+                reason = f"{', '.join(tags) or 'the manifest'} was added"
+                self.steps.append(Step(action="delete", tags=tags, size=step.size, reason=reason, **about))
+            elif step.tag:
+                self.steps.append(Step(action="untag", tag=step.tag, reason=f"{step.tag} was added", **about))
+
+
+async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = ()) -> Plan:
+    """Plan the way back from a receipt, finished or not.
+
+    What someone else has moved since is left alone, with a row that says so.
+
+    Args:
+        reader: The registry that the receipt is about.
+        receipt: What to take back.
+        allow: ``dummy``.
+
+    Raises:
+        PlanMismatch: The receipt is another registry's.
+        RegistryError: The registry cannot say what is there now.
+
+    Example:
+        ``plan = await plan_undo(reader, Receipt.load(name))``
+    """
+    plan = receipt.plan
+    if plan.url != reader.url:
+        raise PlanMismatch(
+            f"receipt {receipt.name} is about {plan.host}, and this is {reader.client.host}",
+            hint=f"connect to {plan.url}",
+        )
+    touched = [
+        (number, step) for number, step in enumerate(plan.steps) if step.writes and _ours(receipt.outcome(number))
+    ]
+    undo = _Undo(reader, receipt)
+    await undo.read(step.repository for _, step in touched)
+    # Backwards: what was removed last comes back first, so that an index finds its children.
+    for number, step in reversed(touched):
+        if step.action == "untag":
+            undo.untagged(number, step)
+        elif step.action == "delete":
+            await undo.deleted(step)
+    for number, step in reversed(touched):
+        if step.action == "tag" and step.before:
+            undo.moved(number, step)
+    added = [
+        step for _, step in reversed(touched) if step.action == "put" or (step.action == "tag" and not step.before)
+    ]
+    await undo.added(added)
+    notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]
+    if not any(step.writes for step in undo.steps):
+        notes.append("There is nothing to take back: everything is as it was before, or was changed by someone else.")
+    return Plan(
+        operation="undo",
+        url=plan.url,
+        steps=tuple(undo.steps),
+        notes=tuple(notes),
+        allow=check_allow(allow),
+        made=undo.made,
+        receipt=receipt.name,
+        authorized=reader.authorized,
+    )
+
+
+def _parts(raw: RawManifest) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    """Return the children and blobs of a manifest; none of one that is malformed, which comes back all the same."""
+    try:
+        return parts(decode(raw.data, raw.media_type, digest=raw.digest))
+    except ContentError:
+        return (), ()
+
+
+def _ours(outcome: Outcome) -> bool:
+    """Whether a step may have changed something; what someone else had done already is theirs."""
+    return outcome.status in {"failed", "unknown"} or (outcome.status == "done" and outcome.before != outcome.after)

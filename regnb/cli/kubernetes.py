@@ -1,0 +1,131 @@
+"""The commands about Kubernetes: ``regnb kube``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from msgspec import structs
+from typer import Argument, Option
+
+from regnb.cli.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
+from regnb.cluster import ingress, reach
+from regnb.cluster import resources as expose_
+from regnb.cluster.resources import FIELDS, Settings
+from regnb.crawl.files import file_errors
+from regnb.errors import InvalidArgument
+from regnb.wire.credentials import Credentials
+
+app = typer.Typer(help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True)
+
+Output = Annotated[Path | None, Option("--output", "-o", help="Write into this file.", dir_okay=False)]
+
+
+def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of the settings, and hand it these as a value."""
+
+    @functools.wraps(work)
+    def run(*, output: Path | None, parts: list[str] | None, **given: Any) -> None:  # noqa: ANN401
+        work(Settings(parts=tuple(parts or expose_.PARTS), **given), output)
+
+    options: dict[str, tuple[Any, Any]] = {
+        field.name: (Annotated[field.type, Option(help=FIELDS[field.name])], field.default)
+        for field in structs.fields(Settings)
+    }
+    options["parts"] = (Annotated[list[str] | None, Option("--part", help=f"{FIELDS['parts']} Again for more.")], None)
+    options["output"] = (Output, None)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, kind, default=of, annotation=as_) for name, (as_, of) in options.items()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return app.command()(run)
+
+
+def _give(text: str, notes: list[str], output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        with file_errors(f"write {output}"):
+            output.write_text(text, encoding="utf-8")
+    for note in notes:
+        say(f"- {note}")
+
+
+@_with_settings
+def expose(settings: Settings, output: Path | None) -> None:
+    """Print the manifests that run a registry and its UI and make them reachable, for kubectl apply -f -.
+
+    What else is to be done, such as which Secrets to make, is said on standard error and in comments.
+    """
+    notes = expose_.notes(settings)
+    _give(expose_.to_yaml(expose_.manifests(settings), notes), notes, output)
+
+
+@app.command()
+def convert(
+    file: Annotated[str, Argument(metavar="FILE", help="YAML of old manifests; - for standard input.")],
+    output: Output = None,
+) -> None:
+    """Bring Ingresses of extensions/v1beta1 or networking.k8s.io/v1beta1 to networking.k8s.io/v1.
+
+    Other manifests stay as they are, without their comments. What was changed, or could not be kept, is said on
+    standard error and in comments.
+    """
+    try:
+        with file_errors(f"read {file}"):
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{file} is no text", hint="give YAML in UTF-8") from None
+    found = ingress.convert(text)
+    _give(expose_.to_yaml(found.documents, found.notes), found.notes, output)
+
+
+@app.command()
+def check(
+    host: Annotated[str, Argument(help="Name or address, without a port.")],
+    http_port: Annotated[int, Option(help="Of the Ingress controller.")] = 80,
+    https_port: Annotated[int, Option(help="The same.")] = 443,
+    api_port: Annotated[int | None, Option(help="Node port of the API, such as 30500: test this over http.")] = None,
+    ui_port: Annotated[int | None, Option(help="Node port of the UI, such as 30800.")] = None,
+    https_only: Annotated[bool, Option("--https-only", help="Whether http must lead to https.")] = False,
+    upload: Annotated[bool, Option(help="Whether to test an upload.")] = True,
+    size: Annotated[str, Option(help="Of the upload.")] = "20MB",
+    repository: Annotated[str, Option(help="Where to begin the upload; default: the first that is listed.")] = "",
+    user: User = "",
+    ca_bundle: CaBundle = None,
+    insecure: Insecure = False,
+    json_: Json = False,
+) -> None:
+    """Test what is reachable at a host: /v2/, /ui/, the way to https, the certificate, and a large upload.
+
+    The upload is begun, sent zeros, and given up: nothing is stored. Exit code 0: all is well, 1: something fails,
+    4: something could not be tested.
+    """
+    known = login(user, "REGNB_PASSWORD", "Password")
+    rows = reach.check(
+        host,
+        http_port=http_port,
+        https_port=https_port,
+        api_port=api_port,
+        ui_port=ui_port,
+        https_only=https_only,
+        upload=upload,
+        size=size,
+        repository=repository,
+        credentials=Credentials(**known) if known else None,
+        ca_bundle=ca_bundle,
+        insecure=insecure,
+    )
+    show(rows if json_ else rows.drop(columns="hint"), json_)
+    for row in () if json_ else rows[rows["hint"] != ""].itertuples():
+        out.print(f"- {row.check}: {row.hint}", markup=False, soft_wrap=True)
+    _end(set(rows["state"]))
+
+
+def _end(states: set[str]) -> NoReturn:
+    raise typer.Exit(ERROR if "fail" in states else INCOMPLETE if "skipped" in states else OK)

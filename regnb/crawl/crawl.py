@@ -1,0 +1,453 @@
+"""Crawl a registry into records: what is there, what could not be read, and what was covered."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import ClassVar
+
+import anyio
+
+from regnb.crawl.records import (
+    DEPTH_LIMIT,
+    NODE_LIMIT,
+    BlobRecord,
+    ManifestRecord,
+    Problem,
+    Records,
+    TagRecord,
+    describe,
+)
+from regnb.errors import NotFound, RegnbError
+from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, Descriptor, decode_config
+from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, select
+from regnb.oci.referrers import subject_of_tag
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client, RawManifest
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters that a progress bar reads while a crawl writes them."""
+
+    title: ClassVar[str] = "Reading"
+    unit: ClassVar[str] = "tags"
+    repositories: int = 0
+    repositories_done: int = 0
+    tags: int = 0
+    tags_done: int = 0
+
+    def state(self) -> tuple[int, int, str]:
+        """Return how many tags there may be, how many are done, and a word about the repositories."""
+        # The repositories that are not listed yet count as those that are, so that the remaining time means something.
+        total = round(self.tags * self.repositories / max(1, self.repositories_done))
+        return total, self.tags_done, f"{self.repositories_done:,}/{self.repositories:,} repositories"
+
+
+class _Crawl:
+    """One crawl: a stack of jobs that a few workers empty, and the records they write."""
+
+    def __init__(
+        self, client: Client, cache: Cache, records: Records, progress: Progress, named: Iterable[str]
+    ) -> None:
+        self._named = frozenset(named)
+        self.client = client
+        self.cache = cache
+        self.records = records
+        self.progress = progress
+        self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
+        # Depth first: the tags of one repository before the next is listed, so that little is waiting at any time.
+        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
+        self._busy = 0
+        self._wake = anyio.Event()
+        self._fetching: dict[str, anyio.Event] = {}
+        self._failed: set[tuple[str, str]] = set()
+        self._not_found: dict[str, list[str]] = {}
+        self._conflicts: dict[str, tuple[str, set[int]]] = {}
+        self._configured: set[str] = set()
+        self._descended: set[tuple[str, str]] = set()
+        # One object for each text: a base layer's digest and command stand in thousands of manifests.
+        self._texts: dict[str, str] = {}
+
+    async def run(self, repositories: Sequence[str], workers: int) -> None:
+        self.progress.repositories += len(repositories)
+        self._jobs.extend(partial(self.repository, name) for name in reversed(repositories))
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(self._work)
+        for name, tags in self._not_found.items():
+            await self.explain_missing(name, tags)
+        for digest, (repository, claims) in self._conflicts.items():
+            await self.settle(repository, digest, claims)
+
+    async def _work(self) -> None:
+        while True:
+            while self._jobs:
+                job = self._jobs.pop()
+                self._busy += 1
+                try:
+                    await job()
+                finally:
+                    self._busy -= 1
+            if not self._busy:
+                self._wake.set()
+                return
+            await self._wake.wait()
+
+    def _add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        self._jobs.extend(jobs)
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    def problem(
+        self, repository: str, reference: str, problem: str, error: RegnbError | str, *, incomplete: bool = True
+    ) -> None:
+        message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
+        self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
+
+    async def repository(self, name: str) -> None:
+        counts = self.records.coverage.repositories
+        tags: dict[str, None] = {}
+        try:
+            async for page in self.client.tags(name):
+                tags.update(dict.fromkeys(page))
+        except RegnbError as error:
+            # The catalog of many registries goes on listing a repository after its last manifest is gone.
+            if not isinstance(error, NotFound) or name in self._named:
+                sort = counts.fail(error)
+                self.records.repositories[name] = "denied" if sort == "denied" else "failed"
+                self.problem(name, "", sort, error)
+                return
+            tags.clear()
+        finally:
+            self.progress.repositories_done += 1
+        self.records.repositories[name] = "read" if tags else "empty"
+        counts.read += 1
+        self.progress.tags += len(tags)
+        self.records.coverage.tags.listed += len(tags)
+        seen = self.cache.seen(self.records.registry, name)
+        self._add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
+
+    async def tag(self, repository: str, tag: str, seen: str | None) -> None:
+        record = TagRecord(repository, tag, "")
+        self.records.tags.append(record)
+        counts = self.records.coverage.tags
+        try:
+            digest = await self.resolve(repository, tag, seen)
+        except NotFound:
+            self._not_found.setdefault(repository, []).append(tag)
+            counts.failed += 1
+        except RegnbError as error:
+            self.problem(repository, tag, counts.fail(error), error)
+        else:
+            counts.read += 1
+            record.digest = digest
+            if digest != seen:
+                self.cache.saw(self.records.registry, repository, {tag: digest})
+            await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
+        finally:
+            self.progress.tags_done += 1
+
+    async def resolve(self, repository: str, tag: str, seen: str | None) -> str:
+        """Return the digest of a tag, with one request: HEAD where the content is probably known, else GET."""
+        if seen is not None and (seen in self.records.manifests or self.cache.get(Digest(seen))):
+            found = await self.client.head_manifest(repository, tag)
+            digest = Digest(found.digest)
+            self.records.links[repository, digest] = True
+            return digest
+        raw = await self.client.manifest(repository, tag)
+        self.keep(repository, raw)
+        self.records.links[repository, raw.digest] = True
+        return raw.digest
+
+    def keep(self, repository: str, raw: RawManifest) -> None:
+        """Record a manifest that was just read."""
+        if raw.digest in self.records.manifests:
+            return
+        if raw.media_type not in SCHEMA1_TYPES:
+            self.cache.put(raw.digest, raw.media_type, raw.data)
+        self.records.coverage.manifests.listed += 1
+        self.records.coverage.manifests.read += 1
+        self.record(repository, raw)
+
+    async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
+        """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
+        if (repository, root) in self._descended:
+            return
+        self._descended.add((repository, root))
+        todo: list[tuple[str, int, bool]] = [(root, 0, is_referrer)]
+        met = {root}
+        while todo:
+            digest, depth, referring = todo.pop()
+            record = await self.manifest(repository, digest)
+            if record is None:
+                continue
+            if record.config and digest not in self._configured:
+                self._configured.add(digest)
+                await self.config(repository, record)
+            following = list(record.children)
+            if not referring and not record.subject and record.kind != "attestation":
+                following += await self.referring(repository, digest)
+            fresh = [child for child in dict.fromkeys(following) if child not in met]
+            if not fresh:
+                continue
+            if depth >= DEPTH_LIMIT or len(met) + len(fresh) > NODE_LIMIT:
+                self.problem(
+                    repository, digest, "too deep", f"more than {DEPTH_LIMIT} levels or {NODE_LIMIT} manifests"
+                )
+                continue
+            met.update(fresh)
+            todo.extend((child, depth + 1, child not in record.children) for child in fresh)
+
+    async def manifest(self, repository: str, digest: str) -> ManifestRecord | None:
+        """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
+        self.records.links.setdefault((repository, digest), False)
+        if digest not in self.records.manifests:
+            async with self._alone(digest):
+                if digest not in self.records.manifests and (repository, digest) not in self._failed:
+                    await self.fetch(repository, Digest(digest))
+        return self.records.manifests.get(digest)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, what: str) -> AsyncIterator[None]:
+        """Let one worker at a time do what the others, once it is done, need not do again."""
+        while event := self._fetching.get(what):
+            await event.wait()
+        event = self._fetching[what] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._fetching[what]
+            event.set()
+
+    async def fetch(self, repository: str, digest: Digest) -> None:
+        counts = self.records.coverage.manifests
+        if cached := self.cache.get(digest):
+            counts.listed += 1
+            counts.cached += 1
+            self.record(repository, RawManifest(cached.data, cached.media_type, digest))
+            return
+        try:
+            raw = await self.client.manifest(repository, digest)
+        except RegnbError as error:
+            counts.listed += 1
+            self._failed.add((repository, digest))
+            self.problem(repository, digest, counts.fail(error), error)
+            return
+        self.records.links[repository, digest] = True
+        self.keep(repository, raw)
+
+    def record(self, repository: str, raw: RawManifest) -> None:
+        """Decode verified bytes into a record; a malformed manifest is kept as one whose contents are unknown."""
+        digest = str(raw.digest)
+        record, blobs, error = describe(raw.digest, raw.media_type, raw.data)
+        if error is not None:
+            self.problem(repository, digest, "malformed", error)
+        if record.kind == "schema1":
+            self.problem(
+                repository, digest, "schema1", "an image of the withdrawn schema 1, whose layer sizes are not recorded"
+            )
+            record.layers = ()
+        names = {blob.digest: self.blob(repository, blob, blob.digest == record.config) for blob in blobs}
+        record.config = names.get(record.config, "")
+        record.layers = tuple(names[layer] for layer in record.layers)
+        record.children = tuple(map(self.text, record.children))
+        self.records.manifests[digest] = record
+        self.records.blobs[digest] = BlobRecord(len(raw.data), record.media_type, "manifest")
+
+    def blob(self, repository: str, descriptor: Descriptor, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+        """Record a blob and return the one string that stands for its digest everywhere."""
+        kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
+        known = self.records.blobs.get(descriptor.digest)
+        if known is None:
+            self.records.blobs[self.text(descriptor.digest)] = BlobRecord(
+                descriptor.size, self.text(descriptor.media_type), kind
+            )
+            return self.text(descriptor.digest)
+        if known.kind == "foreign layer":
+            known.kind = kind  # what one manifest has as a layer of its own is stored here
+        if known.size != descriptor.size:
+            _, claims = self._conflicts.setdefault(descriptor.digest, (repository, {known.size}))
+            claims.add(descriptor.size)
+        return self.text(descriptor.digest)
+
+    def text(self, text: str) -> str:
+        """Return the one object that stands for this text."""
+        return self._texts.setdefault(text, text)
+
+    async def config(self, repository: str, record: ManifestRecord) -> None:
+        """Read an image's config for its platform, its age and the commands that made its layers."""
+        digest = Digest(record.config)
+        if self.records.blobs[digest].media_type in IMAGE_CONFIGS:
+            async with self._alone(digest):
+                if (repository, digest) not in self._failed:
+                    await self._config(repository, record, digest)
+
+    async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> None:
+        counts = self.records.coverage.configs
+        counts.listed += 1
+        cached = self.cache.get(digest)
+        try:
+            data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
+            config = decode_config(data)
+        except RegnbError as error:
+            # The sizes do not depend on it, so they stay exact; the audit still could not read what it was to read.
+            self._failed.add((repository, digest))
+            self.problem(repository, digest, counts.fail(error), error)
+            return
+        if cached:
+            counts.cached += 1
+        else:
+            counts.read += 1
+            self.cache.put(digest, self.records.blobs[digest].media_type, data)
+        record.platform = self.text(config.platform)
+        record.created = config.created or ""
+        record.commands = tuple(map(self.text, config.commands(len(record.layers))))
+
+    async def referring(self, repository: str, digest: str) -> list[str]:
+        """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
+        # Until it is known whether it can, one worker asks and the others wait.
+        async with self._alone("referrers") if self.referrers is None else contextlib.nullcontext():
+            if self.referrers is False:
+                return []
+            counts = self.records.coverage.referrers
+            try:
+                found = await self.client.referrers(repository, Digest(digest), fallback=False)
+            except NotFound:
+                # The tag schema's referrers are tags, and so they are in the listing already.
+                self.referrers = False
+                self.cache.found_lacking(self.records.registry, "referrers")
+                return []
+            except RegnbError as error:
+                counts.listed += 1
+                self.problem(repository, digest, counts.fail(error), error)
+                return []
+            self.referrers = True
+            counts.listed += 1
+            counts.read += 1
+            return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
+
+    async def settle(self, repository: str, digest: str, claims: set[int]) -> None:
+        """Ask the registry for the size of a blob of which manifests claim different ones."""
+        text = f"manifests claim {' and '.join(map(str, sorted(claims)))} bytes"
+        try:
+            size = await self.client.head_blob(repository, digest)
+        except RegnbError as error:
+            self.problem(repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}")
+            return
+        self.records.blobs[digest].size = size
+        self.problem(repository, digest, "size conflict", f"{text}; the registry has {size}", incomplete=False)
+
+    async def explain_missing(self, repository: str, tags: list[str]) -> None:
+        """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
+        listed: set[str] = set(tags)
+        try:
+            listed = {tag async for page in self.client.tags(repository) for tag in page}
+        except NotFound:
+            listed = set()
+        except RegnbError as error:
+            self.problem(repository, "", "failed", error)
+        counts = self.records.coverage.tags
+        for tag in tags:
+            if tag in listed:
+                self.problem(
+                    repository, tag, "dangling", RegnbError(
+                        "the tag is listed, but its manifest is gone",
+                        hint="push the image again under this tag, or delete the tag",
+                    ),
+                )  # fmt: skip
+            else:
+                counts.listed -= 1
+                counts.failed -= 1
+                self.problem(repository, tag, "vanished", "the tag was deleted during the crawl", incomplete=False)
+        gone = {tag for tag in tags if tag not in listed}
+        if gone:
+            self.records.tags = [
+                row for row in self.records.tags if row.repository != repository or row.tag not in gone
+            ]
+
+
+async def find_repositories(client: Client, records: Records, patterns: Sequence[str] | None) -> list[str]:
+    """Return the repositories that are meant, from the catalog unless every one is named.
+
+    Raises:
+        RegistryError: The catalog is refused or unreadable from its first page on.
+        InvalidReference: A name without a wildcard is no repository name.
+    """
+    if patterns is not None:
+        named = [check_repository(pattern) for pattern in patterns if not is_glob(pattern)]
+        globs = [pattern for pattern in patterns if is_glob(pattern)]
+        if not globs:
+            records.coverage.catalog = "not asked"
+            return list(dict.fromkeys(named))
+        records.coverage.catalog = "in part"
+    else:
+        named, globs = [], ["*"]
+    listed: list[str] = []
+    try:
+        async for page in client.catalog():
+            listed.extend(page)
+    except RegnbError as error:
+        if not listed:
+            raise
+        records.coverage.catalog = "incomplete"
+        records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    for glob in globs if patterns is not None else ():
+        if not select(listed, [glob]):
+            records.problems.append(Problem("", glob, "missing", "no repository in the catalog matches"))
+    chosen = []
+    for name in [*named, *select(listed, globs)]:
+        try:
+            chosen.append(check_repository(name))
+        except RegnbError as error:
+            records.repositories[name] = "failed"
+            records.coverage.repositories.listed += 1
+            records.coverage.repositories.failed += 1
+            records.problems.append(Problem(name, "", "malformed", error.message, error.hint))
+    return list(dict.fromkeys(chosen))
+
+
+async def collect(
+    client: Client,
+    cache: Cache,
+    repositories: Sequence[str] | None = None,
+    *,
+    workers: int = 16,
+    progress: Progress | None = None,
+) -> Records:
+    """Crawl a registry.
+
+    A cold crawl sends one GET for each catalog page, repository, tag, distinct child manifest and distinct config; a
+    warm one sends one request for each page, repository and tag, and a GET for what is new. Where the registry lists
+    referrers, each tagged or child manifest costs one more.
+
+    Args:
+        client: The registry.
+        cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
+        repositories: Names and globs (``team/*``); None for the whole catalog.
+        workers: Requests on their way at once.
+        progress: Counters to keep up.
+
+    Returns:
+        Everything that was read; what was not is in ``problems`` and ``coverage``.
+
+    Raises:
+        RegistryError: Nothing could be listed at all.
+
+    Example:
+        >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
+    """
+    records = Records(client.host, datetime.now(UTC))
+    crawl = _Crawl(client, cache, records, progress or Progress(), repositories or ())
+    try:
+        names = await find_repositories(client, records, repositories)
+        records.coverage.repositories.listed += len(names)
+        await crawl.run(names, workers)
+    finally:
+        cache.flush()
+    records.finished = datetime.now(UTC)
+    return records

@@ -1,0 +1,190 @@
+"""What a reading of a registry or of a storage found, and what it covered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
+from regnb.oci.manifest import Descriptor, Index, Schema1, decode
+from regnb.oci.reference import Digest
+
+DEPTH_LIMIT: Final = 8
+"""Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
+NODE_LIMIT: Final = 10_000
+"""Manifests that are followed from one tag."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that could not be read, or that is not as it should be.
+
+    Attributes:
+        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``mismatch``,
+            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``catalog`` or ``interrupted``.
+        incomplete: Whether figures are lower bounds because of it.
+    """
+
+    repository: str
+    reference: str
+    problem: str
+    message: str
+    hint: str = ""
+    incomplete: bool = True
+
+
+class ManifestRecord(msgspec.Struct, gc=False):
+    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory."""
+
+    digest: str
+    media_type: str
+    kind: str
+    artifact_type: str
+    manifest_size: int
+    config: str
+    layers: tuple[str, ...]
+    children: tuple[str, ...]
+    subject: str
+    platform: str = ""
+    created: str = ""
+    commands: tuple[str, ...] = ()
+
+
+class BlobRecord(msgspec.Struct, gc=False):
+    """A blob as some manifest describes it, or as it lies on disk. ``size`` is bytes as stored.
+
+    Attributes:
+        kind: ``layer``, ``config``, ``manifest``, ``orphan`` (on disk, and no manifest needs it), ``foreign layer``
+            (stored elsewhere) or ``missing`` (a manifest needs it, and it is not on disk): the last two take no space.
+    """
+
+    size: int
+    media_type: str
+    kind: str
+
+
+class TagRecord(msgspec.Struct, gc=False):
+    """A tag and the digest it points at; "" where that could not be read."""
+
+    repository: str
+    tag: str
+    digest: str
+
+
+class HistoryRecord(msgspec.Struct, gc=False):
+    """A digest that a tag points at or has pointed at, and when it was last pointed there."""
+
+    repository: str
+    tag: str
+    digest: str
+    when: datetime | None
+    current: bool
+    present: bool
+
+
+class UploadRecord(msgspec.Struct, gc=False):
+    """An upload that was begun and not finished; ``size`` is bytes on disk."""
+
+    repository: str
+    upload: str
+    started: datetime | None
+    size: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed."""
+
+    listed: int = 0
+    read: int = 0
+    cached: int = 0
+    failed: int = 0
+    denied: int = 0
+
+    def fail(self, error: RegnbError) -> str:
+        """Count an error, and return what sort of problem it is."""
+        if isinstance(error, Denied | Unauthorized):
+            self.denied += 1
+            return "denied"
+        self.failed += 1
+        for kind, sort in ((NotFound, "missing"), (DigestMismatch, "mismatch"), (ContentError, "malformed")):
+            if isinstance(error, kind):
+                return sort
+        return "failed"
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What a crawl covered.
+
+    Attributes:
+        catalog: ``complete``, ``incomplete``, ``in part`` (what globs match) or ``not asked``.
+    """
+
+    repositories: Counts = field(default_factory=Counts)
+    tags: Counts = field(default_factory=Counts)
+    manifests: Counts = field(default_factory=Counts)
+    configs: Counts = field(default_factory=Counts)
+    referrers: Counts = field(default_factory=Counts)
+    catalog: str = "complete"
+
+
+@dataclass(slots=True)
+class Records:
+    """What a crawl found, or the reading of a storage.
+
+    Attributes:
+        registry: ``host:port``, or the storage's URL.
+        source: ``api`` or ``storage``.
+        repositories: Name to status: ``read``, ``empty``, ``failed`` or ``denied``.
+        links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
+        manifests, blobs: By digest.
+        history, uploads: What only a storage tells.
+        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``) to its number of files and their bytes.
+    """
+
+    registry: str
+    started: datetime
+    finished: datetime | None = None
+    source: str = "api"
+    repositories: dict[str, str] = field(default_factory=dict)
+    tags: list[TagRecord] = field(default_factory=list)
+    links: dict[tuple[str, str], bool] = field(default_factory=dict)
+    manifests: dict[str, ManifestRecord] = field(default_factory=dict)
+    blobs: dict[str, BlobRecord] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
+    history: list[HistoryRecord] = field(default_factory=list)
+    uploads: list[UploadRecord] = field(default_factory=list)
+    disk: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def describe(
+    digest: str, media_type: str, data: bytes
+) -> tuple[ManifestRecord, Sequence[Descriptor], ContentError | None]:
+    """Return what verified bytes say of a manifest, the blobs that it lists, and why they are no manifest, if so.
+
+    Example:
+        >>> describe(Digest.of(b"{"), "", b"{")[0].kind
+        'malformed'
+    """
+    record = ManifestRecord(digest, media_type, "malformed", "", len(data), "", (), (), "")
+    try:
+        manifest = decode(data, media_type, digest=Digest(digest))
+    except ContentError as error:
+        return record, (), error
+    record.kind, record.media_type = manifest.kind, manifest.media_type
+    if isinstance(manifest, Schema1):
+        record.layers = manifest.layers
+        return record, (), None
+    record.artifact_type = manifest.artifact_type
+    record.subject = str(manifest.subject.digest) if manifest.subject else ""
+    if isinstance(manifest, Index):
+        record.children = tuple(child.digest for child in manifest.manifests)
+        return record, (), None
+    record.config = manifest.config.digest if manifest.config is not None else ""
+    record.layers = tuple(layer.digest for layer in manifest.layers)
+    return record, manifest.blobs, None

@@ -1,0 +1,192 @@
+"""The files of a storage, listed and read: on a local disk, or wherever fsspec reaches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import fsspec
+
+
+_AT_ONCE: Final = 32
+"""Listings at the same time."""
+_PARTS: Final = 64
+"""Folders to list, each with everything below it, before they are divided no further."""
+_CHUNK: Final = 2048
+"""Small files that are asked for together."""
+_CHUNK_SIZE: Final = 1 << 26
+"""Bytes that are asked for together."""
+BRIEF: Final = frozenset({"_layers", "_uploads"})
+"""Folders that a garbage collection does not look into."""
+
+
+class File(NamedTuple):
+    """A file below ``docker/registry/v2``: its path from there, its bytes, and when it was written (seconds)."""
+
+    path: str
+    size: int
+    when: float
+
+
+class Files(Protocol):
+    """Where the files are."""
+
+    def walk(self, *, brief: bool) -> Iterator[File]:
+        """Yield every file, and every folder there is, with a path that ends in a slash.
+
+        If it is to be brief: only what a garbage collection looks at, where a registry puts it. A link may then not
+        be there.
+        """
+
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield the bytes of small files, each given as its path and its size, or why they cannot be read."""
+
+
+class LocalFiles:
+    """A local folder, without what a general library costs for each file."""
+
+    def __init__(self, base: str, failed: Callable[[str, Exception], None]) -> None:
+        self._base = base
+        self._real = os.path.realpath(base)
+        self._failed = failed
+
+    def walk(self, *, brief: bool) -> Iterator[File]:
+        """See `Files.walk`."""
+        pending = ["blobs", "repositories"] if brief else [""]
+        linked: set[str] = set()
+        while pending:
+            folder = pending.pop()
+            leaf = self._leaf(folder) if brief else None
+            for entry in self._entries(folder):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    if not entry.is_dir():
+                        about = entry.stat()
+                        yield File(path, about.st_size, about.st_mtime)
+                    elif leaf == "data":
+                        yield File(f"{path}/data", os.stat(f"{entry.path}/data").st_size, 0)  # noqa: PTH116 -- ten thousands
+                    elif leaf:
+                        yield File(f"{path}/{leaf}", 0, 0)
+                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(f"{path}/", 0, 0)
+                        if not (brief and entry.name in BRIEF):
+                            pending.append(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # it went while the others were read, or is a link to nothing
+                except OSError as error:
+                    self._failed(path, error)
+
+    @staticmethod
+    def _leaf(folder: str) -> str | None:
+        """Return the one file that matters in each folder of this folder, where that is known."""
+        if folder.startswith("blobs/"):
+            return "data" if folder.count("/") == 2 else None  # noqa: PLR2004 -- blobs/sha256/<2 hex>
+        if folder.endswith("/_manifests/tags"):
+            return "current/link"
+        return "link" if "/_manifests/revisions/" in folder else None
+
+    def _leads_out(self, path: str, linked: set[str]) -> bool:
+        """Whether a link to a folder leads where nothing was read: so a disk is made larger, and a loop is not."""
+        real = f"{os.path.realpath(path)}/"
+        known = real in linked or real.startswith(f"{self._real}/") or f"{self._real}/".startswith(real)
+        linked.add(real)
+        return not known
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(f"{self._base}/{folder}") as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []  # it went while the others were read
+        except OSError as error:
+            self._failed(folder, error)
+            return []
+
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        """See `Files.read`."""
+        for path, size in files:
+            try:
+                # What is no file, such as a pipe, does not keep this waiting.
+                handle = os.open(f"{self._base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    yield path, os.read(handle, size)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                yield path, error
+
+
+class RemoteFiles:
+    """Any file system of fsspec: listings in pages and some at a time, small files many at a time."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem, base: str, failed: Callable[[str, Exception], None]) -> None:
+        self._fs = fs
+        self._base = base
+        self._failed = failed
+
+    def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
+        """See `Files.walk`."""
+        level, whole = [self._base], list[str]()
+        with ThreadPoolExecutor(_AT_ONCE if self._fs.async_impl else 1) as pool:
+            # Level by level, until there are enough folders to list each in one go with what is below it.
+            while level and len(level) + len(whole) < _PARTS:
+                following: list[str] = []
+                for parent, found in zip(level, pool.map(partial(self._list, below=False), level), strict=True):
+                    for file in found:
+                        yield file
+                        if file.path.endswith("/"):
+                            small = file.path.startswith("blobs/") and parent != f"{self._base}/blobs"
+                            name = f"{self._base}/{file.path[:-1]}"
+                            (whole if small or "/_" in file.path else following).append(name)
+                level = following
+            for found in pool.map(partial(self._list, below=True), [*level, *whole]):
+                yield from found
+
+    def _list(self, folder: str, *, below: bool) -> list[File]:
+        """Return what is in a folder, or everything below it."""
+        try:
+            if below:
+                infos = self._fs.find(folder, detail=True, withdirs=True).values()
+            else:
+                infos = self._fs.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            if folder == self._base:
+                raise
+            self._failed(self._inner(folder), error)
+            return []
+        return [self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/")]
+
+    def _file(self, info: Mapping[str, Any]) -> File:
+        path = self._inner(str(info["name"]))
+        if info["type"] == "directory":
+            return File(f"{path}/", 0, 0)
+        when = next((info[key] for key in ("LastModified", "mtime", "created", "last_modified") if info.get(key)), 0)
+        seconds = when.timestamp() if isinstance(when, datetime) else float(when)
+        return File(path, int(info["size"] or 0), seconds)
+
+    def _inner(self, name: str) -> str:
+        # Some file systems' names begin with a slash.
+        return name.strip("/").removeprefix(f"{self._base}/".lstrip("/"))
+
+    def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
+        """See `Files.read`."""
+        chunk: list[str] = []
+        total = 0
+        for path, size in files:
+            if len(chunk) == _CHUNK or (chunk and total + size > _CHUNK_SIZE):
+                yield from self._read(chunk)
+                chunk, total = [], 0
+            chunk.append(f"{self._base}/{path}")
+            total += size
+        if chunk:
+            yield from self._read(chunk)
+
+    def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
+        return ((self._inner(name), data) for name, data in self._fs.cat(chunk, on_error="return").items())

@@ -1,0 +1,347 @@
+"""Manifests, indexes and configs, decoded from bytes that were verified first (OCI image spec 1.1, Docker schema 2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
+from regnb.oci.reference import Digest
+
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_ARTIFACT: Final = "application/vnd.oci.artifact.manifest.v1+json"
+SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
+SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+
+ACCEPT: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+"""What every manifest request accepts. With fewer, a registry may answer with another manifest than the tag's own."""
+
+IMAGE_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
+SCHEMA1_TYPES: Final = frozenset({SCHEMA1, SCHEMA1_SIGNED})
+
+MANIFEST_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes that a manifest may have (distribution spec 1.1: registries should accept at least this)."""
+CONFIG_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes that an image config may have."""
+SIZE_LIMIT: Final = 2**43
+"""A descriptor that claims more than 8 TiB is a lie: no object store takes that much in one piece, and one manifest
+full of such layers would overflow the sums it entered."""
+
+_DigestText = Annotated[str, Meta(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")]
+_Size = Annotated[int, Meta(ge=0, le=SIZE_LIMIT)]
+
+
+class Platform(Struct, frozen=True):
+    """What a manifest in an index runs on (OCI image index, "platform").
+
+    Example:
+        >>> str(Platform(architecture="arm64", os="linux", variant="v8"))
+        'linux/arm64/v8'
+    """
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    os_version: str = field(name="os.version", default="")
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+class Descriptor(Struct, frozen=True, rename="camel"):
+    """A pointer to some bytes: media type, digest and size (OCI image spec, "Content Descriptors").
+
+    Attributes:
+        size: Bytes, as stored and transferred (compressed).
+
+    Example:
+        >>> Descriptor(media_type=OCI_CONFIG, digest=Digest.of(b"{}"), size=2).foreign
+        False
+    """
+
+    digest: _DigestText
+    size: _Size
+    media_type: str = ""
+    platform: Platform | None = None
+    artifact_type: str | None = None
+    annotations: dict[str, Any] | None = None
+    urls: list[str] | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the bytes are meant to live elsewhere (a foreign or non-distributable layer)."""
+        return ".foreign." in self.media_type or ".nondistributable." in self.media_type
+
+
+class Manifest(Struct, frozen=True):
+    """One image or artifact, with its bytes as they were read.
+
+    Attributes:
+        raw: The bytes. Whoever pushes the manifest on pushes these.
+        digest: Their digest, verified.
+        config: None only for the withdrawn OCI artifact manifest.
+        layers: In order, the base first; equal ones are kept.
+        subject: What this manifest refers to, if it is a referrer (distribution spec 1.1, "Listing Referrers").
+
+    Example:
+        >>> raw = b'{"schemaVersion":2,"config":{"mediaType":"text/plain","digest":"%s","size":2},"layers":[]}'
+        >>> decode(raw % Digest.of(b"{}").encode(), OCI_MANIFEST).kind
+        'artifact'
+    """
+
+    raw: bytes
+    digest: Digest
+    media_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Manifest {self.kind} {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
+
+    @property
+    def kind(self) -> str:
+        """``image``, ``attestation``, ``signature``, ``sbom`` or ``artifact``."""
+        inner = {layer.media_type for layer in self.layers}
+        kind = "artifact"
+        for media_type in (self.artifact_type, *sorted(inner)):
+            if "cosign" in media_type or "notary" in media_type or "sigstore" in media_type:
+                kind = "signature"
+            elif "spdx" in media_type or "cyclonedx" in media_type or "syft" in media_type:
+                kind = "sbom"
+            elif "in-toto" in media_type or "dsse" in media_type:
+                kind = "attestation"
+            else:
+                continue
+            return kind
+        return "image" if self.config is not None and self.config.media_type in IMAGE_CONFIGS else kind
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """The config and the layers."""
+        return (self.config, *self.layers) if self.config is not None else self.layers
+
+
+class Index(Struct, frozen=True):
+    """A list of manifests: a multi-platform image or any other grouping, with its bytes as they were read.
+
+    Example:
+        >>> decode(b'{"schemaVersion":2,"manifests":[]}', OCI_INDEX).manifests
+        ()
+    """
+
+    raw: bytes
+    digest: Digest
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: dict[str, Any] = {}
+
+    kind = "index"
+
+    def __repr__(self) -> str:
+        return f"<Index {self.digest.short}, {len(self.manifests)} manifests, {len(self.raw):,} bytes>"
+
+
+class Schema1(Struct, frozen=True):
+    """A manifest of Docker's schema 1: recognised so that it can be flagged, never to be retagged or deleted by digest.
+
+    Attributes:
+        digest: What the registry calls it. It is the digest of the payload without its signatures, not of ``raw``.
+        layers: The digests of the layers, the base first. Their sizes are not in the manifest.
+
+    Example:
+        >>> decode(b'{"schemaVersion":1,"fsLayers":[]}', SCHEMA1, digest=Digest.of(b"")).kind
+        'schema1'
+    """
+
+    raw: bytes
+    digest: Digest
+    media_type: str
+    layers: tuple[Digest, ...]
+
+    kind = "schema1"
+
+    def __repr__(self) -> str:
+        return f"<Schema1 {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
+
+
+AnyManifest = Manifest | Index | Schema1
+
+
+class HistoryEntry(Struct, frozen=True):
+    """One step that made an image (OCI image config, "history")."""
+
+    created: str | None = None
+    created_by: str | None = None
+    comment: str | None = None
+    empty_layer: bool = False
+
+
+class ImageConfig(Struct, frozen=True):
+    """An image's config (OCI image config).
+
+    Attributes:
+        created: RFC 3339, as written, or None.
+
+    Example:
+        >>> decode_config(b'{"os":"linux","architecture":"arm64"}').platform
+        'linux/arm64'
+    """
+
+    created: str | None = None
+    architecture: str | None = None
+    os: str | None = None
+    variant: str | None = None
+    history: list[HistoryEntry] | None = None
+    config: dict[str, Any] | None = None
+
+    @property
+    def platform(self) -> str:
+        """``os/architecture[/variant]``, or ""."""
+        return str(Platform(self.architecture or "", self.os or "", self.variant or ""))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The image's labels."""
+        labels = (self.config or {}).get("Labels") or {}
+        return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {}
+
+    def commands(self, count: int) -> list[str]:
+        """Return the command that made each of ``count`` layers, in order; "" where the history does not say."""
+        made = [entry.created_by or entry.comment or "" for entry in self.history or [] if not entry.empty_layer]
+        return made if len(made) == count else [""] * count
+
+
+class _FsLayer(Struct, frozen=True, rename="camel"):
+    blob_sum: _DigestText
+
+
+class _Wire(Struct, frozen=True, rename="camel"):
+    """Every field that any manifest has: what is there tells which it is."""
+
+    schema_version: int = 2
+    media_type: str = ""
+    config: Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    blobs: list[Descriptor] | None = None
+    manifests: list[Descriptor] | None = None
+    fs_layers: list[_FsLayer] | None = None
+    subject: Descriptor | None = None
+    artifact_type: str | None = None
+    annotations: dict[str, Any] | None = None
+
+
+_T = TypeVar("_T")
+_wire = msgspec.json.Decoder(_Wire, strict=True)
+_config = msgspec.json.Decoder(ImageConfig, strict=True)
+
+
+def _read(decoder: msgspec.json.Decoder[_T], data: bytes, what: str) -> _T:
+    try:
+        return decoder.decode(data)
+    except RecursionError:
+        raise MalformedManifest(f"the {what} is nested too deeply") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise MalformedManifest(f"the {what} is malformed: {str(error)[:200]}") from None
+
+
+def verify(data: bytes, *digests: str | None) -> None:
+    """Check that ``data`` has each of the given digests; None is passed over.
+
+    Raises:
+        DigestMismatch: It has not. The bytes must not be used.
+        InvalidReference: One of them is not a digest.
+
+    Example:
+        >>> verify(b"{}", Digest.of(b"{}"), None)
+    """
+    for text in dict.fromkeys(digest for digest in digests if digest is not None):
+        expected = Digest(text)
+        found = Digest.of(data, expected.algorithm)
+        if found != expected:
+            raise DigestMismatch(
+                f"the bytes have the digest {found}, not {expected}",
+                hint="the registry, its storage or a proxy in between changed them",
+            )
+
+
+def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -> AnyManifest:
+    """Decode a manifest whose bytes were verified.
+
+    Args:
+        data: The bytes.
+        media_type: The answer's Content-Type; where it names no manifest type, the manifest's own field counts.
+        digest: What the bytes were verified against; by default their sha256. For schema 1 what the registry calls it.
+
+    Raises:
+        MalformedManifest: The bytes are no manifest, or one made to do harm.
+        TooLarge: There are more than 4 MiB of them.
+
+    Example:
+        >>> decode(b'{"schemaVersion":2,"manifests":[]}', OCI_INDEX).kind
+        'index'
+    """
+    if len(data) > MANIFEST_LIMIT:
+        raise TooLarge(f"the manifest has {len(data)} bytes; at most {MANIFEST_LIMIT} are accepted")
+    wire = _read(_wire, data, "manifest")
+    header = media_type.partition(";")[0].strip().lower()
+    known = header in INDEXES or header in MANIFESTS or header in SCHEMA1_TYPES
+    if known and wire.media_type and wire.media_type != header and header not in SCHEMA1_TYPES:
+        raise MalformedManifest(f"the manifest says {wire.media_type[:100]!r}, the registry says {header!r}")
+    if wire.manifests is not None and (wire.layers is not None or wire.config is not None):
+        raise MalformedManifest("the manifest is an image and an index at once")
+    if wire.schema_version == 1 or header in SCHEMA1_TYPES:
+        # The newest layer comes first in schema 1, and last in every later one.
+        layers = tuple(Digest(layer.blob_sum) for layer in reversed(wire.fs_layers or []))
+        return Schema1(data, digest or Digest.of(data), header if known else SCHEMA1, layers)
+    kind = header if known else wire.media_type
+    if kind not in INDEXES and kind not in MANIFESTS:
+        kind = OCI_INDEX if wire.manifests is not None else OCI_MANIFEST
+    digest = digest or Digest.of(data)
+    annotations = wire.annotations or {}
+    if kind in INDEXES:
+        return Index(
+            data, digest, kind, tuple(wire.manifests or ()), wire.subject, wire.artifact_type or "", annotations
+        )
+    if wire.manifests is not None:
+        raise MalformedManifest(f"an index was announced as {kind!r}")
+    if wire.config is None and kind != OCI_ARTIFACT:
+        raise MalformedManifest("the manifest has no config")
+    artifact_type = wire.artifact_type or (wire.config.media_type if wire.config else "")
+    inner = tuple((wire.layers if kind != OCI_ARTIFACT else wire.blobs) or ())
+    if (
+        sum({blob.digest: blob.size for blob in (*inner, *((wire.config,) if wire.config else ()))}.values())
+        > SIZE_LIMIT
+    ):
+        raise MalformedManifest("the manifest claims more bytes than any image has")
+    return Manifest(data, digest, kind, wire.config, inner, wire.subject, artifact_type, annotations)
+
+
+def decode_config(data: bytes) -> ImageConfig:
+    """Decode an image config whose bytes were verified.
+
+    Raises:
+        MalformedManifest: The bytes are no image config.
+        TooLarge: There are more than 16 MiB of them.
+
+    Example:
+        >>> decode_config(b'{"created":"2026-01-01T00:00:00Z"}').created
+        '2026-01-01T00:00:00Z'
+    """
+    if len(data) > CONFIG_LIMIT:
+        raise TooLarge(f"the image config has {len(data)} bytes; at most {CONFIG_LIMIT} are accepted")
+    return _read(_config, data, "image config")

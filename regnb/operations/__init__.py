@@ -1,1 +1,0 @@
-"""What can be done to a registry, one module each: every ``plan_*`` reads, and none writes."""

@@ -1,0 +1,663 @@
+"""Figures of DataFrames: who uses the bytes, what is shared, what could go, and how it grows.
+
+Each is a plotly figure of the frame alone, for light and dark pages.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import pandas as pd
+
+from regnb.analysis.growth import Forecast
+from regnb.errors import InvalidArgument, MissingExtra
+from regnb.tables.columns import COLUMNS
+from regnb.text import count, human
+
+try:
+    import plotly.graph_objects as go  # type: ignore[import-untyped]
+except ImportError:
+    raise MissingExtra("plotly", "lab") from None
+
+# The palette of Okabe and Ito, less what vanishes on white or on black.
+_BLUE, _SKY, _GREEN, _ORANGE, _RED = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00"
+_TEXT: Final = "#7d7d7d"
+"""As far from white as from JupyterLab's dark pages: about 4:1."""
+_CLEAR: Final = "rgba(127,127,127,0)"
+_LEVELS: Final = (_CLEAR, "#5c5c5c", "#757575")
+"""Colours of a treemap's root, its namespaces and its repositories."""
+_MINUS: Final = "\u2212"
+_SIZE: Final = "size (bytes, in powers of 1000)"
+_SHOWN: Final = 40
+"""Rows of a bar chart or a matrix; the rest is one row."""
+_POINTS: Final = 5_000
+"""Tags that are drawn one by one; more are counted in cells."""
+_BOXES: Final = (100, 300, 600)
+"""Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
+_DAY: Final = pd.Timedelta(days=1)
+_TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
+
+_NAMES: Final = {"showgrid": False, "zeroline": False}
+_OUTSIDE: Final = {"textposition": "outside", "cliponaxis": False}
+_END: Final = {"mode": "text", "textposition": "middle right", "hoverinfo": "skip", "showlegend": False}
+_PARTS: Final = [
+    {"color": colour, "pattern": {"shape": shape}} for colour, shape in ((_BLUE, ""), (_GREEN, "/"), (_RED, "."))
+]
+"""Markers of the parts of stacked bars."""
+_CURVES: Final = (("stored", {"color": _BLUE}, "circle"), ("disk", {"color": _ORANGE, "dash": "dash"}, "diamond"))
+_FONT: Final = {"color": _TEXT, "size": 12}
+_LINES: Final = {f"{what}color": _TEXT for what in ("zeroline", "line", "tick")}
+_AXIS: Final = _LINES | {"gridcolor": "rgba(127,127,127,0.25)", "automargin": True, "title": {"standoff": 10}}
+_PATTERN: Final = {"size": 8, "solidity": 0.12, "fillmode": "overlay"}
+_SCALE: Final = [[0, "rgba(86,180,233,0.25)"], [0.5, _BLUE], [1, _ORANGE]]
+_BAR: Final = {"thickness": 12, "outlinewidth": 0, "title": {"text": "bytes shared", "side": "right"}}
+_POINT: Final = {"color": _BLUE, "opacity": 0.7, "line": {"color": _SKY, "width": 1}}
+_STEPS: Final = {"totals": _BLUE, "increasing": _ORANGE, "decreasing": _GREEN}
+_TRACES: Final[dict[str, dict[str, Any]]] = {
+    "bar": {"marker": {"pattern": _PATTERN}, **_OUTSIDE},
+    "heatmap": {"colorscale": _SCALE, "colorbar": _BAR, "hoverongaps": False, "xgap": 1, "ygap": 1},
+    "scatter": {"cliponaxis": False},
+    "treemap": {"branchvalues": "total", "textinfo": "label+text", "tiling": {"pad": 1}, "root": {"color": _CLEAR}},
+    "waterfall": {step: {"marker": {"color": colour}} for step, colour in _STEPS.items()}
+    | {"connector": {"line": {"color": _TEXT, "width": 1}}, **_OUTSIDE},
+}
+_TEMPLATE: Final = go.layout.Template(
+    layout={
+        "paper_bgcolor": _CLEAR,
+        "plot_bgcolor": _CLEAR,
+        "font": _FONT,
+        "title": {"font": _FONT | {"size": 16}, "subtitle": {"font": _FONT}, "pad": {"t": 14, "l": 20}}
+        | {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top"},
+        "hoverlabel": {"align": "left", "namelength": -1},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": _CLEAR, "traceorder": "normal"},
+        "modebar": {"bgcolor": _CLEAR, "color": _TEXT, "activecolor": _BLUE},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "uniformtext": {"minsize": 10, "mode": "hide"},
+    },
+    data={kind: [{"hoverinfo": "text", **style}] for kind, style in _TRACES.items()},
+)
+
+_Row: TypeAlias = Any
+"""A row of a frame, as a named tuple."""
+_Path: TypeAlias = tuple[str | None, ...]
+"""A box of the treemap: namespace, repository, and a tag or what tags share; None at the end for all that is folded."""
+
+
+class _Point(NamedTuple):
+    """A tag in a picture, or several."""
+
+    created: pd.Timestamp
+    size: float
+    tags: int
+    text: str
+
+
+class _Kind(NamedTuple):
+    """A kind of row of ``usage``."""
+
+    name: str
+    look: str
+    colour: str
+    pattern: str
+
+
+_KINDS: Final = {
+    "exclusive": _Kind("needed by one tag alone", "blue", _BLUE, ""),
+    "tags": _Kind("shared by its tags", "orange, striped", _ORANGE, "/"),
+    "repositories": _Kind("shared with other repositories", "green, dotted", _GREEN, "."),
+}
+
+
+def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[Any]:
+    """Return rows as named tuples, with Python's integers, as sums may leave 64 bits."""
+    if lacking := [column for column in columns if column not in frame.columns]:
+        raise InvalidArgument(
+            f"the frame has no column {', '.join(lacking)}", hint=f"give a frame {name!r}: {', '.join(COLUMNS[name])}"
+        )
+    return list(frame[[*columns]].itertuples(index=False))
+
+
+def _plain(text: object) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in str(text)) if isinstance(text, str) else ""
+
+
+def _escape(text: str) -> str:
+    # Plotly reads markup in every text, does not know &quot;, and takes what is between two dollars for TeX.
+    return html.escape(text, quote=False).replace("$", "&#36;")
+
+
+def _short(text: object, width: int = 32) -> str:
+    """Return a name that fits a label: what is too long loses its middle."""
+    plain = _plain(text)
+    return _escape(plain if len(plain) <= width else f"{plain[: width // 2 - 1]}…{plain[-(width // 2) :]}")
+
+
+def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
+    """Return paragraphs, wrapped and escaped, as plotly takes them."""
+    found = []
+    for text in texts:
+        lines = textwrap.wrap(_plain(text), width, break_on_hyphens=False)
+        found += [*lines[:limit], "…"] if len(lines) > limit else lines
+    return "<br>".join(map(_escape, found))
+
+
+def _figure(traces: Sequence[Any], title: str, about: str, height: int, **layout: Any) -> go.Figure:  # noqa: ANN401 -- plotly's
+    """Return a figure that can be read on light and on dark pages."""
+    subtitle = _lines(about, width=100)
+    named = sum(trace.name is not None for trace in traces) > 1
+    return go.Figure(traces).update_layout(
+        template=_TEMPLATE,
+        title={"text": f"<b>{_escape(title)}</b>", "subtitle": {"text": subtitle}},
+        margin={"l": 20, "r": 30, "t": 68 + 16 * subtitle.count("<br>") + 26 * named, "b": 50},
+        showlegend=named,
+        height=height,
+        **layout,
+    )
+
+
+def _sentence(text: str) -> go.Figure:
+    """Return a figure that says why there is nothing to see."""
+    note = {"text": _lines(text), "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+    return _figure([], "", "", 180, annotations=[note], xaxis_visible=False, yaxis_visible=False)
+
+
+def _tick(size: float) -> str:
+    return human(size).replace(".0 ", " ")
+
+
+def _sizes(values: Iterable[float]) -> dict[str, Any]:
+    """Return a linear axis of bytes: at most nine ticks on round numbers, and room for a text at each end of a bar."""
+    found = list(map(float, values))
+    low, high = min([0.0, *found]), max([0.0, *found])
+    rough = max((high - low) / 7, 1.0)
+    power = 10 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    places = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 2)]
+    ticks = {"tickvals": places, "ticktext": [_tick(place) for place in places]}
+    return {"title": _SIZE, "range": [low, 1.16 * max(high, 1.0)], **ticks}
+
+
+def _days(when: Iterable[pd.Timestamp], title: str) -> dict[str, Any]:
+    """Return an axis of dates; around a single one plotly would show its microseconds."""
+    days = set(when)
+    alone = {"range": [min(days) - _DAY, max(days) + _DAY]} if len(days) == 1 else {}
+    return {"title": title, "type": "date", **alone}
+
+
+def _minute(when: pd.Timestamp) -> str:
+    return f"{when:%Y-%m-%d %H:%M}"
+
+
+def _decades(values: Iterable[float]) -> tuple[list[int], list[str]]:
+    """Return the powers of 10 around sizes, and what they are called."""
+    found = [math.log10(value) for value in values if value > 0]
+    decades = list(range(math.floor(min(found)), math.ceil(max(found)) + 1))
+    return decades, [_tick(10**decade) for decade in decades]
+
+
+def _bars(
+    rows: Sequence[_Row],
+    label: Callable[[_Row], str],
+    hover: Callable[[_Row], Iterable[str]],
+    parts: Mapping[str, Callable[[_Row], int]],
+    **texts: str,
+) -> go.Figure:
+    """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end.
+
+    Args:
+        rows: Those after the first 40 are one row, the last.
+        label: What a row is called, escaped.
+        hover: The paragraphs that say more of it.
+        parts: What the bars of one colour mean, and how large a row's is.
+        texts: ``title`` and ``about`` of the figure, and ``what`` a row is.
+    """
+    shown, rest = rows[:_SHOWN], rows[_SHOWN:]
+    others = [f"{len(rest):,} others"] * bool(rest)
+    labels = [*map(label, shown), *others]
+    hovers = [*(_lines(*hover(row)) for row in shown), *others]
+    sizes = [
+        [float(size) for size in [*map(part, shown), sum(map(part, rest))]][: len(labels)] for part in parts.values()
+    ]
+    sums = [sum(row) for row in zip(*sizes, strict=True)]
+    places = list(range(len(labels)))
+    traces = [
+        go.Bar(name=name, orientation="h", y=places, x=part, marker=marker, hovertext=hovers)
+        for name, part, marker in zip(parts, sizes, _PARTS, strict=False)
+    ]
+    ends = go.Scatter(y=places, x=sums, text=[f" {human(size)}" for size in sums], **_END)
+    names = {"title": texts["what"], "tickvals": places, "ticktext": labels, "range": [len(labels) - 0.4, -0.6]}
+    axes = {"xaxis": _sizes(sums), "yaxis": _NAMES | names}
+    height = 190 + sum(22 + 13 * label.count("<br>") for label in labels)
+    return _figure([*traces, ends], texts["title"], texts["about"], height, barmode="stack", bargap=0.25, **axes)
+
+
+def treemap(usage: pd.DataFrame) -> go.Figure:
+    """Return a treemap of the bytes: namespaces, their repositories, and of each what its tags need or share.
+
+    Args:
+        usage: As ``usage`` in :data:`regnb.tables.columns.COLUMNS`. All boxes add up to its sum; the smallest
+            are one box.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> treemap(inventory.usage)  # doctest: +SKIP
+    """
+    kinds: dict[_Path, str] = {}
+    sizes: tuple[Counter[_Path], ...] = (Counter(), Counter(), Counter())
+    parts: Counter[str] = Counter()
+    for row in _rows(usage, "usage", "namespace", "repository", "tag", "kind", "size"):
+        if row.size > 0:
+            path: _Path = (row.namespace, row.repository, row.tag if row.kind == "exclusive" else _KINDS[row.kind].name)
+            kinds[path] = row.kind
+            parts[row.kind] += row.size
+            for depth, found in enumerate(sizes, 1):
+                found[path[:depth]] += row.size
+    if not kinds:
+        return _sentence("Nothing is stored here.")
+    tags = Counter({path: sizes[-1][path] for path, kind in kinds.items() if kind == "exclusive"})
+    drawn = kinds.keys() - tags.keys()
+    for found, most in zip((*sizes[:2], tags), _BOXES, strict=True):
+        drawn.update(path for path, _ in found.most_common(most))
+    boxes: Counter[_Path] = Counter()
+    folded: defaultdict[_Path, set[str | None]] = defaultdict(set)
+    for path in kinds:
+        box = path
+        if cut := next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0):
+            box = (*path[: cut - 1], None)
+            folded[box].add(path[cut - 1])
+        for depth in range(len(box) + 1):
+            boxes[box[:depth]] += sizes[-1][path]
+    total = boxes[()]
+    ids = {box: str(number) for number, box in enumerate(boxes)}
+    names = {box: _box(box, folded.get(box, ())) for box in boxes}
+    looks = [
+        _KINDS[kinds.get(box, "exclusive")][2:] if len(box) == len(_BOXES) else (_LEVELS[len(box)], "") for box in boxes
+    ]
+    colours, patterns = map(list, zip(*looks, strict=True))
+    pattern = {"shape": patterns, "size": 10, "solidity": 0.06, "bgcolor": colours, "fgcolor": _LEVELS[1]}
+    trace = go.Treemap(
+        ids=list(ids.values()),
+        labels=[_short(name, 40) for name in names.values()],
+        parents=[ids[box[:-1]] if box else "" for box in boxes],
+        values=[float(size) for size in boxes.values()],
+        text=[human(size) for size in boxes.values()],
+        hovertext=[
+            _lines(
+                *(names[box[:depth]] for depth in range(1, len(box) + 1)), f"{human(size)}, {size / total:.1%} of all"
+            )
+            for box, size in boxes.items()
+        ],
+        # Of many colours plotly.js lays a pattern over none.
+        marker={"colors": colours, "pattern": pattern, "pad": {"t": 18, "l": 2, "r": 2, "b": 2}},
+    )
+    about = "; ".join(f"{human(size)} {_KINDS[kind].name} ({_KINDS[kind].look})" for kind, size in parts.most_common())
+    return _figure([trace], f"{human(total)} by namespace, repository and tag", about, 700)
+
+
+def _box(box: _Path, folded: Iterable[str | None]) -> str:
+    """Return what a box of the treemap is called."""
+    if not box:
+        return "all"
+    names = [*folded] or [box[-1]]
+    if len(names) > 1:
+        return f"{len(names):,} more {('namespaces', 'repositories', 'tags')[len(box) - 1]}"
+    # Below its namespace a repository needs no more than the rest of its name.
+    return str(names[0]).removeprefix(f"{box[0]}/")
+
+
+def breakdown(breakdown: pd.DataFrame) -> go.Figure:
+    """Return where the bytes are, step by step from what is pulled to the disk, and what could be reclaimed.
+
+    Args:
+        breakdown: As ``breakdown`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> breakdown(inventory.breakdown)  # doctest: +SKIP
+    """
+    rows = _rows(breakdown, "breakdown", "what", "size", "total", "message")
+    if not any(row.size for row in rows):
+        return _sentence("Nothing is stored here.")
+    steps = [row for row in rows if row.what != "reclaimable"]
+    gains = [row for row in rows if row.what == "reclaimable"]
+    levels = accumulate(steps, lambda level, row: row.size + (0 if row.total else level), initial=0)
+
+    def shared(part: Sequence[_Row]) -> dict[str, Any]:
+        hovers = [_lines(f"{row.what}: {human(row.size)}", row.message) for row in part]
+        return {"orientation": "h", "x": [float(row.size) for row in part], "hovertext": hovers}
+
+    fall = go.Waterfall(
+        y=[_short(row.what) for row in steps],
+        measure=["absolute" if row.total else "relative" for row in steps],
+        text=[("" if row.total else "+" if row.size >= 0 else _MINUS) + human(abs(row.size)) for row in steps],
+        **shared(steps),
+    )
+    below = go.Bar(
+        y=[_lines(_plain(row.message).partition(" would remove")[0], width=34) for row in gains],
+        text=[human(row.size) for row in gains],
+        marker={"color": _SKY, "pattern": {"shape": "/"}},
+        **shared(gains),
+    )
+    totals = [f"{human(row.size)} {_TOTALS.get(row.what, row.what)}" for row in steps if row.total]
+    title = ", ".join([*totals[:1], *totals[1:][-1:]])
+    about = f"Sums in blue, what is added in orange (+), what is saved in green ({_MINUS})."
+    about += " Below: what each garbage collection would remove now." if gains else ""
+    x = _sizes([*levels, *(row.size for row in gains)])
+    y = _NAMES | {"title": "step", "autorange": "reversed"}
+    return _figure([fall, below], title, about, 170 + 34 * len(rows), xaxis=x, yaxis=y)
+
+
+def layers(shared_layers: pd.DataFrame) -> go.Figure:
+    """Return layers by what they take, and would take if nothing were shared, with what made them and who uses them.
+
+    Args:
+        shared_layers: As ``shared_layers`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> layers(inventory.largest)  # doctest: +SKIP
+    """
+    names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
+    rows = _rows(shared_layers, "shared_layers", *names)
+    if not rows:
+        return _sentence("There are no such layers.")
+    return _bars(
+        sorted(rows, key=lambda row: (-row.saved - row.size, row.digest)),
+        lambda row: f"{_short(row.used_by, 26)} <i>{_short(_plain(row.digest).rpartition(':')[2][:8])}</i>",
+        lambda row: (
+            row.digest,
+            f"{human(row.size)} stored once; {human(row.saved)} saved",
+            f"behind {count(row.tags, 'tag')}, manifests: {row.manifests:,}, repositories: {row.repositories:,}",
+            row.command,
+            f"used by {row.used_by}",
+        ),
+        {"stored once": lambda row: row.size, "saved by sharing": lambda row: row.saved},
+        title=f"{count(len(rows), 'layer')} of {human(sum(row.size for row in rows))}",
+        about=f"{human(sum(row.saved for row in rows))} saved by sharing; first what would be largest without",
+        what="layer",
+    )
+
+
+def repositories(repositories: pd.DataFrame) -> go.Figure:
+    """Return the repositories by size: what each alone needs, and its part of what it shares with others.
+
+    Args:
+        repositories: As ``repositories`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> repositories(inventory.repositories)  # doctest: +SKIP
+    """
+    rows = _rows(repositories, "repositories", "repository", "tags", "size", "exclusive", "share")
+    if not rows:
+        return _sentence("There are no repositories.")
+    share, alone = (sum(getattr(row, name) for row in rows) for name in ("share", "exclusive"))
+    return _bars(
+        sorted(rows, key=lambda row: (-row.share, row.repository)),
+        lambda row: _short(row.repository),
+        lambda row: (
+            row.repository,
+            f"{human(row.exclusive)} needed by it alone, {human(row.share - row.exclusive)} its part of what it shares",
+            f"{human(row.size)} in all, behind {count(row.tags, 'tag')}",
+        ),
+        {"its own": lambda row: row.exclusive, "its part of what it shares": lambda row: row.share - row.exclusive},
+        title=f"{human(share)} in {len(rows):,} {'repository' if len(rows) == 1 else 'repositories'}",
+        about=f"{human(alone)} would go with single repositories, {human(share - alone)} are shared between them",
+        what="repository",
+    )
+
+
+def reclaim(table: pd.DataFrame) -> go.Figure:
+    """Return what each garbage collection removes: anyway, and because of the deletion.
+
+    Args:
+        table: As ``reclaim`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> reclaim(inventory.reclaim("vm/centos8:8.1").table)  # doctest: +SKIP
+    """
+    rows = _rows(table, "reclaim", "collection", "version", "size", "before", "bound", "message")
+    if not rows:
+        return _sentence("No garbage collection was looked at.")
+    deletion = any(row.size > row.before for row in rows)
+    frees = [row.size - row.before * deletion for row in rows if row.bound != "fails"] or [0]
+    title = "The deletion frees" if deletion else "Garbage collections would now remove"
+    title += f" {human(min(frees))}" + f" to {human(max(frees))}" * (max(frees) > min(frees))
+    return _bars(
+        rows,
+        lambda row: f"{_lines(f'{row.collection} ({row.version})', width=34)}<br><i>{_short(row.bound)}</i>",
+        lambda row: (
+            f"{row.collection} ({row.version}): {row.bound} {human(row.size)}",
+            f"{human(row.before)} of it anyway",
+            row.message,
+        ),
+        {"because of the deletion": lambda row: row.size - row.before, "anyway": lambda row: row.before},
+        title=title,
+        about="The deletion alone frees nothing: a garbage collection does, and which one decides how much.",
+        what="collection",
+    )
+
+
+def sharing(between: pd.DataFrame) -> go.Figure:
+    """Return which repositories share bytes, as a matrix of those that share most.
+
+    Args:
+        between: As ``between`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> sharing(inventory.between)  # doctest: +SKIP
+    """
+    rows = [row for row in _rows(between, "between", "repository", "other", "size") if row.size > 0]
+    if not rows:
+        return _sentence("No two repositories share bytes.")
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals[row.repository] += row.size
+        totals[row.other] += row.size
+    names = [name for name, _ in totals.most_common(_SHOWN)]
+    if len(totals) > len(names):
+        names.append(f"{len(totals) - len(names):,} others")
+    place = {name: number for number, name in enumerate(names[:_SHOWN])}
+    cells: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        pair = (place.get(row.repository, _SHOWN), place.get(row.other, _SHOWN))
+        for cell in {pair, pair[::-1]}:
+            cells[cell] += row.size
+    sizes = [[cells[row, column] for column in range(len(names))] for row in range(len(names))]
+    decades, ticks = _decades(cells.values())
+    trace = go.Heatmap(
+        z=[[math.log10(size) if size else None for size in row] for row in sizes],
+        customdata=[[float(size) for size in row] for row in sizes],
+        hovertext=[
+            [_lines(one, f"and {other}", f"share {human(size)}") for other, size in zip(names, row, strict=True)]
+            for one, row in zip(names, sizes, strict=True)
+        ],
+        colorbar={"tickvals": decades, "ticktext": ticks},
+    )
+    labels = {"tickvals": list(range(len(names))), "ticktext": [_short(name, 22) for name in names]}
+    axis = _NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}
+    axes = {"xaxis": axis | {"tickangle": -90}, "yaxis": axis | {"autorange": "reversed"}}
+    title = f"{len(totals):,} repositories share bytes with each other"
+    most = max(rows, key=lambda row: row.size)
+    about = f"{count(len(rows), 'pair')} share; {most.repository} and {most.other} most: {human(most.size)}"
+    return _figure([trace], title, about, 270 + 16 * max(len(names), 8), **axes)
+
+
+def age(tags: pd.DataFrame) -> go.Figure:
+    """Return when the tags' images were made, against their size.
+
+    Args:
+        tags: As ``tags`` in :data:`regnb.tables.columns.COLUMNS`. What cannot be drawn is counted above.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> age(inventory.tags)  # doctest: +SKIP
+    """
+    found = _rows(tags, "tags", "repository", "tag", "kind", "created", "size")
+    dated = [row for row in found if not pd.isna(row.created)]
+    rows = [row for row in dated if row.size > 0]
+    left = [
+        f"{count(missing, 'tag')} {why} not drawn"
+        for missing, why in ((len(found) - len(dated), "without a date"), (len(dated) - len(rows), "of 0 bytes"))
+        if missing
+    ]
+    if not rows:
+        return _sentence(f"No tag has both a date and a size. {'; '.join(left)}".strip())
+    if len(rows) > _POINTS:
+        left.insert(0, f"more than {_POINTS:,}, so each point counts tags, a larger one more")
+        points = _cells(rows)
+    else:
+        points = [
+            _Point(row.created, row.size, 1, f"{row.repository}:{row.tag}, {row.kind}, {human(row.size)}")
+            for row in rows
+        ]
+    most = math.log2(1 + max(point.tags for point in points))
+    trace = go.Scatter(
+        x=[point.created for point in points],
+        y=[float(point.size) for point in points],
+        mode="markers",
+        marker=_POINT | {"size": [2 + 6 * math.log2(1 + point.tags) / most for point in points]},
+        customdata=[point.tags for point in points],
+        hovertext=[_lines(point.text, f"created {_minute(point.created)}") for point in points],
+    )
+    days = [row.created for row in rows]
+    title = f"{count(len(rows), 'tag')} from {min(days):%Y-%m-%d} to {max(days):%Y-%m-%d}"
+    decades, ticks = _decades(row.size for row in rows)
+    y = {"title": _SIZE, "type": "log", "tickvals": [10.0**decade for decade in decades], "ticktext": ticks}
+    y["range"] = [decades[0] - 0.1, decades[-1] + 0.1]
+    x = _days(days, "created (UTC)")
+    return _figure([trace], title, "; ".join(left) or "every tag is drawn", 480, xaxis=x, yaxis=y)
+
+
+def _cells(rows: Sequence[_Row]) -> list[_Point]:
+    """Return points for all tags of about one size and some days, at the first of these days."""
+    first = min(row.created for row in rows)
+    days = max(1, (max(row.created for row in rows) - first).days // 50)
+    cells = Counter(((row.created - first).days // days, round(5 * math.log10(row.size))) for row in rows)
+    return [
+        _Point(
+            first + place * days * _DAY,
+            size := 10 ** (power / 5),
+            number,
+            f"{count(number, 'tag')}, about {human(size)}",
+        )
+        for (place, power), number in cells.items()
+    ]
+
+
+def churn(growth: pd.DataFrame) -> go.Figure:
+    """Return how many tags came, moved and vanished from each snapshot to the next.
+
+    Args:
+        growth: As ``growth`` in :data:`regnb.tables.columns.COLUMNS`.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> churn(regnb.growth("snapshots").frame)  # doctest: +SKIP
+    """
+    rows = _rows(growth, "growth", "when", "new", "moved", "vanished")
+    if len(rows) < 2:  # noqa: PLR2004 -- a difference needs two
+        return _sentence("It takes two snapshots to see what changed.")
+    # Texts, as on an axis of dates the bars would be as thin as the two nearest snapshots demand.
+    when = [f"{row.when:%Y-%m-%d<br>%H:%M:%S}" for row in rows]
+    sums, traces = [], []
+    for name, marker, sign in zip(("new", "moved", "vanished"), _PARTS, (1, 1, -1), strict=True):
+        numbers = [getattr(row, name) for row in rows]
+        hovers = [_lines(_minute(row.when), f"{number:,} {name}") for row, number in zip(rows, numbers, strict=True)]
+        heights = [sign * number for number in numbers]
+        traces.append(go.Bar(name=name, x=when, y=heights, marker=marker, hovertext=hovers))
+        sums.append(f"{sum(numbers):,} {name}")
+    about = f"over {len(rows):,} snapshots, each against the one before it; below zero: vanished"
+    x = _NAMES | {"title": "snapshot (UTC)", "type": "category", "nticks": 12}
+    y = {"title": "tags (number)", "tickformat": ",d", "rangemode": "tozero"}
+    return _figure(traces, f"Tags: {', '.join(sums)}", about, 420, barmode="relative", xaxis=x, yaxis=y)
+
+
+def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
+    """Return the bytes over time, and where they lead.
+
+    Args:
+        growth: As ``growth`` in :data:`regnb.tables.columns.COLUMNS`.
+        forecast: Of :meth:`regnb.analysis.growth.Growth.forecast`: its text is the subtitle, the capacity
+            a line, and the days
+            between its bounds are a band.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> history = regnb.growth("snapshots")  # doctest: +SKIP
+        >>> growth(history.frame, history.forecast("2TB"))  # doctest: +SKIP
+    """
+    rows = _rows(growth, "growth", "when", "stored", "disk", "complete")
+    if not rows:
+        return _sentence("There are no snapshots yet.")
+    when = [row.when for row in rows]
+    traces = []
+    for name, line, symbol in _CURVES:
+        sizes = [getattr(row, name) for row in rows]
+        words = [f"{name}: {'' if row.complete else 'at least '}{human(getattr(row, name))}" for row in rows]
+        if name == "stored" or any(sizes):
+            trace = go.Scatter(name=name, x=when, mode="lines+markers", line=line)
+            trace.y = [float(size) if size or name == "stored" else None for size in sizes]
+            trace.marker = {"size": 8, "symbol": [symbol if row.complete else f"{symbol}-open" for row in rows]}
+            trace.hovertext = [_lines(_minute(day), text) for day, text in zip(when, words, strict=True)]
+            traces.append(trace)
+    first, last = rows[0], rows[-1]
+    reached = last.disk if all(row.disk for row in rows) else last.stored
+    change = last.stored - first.stored
+    title = f"{human(reached)} after {count(len(rows), 'snapshot')}"
+    if len(rows) > 1:
+        title += f": stored bytes {'grew' if change >= 0 else 'shrank'} by {human(abs(change))}"
+    about = [forecast.text] if forecast else []
+    if lower := sum(not row.complete for row in rows):
+        about.append(f"{count(lower, 'snapshot')} incomplete (open marks): bytes may be too low")
+    x = _days([] if forecast else when, "snapshot (UTC)")
+    y = _sizes([forecast.capacity if forecast else 0, *(max(row.stored, row.disk) for row in rows)])
+    figure = _figure(traces, title, "; ".join(about) or "every snapshot is a point", 460, xaxis=x, yaxis=y)
+    if forecast:
+        _lead(figure, forecast, first.when, last.when, reached)
+    return figure
+
+
+def _lead(figure: go.Figure, forecast: Forecast, first: pd.Timestamp, last: pd.Timestamp, size: int) -> None:
+    """Draw the capacity, and when it will be reached, as far as a calendar and a picture go."""
+    capacity, start = float(forecast.capacity), forecast.start or last
+    note = {"annotation_text": f"capacity {human(capacity)}", "annotation_position": "top left"}
+    figure.add_hline(y=capacity, line={"color": _RED, "dash": "dot"}, **note)
+    # Ten times what was seen, but at least a month: what lies beyond would press the points together.
+    horizon = max(30.0, 10 * ((last - first) / _DAY))
+    earliest, latest = forecast.earliest or 0.0, min(forecast.latest or horizon, horizon)
+    if forecast.days and earliest <= horizon:
+        note = {"annotation_text": "full between these days (95 %)", "annotation_position": "bottom left"}
+        ends = {"x0": start + earliest * _DAY, "x1": start + latest * _DAY}
+        figure.add_vrect(**ends, fillcolor=_RED, opacity=0.15, line_width=0, layer="below", **note)
+    if forecast.days and forecast.days <= horizon:
+        x, y = [last, start + forecast.days * _DAY], [float(size), capacity]
+        line = {"color": _RED, "dash": "dashdot"}
+        figure.add_scatter(name="forecast", x=x, y=y, mode="lines", line=line, hovertext=_lines(forecast.text))

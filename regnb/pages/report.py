@@ -1,0 +1,341 @@
+"""An inventory as one HTML file for people: it needs no kernel and no network, and says how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
+
+from regnb import __version__
+from regnb.analysis.growth import Growth
+from regnb.analysis.inventory import Inventory
+from regnb.errors import MissingExtra
+from regnb.pages import charts
+from regnb.tables.columns import COLUMNS, SIZES
+from regnb.tables.frame import Frame
+from regnb.text import count, human
+from regnb.widgets.page import safe
+
+try:
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+except ImportError:
+    raise MissingExtra("plotly", "lab") from None
+
+ROWS: Final = 40
+"""Rows of a table, and of a bar chart; the rest is counted in the last lines."""
+_CSS: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+"""No browser loads anything from elsewhere for this page, whatever a name in it may hold."""
+_DRAW: Final = """
+const charts = [...document.querySelectorAll("figure > div")];
+const heights = charts.map(chart => {
+  const {data, layout} = JSON.parse(chart.nextElementSibling.textContent);
+  Plotly.newPlot(chart, data, layout, {displayModeBar: false, responsive: true});
+  return layout.height;
+});
+// A sheet of A4 has 680 pixels between its margins, and less than a screen that scrolls from top to bottom.
+addEventListener("beforeprint", () => charts.forEach((chart, at) =>
+  Plotly.relayout(chart, {width: 680, height: Math.min(heights[at], 900)})));
+addEventListener("afterprint", () => charts.forEach((chart, at) =>
+  Plotly.relayout(chart, {width: null, autosize: true, height: heights[at]})));
+"""
+_SCRIPTLESS: Final = """Scripts are blocked here, as in the preview of a mail program, so the charts are not drawn.
+Nothing is missing: every figure is in the tables. To see the charts, save the file and open it in a browser."""
+_LIMITS: Final = {
+    "api": """Over HTTP a registry shows what its tags lead to, and nothing else. Manifests without a tag take up space
+that no figure here includes, and may hold on to layers. What a garbage collection would remove is therefore bounded and
+not exact: each line says whether it is at most, at least, or an estimate. Read from a storage it is exact.""",
+    "storage": """The registry's files were read, without it: manifests without a tag, blobs that nothing needs
+and uploads that were never finished are in the figures. What was pushed or deleted meanwhile may be seen in part.""",
+}
+_USAGE: Final = "What tags need alone (exclusive), what a repository's tags share (tags), its part of what they share"
+_WHOLE: Final = frozenset({"message", "hint"})
+"""Columns of sentences, which are not shortened."""
+_KINDS: Final = {"i": "n", "f": "n", "M": "d"}
+"""Kinds of columns to their class: numbers, and what is not folded."""
+_LONG: Final = 24
+"""Characters from which on a word may be folded anywhere."""
+_ALWAYS: Final = (
+    "Sizes are compressed bytes, as stored and transferred, in powers of 1000; an image takes up more once unpacked.",
+    "Deleting a tag frees nothing by itself: the registry's garbage collection does, and there are several kinds.",
+    f"Tables have at most {ROWS} rows, the largest first. Their last lines count the rest; sums are over all rows.",
+    "Names that were shortened are whole in the tooltip.",
+)
+
+
+class _Section(NamedTuple):
+    """A part of the report; its key names it in links."""
+
+    key: str
+    title: str
+    body: str
+
+
+def report(
+    inventory: Inventory, *, growth: Growth | None = None, capacity: float | str | None = None, command: str = ""
+) -> str:
+    """Return an inventory as one HTML page: figures, charts with their tables, problems, and how it was made.
+
+    Args:
+        inventory: What is reported.
+        growth: How the registry grew, for the charts of that.
+        capacity: Of its disk, in bytes or as a text such as ``1TB``: when is it full?
+        command: What made the report, without credentials: it is printed as it is.
+
+    Raises:
+        InvalidArgument: ``capacity`` is no size.
+
+    Example:
+        >>> Path("report.html").write_text(report(inventory), encoding="utf-8")  # doctest: +SKIP
+    """
+    sections = [
+        _Section("summary", "Summary", _summary(inventory)),
+        _bytes(inventory),
+        _whose(inventory),
+        _repositories(inventory),
+        _layers(inventory),
+        _sharing(inventory),
+        _age(inventory),
+        _collections(inventory),
+        *([_growth(growth, capacity)] if growth is not None else []),
+        _problems(inventory),
+        _Section("limits", "What the figures mean", _list(_LIMITS[inventory.source], *_ALWAYS)),
+    ]
+    links = "".join(f'<li><a href="#{each.key}">{each.title}</a></li>' for each in sections)
+    body = "".join(
+        f'<section id="{each.key}" aria-labelledby="{each.key}-title"><h2 id="{each.key}-title">{each.title}</h2>'
+        f"{each.body}</section>"
+        for each in sections
+    )
+    name = safe(inventory.registry)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
+        f"<title>{name}: registry report</title><style>{_CSS}</style>"
+        "<script>document.documentElement.className = 'scripted'</script></head>\n"
+        '<body><a class="skip" href="#content">Skip to the report</a>'
+        f"<header><h1>{name}</h1>{_origin(inventory, command)}"
+        f'<p class="note scriptless">{_SCRIPTLESS}</p></header>'
+        f'<nav aria-label="Contents"><ol>{links}</ol></nav><main id="content">{body}</main>'
+        f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script></body></html>\n"
+    )
+
+
+def _stored(inventory: Inventory) -> bool:
+    return inventory.source == "storage"
+
+
+def _list(*texts: str) -> str:
+    return f"<ul>{''.join(f'<li>{safe(text)}</li>' for text in texts)}</ul>" if texts else ""
+
+
+def _terms(pairs: dict[str, str], kind: str) -> str:
+    rows = "".join(f"<div><dt>{safe(name)}</dt><dd>{safe(text)}</dd></div>" for name, text in pairs.items() if text)
+    return f'<dl class="{kind}">{rows}</dl>'
+
+
+def _origin(inventory: Inventory, command: str) -> str:
+    """Say when the report was made, from what, and how complete it is."""
+    started, finished = inventory.started, inventory.finished
+    took = f"in {(finished - started).total_seconds():,.1f} s" if finished else "until it was interrupted"
+    facts = {
+        "Read from": "its storage" if _stored(inventory) else "its API (HTTP), without writing anything",
+        "When": f"{started:%Y-%m-%d %H:%M:%S} UTC, {took}",
+        "Report": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, by regnb {__version__}",
+        "Command": command,
+    }
+    state = "good" if inventory.complete and finished else "warn"
+    return f'<p class="note {state}">{safe(inventory.brief.verdict)}</p>{_terms(facts, "facts")}'
+
+
+def _summary(inventory: Inventory) -> str:
+    found, bound = inventory.summary, "" if inventory.complete else "at least "
+    numbers = {name: f"{getattr(found, name.lower()):,}" for name in ("Repositories", "Tags", "Manifests", "Blobs")}
+    sizes = {"stored" if _stored(inventory) else "behind tags": found.stored, "if nothing were shared": found.pulled}
+    plain = inventory.reclaim().table.iloc[0]
+    word = {"estimate": "about ", "exact": "", "fails": "it fails: "}.get(str(plain["bound"]), f"{plain['bound']} ")
+    return _terms(
+        numbers
+        | {f"Bytes {name}": bound + human(size) for name, size in sizes.items()}
+        | {
+            "Bytes on disk": human(found.disk) if found.disk else "",
+            "A plain garbage collection would remove": f"{word}{human(plain['size'])}",
+            "Problems": f"{found.problems:,}",
+        },
+        "figures",
+    )
+
+
+def _figure(key: str, figure: Any, caption: str) -> str:  # noqa: ANN401 -- plotly's
+    # Plotly writes every < as \u003c: a name that holds </script> ends no script.
+    data = figure.to_json(validate=False)
+    return (
+        f'<figure><div id="chart-{key}" role="img" aria-label="{safe(caption)} The table below has the figures."></div>'
+        f'<script type="application/json">{data}</script><figcaption>{safe(caption)}</figcaption></figure>'
+    )
+
+
+def _table(name: str, frame: Frame, caption: str, *adds: str) -> str:
+    """Return a table of the first rows of a frame, with the sums of the columns that add up."""
+    if not len(frame):
+        return f"<p>{safe(caption)}: none.</p>"
+    shown, rest = frame.head(ROWS), frame.iloc[ROWS:]
+    with pd.option_context("display.max_rows", None):
+        text, _ = shown.readable()
+    meanings = {column: safe(meaning) for column, (_, meaning) in COLUMNS.get(name, {}).items()}
+    for column in _WHOLE.intersection(frame.columns):
+        text[column] = shown[column]
+    kinds = [_KINDS.get(frame[column].dtype.kind, "d" if column == "digest" else "") for column in frame.columns]
+    head = "".join(
+        f'<th scope="col" class="{kind}" title="{meanings.get(column, "")}">{safe(column.replace("_", " "))}</th>'
+        for column, kind in zip(frame.columns, kinds, strict=True)
+    )
+    wholes = shown.itertuples(index=False, name=None)
+    rows = [_row(*line, kinds) for line in zip(text.itertuples(index=False, name=None), wholes, strict=True)]
+    feet = [(f"{len(rest):,} more", rest)] * bool(len(rest)) + [(f"all {len(frame):,}", frame)] * bool(adds)
+    foot = [_row((words, *_sums(part, adds)), (), kinds) for words, part in feet]
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table>'
+        f"<caption>{safe(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        f"<tfoot>{''.join(foot)}</tfoot></table></div>"
+    )
+
+
+def _row(texts: tuple[str, ...], wholes: tuple[object, ...], kinds: list[str]) -> str:
+    cells = []
+    for at, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
+        whole = wholes[at] if wholes else text
+        title = f' title="{safe(whole[:1000])}"' if isinstance(whole, str) and whole != text else ""
+        start, end = ("<td", "</td>") if at else ('<th scope="row"', "</th>")
+        cells.append(f'{start} class="{kind or "l" * (len(text) > _LONG)}"{title}>{safe(text)}{end}')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _sums(frame: Frame, adds: tuple[str, ...]) -> list[str]:
+    """Return the sums of all columns but the first, as text, empty for those that do not add up."""
+    # Python's integers: sums may leave 64 bits.
+    sums = {column: sum(frame[column].tolist()) for column in adds}
+    shown: Callable[[str], str] = lambda name: human(sums[name]) if name in SIZES else f"{sums[name]:,}"  # noqa: E731
+    return [shown(column) if column in sums else "" for column in frame.columns[1:]]
+
+
+def _largest(frame: Frame, by: str) -> Frame:
+    return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+
+
+def _bytes(inventory: Inventory) -> _Section:
+    table = inventory.breakdown
+    chart = _figure("breakdown", charts.breakdown(table), "From every tag pulled as if it were alone to what is there.")
+    return _Section("bytes", "Where the bytes are", chart + _table("breakdown", table, "The steps in bytes"))
+
+
+def _whose(inventory: Inventory) -> _Section:
+    spaces, usage = _largest(inventory.namespaces, "share"), _largest(inventory.usage, "size")
+    return _Section(
+        "whose",
+        "Whose bytes they are",
+        _figure(
+            "treemap",
+            charts.treemap(usage),
+            "What several tags or repositories share is there once, divided among them: the rectangles add up.",
+        )
+        + _table("namespaces", spaces, "Namespaces, by their share", "repositories", "tags", "exclusive", "share")
+        + _table("usage", usage, _USAGE, "size"),
+    )
+
+
+def _repositories(inventory: Inventory) -> _Section:
+    hidden = ["manifests"] if _stored(inventory) else ["manifests", "untagged"]
+    rows = _largest(inventory.repositories, "share").drop(columns=hidden)
+    chart = _figure(
+        "repositories", charts.repositories(rows), "What each repository alone needs, and its part of what it shares."
+    )
+    return _Section(
+        "repositories",
+        "Repositories",
+        chart + _table("repositories", rows, "Repositories, by their share", "tags", "exclusive", "share", "pull_size"),
+    )
+
+
+def _layers(inventory: Inventory) -> _Section:
+    rows = inventory.largest
+    chart = _figure("layers", charts.layers(rows), "Layers by what they take, and would take if nothing were shared.")
+    caption = f"The largest layers, {len(rows):,} of them, and who uses them"
+    return _Section("layers", "Layers", chart + _table("shared_layers", rows, caption, "size", "saved"))
+
+
+def _sharing(inventory: Inventory) -> _Section:
+    pairs, tags = inventory.between, inventory.sharing.tags
+    chart = _figure("sharing", charts.sharing(pairs), "The bytes that each two repositories share.")
+    return _Section(
+        "sharing",
+        "What is shared",
+        chart
+        + _table("between", _largest(pairs, "size"), "Pairs of repositories that share bytes")
+        + _table("shared_tags", tags, "Tags on one digest", "tags"),
+    )
+
+
+def _age(inventory: Inventory) -> _Section:
+    tags = inventory.tags
+    years = tags["created"].dt.strftime("%Y").fillna("unknown")
+    groups = tags.groupby(years.rename("year"))
+    sums = Frame(groups[["size", "exclusive"]].sum().assign(tags=groups.size()).reset_index())
+    names = ["repository", "tag", "created", "layers", "size", "exclusive", "siblings", "digest"]
+    return _Section(
+        "age",
+        "How old it is",
+        _figure("age", charts.age(tags), "When the tags' images were made, against their size.")
+        + _table("", sums[["year", "tags", "size", "exclusive"]], "Tags by year", "tags", "size", "exclusive")
+        + _table("tags", _largest(tags, "size")[names], "The largest tags", "size", "exclusive"),
+    )
+
+
+def _collections(inventory: Inventory) -> _Section:
+    found = inventory.reclaim()
+    table = found.table.drop(columns="before")
+    told = [row for row in table.itertuples() if row.message]
+    commands = [f"{row.collection} ({row.version})" for row in table.itertuples()]
+    names = dict(zip(("plain", "untagged", "untagged_2"), commands, strict=True))
+    blobs = found.blobs.drop(columns="before").rename(columns=names)
+    uploads = _largest(inventory.uploads, "size")
+    return _Section(
+        "collections",
+        "What garbage collections would remove now",
+        _figure("reclaim", charts.reclaim(found.table), "Each kind of garbage collection, if it ran now.")
+        + _table("reclaim", table.drop(columns="message"), "Kinds of garbage collection")
+        + _list(*(f"{row.collection} ({row.version}): {row.message}" for row in told))
+        + _table("reclaim_blobs", blobs, "Blobs that one of them would remove", "size")
+        + (_table("uploads", uploads, "Uploads begun and not finished", "size") if _stored(inventory) else ""),
+    )
+
+
+def _growth(growth: Growth, capacity: float | str | None) -> _Section:
+    forecast = growth.forecast(capacity) if capacity is not None else None
+    words = [f"{human(forecast.capacity)}: {forecast.text}"] if forecast else []
+    newest = growth.frame.iloc[::-1].reset_index(drop=True)
+    return _Section(
+        "growth",
+        "How it grows",
+        _list(*growth.notes, *words)
+        + _figure("growth", charts.growth(growth.frame, forecast), "The bytes in each snapshot, and where they lead.")
+        + _figure("churn", charts.churn(growth.frame), "Tags that are new, moved or vanished in each snapshot.")
+        + _table("growth", newest, "Snapshots, the newest first", "new", "moved", "vanished"),
+    )
+
+
+def _problems(inventory: Inventory) -> _Section:
+    problems = inventory.problems
+    kinds = [f"{number:,} {kind}" for kind, number in problems["problem"].value_counts().items()]
+    return _Section(
+        "problems",
+        "Problems and coverage",
+        (f"<p>{count(len(problems), 'problem')}: {safe(', '.join(kinds))}.</p>" if kinds else "")
+        + _table("problems", problems, "Problems")
+        + _table("coverage", inventory.coverage, "What was listed and what was read"),
+    )

@@ -1,0 +1,315 @@
+"""Records become DataFrames."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from msgspec.structs import astuple
+
+from regnb.crawl.records import Coverage, Records
+from regnb.oci.manifest import Manifest
+from regnb.oci.referrers import subject_of_tag
+from regnb.tables.frame import Frame, joined, make, of_rows
+from regnb.tables.graph import Edges, Graph, Numbered
+
+
+def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
+    found = pd.Series(pd.to_datetime(list(texts), utc=True, format="ISO8601", errors="coerce"))
+    found = found.astype("datetime64[us, UTC]")
+    # Go's zero time says "not known".
+    return found.where(found.dt.year > 1)
+
+
+def tabulate(records: Records) -> dict[str, Frame]:
+    """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``disk``.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> tabulate(Records("localhost:5000", datetime.now(UTC)))["tags"].empty
+        True
+    """
+    records.tags.sort(key=lambda row: (row.repository, row.tag))
+    records.repositories = dict(sorted(records.repositories.items()))
+    numbers = Numbered(records)
+    graph = numbers.graph()
+    behind = _Behind(records, numbers, graph)
+    manifests = _manifests(records, numbers, graph, behind)
+    tags = _tags(records, graph, behind, manifests)
+    return {
+        "repositories": _repositories(records, graph, tags),
+        "tags": tags,
+        "manifests": manifests,
+        "children": _children(records),
+        "layers": _layers(records, numbers),
+        "blobs": _blobs(records, graph),
+        "problems": _problems(records),
+        "coverage": _coverage(records.coverage),
+        "history": of_rows("history", map(astuple, records.history)),
+        "uploads": of_rows("uploads", map(astuple, records.uploads)),
+        "disk": of_rows("disk", ((what, files, size) for what, (files, size) in records.disk.items())),
+    }
+
+
+class _Behind:
+    """What is behind each row of ``manifests``."""
+
+    def __init__(self, records: Records, numbers: Numbered, graph: Graph) -> None:
+        manifests = list(records.manifests.values())
+        self.kind = numbers.each(row.kind for row in manifests)
+        broken = np.fromiter((row.kind in ("schema1", "malformed") for row in manifests), np.int64, len(manifests))
+        place = np.zeros(len(graph.digests) + 1, dtype=bool)
+        place[numbers.blob] = True
+        lister = np.repeat(np.arange(len(manifests)), numbers.children[0])
+        broken[lister[~place[numbers.children[1]]]] = 1
+        is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), np.int64, len(records.blobs))
+        self.size = graph.total(graph.behind)
+        self.layers = graph.total(graph.behind, is_layer)
+        self.complete = graph.total(graph.reach, broken[numbers.manifest]) == 0
+        self.own = _dates(row.created for row in manifests).take(numbers.manifest).reset_index(drop=True)
+        # The missing date is the smallest number.
+        inner = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)[graph.reach.target]
+        newest = np.maximum.reduceat(inner, graph.reach.start[:-1]) if len(inner) else inner
+        self.created = pd.Series(newest.view("datetime64[us]")).dt.tz_localize("UTC")
+        self.platforms = numbers.each(row.platform for row in manifests).where(self.kind == "image", "")
+        image = self.platforms.to_list()
+        for row in np.flatnonzero(graph.below.counts).tolist():
+            named = {image[one] for one in graph.reach.of(np.array([row]))[1].tolist()}
+            self.platforms[row] = ", ".join(sorted(named - {""}))
+
+
+def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Frame:
+    rows = list(records.manifests.values())
+    texts = {
+        name: numbers.each(getattr(row, name) for row in rows)
+        for name in ("config", "subject", "media_type", "artifact_type", "platform")
+    }
+    return make(
+        "manifests",
+        {
+            "repository": [repository for repository, _ in numbers.links],
+            "digest": [digest for _, digest in numbers.links],
+            "kind": behind.kind,
+            **texts,
+            "config": texts["config"].where(texts["config"] != ""),
+            "created": behind.own,
+            "layers": numbers.layers[0][numbers.manifest],
+            "manifest_size": np.fromiter((row.manifest_size for row in rows), np.int64, len(rows))[numbers.manifest],
+            "size": behind.size,
+            "tags": graph.tagged,
+            "parents": graph.above,
+            "subject": texts["subject"].where(texts["subject"] != ""),
+            "checked": list(map(records.links.__getitem__, numbers.links)),
+            "complete": behind.complete,
+        },
+    )
+
+
+def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> Frame:
+    rows = records.tags
+    at = graph.tags
+    read = at >= 0
+    exclusive, share = graph.of_tags()
+    everywhere = np.bincount(graph.manifest[at[read]], minlength=len(graph.digests))
+    siblings, elsewhere = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
+    siblings[read] = graph.tagged[at[read]] - 1
+    elsewhere[read] = everywhere[graph.manifest[at[read]]] - graph.tagged[at[read]]
+    # A manifest that could not be read has no row, and its tags are siblings all the same.
+    unread = [number for number in np.flatnonzero(~read).tolist() if rows[number].digest]
+    here = Counter((rows[number].repository, rows[number].digest) for number in unread)
+    there = Counter(rows[number].digest for number in unread)
+    for number in unread:
+        siblings[number] = here[rows[number].repository, rows[number].digest] - 1
+        elsewhere[number] = there[rows[number].digest] - siblings[number] - 1
+
+    def of(values: Any) -> Any:  # noqa: ANN401 -- a column
+        return pd.Series(values).reindex(at)
+
+    subject = of(manifests["subject"]).to_numpy(dtype=object, na_value=None)
+    for number in np.flatnonzero(pd.isna(subject)).tolist():
+        subject[number] = subject_of_tag(rows[number].tag) or None
+    digest = pd.Series([row.digest for row in rows], dtype="str")
+    return make(
+        "tags",
+        {
+            "repository": [row.repository for row in rows],
+            "tag": [row.tag for row in rows],
+            "digest": digest.where(digest != ""),
+            "kind": of(behind.kind),
+            "platforms": of(behind.platforms).fillna(""),
+            "created": of(behind.created),
+            "layers": of(behind.layers).fillna(0),
+            "size": np.where(read, np.append(behind.size, 0)[at], 0),
+            "exclusive": exclusive,
+            "share": share,
+            "siblings": siblings,
+            "elsewhere": elsewhere,
+            "subject": subject,
+            "complete": np.append(behind.complete, False)[at] & read,
+        },
+    )
+
+
+def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
+    names = list(records.repositories)
+    owned = graph.owned(graph.held)
+    groups = tags.groupby("repository")
+    troubled = {problem.repository for problem in records.problems if problem.incomplete}
+    return make(
+        "repositories",
+        {
+            "repository": names,
+            "status": list(records.repositories.values()),
+            "tags": groups.size().reindex(names, fill_value=0),
+            "manifests": np.bincount(graph.repository, minlength=len(names)),
+            "untagged": np.bincount(graph.repository[graph.bare], minlength=len(names)),
+            **owned._asdict(),
+            "pull_size": groups["size"].sum().reindex(names, fill_value=0),
+            "newest": groups["created"].max().reindex(names).to_list(),
+            "complete": [name not in troubled for name in names],
+        },
+    )
+
+
+def _children(records: Records) -> Frame:
+    rows = [row for row in records.manifests.values() if row.children]
+    return make(
+        "children",
+        {
+            "manifest": pd.Categorical([row.digest for row in rows for _ in row.children]),
+            "position": [position for row in rows for position in range(len(row.children))],
+            "child": pd.Categorical([child for row in rows for child in row.children]),
+        },
+    )
+
+
+def _layers(records: Records, numbers: Numbered) -> Frame:
+    counts, blob = numbers.layers
+    rows = list(records.manifests.values())
+    texts: dict[str, int] = {}
+    commands = (row.commands or ("",) * len(row.layers) for row in rows)
+    command = np.fromiter((texts.setdefault(text, len(texts)) for text in chain.from_iterable(commands)), np.int32)
+    digests, digest = np.unique(blob, return_inverse=True)
+    blobs = list(records.blobs.values())
+    known = pd.Series(list(records.blobs), dtype="str")
+    media_type = pd.Categorical([blobs[number].media_type for number in digests.tolist()])
+    size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[blob]
+    # Only what has layers is a category.
+    owner = np.flatnonzero(counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    manifest = np.repeat(np.arange(len(owner)), counts[owner])
+    return make(
+        "layers",
+        {
+            "manifest": pd.Categorical.from_codes(manifest, pd.Index(known.take(numbers.blob[owner]))),
+            "position": np.arange(len(blob)) - first,
+            "digest": pd.Categorical.from_codes(digest, pd.Index(known.take(digests))),
+            "media_type": media_type.take(digest),
+            "size": size,
+            "command": pd.Categorical.from_codes(command, pd.Index(list(texts), dtype="str")),
+        },
+    )
+
+
+def _blobs(records: Records, graph: Graph) -> Frame:
+    blobs = list(records.blobs.values())
+    is_manifest = np.bincount(graph.manifest, minlength=len(blobs)) > 0
+    size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))
+    return make(
+        "blobs",
+        {
+            "digest": list(records.blobs),
+            "kind": [blob.kind for blob in blobs],
+            "media_type": [blob.media_type for blob in blobs],
+            "size": size,
+            "exclusive": np.where(graph.alone, graph.sizes, 0),
+            "pull_size": size * graph.leading,
+            "manifests": np.bincount(graph.own.target, minlength=len(blobs)) - is_manifest,
+            "tags": graph.leading,
+            "repositories": np.bincount(graph.held.target, minlength=len(blobs)),
+        },
+    )
+
+
+def _problems(records: Records) -> Frame:
+    rows = sorted(records.problems, key=lambda row: (row.repository, row.reference))
+    return of_rows("problems", map(astuple, rows))
+
+
+def _coverage(coverage: Coverage) -> Frame:
+    whole = coverage.catalog != "incomplete"
+    asked = int(coverage.catalog in ("complete", "incomplete"))
+    rows: list[tuple[str, int, int, int, int, int, bool]] = [
+        ("catalog", asked, asked * whole, 0, int(not whole), 0, whole)
+    ]
+    for what in ("repositories", "tags", "manifests", "configs", "referrers"):
+        n = getattr(coverage, what)
+        rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, not (n.failed or n.denied)))
+    return of_rows("coverage", rows)
+
+
+def shared_tags(tags: Frame) -> Frame:
+    """Return the digests that several tags carry, within a repository or across repositories."""
+    digest, repository = (pd.factorize(tags[name])[0] for name in ("digest", "repository"))
+    carried = np.bincount(digest[digest >= 0])
+    several = np.flatnonzero((digest >= 0) & (np.append(carried, 0)[digest] > 1))
+    several = several[np.argsort(digest[several], kind="stable")]
+    places = Edges(digest[several], repository[several], len(carried))
+    found = tags.iloc[several]
+    first = np.flatnonzero(np.diff(digest[several], prepend=-1))
+    counts = carried[digest[several[first]]]
+    columns = {
+        **{column: found[column].iloc[first] for column in ("digest", "kind", "size")},
+        "tags": counts,
+        "repositories": places.counts[digest[several[first]]],
+        "references": joined(found["repository"] + ":" + found["tag"], counts),
+    }
+    return _sorted(make("shared_tags", columns), "tags")
+
+
+def shared_layers(graph: Graph, layers: Frame, blobs: Frame, *, largest: int = 0) -> Frame:
+    """Return the layers that stand in several manifests or repositories, or the largest ones, and who uses them."""
+    at, blob = graph.own.of(graph.manifest)
+    uses = np.bincount(blob, minlength=len(blobs))
+    shared = blobs["kind"].isin(["layer", "foreign layer"]).to_numpy() & (uses > (0 if largest else 1))
+    chosen = np.flatnonzero(shared)
+    if largest:
+        chosen = chosen[np.argsort(-blobs["size"].to_numpy()[chosen], kind="stable")][:largest]
+        shared[:] = False
+        shared[chosen] = True
+    within = shared[blob]
+    used = Edges(blob[within], graph.repository[at[within]], len(blobs))
+    # The first command that is known of each layer: of equal places the last that is written counts.
+    known = np.flatnonzero(
+        layers["command"].cat.categories.get_indexer(pd.Index([""]))[0] != layers["command"].cat.codes
+    )[::-1]
+    first = np.full(len(layers["digest"].cat.categories), -1)
+    first[layers["digest"].cat.codes.iloc[known]] = known
+    commands = pd.Series(first, index=layers["digest"].cat.categories)
+    rows = pd.DataFrame(blobs).iloc[chosen]
+    where = commands.reindex(rows["digest"]).fillna(-1).to_numpy(np.int64)
+    columns = {
+        **{column: rows[column] for column in ("digest", "size", "manifests", "tags", "repositories")},
+        "command": layers["command"].astype("str").reindex(where).fillna(""),
+        "saved": rows["size"].to_numpy() * (uses[chosen] - 1),
+        "used_by": joined(pd.Series(graph.repositories, dtype="str").take(used.of(chosen)[1]), used.counts[chosen]),
+    }
+    return _sorted(make("shared_layers", columns), "size" if largest else "saved")
+
+
+def _sorted(frame: Frame, by: str) -> Frame:
+    return frame.sort_values([by, "digest"], ascending=[False, True], ignore_index=True)
+
+
+def image_layers(images: Sequence[tuple[str, Manifest, Sequence[str]]]) -> Frame:
+    """Return the layers of one or several images, each given as platform, manifest and one command a layer."""
+    rows = [
+        (platform, position, layer.digest, layer.media_type, layer.size, command)
+        for platform, manifest, commands in images
+        for position, (layer, command) in enumerate(zip(manifest.layers, commands, strict=True))
+    ]
+    return of_rows("image_layers", rows)

@@ -1,0 +1,158 @@
+"""A DataFrame that shows itself: sizes for people, foreign text made harmless."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from regnb.oci.reference import Digest, is_digest
+from regnb.tables.columns import COLUMNS, SIZES
+from regnb.tables.graph import strings
+from regnb.text import count, human
+
+_DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
+_SHOWN = 60
+
+
+def harmless(text: str) -> str:
+    """Return a text without what would steer a terminal or turn the direction of writing."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def _cell(column: str) -> Callable[[Any], str]:
+    def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
+        if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+            return ""
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        if column in SIZES and isinstance(value, int | float | np.number):
+            return human(float(value))
+        if column in _DIGESTS and isinstance(value, str) and is_digest(value):
+            return Digest(value).short
+        if isinstance(value, pd.Timestamp):
+            return value.strftime("%Y-%m-%d %H:%M")
+        text = harmless(str(value))
+        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+    return show
+
+
+def _td(text: str, value: object, align: str) -> str:
+    # What was shortened is whole in the tooltip, to be read or copied.
+    title = f' title="{html.escape(harmless(value[:1000]))}"' if isinstance(value, str) and value != text else ""
+    return f'<td style="text-align:{align};white-space:nowrap"{title}>{html.escape(text)}</td>'
+
+
+class Frame(pd.DataFrame):
+    """A DataFrame that a person can read in a notebook: sizes with units, short digests, everything escaped.
+
+    The values are the plain ones: bytes as integers, digests whole. Every pandas operation gives a Frame again.
+
+    Example:
+        >>> Frame({"size": [2_097_498_376]})._repr_html_().count("2.1 GB")
+        1
+    """
+
+    @property
+    def _constructor(self) -> Callable[..., Frame]:
+        return Frame
+
+    def readable(self) -> tuple[pd.DataFrame, bool]:
+        """Return the rows that fit a screen, as text for people, and whether some were cut."""
+        rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
+        cut = len(self) > rows
+        shown = pd.DataFrame(self.head(rows) if cut else self)
+        # By position: a selection may well hold a column twice.
+        columns = [[_cell(str(name))(value) for value in shown.iloc[:, at]] for at, name in enumerate(shown.columns)]
+        text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
+        text.columns = shown.columns
+        return text, cut
+
+    def _repr_html_(self) -> str:
+        text, cut = self.readable()
+        align = [
+            "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
+            for dtype in self.dtypes
+        ]
+        head = "".join(
+            f'<th style="text-align:{side}">{html.escape(harmless(str(name)))}</th>'
+            for name, side in zip(text.columns, align, strict=True)
+        )
+        whole = self.head(len(text)).itertuples(index=False, name=None)
+        body = "".join(
+            f"<tr><th>{html.escape(harmless(str(label)))}</th>{''.join(map(_td, row, values, align))}</tr>"
+            for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
+        )
+        more = f"{len(self) - len(text):,} more rows. " if cut else ""
+        return (
+            '<div style="max-width:100%;overflow-x:auto" tabindex="0">'
+            '<table class="dataframe" style="white-space:nowrap">'
+            f"<thead><tr><th></th>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div>"
+            f"<p>{more}{count(len(self), 'row')}, {count(len(self.columns), 'column')}</p>"
+        )
+
+    def __repr__(self) -> str:
+        text, _ = self.readable()
+        with pd.option_context("display.max_colwidth", _SHOWN):
+            return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
+
+
+def make(name: str, columns: Mapping[str, Any]) -> Frame:
+    """Return the frame ``name`` of :data:`COLUMNS` from its columns, each given the dtype that stands there."""
+    schema = COLUMNS[name]
+    if set(columns) != set(schema):
+        raise AssertionError(f"{name}: {sorted(set(columns) ^ set(schema))}")
+    series = {}
+    for column, (name_of_type, _) in schema.items():
+        dtype = cast("Any", name_of_type)
+        values = columns[column]
+        if dtype.startswith("datetime64"):
+            dates = pd.Series(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
+            series[column] = dates.reset_index(drop=True).astype(dtype)
+        elif isinstance(values, pd.Series | pd.Categorical):
+            series[column] = pd.Series(values).reset_index(drop=True).astype(dtype)
+        else:
+            series[column] = pd.Series(values, dtype=dtype)
+    return Frame(series)
+
+
+def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:
+    """Make a frame of COLUMNS of rows, whose cells stand in the order of the columns.
+
+    Example:
+        >>> of_rows("breakdown", [("tags", 12_000, True, "what tags lead to")])["what"][0]
+        'tags'
+    """
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS[name])
+    return make(name, dict(zip(COLUMNS[name], columns, strict=True)))
+
+
+def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
+    """Return the names of each group as one text; beyond ``limit`` they are only counted.
+
+    Args:
+        names: Those of the first group, then those of the second, and so on.
+        groups: How many names each group has.
+        limit: How many are named.
+
+    Example:
+        >>> joined(["8", "8.4", "9"], [2, 1]).to_list()
+        ['8, 8.4', '9']
+    """
+    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a million lists take a Python loop some seconds
+
+    groups = np.asarray(groups, dtype=np.int64)
+    rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)
+    named = pd.Series(names, dtype="str").reset_index(drop=True)[rank < limit]
+    ends = np.append(0, np.cumsum(np.minimum(groups, limit)))
+    lists = pa.LargeListArray.from_arrays(ends, strings(named))
+    found: pd.Series[str] = pc.binary_join(lists, pa.scalar(", ", pa.large_string())).to_pandas().astype("str")
+    for number in np.flatnonzero(groups > limit).tolist():
+        found[number] += f", … ({groups[number] - limit:,} more)"
+    return found

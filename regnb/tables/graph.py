@@ -1,0 +1,528 @@
+"""Who needs what, as integers: manifests, the blobs that each needs, and the repositories and tags that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from regnb.crawl.records import Records
+from regnb.oci.referrers import subject_of_tag
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.integer[Any]]
+    Mask = NDArray[np.bool_]
+
+ABSENT = ("foreign layer", "missing")
+"""Kinds of blobs that take up no space here: stored elsewhere, or lost."""
+
+
+class Edges:
+    """What each of some nodes leads to, every pair once: ``target[start[n]:start[n + 1]]`` is where node n leads.
+
+    Args:
+        source: A node of each pair, from 0 to ``nodes - 1``.
+        target: What it leads to.
+        nodes: How many nodes there are.
+
+    Example:
+        >>> Edges(np.array([0, 2, 0]), np.array([7, 8, 7]), 3).of(np.array([0, 2]))[1].tolist()
+        [7, 8]
+    """
+
+    def __init__(self, source: Ints, target: Ints, nodes: int) -> None:
+        # A pair as one number, sorted: many times faster than sorting rows.
+        width = int(target.max(initial=0)) + 1
+        pairs = source.astype(np.int64)
+        pairs *= width
+        pairs += target
+        pairs.sort()
+        pairs = pairs[_first(pairs)]
+        self.target = (pairs % width).astype(np.int32)
+        self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
+
+    @cached_property
+    def counts(self) -> Ints:
+        """How many targets each node has."""
+        return np.diff(self.start)
+
+    def of(self, nodes: Ints) -> tuple[Ints, Ints]:
+        """Return the pairs of some nodes: the position in ``nodes``, and the target."""
+        start = self.start[nodes]
+        counts = self.start[nodes + 1] - start
+        places = np.repeat(start - np.cumsum(counts) + counts, counts)
+        places += np.arange(len(places))
+        return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
+
+
+class Owned(NamedTuple):
+    """Bytes of each owner: once for each blob, of those that it alone needs, and its part of each blob."""
+
+    size: NDArray[np.int64]
+    exclusive: NDArray[np.int64]
+    share: NDArray[np.int64]
+
+
+class Graph:
+    """The content of a registry. A blob, manifests included, is its position among ``digests``.
+
+    A *row* is a manifest in a repository, in the order of ``inventory.manifests``: what a garbage collection walks.
+
+    Args:
+        digests: Of every blob.
+        sizes: Bytes of each.
+        absent: Whether each takes up no space here: stored elsewhere, or lost.
+        repositories: Their names.
+        repository: The number of each row's repository.
+        manifest: The blob of each row.
+        needs: Pairs of a manifest and a blob that it needs: its config, its layers, the manifests that it lists.
+        children: Of these the pairs of an index and what it lists.
+        tags: The repository's number and the manifest's blob of each tag; -1 where the manifest is not known.
+        refers: Pairs of a row's or a tag's position and the blob that it refers to.
+
+    Example:
+        >>> inventory.graph.freed(inventory.manifests["repository"] == "vm/centos8")  # doctest: +SKIP
+    """
+
+    def __init__(  # noqa: PLR0917 -- what a graph consists of
+        self,
+        digests: pd.Series[str],
+        sizes: NDArray[np.int64],
+        absent: Mask,
+        repositories: Sequence[str],
+        repository: Ints,
+        manifest: Ints,
+        needs: tuple[Ints, Ints],
+        children: tuple[Ints, Ints],
+        tags: tuple[Ints, Ints],
+        refers: tuple[tuple[Ints, Ints], tuple[Ints, Ints]],
+    ) -> None:
+        self.digests = digests
+        self.sizes = np.where(absent, 0, sizes)
+        self.absent = absent
+        self.repositories = repositories
+        self._needed: dict[str, tuple[Mask, Ints]] = {}
+        self.repository = repository.astype(np.int32)
+        self.manifest = manifest.astype(np.int32)
+        blobs, rows = len(digests), len(manifest)
+        manifests = np.flatnonzero(np.bincount(self.manifest, minlength=blobs))
+        self.own = Edges(np.concatenate([manifests, needs[0]]), np.concatenate([manifests, needs[1]]), blobs)
+        """A manifest's blob to every blob that it needs, itself included."""
+        keys = self.repository.astype(np.int64) * max(1, blobs) + self.manifest
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+        listed = Edges(*children, blobs)
+        parent, child = listed.of(self.manifest)
+        child = self.find(self.repository[parent], child)
+        self.below = Edges(parent[child >= 0], child[child >= 0], rows)
+        """A row to the rows of the same repository that it lists."""
+        self.tags = self.find(*tags)
+        """The row of each tag; -1 where it is not known."""
+        (row, subject), (tag, signed) = refers
+        self.subject = np.full(rows, -1)
+        self.subject[row] = self.find(self.repository[row], subject)
+        """The row of what each row refers to; -1 if nothing."""
+        self.signs = np.full(len(self.tags), -1)
+        self.signs[tag] = self.find(tags[0][tag], signed)
+        """The row of what each tag refers to by its name; -1 if nothing."""
+
+    @classmethod
+    def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
+        """Return the graph of an inventory's frames."""
+        import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+        import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
+
+        digests = blobs["digest"].reset_index(drop=True)
+        signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
+        columns = [
+            manifests["digest"], manifests["config"], manifests["subject"], tags["digest"], signs,
+            layers["manifest"], layers["digest"], children["manifest"], children["child"],
+        ]  # fmt: skip
+        texts = [column.cat.categories if column.dtype == "category" else column for column in columns]
+        arrays = [strings(text) for text in texts]
+        # All at once: the table of digests is made for each look-up.
+        found = pc.index_in(pa.chunked_array(arrays), strings(digests))
+        numbers = np.split(found.fill_null(-1).to_numpy(), np.cumsum([len(array) for array in arrays])[:-1])
+        linked, config, subject, tagged, signed, owner, layer, index, child = (
+            np.append(number, -1)[column.cat.codes] if column.dtype == "category" else number
+            for column, number in zip(columns, numbers, strict=True)
+        )
+        repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
+        subjects = np.flatnonzero(manifests["subject"].notna())
+        return cls(
+            digests,
+            blobs["size"].to_numpy(np.int64),
+            blobs["kind"].isin(ABSENT).to_numpy(),
+            list(names),
+            repository[: len(manifests)],
+            linked,
+            _known(
+                np.concatenate([linked, owner, index]),
+                np.concatenate([config, layer, child]),
+            ),
+            _known(index, child),
+            (repository[len(manifests) :], tagged),
+            (
+                _known(subjects, subject[subjects]),
+                _known(tags.index.get_indexer(signs.index), signed),
+            ),
+        )
+
+    def find(self, repository: Ints, manifest: Ints) -> Ints:
+        """Return the row of each manifest in its repository; -1 where it has none."""
+        keys = repository.astype(np.int64) * max(1, len(self.digests)) + manifest
+        place = np.searchsorted(self._keys, keys)
+        place[place == len(self._keys)] = 0
+        if not len(self._keys):
+            return np.full(len(keys), -1)
+        return np.where((self._keys[place] == keys) & (manifest >= 0), self._order[place], -1)
+
+    def reached(self, rows: Mask) -> Mask:
+        """Return the rows that some rows lead to, these included."""
+        found = rows.copy()
+        frontier = np.flatnonzero(rows & (self.below.counts > 0))
+        while len(frontier):
+            _, following = self.below.of(frontier)
+            frontier = np.unique(following[~found[following]])
+            found[frontier] = True
+        return found
+
+    @cached_property
+    def tagged(self) -> Ints:
+        """How many tags point straight at each row."""
+        return np.bincount(self.tags[self.tags >= 0], minlength=len(self.manifest))
+
+    @cached_property
+    def bare(self) -> Mask:
+        """The rows that no tag leads to."""
+        return ~self.reached(self.tagged > 0)
+
+    @cached_property
+    def above(self) -> Ints:
+        """How many rows list each row."""
+        return np.bincount(self.below.target, minlength=len(self.manifest))
+
+    @cached_property
+    def reach(self) -> Edges:
+        """Each row to every row behind it, itself included."""
+        rows = np.arange(len(self.manifest))
+        roots, found = [rows], [rows]
+        root = row = np.flatnonzero(self.below.counts)
+        known: Ints = np.array([], dtype=np.int64)
+        while len(row):
+            at, below = self.below.of(row)
+            # Indexes may list one another's children: a pair that was met is not followed again.
+            pairs = np.unique(root[at] * len(rows) + below)
+            pairs = pairs[~np.isin(pairs, known)]
+            known = np.concatenate([known, pairs])
+            root, row = pairs // max(1, len(rows)), pairs % max(1, len(rows))
+            roots.append(root)
+            found.append(row)
+        return Edges(np.concatenate(roots), np.concatenate(found), len(rows))
+
+    @cached_property
+    def behind(self) -> Edges:
+        """Each row to every blob behind it."""
+        at, row = self.reach.of(np.arange(len(self.manifest)))
+        inner, blob = self.own.of(self.manifest[row])
+        return Edges(at[inner], blob, len(self.manifest))
+
+    def total(self, edges: Edges, weights: Ints | None = None) -> NDArray[np.int64]:
+        """Return the bytes that each node leads to, or the sum of these weights of its targets."""
+        sums = np.concatenate([[0], np.cumsum((self.sizes if weights is None else weights)[edges.target])])
+        return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+
+    @cached_property
+    def leading(self) -> Ints:
+        """How many tags lead to each blob."""
+        weights = np.repeat(self.tagged, self.behind.counts)
+        found = np.bincount(self.behind.target, weights, minlength=len(self.digests))
+        return np.asarray(found.astype(np.int64))
+
+    @cached_property
+    def alone(self) -> Mask:
+        """The blobs that exactly one tag leads to and nothing else needs."""
+        held = np.zeros(len(self.digests), dtype=bool)
+        held[self.own.of(self.manifest[self.bare])[1]] = True
+        return np.asarray((self.leading == 1) & ~held)
+
+    @cached_property
+    def held(self) -> Edges:
+        """Each repository to every blob that its manifests need."""
+        at, blob = self.own.of(self.manifest)
+        return Edges(self.repository[at], blob, len(self.repositories))
+
+    def owned(self, held: Edges) -> Owned:
+        """Return the bytes of owners, of whom several may need one blob."""
+        owners = np.bincount(held.target, minlength=len(self.digests))
+        exclusive = np.where(owners == 1, self.sizes, 0)
+        return Owned(self.total(held), self.total(held, exclusive), self.shares(held))
+
+    def shares(self, edges: Edges) -> NDArray[np.int64]:
+        """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
+        owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
+        return self.split(owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
+
+    def split(self, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int64]:
+        """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.
+
+        Args:
+            owner: Who needs a blob, in pairs that are there once.
+            blob: What it needs.
+            weight: How many each owner stands for.
+
+        Returns:
+            The bytes of each owner, or of all that it stands for.
+        """
+        pairs = blob * np.int64(len(weight))
+        pairs += owner
+        pairs.sort()
+        blob = (pairs // max(1, len(weight))).astype(np.int32)
+        owner = (pairs % max(1, len(weight))).astype(np.int32)
+        count = weight[owner].astype(np.int32)
+        start = np.flatnonzero(_first(blob))
+        runs = np.diff(np.append(start, len(blob)))
+        total = np.add.reduceat(count, start) if len(start) else count
+        before = np.cumsum(count)
+        before -= np.repeat((before - count)[start], runs)
+        each, left = np.divmod(self.sizes[blob], np.repeat(total, runs))
+        extra = np.clip(left - (before - count), 0, count)
+        return _sums(each * count + extra, owner, len(weight))
+
+    def of_tags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
+        row = np.repeat(np.arange(len(self.manifest)), self.behind.counts)
+        led = self.tagged[row] > 0
+        share = self.split(row[led], self.behind.target[led], self.tagged)
+        # A row's part is divided by its tags in turn.
+        known = np.flatnonzero(self.tags >= 0)
+        known = known[np.argsort(self.tags[known], kind="stable")]
+        at = self.tags[known]
+        start = np.flatnonzero(np.diff(at, prepend=-1))
+        rank = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
+        each, left = np.divmod(share[at], np.maximum(self.tagged[at], 1))
+        found, exclusive = (np.zeros(len(self.tags), dtype=np.int64) for _ in range(2))
+        found[known] = each + (rank < left)
+        exclusive[known] = self.total(self.behind, np.where(self.alone, self.sizes, 0))[at]
+        return exclusive, found
+
+    def marked(self, what: str, tagged: Ints) -> Mask:
+        """Return the rows whose manifests a garbage collection marks.
+
+        Args:
+            what: ``all``, those that are ``tagged``, or those that the tagged ones ``reach``.
+            tagged: How many tags each row has.
+        """
+        if what == "all":
+            return np.ones(len(self.manifest), dtype=bool)
+        found = np.asarray(tagged > 0)
+        return found if what == "tagged" else self.reached(found)
+
+    def needed(self, what: str) -> tuple[Mask, Ints]:
+        """Return the rows that are marked as things are, and how many distinct manifests of these need each blob."""
+        if what not in self._needed:
+            rows = self.marked(what, self.tagged)
+            counts = np.bincount(self.own.of(self._manifests(rows))[1], minlength=len(self.digests))
+            self._needed[what] = rows, counts
+        return self._needed[what]
+
+    def _manifests(self, rows: Mask) -> Ints:
+        found = np.zeros(len(self.digests), dtype=bool)
+        found[self.manifest[rows]] = True
+        return np.flatnonzero(found)
+
+    def unneeded(self, what: str, kept: Mask) -> Ints:
+        """Return the blobs that no manifest needs any more once only some of the marked rows are kept.
+
+        What is lost is usually little: only that is looked at.
+        """
+        rows, needed = self.needed(what)
+        lost = self.manifest[rows & ~kept]
+        still = np.zeros(len(self.digests), dtype=bool)
+        still[self.manifest[kept]] = True
+        lost = np.unique(lost[~still[lost]])
+        counts = np.bincount(self.own.of(lost)[1], minlength=len(self.digests))
+        return np.flatnonzero((counts > 0) & (counts == needed) & ~self.absent)
+
+    def bytes(self, blobs: Ints | Mask) -> int:
+        """Return the bytes of some blobs together; in two halves, for so many may go beyond 64 bits."""
+        high, low = np.divmod(self.sizes[blobs], 2**26)
+        return int(high.sum()) * 2**26 + int(low.sum())
+
+    def freed(self, gone: Mask) -> Ints:
+        """Return the blobs that no manifest needs any more once some rows are gone.
+
+        Args:
+            gone: For each row whether that repository loses that manifest.
+
+        Returns:
+            The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
+        """
+        return self.unneeded("all", ~np.asarray(gone))
+
+    def shared(self, gone: Mask) -> pd.DataFrame:
+        """Return what stays of the blobs of rows that are gone, and for whom.
+
+        Args:
+            gone: As for :meth:`freed`.
+
+        Returns:
+            Columns: repository (name), blob (number), size (bytes); each pair once.
+        """
+        gone = np.asarray(gone)
+        lost = np.zeros(len(self.digests), dtype=bool)
+        lost[self.own.of(self._manifests(gone))[1]] = True
+        rows = np.flatnonzero(~gone)
+        at, blob = self.own.of(self.manifest[rows])
+        both = lost[blob]
+        pairs = Edges(self.repository[rows[at[both]]], blob[both], len(self.repositories))
+        names = np.array(self.repositories, dtype=object).repeat(pairs.counts)
+        return pd.DataFrame({"repository": names, "blob": pairs.target, "size": self.sizes[pairs.target]})
+
+    def removed(
+        self, tags: Mask, *, children: bool = True, referrers: bool = True, seen: Mask | None = None
+    ) -> tuple[Mask, Mask]:
+        """Work out which rows a deletion of some tags removes, and which tags go in the end.
+
+        A manifest goes if none of its tags stays and no index that stays lists it; with it go the children that
+        nothing else needs, and what refers to it.
+
+        Args:
+            tags: For each tag whether it is deleted.
+            children: Whether the children of an index go with it.
+            referrers: Whether what refers to a manifest goes with it.
+            seen: The rows that the deletion knows of, by default all: one that it does not see holds nothing back.
+        """
+        seen = np.ones(len(self.manifest), dtype=bool) if seen is None else seen
+        going = np.asarray(tags).copy()
+        gone, wanted, asked = (np.zeros(len(self.manifest), dtype=bool) for _ in range(3))
+        left = self.tagged.copy()
+        above = np.bincount(self.below.of(np.flatnonzero(seen))[1], minlength=len(seen))
+        look = self.tags[going & (self.tags >= 0)]
+        np.subtract.at(left, look, 1)
+        asked[look] = wanted[look] = True
+        while len(look := np.unique(look)):
+            look = look[wanted[look] & ~gone[look] & (left[look] == 0) & (above[look] == 0)]
+            # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
+            subject = self.subject[look]
+            look = look[asked[look] | (subject < 0) | ~seen[subject] | gone[subject]]
+            gone[look] = True
+            _, below = self.below.of(look)
+            np.subtract.at(above, below, 1)
+            if children:
+                wanted[below] = True
+            following = [below]
+            if referrers:
+                refer = np.flatnonzero(seen & (self.subject >= 0) & gone[self.subject] & ~gone)
+                extra = (self.signs >= 0) & gone[self.signs] & (self.tags >= 0)
+                signing = self.tags[extra]
+                asked[refer] = wanted[refer] = asked[signing] = wanted[signing] = True
+                on = np.zeros(len(gone), dtype=bool)
+                on[refer] = True
+                extra = (extra | ((self.tags >= 0) & on[self.tags])) & ~going
+                going |= extra
+                np.subtract.at(left, self.tags[extra], 1)
+                following += [refer, signing]
+            else:
+                following.append(np.flatnonzero(wanted & (self.subject >= 0) & gone[self.subject] & ~gone))
+            look = np.concatenate(following) if len(look) else look
+        return gone, going
+
+
+class Numbered:
+    """Records as numbers: a blob is its position in ``records.blobs``, a manifest that in ``records.manifests``.
+
+    Attributes:
+        links: Repository and digest of each row, in order.
+        manifest: The manifest of each row.
+        blob: The blob of each manifest.
+        layers, children: How many each manifest has, and their blobs; -1 where there is none.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        manifests = list(records.manifests.values())
+        self._ids = {digest: number for number, digest in enumerate(records.blobs)}
+        self.links = sorted(key for key in records.links if key[1] in records.manifests)
+        self.blob = self.ids(records.manifests)
+        place = np.zeros(len(self._ids), dtype=np.int64)
+        place[self.blob] = np.arange(len(manifests))
+        self.manifest = place[self.ids(digest for _, digest in self.links)]
+        self.layers, self.children = (
+            (_ints(map(len, lists)), self.ids(chain.from_iterable(lists)))
+            for lists in ([row.layers for row in manifests], [row.children for row in manifests])
+        )
+
+    def ids(self, digests: Iterable[str]) -> NDArray[np.int64]:
+        """Return the blob of each digest; -1 where there is none."""
+        return _ints(map(self._ids.get, digests, repeat(-1)))
+
+    def each(self, texts: Iterable[str]) -> pd.Series[str]:
+        """Return of each row the text of its manifest."""
+        return pd.Series(list(texts), dtype="str").take(self.manifest).reset_index(drop=True)
+
+    def graph(self) -> Graph:
+        """Return the graph, whose tags are in the order of the records."""
+        records, blobs = self._records, self._records.blobs.values()
+        names = {name: number for number, name in enumerate(records.repositories)}
+        config = self.ids(row.config for row in records.manifests.values())
+        subject = self.ids(row.subject for row in records.manifests.values())[self.manifest]
+        signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
+        listing = np.repeat(self.blob, self.children[0])
+        return Graph(
+            pd.Series(list(records.blobs), dtype="str"),
+            _ints(blob.size for blob in blobs),
+            np.fromiter((blob.kind in ABSENT for blob in blobs), bool, len(blobs)),
+            list(names),
+            _ints(names[name] for name, _ in self.links),
+            self.blob[self.manifest],
+            _known(
+                np.concatenate([self.blob, np.repeat(self.blob, self.layers[0]), listing]),
+                np.concatenate([config, self.layers[1], self.children[1]]),
+            ),
+            _known(listing, self.children[1]),
+            (_ints(names[tag.repository] for tag in records.tags), self.ids(tag.digest for tag in records.tags)),
+            (
+                _known(np.arange(len(subject)), subject),
+                _known(_ints(at for at, _ in signs), self.ids(digest for _, digest in signs)),
+            ),
+        )
+
+
+def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
+    return np.fromiter(values, np.int64)
+
+
+def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
+    """Return texts as Arrow has them, without a Python string for each."""
+    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+
+    found = pa.array(texts.astype("str").array, pa.large_string())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def _first(values: Ints) -> Mask:
+    """Say of each of some sorted values whether it is another than the one before."""
+    first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return first
+
+
+def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:
+    """Return the pairs both of whose ends are known."""
+    known = (source >= 0) & (target >= 0)
+    return source[known], target[known]
+
+
+def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
+    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
+    high, low = np.divmod(values, 2**26)
+    found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
+    return found[0] * 2**26 + found[1]

@@ -1,0 +1,53 @@
+"""Sizes, counts and foreign text as words for people."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import numpy as np
+
+from regnb.errors import InvalidArgument
+
+
+def human(size: float) -> str:
+    """Return bytes as people read them, in powers of 1000.
+
+    Example:
+        >>> human(2_097_498_376)
+        '2.1 GB'
+    """
+    size = float(size)
+    if not np.isfinite(size):
+        return ""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 999.5 or unit == "TB":  # noqa: PLR2004 -- what would round up to 1000
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 99.5 else f"{size:.1f} {unit}"  # noqa: PLR2004
+
+
+def parse_size(size: float | str) -> int:
+    """Return a number of bytes that a person wrote: ``500GB``, ``1.5 TB`` or ``2GiB``.
+
+    Raises:
+        InvalidArgument: It is none.
+
+    Example:
+        >>> parse_size("1.5 GB"), parse_size("2KiB")
+        (1500000000, 2048)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", str(size).strip(), re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise InvalidArgument(f"not a size: {str(size)[:100]!r}", hint="write bytes with a unit, such as 500GB or 2GiB")
+    return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    Example:
+        >>> count(1, "tag")
+        '1 tag'
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,502 @@
+"""Forms for notebooks and Voilà: choose, preview, type the plan's code, apply, and take it back.
+
+Every operation is the same :class:`Form`: it says only what its fields are, and how a plan is made of them.
+"""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import pandas as pd
+
+from regnb.analysis.inventory import Inventory
+from regnb.change import journal
+from regnb.change.journal import Receipt
+from regnb.change.plan import Plan
+from regnb.change.policy import Policy
+from regnb.errors import InvalidArgument, MissingExtra
+from regnb.registry import Registry
+from regnb.tables.frame import Frame
+from regnb.widgets.page import (
+    WIDE,
+    WRAP,
+    Panel,
+    box,
+    check_box,
+    download,
+    faint,
+    read_only,
+    safe,
+    served,
+    text_area,
+    text_field,
+)
+from regnb.widgets.table import Table
+
+try:
+    import ipywidgets as widgets  # type: ignore[import-untyped]
+except ImportError as missing:
+    raise MissingExtra(missing.name or "ipywidgets", "lab") from None
+
+Make: TypeAlias = "Callable[[Inventory, pd.DataFrame, Mapping[str, Any]], Plan]"
+"""Makes a plan of the inventory, the rows that were chosen, and the values of the fields with what is allowed."""
+
+_NAMED: Final = 10
+"""Chosen rows that are named below the table."""
+_LISTED: Final = 1_000
+"""Rows of a plan, or of what else it touches, that a page shows."""
+_CURLS: Final = 50
+"""Steps whose commands are shown below the plan."""
+_TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
+_CHOSEN: Final = ["repository", "tag", "digest"]
+"""Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
+_RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
+
+_ALLOWANCES: Final = {
+    "overwrite": "overwrite: move a tag that exists and points elsewhere.",
+    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over and delete that.",
+    "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
+    "running": "running: delete what the cluster runs.",
+    "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
+}
+_IN_USE: Final = "cluster, to ask it; or a file with what kubectl get pods -A -o json printed"
+_STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
+
+
+class Form(Panel):
+    """One operation from the choice to the undo; nothing is written before a plan's code is typed and Apply clicked.
+
+    Made by :func:`retag`, :func:`copy`, :func:`rename`, :func:`delete`, :func:`retention` and :func:`undo`.
+
+    Attributes:
+        registry: What is written to.
+        inventory: What is chosen from, as it was last read; None where a receipt is chosen.
+        plan: What is previewed and waits for its code; else None.
+        receipt: Of the plan that was applied last, or None.
+
+    Example:
+        >>> form = forms.delete(registry, inventory)  # doctest: +SKIP
+        >>> form.receipt  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        title: str,
+        make: Make,
+        *,
+        inventory: Any = None,  # noqa: ANN401 -- an Inventory; None stands for the receipts
+        source: Registry | None = None,
+        fields: Mapping[str, Any] | None = None,
+        allow: Iterable[str] = (),
+        choose: Literal["many", "one", ""] = "many",
+    ) -> None:
+        super().__init__()
+        self.registry = registry
+        self.inventory = inventory
+        self.plan: Plan | None = None
+        self.receipt: Receipt | None = None
+        self._title, self._make, self._source = title, make, source
+        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose) if choose else None
+        self._fields = dict(fields or {})
+        self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
+        self._lock = threading.RLock()
+        self._edition = 0
+
+        self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(3))
+        self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
+        self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
+        self._code = text_field("Code", layout={"width": "340px"})
+        self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
+        self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
+        self._progress = widgets.VBox([self._bar, self._bar_note])
+        self._undo_dummy = check_box(_ALLOWANCES["dummy"])
+        self._to_undo = self._button("Undo…", "warning", self._start_undo, self._preview)
+        self._to_read = self._button("Read again", "", self._start_reading, self._preview)
+        buttons = widgets.HBox([self._to_undo, self._to_read], layout=WRAP)
+        self._after = widgets.VBox([self._result, self._stale, self._undo_dummy, buttons])
+        self._after.layout.display = self._progress.layout.display = "none"
+
+        for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
+            control.observe(lambda _: self._change(), "value")
+        self._code.observe(lambda _: self._arm(), "value")
+        self._discard("")
+        if self._table is not None:
+            self._table.changed = self._choice
+            self._choice()
+        self._draw()
+
+    def __repr__(self) -> str:
+        return f"<Form: {self._title} on {self.registry.host}>"
+
+    def _draw(self) -> None:
+        allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
+        confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
+        parts = {
+            "Choose": [self._table, self._named] if self._table else [],
+            "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
+            "Preview": [self._to_preview, self._preview],
+            "Confirm": [*confirm, self._trouble, self._progress, self._after],
+        }
+        where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
+        self._lay_out(self._title, where, parts, steps=True)
+
+    # What is chosen
+
+    def _rows(self) -> pd.DataFrame:
+        if self.inventory is not None:
+            return pd.DataFrame(self.inventory.tags)
+        receipts = pd.DataFrame(journal.receipts())
+        return receipts[receipts["registry"] == self.registry.host]
+
+    def _chosen(self) -> pd.DataFrame:
+        return pd.DataFrame() if self._table is None else self._table.chosen
+
+    def _choice(self) -> None:
+        chosen = self._chosen()
+        width = 1 if self.inventory is None else 2  # a receipt's name, or repository and tag
+        names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
+        more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
+        listed = ", ".join(safe(name) for name in names) + more
+        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
+        self._change()
+
+    # What is planned
+
+    def _change(self) -> None:
+        """Something was edited: a plan that was made before does not hold any more."""
+        with self._lock:
+            self._edition += 1
+            if self._preview.value:
+                self._discard(box("warn", "Changed: preview again."))
+
+    def _discard(self, text: str) -> None:
+        with self._lock:
+            self.plan = None
+            self._preview.value = text
+            self._prompt.value = faint("Preview first: each plan has a code to type here.")
+            self._code.placeholder = self._code.value = ""
+            self._code.disabled = True
+            self._to_apply.description = "Apply"
+            self._arm()
+
+    def _arm(self) -> None:
+        with self._lock:
+            self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
+
+    def _start_preview(self) -> None:
+        chosen = self._chosen()
+        if self._table is not None and chosen.empty:
+            raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
+        values = {name: field.value for name, field in self._fields.items()}
+        values["allow"] = [name for name, box in self._allow.items() if box.value]
+        self._plan(lambda: self._make(self.inventory, chosen, values))
+
+    def _start_undo(self) -> None:
+        receipt, allow = self.receipt, ["dummy"] if self._undo_dummy.value else []
+        if receipt is not None:
+            self._plan(lambda: self.registry.plan_undo(receipt, allow=allow))
+
+    def _plan(self, make: Callable[[], Plan]) -> None:
+        self._discard(box("", "Making the plan…"))
+        edition = self._edition
+
+        def work() -> None:
+            plan = make()
+            shown = _plan_html(plan)
+            with self._lock:
+                if self._edition == edition:
+                    self._preview.value = shown
+                    self._offer(plan)
+
+        self._run(self._preview, work, lambda: self._edition == edition, self._hide)
+
+    def _offer(self, plan: Plan) -> None:
+        if not plan.changes:
+            return
+        self.plan = plan
+        if read_only():
+            self._prompt.value = (
+                "Nothing is written from here. To apply this plan elsewhere: "
+                f"{download(plan.to_json(), 'plan.json', 'download it')}, then "
+                f"<code>regnb apply plan.json --confirm {plan.code}</code>"
+            )
+            return
+        self._code.disabled = False
+        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
+        code = f"<code class='regnb-code'>{plan.code}</code>"
+        link = download(plan.to_json(), "plan.json", "download it")
+        self._prompt.value = (
+            f"Nothing has been written. To arm the button for this plan, type its code: {code} (or {link}, for "
+            "<code>regnb apply</code>.)"
+        )
+
+    # What is written
+
+    def _start_apply(self) -> None:
+        with self._lock:
+            plan, typed = self.plan, self._code.value.strip()
+            if plan is None or typed != plan.code:
+                return
+            # It is spent by the click, whatever comes of it.
+            self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+        self._trouble.value = ""
+
+        def work() -> None:
+            source = self._source if plan.source else None
+            try:
+                self._finish(self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
+            except BaseException:
+                if begun := sorted(journal.folder().glob(f"*-{plan.code}*.jsonl")):
+                    self._finish(Receipt.load(begun[-1]))
+                raise
+
+        self._run(self._trouble, work, after=self._hide)
+
+    def _finish(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+        columns = ["action", "repository", "tag", "status", "message", "before", "after", "when"]
+        advice = ""
+        if receipt.status != "done":
+            advice = (
+                f"Go on with <code>registry.resume(&quot;{safe(receipt.name)}&quot;)</code>, or undo what was done."
+            )
+        self._result.value = (
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{safe(receipt.summary())}"
+            f"</b><br>Receipt <code>{safe(receipt.name)}</code>, by {safe(receipt.who)}. {advice}</div>"
+            f"{_rows_html(receipt.to_frame()[columns])}"
+        )
+        self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
+        self._after.layout.display = None
+
+    def _start_reading(self) -> None:
+        self._discard("")
+        self._run(self._trouble, self._read, after=self._hide)
+
+    def _read(self) -> None:
+        """Read the whole catalog again, or the same repositories and those that were written to."""
+        if self.inventory is not None:
+            origin = self._source or self.registry
+            known = {*self.inventory.repositories["repository"]}
+            if self.receipt is not None and origin is self.registry:
+                known |= {step.repository for step in self.receipt.plan.steps}
+            whole = self.inventory.coverage.set_index("what")["listed"]["catalog"]
+            self.inventory = origin.inventory(None if whole else sorted(known), progress=self._show)
+        if self._table is not None:
+            self._table.show(self._rows())
+        self._discard("")
+        self._stale.value = ""
+
+    # Work in the background
+
+    def _hide(self) -> None:
+        self._progress.layout.display = "none"
+
+    def _show(self, total: int, done: int, note: str) -> None:
+        self._bar.max, self._bar.value = max(1, total), done
+        self._bar_note.value = f"{done:,} of {total:,} {safe(note)}"
+        self._progress.layout.display = None
+
+
+def _rows_html(frame: Frame) -> str:
+    with pd.option_context("display.max_rows", _LISTED):
+        more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
+        return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
+
+
+def _plan_html(plan: Plan) -> str:
+    """Return a plan for people: what else it touches comes before its rows."""
+    parts = [f"<p><b>{safe(plan.summary())}</b></p>"]
+    if plan.effects:
+        counts = plan.blast["effect"].value_counts()
+        words = ", ".join(f"{count:,} &times; {safe(str(effect))}" for effect, count in counts.items())
+        harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
+        kind = "bad" if set(counts.index) - harmless else "warn"
+        parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
+        parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
+    elif plan.changes:
+        parts.append(box("good", "Nothing else is touched."))
+    parts += ["<ul>", *(f"<li>{safe(note)}</li>" for note in plan.notes), "</ul>"]
+    # What changes comes first: a policy may well keep thousands of rows.
+    rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
+    columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]
+    parts += ["<h4>Rows</h4>", _rows_html(rows[columns])]
+    numbers = [number for number, step in enumerate(plan.steps) if step.writes]
+    if numbers:
+        lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
+        rest = f"<p>{len(numbers) - _CURLS:,} more: <code>form.plan.curl(row)</code></p>" if numbers[_CURLS:] else ""
+        parts.append(f"<details><summary>The same with curl</summary><pre>{html.escape(lines)}</pre>{rest}</details>")
+    return "".join(parts)
+
+
+def _in_use(text: str) -> str | None:
+    """Return what a plan is told of what runs; whoever sees a page of the web UI may not read the server's files."""
+    named = text.strip()
+    if named not in ("", "cluster") and served():
+        raise InvalidArgument("a page cannot read files of its server", hint="write cluster, or leave it empty")
+    return named or None
+
+
+# The operations: their fields, and how a plan is made of them.
+
+
+def retag(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that gives tags a second name in their repository.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from.
+
+    Example:
+        >>> forms.retag(registry, registry.inventory())  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Retag",
+        lambda _, chosen, values: registry.plan_retag(chosen[_CHOSEN], values["tag"].strip(), allow=values["allow"]),
+        inventory=inventory,
+        fields={"tag": text_field("New tag", "stable; for several rows a pattern: {tag}-stable")},
+        allow=("overwrite",),
+    )
+
+
+def copy(registry: Registry, inventory: Inventory, source: Registry | None = None) -> Form:
+    """Return a form that copies tags into a registry, with everything behind them.
+
+    Args:
+        registry: Where the copies go.
+        inventory: What to choose from: of ``source``, if that is given.
+        source: The registry to read from; by default the same one.
+
+    Example:
+        >>> forms.copy(registry, other.inventory(), source=other)  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Copy",
+        lambda _, chosen, values: registry.plan_copy(
+            chosen[_CHOSEN],
+            values["to"].strip(),
+            source=source,
+            platform=values["platform"].strip() or None,
+            referrers=values["referrers"],
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        source=source,
+        fields={
+            "to": text_field("Copy to", "archive/app; a pattern: archive/{repository}:{tag}"),
+            "platform": text_field("Platform", "every one; or only linux/arm64"),
+            "referrers": check_box("Signatures, SBOMs and other referrers come along.", value=True),
+        },
+        allow=("overwrite",),
+    )
+
+
+def rename(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that renames a tag, or the whole repository that it is in: copy, verify, remove the old name.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from.
+
+    Example:
+        >>> forms.rename(registry, registry.inventory())  # doctest: +SKIP
+    """
+
+    def make(_: Inventory, chosen: pd.DataFrame, values: Mapping[str, Any]) -> Plan:
+        row = chosen.iloc[0]
+        what = row["repository"] if values["whole"] else f"{row['repository']}:{row['tag']}"
+        return registry.plan_rename(what, values["to"].strip(), allow=values["allow"])
+
+    fields = {
+        "to": text_field("New name", "a tag, repository:tag, or for a repository its new name"),
+        "whole": check_box("Rename the whole repository of the row that is chosen, with every tag in it."),
+    }
+    return Form(
+        registry, "Rename", make, inventory=inventory, fields=fields, allow=("overwrite", "dummy"), choose="one"
+    )
+
+
+def delete(registry: Registry, inventory: Inventory) -> Form:
+    """Return a form that deletes tags, or digests with every tag on them.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What to choose from, and what the blast radius is computed from.
+
+    Example:
+        >>> forms.delete(registry, registry.inventory())  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Delete",
+        lambda read, chosen, values: registry.plan_delete(
+            chosen[["repository", "digest"] if values["digest"] else _CHOSEN],
+            inventory=read,
+            children=values["children"],
+            referrers=values["referrers"],
+            in_use=_in_use(values["in_use"]),
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        fields={
+            "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
+            "children": check_box("With an index go its children that nothing else needs.", value=True),
+            "referrers": check_box("Signatures, SBOMs and other referrers go along.", value=True),
+            "in_use": text_field("In use", _IN_USE),
+        },
+        allow=("dummy", "parents", "running", "incomplete"),
+    )
+
+
+def retention(registry: Registry, inventory: Inventory, policy: str = "") -> Form:
+    """Return a form that deletes what a policy does not keep.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        inventory: What the policy is applied to.
+        policy: TOML text to begin with.
+
+    Example:
+        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Retention",
+        lambda read, _, values: registry.plan_retention(
+            Policy.parse(values["policy"]),
+            inventory=read,
+            in_use=_in_use(values["in_use"]),
+            allow=values["allow"],
+        ),
+        inventory=inventory,
+        fields={
+            "policy": text_area("Policy", policy),
+            "in_use": text_field("In use", _IN_USE),
+        },
+        allow=("dummy", "parents", "incomplete"),
+        choose="",
+    )
+
+
+def undo(registry: Registry) -> Form:
+    """Return a form that takes back what a receipt records, until the registry's next garbage collection.
+
+    Args:
+        registry: The one that was written to.
+
+    Example:
+        >>> forms.undo(registry)  # doctest: +SKIP
+    """
+    return Form(
+        registry,
+        "Undo",
+        lambda _, chosen, values: registry.plan_undo(chosen.iloc[0]["receipt"], allow=values["allow"]),
+        allow=("dummy",),
+        choose="one",
+    )

@@ -1,0 +1,225 @@
+"""The way in: a registry to connect to, how it is, and which runbook answers what."""
+
+from __future__ import annotations
+
+import html
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import traitlets
+
+from regnb.errors import MissingExtra, RegnbError, Unauthorized
+from regnb.notebooks.runbook import Runbook, runbooks
+from regnb.registry import Registry, connect
+from regnb.tables.frame import Frame
+from regnb.widgets.page import WRAP, Panel, box, checks_html, faint, read_only, served, text_field
+
+try:
+    import anywidget
+    import ipywidgets as widgets  # type: ignore[import-untyped]
+except ImportError as missing:
+    raise MissingExtra(missing.name or "anywidget", "lab") from None
+
+_HEARD: Final = "taken, and kept nowhere"
+_GROUPS: Final = {
+    "Look: nothing is written": "02",
+    "Change: a plan first, your confirmation, a way back": "1",
+    "Tools": "3",
+}
+"""What is together, by the first digit of a runbook's name."""
+
+
+class Secret(anywidget.AnyWidget):
+    """A field for a password. What is typed is sent to the kernel once, and is no part of a notebook's widget state.
+
+    Example:
+        >>> Secret("Password").take()
+        ''
+    """
+
+    _esm = """
+    export default { render({ model, el }) {
+      const [label, name, input] = ["label", "span", "input"].map((tag) => document.createElement(tag));
+      name.textContent = model.get("label");
+      Object.assign(input, { type: "password", autocomplete: "off" });
+      el.classList.add("regnb-secret");
+      label.append(name, input);
+      el.append(label);
+      const send = () => {
+        if (!input.value) return;
+        model.send({ secret: input.value });
+        input.value = "";
+        input.placeholder = model.get("heard");
+      };
+      input.addEventListener("change", send);
+    } }
+    """
+    label = traitlets.Unicode().tag(sync=True)
+    heard = traitlets.Unicode(_HEARD).tag(sync=True)
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label=label)
+        self._secret = ""
+        self.on_msg(self._hear)
+
+    def _hear(self, _: object, content: Any, __: object) -> None:  # noqa: ANN401 -- what a browser sends
+        self._secret = str(content.get("secret", ""))
+
+    def take(self) -> str:
+        """Return what was typed, and forget it."""
+        found, self._secret = self._secret, ""
+        return found
+
+
+class Start(Panel):
+    """The start page: a registry is connected to, and shown how it is.
+
+    Made by :func:`start`.
+
+    Example:
+        >>> here = start.start("http://localhost:5000")  # doctest: +SKIP
+        >>> here.registry.catalog()  # doctest: +SKIP
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._registry: Registry | None = None
+        self._why: RegnbError | None = None
+        # Credentials in it would be saved with the notebook; connect finds those of the environment there.
+        scheme, mark, rest = url.rpartition("://")
+        shown = f"{scheme}{mark}{rest.rpartition('@')[2]}"
+        self._url = text_field("Registry", "https://registry.example or localhost:5000", value=shown)
+        self._user = text_field("User", "leave empty for what docker login stored")
+        self._password = Secret("Password")
+        self._state, self._checks = widgets.HTML(), widgets.HTML()
+        self._to_connect = self._button("Connect", "primary", self._connect, self._state)
+        self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
+        self._to_reset = self._button("Reset the demo", "warning", self._reset, self._state)
+        self._to_probe.disabled = read_only()
+        asked = read_only() and "It is not asked here, where nothing is written."
+        note = asked or "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
+        fields = [] if served() else [self._url, self._user, self._password, self._to_connect]
+        demo = [widgets.HTML(faint("Make the sample registry what it was at first.")), self._to_reset]
+        self._lay_out(
+            "Your registry",
+            "",
+            {
+                "Connect": [*fields, self._state],
+                "How it is": [self._checks, widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)],
+                "Demo": demo if os.environ.get("REGNB_DEMO") and not read_only() else [],
+            },
+        )
+        if url:
+            self._try(self._state, self._connect)
+
+    def __repr__(self) -> str:
+        return f"<Start: {self._registry.host if self._registry else 'not connected'}>"
+
+    @property
+    def registry(self) -> Registry:
+        """The registry that is connected.
+
+        Raises:
+            RegnbError: None is; it says why.
+        """
+        if self._registry is None:
+            why = self._why
+            raise RegnbError(
+                why.message if why else "no registry is connected",
+                hint=f"{why.hint}; then run the cells below the form again"
+                if why and why.hint
+                else "give a URL, in the form above or in REGNB_URL, then run the cells below it again",
+            )
+        return self._registry
+
+    def _connect(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
+        self._registry, self._checks.value = None, ""
+        user, password = self._user.value.strip(), self._password.take()
+        try:
+            login = {"username": user, "password": password} if user else {}
+            with ExitStack() as stack:
+                registry = stack.enter_context(connect(self._url.value.strip(), **login))
+                checks = registry.health()
+                stack.pop_all()  # it stays open
+        except RegnbError as error:
+            if isinstance(error, Unauthorized) and not user and not served():
+                error.hint = "type a user name and a password above, or use docker login on this machine"
+            self._why = error
+            raise
+        self._registry, self._why = registry, None
+        self._state.value = box("good", f"Connected to {registry.host}.", "" if served() else "Run the cells below.")
+        self._checks.value = checks_html(checks)
+
+    def _probe(self) -> None:
+        registry = self.registry
+        self._run(self._state, lambda: self._show(registry.health(probe=True)))
+
+    def _show(self, checks: Frame) -> None:
+        self._checks.value = checks_html(checks)
+
+    def _reset(self) -> None:
+        from regnb.local.sandbox import reset_demo  # noqa: PLC0415 -- the embedded registry is an extra
+
+        def work() -> None:
+            self._state.value = box("", "Resetting the demo…")
+            reset_demo()
+            self._connect()
+
+        self._run(self._state, work)
+
+
+class Cards:
+    """The runbooks, as links with what each answers.
+
+    Example:
+        >>> "02-storage.ipynb" in cards()._repr_html_()
+        True
+    """
+
+    def __init__(self, books: list[Runbook]) -> None:
+        self._books = books
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{book.name}: {book.question}" for book in self._books)
+
+    def _repr_html_(self) -> str:
+        groups = "".join(
+            f"<h3>{html.escape(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
+            for title, digits in _GROUPS.items()
+            if (books := [book for book in self._books if book.name[0] in digits])
+        )
+        return f"<style>{_STYLE}</style><nav aria-label='Runbooks'>{groups}</nav>"
+
+
+def _card(book: Runbook) -> str:
+    question = html.escape(book.question)
+    return f"<li><a href='{book.path.name}'><b>{question}</b></a><code>{book.name}</code></li>"
+
+
+_STYLE: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+
+def start(url: str = "") -> Start:
+    """Return the start page, connected to a registry if one is named.
+
+    Args:
+        url: The registry; by default the environment's ``REGNB_URL``.
+
+    Example:
+        >>> start()  # doctest: +SKIP
+    """
+    return Start(url or os.environ.get("REGNB_URL", ""))
+
+
+def cards() -> Cards:
+    """Return the runbooks beside this one, as links with what each answers.
+
+    Example:
+        >>> "What eats the disk" in repr(cards())
+        True
+    """
+    return Cards([book for book in runbooks() if not book.name.startswith("00")])

@@ -1,0 +1,222 @@
+"""A table of any length to look through and choose from, sorted and searched as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+import pandas as pd
+
+from regnb.errors import MissingExtra
+from regnb.tables.columns import SIZES
+from regnb.tables.frame import Frame
+from regnb.text import human
+from regnb.widgets.page import WRAP, Widget, choice, faint, text_field
+
+try:
+    import ipywidgets as widgets  # type: ignore[import-untyped]
+    from itables import JavascriptFunction
+    from itables.widget import ITable
+except ImportError as missing:
+    raise MissingExtra(missing.name or "itables", "lab") from None
+
+WHOLE: Final = 2_000
+"""Rows that a browser is given at once: it takes seconds to draw more. Longer tables come in pages."""
+PAGE: Final = 100
+"""Rows of such a page."""
+
+_KEYS_ARE_OURS: Final = (
+    "function (settings) { for (const row of settings.nTBody.rows)"
+    " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
+)
+_UNSORTED: Final = "as read"
+
+
+class Table(widgets.VBox):  # type: ignore[misc]
+    """Rows to look through and to choose from.
+
+    A short table is searched and sorted in the browser. A longer one is searched and sorted here, all of it, and a page
+    of it is shown: what is on top is the largest of all rows, and not of those that a browser can hold.
+
+    Args:
+        rows: What is shown; :attr:`chosen` gives rows of it.
+        columns: Those of its columns that are shown, as far as it has them.
+        choose: How many rows may be chosen.
+
+    Attributes:
+        changed: What is called whenever other rows are chosen.
+
+    Example:
+        >>> Table(inventory.tags, ["repository", "tag", "size"])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        columns: Sequence[str] = (),
+        *,
+        choose: Literal["many", "one", "none"] = "none",
+    ) -> None:
+        super().__init__()
+        self.changed: Callable[[], None] = lambda: None
+        self._columns, self._choose = list(columns), choose
+        self._filter = text_field("Filter", "part of a name, then Enter", continuous_update=False)
+        self._sort = choice("Sort by", [_UNSORTED])
+        self._order = choice("Order", ["largest first", "smallest first"])
+        self._back, self._on = (widgets.Button(description=text) for text in ("Previous page", "Next page"))
+        self._all, self._none = (widgets.Button(description=text) for text in ("Choose all", "Choose none"))
+        self._count, self._place = widgets.HTML(), widgets.VBox()
+        self._tools = widgets.HBox([self._filter, self._sort, self._order], layout=WRAP)
+        buttons = [self._back, self._on, *([self._all, self._none] if choose == "many" else [])]
+        self._pager = widgets.HBox(buttons, layout=WRAP)
+        for button in buttons:
+            button.layout.width = "max-content"
+        for control in (self._sort, self._order):
+            control.observe(lambda _: self._look(), "value")
+        self._filter.observe(lambda _: self._search(), "value")
+        self._back.on_click(lambda _: self._turn(-PAGE))
+        self._on.on_click(lambda _: self._turn(PAGE))
+        self._all.on_click(lambda _: self._pick(self._found))
+        self._none.on_click(lambda _: self._pick(()))
+        self.children = [self._tools, self._count, self._place, self._pager]
+        self.show(rows)
+
+    def show(self, rows: pd.DataFrame) -> None:
+        """Show other rows; nothing of them is chosen."""
+        self._rows = pd.DataFrame(rows).reset_index(drop=True)
+        names = [name for name in map(str, self._columns or self._rows.columns) if name in self._rows]
+        self._columns = names or self._columns
+        texts = [self._rows[name].astype("str") for name in names if _is_text(self._rows[name])]
+        self._names = pd.Series("", index=self._rows.index, dtype="str")
+        for text in texts[:2]:
+            self._names = self._names + (":" + text if text is not texts[0] else text)
+        self._long = len(self._rows) > WHOLE
+        # The controls below look for rows as soon as they are set: not for those of before.
+        self._matching = self._rows.index
+        self._chosen: set[int] = set()
+        with self.hold_trait_notifications():
+            self._sort.options = [_UNSORTED, *names]
+            self._filter.value, self._sort.value = "", _UNSORTED
+        self._tools.layout.display = self._pager.layout.display = None if self._long else "none"
+        self._search()
+
+    def _repr_mimebundle_(self, **given: object) -> dict[str, Any]:
+        """What is shown where there are no widgets: the first rows, as a table that stands still."""
+        found: dict[str, Any] = super()._repr_mimebundle_(**given)
+        return found | {"text/html": Frame(self._rows[self._columns])._repr_html_()}
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """The rows that are chosen, in the order in which they were read."""
+        return self._rows.iloc[sorted(self._chosen)]
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The rows that the browser has: all, or those of the page."""
+        return self._rows.iloc[self._page].reset_index(drop=True)
+
+    @property
+    def grid(self) -> Widget:
+        """The table that the browser draws."""
+        return self._place.children[0]
+
+    def _search(self) -> None:
+        """Find what the filter leaves; what was chosen before is not any more."""
+        matches = self._names.str.contains(self._filter.value.strip(), case=False, regex=False)
+        self._matching = self._rows.index[matches]
+        self._chosen = set()
+        self._look()
+        self.changed()
+
+    def _look(self) -> None:
+        """Put what was found in order, and show its first page."""
+        found = self._matching
+        if self._sort.value != _UNSORTED:
+            rising = self._order.value.startswith("smallest")
+            found = self._rows.loc[found, self._sort.value].sort_values(ascending=rising, kind="stable").index
+        self._found = found.tolist()
+        self._first = 0
+        self._turn(0)
+
+    def _turn(self, by: int) -> None:
+        if not 0 <= self._first + by < max(len(self._found), 1):
+            return
+        self._first += by
+        self._page = self._found[self._first : self._first + PAGE] if self._long else self._found
+        text = f"{len(self._page):,} of {len(self._rows):,} rows shown"
+        if self._long:
+            text = f"rows {self._first + 1:,} to {self._first + len(self._page):,} of {len(self._found):,}"
+            text = text if self._found else "no rows"
+            left = len(self._rows) - len(self._found)
+            text += f"; the filter leaves out {left:,} of {len(self._rows):,}" if left else ""
+            self._all.description = f"Choose all {len(self._found):,}"
+        self._count.value = faint(f"{text}.")
+        self._draw()
+
+    def _draw(self) -> None:
+        for old in self._place.children:
+            old.close()
+        grid = _grid(self.shown[self._columns], choose=self._choose, part=self._long)
+        places = [place for place, number in enumerate(self._page) if number in self._chosen]
+        if places:
+            grid.selected_rows = places
+        grid.observe(lambda change: self._take(change["new"]), "selected_rows")
+        # A new one each time: one that is given other rows no longer reports what is selected.
+        self._place.children = (grid,)
+
+    def _take(self, places: Sequence[int]) -> None:
+        if self._choose == "one":
+            self._chosen.clear()
+        self._chosen.difference_update(self._page)
+        self._chosen.update(self._page[place] for place in places)
+        self.changed()
+
+    def _pick(self, numbers: Sequence[int]) -> None:
+        self._chosen = set(numbers)
+        self._draw()
+        self.changed()
+
+
+def _is_text(column: pd.Series[Any]) -> bool:
+    return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column))
+
+
+def _grid(rows: pd.DataFrame, *, choose: str, part: bool) -> Widget:
+    """Return what the browser draws; what is selected are positions in ``rows``, however it is sorted.
+
+    Args:
+        rows: All of them are drawn.
+        choose: As for :class:`Table`.
+        part: Whether there are more rows, so that sorting and searching these alone would mislead.
+    """
+    with pd.option_context("display.max_rows", None):
+        text, _ = Frame(rows).readable()
+    for name in rows:
+        if pd.api.types.is_numeric_dtype(rows[name]) and not pd.api.types.is_bool_dtype(rows[name]):
+            # Numbers, to be sorted as numbers; bytes are floats, for these are shown by float_format.
+            text[name] = rows[name].astype("float64") if name in SIZES else rows[name]
+    every = {"extend": "selectAll", "text": "Choose all that match", "selectorModifier": {"search": "applied"}}
+    several = choose == "many" and not part
+    options: dict[str, Any] = {
+        "layout": {"topStart": "search", "topEnd": None, "bottomStart": "info", "bottomEnd": "paging"},
+        "pageLength": 10,
+    }
+    if several:
+        options["buttons"] = [every, {"extend": "selectNone", "text": "Choose none"}]
+        options["layout"]["topEnd"] = "buttons"
+    if part:
+        options = {"layout": dict.fromkeys(options["layout"]), "paging": False, "ordering": False}
+        options |= {"scrollY": "420px", "scrollCollapse": True}
+    select = {"style": "multi" if choose == "many" else "single", "keys": "yes"}
+    with pd.option_context("display.float_format", human):
+        return ITable(
+            text,
+            maxBytes=0,
+            showIndex=False,
+            select=select if choose != "none" else False,
+            style="width:100%;margin:0",
+            text_in_header_can_be_selected=False,
+            # Else JupyterLab takes the arrow keys for its cells.
+            drawCallback=JavascriptFunction(_KEYS_ARE_OURS),
+            **options,
+        )

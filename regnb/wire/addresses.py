@@ -1,0 +1,116 @@
+"""Addresses of registries: origins, what an answer leads to, and URLs without their secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+
+from regnb.errors import ContentError, InvalidArgument
+from regnb.wire.credentials import Credentials
+
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
+_ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
+"""Headers with addresses, and what of them is one."""
+HIDDEN: Final = "***"
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two URLs are of one registry.
+
+    Raises:
+        InvalidArgument: One of them is no registry's URL.
+
+    Example:
+        >>> same("localhost:5000", "http://localhost:5000/v2/")
+        True
+    """
+    return parse_registry(one)[0] == parse_registry(other)[0]
+
+
+def join(base: str, given: str) -> str:
+    """Return as an absolute URL what an answer from ``base`` gave as a Location or Link.
+
+    Raises:
+        ContentError: It is none.
+
+    Example:
+        >>> join("http://localhost:5000/v2/_catalog", "/v2/_catalog?last=b")
+        'http://localhost:5000/v2/_catalog?last=b'
+    """
+    try:
+        url = urljoin(base, given)
+        _ = urlsplit(url).port  # which is where a bad port shows
+    except ValueError:
+        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
+    return url
+
+
+def redact(url: str) -> str:
+    """Hide what a URL lets whoever sees it do: a password, or a signed or token-like parameter."""
+    if "?" not in url and "@" not in url:
+        return url
+    parts = urlsplit(url)
+    query = [
+        (key, HIDDEN if any(word in key.lower() for word in _SECRET_PARAMETERS) else value)
+        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query, safe="*:/,")).geturl()
+
+
+def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
+    """Return headers with secrets, and secrets within addresses, hidden."""
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name = key.lower()
+        if name in _SECRET_HEADERS or "token" in name or "secret" in name:
+            found[key] = HIDDEN
+        else:
+            address = _ADDRESSES.get(name)
+            found[key] = address.sub(lambda url: redact(url[0]), value) if address else value
+    return found
+
+
+def origin(url: str) -> str:
+    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2].lower()
+    default = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{netloc.removesuffix(default)}"
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_registry(url: str) -> tuple[str, str, Credentials | None]:
+    """Return a registry's origin, its ``host[:port]``, and the credentials that stood in the URL."""
+    text = url.strip()
+    shown = repr(text.rpartition("@")[2][:200])
+    hint = "write https://host, http://host:port or host:port"
+    guessed = "://" not in text
+    try:
+        parts = urlsplit(f"//{text}" if guessed else text)
+        name, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint) from None
+    scheme = parts.scheme.lower() or ("http" if is_loopback(name) else "https")
+    if scheme not in ("http", "https") or not name or any(each.isspace() for each in name):
+        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint)
+    own = origin(f"{scheme}://{parts.netloc}")
+    if parts.path.rstrip("/") not in ("", "/v2", "/v1") or parts.query or parts.fragment:
+        raise InvalidArgument(
+            f"the registry's URL goes on after its host: {shown}", hint=f"write {own} and name repositories apart"
+        )
+    credentials = None
+    if parts.username:
+        credentials = Credentials(unquote(parts.username), unquote(parts.password or ""))
+    return own, own.partition("://")[2], credentials

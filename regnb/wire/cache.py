@@ -1,0 +1,247 @@
+"""A cache of manifests and image configs, which never change under their digest, kept in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import platformdirs
+
+from regnb.errors import DigestMismatch
+from regnb.oci.manifest import verify
+from regnb.oci.reference import Digest, is_digest
+
+CACHE_LIMIT: Final = 512 * 1024 * 1024
+"""Bytes of content that the cache keeps; the least recently used goes first."""
+
+_VERSION: Final = 1
+_DAY: Final = 86_400
+_PATIENCE: Final = 10.0
+"""Seconds to wait for another process that writes."""
+_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
+"""Of SQLite in Python: it even decodes the message about a damaged name."""
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
+    data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, digest TEXT NOT NULL,
+    PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
+    PRIMARY KEY (registry, feature)) WITHOUT ROWID;
+"""
+
+
+class Cached(NamedTuple):
+    """Content from the cache: verified again when it was read."""
+
+    data: bytes
+    media_type: str
+
+
+class Cache:
+    """Content by digest, and what a tag pointed at when it was last seen.
+
+    That a tag was seen only chooses the cheaper request (HEAD before GET); whether it exists is asked every time.
+    Two processes may use one folder. A file that is damaged is made anew, and a folder that cannot be written gives a
+    cache in memory: a cache never fails an audit.
+
+    Args:
+        folder: Where the file lives, made with mode 0700; None for a cache in memory.
+        limit: Bytes of content to keep.
+
+    Example:
+        >>> cache = Cache()
+        >>> cache.put(Digest.of(b"{}"), "application/json", b"{}")
+        >>> cache.get(Digest.of(b"{}")).data
+        b'{}'
+    """
+
+    def __init__(self, folder: Path | None = None, *, limit: int = CACHE_LIMIT) -> None:
+        self._limit = limit
+        self._content: dict[Digest, Cached] = {}
+        self._seen: dict[tuple[str, str, str], str] = {}
+        self._touched: set[str] = set()
+        self._at_most: int | None = None
+        self.path: Path | None = None if folder is None else folder / "content.sqlite"
+        if folder is not None and self.path is not None:
+            with contextlib.suppress(OSError, *_FAILURES):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
+                self._database = self._open(self.path)
+                return
+        self.path = None
+        self._database = self._connect(":memory:")
+
+    @staticmethod
+    def folder() -> Path:
+        """Return the user's own cache folder for regnb."""
+        return platformdirs.user_cache_path("regnb")
+
+    @staticmethod
+    def _connect(where: str | Path) -> sqlite3.Connection:
+        # The connection is used by one thread at a time: the event loop's, or the one that closes it.
+        database = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False, isolation_level=None)
+        try:
+            if database.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+                raise sqlite3.DatabaseError("another version's file")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version={_VERSION}")
+        except _FAILURES:
+            database.close()
+            raise
+        return database
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._connect(path)
+            except sqlite3.OperationalError as error:
+                # Another process makes the file at this moment: SQLite's own time-out does not cover the change to WAL.
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+            except _FAILURES:
+                self._remove(path)
+                return self._connect(path)
+
+    @staticmethod
+    def _remove(path: Path) -> None:
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _repaired(self) -> Iterator[None]:
+        """Go on with an empty file if this one turns out to be damaged, and without one if that fails too."""
+        try:
+            yield
+        except sqlite3.OperationalError:
+            return  # locked for long, or the disk is full: do without
+        except _FAILURES:
+            self._database.close()
+            try:
+                if self.path is not None:
+                    self._remove(self.path)
+                    self._database = self._connect(self.path)
+                    return
+            except (OSError, *_FAILURES):
+                self.path = None
+            self._database = self._connect(":memory:")
+
+    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
+        """Return what a query finds; nothing where the file is locked or damaged."""
+        with self._repaired():
+            return self._database.execute(query, values).fetchall()
+        return []
+
+    def get(self, digest: Digest) -> Cached | None:
+        """Return the content with this digest, or None."""
+        if found := self._content.get(digest):
+            return found
+        # A damaged file gives values of any type.
+        query = (
+            "SELECT data, media_type FROM content "
+            "WHERE digest = ? AND typeof(data) = 'blob' AND typeof(media_type) = 'text'"
+        )
+        for row in self._rows(query, digest):
+            try:
+                verify(row[0], digest)
+            except DigestMismatch:
+                self._rows("DELETE FROM content WHERE digest = ?", digest)
+            else:
+                self._touched.add(digest)
+                return Cached(*row)
+        return None
+
+    def put(self, digest: Digest, media_type: str, data: bytes) -> None:
+        """Keep verified content; it is on disk after the next :meth:`flush`."""
+        self._content[digest] = Cached(data, media_type)
+        if len(self._content) >= 500:  # noqa: PLR2004 -- rows a transaction: enough to make its cost vanish
+            self.flush()
+
+    def seen(self, registry: str, repository: str) -> dict[str, str]:
+        """Return the digest that each tag of a repository had when it was last seen."""
+        rows = self._rows("SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", registry, repository)
+        return {tag: digest for tag, digest in rows if isinstance(digest, str) and is_digest(digest)}
+
+    def saw(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
+        """Remember what the tags of a repository point at."""
+        self._seen.update({(registry, repository, tag): digest for tag, digest in tags.items()})
+
+    def lacks(self, registry: str, feature: str) -> bool:
+        """Whether the registry was found to lack a feature within the last day."""
+        query = "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?"
+        return bool(self._rows(query, registry, feature, int(time.time())))
+
+    def found_lacking(self, registry: str, feature: str) -> None:
+        """Remember for a day that the registry lacks a feature."""
+        self._rows("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", registry, feature, int(time.time()) + _DAY)
+
+    def flush(self) -> None:
+        """Write what was put, in one transaction."""
+        if not (self._content or self._seen or self._touched):
+            return
+        now = int(time.time())
+        with self._repaired():
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)",
+                    [(digest, kept.media_type, now, kept.data) for digest, kept in self._content.items()],
+                )
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
+                    [(*where, digest) for where, digest in self._seen.items()],
+                )
+                self._database.executemany(
+                    "UPDATE content SET used = ? WHERE digest = ? AND used < ?",
+                    [(now, digest, now - _DAY) for digest in self._touched],
+                )
+                self._evict(sum(len(kept.data) for kept in self._content.values()))
+                self._database.execute("COMMIT")
+            except _FAILURES:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+        self._content.clear()
+        self._seen.clear()
+        self._touched.clear()
+
+    def _evict(self, added: int) -> None:
+        # Counting reads every row, so it is done once, and again when what was added since might be too much.
+        if self._at_most is not None:
+            self._at_most += added
+        if self._at_most is None or self._at_most > self._limit:
+            self._at_most = self.size
+        if self._at_most <= self._limit:
+            return
+        rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
+        for digest, size in rows:
+            self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
+            self._at_most -= size or 0
+            # Some room, so that the next flush need not evict again.
+            if self._at_most <= self._limit * 0.8:
+                return
+
+    @property
+    def size(self) -> int:
+        """Bytes of content in the file."""
+        return sum(int(row[0] or 0) for row in self._rows("SELECT sum(length(data)) FROM content"))
+
+    def clear(self) -> int:
+        """Forget everything, and return how many bytes of content that was."""
+        self.flush()
+        size = self.size
+        for statement in ("DELETE FROM content", "DELETE FROM seen", "DELETE FROM lacks", "VACUUM"):
+            self._rows(statement)
+        return size
+
+    def close(self) -> None:
+        """Write what was put and close the file."""
+        self.flush()
+        self._database.close()

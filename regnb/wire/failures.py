@@ -1,0 +1,124 @@
+"""What an answer, or the lack of one, means as an error."""
+
+# ruff: noqa: PLR2004 - an HTTP status is known by its number
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from regnb.errors import Denied, NotFound, RateLimited, RegistryError, ServerFailed, Unauthorized, Unsupported
+from regnb.wire.addresses import redact
+from regnb.wire.messages import Response, Streamed
+
+ERRORS_SHOWN: Final = 100
+BY_STATUS: Final[dict[int, tuple[type[RegistryError], str]]] = {
+    401: (Unauthorized, ""),
+    403: (Denied, "ask the registry's owner for the permission"),
+    404: (NotFound, ""),
+    405: (Unsupported, ""),
+    429: (RateLimited, "try again later, or with credentials that have a higher limit"),
+}
+# What stands in the names or texts of a failure and its causes, what it means, and a hint; the first that fits counts.
+TLS_FAILURES: Final = (
+    (
+        ("self-signed", "self signed", "unable to get local issuer"),
+        "its certificate is signed by an unknown authority",
+        "pass its ca_bundle",
+    ),
+    (("CERTIFICATE_VERIFY_FAILED", "Certificate"), "its certificate is not valid: {reason}", "check name and date"),
+    (
+        ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"),
+        "it does not speak TLS",
+        "write http://{host} if it is a plain-http registry",
+    ),
+    (
+        ("CERTIFICATE_REQUIRED", "certificate required", "HANDSHAKE_FAILURE"),
+        "it asks for a client certificate",
+        "pass client_cert",
+    ),
+)
+FAILURES: Final = (
+    (("TimeoutError", "TimeoutException"), "{host} did not answer in {seconds:g} s", ""),
+    (("DNSError", "gaierror"), "there is no host called {host}", "check the spelling"),
+    (("ConnectionRefusedError",), "{host} refuses connections", "check the port, and that the registry runs"),
+)
+_Kind = TypeVar("_Kind", bound=RegistryError)
+
+
+def failure(
+    kind: type[_Kind], answer: Response | Streamed, message: str, *, hint: str = "", codes: Sequence[str] = ()
+) -> _Kind:
+    """Return the error that an answer means, with its status and the request.
+
+    Example:
+        >>> failure(NotFound, Response("GET", "http://h/v2/", 404, httpx.Headers(), b""), "there is no h").status
+        404
+    """
+    url = redact(answer.url)
+    return kind(message, hint=hint, status=answer.status, codes=codes, method=answer.method, url=url)
+
+
+def raise_for(response: Response) -> None:
+    """Raise the error that an answer with a status of 400 or more stands for; return if it is none.
+
+    Every error in the body is shown (distribution spec 1.1, "Error Codes"), with its detail.
+
+    Raises:
+        Unauthorized, Denied, NotFound, Unsupported, RateLimited, ServerFailed: For 401, 403, 404, 405, 429 and 5xx.
+        RegistryError: For any other status from 400.
+
+    Example:
+        >>> raise_for(Response("GET", "http://localhost:5000/v2/", 200, httpx.Headers(), b"{}"))
+    """
+    status = response.status
+    if status < 400:
+        return
+    codes, lines = _errors(response)
+    other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
+    kind, hint = BY_STATUS.get(status, other)
+    if status == 405 and response.method != "GET" and response.media_type == "text/plain":
+        hint = "the registry is read-only (storage.maintenance.readonly in its config)"
+    elif status == 405 and response.method == "DELETE":
+        hint = "set storage.delete.enabled: true in the registry's config"
+    what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
+    text = f"{response.method} {redact(response.url)}: {status}: {what}"
+    raise failure(kind, response, text, hint=hint, codes=codes)
+
+
+class _Error(Struct):
+    code: Any = ""
+    message: Any = ""
+    detail: Any = None
+
+
+class _Errors(Struct):
+    errors: list[_Error] | None = None
+
+
+def _errors(response: Response) -> tuple[list[str], list[str]]:
+    """Return the codes of an answer's errors, and a line for each."""
+    try:
+        errors = msgspec.json.decode(response.data, type=_Errors).errors or []
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = response.data[:200].decode("utf-8", "replace").strip()
+        return [], [printable(text)] if text and not response.html else []
+    lines: list[str] = []
+    for error in errors[:ERRORS_SHOWN]:
+        detail = msgspec.json.encode(error.detail).decode() if error.detail not in (None, {}, "") else ""
+        parts = (str(error.code or ""), str(error.message or ""), detail)
+        line = printable(": ".join(part for part in parts if part)[:400])
+        if line not in lines:
+            lines.append(line)
+    if len(errors) > ERRORS_SHOWN:
+        lines.append(f"and {len(errors) - ERRORS_SHOWN} more")
+    return list(dict.fromkeys(printable(str(error.code)) for error in errors if error.code)), lines
+
+
+def printable(text: str) -> str:
+    """Make a server's text safe for a terminal."""
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -1,0 +1,101 @@
+"""What a registry is like: its API, who may come in, what it lists, and, if that is asked for, whether it deletes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from regnb.errors import InvalidReference, NotFound, RegistryError
+from regnb.oci.reference import check_repository
+from regnb.wire import probe
+from regnb.wire.client import Client
+
+_NOWHERE: Final = "regnb/absent"
+"""A repository to ask about where none is known; it need not be there."""
+
+
+class Check(NamedTuple):
+    """One row: what was looked at, how it is (``ok``, ``warn``, ``fail`` or ``skipped``), in words, and what to do."""
+
+    check: str
+    state: str
+    found: str
+    hint: str = ""
+
+
+async def health(client: Client, *, probes: bool = False) -> list[Check]:
+    """Look at a registry.
+
+    Args:
+        client: Of the registry.
+        probes: Whether to find out by a harmless DELETE if it deletes: of a digest and a tag that are not there.
+
+    Raises:
+        ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: It cannot be talked to at all.
+
+    Example:
+        ``await health(client)``
+    """
+    ping = await client.ping()
+    version = ping.api_version or "it answers as the OCI spec has it, without a version"
+    secure = client.transport.url.startswith("https:") or client.transport.local
+    found = [Check("API", "ok", version), _authentication(authenticated=ping.authenticated, secure=secure)]
+    repositories: list[str] = []
+    found.append(await _catalog(client, repositories))
+    somewhere = next(filter(_lawful, repositories), _NOWHERE)
+    found.append(await _referrers(client, somewhere))
+    found.append(await _deletion(client, somewhere, probes=probes))
+    return found
+
+
+def _lawful(repository: str) -> bool:
+    """Whether a name that a registry lists is one that it may be asked about."""
+    with suppress(InvalidReference):
+        return bool(check_repository(repository))
+    return False
+
+
+def _authentication(*, authenticated: bool, secure: bool) -> Check:
+    who = "ours are accepted" if authenticated else "nobody is asked for credentials"
+    text = f"{who}, {'over TLS or on this machine' if secure else 'without TLS'}"
+    if authenticated and not secure:
+        return Check("authentication", "warn", text, "passwords travel in the clear: put it behind https")
+    if not authenticated and not secure:
+        return Check("authentication", "warn", text, "whoever reaches it reads everything, and may write: restrict it")
+    return Check("authentication", "ok", text)
+
+
+async def _catalog(client: Client, repositories: list[str]) -> Check:
+    try:
+        async for page in client.catalog():
+            repositories += page
+    except RegistryError as error:
+        return Check("catalog", "warn", f"it is not listed: {error.message}", error.hint)
+    repositories[:] = sorted({*repositories})
+    return Check("catalog", "ok", f"{len(repositories):,} listed, and every page was read")
+
+
+async def _referrers(client: Client, repository: str) -> Check:
+    try:
+        await client.referrers(repository, probe.absent(), fallback=False)
+    except NotFound:
+        return Check("referrers", "ok", "there is no such endpoint: signatures and SBOMs are found by their tags")
+    except RegistryError as error:
+        return Check("referrers", "warn", error.message, error.hint)
+    return Check("referrers", "ok", "the endpoint lists signatures and SBOMs")
+
+
+async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
+    if not probes:
+        return Check("deletion", "skipped", "not asked: finding out takes a harmless DELETE of what is not there")
+    try:
+        found = await probe.deletion(client, repository)
+    except RegistryError as error:
+        return Check("deletion", "fail", error.message, error.hint or "ask for the permission to delete")
+    if found.tags:
+        return Check("deletion", "ok", "manifests by their digest, and tags alone")
+    if found.manifests:
+        hint = "allow 'dummy', and a tag goes alone all the same: its siblings and its image stay"
+        return Check("deletion", "ok", "manifests by their digest, with every tag on them; no tag alone", hint)
+    read_only = "read-only" in found.hint
+    return Check("deletion", "warn", "the registry is read-only" if read_only else "it is switched off", found.hint)

@@ -1,0 +1,151 @@
+"""What a registry allows, found out without touching anything that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import anyio
+import msgspec
+
+from regnb.errors import NotFound, RegistryError
+from regnb.oci.reference import Digest
+from regnb.wire.client import Client, Upload
+
+
+def absent() -> Digest:
+    """Return a digest that no manifest has.
+
+    Example:
+        >>> len(absent().hex)
+        64
+    """
+    return Digest.of(secrets.token_bytes(32))
+
+
+async def by_digest(client: Client, repository: str, digest: Digest) -> None:
+    """Ask whether manifests can be deleted, by deleting one that is not there (DELETE manifests/<digest>).
+
+    Args:
+        client: Of the registry.
+        repository: Where it is asked; it need not be there.
+        digest: Of :func:`absent`.
+
+    Raises:
+        Unsupported: Deletion is switched off, or the registry is read-only: the hint says which.
+        Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
+
+    Example:
+        ``await by_digest(client, "vm/centos8", absent())``
+    """
+    with contextlib.suppress(NotFound):
+        await client.delete_manifest(repository, digest)
+
+
+async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
+    """Return whether a tag can be deleted alone, by deleting one that is not there (DELETE manifests/<tag>).
+
+    Raises:
+        Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
+
+    Example:
+        ``await by_tag(client, "vm/centos8", absent())``
+    """
+    try:
+        await client.delete_tag(repository, f"regnb-{digest.hex[:32]}")
+    except NotFound:
+        return True
+    except RegistryError as error:
+        if error.status not in (400, 405):
+            raise
+        return False
+    return True
+
+
+class Deletion(NamedTuple):
+    """Whether a registry deletes.
+
+    Attributes:
+        manifests: By digest, with every tag on it.
+        tags: A tag alone.
+        reason: Why not, or "".
+        hint: What would change that, or "".
+    """
+
+    manifests: bool
+    tags: bool
+    reason: str = ""
+    hint: str = ""
+
+
+async def deletion(client: Client, repository: str) -> Deletion:
+    """Find out whether a registry deletes manifests and tags.
+
+    Raises:
+        Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
+
+    Example:
+        ``(await deletion(client, "vm/centos8")).manifests``
+    """
+    digest = absent()
+    try:
+        await by_digest(client, repository, digest)
+    except RegistryError as error:
+        if error.status != 405:  # noqa: PLR2004 -- an HTTP status is known by its number
+            raise
+        return Deletion(manifests=False, tags=False, reason=error.message, hint=error.hint)
+    return Deletion(manifests=True, tags=await by_tag(client, repository, digest))
+
+
+class Pushed(NamedTuple):
+    """What became of an upload that was begun, sent bytes, and given up.
+
+    Attributes:
+        origin: ``scheme://host[:port]`` that the registry wants the bytes at.
+        own: Whether that is where it was asked: if not, pushes go astray.
+        refused: What the bytes met, or None if they were taken.
+    """
+
+    origin: str
+    own: bool
+    refused: RegistryError | None
+
+
+async def upload(client: Client, repository: str, size: int) -> Pushed:
+    """Find out whether a blob gets through: begin an upload, send zeros in one request, and give it up (DELETE).
+
+    Nothing is stored. If the connection is lost on the way, a registry may keep what it has until it purges uploads, as
+    distribution does after a week.
+
+    Args:
+        client: Of the registry.
+        repository: Where it is begun; it need not be there.
+        size: How many bytes to send.
+
+    Raises:
+        Unauthorized, Denied, Unsupported, ConnectionFailed, RegistryError: It cannot be begun.
+
+    Example:
+        ``(await upload(client, "vm/centos8", 20_000_000)).refused``
+    """
+    begun = await client.start_upload(repository)
+    refused = None
+    # What a proxy gets wrong about the address must not hide what else it does: the bytes go where the registry is.
+    going = _home(client, begun)
+    try:
+        going = _home(client, await client.upload_chunk(going, bytes(size)))
+    except RegistryError as error:
+        refused = error
+    finally:
+        with anyio.move_on_after(10, shield=True), contextlib.suppress(RegistryError):
+            await client.cancel_upload(going)
+    parts = urlsplit(begun.location)
+    return Pushed(f"{parts.scheme}://{parts.netloc}", client.transport.owns(begun.location), refused)
+
+
+def _home(client: Client, given: Upload) -> Upload:
+    parts = urlsplit(given.location)
+    path = parts._replace(scheme="", netloc="").geturl()
+    return msgspec.structs.replace(given, location=f"{client.transport.url}{path}")

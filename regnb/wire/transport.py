@@ -1,0 +1,509 @@
+"""How requests reach one registry: TLS, authorisation, pace, retries, redirects, and the record of what was sent."""
+
+# ruff: noqa: PLR2004 - an HTTP status is known by its number
+
+from __future__ import annotations
+
+import contextlib
+import random
+import ssl
+import time
+import urllib.request
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import anyio
+import httpx
+from anyio.streams.tls import TLSAttribute
+
+from regnb.errors import (
+    ConnectionFailed,
+    ContentError,
+    InvalidArgument,
+    NotARegistry,
+    RateLimited,
+    Refused,
+    TLSFailed,
+    Unauthorized,
+)
+from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
+from regnb.wire.authentication import Authenticator
+from regnb.wire.credentials import Credentials
+from regnb.wire.exchange import GET_OR_HEAD, Exchange
+from regnb.wire.failures import BY_STATUS, FAILURES, TLS_FAILURES, failure, printable
+from regnb.wire.messages import BODY_LIMIT, Response, Streamed
+from regnb.wire.pace import ATTEMPTS, FEW_ATTEMPTS, PATIENCE, Pace, backoff, retry_after
+
+EXCHANGES: Final = 1000
+"""Exchanges that are remembered."""
+REDIRECTS: Final = 5
+PIECE: Final = 1024 * 1024
+"""Bytes of a body that are written at once: more would hold the event loop."""
+_KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_NONE: Final = httpx.Headers()
+
+
+class _Call(NamedTuple):
+    """A request as it is sent, and sent again."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | AsyncIterable[bytes] | None = None
+    scope: tuple[str, ...] = ()
+
+    @property
+    def streams(self) -> bool:
+        return self.content is not None and not isinstance(self.content, bytes)
+
+
+_Answer = TypeVar("_Answer", Response, Streamed)
+
+
+class _Request(httpx.Request):
+    """A request with just what httpx-aiohttp's transport reads.
+
+    httpx would parse the URL and build the headers twice, only for aiohttp to do both again: a quarter of the time that
+    a request costs here.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        content: bytes | AsyncIterable[bytes] | None,
+        extensions: dict[str, Any],
+    ) -> None:
+        self.method = method
+        self.url = url  # type: ignore[assignment]
+        self.headers = headers  # type: ignore[assignment]
+        self.extensions = extensions
+        if content is None or isinstance(content, bytes):
+            self._content = content or b""
+        else:
+            self.stream = content  # type: ignore[assignment]
+
+
+class _Source:
+    """A body that is streamed. When its source fails, that is the error, and not the connection that it broke off."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class Transport:
+    """Sends requests to one registry and keeps its credentials to itself.
+
+    Args:
+        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name
+            and password in it are taken as credentials and shown nowhere.
+        credentials: Or None for anonymous.
+        stored: Whether to use what ``docker login`` stored, where no credentials are given and the registry asks.
+        ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
+        client_cert: A PEM file with certificate and key, or the two files.
+        insecure: Do not verify the server's certificate.
+        concurrency: Requests under way at first. It grows to ``max_concurrency`` and halves on a 429.
+        timeout: Seconds to wait for a connection, and for each piece of an answer.
+        read_only: Send GET and HEAD only; whatever else is asked for is `Refused`.
+        patient: Send reads again after lost connections, 429 and 5xx; if False, the first answer counts.
+        app: An ASGI application that answers in place of the network.
+
+    Raises:
+        InvalidArgument: The URL is no registry's, or a certificate cannot be read.
+
+    Example:
+        >>> Transport("localhost:5000").url
+        'http://localhost:5000'
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        stored: bool = False,
+        ca_bundle: str | Path | None = None,
+        client_cert: str | Path | tuple[str, str] | None = None,
+        insecure: bool = False,
+        concurrency: int = 8,
+        max_concurrency: int = 32,
+        timeout: float = 30.0,
+        read_only: bool = False,
+        patient: bool = True,
+        app: Callable[..., Any] | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
+        self.url, self.host, found = parse_registry(url)
+        self.sent = 0
+        self.read_only = read_only
+        self._patient = patient
+        self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
+        self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
+        self._seconds = timeout
+        self._pace = Pace(concurrency, max_concurrency)
+        self._auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
+        self._ssl = _ssl_context(ca_bundle, client_cert, insecure=insecure)
+        self._app = app
+        certificate = client_cert if isinstance(client_cert, tuple) else (client_cert,) if client_cert else ()
+        pairs = zip(("--cacert", "--cert", "--key"), (ca_bundle, *certificate), strict=False)
+        self.options: tuple[str, ...] = (
+            *(("--insecure",) if insecure else ()),
+            *(word for option, path in pairs if path for word in (option, str(path))),
+        )
+        self._wire: httpx.AsyncBaseTransport | None = None
+
+    def __repr__(self) -> str:
+        return f"Transport({self.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection. A later request opens new ones."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.aclose()
+
+    @property
+    def local(self) -> bool:
+        """Whether the registry is on this machine."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    async def certificate(self) -> dict[str, Any]:
+        """Return the server's certificate as `ssl.SSLSocket.getpeercert` does: {} if nobody verifies it.
+
+        Raises:
+            ConnectionFailed: No connection, no TLS, or a certificate that is not trusted.
+
+        Example:
+            ``(await transport.certificate()).get("notAfter")``
+        """
+        parts = urlsplit(self.url)
+        try:
+            with anyio.fail_after(self._seconds):
+                stream = await anyio.connect_tcp(
+                    parts.hostname or "", parts.port or 443, ssl_context=self._ssl, tls_standard_compatible=False
+                )
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+            raise ConnectionFailed(f"{self.host}: no TLS: {printable(str(error))}", url=self.url) from None
+        async with stream:
+            found: Any = stream.extra(TLSAttribute.peer_certificate)  # noqa: S610 -- not Django
+            return dict(found or {})
+
+    def owns(self, url: str) -> bool:
+        """Whether a URL is at this registry's own origin (scheme, host and port)."""
+        return url.startswith(f"{self.url}/") or (url == self.url) or origin(url) == self.url
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
+        scope: tuple[str, ...] = (),
+        limit: int = BODY_LIMIT,
+        params: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a request and read its answer, whatever its status; see `raise_for`.
+
+        GET and HEAD are sent again after lost connections, 429 and 5xx, and follow redirects. Nothing else is.
+
+        Args:
+            method: Such as GET.
+            path: Absolute path, or a URL that the registry gave. At another origin it gets no credentials.
+            headers: Beside User-Agent and Authorization.
+            content: The body. A stream is sent once: it cannot be sent again to answer a challenge.
+            scope: What a token must allow, such as ``("repository:vm/centos8:pull",)``.
+            limit: Bytes that the answer's body may have.
+            params: The query.
+
+        Raises:
+            ConnectionFailed, TLSFailed, Unauthorized, Denied: No answer, or a 401 that credentials do not settle.
+            RateLimited: The registry asks to wait for longer than a minute.
+            TooLarge: The body is longer than ``limit``.
+
+        Example:
+            ``await transport.request("GET", "/v2/_catalog", params={"n": "100"})``
+        """
+        call = _Call(method, self._join(path, params), headers or {}, content, scope)
+
+        async def once() -> Response:
+            # Streams do not count: one that is fed by another would wait for itself.
+            async with contextlib.nullcontext() if call.streams else self._slot():
+                return await (await self._open(call)).read(limit)
+
+        return await (self._retried(once) if method in GET_OR_HEAD else once())
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        scope: tuple[str, ...] = (),
+    ) -> AsyncIterator[Streamed]:
+        """Send a GET and read its answer in pieces. It is sent again only as long as no piece of it was given away.
+
+        Raises:
+            ConnectionFailed: Also in the middle of the body.
+
+        Example:
+            ``async with transport.stream("GET", path) as response: ...``
+        """
+        call = _Call(method, self._join(path), headers or {}, scope=scope)
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def once() -> Streamed:
+                await stack.aclose()  # what was answered before
+                answer = await self._open(call)
+                stack.push_async_callback(answer.raw.aclose)
+                return answer
+
+            yield await self._retried(once)
+
+    # Inside
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        await self._pace.wait()
+        borrower = object()  # a task may have several requests under way
+        await self._pace.slots.acquire_on_behalf_of(borrower)
+        try:
+            yield
+        finally:
+            self._pace.slots.release_on_behalf_of(borrower)
+
+    async def _retried(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Send a read, and send it again after lost connections, 429 and 5xx for as long as that may help."""
+        attempt = 0
+        while True:
+            attempt += 1
+            began = time.monotonic()
+            try:
+                answer = await once()
+            except ConnectionFailed as error:
+                if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS or not self._patient:
+                    raise
+                await anyio.sleep(backoff(attempt, 0.1))
+                continue
+            if answer.status < 500 and answer.status != 429:
+                self._pace.succeeded()
+                return answer
+            if not self._patient or not await self._again(answer, attempt, began):
+                return answer
+
+    async def _again(self, answer: Response | Streamed, attempt: int, began: float) -> bool:
+        """Whether to send a read again; if so, after the wait that is due."""
+        status = answer.status
+        asked = retry_after(answer.headers.get("retry-after"))
+        if status == 429:
+            if asked is not None and asked > PATIENCE:
+                text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
+                raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
+            self._pace.limited(asked or 0.0, began)
+        if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
+            return False
+        if asked is None:
+            asked = backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
+        else:
+            asked += random.uniform(0, 0.1)  # noqa: S311 - spreads requests, hides nothing
+        await anyio.sleep(asked)
+        return True
+
+    async def _open(self, call: _Call) -> Streamed:
+        """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
+        if self.read_only and call.method not in GET_OR_HEAD:
+            raise Refused(
+                f"nothing is written to {self.host} from here, and {call.method} could write",
+                hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
+            )
+        for _ in range(REDIRECTS + 1):
+            own = self.owns(call.url)
+            authorization = await self._auth.header(call.scope) if own else None
+            answer = await self._send(call, authorization)
+            if answer.status == 401:
+                await answer.raw.aclose()
+                if not own:
+                    where = f"{redact(origin(call.url))}, where {self.host} sent this request"
+                    hint = "it gets none; behind a proxy the registry needs its outer address (http.host)"
+                    raise failure(Unauthorized, answer, f"{where}, asks for credentials", hint=hint)
+                authorization = await self._auth.answer(answer.headers, call.scope, authorization)
+                if call.streams:
+                    raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
+                answer = await self._send(call, authorization)
+                if answer.status == 401:
+                    await answer.raw.aclose()
+                    raise self._auth.refused(answer.headers)
+            location = answer.headers.get("location")
+            if answer.status not in _MOVED or location is None or call.method not in GET_OR_HEAD:
+                return answer
+            await answer.raw.aclose()
+            url, headers = join(call.url, location), call.headers
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise ContentError(f"{self.host} redirects to {redact(url)[:200]!r}, which is not followed")
+            if origin(url) != origin(call.url):
+                # httpx would drop Authorization only; a custom header can be a secret, too.
+                headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_ELSEWHERE}
+            call = call._replace(url=url, headers=headers)
+        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}")
+
+    async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
+        """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
+        answer = await self._send(_Call(method, url, headers, content), None)
+        return await answer.read(1024 * 1024)
+
+    async def _send(self, call: _Call, authorization: str | None) -> Streamed:
+        # httpx's AsyncClient would cost as much again as all of this (cookies, events, merging of defaults), and what
+        # it adds (redirects, auth) must be done otherwise here: so the request goes straight to its transport.
+        method, url, headers, content, _ = call
+        all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **headers}
+        if authorization is not None:
+            all_headers["Authorization"] = authorization
+        source = None if content is None or isinstance(content, bytes) else _Source(content)
+        body = source or content
+        if isinstance(content, bytes) and len(content) > PIECE:
+            all_headers["Content-Length"] = str(len(content))
+            body = _pieces(content)
+        make = _Request if self._app is None else httpx.Request
+        request = make(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
+        self.sent += 1
+        began = time.perf_counter()
+        response: httpx.Response | None = None
+        try:
+            if self._wire is None:
+                self._wire = self._connect()
+            response = await self._wire.handle_async_request(request)
+        except httpx.RequestError as error:
+            if source is not None and source.error is not None:
+                raise source.error from None
+            raise self._unreached(method, url, error) from error
+        except httpx.InvalidURL as error:
+            raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
+        except Exception as error:
+            # httpx-aiohttp 0.2 lets this one through.
+            if type(error).__name__ != "ClientResponseError":
+                raise
+            host = urlsplit(url).netloc.rpartition("@")[2]
+            hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
+            raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
+        finally:
+            exchange = self._record(call, response, time.perf_counter() - began, authorized=authorization is not None)
+        return Streamed(method, url, authorization is not None, response, exchange)
+
+    def _connect(self) -> httpx.AsyncBaseTransport:
+        if self._app is not None:
+            return httpx.ASGITransport(app=self._app)
+        import aiohttp  # noqa: PLC0415 - `import regnb` stays cheap
+        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415
+
+        def session() -> aiohttp.ClientSession:
+            # No limit, for the pace is ours; no cookies, for nothing here is a browser.
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+        scheme = self.url.partition(":")[0]
+        proxy = None if urllib.request.proxy_bypass(self.host) else urllib.request.getproxies().get(scheme)
+        if self.local:
+            proxy = None
+        return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
+
+    def _join(self, path: str, params: Mapping[str, str] | None = None) -> str:
+        url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else join(self.url, path)
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ContentError(f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed")
+        return f"{url}?{urlencode(params)}" if params else url
+
+    def _record(self, call: _Call, response: httpx.Response | None, seconds: float, *, authorized: bool) -> Exchange:
+        received = _NONE if response is None else response.headers
+        length = received.get("content-length", "")
+        exchange = Exchange(
+            call.method,
+            redact(call.url),
+            None if response is None else response.status_code,
+            redact_headers(call.headers.items()),
+            received,
+            seconds,
+            int(length) if length.isdecimal() else 0,
+            None if call.streams else len(call.content or b""),  # type: ignore[arg-type]
+            authorized,
+            self.options,
+        )
+        self.exchanges.append(exchange)
+        return exchange
+
+    def _unreached(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
+        """Tell failures apart: httpx-aiohttp 0.2 calls most of them ConnectTimeout, and their cause tells more."""
+        host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__cause__ or getattr(causes[-1], "os_error", None)) is not None:
+            if cause in causes:
+                break
+            causes.append(cause)
+        kinds = " ".join(type(each).__name__ for each in causes)
+        known: dict[str, Any] = {"method": method, "url": redact(url)}
+        if "SSL" in kinds:
+            text = " ".join([kinds, *map(str, causes)])
+            message, hint = next(
+                (found for marks, *found in TLS_FAILURES if any(mark in text for mark in marks)),
+                ("the TLS handshake failed", ""),
+            )
+            reason = next(filter(None, (getattr(each, "verify_message", "") for each in causes)), "verification failed")
+            return TLSFailed(f"{host}: {message.format(reason=reason)}", hint=hint.format(host=host), **known)
+        for marks, message, hint in FAILURES:
+            if any(mark in kinds for mark in marks):
+                return ConnectionFailed(message.format(host=host, seconds=self._seconds), hint=hint, **known)
+        hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
+        if "ConnectionResetError" in kinds or "ServerDisconnectedError" in kinds:
+            return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
+        return ConnectionFailed(f"cannot reach {host}: {printable(str(causes[-1]) or str(error))}", hint=hint, **known)
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE):
+        yield data[start : start + PIECE]
+
+
+def _ssl_context(
+    ca_bundle: str | Path | None, client_cert: str | Path | tuple[str, str] | None, *, insecure: bool
+) -> ssl.SSLContext:
+    context = ssl.create_default_context()  # the system's authorities, as docker trusts them
+    paths = ssl.get_default_verify_paths()
+    try:
+        if paths.cafile is None and paths.capath is None:
+            import certifi  # noqa: PLC0415 - only where the system has none
+
+            context.load_verify_locations(certifi.where())
+        if ca_bundle is not None:
+            context.load_verify_locations(ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"cannot read certificates from {str(ca_bundle)!r}: {error}") from None
+    try:
+        if client_cert is not None:
+            context.load_cert_chain(*(client_cert if isinstance(client_cert, tuple) else (client_cert,)))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidArgument(f"cannot read the client certificate: {error}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
