@@ -204,9 +204,8 @@ def test_importing_regnb_is_cheap(tmp_path: Path) -> None:
     assert loaded & (lab | command | {"aiohttp"}) == set()
 
 
-def lines_of_code(path: Path) -> int:
-    """Lines that hold code: no blank ones, no comments, no docstrings."""
-    source = path.read_text(encoding="utf-8")
+def lines_of_code(source: str) -> set[int]:
+    """The lines that hold code: no blank ones, no comments, no docstrings."""
     skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     code: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -215,14 +214,21 @@ def lines_of_code(path: Path) -> int:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             code.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return len(code)
+    return code
 
 
-def test_the_code_stays_small() -> None:
-    """The whole package has at most 15,000 lines of code, so that one person can still read it.
+STILL_LARGE = {
+    "change/apply.py", "crawl/crawl.py", "crawl/storage.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
+}  # fmt: skip
+"""Modules that are still to be divided: the list only gets shorter."""
 
-    About 5,000 read registries, 3,700 plan, apply and undo, 2,800 read storages, reclaim, compare and draw, and 3,400
-    are pages, reports, the web UI, the console and Kubernetes; a tenth of all describes columns and options. A change
-    that goes beyond this takes something out first.
-    """
-    assert 1000 < sum(map(lines_of_code, PACKAGE.rglob("*.py"))) <= 15_000
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
+    """No module has more than 500 lines of code, and no class more than 250."""
+    source = path.read_text(encoding="utf-8")
+    code = lines_of_code(source)
+    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    largest = max((len(code & set(range(each.lineno, (each.end_lineno or 0) + 1))) for each in classes), default=0)
+    small = len(code) <= 500 and largest <= 250
+    assert small != (str(path.relative_to(PACKAGE)) in STILL_LARGE), (len(code), largest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Option
 
-from regnb.tables.frame import Frame
-from regnb.tables.write import json_lines
+if TYPE_CHECKING:
+    from regnb.tables.frame import Frame
 
 OK: Final = 0
 ERROR: Final = 1
@@ -65,6 +65,8 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
 def show(frame: Frame, json_: bool, title: str = "") -> None:
     """Print a frame whole, as a table or as JSON lines."""
     if json_:
+        from regnb.tables.write import json_lines  # noqa: PLC0415 -- pandas is not needed for help
+
         sys.stdout.write(json_lines(frame))
     else:
         table(frame, title, len(frame))

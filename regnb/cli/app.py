@@ -1,0 +1,235 @@
+"""The command line as a whole: its commands, loaded when they are called, and its errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, MutableMapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, NamedTuple
+
+from regnb.errors import MissingExtra, RegnbError
+
+try:
+    import typer
+    from rich.markup import escape
+    from typer import Option
+    from typer.core import TyperCommand, TyperGroup
+    from typer.exceptions import TyperException
+except ImportError as error:
+    raise MissingExtra(error.name or "typer", "cli") from None
+
+from regnb.cli.terminal import ERROR, OK, err
+
+
+class Entry(NamedTuple):
+    """Where a command is, and how the list of commands shows it."""
+
+    module: str
+    panel: str
+    help: str
+
+
+COMMANDS: Final = MappingProxyType(
+    {
+        "health": Entry(
+            "audits",
+            "Read",
+            "Check a registry: API version, authentication, catalog, referrers and (with --probe) deletion.",
+        ),
+        "audit": Entry("audits", "Read", "Read a registry or its storage and print what it holds."),
+        "catalog": Entry("images", "Read", "List the repositories."),
+        "tags": Entry("images", "Read", "List the tags of a repository."),
+        "digest": Entry("images", "Read", "Print the digest that a tag points at."),
+        "manifest": Entry("images", "Read", "Print a manifest, byte for byte."),
+        "layers": Entry("images", "Read", "List the layers of an image, their sizes and the commands that made them."),
+        "request": Entry(
+            "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
+        ),
+        "gc": Entry("audits", "Space", "Tell what registry garbage-collect would remove now, without running it."),
+        "reclaim": Entry(
+            "audits",
+            "Space",
+            "Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.",
+        ),
+        "free": Entry(
+            "audits",
+            "Space",
+            "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
+        ),
+        "reconcile": Entry("audits", "Space", "Tell why a registry's disk holds more than its API shows."),
+        "snapshots": Entry(
+            "audits", "Over time, and side by side", "List the snapshots that regnb audit --snapshot saved."
+        ),
+        "growth": Entry(
+            "audits",
+            "Over time, and side by side",
+            "Tell how a registry grew from snapshot to snapshot, and when its disk will be full.",
+        ),
+        "diff": Entry(
+            "audits",
+            "Over time, and side by side",
+            "Tell what changed between two snapshots: which tags, and how many bytes came and went.",
+        ),
+        "compare": Entry(
+            "audits",
+            "Over time, and side by side",
+            "Tell which tags of A are missing in B, point elsewhere there, or are only there.",
+        ),
+        "retag": Entry(
+            "changes", "Change", "Give what a tag or digest points at a second tag, in the same repository."
+        ),
+        "copy": Entry(
+            "changes",
+            "Change",
+            "Copy tags into the registry at URL, within it or from another one; a repository means all its tags.",
+        ),
+        "rename": Entry(
+            "changes", "Change", "Rename a repository or a tag: copy, verify, then remove only what was renamed."
+        ),
+        "delete": Entry(
+            "changes",
+            "Change",
+            "Delete tags, or digests with every tag on them; what else would go or break is shown first.",
+        ),
+        "retention": Entry(
+            "changes", "Change", "Delete what a policy does not keep; every row says why it is kept or removed."
+        ),
+        "apply": Entry(
+            "changes",
+            "Change",
+            "Do what a plan says, and print the receipt.",
+        ),
+        "undo": Entry(
+            "changes",
+            "Change",
+            "Take back what a receipt says was done; it works until the registry's next garbage collection.",
+        ),
+        "receipt": Entry("receipts", "Change", "Receipts: what was changed, when, and by whom."),
+        "run": Entry(
+            "runbooks",
+            "Notebooks and pages",
+            "Run a runbook (a packaged notebook) without JupyterLab, keep it executed as a record, and print its path.",
+        ),
+        "report": Entry(
+            "runbooks",
+            "Notebooks and pages",
+            "Write what a registry or its storage holds as one HTML file that needs no network, and print its path.",
+        ),
+        "lab": Entry(
+            "serving",
+            "Notebooks and pages",
+            "Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.",
+        ),
+        "ui": Entry(
+            "serving",
+            "Notebooks and pages",
+            "Serve the notebooks as web pages: read-only, unless writing is allowed to those who know a token.",
+        ),
+        "serve": Entry(
+            "serving", "Here", "Run the embedded registry over a folder, in the layout that CNCF distribution uses."
+        ),
+        "demo": Entry(
+            "serving", "Here", "Start the embedded registry with sample images, audit it, and open JupyterLab on it."
+        ),
+        "cache": Entry("caches", "Here", "The cache of manifests and configs."),
+        "kube": Entry("kubernetes", "Here", "A registry and its UI on Kubernetes: manifests, and whether they work."),
+    }
+)
+"""Every command. Only the one that is called is imported: help and completion stay quick."""
+
+
+class _Loaded(MutableMapping[str, Any]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- typer's command
+        if name not in self._found:
+            group = typer.main.get_group(importlib.import_module(f"regnb.cli.{COMMANDS[name].module}").app)
+            self._found[name] = group.commands.get(name, group)
+            self._found[name].name = name
+        return self._found[name]
+
+    def __setitem__(self, name: str, command: object) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+
+class Commands(TyperGroup):
+    """The group of all commands; its help is written from the table, without loading them."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 -- typer's
+        super().__init__(**settings)
+        self.commands = _Loaded()
+
+    def _listed(self) -> TyperGroup:
+        stubs = [TyperCommand(name, help=entry.help, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()]
+        return TyperGroup(name=self.name, help=self.help, params=self.params, commands=stubs)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 -- typer's own click
+        """Write the list of commands."""
+        self._listed().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401 -- typer's own click
+        """Return the names that a shell offers."""
+        return self._listed().shell_complete(ctx, incomplete)
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Container registries as DataFrames: audit, inspect, change safely, serve.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from regnb import __version__  # noqa: PLC0415 -- pulls in the package
+
+        typer.echo(f"regnb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: every error is one message and a hint, never a traceback."""
+    try:
+        # Typer's own code for a mistyped word is that of an exceeded threshold here: so the codes are set here.
+        sys.exit(app(standalone_mode=False) or OK)
+    except TyperException as error:
+        from typer.rich_utils import rich_format_error  # noqa: PLC0415 -- only where there is an error
+
+        rich_format_error(error)  # type: ignore[arg-type]
+        sys.exit(ERROR)
+    except typer.Abort:
+        err.print("Aborted.")
+        sys.exit(ERROR)
+    except RegnbError as error:
+        err.print(f"[red]Error:[/] {escape(error.message)}", soft_wrap=True)
+        if error.hint:
+            err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
+        sys.exit(ERROR)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(OK)

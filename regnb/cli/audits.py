@@ -1,0 +1,407 @@
+"""Commands that read a registry, a storage or snapshots, and judge."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeAlias, cast
+
+import typer
+from rich.markup import escape
+from typer import Argument, Option
+
+from regnb.analysis import difference
+from regnb.analysis import snapshot as snapshot_
+from regnb.analysis.growth import growth as growth_
+from regnb.analysis.inventory import Inventory
+from regnb.analysis.reclaim import Reclaim
+from regnb.analysis.reconcile import reconcile as reconcile_
+from regnb.analysis.storage import open_storage
+from regnb.cli.command import Connected, Sourced, command_of
+from regnb.cli.options import Allow, Blobs, Children, PlanOut, Referrers, What, Where
+from regnb.cli.plans import keep_plan
+from regnb.cli.terminal import (
+    DRIFT,
+    ERROR,
+    INCOMPLETE,
+    OK,
+    OVER,
+    Json,
+    out,
+    say,
+    section,
+    show,
+    table,
+)
+from regnb.crawl.files import shown
+from regnb.errors import InvalidArgument, StorageError
+from regnb.registry import Registry
+from regnb.source import is_file, read
+from regnb.tables.frame import Frame
+from regnb.tables.write import check_format, make_folder
+from regnb.text import count, human, parse_size
+
+app = typer.Typer()
+command = command_of(app)
+
+
+def show_inventory(inventory: Inventory) -> None:
+    """Print an audit: totals, repositories, what is shared, and what could not be read; of a storage the disk, too."""
+    found = inventory.summary
+    bound = "" if found.complete else "at least "
+    storage = inventory.source == "storage"
+    out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
+    out.print(
+        f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
+        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)"
+    )
+    largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
+    hidden = ["manifests", "share", "complete"]
+    if storage:
+        rows = inventory.breakdown
+        section(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are")
+        _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
+    else:
+        hidden.append("untagged")
+    section(largest.drop(columns=hidden), "Repositories, largest first")
+    section(inventory.sharing.tags, "Tags on one digest", 10)
+    layers = inventory.sharing.layers.drop(columns=["command", "tags"])
+    section(layers, "Shared layers, by the bytes that sharing saves", 10)
+    section(inventory.uploads, "Uploads that were begun and not finished", 10)
+    section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
+    if inventory.complete:
+        out.print("\n[green]Complete[/]: everything that was listed was read.")
+    else:
+        out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
+        table(inventory.coverage)
+    if not storage:
+        out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+
+
+Reason: TypeAlias = tuple[int, str]
+
+
+"""Why a command does not exit with 0: the code, and a sentence."""
+
+
+def leave(reasons: Iterable[Reason], *inventories: Inventory) -> NoReturn:
+    """Say on standard error why, and what could not be read, and exit with the lowest code."""
+    gaps = [
+        f"Incomplete: not everything in {each.registry} could be read." for each in inventories if not each.complete
+    ]
+    found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
+    for _, reason in found:
+        say(reason)
+    raise typer.Exit(found[0][0] if found else OK)
+
+
+def _collections(table: Frame, title: str) -> None:
+    """Print what collections remove; what is to be known about each, which no column has room for, below."""
+    section(table.drop(columns="message"), title)
+    for message in filter(None, table["message"].unique()):
+        rows = table[table["message"] == message]
+        of = ", ".join(f"{row.collection} ({row.version})" for row in rows.itertuples())
+        out.print(f"- {'all' if len(rows) == len(table) else of}: {message}", markup=False)
+
+
+def _used(inventory: Inventory) -> int:
+    """Return the bytes on disk, where they are known; else those behind tags."""
+    return sum(inventory.disk["size"].tolist()) if inventory.source == "storage" else inventory.summary.stored
+
+
+def _allowed(growth: str, size: int) -> float:
+    """Return by how many bytes something of this size may grow: a percentage of it, or a number of bytes."""
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", growth.strip())
+    return size * float(percent[1]) / 100 if percent else parse_size(growth)
+
+
+def _older(inventory: Inventory, folder: str) -> Inventory | None:
+    """Return the newest readable snapshot of the same registry from before this inventory."""
+    found = snapshot_.snapshots(folder)
+    mine = (found["registry"] == inventory.registry) & (found["source"] == inventory.source)
+    for name in reversed(found.loc[mine & (found["started"] < inventory.started), "snapshot"].to_list()):
+        try:
+            return Inventory.load(f"{folder.rstrip('/')}/{name}")
+        except StorageError as error:
+            say(f"Passed over: {error.message}")
+    say(f"No older snapshot of {inventory.registry} in {shown(folder)}: nothing to compare with.")
+    return None
+
+
+def _named(frame: Frame, limit: int = 5) -> str:
+    """Return repository and tag of the first rows, as a text."""
+    names = [f"{row.repository}:{row.tag}" for row in frame.head(limit).itertuples()]
+    return ", ".join(names) + (", …" if len(frame) > limit else "")
+
+
+@command
+def audit(
+    connected: Connected,
+    url: Where,
+    repositories: Annotated[
+        list[str] | None, Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
+    ] = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="Write every frame into this folder.")] = None,
+    form: Annotated[str, Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
+    snapshot: Annotated[
+        str | None, Option(metavar="URL", help="Save the inventory below this folder or URL, to compare with.")
+    ] = None,
+    fail_over: Annotated[
+        str | None, Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB.")
+    ] = None,
+    fail_on_growth: Annotated[
+        str | None,
+        Option(metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."),
+    ] = None,
+    fail_on_drift: Annotated[
+        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
+    ] = False,
+    fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
+    json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+) -> None:
+    """Read a registry or its storage and print what it holds.
+
+    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved or vanished, 4: something could not be read.
+    """
+    form_ = check_format(form)
+    limit = parse_size(fail_over) if fail_over is not None else None
+    if fail_on_growth is not None:
+        _allowed(fail_on_growth, 0)
+    if snapshot is None and (fail_on_growth is not None or fail_on_drift):
+        raise InvalidArgument("there is nothing to compare with", hint="add --snapshot URL, where snapshots are kept")
+    if snapshot is not None and repositories:
+        raise InvalidArgument(
+            "a snapshot of some repositories tells nothing of the rest", hint="leave out --repository or --snapshot"
+        )
+    for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
+        if folder is not None:
+            make_folder(folder)
+    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    if json_:
+        document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
+        for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):
+            document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        show_inventory(inventory)
+    if output is not None:
+        say(f"Wrote {len(inventory.write(output, form_))} frames to {output}")
+    reasons = []
+    if limit is not None and (used := _used(inventory)) > limit:
+        reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
+    if fail_on_problems and len(inventory.problems):
+        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
+        reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
+    if snapshot is not None:
+        say(f"Saved {inventory.save(snapshot)}")
+        if fail_on_growth is not None or fail_on_drift:
+            reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
+    leave(reasons, inventory)
+
+
+def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -> Iterator[Reason]:
+    """Give what changed by more than is allowed since the snapshot before this inventory."""
+    older = _older(inventory, folder)
+    if older is None:
+        return
+    since = f"since {older.started:%Y-%m-%d %H:%M}" + ("" if older.complete else " (which was incomplete)")
+    before, now = _used(older), _used(inventory)
+    if growth is not None and now - before > _allowed(growth, before):
+        yield OVER, f"Grew by more than {growth}: {human(before)}, now {human(now)}, {since}."
+    if drift:
+        changed = difference.diff(older, inventory).tags
+        for change in ("moved", "vanished"):
+            if len(tags := changed[changed["change"] == change]):
+                yield DRIFT, f"{count(len(tags), 'tag')} {change} {since}: {_named(tags)}"
+
+
+@command
+def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = False) -> None:
+    """Tell what registry garbage-collect would remove now, without running it.
+
+    Exit code 0: told, 1: error, 4: a garbage collection would fail, or something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.reclaim()
+    if blobs or json_:
+        show(found.blobs.drop(columns="before") if blobs else found.table, json_)
+    else:
+        out.print(f"[bold]{escape(inventory.registry)}[/]", soft_wrap=True)
+        _collections(found.table.drop(columns="before"), "What each garbage collection would remove now")
+        if number := len(inventory.uploads):
+            size = human(sum(inventory.uploads["size"].tolist()))
+            begun = f"{count(number, 'upload')} begun and not finished, {size}"
+            out.print(f"\nNot in these: {begun}. No garbage collection takes them.")
+    leave(_failing(found), inventory)
+
+
+def _failing(found: Reclaim) -> Iterator[Reason]:
+    for row in found.table[found.table["bound"] == "fails"].itertuples():
+        yield INCOMPLETE, f"{row.collection} ({row.version}) {row.message}"
+
+
+@command
+def reclaim(
+    connected: Connected,
+    url: Where,
+    what: What,
+    children: Children = True,
+    referrers: Referrers = True,
+    blobs: Blobs = False,
+    json_: Json = False,
+) -> None:
+    """Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.
+
+    Nothing is deleted. Exit code 0: told, 1: error, 4: a collection would fail, or something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.reclaim(what, children=children, referrers=referrers)
+    if blobs or json_:
+        show(found.blobs if blobs else found.table, json_)
+    else:
+        out.print(f"[bold]{escape(repr(found)[1:-1].removeprefix('Reclaim: '))}[/]")
+        _collections(found.table, "What each garbage collection would then remove")
+        section(found.stays, "What stays of it, and because of whom")
+    leave(_failing(found), inventory)
+
+
+@command
+def free(
+    connected: Connected,
+    url: Where,
+    size: Annotated[str, Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
+    protect: Annotated[
+        list[str] | None, Option(metavar="GLOB", help="What stays, such as *:latest; repeatable.")
+    ] = None,
+    keep: Annotated[int, Option(help="Newest tags that stay in each repository.", min=0)] = 1,
+    plan_out: PlanOut = None,
+    allow: Allow = None,
+    json_: Json = False,
+) -> None:
+    """Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.
+
+    Exit code 0: told, 1: error, 2: less than that is safe to free, 4: something could not be read.
+    """
+    if plan_out is not None and is_file(url):
+        raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
+    wanted = parse_size(size)
+    inventory = read(url, connect=connected)
+    found = inventory.free(wanted, protect=protect, keep=keep)
+    total = int(found["total"].iloc[-1]) if len(found) else 0
+    words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
+    show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
+    if plan_out is not None:
+        with connected(url) as registry:
+            keep_plan(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
+    elif len(found) and not json_:
+        hint = "regnb delete URL REFERENCE…" if inventory.source == "storage" else "the same with --plan-out FILE"
+        say(f"Nothing was deleted. To plan the deletion: {hint}")
+    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
+    leave(short, inventory)
+
+
+@command
+def compare(
+    connected: Connected,
+    sourced: Sourced,
+    first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.")],
+    second: Annotated[str, Argument(metavar="B", help="Another one, such as a mirror of it.")],
+    prefix: Annotated[str, Option(help="Before A's repository names, to find them in B; such as mirror/.")] = "",
+    json_: Json = False,
+) -> None:
+    """Tell which tags of A are missing in B, point elsewhere there, or are only there.
+
+    The options with --from are about A. Exit code 0: the same, 1: error, 3: they differ, 4: not everything was read.
+    """
+    one = read(first, connect=cast("Connected", sourced))
+    two = read(second, connect=connected)
+    found = difference.compare(one, two, prefix=prefix)
+    numbers = found["state"].value_counts()
+    words = ", ".join(f"{number:,} {state}" for state, number in numbers.items()) or "no tags"
+    if json_:
+        show(found, json_)
+    else:
+        out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}", soft_wrap=True)
+        section(found[found["state"] != "same"], limit=100)
+    differ = [(DRIFT, f"They differ: {words}")] if {"missing", "extra", "drifted"} & {*numbers.index} else []
+    leave(differ, one, two)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.")],
+    second: Annotated[str, Argument(metavar="B", help="A later snapshot.")] = "",
+    json_: Json = False,
+) -> None:
+    """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
+    found = difference.diff(first, second or None)
+    if json_:
+        show(found.tags, json_)
+        return
+    out.print(f"[bold]{escape(found.summary())}[/]")
+    section(found.repositories, "Repositories")
+    section(found.tags, "Tags", limit=100)
+
+
+@app.command()
+def snapshots(
+    url: Annotated[str, Argument(metavar="URL", help="The folder or URL that was saved to.")], json_: Json = False
+) -> None:
+    """List the snapshots that regnb audit --snapshot saved."""
+    found = snapshot_.snapshots(url)
+    show(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
+
+
+@app.command()
+def growth(
+    url: Annotated[str, Argument(metavar="URL", help="The folder or URL of the snapshots.")],
+    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")] = None,
+    registry: Annotated[
+        str | None, Option(help="Which one, if there are snapshots of several: host:port, or a storage's URL.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Tell how a registry grew from snapshot to snapshot, and when its disk will be full."""
+    size = parse_size(capacity) if capacity is not None else None
+    found = growth_(url, registry=registry)
+    show(found.frame, json_)
+    if not json_:
+        for text in (*found.notes, *([f"{human(size)}: {found.forecast(size)}"] if size is not None else [])):
+            out.print(f"- {text}", markup=False)
+
+
+@command
+def reconcile(
+    registry: Registry,
+    storage: Annotated[str, Argument(metavar="STORAGE", help="Its folder, or a URL such as s3://bucket/folder.")],
+    json_: Json = False,
+) -> None:
+    """Tell why a registry's disk holds more than its API shows.
+
+    Exit code 0: every byte has its cause, 1: error, 4: something could not be read.
+    """
+    disk = open_storage(storage)
+    api, there = registry.inventory(), disk.inventory()
+    show(reconcile_(api, there), json_)
+    leave([], api, there)
+
+
+@command
+def health(
+    registry: Registry,
+    probe: Annotated[
+        bool, Option("--probe", help="Ask whether it deletes: a DELETE of a digest and a tag that are not there.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Check a registry: API version, authentication, catalog, referrers and (with --probe) deletion.
+
+    Exit code 0: it is well, or has warnings; 1: it is not.
+    """
+    found = registry.health(probe=probe)
+    show(found, json_)
+    if (found["state"] == "fail").any():
+        raise typer.Exit(ERROR)

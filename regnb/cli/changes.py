@@ -1,0 +1,129 @@
+"""Commands that plan a change, and apply it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from regnb.change.journal import Receipt
+from regnb.change.plan import Plan
+from regnb.cli.command import Connected, Present, Sourced, command_of
+from regnb.cli.options import Allow, Children, InUse, Referrers, What
+from regnb.cli.plans import finish
+from regnb.errors import InvalidArgument
+from regnb.registry import Registry
+
+app = typer.Typer()
+command = command_of(app)
+
+
+@command
+def retag(
+    registry: Registry,
+    present: Present,
+    what: What,
+    tag: Annotated[str, Option("--tag", "-t", help="The new tag; for several, a pattern such as {tag}-old.")],
+    allow: Allow = None,
+) -> None:
+    """Give what a tag or digest points at a second tag, in the same repository."""
+    present(registry, registry.plan_retag(what, tag, allow=allow or ()))
+
+
+@command
+def copy(
+    registry: Registry,
+    present: Present,
+    sourced: Sourced,
+    what: What,
+    to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
+    source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
+    platform: Annotated[str | None, Option(help="Of an index only this image, such as linux/arm64.")] = None,
+    referrers: Referrers = True,
+    allow: Allow = None,
+) -> None:
+    """Copy tags into the registry at URL, within it or from another one; a repository means all its tags."""
+    with sourced(source) as other:
+        plan = registry.plan_copy(what, to, source=other, platform=platform, referrers=referrers, allow=allow or ())
+        present(registry, plan, other)
+
+
+@command
+def rename(
+    registry: Registry,
+    present: Present,
+    what: Annotated[str, Argument(metavar="OLD", help="A repository, or repository:tag.")],
+    to: Annotated[str, Argument(metavar="NEW", help="A repository; or repository:tag, or a tag alone.")],
+    allow: Allow = None,
+) -> None:
+    """Rename a repository or a tag: copy, verify, then remove only what was renamed."""
+    present(registry, registry.plan_rename(what, to, allow=allow or ()))
+
+
+@command
+def delete(
+    registry: Registry,
+    present: Present,
+    what: What,
+    children: Children = True,
+    referrers: Referrers = True,
+    in_use: InUse = None,
+    whole: Annotated[
+        bool, Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
+    ] = False,
+    allow: Allow = None,
+) -> None:
+    """Delete tags, or digests with every tag on them; what else would go or break is shown first."""
+    inventory = registry.inventory() if whole else None
+    plan = registry.plan_delete(
+        what, inventory=inventory, children=children, referrers=referrers, in_use=in_use, allow=allow or ()
+    )
+    present(registry, plan)
+
+
+@command
+def retention(
+    registry: Registry,
+    present: Present,
+    policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
+    in_use: InUse = None,
+    allow: Allow = None,
+) -> None:
+    """Delete what a policy does not keep; every row says why it is kept or removed."""
+    present(registry, registry.plan_retention(policy, in_use=in_use, allow=allow or ()))
+
+
+@command
+def apply(
+    connected: Connected,
+    sourced: Sourced,
+    plan: Annotated[Path | None, Argument(metavar="PLAN", help="What --plan-out wrote.", dir_okay=False)] = None,
+    confirm: Annotated[str, Option(help="The plan's digest, or its code.")] = "",
+    resume: Annotated[str, Option(metavar="RECEIPT", help="Go on with a plan that was cut short.")] = "",
+) -> None:
+    """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
+    if plan is not None and not resume:
+        made = Plan.load(plan)
+        made.confirm(confirm)
+        with connected(made.url) as registry, sourced(made.source) as source:
+            finish(registry.apply(made, confirm=confirm, source=source))
+    if plan is None and resume:
+        cut = Receipt.load(resume)
+        with connected(cut.plan.url) as registry, sourced(cut.plan.source) as source:
+            finish(registry.resume(cut, source=source))
+    raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
+
+
+@command
+def undo(
+    connected: Connected,
+    present: Present,
+    receipt: Annotated[str, Argument(help="A receipt's name, or its file.")],
+    allow: Allow = None,
+) -> None:
+    """Take back what a receipt says was done; it works until the registry's next garbage collection."""
+    found = Receipt.load(receipt)
+    with connected(found.plan.url) as registry:
+        present(registry, registry.plan_undo(found, allow=allow or ()))

@@ -1,0 +1,38 @@
+"""The options and arguments that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from regnb.change.plan import ALLOWANCES
+
+Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
+Where = Annotated[
+    str,
+    Argument(
+        metavar="URL|DIR",
+        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
+        envvar="REGNB_URL",
+        show_envvar=True,
+    ),
+]
+Ref = Annotated[str, Argument(help="repository:tag or repository@digest")]
+What = Annotated[
+    list[str], Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
+]
+PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for regnb apply.", dir_okay=False)]
+Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
+Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
+Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
+InUse = Annotated[
+    str | None,
+    Option(
+        help="What runs stays: cluster, or a file (- for standard input) with what kubectl get pods -A -o json printed."
+    ),
+]
+Allow = Annotated[
+    list[str] | None, Option(help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more.")
+]

@@ -1,0 +1,114 @@
+"""Commands that run a notebook, and write a report."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from typer import Argument, Option
+
+from regnb.analysis.growth import growth as growth_
+from regnb.cli.audits import leave
+from regnb.cli.command import Connected, Surrounded, command_of
+from regnb.cli.options import Where
+from regnb.cli.terminal import (
+    INCOMPLETE,
+    INTERRUPTED,
+    out,
+    say,
+)
+from regnb.crawl.files import file_errors, shown
+from regnb.errors import InvalidArgument
+from regnb.notebooks.runbook import Runbook, runbooks
+from regnb.notebooks.runbook import run as run_
+from regnb.source import read
+from regnb.tables.write import make_folder
+from regnb.text import parse_size
+
+app = typer.Typer()
+command = command_of(app)
+
+
+@command
+def run(
+    surrounded: Surrounded,
+    name: Annotated[str, Argument(metavar="NAME", help="Such as 02-storage, or a part of it.")] = "",
+    parameters: Annotated[
+        list[str] | None, Option("--parameter", "-p", metavar="NAME=VALUE", help="Again for more.")
+    ] = None,
+    output: Annotated[Path, Option("--output", "-o", help="Write the executed notebook into this folder.")] = Path(),
+    list_: Annotated[bool, Option("--list", help="List the runbooks and their parameters, and run none.")] = False,
+) -> None:
+    """Run a runbook (a packaged notebook) without JupyterLab, keep it executed as a record, and print its path.
+
+    Nothing is written to a registry. Exit code 0: done, 1: a cell failed, 4: something could not be read.
+    """
+    if list_ or not name:
+        for each in runbooks():
+            out.print(f"[bold]{each.name}[/]  {escape(each.question)}", soft_wrap=True)
+            out.print(f"    {_defaults(each)}", markup=False, soft_wrap=True)
+        return
+    given = dict(_assigned(text) for text in parameters or ())
+    done = run_(name, given, output, surroundings=surrounded(given.get("url", "")))
+    typer.echo(done.path)
+    if done.interrupted:
+        say("Interrupted: the record ends there.")
+        raise typer.Exit(INTERRUPTED)
+    if done.error:
+        raise done.error
+    leave((INCOMPLETE, f"Incomplete: not everything in {each} could be read.") for each in done.gaps)
+
+
+@command
+def report(
+    connected: Connected,
+    url: Where,
+    output: Annotated[
+        Path, Option("--output", "-o", help="The file to write; one that is there is replaced.", dir_okay=False)
+    ] = Path("report.html"),
+    snapshots: Annotated[
+        str | None, Option(metavar="URL", help="Where its snapshots are, to show how it grows.")
+    ] = None,
+    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of its disk, such as 1TB: when is it full?")] = None,
+    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+) -> None:
+    """Write what a registry or its storage holds as one HTML file that needs no network, and print its path.
+
+    Exit code 0: written, 1: error, 4: written, but something could not be read.
+    """
+    from regnb.pages.report import report as report_  # noqa: PLC0415 -- an extra
+
+    if capacity is not None:
+        parse_size(capacity)
+        if snapshots is None:
+            raise InvalidArgument("without snapshots nothing is known of growth", hint="add --snapshots URL")
+    make_folder(output.parent)
+    inventory = read(url, cached=not no_cache, connect=connected)
+    found = growth_(snapshots, registry=inventory.registry) if snapshots is not None else None
+    words = ["regnb", "report", shown(url), "-o", output.name]
+    words += ["--snapshots", shown(snapshots)] if snapshots else []
+    words += ["--capacity", capacity] if capacity else []
+    text = report_(inventory, growth=found, capacity=capacity, command=shlex.join(words))
+    with file_errors(f"write {output}", "name another file with -o"):
+        output.write_text(text, encoding="utf-8")
+    typer.echo(output)
+    leave([], inventory)
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidArgument(f"{shown(text)[:100]!r} gives no parameter a value", hint="write -p name=value")
+    return name.strip(), value
+
+
+def _defaults(runbook: Runbook) -> str:
+    """Return the parameters as they are given, those of many lines without them."""
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in runbook.parameters.items()
+    }
+    return "  ".join(f"{name}={'…' if chr(10) in text else text}" for name, text in texts.items())

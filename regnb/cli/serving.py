@@ -1,0 +1,142 @@
+"""Commands that serve something until they are interrupted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from typer import Argument, Option
+
+from regnb.cli.audits import show_inventory
+from regnb.cli.command import Surrounded, command_of
+from regnb.cli.terminal import (
+    say,
+)
+from regnb.environment import environment
+from regnb.registry import connect
+
+_COPIED: Final = {
+    "new": "Copied",
+    "updated": "Updated",
+    "older": "There are newer ones, which --update takes, of",
+    "edited": "Edited by you, and left as they are although there are newer ones (--update shows how they differ)",
+}
+"""What became of notebooks, in words."""
+
+app = typer.Typer()
+command = command_of(app)
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
+    read_only: Annotated[bool, Option("--read-only", help="Refuse every write.")] = False,
+) -> None:
+    """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
+    from regnb.local import embedded  # noqa: PLC0415 -- an extra
+
+    def ready(url: str) -> None:
+        say(f"Serving {folder} at {url} (Ctrl-C ends it)")
+
+    with suppress(KeyboardInterrupt):
+        embedded.serve(folder, host=host, port=port, read_only=read_only, ready=ready)
+
+
+@app.command()
+def demo(
+    lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
+    folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
+    data: Annotated[Path | None, Option(help="Keep the registry here; default: a temporary folder.")] = None,
+    port: Annotated[int, Option(help="Of the registry; 0 for a free one.", min=0, max=65535)] = 0,
+    serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
+) -> None:
+    """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
+    from regnb.local.sandbox import demo_registry  # noqa: PLC0415 -- an extra
+
+    with demo_registry(data, port) as found:
+        if serve:
+            say(f"Serving the demo registry at {found.url} (Ctrl-C ends it)")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            return
+        with connect(found.url, cache=False) as registry:
+            show_inventory(registry.inventory())
+        if lab:
+            from regnb.notebooks.lab import open_lab  # noqa: PLC0415 -- an extra
+
+            open_lab(folder, surroundings=environment(found.url) | found.environment)
+
+
+@command
+def lab(
+    surrounded: Surrounded,
+    url: Annotated[str, Argument(help="The registry; can be given later, too.", envvar="REGNB_URL")] = "",
+    folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    update: Annotated[
+        bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
+    ] = False,
+    browser: Annotated[bool, Option(help="Open a browser.")] = True,
+    port: Annotated[int | None, Option(help="Port to listen on; default: a free one.", min=1, max=65535)] = None,
+) -> None:
+    """Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.
+
+    What you have edited is never overwritten. With --update nothing is opened.
+    """
+    from regnb.notebooks import lab as lab_  # noqa: PLC0415 -- an extra
+
+    done = lab_.copy_notebooks(folder, update=update)
+    for state, text in _COPIED.items():
+        if names := [name for name, found in done.items() if found == state]:
+            say(f"{text}: {', '.join(names)}")
+    if update:
+        for name in (name for name, state in done.items() if state == "edited"):
+            typer.echo(lab_.difference(folder, name))
+        return
+    known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
+    surroundings = surrounded(url) | {name: value for name, value in known.items() if value}
+    lab_.open_lab(folder, surroundings=surroundings, browser=browser, port=port)
+
+
+@command
+def ui(
+    surrounded: Surrounded,
+    registry_: Annotated[
+        str, Option("--registry", metavar="URL", help="The registry.", envvar="REGNB_URL", show_envvar=True)
+    ] = "",
+    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
+    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    allow_writes: Annotated[
+        bool, Option("--allow-writes", help="Let the forms apply plans. It takes a token in REGNB_UI_TOKEN.")
+    ] = False,
+    idle: Annotated[int, Option(help="Seconds after which a page that nobody looks at ends.", min=5)] = 600,
+    pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
+) -> None:
+    """Serve the notebooks as web pages: read-only, unless writing is allowed to those who know a token.
+
+    With a token in the environment's REGNB_UI_TOKEN a visitor is asked for it.
+    """
+    from regnb.pages import ui as ui_  # noqa: PLC0415 -- an extra
+
+    known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
+    ui_.serve(
+        surrounded(registry_) | {name: value for name, value in known.items() if value},
+        base_url=base_url,
+        host=host,
+        port=port,
+        allow_writes=allow_writes,
+        token=os.environ.get(ui_.TOKEN, ""),
+        idle=idle,
+        pages=pages,
+        ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),
+    )
