@@ -401,7 +401,8 @@ class Trial:
                 self.registry.resume(path, source=source, progress=False)
             self._check(operation, plan, path, since=before if same else None)
             receipt = Receipt.load(path)
-            if same and operation.log and not operation.faults and receipt.status != "done":
+            calmly = operation.log and not operation.faults and operation.outcome == receipt.status
+            if same and calmly and receipt.status != "done":
                 rows = [f"{row['status']}: {row['message']}" for row in receipt.to_frame().to_dict("records")]
                 operation.violations.append(Violation("resume does not reach the plan", "; ".join(rows)))
 
@@ -467,9 +468,8 @@ class Trial:
             return
         rows, calmly = ([_row(step) for step in each.steps if step.writes] for each in (plan, other))
         if rows != calmly:
-            text = (
-                f"{[row for row in rows if row not in calmly]} instead of {[row for row in calmly if row not in rows]}"
-            )
+            more, less = ([row for row in one if row not in other] for one, other in ((rows, calmly), (calmly, rows)))
+            text = f"{more} instead of {less}, notes {plan.notes}"
             operation.violations.append(Violation("plan differs from that without faults", text))
 
     @contextlib.contextmanager

@@ -80,6 +80,7 @@ def kept(
             expected.setdefault(name, set()).add(step.before)
             if step.action == "untag" and receipt is not None:
                 outcome, dummy = receipt.outcome(number), _digest(plan.dummy(number))
+                expected[name].add(dummy)  # where an earlier application was cut short
                 if outcome.status == "unknown" or (outcome.status == "failed" and outcome.after == dummy):
                     allowed[name].add(dummy)
     for name in sorted((before.tags.keys() | after.tags.keys()) - theirs):
@@ -96,6 +97,11 @@ def kept(
 
 def _readable(before: State, after: State, plan: Plan, theirs: set[Name]) -> Iterator[Violation]:
     deleted = {Name(step.repository, step.before) for step in plan.steps if step.action == "delete"}
+    deleted |= {
+        Name(step.repository, _digest(plan.dummy(number)))
+        for number, step in enumerate(plan.steps)
+        if step.action == "untag"
+    }
     needed = before.reachable()
     for name in sorted(needed):
         if not before.whole(name) or after.whole(name) or name in deleted:
