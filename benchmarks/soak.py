@@ -270,7 +270,8 @@ class Hardship(Trial):
                 if not any(target in found.message for target in again):
                     yield found
         named = {name for step in plan.steps if step.writes for name in verdict.names(step)}
-        if not skopeo or theirs in named or self.state.tags.get(theirs) == digest:
+        # A tag that came and went between two listings is seen by nobody.
+        if not skopeo or theirs in named or theirs not in before.tags or self.state.tags.get(theirs) == digest:
             return
         text = f"{theirs} was set to {digest[:19]} by skopeo, and is {self.state.tags.get(theirs, 'nothing')[:19]}"
         rows = " ".join(map(str, receipt.to_frame()["message"])) if receipt else ""
