@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench soak lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/regnb demo $(ARGS)
@@ -27,6 +27,11 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py
+
+# Random operations through faults, until Ctrl-C or what ARGS says: make soak ARGS='--seconds 3600'.
+soak: .venv/test.stamp
+	@.ci/install
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 # Resolve every dependency anew and write down what was found. Do it with the oldest Python that must work (Debian 12 has
 # 3.11.2): what it gets, later ones get too, and not the other way round.
