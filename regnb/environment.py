@@ -1,13 +1,34 @@
-"""The environment of a notebook's kernel: which registry it reads, and how."""
+"""The environment: every variable that regnb reads, and the environment of a notebook's kernel."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from regnb.wire.addresses import same
+
+VARIABLES: Final = MappingProxyType(
+    {
+        "REGNB_URL": "The registry, if none is named.",
+        "REGNB_USER": "User name for the registry at REGNB_URL; no other registry is shown it.",
+        "REGNB_PASSWORD": "Password of that user, and of the user that --user names.",
+        "REGNB_SOURCE_PASSWORD": "Password of the user that --from-user names.",
+        "REGNB_CA_BUNDLE": "A file of certificates to trust, for the registry at REGNB_URL.",
+        "REGNB_CLIENT_CERT": "A file with client certificate and key, for the registry at REGNB_URL.",
+        "REGNB_INSECURE": "If set, any certificate of the registry at REGNB_URL is accepted.",
+        "REGNB_READ_ONLY": "If set, nothing is written to any registry from this process.",
+        "REGNB_RECEIPTS": "The folder of receipts, instead of the one in the user's state folder.",
+        "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
+        "REGNB_SNAPSHOTS": "The folder or URL where snapshots of that registry are kept.",
+        "REGNB_UI_TOKEN": "The token that a visitor of regnb ui is asked for.",
+        "REGNB_DEMO": "Set by regnb demo: the URL of the sample registry, which its notebooks may reset.",
+        "REGNB_SERVED": "Set by regnb ui in the kernels of its pages.",
+    }
+)
+"""Every variable that regnb reads, and what it is for."""
 
 LOGIN: Final = "use docker login, or set REGNB_USER and REGNB_PASSWORD; the executed notebook keeps its parameters"
 OF_A_REGISTRY: Final = (
@@ -17,6 +38,20 @@ OF_A_REGISTRY: Final = (
 """What the environment says of one registry, and must not say of another."""
 KERNEL: Final = {"PLOTLY_RENDERER": "plotly_mimetype", "REGNB_READ_ONLY": "1"}
 """Its environment: charts as JupyterLab draws them without the network, and nothing is written to a registry."""
+
+
+def variable(name: str) -> str:
+    """Return the value of one of :data:`VARIABLES`, or "".
+
+    Raises:
+        KeyError: It is none of them: the table comes first.
+
+    Example:
+        >>> variable("REGNB_URL") == os.environ.get("REGNB_URL", "")
+        True
+    """
+    _ = VARIABLES[name]
+    return os.environ.get(name, "")
 
 
 def environment(

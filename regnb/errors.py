@@ -24,12 +24,15 @@ RegnbError
     ├── RateLimited         429 after all retries
     └── ServerFailed        5xx after all retries
 
-Interrupted                 the user interrupted (a KeyboardInterrupt, and no RegnbError)
+KeyboardInterrupt
+└── Interrupted             the user interrupted; no RegnbError, so that nothing that goes on after an error catches it
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 
 class RegnbError(Exception):
@@ -52,12 +55,33 @@ class RegnbError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what an error says, whatever its class asks for when it is made."""
+        return _again, (type(self), self.args), self.__dict__
+
+    def saying(self, message: str, *, hint: str = "") -> Self:
+        """Return the same error in other words, to be raised in its place.
+
+        Example:
+            >>> str(RegnbError("404").saying("there is no tag 8.3", hint="list the tags"))
+            'there is no tag 8.3; list the tags'
+        """
+        other = copy.copy(self)
+        other.args, other.message, other.hint = (message,), message, hint
+        return other.with_traceback(self.__traceback__)
+
     def _render_traceback_(self) -> list[str]:
         """IPython prints these lines instead of a traceback."""
         lines = [f"{type(self).__name__}: {self.message}"]
         if self.hint:
             lines.append(f"Hint: {self.hint}")
         return lines
+
+
+def _again(kind: type[RegnbError], args: tuple[object, ...]) -> RegnbError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class InvalidReference(RegnbError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,10 +15,11 @@ from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.reader import Reader
+from regnb.environment import variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.oci.reference import Digest, Reference
-from regnb.session import Bar, Show, at_exit, loop, run
+from regnb.session import Bar, Counted, Show, at_exit, loop, run
 from regnb.tables.build import image_layers
 from regnb.tables.frame import Frame, make, of_rows
 from regnb.wire.addresses import same
@@ -52,6 +52,11 @@ async def _close(client: Client, cache: Cache) -> None:
 def _let_go(client: Client, cache: Cache) -> None:
     with contextlib.suppress(RuntimeError):  # the program ends
         loop().call(_close, client, cache)
+
+
+def _bar(work: Counted, show: Show) -> Bar:
+    # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
+    return Bar(work, show=False if show is None and variable("REGNB_SERVED") else show)
 
 
 class Registry:
@@ -112,9 +117,8 @@ class Registry:
         try:
             return self._run(lambda: read(where))
         except NotFound as error:
-            error.message = f"{self.host} has no {where}"
-            error.hint = "the catalog lists the repositories, and tags lists what is in one"
-            raise
+            hint = "the catalog lists the repositories, and tags lists what is in one"
+            raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
     def ping(self) -> None:
         """Ask whether this is a registry and lets us in (distribution spec 1.1, "Determining Support").
@@ -198,8 +202,7 @@ class Registry:
         try:
             found = sorted(set(self._run(pages)))
         except NotFound as error:
-            error.hint = error.hint or "the catalog lists the repositories"
-            raise
+            raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
         return make("tag_list", {"repository": [repository] * len(found), "tag": found})
 
     def digest(self, reference: str | Reference) -> Digest:
@@ -281,7 +284,7 @@ class Registry:
         patterns = [repositories] if isinstance(repositories, str) else repositories
         cache = self._cache if cached else Cache()
         counters = Progress()
-        bar = Bar(counters, show=progress)
+        bar = _bar(counters, progress)
         try:
             records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar)
         except Interrupted as stop:
@@ -558,7 +561,7 @@ class Registry:
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
             try:
-                bar = Bar(counters, show=show)
+                bar = _bar(counters, show)
                 self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
             except Interrupted as stop:
                 name = journal.name
@@ -603,17 +606,17 @@ def connect(
     Example:
         >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
     """
-    known = os.environ.get("REGNB_URL")
+    known = variable("REGNB_URL")
     where = url or known
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
     if known and same(where, known):
         where = where if "@" in where else known
         if username is None and credentials is None and "@" not in where:
-            username, password = os.environ.get("REGNB_USER") or None, os.environ.get("REGNB_PASSWORD")
-        ca_bundle = ca_bundle or os.environ.get("REGNB_CA_BUNDLE") or None
-        client_cert = client_cert or os.environ.get("REGNB_CLIENT_CERT") or None
-        insecure = insecure or bool(os.environ.get("REGNB_INSECURE"))
+            username, password = variable("REGNB_USER") or None, variable("REGNB_PASSWORD")
+        ca_bundle = ca_bundle or variable("REGNB_CA_BUNDLE") or None
+        client_cert = client_cert or variable("REGNB_CLIENT_CERT") or None
+        insecure = insecure or bool(variable("REGNB_INSECURE"))
     if username is not None:
         credentials = Credentials(username, password or "")
     store = Cache(Cache.folder() if cache is True else cache or None)
@@ -625,7 +628,7 @@ def connect(
         ca_bundle=ca_bundle,
         client_cert=client_cert,
         insecure=insecure,
-        read_only=bool(os.environ.get("REGNB_READ_ONLY")) if read_only is None else read_only,
+        read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -71,8 +70,7 @@ class Bar:
         self._progress = progress
         self._call = show if callable(show) else None
         if show is None:
-            # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-            show = (in_kernel() or sys.stderr.isatty()) and not os.environ.get("REGNB_SERVED")
+            show = in_kernel() or sys.stderr.isatty()
         self._bar: Any = None
         if show is True:
             import warnings  # noqa: PLC0415 -- only where a bar is drawn

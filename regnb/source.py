@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.analysis.storage import open_storage
+from regnb.environment import variable
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry, connect
 
@@ -52,7 +52,7 @@ def read(
     Example:
         >>> regnb.read("/var/lib/registry").breakdown  # doctest: +SKIP
     """
-    where = where or os.environ.get("REGNB_URL", "")
+    where = where or variable("REGNB_URL")
     if not is_file(where):
         with connect(str(where)) as registry:
             return registry.inventory(repositories, cached=cached)

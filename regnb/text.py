@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import math
 import re
 from decimal import Decimal
-
-import numpy as np
 
 from regnb.errors import InvalidArgument
 
@@ -18,7 +18,7 @@ def human(size: float) -> str:
         '2.1 GB'
     """
     size = float(size)
-    if not np.isfinite(size):
+    if not math.isfinite(size):
         return ""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(size) < 999.5 or unit == "TB":  # noqa: PLR2004 -- what would round up to 1000
@@ -51,3 +51,23 @@ def count(number: int, noun: str) -> str:
         '1 tag'
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    r"""Make foreign text safe for a terminal and a table: what could steer either becomes a space.
+
+    Example:
+        >>> printable("a\x1b[2Jb\u202ec")
+        'a [2Jb c'
+    """
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def escaped(text: str) -> str:
+    """Make foreign text safe within HTML, in an element or a quoted attribute.
+
+    Example:
+        >>> escaped("<b>")
+        '&lt;b&gt;'
+    """
+    return html.escape(printable(text))

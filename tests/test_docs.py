@@ -24,6 +24,7 @@ from images import ROOT, surroundings
 import regnb
 from regnb import cli
 from regnb.change.policy import Policy
+from regnb.environment import VARIABLES
 from regnb.notebooks.runbook import runbooks
 from regnb.tables.columns import COLUMNS
 
@@ -185,6 +186,24 @@ def test_the_floors_are_those_that_are_checked() -> None:
     checked = [set(re.findall(r"\w+", floor)) for floor in contracts[0]["layers"]]
     rows = re.findall(r"^\| \d+ \| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert [set(re.findall(r"\w+", row)) for row in rows] == checked
+
+
+def test_every_variable_is_described() -> None:
+    """The table of environment variables in the reference says what the table in the code says, row by row."""
+    rows = dict(re.findall(r"^\| `(REGNB_\w+)` \| (.+) \|$", DOCUMENTS, re.MULTILINE))
+    assert rows == dict(VARIABLES)
+
+
+def test_variables_are_read_in_one_place() -> None:
+    """No module but ``environment`` reads a variable of regnb's own from the process."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        nodes = [
+            ast.unparse(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.expr)
+        ]
+        if any(re.match(r"os\.(environ|getenv)\b.*['\"]REGNB_", node) for node in nodes):
+            found.add(str(path.relative_to(PACKAGE)))
+    assert found <= {"environment.py"}
 
 
 def test_importing_regnb_is_cheap(tmp_path: Path) -> None:

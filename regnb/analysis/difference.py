@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,7 @@ from regnb.errors import InvalidArgument
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 from regnb.tables.graph import Edges, Graph
-from regnb.text import count, human
+from regnb.text import count, escaped, human
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +76,7 @@ class Diff:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p>{html.escape(self.summary())}</p><h4>Repositories</h4>{self.repositories._repr_html_()}"
+            f"<p>{escaped(self.summary())}</p><h4>Repositories</h4>{self.repositories._repr_html_()}"
             f"<h4>Tags</h4>{self.tags._repr_html_()}"
         )
 

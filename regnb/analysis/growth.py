@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from regnb.analysis.difference import changes
 from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument, StorageError
 from regnb.tables.frame import Frame, make
-from regnb.text import count, human, parse_size
+from regnb.text import count, escaped, human, parse_size
 
 _NEEDED: Final = ("repositories", "tags", "coverage")
 _LARGEST: Final = 2**63 - 1
@@ -110,7 +109,7 @@ class Growth:
         return " ".join([f"{self.registry}: {count(len(self.frame), 'snapshot')}.", *self.notes])
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self._headline())}</p>{self.frame._repr_html_()}"
+        return f"<p>{escaped(self._headline())}</p>{self.frame._repr_html_()}"
 
 
 def _until_full(points: Sequence[tuple[datetime, int]], limit: int) -> tuple[float, float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +16,7 @@ from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.write import Format, write
-from regnb.text import human
+from regnb.text import escaped, human
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,8 +105,8 @@ class Brief(NamedTuple):
     def _repr_html_(self) -> str:
         colour = "#1a7f37" if self.complete else "#b35900"
         return (
-            f"<p><b>{html.escape(self.headline)}</b></p>"
-            f"<p style='border-left:4px solid {colour};padding-left:8px'>{html.escape(self.verdict)} "
+            f"<p><b>{escaped(self.headline)}</b></p>"
+            f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
             f"{'' if self.source == 'storage' else _UNSEEN}</p>"
         )
 

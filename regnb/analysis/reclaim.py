@@ -14,7 +14,7 @@ from regnb.errors import InvalidArgument, NotFound
 from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph
-from regnb.text import count, human, parse_size
+from regnb.text import count, escaped, human, parse_size
 
 if TYPE_CHECKING:
     from regnb.tables.graph import Ints, Mask
@@ -169,18 +169,22 @@ class Reclaim:
             },
         )
 
-    def __repr__(self) -> str:
-        """Say what comes back, in a sentence."""
+    @property
+    def sentence(self) -> str:
+        """What comes back, in a sentence."""
         if self.table["bound"].iloc[0] == "fails":
-            return f"<Reclaim: nothing, for {PLAIN} {self.table['message'].iloc[0]}>"
+            return f"nothing, for {PLAIN} {self.table['message'].iloc[0]}"
         words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
         bound = words.get(self.table["bound"].iloc[0], "")
         more = int(self.table["before"].iloc[0])
         rest = f"; it would remove {human(more)} anyway" if more else ""
-        return f"<Reclaim: {bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}>"
+        return f"{bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}"
+
+    def __repr__(self) -> str:
+        return f"<Reclaim: {self.sentence}>"
 
     def _repr_html_(self) -> str:
-        title = f"<p><b>{repr(self)[1:-1].replace('Reclaim: ', '')}</b></p>"
+        title = f"<p><b>{escaped(self.sentence)}</b></p>"
         stays = f"<h4>What stays of it, and because of whom</h4>{self.stays._repr_html_()}" if len(self.stays) else ""
         return f"{title}{self.table._repr_html_()}{stays}"
 

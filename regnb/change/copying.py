@@ -244,9 +244,8 @@ class Copying:
                 return await self.origin.present(repository, target)
             except NotFound as error:
                 lists = f"{self.origin.client.host} lists {repository} {target}"
-                error.message = f"{lists}, which refers to {items[subject].name}, and does not have it"
-                error.hint = "copy without referrers"
-                raise
+                message = f"{lists}, which refers to {items[subject].name}, and does not have it"
+                raise error.saying(message, hint="copy without referrers") from None
 
         frontier = []
         for ((_, tag), subject), raw in zip(new, await each(read, new), strict=True):

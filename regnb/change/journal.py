@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from regnb.change.plan import Plan
 from regnb.crawl.files import file_errors, reason
+from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError
 from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, of_rows
@@ -124,7 +125,7 @@ def folder() -> Path:
         >>> folder().name
         'receipts'
     """
-    named = os.environ.get("REGNB_RECEIPTS")
+    named = variable("REGNB_RECEIPTS")
     return Path(named) if named else platformdirs.user_state_path("regnb") / "receipts"
 
 

@@ -104,9 +104,8 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
     try:
         raw = await reader.present(one.repository, one.target)
     except NotFound as error:
-        error.message = f"{reader.client.host} has no manifest of {named(one)}"
-        error.hint = "the tag is listed, but points at nothing: leave it out" if one.tag else ""
-        raise
+        hint = "the tag is listed, but points at nothing: leave it out" if one.tag else ""
+        raise error.saying(f"{reader.client.host} has no manifest of {named(one)}", hint=hint) from None
     if raw.media_type in SCHEMA1_TYPES:
         raise Refused(
             f"{named(one)} is an image of the withdrawn schema 1, whose digest is not that of its bytes",

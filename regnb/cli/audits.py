@@ -262,7 +262,7 @@ def reclaim(
     if blobs or json_:
         show(found.blobs if blobs else found.table, json_)
     else:
-        out.print(f"[bold]{escape(repr(found)[1:-1].removeprefix('Reclaim: '))}[/]")
+        out.print(f"[bold]{escape(found.sentence)}[/]")
         _collections(found.table, "What each garbage collection would then remove")
         section(found.stays, "What stays of it, and because of whom")
     leave(_failing(found), inventory)

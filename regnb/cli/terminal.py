@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Option
 
+from regnb import environment
+
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
@@ -43,7 +45,7 @@ def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
     """Return a user name with its password, or nothing without a name."""
     if not user:
         return {}
-    password = os.environ.get(variable) or str(typer.prompt(prompt, hide_input=True, err=True))
+    password = environment.variable(variable) or str(typer.prompt(prompt, hide_input=True, err=True))
     return {"username": user, "password": password}
 
 

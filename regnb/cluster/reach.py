@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 import time
 from functools import partial
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 from anyio.from_thread import start_blocking_portal
 
+from regnb.environment import variable
 from regnb.errors import (
     ConnectionFailed,
     Denied,
@@ -109,7 +109,7 @@ def check(
         )
     if repository:
         check_repository(repository)
-    refuse = bool(os.environ.get("REGNB_READ_ONLY"))
+    refuse = bool(variable("REGNB_READ_ONLY"))
     ask = partial(Transport, ca_bundle=ca_bundle, insecure=insecure, timeout=timeout, patient=False, read_only=refuse)
     reach = _Reach(
         partial(ask, credentials=credentials, stored=True), ask, parse_size(size) if upload else 0, repository

@@ -176,9 +176,8 @@ class Reader:
             try:
                 return await (self.present if present else self.manifest)(repository, digest)
             except NotFound as error:
-                error.message = f"{self.client.host} lacks {digest}, which an index of {repository} lists"
-                error.hint = "push the image again, or delete the index"
-                raise
+                message = f"{self.client.host} lacks {digest}, which an index of {repository} lists"
+                raise error.saying(message, hint="push the image again, or delete the index") from None
 
         level = [root]
         for _ in range(DEPTH_LIMIT + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from anyio.from_thread import start_blocking_portal
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.crawl import collect
 from regnb.crawl.records import Records
+from regnb.environment import variable
 from regnb.errors import InvalidArgument
 from regnb.local import demo, embedded
 from regnb.wire.addresses import same
@@ -92,11 +92,11 @@ def reset_demo() -> None:
     Example:
         >>> reset_demo()  # doctest: +SKIP
     """
-    storage = Path(os.environ.get("REGNB_STORAGE", ""))
+    storage = Path(variable("REGNB_STORAGE"))
     made = storage.name == _STORAGE and (storage.parent / _SNAPSHOTS).is_dir() and (storage / _CONTENT).is_dir()
-    url = os.environ.get("REGNB_DEMO", "")
+    url = variable("REGNB_DEMO")
     # Another registry's URL must never be filled with samples.
-    if not (url and made and same(url, os.environ.get("REGNB_URL", url))) or os.environ.get("REGNB_READ_ONLY"):
+    if not (url and made and same(url, variable("REGNB_URL") or url)) or variable("REGNB_READ_ONLY"):
         raise InvalidArgument("this is not the demo registry", hint="regnb demo starts one")
     shutil.rmtree(storage / _CONTENT)
     found = Demo(url, storage, Path())

@@ -18,7 +18,7 @@ import pandas as pd
 from regnb.analysis.growth import Forecast
 from regnb.errors import InvalidArgument, MissingExtra
 from regnb.tables.columns import COLUMNS
-from regnb.text import count, human
+from regnb.text import count, human, printable
 
 try:
     import plotly.graph_objects as go  # type: ignore[import-untyped]
@@ -125,7 +125,7 @@ def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[Any]:
 
 
 def _plain(text: object) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in str(text)) if isinstance(text, str) else ""
+    return printable(text) if isinstance(text, str) else ""
 
 
 def _escape(text: str) -> str:

@@ -16,8 +16,7 @@ from regnb.errors import MissingExtra
 from regnb.pages import charts
 from regnb.tables.columns import COLUMNS, SIZES
 from regnb.tables.frame import Frame
-from regnb.text import count, human
-from regnb.widgets.page import safe
+from regnb.text import count, escaped, human
 
 try:
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
@@ -110,7 +109,7 @@ def report(
         f"{each.body}</section>"
         for each in sections
     )
-    name = safe(inventory.registry)
+    name = escaped(inventory.registry)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -131,11 +130,13 @@ def _stored(inventory: Inventory) -> bool:
 
 
 def _list(*texts: str) -> str:
-    return f"<ul>{''.join(f'<li>{safe(text)}</li>' for text in texts)}</ul>" if texts else ""
+    return f"<ul>{''.join(f'<li>{escaped(text)}</li>' for text in texts)}</ul>" if texts else ""
 
 
 def _terms(pairs: dict[str, str], kind: str) -> str:
-    rows = "".join(f"<div><dt>{safe(name)}</dt><dd>{safe(text)}</dd></div>" for name, text in pairs.items() if text)
+    rows = "".join(
+        f"<div><dt>{escaped(name)}</dt><dd>{escaped(text)}</dd></div>" for name, text in pairs.items() if text
+    )
     return f'<dl class="{kind}">{rows}</dl>'
 
 
@@ -150,7 +151,7 @@ def _origin(inventory: Inventory, command: str) -> str:
         "Command": command,
     }
     state = "good" if inventory.complete and finished else "warn"
-    return f'<p class="note {state}">{safe(inventory.brief.verdict)}</p>{_terms(facts, "facts")}'
+    return f'<p class="note {state}">{escaped(inventory.brief.verdict)}</p>{_terms(facts, "facts")}'
 
 
 def _summary(inventory: Inventory) -> str:
@@ -174,25 +175,26 @@ def _summary(inventory: Inventory) -> str:
 def _figure(key: str, figure: Any, caption: str) -> str:  # noqa: ANN401 -- plotly's
     # Plotly writes every < as \u003c: a name that holds </script> ends no script.
     data = figure.to_json(validate=False)
+    about = escaped(caption)
     return (
-        f'<figure><div id="chart-{key}" role="img" aria-label="{safe(caption)} The table below has the figures."></div>'
-        f'<script type="application/json">{data}</script><figcaption>{safe(caption)}</figcaption></figure>'
+        f'<figure><div id="chart-{key}" role="img" aria-label="{about} The table below has the figures."></div>'
+        f'<script type="application/json">{data}</script><figcaption>{about}</figcaption></figure>'
     )
 
 
 def _table(name: str, frame: Frame, caption: str, *adds: str) -> str:
     """Return a table of the first rows of a frame, with the sums of the columns that add up."""
     if not len(frame):
-        return f"<p>{safe(caption)}: none.</p>"
+        return f"<p>{escaped(caption)}: none.</p>"
     shown, rest = frame.head(ROWS), frame.iloc[ROWS:]
     with pd.option_context("display.max_rows", None):
         text, _ = shown.readable()
-    meanings = {column: safe(meaning) for column, (_, meaning) in COLUMNS.get(name, {}).items()}
+    meanings = {column: escaped(meaning) for column, (_, meaning) in COLUMNS.get(name, {}).items()}
     for column in _WHOLE.intersection(frame.columns):
         text[column] = shown[column]
     kinds = [_KINDS.get(frame[column].dtype.kind, "d" if column == "digest" else "") for column in frame.columns]
     head = "".join(
-        f'<th scope="col" class="{kind}" title="{meanings.get(column, "")}">{safe(column.replace("_", " "))}</th>'
+        f'<th scope="col" class="{kind}" title="{meanings.get(column, "")}">{escaped(column.replace("_", " "))}</th>'
         for column, kind in zip(frame.columns, kinds, strict=True)
     )
     wholes = shown.itertuples(index=False, name=None)
@@ -200,8 +202,8 @@ def _table(name: str, frame: Frame, caption: str, *adds: str) -> str:
     feet = [(f"{len(rest):,} more", rest)] * bool(len(rest)) + [(f"all {len(frame):,}", frame)] * bool(adds)
     foot = [_row((words, *_sums(part, adds)), (), kinds) for words, part in feet]
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table>'
-        f"<caption>{safe(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>'
+        f"<caption>{escaped(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         f"<tfoot>{''.join(foot)}</tfoot></table></div>"
     )
 
@@ -210,9 +212,9 @@ def _row(texts: tuple[str, ...], wholes: tuple[object, ...], kinds: list[str]) -
     cells = []
     for at, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
         whole = wholes[at] if wholes else text
-        title = f' title="{safe(whole[:1000])}"' if isinstance(whole, str) and whole != text else ""
+        title = f' title="{escaped(whole[:1000])}"' if isinstance(whole, str) and whole != text else ""
         start, end = ("<td", "</td>") if at else ('<th scope="row"', "</th>")
-        cells.append(f'{start} class="{kind or "l" * (len(text) > _LONG)}"{title}>{safe(text)}{end}')
+        cells.append(f'{start} class="{kind or "l" * (len(text) > _LONG)}"{title}>{escaped(text)}{end}')
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -335,7 +337,7 @@ def _problems(inventory: Inventory) -> _Section:
     return _Section(
         "problems",
         "Problems and coverage",
-        (f"<p>{count(len(problems), 'problem')}: {safe(', '.join(kinds))}.</p>" if kinds else "")
+        (f"<p>{count(len(problems), 'problem')}: {escaped(', '.join(kinds))}.</p>" if kinds else "")
         + _table("problems", problems, "Problems")
         + _table("coverage", inventory.coverage, "What was listed and what was read"),
     )

@@ -12,15 +12,10 @@ import pandas as pd
 from regnb.oci.reference import Digest, is_digest
 from regnb.tables.columns import COLUMNS, SIZES
 from regnb.tables.graph import strings
-from regnb.text import count, human
+from regnb.text import count, escaped, human, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _SHOWN = 60
-
-
-def harmless(text: str) -> str:
-    """Return a text without what would steer a terminal or turn the direction of writing."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _cell(column: str) -> Callable[[Any], str]:
@@ -35,7 +30,7 @@ def _cell(column: str) -> Callable[[Any], str]:
             return Digest(value).short
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
-        text = harmless(str(value))
+        text = printable(str(value))
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
     return show
@@ -43,7 +38,7 @@ def _cell(column: str) -> Callable[[Any], str]:
 
 def _td(text: str, value: object, align: str) -> str:
     # What was shortened is whole in the tooltip, to be read or copied.
-    title = f' title="{html.escape(harmless(value[:1000]))}"' if isinstance(value, str) and value != text else ""
+    title = f' title="{escaped(value[:1000])}"' if isinstance(value, str) and value != text else ""
     return f'<td style="text-align:{align};white-space:nowrap"{title}>{html.escape(text)}</td>'
 
 
@@ -79,12 +74,12 @@ class Frame(pd.DataFrame):
             for dtype in self.dtypes
         ]
         head = "".join(
-            f'<th style="text-align:{side}">{html.escape(harmless(str(name)))}</th>'
+            f'<th style="text-align:{side}">{escaped(str(name))}</th>'
             for name, side in zip(text.columns, align, strict=True)
         )
         whole = self.head(len(text)).itertuples(index=False, name=None)
         body = "".join(
-            f"<tr><th>{html.escape(harmless(str(label)))}</th>{''.join(map(_td, row, values, align))}</tr>"
+            f"<tr><th>{escaped(str(label))}</th>{''.join(map(_td, row, values, align))}</tr>"
             for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
         )
         more = f"{len(self) - len(text):,} more rows. " if cut else ""

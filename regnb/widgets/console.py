@@ -17,8 +17,9 @@ from regnb.change.plan import Plan
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.oci.manifest import DOCKER_MANIFEST
 from regnb.registry import Registry
+from regnb.text import escaped
 from regnb.widgets.forms import Form
-from regnb.widgets.page import WIDE, WRAP, box, choice, faint, safe, text_area, text_field
+from regnb.widgets.page import WIDE, WRAP, box, choice, faint, text_area, text_field
 from regnb.wire.exchange import READS, Answer, check_headers, headers_of
 
 try:
@@ -249,7 +250,7 @@ class Console(Form):
 
     def _note(self, asked: str, said: str, duration: str) -> None:
         self.history.appendleft((datetime.now(UTC).astimezone().strftime("%H:%M:%S"), asked, said, duration))
-        rows = "".join(f"<tr>{''.join(f'<td>{safe(cell)}</td>' for cell in row)}</tr>" for row in self.history)
+        rows = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in self.history)
         heads = "".join(f"<th scope='col'>{name}</th>" for name in ("when", "request", "answer", "time"))
         self._past.value = f"<table class='dataframe regnb-past'><thead><tr>{heads}</tr></thead>{rows}</table>"
 

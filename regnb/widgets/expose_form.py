@@ -12,6 +12,7 @@ from regnb.cluster.ingress import Converted, convert
 from regnb.cluster.reach import check
 from regnb.cluster.resources import CONTROLLERS, FIELDS, PARTS, WAYS, Settings, manifests, notes, to_yaml
 from regnb.errors import InvalidArgument, MissingExtra
+from regnb.text import escaped
 from regnb.widgets.page import (
     Panel,
     Widget,
@@ -22,7 +23,6 @@ from regnb.widgets.page import (
     download,
     faint,
     read_only,
-    safe,
     served,
     text_area,
     text_field,
@@ -121,7 +121,7 @@ class ExposeForm(Panel):
         remarks = notes(settings)
         self.yaml = to_yaml(manifests(settings), remarks)
         self.settings = settings
-        listed = "".join(f"<li>{safe(remark)}</li>" for remark in remarks)
+        listed = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
         made = f"<p>To do beside it:</p><ul>{listed}</ul>" if remarks else ""
         line = f"{_command(settings)} | kubectl apply -f -"
         link = download(self.yaml.encode(), FILE, f"Download {FILE}")
@@ -156,7 +156,7 @@ class ExposeForm(Panel):
             self._new.value = ""
             return
         text = to_yaml(found.documents, found.notes)
-        listed = "".join(f"<li>{safe(note)}</li>" for note in found.notes) or "<li>Nothing was to be changed.</li>"
+        listed = "".join(f"<li>{escaped(note)}</li>" for note in found.notes) or "<li>Nothing was to be changed.</li>"
         link = download(text.encode(), "converted.yaml", "Download converted.yaml")
         self._new.value = f"<ul>{listed}</ul><p>{link}</p>{_shown(text, 'Converted')}"
 

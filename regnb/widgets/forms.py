@@ -20,6 +20,7 @@ from regnb.change.policy import Policy
 from regnb.errors import InvalidArgument, MissingExtra
 from regnb.registry import Registry
 from regnb.tables.frame import Frame
+from regnb.text import escaped
 from regnb.widgets.page import (
     WIDE,
     WRAP,
@@ -29,7 +30,6 @@ from regnb.widgets.page import (
     download,
     faint,
     read_only,
-    safe,
     served,
     text_area,
     text_field,
@@ -160,7 +160,7 @@ class Form(Panel):
         width = 1 if self.inventory is None else 2  # a receipt's name, or repository and tag
         names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
         more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
-        listed = ", ".join(safe(name) for name in names) + more
+        listed = ", ".join(escaped(name) for name in names) + more
         self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
         self._change()
 
@@ -263,11 +263,11 @@ class Form(Panel):
         advice = ""
         if receipt.status != "done":
             advice = (
-                f"Go on with <code>registry.resume(&quot;{safe(receipt.name)}&quot;)</code>, or undo what was done."
+                f"Go on with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo what was done."
             )
         self._result.value = (
-            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{safe(receipt.summary())}"
-            f"</b><br>Receipt <code>{safe(receipt.name)}</code>, by {safe(receipt.who)}. {advice}</div>"
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
+            f"</b><br>Receipt <code>{escaped(receipt.name)}</code>, by {escaped(receipt.who)}. {advice}</div>"
             f"{_rows_html(receipt.to_frame()[columns])}"
         )
         self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
@@ -298,7 +298,7 @@ class Form(Panel):
 
     def _show(self, total: int, done: int, note: str) -> None:
         self._bar.max, self._bar.value = max(1, total), done
-        self._bar_note.value = f"{done:,} of {total:,} {safe(note)}"
+        self._bar_note.value = f"{done:,} of {total:,} {escaped(note)}"
         self._progress.layout.display = None
 
 
@@ -310,17 +310,17 @@ def _rows_html(frame: Frame) -> str:
 
 def _plan_html(plan: Plan) -> str:
     """Return a plan for people: what else it touches comes before its rows."""
-    parts = [f"<p><b>{safe(plan.summary())}</b></p>"]
+    parts = [f"<p><b>{escaped(plan.summary())}</b></p>"]
     if plan.effects:
         counts = plan.blast["effect"].value_counts()
-        words = ", ".join(f"{count:,} &times; {safe(str(effect))}" for effect, count in counts.items())
+        words = ", ".join(f"{count:,} &times; {escaped(str(effect))}" for effect, count in counts.items())
         harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
         kind = "bad" if set(counts.index) - harmless else "warn"
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
         parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
     elif plan.changes:
         parts.append(box("good", "Nothing else is touched."))
-    parts += ["<ul>", *(f"<li>{safe(note)}</li>" for note in plan.notes), "</ul>"]
+    parts += ["<ul>", *(f"<li>{escaped(note)}</li>" for note in plan.notes), "</ul>"]
     # What changes comes first: a policy may well keep thousands of rows.
     rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
     columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]

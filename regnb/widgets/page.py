@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any, Final, TypeAlias
 
 import pandas as pd
 
+from regnb.environment import variable
 from regnb.errors import MissingExtra, RegnbError
+from regnb.text import escaped
 
 try:
     import anywidget
@@ -32,16 +32,6 @@ _FAULT: Final = "this is a fault: please report it"
 _CSS: Final = f"<style>{Path(__file__).with_suffix('.css').read_text(encoding='utf-8')}</style>"
 
 
-def safe(text: str) -> str:
-    """Return a text as HTML that shows it: markup and control characters do nothing.
-
-    Example:
-        >>> safe("<b>")
-        '&lt;b&gt;'
-    """
-    return html.escape("".join(sign if sign.isprintable() else " " for sign in text))
-
-
 def box(kind: str, text: str, more: str = "") -> str:
     """Return a message as HTML.
 
@@ -55,8 +45,8 @@ def box(kind: str, text: str, more: str = "") -> str:
         True
     """
     role = "alert" if kind == "bad" else "status"
-    below = f"<br>{safe(more)}" if more else ""
-    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{safe(text)}</b>{below}</div>"
+    below = f"<br>{escaped(more)}" if more else ""
+    return f"<div class='regnb-box regnb-{kind}' role='{role}'><b>{escaped(text)}</b>{below}</div>"
 
 
 def faint(text: str) -> str:
@@ -66,7 +56,7 @@ def faint(text: str) -> str:
         >>> faint("3 rows")
         "<span class='regnb-faint'>3 rows</span>"
     """
-    return f"<span class='regnb-faint'>{safe(text)}</span>"
+    return f"<span class='regnb-faint'>{escaped(text)}</span>"
 
 
 def download(data: bytes, name: str, text: str) -> str:
@@ -77,7 +67,7 @@ def download(data: bytes, name: str, text: str) -> str:
         "<a download='plan.json' href='data:application/octet-stream;base64,e30='>save it</a>"
     """
     content = base64.b64encode(data).decode()
-    return f"<a download='{safe(name)}' href='data:application/octet-stream;base64,{content}'>{safe(text)}</a>"
+    return f"<a download='{escaped(name)}' href='data:application/octet-stream;base64,{content}'>{escaped(text)}</a>"
 
 
 def checks_html(checks: pd.DataFrame) -> str:
@@ -92,7 +82,7 @@ def checks_html(checks: pd.DataFrame) -> str:
     names = ["check", "state", "found", "hint"]
     rows = "".join(
         f"<tr class='regnb-{state}'><td><b aria-hidden='true'>{_STATES[state]}</b> {state}</td>"
-        f"<th scope='row'>{safe(check)}</th><td>{safe(found)}{f'<br>{faint(hint)}' if hint else ''}</td></tr>"
+        f"<th scope='row'>{escaped(check)}</th><td>{escaped(found)}{f'<br>{faint(hint)}' if hint else ''}</td></tr>"
         for check, state, found, hint in checks[names].astype("str").itertuples(index=False, name=None)
     )
     return f"<table class='regnb-checks'><tbody>{rows}</tbody></table>"
@@ -145,7 +135,7 @@ def read_only() -> bool:
         >>> read_only()
         False
     """
-    return bool(os.environ.get("REGNB_READ_ONLY"))
+    return bool(variable("REGNB_READ_ONLY"))
 
 
 def served() -> bool:
@@ -155,7 +145,7 @@ def served() -> bool:
         >>> served()
         False
     """
-    return bool(os.environ.get("REGNB_SERVED"))
+    return bool(variable("REGNB_SERVED"))
 
 
 def quiet(shell: Any) -> None:  # noqa: ANN401 -- IPython's
@@ -207,11 +197,11 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _lay_out(self, title: str, where: str, parts: Mapping[str, Sequence[Widget]], *, steps: bool = False) -> None:
         """Fill the box; parts without anything in them are left out, and steps have numbers."""
-        found = [widgets.VBox([widgets.HTML(f"{_CSS}<h3>{safe(title)} {faint(where)}</h3>"), _Keys()])]
+        found = [widgets.VBox([widgets.HTML(f"{_CSS}<h3>{escaped(title)} {faint(where)}</h3>"), _Keys()])]
         for heading, children in parts.items():
             if children:
                 number = f"<i>{len(found)}</i>" if steps else ""
-                found.append(widgets.VBox([widgets.HTML(f"<h4>{number}{safe(heading)}</h4>"), *children]))
+                found.append(widgets.VBox([widgets.HTML(f"<h4>{number}{escaped(heading)}</h4>"), *children]))
         for part in found:
             part.add_class("regnb-part")
         self.children = found

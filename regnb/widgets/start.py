@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import html
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import traitlets
 
+from regnb.environment import variable
 from regnb.errors import MissingExtra, RegnbError, Unauthorized
 from regnb.notebooks.runbook import Runbook, runbooks
 from regnb.registry import Registry, connect
 from regnb.tables.frame import Frame
+from regnb.text import escaped
 from regnb.widgets.page import WRAP, Panel, box, checks_html, faint, read_only, served, text_field
 
 try:
@@ -108,7 +108,7 @@ class Start(Panel):
             {
                 "Connect": [*fields, self._state],
                 "How it is": [self._checks, widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)],
-                "Demo": demo if os.environ.get("REGNB_DEMO") and not read_only() else [],
+                "Demo": demo if variable("REGNB_DEMO") and not read_only() else [],
             },
         )
         if url:
@@ -146,10 +146,11 @@ class Start(Panel):
                 checks = registry.health()
                 stack.pop_all()  # it stays open
         except RegnbError as error:
-            if isinstance(error, Unauthorized) and not user and not served():
-                error.hint = "type a user name and a password above, or use docker login on this machine"
             self._why = error
-            raise
+            if isinstance(error, Unauthorized) and not user and not served():
+                hint = "type a user name and a password above, or use docker login on this machine"
+                self._why = error.saying(error.message, hint=hint)
+            raise self._why from None
         self._registry, self._why = registry, None
         self._state.value = box("good", f"Connected to {registry.host}.", "" if served() else "Run the cells below.")
         self._checks.value = checks_html(checks)
@@ -188,7 +189,7 @@ class Cards:
 
     def _repr_html_(self) -> str:
         groups = "".join(
-            f"<h3>{html.escape(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
+            f"<h3>{escaped(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
             for title, digits in _GROUPS.items()
             if (books := [book for book in self._books if book.name[0] in digits])
         )
@@ -196,7 +197,7 @@ class Cards:
 
 
 def _card(book: Runbook) -> str:
-    question = html.escape(book.question)
+    question = escaped(book.question)
     return f"<li><a href='{book.path.name}'><b>{question}</b></a><code>{book.name}</code></li>"
 
 
@@ -212,7 +213,7 @@ def start(url: str = "") -> Start:
     Example:
         >>> start()  # doctest: +SKIP
     """
-    return Start(url or os.environ.get("REGNB_URL", ""))
+    return Start(url or variable("REGNB_URL"))
 
 
 def cards() -> Cards:

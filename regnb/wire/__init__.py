@@ -1,7 +1,7 @@
 """HTTP to one registry: credentials, authentication, addresses, pace, transport, and a client with one method per
 endpoint.
 
-This wing gets values and reads no environment variable.
+This wing gets values and reads no variable of regnb's own.
 """
 
 __all__ = [

@@ -175,8 +175,8 @@ class Client:
             async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",)):
                 yield page.repositories or []
         except (Unauthorized, Denied, NotFound, Unsupported) as error:
-            error.hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
-            raise
+            hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
+            raise error.saying(error.message, hint=hint) from None
 
     async def tags(self, repository: str, page_size: int | None = None) -> AsyncIterator[list[str]]:
         """List a repository's tags, page by page, as the registry orders them (GET tags/list).

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from regnb.errors import Denied, NotFound, RateLimited, RegistryError, ServerFailed, Unauthorized, Unsupported
+from regnb.text import printable
 from regnb.wire.addresses import redact
 from regnb.wire.messages import Response, Streamed
 
@@ -117,8 +118,3 @@ def _errors(response: Response) -> tuple[list[str], list[str]]:
     if len(errors) > ERRORS_SHOWN:
         lines.append(f"and {len(errors) - ERRORS_SHOWN} more")
     return list(dict.fromkeys(printable(str(error.code)) for error in errors if error.code)), lines
-
-
-def printable(text: str) -> str:
-    """Make a server's text safe for a terminal."""
-    return "".join(each if each.isprintable() else " " for each in text)

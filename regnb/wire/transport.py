@@ -29,11 +29,12 @@ from regnb.errors import (
     TLSFailed,
     Unauthorized,
 )
+from regnb.text import printable
 from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
 from regnb.wire.authentication import Authenticator
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
-from regnb.wire.failures import BY_STATUS, FAILURES, TLS_FAILURES, failure, printable
+from regnb.wire.failures import BY_STATUS, FAILURES, TLS_FAILURES, failure
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import ATTEMPTS, FEW_ATTEMPTS, PATIENCE, Pace, backoff, retry_after
 
