@@ -5,6 +5,7 @@ RegnbError
 ├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
 ├── MissingExtra            an optional library is not installed (also an ImportError)
 ├── Refused                 a plan that could do harm: the hint says what would allow it, if anything may
+│   └── LimitExceeded       a policy that would remove more than it may
 ├── PlanMismatch            a plan that was edited, is another registry's, or is not the one that was confirmed
 ├── Busy                    another process is writing to the same repository
 ├── BrokenReceipt           a receipt whose lines do not follow from each other
@@ -100,7 +101,19 @@ class MissingExtra(RegnbError, ImportError):
 
 
 class Refused(RegnbError):
-    """What was asked for could do harm. The hint says what would allow it, if anything may."""
+    """What was asked for could do harm. The hint says what would allow it, if anything may.
+
+    Attributes:
+        allow: The smallest allowances that would let it through, such as ``share:vm/centos8``; () if nothing may.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", allow: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.allow = tuple(allow)
+
+
+class LimitExceeded(Refused):
+    """A policy would leave a repository without an image, or remove more than its share of a repository's tags."""
 
 
 class PlanMismatch(RegnbError):

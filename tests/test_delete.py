@@ -395,6 +395,12 @@ def test_a_dangling_tag(seeded: Seeded) -> None:
             registry.plan_delete("broken/dangling:1.1", inventory=inventory)
         found = registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow="incomplete")
         assert [step.tags for step in found.steps] == [("1.1",)]
+        with pytest.raises(Refused, match=r"broken/dangling:1\.0 \(dangling\)") as refused:
+            registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow="incomplete:other")
+        assert refused.value.allow
+        assert all(name.startswith("incomplete:") for name in refused.value.allow)
+        again = registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow=refused.value.allow)
+        assert again.steps == found.steps
         with pytest.raises(Refused, match="points at a manifest that is gone") as raised:
             registry.plan_delete("broken/dangling:1.0", inventory=inventory, allow=ALLOWANCES)
     assert "push any image under this tag" in raised.value.hint

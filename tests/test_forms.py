@@ -6,7 +6,7 @@ import base64
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +21,7 @@ from scripted import Reply
 import regnb
 from regnb.analysis.inventory import Inventory
 from regnb.change.plan import Plan
-from regnb.errors import ServerFailed
+from regnb.errors import Refused, ServerFailed
 from regnb.registry import Registry
 from regnb.widgets import forms, table
 from regnb.widgets.forms import Form
@@ -453,6 +453,28 @@ def test_a_served_page_reads_no_files(read: tuple[Registry, Inventory], monkeypa
     form._fields["in_use"].value = "/etc/hostname "
     assert "cannot read files of its server" in preview(form)
     assert form.plan is None
+
+
+def test_a_refusal_offers_what_would_allow_it(read: tuple[Registry, Inventory]) -> None:
+    """The allowance that a refusal names becomes a box; once it is ticked, the same choice gives a plan."""
+    registry, inventory = read
+
+    def make(found: Inventory, chosen: pd.DataFrame, values: Mapping[str, Any]) -> Plan:
+        if "share:vm/centos8" not in values["allow"]:
+            raise Refused("too many tags", allow=("share:vm/centos8",))
+        return registry.plan_delete(chosen[["repository", "tag"]], inventory=found, allow=values["allow"])
+
+    form = forms.Form(registry, "Delete", make, inventory=inventory)
+    choose(form, "vm/centos8:8.3")
+    assert "too many tags" in preview(form)
+    (box,) = form._once.values()
+    assert "share:vm/centos8" in box.description
+    assert box in form._offered.children
+    box.value = True
+    assert "Changed" in form._preview.value
+    preview(form)
+    assert form.plan is not None
+    assert form.plan.allow == ("share:vm/centos8",)
 
 
 def test_a_read_only_form_offers_its_plan_as_a_file(

@@ -20,7 +20,7 @@ from distribution import Distribution
 from images import ask, fill, image, index, layer
 
 from regnb.change.copy import plan_copy
-from regnb.change.plan import Blob, Effect, Plan, Step, check_allow
+from regnb.change.plan import Blob, Effect, Plan, Step, allows, check_allow, once
 from regnb.change.rename import plan_rename
 from regnb.change.retag import plan_retag
 from regnb.crawl.reader import Reader
@@ -207,6 +207,19 @@ def test_what_may_be_allowed() -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_allow(["everything"])
     assert "overwrite" in str(caught.value)
+
+
+def test_what_may_be_allowed_for_one_repository() -> None:
+    """Some checks are overridden by repository, and two only so; a name that no repository has is an error."""
+    assert check_allow(["share:vm/a", "incomplete:vm/a", "dummy"]) == ("dummy", "incomplete:vm/a", "share:vm/a")
+    for wrong, hint in (("share", "share:REPOSITORY"), ("dummy:vm/a", "choose from"), ("share:vm/*", "")):
+        with pytest.raises(ValueError, match=r"cannot allow|vm/\*") as caught:
+            check_allow([wrong])
+        assert hint in str(caught.value)
+    assert allows(["incomplete:vm/a"], "incomplete", "vm/a")
+    assert not allows(["incomplete:vm/a"], "incomplete", "vm/ab")
+    assert allows(["incomplete"], "incomplete", "vm/ab")
+    assert once([f"share:r{number}" for number in range(12)]).endswith("and so on for 2 more")
 
 
 def test_dummies_are_unlike_each_other(real: Distribution) -> None:

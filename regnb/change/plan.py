@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,21 @@ from msgspec import Struct
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, PlanMismatch
 from regnb.oci.manifest import ACCEPT, OCI_INDEX
-from regnb.oci.reference import Digest
+from regnb.oci.reference import Digest, check_repository
 from regnb.tables.frame import Frame, of_rows
 from regnb.text import count, human
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
-"""What a user may allow explicitly: planning from an incomplete inventory, breaking an index that lists a manifest,
-touching what a cluster runs, removing a tag by way of a dummy manifest, moving a tag that points elsewhere."""
+"""What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
+touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""
+SCOPED: Final = ("incomplete", "emptying", "share")
+"""What may be allowed for one repository, as ``kind:REPOSITORY``: gaps of the inventory that concern it, a policy that
+leaves no image in it, a policy that removes more than its share of the tags."""
+CHOICES: Final = (*ALLOWANCES, *(f"{kind}:REPOSITORY" for kind in SCOPED))
+"""Every form that an allowance may have."""
+_NAMED: Final = 10
+"""Allowances that a hint spells out."""
 _VERSION: Final = 1
 _CODE: Final = 8
 """Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
@@ -106,7 +113,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             cannot be seen over HTTP and may hold on to blobs.
         moved: Bytes that are sent to the registry, at most.
         notes: What the reader should know, a sentence each.
-        allow: What the user allowed explicitly, of :data:`ALLOWANCES`.
+        allow: What the user allowed explicitly (:data:`CHOICES`).
         made: Digest to bytes (base64) of manifests that this plan makes itself.
         receipt: The receipt that an ``undo`` takes back.
         authorized: Whether the registry asked for credentials, which a shell then needs in ``$AUTHORIZATION``.
@@ -360,14 +367,48 @@ def _encode(plan: Plan) -> bytes:
 def check_allow(allow: Iterable[str]) -> tuple[str, ...]:
     """Return what is allowed, sorted, each once.
 
+    Args:
+        allow: Of :data:`ALLOWANCES`, or of :data:`SCOPED` with the name of a repository.
+
     Raises:
-        InvalidArgument: Something that cannot be allowed.
+        InvalidArgument: Something that cannot be allowed, or not without a repository.
+        InvalidReference: The scope is not a repository's name.
 
     Example:
-        >>> check_allow(["dummy"])
-        ('dummy',)
+        >>> check_allow(["share:vm/centos8", "dummy"])
+        ('dummy', 'share:vm/centos8')
     """
-    given = (allow,) if isinstance(allow, str) else tuple(allow)
-    if unknown := sorted(set(given) - set(ALLOWANCES)):
-        raise InvalidArgument(f"cannot allow {unknown[0]!r}", hint=f"choose from {', '.join(ALLOWANCES)}")
-    return tuple(sorted(set(given)))
+    given = set((allow,) if isinstance(allow, str) else allow)
+    for one in sorted(given):
+        kind, scoped, repository = one.partition(":")
+        if kind in SCOPED and scoped:
+            check_repository(repository)
+        elif scoped or kind not in ALLOWANCES:
+            hint = f"write {kind}:REPOSITORY" if kind in SCOPED else f"choose from {', '.join(CHOICES)}"
+            raise InvalidArgument(f"cannot allow {one!r}", hint=hint)
+    return tuple(sorted(given))
+
+
+def allows(allow: Collection[str], kind: str, repository: str) -> bool:
+    """Whether something is allowed in a repository: for that one, or for the whole plan.
+
+    Example:
+        >>> allows(["incomplete:vm/centos8"], "incomplete", "vm/centos8")
+        True
+        >>> allows(["incomplete:vm/centos8"], "incomplete", "vm/centos9")
+        False
+    """
+    return kind in allow or f"{kind}:{repository}" in allow
+
+
+def once(allowances: Sequence[str]) -> str:
+    """Return what to do to allow something in one plan, for a hint.
+
+    Example:
+        >>> once(["share:vm/centos8"])
+        "to allow it in this plan alone: --allow share:vm/centos8, in Python allow=['share:vm/centos8']"
+    """
+    some, more = list(allowances[:_NAMED]), len(allowances) - _NAMED
+    rest = f", and so on for {more:,} more" if more > 0 else ""
+    options = " ".join(f"--allow {one}" for one in some)
+    return f"to allow it in this plan alone: {options}, in Python allow={some}{rest}"

@@ -12,7 +12,7 @@ import pandas as pd
 from msgspec import Struct, structs
 
 from regnb.analysis.inventory import Inventory
-from regnb.change.plan import Effect, Step
+from regnb.change.plan import Effect, Step, allows, once
 from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
 from regnb.errors import InvalidArgument, NotFound, Refused
@@ -406,8 +406,8 @@ def remove(
         chosen.setdefault(one.repository, []).append(one)
     for name, some in chosen.items():
         _check_selected(held[name], some)
-    if chosen and "incomplete" not in allow:
-        _check_complete(inventory)
+    if chosen:
+        _check_complete(inventory, allow)
     removals = []
     for name, some in chosen.items():
         removals.append(removal := Removal(held[name], children=children, referrers=referrers))
@@ -512,18 +512,28 @@ def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
             )
 
 
-def _check_complete(inventory: Inventory) -> None:
+def _check_complete(inventory: Inventory, allow: Collection[str]) -> None:
     if inventory.complete and inventory.finished is not None:
         return
     problems = inventory.problems[inventory.problems["incomplete"]]
-    rows = zip(*lists(problems, "repository", "reference", "problem"), strict=True)
+    rows = [
+        (name, reference, problem)
+        for name, reference, problem in zip(*lists(problems, "repository", "reference", "problem"), strict=True)
+        if not allows(allow, "incomplete", name)
+    ]
+    if "incomplete" in allow or (not rows and len(problems) and inventory.finished is not None):
+        return
     texts = [
         f"{name}{at(reference) if name and reference else reference} ({problem})" for name, reference, problem in rows
     ]
+    found = {name for name, _, _ in rows}
+    named = bool(found) and "" not in found and inventory.finished is not None
+    needed = [f"incomplete:{name}" for name in sorted(found)] if named else ["incomplete"]
     raise Refused(
         f"the inventory is incomplete, and what could not be read may need what would go: "
         f"{names(texts) or 'it was interrupted'}",
-        hint="inventory.problems says why; mend that and read again, or allow 'incomplete'",
+        hint=f"inventory.problems says why; mend that and read again, or allow 'incomplete': {once(needed)}",
+        allow=needed,
     )
 
 

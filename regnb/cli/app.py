@@ -8,7 +8,7 @@ from collections.abc import Iterator, MutableMapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
-from regnb.errors import MissingExtra, RegnbError
+from regnb.errors import LimitExceeded, MissingExtra, RegnbError
 
 try:
     import typer
@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb.cli.terminal import ERROR, OK, err
+from regnb.cli.terminal import ERROR, EXCESSIVE, OK, err
 
 
 class Entry(NamedTuple):
@@ -229,7 +229,7 @@ def main() -> None:
         err.print(f"[red]Error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
             err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
-        sys.exit(ERROR)
+        sys.exit(EXCESSIVE if isinstance(error, LimitExceeded) else ERROR)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(OK)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from regnb.change.plan import ALLOWANCES
+from regnb.change.plan import CHOICES
 
 Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[
@@ -34,5 +34,6 @@ InUse = Annotated[
     ),
 ]
 Allow = Annotated[
-    list[str] | None, Option(help=f"Allow what is refused else: {', '.join(ALLOWANCES)}. Again for more.")
+    list[str] | None,
+    Option(metavar="CHECK", help=f"Override a safety check in this plan (repeatable): {', '.join(CHOICES)}."),
 ]

@@ -23,6 +23,7 @@ ERROR: Final = 1
 OVER: Final = 2
 DRIFT: Final = 3
 INCOMPLETE: Final = 4
+EXCESSIVE: Final = 5
 INTERRUPTED: Final = 130
 
 # A pipe or a log has no width: there a table must not be folded to that of an old terminal.

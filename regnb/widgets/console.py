@@ -161,7 +161,7 @@ class Console(Form):
         parts = {
             "Ask": [first, self._teaches, *rest, self._to_send],
             "Answer": [self._answered, self._to_next],
-            "Preview": [*allowances, self._to_preview, self._preview],
+            "Preview": [*allowances, self._to_preview, self._preview, self._offered],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
             "History": [self._past],
         }

@@ -17,7 +17,7 @@ from regnb.change import journal
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
-from regnb.errors import InvalidArgument, MissingExtra
+from regnb.errors import InvalidArgument, MissingExtra, Refused
 from regnb.registry import Registry
 from regnb.tables.frame import Frame
 from regnb.text import escaped
@@ -62,6 +62,11 @@ _ALLOWANCES: Final = {
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
 }
+_SCOPED: Final = {
+    "incomplete": "plan although something in this repository could not be read.",
+    "emptying": "let the policy remove the last images of this repository.",
+    "share": "let the policy remove more than its share of the tags of this repository.",
+}
 _IN_USE: Final = "cluster, to ask it; or a file with what kubectl get pods -A -o json printed"
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
@@ -103,6 +108,8 @@ class Form(Panel):
         self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose) if choose else None
         self._fields = dict(fields or {})
         self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
+        self._once: dict[str, Any] = {}
+        self._offered = widgets.VBox()
         self._lock = threading.RLock()
         self._edition = 0
 
@@ -138,7 +145,7 @@ class Form(Panel):
         parts = {
             "Choose": [self._table, self._named] if self._table else [],
             "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
-            "Preview": [self._to_preview, self._preview],
+            "Preview": [self._to_preview, self._preview, self._offered],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
         }
         where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
@@ -192,7 +199,7 @@ class Form(Panel):
         if self._table is not None and chosen.empty:
             raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
         values = {name: field.value for name, field in self._fields.items()}
-        values["allow"] = [name for name, box in self._allow.items() if box.value]
+        values["allow"] = [name for name, box in (self._allow | self._once).items() if box.value]
         self._plan(lambda: self._make(self.inventory, chosen, values))
 
     def _start_undo(self) -> None:
@@ -205,7 +212,13 @@ class Form(Panel):
         edition = self._edition
 
         def work() -> None:
-            plan = make()
+            try:
+                plan = make()
+            except Refused as error:
+                with self._lock:
+                    if self._edition == edition:
+                        self._offer_allowances(error.allow)
+                raise
             shown = _plan_html(plan)
             with self._lock:
                 if self._edition == edition:
@@ -213,6 +226,17 @@ class Form(Panel):
                     self._offer(plan)
 
         self._run(self._preview, work, lambda: self._edition == edition, self._hide)
+
+    def _offer_allowances(self, refused: Iterable[str]) -> None:
+        """Show a box for each allowance that a refusal names and the form lacks; those that are ticked stay."""
+        kept = {name: box for name, box in self._once.items() if box.value}
+        for name in list(refused)[:_NAMED]:
+            if name not in self._allow and name not in kept:
+                kept[name] = check_box(f"{name}: {_SCOPED[name.partition(':')[0]]}")
+                kept[name].observe(lambda _: self._change(), "value")
+        self._once = kept
+        heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
+        self._offered.children = [*heading, *kept.values()]
 
     def _offer(self, plan: Plan) -> None:
         if not plan.changes:
@@ -244,6 +268,7 @@ class Form(Panel):
                 return
             # It is spent by the click, whatever comes of it.
             self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+            self._once, self._offered.children = {}, ()
         self._trouble.value = ""
 
         def work() -> None:
