@@ -11,10 +11,10 @@
 set -euo pipefail
 docker-registry --version 2>/dev/null | grep -F '2.8.2' || { echo "install Debian's docker-registry 2.8.2 first" >&2; exit 77; }
 work=$(mktemp -d)
+trap 'kill ${registry:-} 2>/dev/null || true; rm -rf "$work"' EXIT
 printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n' "$work/data" >"$work/config.yml"
 : >"$work/log"
 docker-registry serve "$work/config.yml" >>"$work/log" 2>&1 & registry=$!
-trap 'kill $registry; rm -rf "$work"' EXIT
 for _ in {1..100}; do
     port=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$work/log")
     [[ $port ]] && break
