@@ -5,10 +5,11 @@
 # without this padding: the files are the same, the bytes are not. skopeo keeps the configuration, with the old diff_id, and exits
 # with 0. An archive that ends with just two zero blocks (tar -b 1) comes out unchanged, and so does either with plain zstd.
 # Why it surprises: the OCI image specification (config.md, rootfs.diff_ids) makes a diff_id the digest of the uncompressed archive,
-# and skopeo-copy(1) calls this option a compression format: compression gives back what was put in.
+# and the option is --dest-compress-format: compression gives back what was put in. (skopeo-copy(1) lists gzip and zstd; this
+# version takes zstd:chunked without a word.)
 # What it means: a runtime that verifies diff_ids refuses the image, and a tool that finds equal layers by the digest of their
-# content counts them as different. Compare digests of unpacked layers with
-# the diff_ids after such a conversion, before you delete the source.
+# content counts them as different. Compare digests of unpacked layers with the diff_ids after such a conversion, before you delete
+# the source.
 #
 # Needs Debian's skopeo 1.9.3, zstd and GNU tar.
 set -euo pipefail
