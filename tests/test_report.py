@@ -110,8 +110,8 @@ def snapshots(number: int) -> Growth:
 def test_every_chart_has_its_table(seeded: Seeded) -> None:
     """One section a question; each figure is followed by a table in the same section, and the contents lead there."""
     page = report(regnb.read(seeded.url), growth=snapshots(5), capacity="1TB")
-    parts = re.findall(r"<section id=\"(\w+)\".*?</section>", page)
-    sections = dict(zip(parts, re.findall(r"<section .*?</section>", page), strict=True))
+    parts = re.findall(r"<section id=\"(\w+)\".*?</section>", page, re.DOTALL)
+    sections = dict(zip(parts, re.findall(r"<section .*?</section>", page, re.DOTALL), strict=True))
     drawn = {name: text.count("<figure>") for name, text in sections.items() if "<figure>" in text}
     assert drawn == {
         "bytes": 1, "whose": 1, "repositories": 1, "layers": 1, "sharing": 1, "age": 1, "collections": 1, "growth": 2,

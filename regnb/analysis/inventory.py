@@ -15,6 +15,7 @@ from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
+from regnb.tables.markup import Cell, table
 from regnb.tables.write import Format, write
 from regnb.text import escaped, human
 
@@ -153,8 +154,8 @@ class Inventory:
         self.finished = finished
         self.source = source
         self.frames: dict[str, Frame] = dict(tables)
-        for name, table in tables.items():
-            setattr(self, name, table)
+        for name, frame in tables.items():
+            setattr(self, name, frame)
 
     @classmethod
     def of(cls, records: Records) -> Inventory:
@@ -359,15 +360,12 @@ class Inventory:
         return self.brief._repr_mimebundle_()
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:left'><code>inventory.{name}</code></td><td>{len(table):,}</td></tr>"
-            for name, table in self.frames.items()
-        )
+        names = [[Cell(f"inventory.{name}"), Cell(f"{len(rows):,}")] for name, rows in self.frames.items()]
+        every = table([Cell("frame", scope="col"), Cell("rows", scope="col")], names)
         largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
         problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
         return (
             f"{self.brief._repr_html_()}"
             f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
-            f"<details><summary>All frames</summary><table><thead><tr><th>frame</th><th>rows</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table></details>"
+            f"<details><summary>All frames</summary>{every}</details>"
         )

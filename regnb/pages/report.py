@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pandas as pd
+from markupsafe import Markup
 
 from regnb import __version__
 from regnb.analysis.growth import Growth
@@ -16,7 +17,8 @@ from regnb.errors import MissingExtra
 from regnb.pages import charts
 from regnb.tables.columns import COLUMNS, SIZES
 from regnb.tables.frame import Frame
-from regnb.text import count, escaped, human
+from regnb.tables.markup import Cell, render, table
+from regnb.text import count, escaped, human, printable
 
 try:
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
@@ -26,21 +28,10 @@ except ImportError:
 ROWS: Final = 40
 """Rows of a table, and of a bar chart; the rest is counted in the last lines."""
 _CSS: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+_DRAW: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+_TEMPLATE: Final = Path(__file__).with_suffix(".html")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 """No browser loads anything from elsewhere for this page, whatever a name in it may hold."""
-_DRAW: Final = """
-const charts = [...document.querySelectorAll("figure > div")];
-const heights = charts.map(chart => {
-  const {data, layout} = JSON.parse(chart.nextElementSibling.textContent);
-  Plotly.newPlot(chart, data, layout, {displayModeBar: false, responsive: true});
-  return layout.height;
-});
-// A sheet of A4 has 680 pixels between its margins, and less than a screen that scrolls from top to bottom.
-addEventListener("beforeprint", () => charts.forEach((chart, at) =>
-  Plotly.relayout(chart, {width: 680, height: Math.min(heights[at], 900)})));
-addEventListener("afterprint", () => charts.forEach((chart, at) =>
-  Plotly.relayout(chart, {width: null, autosize: true, height: heights[at]})));
-"""
 _SCRIPTLESS: Final = """Scripts are blocked here, as in the preview of a mail program, so the charts are not drawn.
 Nothing is missing: every figure is in the tables. To see the charts, save the file and open it in a browser."""
 _LIMITS: Final = {
@@ -103,25 +94,16 @@ def report(
         _problems(inventory),
         _Section("limits", "What the figures mean", _list(_LIMITS[inventory.source], *_ALWAYS)),
     ]
-    links = "".join(f'<li><a href="#{each.key}">{each.title}</a></li>' for each in sections)
-    body = "".join(
-        f'<section id="{each.key}" aria-labelledby="{each.key}-title"><h2 id="{each.key}-title">{each.title}</h2>'
-        f"{each.body}</section>"
-        for each in sections
-    )
-    name = escaped(inventory.registry)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{name}: registry report</title><style>{_CSS}</style>"
-        "<script>document.documentElement.className = 'scripted'</script></head>\n"
-        '<body><a class="skip" href="#content">Skip to the report</a>'
-        f"<header><h1>{name}</h1>{_origin(inventory, command)}"
-        f'<p class="note scriptless">{_SCRIPTLESS}</p></header>'
-        f'<nav aria-label="Contents"><ol>{links}</ol></nav><main id="content">{body}</main>'
-        f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script></body></html>\n"
+    return render(
+        _TEMPLATE,
+        name=printable(inventory.registry),
+        sections=sections,
+        origin=Markup(_origin(inventory, command)),  # noqa: S704 -- made of escaped parts
+        policy=Markup(_POLICY),  # noqa: S704 -- ours
+        scriptless=_SCRIPTLESS,
+        css=Markup(_CSS),  # noqa: S704 -- ours
+        plotly=Markup(get_plotlyjs()),  # noqa: S704 -- the library's own
+        draw=Markup(_DRAW),  # noqa: S704 -- ours
     )
 
 
@@ -189,33 +171,28 @@ def _table(name: str, frame: Frame, caption: str, *adds: str) -> str:
     shown, rest = frame.head(ROWS), frame.iloc[ROWS:]
     with pd.option_context("display.max_rows", None):
         text, _ = shown.readable()
-    meanings = {column: escaped(meaning) for column, (_, meaning) in COLUMNS.get(name, {}).items()}
+    meanings = {column: meaning for column, (_, meaning) in COLUMNS.get(name, {}).items()}
     for column in _WHOLE.intersection(frame.columns):
         text[column] = shown[column]
     kinds = [_KINDS.get(frame[column].dtype.kind, "d" if column == "digest" else "") for column in frame.columns]
-    head = "".join(
-        f'<th scope="col" class="{kind}" title="{meanings.get(column, "")}">{escaped(column.replace("_", " "))}</th>'
+    head = [
+        Cell(column.replace("_", " "), meanings.get(column, ""), kind, scope="col")
         for column, kind in zip(frame.columns, kinds, strict=True)
-    )
+    ]
     wholes = shown.itertuples(index=False, name=None)
     rows = [_row(*line, kinds) for line in zip(text.itertuples(index=False, name=None), wholes, strict=True)]
     feet = [(f"{len(rest):,} more", rest)] * bool(len(rest)) + [(f"all {len(frame):,}", frame)] * bool(adds)
     foot = [_row((words, *_sums(part, adds)), (), kinds) for words, part in feet]
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>'
-        f"<caption>{escaped(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        f"<tfoot>{''.join(foot)}</tfoot></table></div>"
-    )
+    return table(head, rows, foot, caption=caption)
 
 
-def _row(texts: tuple[str, ...], wholes: tuple[object, ...], kinds: list[str]) -> str:
+def _row(texts: tuple[str, ...], wholes: tuple[object, ...], kinds: list[str]) -> list[Cell]:
     cells = []
     for at, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
         whole = wholes[at] if wholes else text
-        title = f' title="{escaped(whole[:1000])}"' if isinstance(whole, str) and whole != text else ""
-        start, end = ("<td", "</td>") if at else ('<th scope="row"', "</th>")
-        cells.append(f'{start} class="{kind or "l" * (len(text) > _LONG)}"{title}>{escaped(text)}{end}')
-    return f"<tr>{''.join(cells)}</tr>"
+        title = whole[:1000] if isinstance(whole, str) and whole != text else ""
+        cells.append(Cell(text, title, kind or "l" * (len(text) > _LONG), scope="" if at else "row"))
+    return cells
 
 
 def _sums(frame: Frame, adds: tuple[str, ...]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -12,10 +11,11 @@ import pandas as pd
 from regnb.oci.reference import Digest, is_digest
 from regnb.tables.columns import COLUMNS, SIZES
 from regnb.tables.graph import strings
-from regnb.text import count, escaped, human, printable
+from regnb.tables.markup import Cell, table
+from regnb.text import count, human, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
-_SHOWN = 60
+_WIDEST = 60
 
 
 def _cell(column: str) -> Callable[[Any], str]:
@@ -31,15 +31,15 @@ def _cell(column: str) -> Callable[[Any], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
     return show
 
 
-def _td(text: str, value: object, align: str) -> str:
+def _shown(text: str, value: object, align: str) -> Cell:
     # What was shortened is whole in the tooltip, to be read or copied.
-    title = f' title="{escaped(value[:1000])}"' if isinstance(value, str) and value != text else ""
-    return f'<td style="text-align:{align};white-space:nowrap"{title}>{html.escape(text)}</td>'
+    title = value[:1000] if isinstance(value, str) and value != text else ""
+    return Cell(text, title, style=f"text-align:{align};white-space:nowrap")
 
 
 class Frame(pd.DataFrame):
@@ -73,27 +73,22 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        head = "".join(
-            f'<th style="text-align:{side}">{escaped(str(name))}</th>'
+        head = [Cell("", scope="col")] + [
+            Cell(str(name), scope="col", style=f"text-align:{side}")
             for name, side in zip(text.columns, align, strict=True)
-        )
+        ]
         whole = self.head(len(text)).itertuples(index=False, name=None)
-        body = "".join(
-            f"<tr><th>{escaped(str(label))}</th>{''.join(map(_td, row, values, align))}</tr>"
+        body = [
+            [Cell(str(label), scope="row"), *map(_shown, row, values, align)]
             for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
-        )
+        ]
         more = f"{len(self) - len(text):,} more rows. " if cut else ""
-        return (
-            '<div style="max-width:100%;overflow-x:auto" tabindex="0">'
-            '<table class="dataframe" style="white-space:nowrap">'
-            f"<thead><tr><th></th>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table></div>"
-            f"<p>{more}{count(len(self), 'row')}, {count(len(self.columns), 'column')}</p>"
-        )
+        counted = f"{count(len(self), 'row')}, {count(len(self.columns), 'column')}"
+        return f"{table(head, body, kind='dataframe')}<p>{more}{counted}</p>"
 
     def __repr__(self) -> str:
         text, _ = self.readable()
-        with pd.option_context("display.max_colwidth", _SHOWN):
+        with pd.option_context("display.max_colwidth", _WIDEST):
             return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
 
 

@@ -17,7 +17,7 @@ from regnb.change.plan import Plan
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.oci.manifest import DOCKER_MANIFEST
 from regnb.registry import Registry
-from regnb.text import escaped
+from regnb.tables.markup import Cell, table
 from regnb.widgets.forms import Form
 from regnb.widgets.page import WIDE, WRAP, box, choice, faint, text_area, text_field
 from regnb.wire.exchange import READS, Answer, check_headers, headers_of
@@ -250,9 +250,9 @@ class Console(Form):
 
     def _note(self, asked: str, said: str, duration: str) -> None:
         self.history.appendleft((datetime.now(UTC).astimezone().strftime("%H:%M:%S"), asked, said, duration))
-        rows = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in self.history)
-        heads = "".join(f"<th scope='col'>{name}</th>" for name in ("when", "request", "answer", "time"))
-        self._past.value = f"<table class='dataframe regnb-past'><thead><tr>{heads}</tr></thead>{rows}</table>"
+        head = [Cell(name, scope="col") for name in ("when", "request", "answer", "time")]
+        rows = [[Cell(text) for text in row] for row in self.history]
+        self._past.value = table(head, rows, kind="dataframe regnb-past")
 
     # What is planned
 

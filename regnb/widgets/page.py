@@ -173,18 +173,7 @@ def quiet(shell: Any) -> None:  # noqa: ANN401 -- IPython's
 class _Keys(anywidget.AnyWidget):
     """Leaves the keys to a panel's lists: JupyterLab moves to another cell by arrows, and deletes this one by D, D."""
 
-    _esm = """
-    export default { render({ el }) {
-      const mark = () => {
-        const panel = el.closest(".regnb-form");
-        if (!panel) return requestAnimationFrame(mark);
-        panel.addEventListener("focusin", ({ target }) => {
-          if (target.tagName === "SELECT") target.setAttribute("data-lm-suppress-shortcuts", "true");
-        });
-      };
-      mark();
-    } }
-    """
+    _esm = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
 
 class Panel(widgets.VBox):  # type: ignore[misc]

@@ -39,23 +39,7 @@ class Secret(anywidget.AnyWidget):
         ''
     """
 
-    _esm = """
-    export default { render({ model, el }) {
-      const [label, name, input] = ["label", "span", "input"].map((tag) => document.createElement(tag));
-      name.textContent = model.get("label");
-      Object.assign(input, { type: "password", autocomplete: "off" });
-      el.classList.add("regnb-secret");
-      label.append(name, input);
-      el.append(label);
-      const send = () => {
-        if (!input.value) return;
-        model.send({ secret: input.value });
-        input.value = "";
-        input.placeholder = model.get("heard");
-      };
-      input.addEventListener("change", send);
-    } }
-    """
+    _esm = Path(__file__).with_name("secret.js").read_text(encoding="utf-8")
     label = traitlets.Unicode().tag(sync=True)
     heard = traitlets.Unicode(_HEARD).tag(sync=True)
 
