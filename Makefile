@@ -18,6 +18,8 @@ lint: .venv/test.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict -p regnb
 	$(BIN)/lint-imports
+	$(BIN)/biome lint --error-on-warnings
+	$(BIN)/djlint regnb --lint --quiet --profile=jinja --ignore=H021
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: .venv/test.stamp

@@ -5,7 +5,8 @@ const heights = charts.map(chart => {
   return layout.height;
 });
 // A sheet of A4 has 680 pixels between its margins, and less than a screen that scrolls from top to bottom.
-addEventListener("beforeprint", () => charts.forEach((chart, at) =>
-  Plotly.relayout(chart, {width: 680, height: Math.min(heights[at], 900)})));
-addEventListener("afterprint", () => charts.forEach((chart, at) =>
-  Plotly.relayout(chart, {width: null, autosize: true, height: heights[at]})));
+const fit = (size) => {
+  for (const [at, chart] of charts.entries()) Plotly.relayout(chart, size(heights[at]));
+};
+addEventListener("beforeprint", () => fit((height) => ({ width: 680, height: Math.min(height, 900) })));
+addEventListener("afterprint", () => fit((height) => ({ width: null, autosize: true, height })));
