@@ -16,12 +16,17 @@ from regnb.analysis.snapshot import snapshots
 from regnb.analysis.storage import Storage, open_storage
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
+from regnb.environment import variable as _variable
 from regnb.errors import Interrupted, RegnbError
+from regnb.log import LEVELS as _LEVELS
+from regnb.log import start as _start
 from regnb.oci.reference import Digest, Reference
 from regnb.registry import Registry, connect
 from regnb.source import read
 
 _install()
+if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
+    _start(_level)
 
 __version__ = "0.1.0"
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, MutableMapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
+from regnb import log
+from regnb.environment import variable
 from regnb.errors import LimitExceeded, MissingExtra, RegnbError
 
 try:
@@ -207,9 +209,15 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[  # noqa: ARG001 -- eager: its callback has printed it
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        int, Option("--verbose", "-v", count=True, help="Write the log to standard error; -vv adds every request.")
+    ] = 0,
 ) -> None:
-    pass
+    if level := log.LEVELS[min(verbose, 2) - 1] if verbose else variable("REGNB_LOG"):
+        log.start(level)
 
 
 def main() -> None:
