@@ -20,8 +20,9 @@ RegnbError
     ├── NotARegistry        something answered, but it does not speak the registry API
     ├── Unauthorized        401: no or wrong credentials
     ├── Denied              403, or 401 with valid credentials: too little scope
-    ├── NotFound            404
-    ├── Unsupported         405: the registry has this switched off
+    ├── NotFound            404, and the registry's own error says that it is not there
+    ├── Unproven            an answer that may come from a proxy: it is not known whether something exists
+    ├── Unsupported         405, or another refusal of an optional endpoint: the registry does not do this
     ├── RateLimited         429 after all retries
     └── ServerFailed        5xx after all retries
 
@@ -195,7 +196,11 @@ class Denied(RegistryError):
 
 
 class NotFound(RegistryError):
-    """404: no such repository, manifest, blob or endpoint."""
+    """No such repository, manifest or blob: the registry itself says so, with an error code."""
+
+
+class Unproven(RegistryError):
+    """An answer that proves neither that something exists nor that it does not, such as a proxy's 404."""
 
 
 class Unsupported(RegistryError):

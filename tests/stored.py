@@ -11,7 +11,7 @@ from images import Image
 
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.crawl import collect
-from regnb.errors import NotFound, ServerFailed
+from regnb.errors import NotFound, ServerFailed, Unsupported
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
@@ -68,7 +68,7 @@ class Stored:
 
     async def referrers(self, repository: str, digest: str, *, fallback: bool) -> Sequence[Descriptor]:  # noqa: ARG002
         if not self.lists_referrers:
-            raise NotFound("no referrers", status=404)
+            raise Unsupported("no referrers", status=404)
         return [
             Descriptor(digest=one.digest, size=len(one.data), media_type=one.media_type)
             for one in self.held[repository].values()

@@ -71,7 +71,7 @@ async def test_a_manifest_goes_round_byte_for_byte(real: distribution.Distributi
         digest = await push(client, "vm/centos8", "latest", b"layer")
         for target in ("latest", digest):
             raw = await client.manifest("vm/centos8", target)
-            assert raw == (image(b"layer"), model.OCI_MANIFEST, digest)
+            assert raw == (image(b"layer"), model.OCI_MANIFEST, digest, "")
             head = await client.head_manifest("vm/centos8", target)
             assert (head.digest, head.size, head.media_type) == (digest, len(raw.data), model.OCI_MANIFEST)
         assert await client.put_manifest("vm/centos8", digest, raw.data, raw.media_type) == digest
@@ -318,7 +318,8 @@ async def test_schema_1_is_recognised() -> None:
     headers = {"Content-Type": f"{model.SCHEMA1_SIGNED}; charset=utf-8", "Docker-Content-Digest": ABSENT}
     with scripted.serve(lambda *_: Reply(headers=headers, body=b'{"schemaVersion":1}')) as server:
         async with Client(Transport(server.url)) as client:
-            assert await client.manifest("a", "t") == (b'{"schemaVersion":1}', model.SCHEMA1_SIGNED, ABSENT)
+            found = await client.manifest("a", "t")
+            assert found[:3] == (b'{"schemaVersion":1}', model.SCHEMA1_SIGNED, ABSENT)
 
 
 # Blobs
@@ -506,7 +507,7 @@ async def test_referrers_by_the_fallback_tag(real: distribution.Distribution) ->
     async with Client(Transport(real.url)) as client:
         digest = await push(client, "a", "t")
         assert await client.referrers("a", digest) == ()
-        with pytest.raises(NotFound):
+        with pytest.raises(Unsupported, match="does not list referrers"):
             await client.referrers("a", digest, fallback=False)
         entries = []
         for kind in ("text/sbom", "text/signature"):

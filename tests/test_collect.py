@@ -374,7 +374,7 @@ def test_a_repository_that_cannot_be_listed_is_one_row(status: int, problem: str
     """A repository that is refused or fails does not keep the others from being read."""
     with Fake() as fake:
         fake.json("/v2/_catalog", {"repositories": ["bad", "good"]})
-        fake.json("/v2/bad/tags/list", {"errors": [{"code": "NO", "message": "no"}]}, status)
+        fake.json("/v2/bad/tags/list", {"errors": [{"code": "NAME_UNKNOWN", "message": "no"}]}, status)
         fake.repository("good", {"1": image([BASE])})
         records, _ = crawl(fake.url)
     assert records.repositories == {"bad": problem, "good": "read"}
@@ -398,11 +398,11 @@ def test_tags_that_are_no_tags() -> None:
     with Fake() as fake:
         fake.json("/v2/_catalog", {"repositories": ["app"]})
         fake.repository("app", {"1": image([BASE])})
-        fake.json("/v2/app/tags/list", {"tags": ["1", "../../x", "<b>", ""]})
+        fake.json("/v2/app/tags/list", {"tags": ["1", "../../x", "<b>", "", "sha256:0"]})
         records, _ = crawl(fake.url)
-    assert {row.reference for row in records.problems} == {"../../x", "<b>", ""}
-    assert records.coverage.tags.failed == 3
-    assert records.coverage.tags.read == 1
+    assert problems(records) == {("app", name): "not a tag" for name in ("../../x", "<b>", "", "sha256:0")}
+    assert not any(row.incomplete for row in records.problems)
+    assert (records.coverage.tags.listed, records.coverage.tags.read) == (1, 1)
 
 
 def test_a_catalog_that_breaks_off_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:

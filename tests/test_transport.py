@@ -341,7 +341,10 @@ async def test_redirects_end(location: str) -> None:
 @pytest.mark.parametrize("url", ["http://[bad/", "http://h:99999/"])
 async def test_a_malformed_url_from_the_server(url: str) -> None:
     """A Location or a Link that is no URL is the registry's error, by name, and never a ValueError of Python's."""
-    location, link = Reply(302, {"Location": url}), Reply(200, {"Link": f'<{url}>; rel="next"'}, b"{}")
+    location, link = (
+        Reply(302, {"Location": url}),
+        Reply(200, {"Link": f'<{url}>; rel="next"'}, b'{"repositories":null}'),
+    )
     with scripted.serve(lambda request, _: link if "_catalog" in request.path else location) as server:
         async with Client(Transport(server.url)) as client:
             with pytest.raises(ContentError):

@@ -15,7 +15,16 @@ from regnb.change.retag import overwritten
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.records import DEPTH_LIMIT, NODE_LIMIT
 from regnb.crawl.selection import Picked
-from regnb.errors import ContentError, InvalidArgument, MalformedManifest, NotFound, Refused, TooLarge
+from regnb.errors import (
+    ContentError,
+    InvalidArgument,
+    MalformedManifest,
+    NotFound,
+    Refused,
+    TooLarge,
+    Unproven,
+    Unsupported,
+)
 from regnb.oci.manifest import OCI_INDEX, AnyManifest, Descriptor, Index, Schema1, decode
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import referrers_tag, subject_of_tag
@@ -217,7 +226,9 @@ class Copying:
                 return ()
             try:
                 found = await self.origin.client.referrers(repository, digest, fallback=False)
-            except NotFound:
+            except Unsupported as error:
+                if self._lists and isinstance(error.__cause__, Unproven):
+                    raise error.__cause__ from None
                 self._lists = bool(self._lists)
                 return ()
             self._lists = True
@@ -298,7 +309,7 @@ class Copying:
     async def _can_list(self, destination: str, digest: str) -> bool:
         try:
             await self.reader.client.referrers(destination, digest, fallback=False)
-        except NotFound:
+        except Unsupported:
             return False
         return True
 
@@ -319,8 +330,9 @@ class Copying:
         if near:
             return before, set(items)
         present = set(before.values())
-        found = await self.reader.digests(destination, [digest for digest in items if digest not in present])
-        return before, present | {digest for digest, there in found.items() if there}
+        asked = [digest for digest in items if digest not in present]
+        found = await each(lambda digest: self.reader.look(destination, digest), asked)
+        return before, present | {digest for digest, there in zip(asked, found, strict=True) if there}
 
     def _place(self, repository: str, destination: str, item: Item, before: Mapping[str, str], *, there: bool) -> None:
         """Add the steps that bring one manifest to its destination, under each of its tags or under its digest."""

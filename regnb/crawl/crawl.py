@@ -22,9 +22,9 @@ from regnb.crawl.records import (
     TagRecord,
     describe,
 )
-from regnb.errors import NotFound, RegnbError
-from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, Descriptor, decode_config
-from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, select
+from regnb.errors import NotFound, RegnbError, Unproven, Unsupported
+from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, Descriptor, contradiction, decode_config
+from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
@@ -70,6 +70,7 @@ class _Crawl:
         self._conflicts: dict[str, tuple[str, set[int]]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
+        self._contradicted: set[str] = set()
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
         self._texts: dict[str, str] = {}
 
@@ -125,6 +126,9 @@ class _Crawl:
             tags.clear()
         finally:
             self.progress.repositories_done += 1
+        for tag in [tag for tag in tags if not is_tag(tag)]:
+            del tags[tag]
+            self.problem(name, tag, "not a tag", "listed, but not a valid tag", incomplete=False)
         self.records.repositories[name] = "read" if tags else "empty"
         counts.read += 1
         self.progress.tags += len(tags)
@@ -137,7 +141,7 @@ class _Crawl:
         self.records.tags.append(record)
         counts = self.records.coverage.tags
         try:
-            digest = await self.resolve(repository, tag, seen)
+            digest, announced = await self.resolve(repository, tag, seen)
         except NotFound:
             self._not_found.setdefault(repository, []).append(tag)
             counts.failed += 1
@@ -149,20 +153,36 @@ class _Crawl:
             if digest != seen:
                 self.cache.saw(self.records.registry, repository, {tag: digest})
             await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
+            self.check_announced(repository, digest, announced)
         finally:
             self.progress.tags_done += 1
 
-    async def resolve(self, repository: str, tag: str, seen: str | None) -> str:
-        """Return the digest of a tag, with one request: HEAD where the content is probably known, else GET."""
+    async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
+        """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET."""
         if seen is not None and (seen in self.records.manifests or self.cache.get(Digest(seen))):
             found = await self.client.head_manifest(repository, tag)
             digest = Digest(found.digest)
             self.records.links[repository, digest] = True
-            return digest
+            return digest, found.media_type
         raw = await self.client.manifest(repository, tag)
         self.keep(repository, raw)
         self.records.links[repository, raw.digest] = True
-        return raw.digest
+        return raw.digest, raw.announced
+
+    def check_announced(self, repository: str, digest: str, announced: str) -> None:
+        """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
+        record = self.records.manifests.get(digest)
+        other = contradiction(announced, record.media_type) if record is not None else ""
+        if record is not None and other and digest not in self._contradicted:
+            self._contradicted.add(digest)
+            self.problem(
+                repository, digest, "media type",
+                RegnbError(
+                    f"the registry announces {other}, and the manifest is {record.media_type}",
+                    hint="check the proxy or cache in front of the registry: clients believe the header",
+                ),
+                incomplete=False,
+            )  # fmt: skip
 
     def keep(self, repository: str, raw: RawManifest) -> None:
         """Record a manifest that was just read."""
@@ -173,6 +193,7 @@ class _Crawl:
         self.records.coverage.manifests.listed += 1
         self.records.coverage.manifests.read += 1
         self.record(repository, raw)
+        self.check_announced(repository, raw.digest, raw.announced)
 
     async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
         """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
@@ -229,7 +250,7 @@ class _Crawl:
         if cached := self.cache.get(digest):
             counts.listed += 1
             counts.cached += 1
-            self.record(repository, RawManifest(cached.data, cached.media_type, digest))
+            self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))
             return
         try:
             raw = await self.client.manifest(repository, digest)
@@ -317,10 +338,16 @@ class _Crawl:
             counts = self.records.coverage.referrers
             try:
                 found = await self.client.referrers(repository, Digest(digest), fallback=False)
-            except NotFound:
+            except Unsupported as error:
                 # The tag schema's referrers are tags, and so they are in the listing already.
-                self.referrers = False
-                self.cache.found_lacking(self.records.registry, "referrers")
+                if not self.referrers:
+                    self.referrers = False
+                    self.cache.found_lacking(self.records.registry, "referrers")
+                    return []
+                if not isinstance(error.__cause__, Unproven):
+                    return []  # some registries, such as those that mirror others, list for some repositories only
+                counts.listed += 1
+                self.problem(repository, digest, counts.fail(error.__cause__), error.__cause__)
                 return []
             except RegnbError as error:
                 counts.listed += 1

@@ -23,7 +23,7 @@ from regnb.oci.manifest import (
     decode,
     decode_config,
 )
-from regnb.oci.reference import Digest, is_digest
+from regnb.oci.reference import Digest, is_digest, is_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
 
@@ -85,18 +85,39 @@ class Reader:
         return any(exchange.authorized for exchange in self.client.transport.exchanges)
 
     async def tags(self, repository: str) -> list[str]:
-        """Return the tags of a repository, sorted; none if there is no such repository."""
+        """Return the tags of a repository, sorted; none if there is no such repository.
+
+        A listed name that is not a valid tag, as some registries list digests, cannot be asked for, and is left out.
+
+        Raises:
+            Unproven: The answer is not a registry's list.
+        """
         try:
-            return sorted({tag async for page in self.client.tags(repository) for tag in page})
+            return sorted({tag async for page in self.client.tags(repository) for tag in page if is_tag(tag)})
         except NotFound:
             return []
 
     async def digest(self, repository: str, target: str) -> str:
-        """Return what a tag or digest is now, with one HEAD; "" if it is not there."""
+        """Return what a tag or digest is now, with one HEAD, and a GET where that finds nothing; "" if it is absent.
+
+        Raises:
+            Unproven: The answer is not a registry's.
+        """
         try:
             return str((await self.client.head_manifest(repository, target)).digest)
         except NotFound:
             return ""
+
+    async def look(self, repository: str, target: str) -> RawManifest | None:
+        """Return what a tag or digest is now, with one GET and never from the cache; None if it is absent.
+
+        Raises:
+            Unproven: The answer is not a registry's.
+        """
+        try:
+            return await self.client.manifest(repository, target)
+        except NotFound:
+            return None
 
     async def digests(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
         """Return what each tag points at now, with a HEAD each; "" for one that points at nothing.
@@ -117,7 +138,7 @@ class Reader:
             NotFound: There is no such manifest.
         """
         if is_digest(target) and (cached := self.cache.get(Digest(target))):
-            return RawManifest(cached.data, cached.media_type, Digest(target))
+            return RawManifest.of(cached.data, cached.media_type, Digest(target))
         raw = await self.client.manifest(repository, target)
         if raw.media_type not in SCHEMA1_TYPES:
             self.cache.put(raw.digest, raw.media_type, raw.data)

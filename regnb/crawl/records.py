@@ -24,7 +24,8 @@ class Problem(msgspec.Struct, frozen=True):
 
     Attributes:
         problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``mismatch``,
-            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``catalog`` or ``interrupted``.
+            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``catalog`` or
+            ``interrupted``.
         incomplete: Whether figures are lower bounds because of it.
     """
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from regnb.crawl.reader import each
-from regnb.errors import NotFound, StorageError, Unsupported
+from regnb.errors import StorageError, Unsupported
 from regnb.oci import layout
 from regnb.oci.manifest import (
     DOCKER_CONFIG,
@@ -169,7 +169,7 @@ async def seed(client: Client) -> Seeded:
     referrers = True
     try:
         await client.referrers(signed[0].repository, signed[0].digest, fallback=False)
-    except NotFound:
+    except Unsupported:
         referrers = False
         await put([item for item in items(referrers=False) if item.fallback])
     retired = next(item for item in everything if item.repository == RETIRED)

@@ -28,6 +28,8 @@ IMAGE_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
 SCHEMA1_TYPES: Final = frozenset({SCHEMA1, SCHEMA1_SIGNED})
+MANIFEST_TYPES: Final = INDEXES | MANIFESTS | SCHEMA1_TYPES
+"""Every media type of a manifest."""
 
 MANIFEST_LIMIT: Final = 4 * 1024 * 1024
 """Bytes that a manifest may have (distribution spec 1.1: registries should accept at least this)."""
@@ -245,7 +247,22 @@ class _Wire(Struct, frozen=True, rename="camel"):
     annotations: dict[str, Any] | None = None
 
 
+_NULL: Final = b"null"
+
+
+class _Shape(Struct, rename="camel"):
+    """What of a manifest tells its media type; nothing else in it is looked at."""
+
+    schema_version: Any = 2
+    media_type: Any = ""
+    config: msgspec.Raw = msgspec.Raw(_NULL)
+    layers: msgspec.Raw = msgspec.Raw(_NULL)
+    blobs: msgspec.Raw = msgspec.Raw(_NULL)
+    manifests: msgspec.Raw = msgspec.Raw(_NULL)
+
+
 _T = TypeVar("_T")
+_shape = msgspec.json.Decoder(_Shape)
 _wire = msgspec.json.Decoder(_Wire, strict=True)
 _config = msgspec.json.Decoder(ImageConfig, strict=True)
 
@@ -279,12 +296,58 @@ def verify(data: bytes, *digests: str | None) -> None:
             )
 
 
+def media_type_of(data: bytes, announced: str = "") -> str:
+    """Return a manifest's media type as its bytes tell it, whatever a proxy made of the answer's header.
+
+    Args:
+        data: The bytes.
+        announced: The answer's Content-Type, which counts only where the bytes leave the type open.
+
+    Returns:
+        The manifest's own ``mediaType``; without one, the type that fits its fields; "" for what is not a manifest.
+
+    Example:
+        >>> media_type_of(b'{"schemaVersion":2,"manifests":[]}', "application/json")
+        'application/vnd.oci.image.index.v1+json'
+    """
+    header = announced.partition(";")[0].strip().lower()
+    try:
+        found = _shape.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return header if header in MANIFEST_TYPES else ""
+    index = bytes(found.manifests) != _NULL
+    image = any(bytes(part) != _NULL for part in (found.config, found.layers, found.blobs))
+    return _media_type(found.schema_version, found.media_type, header, index=index, image=image)
+
+
+def contradiction(announced: str, told: str) -> str:
+    """Return a header's media type if it is that of another kind of manifest than its bytes tell; else "".
+
+    Example:
+        >>> contradiction(DOCKER_LIST, OCI_INDEX), contradiction("application/json", OCI_INDEX)
+        ('application/vnd.docker.distribution.manifest.list.v2+json', '')
+    """
+    header = announced.partition(";")[0].strip().lower()
+    return header if header != told and header in MANIFEST_TYPES else ""
+
+
+def _media_type(version: Any, declared: Any, header: str, *, index: bool, image: bool) -> str:  # noqa: ANN401 - any JSON
+    if version == 1:
+        return header if header in SCHEMA1_TYPES else SCHEMA1
+    if isinstance(declared, str) and declared in INDEXES | MANIFESTS:
+        return declared
+    if index != image:
+        family, usual = (INDEXES, OCI_INDEX) if index else (MANIFESTS, OCI_MANIFEST)
+        return header if header in family else usual
+    return header if header in MANIFEST_TYPES else ""
+
+
 def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -> AnyManifest:
     """Decode a manifest whose bytes were verified.
 
     Args:
         data: The bytes.
-        media_type: The answer's Content-Type; where it names no manifest type, the manifest's own field counts.
+        media_type: The answer's Content-Type, which counts only where the bytes leave the type open.
         digest: What the bytes were verified against; by default their sha256. For schema 1 what the registry calls it.
 
     Raises:
@@ -299,26 +362,25 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
         raise TooLarge(f"the manifest has {len(data)} bytes; at most {MANIFEST_LIMIT} are accepted")
     wire = _read(_wire, data, "manifest")
     header = media_type.partition(";")[0].strip().lower()
-    known = header in INDEXES or header in MANIFESTS or header in SCHEMA1_TYPES
-    if known and wire.media_type and wire.media_type != header and header not in SCHEMA1_TYPES:
-        raise MalformedManifest(f"the manifest says {wire.media_type[:100]!r}, the registry says {header!r}")
-    if wire.manifests is not None and (wire.layers is not None or wire.config is not None):
+    index, image = wire.manifests is not None, any(part is not None for part in (wire.config, wire.layers, wire.blobs))
+    if index and image:
         raise MalformedManifest("the manifest is an image and an index at once")
-    if wire.schema_version == 1 or header in SCHEMA1_TYPES:
+    kind = _media_type(wire.schema_version, wire.media_type, header, index=index, image=image)
+    if kind in SCHEMA1_TYPES:
         # The newest layer comes first in schema 1, and last in every later one.
         layers = tuple(Digest(layer.blob_sum) for layer in reversed(wire.fs_layers or []))
-        return Schema1(data, digest or Digest.of(data), header if known else SCHEMA1, layers)
-    kind = header if known else wire.media_type
-    if kind not in INDEXES and kind not in MANIFESTS:
-        kind = OCI_INDEX if wire.manifests is not None else OCI_MANIFEST
+        return Schema1(data, digest or Digest.of(data), kind, layers)
+    kind = kind or OCI_MANIFEST
     digest = digest or Digest.of(data)
     annotations = wire.annotations or {}
+    if kind in INDEXES and image:
+        raise MalformedManifest(f"the manifest lists blobs, and says that it is {kind!r}")
     if kind in INDEXES:
         return Index(
             data, digest, kind, tuple(wire.manifests or ()), wire.subject, wire.artifact_type or "", annotations
         )
     if wire.manifests is not None:
-        raise MalformedManifest(f"an index was announced as {kind!r}")
+        raise MalformedManifest(f"the manifest lists manifests, and says that it is {kind!r}")
     if wire.config is None and kind != OCI_ARTIFACT:
         raise MalformedManifest("the manifest has no config")
     artifact_type = wire.artifact_type or (wire.config.media_type if wire.config else "")

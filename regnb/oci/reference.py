@@ -117,6 +117,16 @@ def check_tag(text: str) -> str:
     return text
 
 
+def is_tag(text: str) -> bool:
+    """Whether ``text`` is a tag.
+
+    Example:
+        >>> is_tag("8.4-slim"), is_tag("sha256:0")
+        (True, False)
+    """
+    return bool(_TAG.fullmatch(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Where a manifest is: ``[registry/]repository[:tag][@digest]``.

@@ -9,11 +9,11 @@ import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from itertools import islice
-from typing import Final, NamedTuple, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from regnb.errors import (
     ConnectionFailed,
@@ -34,9 +34,11 @@ from regnb.oci import manifest as model
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
+from regnb.wire import existence
 from regnb.wire.addresses import join, redact
 from regnb.wire.exchange import READS, Answer, Target, check_headers, target
-from regnb.wire.failures import failure, raise_for
+from regnb.wire.existence import REFUSALS
+from regnb.wire.failures import failure, raise_for, unproven
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.transport import Transport
 
@@ -70,11 +72,33 @@ class Ping(Struct, frozen=True):
 
 
 class RawManifest(NamedTuple):
-    """A manifest's bytes, their media type as the registry announced it, and their verified digest."""
+    """A manifest's bytes, their media type, and their verified digest.
+
+    Attributes:
+        media_type: As the bytes tell it, so that they can be put back under it; the header's only where they do not.
+        announced: The header's, where it is the type of another kind of manifest; else "".
+    """
 
     data: bytes
     media_type: str
     digest: Digest
+    announced: str = ""
+
+    @classmethod
+    def of(cls, data: bytes, announced: str, digest: Digest) -> Self:
+        """Return verified bytes with the media type that they tell.
+
+        Args:
+            data: The bytes.
+            announced: What a registry, a cache or a receipt calls their type.
+            digest: Their digest.
+
+        Example:
+            >>> RawManifest.of(b'{"manifests":[]}', "text/plain", Digest.of(b'{"manifests":[]}')).media_type
+            'application/vnd.oci.image.index.v1+json'
+        """
+        told = model.media_type_of(data, announced)
+        return cls(data, told or announced, digest, model.contradiction(announced, told))
 
 
 class Upload(Struct, frozen=True):
@@ -96,9 +120,15 @@ class Upload(Struct, frozen=True):
 class _Page(Struct):
     """One page of a listing, whichever it is."""
 
-    repositories: list[str] | None = None
-    tags: list[str] | None = None
-    manifests: list[Descriptor] | None = None
+    name: Any = UNSET
+    repositories: list[str] | UnsetType | None = UNSET
+    tags: list[str] | UnsetType | None = UNSET
+    manifests: list[Descriptor] | UnsetType | None = UNSET
+
+    @property
+    def listing(self) -> bool:
+        """Whether it is one: null is a registry's word for an empty list, and an empty object is nobody's."""
+        return any(each is not UNSET for each in (self.name, self.repositories, self.tags, self.manifests))
 
 
 _page: Final = msgspec.json.Decoder(_Page)
@@ -108,8 +138,8 @@ class Client:
     """One registry. Names are checked before anything is sent; bytes are verified before they are returned.
 
     Every method raises `InvalidReference` for a name that the grammar forbids, and the `RegistryError` that fits the
-    registry's answer: `Unauthorized`, `Denied`, `NotFound`, `Unsupported`, `RateLimited`, `ServerFailed`,
-    `ConnectionFailed`.
+    registry's answer: `Unauthorized`, `Denied`, `NotFound`, `Unproven`, `Unsupported`, `RateLimited`, `ServerFailed`,
+    `ConnectionFailed`. `NotFound` is proven: whatever else may have answered 404 is `Unproven`.
 
     Args:
         transport: How requests get there. The client closes it.
@@ -123,6 +153,7 @@ class Client:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self._heads = True
 
     @property
     def host(self) -> str:
@@ -155,7 +186,7 @@ class Client:
         version = response.headers.get("docker-distribution-api-version", "")
         if response.status == 404 or (response.status == 200 and not version and response.html):
             raise _not_a_registry(response)
-        _expect(response, 200)
+        self._expect(response, 200)
         return Ping(version, response.authorized)
 
     async def catalog(self, page_size: int | None = 1000) -> AsyncIterator[list[str]]:
@@ -165,24 +196,32 @@ class Client:
             page_size: Entries to ask for at once. A registry that allows fewer is asked again without a number.
 
         Raises:
+            Unsupported: The registry has no catalog, or refuses it.
             ContentError: The pages go in circles or lead elsewhere.
             TooLarge: They do not end.
 
         Example:
             ``names = [name async for page in client.catalog() for name in page]``
         """
+        begun = False
         try:
             async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",)):
+                begun = True
                 yield page.repositories or []
-        except (Unauthorized, Denied, NotFound, Unsupported) as error:
+        except (Unauthorized, Denied, Unsupported) as error:
             hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
+        except RegistryError as error:
+            if begun or error.status not in REFUSALS:
+                raise
+            raise _unsupported(error, "does not list its repositories", _CATALOG_HINT) from error
 
     async def tags(self, repository: str, page_size: int | None = None) -> AsyncIterator[list[str]]:
         """List a repository's tags, page by page, as the registry orders them (GET tags/list).
 
         Raises:
             NotFound: There is no such repository; some registries say so of an emptied one.
+            Unproven: The answer is not a registry's list.
             ContentError: The pages go in circles or lead elsewhere.
             TooLarge: They do not end.
 
@@ -196,7 +235,10 @@ class Client:
     async def head_manifest(self, repository: str, target: str) -> Descriptor:
         """Ask what a tag or a digest is, without reading it (HEAD manifests/<target>).
 
+        A HEAD's 404 could be anybody's, and some registries do not know HEAD: then a GET decides.
+
         Raises:
+            NotFound: It is not there.
             DigestMismatch: A digest was asked for and another announced.
 
         Example:
@@ -204,13 +246,16 @@ class Client:
         """
         wanted = _target(repository, target)
         path = f"/v2/{repository}/manifests/{target}"
-        response = await self.transport.request("HEAD", path, headers=_ACCEPT, scope=_pull(repository), limit=0)
-        _expect(response, 200)
-        digest = _digest_of(response)
-        length = response.headers.get("content-length", "")
+        digest, length = None, ""
+        if self._heads:
+            response = await self.transport.request("HEAD", path, headers=_ACCEPT, scope=_pull(repository), limit=0)
+            self._heads = response.status not in (405, 501)
+            if self._heads and response.status != 404:
+                self._expect(response, 200)
+                digest, length = _digest_of(response), response.headers.get("content-length", "")
         if digest is None or not length.isdecimal():
             raw = await self.manifest(repository, target)
-            return Descriptor(raw.digest, len(raw.data), raw.media_type)
+            return Descriptor(raw.digest, len(raw.data), raw.announced or raw.media_type)
         if wanted is not None and wanted.algorithm == digest.algorithm and wanted != digest:
             raise DigestMismatch(f"{repository}: asked for {wanted}, the registry announced {digest}")
         return Descriptor(digest, int(length), response.media_type)
@@ -222,6 +267,8 @@ class Client:
         exception: its digest leaves the signatures out, so the header's is returned as it is. Flag it, trust nothing.
 
         Raises:
+            NotFound: It is not there.
+            Unproven: The answer is not a registry's.
             DigestMismatch: The bytes are others.
             TooLarge: There are more than 4 MiB of them.
 
@@ -237,14 +284,17 @@ class Client:
             limit=model.MANIFEST_LIMIT,
         )
         if response.status != 200:
-            _refuse(response)
-        data, media_type, announced = response.data, response.media_type, _digest_of(response)
-        if media_type in model.SCHEMA1_TYPES:
-            return RawManifest(data, media_type, announced or wanted or Digest.of(data))
+            self._refuse(response)
+        data, announced = response.data, _digest_of(response)
         if response.html:
             raise _not_a_registry(response)
+        if not wanted and not announced and (doubt := existence.doubt(response, self.transport.url)):
+            raise unproven(response, doubt)
+        raw = RawManifest.of(data, response.media_type, wanted or announced or Digest.of(data))
+        if raw.media_type in model.SCHEMA1_TYPES:
+            return raw._replace(digest=announced or raw.digest)
         model.verify(data, wanted, announced)
-        return RawManifest(data, media_type, wanted or announced or Digest.of(data))
+        return raw
 
     async def blob(self, repository: str, digest: str, *, limit: int) -> bytes:
         """Read a small blob, such as a config, whole (GET blobs/<digest>).
@@ -257,7 +307,7 @@ class Client:
             ``await client.blob("vm/centos8", manifest.config.digest, limit=CONFIG_LIMIT)``
         """
         response = await self.transport.request("GET", _blob(repository, digest), scope=_pull(repository), limit=limit)
-        _expect(response, 200)
+        self._expect(response, 200)
         model.verify(response.data, digest)
         return response.data
 
@@ -280,7 +330,7 @@ class Client:
         path = _blob(repository, digest)
         async with self.transport.stream("GET", path, headers=headers, scope=_pull(repository)) as response:
             if response.status not in (200, 206):
-                _refuse(await response.read())
+                self._refuse(await response.read())
             if whole:
                 yield _verified(response.chunks, Digest(digest))
             else:
@@ -293,9 +343,17 @@ class Client:
         Example:
             ``await client.head_blob("vm/centos8", layer.digest)``
         """
-        response = await self.transport.request("HEAD", _blob(repository, digest), scope=_pull(repository), limit=0)
-        _expect(response, 200)
-        length = response.headers.get("content-length", "")
+        path, scope = _blob(repository, digest), _pull(repository)
+        response = await self.transport.request("HEAD", path, scope=scope, limit=0)
+        if response.status in (404, 405, 501):
+            async with self.transport.stream("GET", path, headers={"Range": "bytes=0-0"}, scope=scope) as answer:
+                if answer.status not in (200, 206):
+                    self._refuse(await answer.read())
+                announced = answer.headers.get("content-length" if answer.status == 200 else "content-range", "")
+                length = announced.rpartition("/")[2]
+        else:
+            self._expect(response, 200)
+            length = response.headers.get("content-length", "")
         if not length.isdecimal():
             raise ContentError(f"{repository}@{digest}: the registry announced no size")
         return int(length)
@@ -316,10 +374,10 @@ class Client:
                 if response.status == 416:  # an empty blob has no byte 0
                     return True
                 if response.status not in (200, 206):
-                    answer = await response.read()
-                    if answer.status != 404:
-                        _refuse(answer)
-                    return False
+                    try:
+                        self._refuse(await response.read())
+                    except NotFound:
+                        return False
                 try:
                     first = await anext(response.chunks, b"")
                 except ConnectionFailed:
@@ -337,7 +395,10 @@ class Client:
             digest: The manifest's.
             artifact_type: Only those of this type; filtered here where the registry does not.
             fallback: Where the registry has no such endpoint, read the tag ``sha256-<hex>`` instead ("Referrers Tag
-                Schema"); if False, raise `NotFound`.
+                Schema"); if False, raise `Unsupported`.
+
+        Raises:
+            Unsupported: The registry has no such endpoint.
 
         Example:
             ``await client.referrers("vm/centos8", manifest.digest)``
@@ -349,9 +410,11 @@ class Client:
         try:
             async for page in self._pages(path, None, _pull(repository), params):
                 found += page.manifests or []
-        except NotFound:
-            if not fallback:
+        except RegistryError as error:
+            if found or error.status not in REFUSALS:
                 raise
+            if not fallback:
+                raise _unsupported(error, "does not list referrers") from error
             with contextlib.suppress(NotFound):
                 raw = await self.manifest(repository, referrers_tag(subject))
                 listed = model.decode(raw.data, raw.media_type, digest=raw.digest)
@@ -424,7 +487,7 @@ class Client:
         """
         path = f"/v2/{check_repository(repository)}/blobs/uploads/"
         response = await self.transport.request("POST", path, scope=_push(repository))
-        _expect(response, 202)
+        self._expect(response, 202)
         return _upload(repository, response, 0)
 
     async def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
@@ -437,7 +500,7 @@ class Client:
         response = await self.transport.request(
             "PATCH", upload.location, headers=headers, content=data, scope=_push(upload.repository)
         )
-        _expect(response, 202)
+        self._expect(response, 202)
         return _upload(upload.repository, response, upload.offset + len(data))
 
     async def finish_upload(
@@ -469,7 +532,7 @@ class Client:
             content=data,
             scope=_push(upload.repository),
         )
-        _expect(response, 201, 204)
+        self._expect(response, 201, 204)
         announced = _digest_of(response)
         if announced is not None and announced.algorithm == digest.algorithm and announced != digest:
             raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}")
@@ -481,7 +544,7 @@ class Client:
             ``upload = await client.upload_status(upload)``
         """
         response = await self.transport.request("GET", upload.location, scope=_push(upload.repository))
-        _expect(response, 204)
+        self._expect(response, 204)
         _, _, end = response.headers.get("range", "0-0").rpartition("-")
         if not end.isdecimal():
             raise ContentError(f"{upload.repository}: the upload's Range is malformed")
@@ -500,7 +563,7 @@ class Client:
         """
         response = await self.transport.request("DELETE", upload.location, scope=_push(upload.repository))
         if response.status != 404:
-            _expect(response, 200, 202, 204)
+            self._expect(response, 200, 202, 204)
 
     async def upload_blob(
         self, repository: str, data: bytes | AsyncIterable[bytes], digest: str, size: int | None = None
@@ -542,7 +605,7 @@ class Client:
         params = {"mount": Digest(digest), "from": check_repository(source)}
         scope = (*_push(repository), *_pull(source))
         response = await self.transport.request("POST", path, params=params, scope=scope)
-        _expect(response, 201, 202)
+        self._expect(response, 201, 202)
         return None if response.status == 201 else _upload(repository, response, 0)
 
     async def put_manifest(self, repository: str, target: str, data: bytes, media_type: str) -> Digest:
@@ -564,7 +627,7 @@ class Client:
             content=data,
             scope=_push(repository),
         )
-        _expect(response, 201)
+        self._expect(response, 201)
         announced = _digest_of(response)
         if media_type not in model.SCHEMA1_TYPES:
             model.verify(data, announced)
@@ -579,7 +642,7 @@ class Client:
             ``await client.delete_manifest("vm/centos8", digest)``
         """
         path = f"/v2/{check_repository(repository)}/manifests/{Digest(digest)}"
-        _expect(await self.transport.request("DELETE", path, scope=_delete(repository)), 200, 202)
+        self._expect(await self.transport.request("DELETE", path, scope=_delete(repository)), 200, 202, 204)
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag and leave its manifest (DELETE manifests/<tag>).
@@ -594,14 +657,14 @@ class Client:
         response = await self.transport.request("DELETE", path, scope=_delete(repository))
         if response.status == 400:
             try:
-                _refuse(response)
+                self._refuse(response)
             except RegistryError as error:
                 if not {"DIGEST_INVALID", "UNSUPPORTED"}.intersection(error.codes):
                     raise
                 hint = "delete by digest, which takes every tag on it along"
                 text = f"{self.host} does not delete by tag"
                 raise failure(Unsupported, response, text, hint=hint, codes=error.codes) from None
-        _expect(response, 200, 202)
+        self._expect(response, 200, 202, 204)
 
     async def delete_blob(self, repository: str, digest: str) -> None:
         """Delete a repository's link to a blob (DELETE blobs/<digest>).
@@ -609,9 +672,21 @@ class Client:
         Example:
             ``await client.delete_blob("vm/centos8", layer.digest)``
         """
-        _expect(await self.transport.request("DELETE", _blob(repository, digest), scope=_delete(repository)), 200, 202)
+        response = await self.transport.request("DELETE", _blob(repository, digest), scope=_delete(repository))
+        self._expect(response, 200, 202, 204)
 
     # Inside
+
+    def _expect(self, response: Response, *statuses: int) -> None:
+        if response.status not in statuses:
+            self._refuse(response)
+
+    def _refuse(self, response: Response) -> NoReturn:
+        raise_for(response, self.transport.url)
+        if response.html:
+            raise _not_a_registry(response)
+        text = f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here"
+        raise failure(RegistryError, response, text)
 
     async def _pages(
         self, path: str, size: int | None, scope: tuple[str, ...], params: dict[str, str] | None = None
@@ -628,8 +703,10 @@ class Client:
                 # distribution 3 refuses an n over its own maximum, which it does not tell.
                 size, url = None, path
                 response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
-            _expect(response, 200)
+            self._expect(response, 200)
             page = _decode(response)
+            if not page.listing:
+                raise unproven(response, "an object that is not a list", self.transport.url)
             if page == previous:
                 if asked_on:
                     return  # the question was not understood, so there was nothing to ask for
@@ -713,17 +790,10 @@ def _upload(repository: str, response: Response, offset: int, default: str = "")
     return Upload(repository, join(response.url, location), offset, int(least) if least.isdecimal() else 0)
 
 
-def _expect(response: Response, *statuses: int) -> None:
-    if response.status not in statuses:
-        _refuse(response)
-
-
-def _refuse(response: Response) -> NoReturn:
-    raise_for(response)
-    if response.html:
-        raise _not_a_registry(response)
-    text = f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here"
-    raise failure(RegistryError, response, text)
+def _unsupported(error: RegistryError, lacks: str, hint: str = "") -> Unsupported:
+    """Return the error of a registry that refused an endpoint that it need not have."""
+    text = f"{urlsplit(error.url).netloc} {lacks}: it answers {' '.join([str(error.status), *error.codes])}"
+    return Unsupported(text, hint=hint, status=error.status, codes=error.codes, method=error.method, url=error.url)
 
 
 def _decode(response: Response) -> _Page:

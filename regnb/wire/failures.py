@@ -11,9 +11,19 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from regnb.errors import Denied, NotFound, RateLimited, RegistryError, ServerFailed, Unauthorized, Unsupported
+from regnb.errors import (
+    Denied,
+    NotFound,
+    RateLimited,
+    RegistryError,
+    ServerFailed,
+    Unauthorized,
+    Unproven,
+    Unsupported,
+)
 from regnb.text import printable
-from regnb.wire.addresses import redact
+from regnb.wire import existence
+from regnb.wire.addresses import origin, redact
 from regnb.wire.messages import Response, Streamed
 
 ERRORS_SHOWN: Final = 100
@@ -64,13 +74,34 @@ def failure(
     return kind(message, hint=hint, status=answer.status, codes=codes, method=answer.method, url=url)
 
 
-def raise_for(response: Response) -> None:
+def unproven(response: Response, doubt: str, registry: str = "") -> Unproven:
+    """Return the error of an answer that proves nothing about whether something exists.
+
+    Args:
+        response: The answer.
+        doubt: Why, in the words of :func:`regnb.wire.existence.doubt`.
+        registry: The origin that was asked; by default the one that answered.
+    """
+    answered = origin(response.url)
+    text = f"{response.method} {redact(response.url)}: {response.status}: {doubt}, so it is not known what exists there"
+    hint = "check the proxy or load balancer in front of the registry, then try again"
+    if registry not in ("", answered):
+        hint = f"connect to {redact(answered)} itself"
+    return failure(Unproven, response, text, hint=hint)
+
+
+def raise_for(response: Response, registry: str = "") -> None:
     """Raise the error that an answer with a status of 400 or more stands for; return if it is none.
 
     Every error in the body is shown (distribution spec 1.1, "Error Codes"), with its detail.
 
+    Args:
+        response: The answer.
+        registry: The origin that was asked; by default the one that answered.
+
     Raises:
         Unauthorized, Denied, NotFound, Unsupported, RateLimited, ServerFailed: For 401, 403, 404, 405, 429 and 5xx.
+        Unproven: For a 404 that is not the registry's own.
         RegistryError: For any other status from 400.
 
     Example:
@@ -80,6 +111,10 @@ def raise_for(response: Response) -> None:
     if status < 400:
         return
     codes, lines = _errors(response)
+    if status == 404 and (doubt := existence.doubt(response, registry or origin(response.url), codes)):
+        if lines:
+            doubt = f"{doubt} ({'; '.join(lines)[:400]})"
+        raise unproven(response, doubt, registry)
     other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
     kind, hint = BY_STATUS.get(status, other)
     if status == 405 and response.method != "GET" and response.media_type == "text/plain":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from regnb.errors import InvalidReference, NotFound, RegistryError
+from regnb.errors import InvalidReference, RegistryError, Unsupported
 from regnb.oci.reference import check_repository
 from regnb.wire import probe
 from regnb.wire.client import Client
@@ -78,7 +78,7 @@ async def _catalog(client: Client, repositories: list[str]) -> Check:
 async def _referrers(client: Client, repository: str) -> Check:
     try:
         await client.referrers(repository, probe.absent(), fallback=False)
-    except NotFound:
+    except Unsupported:
         return Check("referrers", "ok", "there is no such endpoint: signatures and SBOMs are found by their tags")
     except RegistryError as error:
         return Check("referrers", "warn", error.message, error.hint)
@@ -97,5 +97,7 @@ async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
     if found.manifests:
         hint = "allow 'dummy', and a tag goes alone all the same: its siblings and its image stay"
         return Check("deletion", "ok", "manifests by their digest, with every tag on them; no tag alone", hint)
+    if found.manifests is None:
+        return Check("deletion", "warn", found.reason, found.hint)
     read_only = "read-only" in found.hint
     return Check("deletion", "warn", "the registry is read-only" if read_only else "it is switched off", found.hint)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
-from regnb.errors import NotFound, RegistryError
+from regnb.errors import NotFound, RegistryError, Unproven
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client, Upload
 
@@ -35,17 +35,25 @@ async def by_digest(client: Client, repository: str, digest: Digest) -> None:
 
     Raises:
         Unsupported: Deletion is switched off, or the registry is read-only: the hint says which.
+        Unproven: The answer is not a registry's, so it is not known whether it deletes.
         Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
 
     Example:
         ``await by_digest(client, "vm/centos8", absent())``
     """
-    with contextlib.suppress(NotFound):
-        await client.delete_manifest(repository, digest)
+    try:
+        with contextlib.suppress(NotFound):
+            await client.delete_manifest(repository, digest)
+    except Unproven as error:
+        text = f"it is not known whether {client.host} deletes manifests: {error.message}"
+        hint = "a registry answers with an error code of its own; check whether it has a DELETE endpoint at all"
+        raise error.saying(text, hint=hint) from None
 
 
 async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
     """Return whether a tag can be deleted alone, by deleting one that is not there (DELETE manifests/<tag>).
+
+    Only a registry's own "not found" proves it: a registry without such a route may answer 404, too.
 
     Raises:
         Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
@@ -58,7 +66,7 @@ async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
     except NotFound:
         return True
     except RegistryError as error:
-        if error.status not in (400, 405):
+        if error.status not in (400, 404, 405, 501):
             raise
         return False
     return True
@@ -68,13 +76,13 @@ class Deletion(NamedTuple):
     """Whether a registry deletes.
 
     Attributes:
-        manifests: By digest, with every tag on it.
+        manifests: By digest, with every tag on it; None if it is not known.
         tags: A tag alone.
         reason: Why not, or "".
         hint: What would change that, or "".
     """
 
-    manifests: bool
+    manifests: bool | None
     tags: bool
     reason: str = ""
     hint: str = ""
@@ -92,6 +100,8 @@ async def deletion(client: Client, repository: str) -> Deletion:
     digest = absent()
     try:
         await by_digest(client, repository, digest)
+    except Unproven as error:
+        return Deletion(manifests=None, tags=False, reason=error.message, hint=error.hint)
     except RegistryError as error:
         if error.status != 405:  # noqa: PLR2004 -- an HTTP status is known by its number
             raise

@@ -1,0 +1,105 @@
+"""The steps that put a manifest, under a tag or under its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from regnb.change.apply.blobs import Blobs
+from regnb.change.apply.course import Course, although
+from regnb.change.plan import Step
+from regnb.crawl.reader import Reader
+from regnb.errors import RegnbError
+from regnb.oci.manifest import verify
+from regnb.oci.reference import Digest
+from regnb.wire.client import RawManifest
+
+
+class Setting:
+    """Puts manifests, one repository's one after the other.
+
+    Args:
+        course: The application.
+        source: The registry that content is read from.
+        blobs: What brings the blobs.
+    """
+
+    def __init__(self, course: Course, source: Reader, blobs: Blobs) -> None:
+        self._course = course
+        self._source = source
+        self._blobs = blobs
+        self._turns: dict[str, anyio.Semaphore] = {}
+        self._failures: dict[int, RegnbError] = {}
+
+    async def run(self, group: TaskGroup, queue: Sequence[int]) -> None:
+        """Do the steps of one repository; what was written is read back meanwhile."""
+        course = self._course
+        for number in queue:
+            if not await course.may(number):
+                continue
+            step = course.plan.steps[number]
+            try:
+                await self._blobs.have(step)
+                raw = await self._content(step)
+            except RegnbError as error:
+                course.failed(number, error)
+                continue
+            # distribution answers 500 to who reads a manifest while it is written once more, wherever that may be.
+            turn = self._turns.setdefault(step.after, anyio.Semaphore(1))
+            await turn.acquire()
+            if await self._write(number, raw):
+                group.start_soon(self._read_back, number, raw, turn)
+            else:
+                turn.release()
+
+    async def _content(self, step: Step) -> RawManifest:
+        made = self._course.plan.content(step.after)
+        if made is not None:
+            verify(made, step.after)
+            return RawManifest.of(made, step.media_type, Digest(step.after))
+        return await self._source.manifest(step.source or step.repository, step.after)
+
+    async def _write(self, number: int, raw: RawManifest) -> bool:
+        """Put a manifest, unless its tag has moved; return whether there is something to read back."""
+        course = self._course
+        step = course.plan.steps[number]
+        try:
+            if step.action == "tag" and (now := await self._now(step)) != step.before:
+                course.stale(number, now)
+                return False
+            course.begin(number)
+        except RegnbError as error:
+            course.failed(number, error)
+            return False
+        try:
+            await course.client.put_manifest(step.repository, step.target, raw.data, raw.media_type)
+        except RegnbError as error:
+            self._failures[number] = error
+        course.answered(self._failures.get(number))
+        return True
+
+    async def _now(self, step: Step) -> str:
+        """Return what the tag of a step points at just now; a GET asks for one that should be absent."""
+        if step.before:
+            return await self._course.reader.digest(step.repository, step.tag)
+        found = await self._course.reader.look(step.repository, step.tag)
+        return str(found.digest) if found else ""
+
+    async def _read_back(self, number: int, raw: RawManifest, turn: anyio.Semaphore) -> None:
+        course = self._course
+        step, failure = course.plan.steps[number], self._failures.get(number)
+        try:
+            found = await course.see(step.repository, step.target, step.before, failure)
+        except RegnbError as error:
+            course.failed(number, error)
+            return
+        finally:
+            turn.release()
+        after = str(found.digest) if found else ""
+        if found and found.data == raw.data:
+            course.record(number, "done", step.before, after, although(failure))
+        else:
+            text = "the registry took it, but something else is there now: did someone else write?"
+            course.missed(number, after, failure, text)
