@@ -16,7 +16,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install -qq --disable-pip-version-check dockerfile-parse==2.0.1
-npm install --silent --no-audit --no-fund --prefix "$work" dockerfile-ast@0.7.1 >/dev/null
+npm install --loglevel=error --no-audit --no-fund --prefix "$work" dockerfile-ast@0.7.1 >/dev/null
 
 cat >"$work/Dockerfile" <<'DOCKERFILE'
 # syntax=docker/dockerfile:1

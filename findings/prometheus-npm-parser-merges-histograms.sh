@@ -17,7 +17,7 @@ work=$(mktemp -d)
 trap 'kill ${registry:-} 2>/dev/null || true; rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install -qq --disable-pip-version-check prometheus-client==0.26.0
-npm install --silent --no-audit --no-fund --prefix "$work" parse-prometheus-text-format@1.1.1 >/dev/null
+npm install --loglevel=error --no-audit --no-fund --prefix "$work" parse-prometheus-text-format@1.1.1 >/dev/null
 # The debug server does not log the port that it got for 0, so a free one is asked for first.
 debug=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0", debug: {addr: "127.0.0.1:%s", prometheus: {enabled: true}}}\n' \

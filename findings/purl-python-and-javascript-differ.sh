@@ -17,7 +17,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install -qq --disable-pip-version-check packageurl-python==0.17.6
-npm install --silent --no-audit --no-fund --prefix "$work" packageurl-js@2.0.1 >/dev/null
+npm install --loglevel=error --no-audit --no-fund --prefix "$work" packageurl-js@2.0.1 >/dev/null
 cd "$work"
 cat >canonical.py <<'PYTHON'
 import sys

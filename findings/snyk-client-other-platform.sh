@@ -14,7 +14,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'kill ${registry:-} 2>/dev/null || true; rm -rf "$work"' EXIT
 command -v npm >/dev/null || { echo "install Debian's npm first" >&2; exit 77; }
-npm install --silent --no-audit --no-fund --prefix "$work" @snyk/docker-registry-v2-client@4.0.5 >/dev/null
+npm install --loglevel=error --no-audit --no-fund --prefix "$work" @snyk/docker-registry-v2-client@4.0.5 >/dev/null
 cat >"$work/registry.py" <<'PYTHON'
 import hashlib, http.server, json
 
