@@ -362,7 +362,7 @@ class Receipt:
             if self.plan.digest != entry.digest:
                 raise BrokenReceipt(f"the plan in receipt {self.name} is not the one that was confirmed", hint=hint)
         elif isinstance(entry, _Content):
-            raw = RawManifest(base64.b64decode(entry.data), entry.media_type, Digest(entry.digest))
+            raw = RawManifest.of(base64.b64decode(entry.data), entry.media_type, Digest(entry.digest))
             self.contents[entry.digest] = raw
         elif isinstance(entry, _Start):
             self.begun.add(entry.step)

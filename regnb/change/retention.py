@@ -296,10 +296,16 @@ def plan_retention(
         steps=numbered(part for name, kept in groups.items() for part in (kept, found.steps.get(name, []))),
         effects=found.effects,
         freed=found.freed,
-        notes=(*found.notes, *_unused(policy, groups)),
+        notes=(*found.notes, *_unjudged(inventory), *_unused(policy, groups)),
         allow=allowed,
         authorized=authorized,
     )
+
+
+def _unjudged(inventory: Inventory) -> Iterator[str]:
+    rows = inventory.repositories
+    if unread := sorted(rows.loc[rows["status"].isin(["failed", "denied"]), "repository"]):
+        yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
 
 
 def _unused(policy: Policy, repositories: Collection[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from regnb.cli.terminal import (
 )
 from regnb.errors import TooLarge
 from regnb.registry import Registry
+from regnb.text import count
 from regnb.wire.exchange import Answer, view
 
 
@@ -111,6 +112,12 @@ def finish(receipt: Receipt) -> NoReturn:
     rest = rows[rows["status"] != "done"]
     out.print(f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {receipt.plan.changes:,} rows done.")
     section(rest, "Not done")
+    section(rows[(rows["status"] == "done") & (rows["message"] != "")], "Done, with a remark")
+    if unknown := int((rows["status"] == "unknown").sum()):
+        out.print(
+            f"{count(unknown, 'row')} {'is' if unknown == 1 else 'are'} unknown: the registry could not be read after "
+            f"the write. To look again and go on: regnb apply --resume {receipt.name}"
+        )
     if rows["status"].isin(["done", "failed", "unknown"]).any():
         out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

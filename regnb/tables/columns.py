@@ -88,7 +88,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "reference": ("str", "tag, digest or endpoint"),
         "problem": (
             "str",
-            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, too deep, catalog, corrupt, …",
+            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, media type, not a tag, …",
         ),
         "message": ("str", "what happened"),
         "hint": ("str", "what to do next"),
@@ -300,7 +300,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tag": ("str", "name, or empty"),
         "before": ("str", "digest that was there just before; missing if there was none"),
         "after": ("str", "digest that was there just after, as it was read again; missing if there was none"),
-        "status": ("str", "done, stale (moved since the plan, not touched), failed, skipped, or unknown"),
+        "status": (
+            "str",
+            "done, stale (moved since the plan, not touched), failed, skipped, or unknown (unreadable after it)",
+        ),
         "message": ("str", "what happened, where it is not plain"),
         "when": ("datetime64[us, UTC]", "when it was known"),
     },

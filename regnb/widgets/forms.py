@@ -285,15 +285,18 @@ class Form(Panel):
     def _finish(self, receipt: Receipt) -> None:
         self.receipt = receipt
         columns = ["action", "repository", "tag", "status", "message", "before", "after", "when"]
+        rows = receipt.to_frame()
         advice = ""
         if receipt.status != "done":
             advice = (
                 f"Go on with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo what was done."
             )
+        if (rows["status"] == "unknown").any():
+            advice = f"The registry could not be read after a write: resuming reads it again. {advice}"
         self._result.value = (
             f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
             f"</b><br>Receipt <code>{escaped(receipt.name)}</code>, by {escaped(receipt.who)}. {advice}</div>"
-            f"{_rows_html(receipt.to_frame()[columns])}"
+            f"{_rows_html(rows[columns])}"
         )
         self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
         self._after.layout.display = None
