@@ -105,7 +105,7 @@ class _Undo:
 
     async def deleted(self, step: Step) -> None:
         where, digest = step.repository, step.before
-        new = not await self.reader.digest(where, digest)
+        new = await self.reader.look(where, digest) is None
         absent = [tag for tag in step.tags if not self.now[where].get(tag)]
         for tag in absent:
             self.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
