@@ -109,7 +109,9 @@ class _Undo:
         absent = [tag for tag in step.tags if not self.now[where].get(tag)]
         for tag in absent:
             self.restore(where, tag, digest, f"{tag} was deleted with its manifest", new=new)
-        if new and not absent and (not step.tags or digest in self.listed):
+        # Some registries keep the tags of a manifest that is gone.
+        held = any(self.now[where].get(tag) == digest for tag in step.tags)
+        if new and not absent and (held or not step.tags or digest in self.listed):
             self.restore(where, "", digest, "the manifest was deleted", new=new)
         for tag in step.tags:
             if self.now[where].get(tag, digest) not in {"", digest}:

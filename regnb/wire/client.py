@@ -212,7 +212,7 @@ class Client:
             hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
         except RegistryError as error:
-            if begun or error.status not in REFUSALS:
+            if begun or not _refused(error):
                 raise
             raise _unsupported(error, "does not list its repositories", _CATALOG_HINT) from error
 
@@ -411,7 +411,7 @@ class Client:
             async for page in self._pages(path, None, _pull(repository), params):
                 found += page.manifests or []
         except RegistryError as error:
-            if found or error.status not in REFUSALS:
+            if found or not _refused(error):
                 raise
             if not fallback:
                 raise _unsupported(error, "does not list referrers") from error
@@ -788,6 +788,11 @@ def _upload(repository: str, response: Response, offset: int, default: str = "")
         raise ContentError(f"{response.url}: the registry gave no Location for the upload")
     least = response.headers.get("oci-chunk-min-length", "")
     return Upload(repository, join(response.url, location), offset, int(least) if least.isdecimal() else 0)
+
+
+def _refused(error: RegistryError) -> bool:
+    """Whether a registry refused an endpoint that it need not have; what a token server refuses is another matter."""
+    return error.method == "GET" and error.status in REFUSALS
 
 
 def _unsupported(error: RegistryError, lacks: str, hint: str = "") -> Unsupported:
