@@ -10,6 +10,7 @@ import anyio
 
 from regnb.change.apply.course import Course, although
 from regnb.change.apply.survey import Surveys
+from regnb.crawl.reader import each
 from regnb.errors import NotFound, RegnbError
 from regnb.oci.manifest import OCI_INDEX
 from regnb.oci.reference import Digest
@@ -119,7 +120,7 @@ class Removing:
         where = step.repository
         survey = await self._surveys.current(where)
         listed = await self._surveys.recent_tags(where)
-        asked = {tag for tag in listed if tag in step.tags or survey.tags.get(tag, step.before) == step.before}
+        asked = {*step.tags, *(tag for tag in listed if survey.tags.get(tag, step.before) == step.before)}
         now = await course.reader.digests(where, sorted(asked))
         await self._surveys.update(where, now)
         there = await course.reader.digest(where, step.before)
@@ -145,7 +146,9 @@ class Removing:
         course.answered(failure)
         found = await course.see(where, step.before, step.before, failure)
         after = await self._surveys.tags(where, began)
-        left = {tag: await course.see(where, tag, step.before) for tag in after if tag in step.tags}
+        # A tag need not be listed to be pulled.
+        looks = await each(lambda tag: course.see(where, tag, step.before), step.tags)
+        left = {tag: raw for tag, raw in zip(step.tags, looks, strict=True) if raw is not None or tag in after}
         resolving = [tag for tag, raw in left.items() if raw is not None and raw.digest == step.before]
         missing = sorted({*listed} - {*after} - {*step.tags})
         gone = [tag for tag, digest in (await course.reader.digests(where, missing)).items() if not digest]
