@@ -407,7 +407,7 @@ def test_a_tag_that_can_still_be_pulled_is_not_deleted(by_tag: Served, *, listed
 
 @pytest.mark.parametrize("status", [200, 204])
 def test_deletions_are_answered_in_several_ways(by_tag: Served, status: int) -> None:
-    """200 and 204 are as good as 202; and a HEAD that still finds the tag absent is not needed."""
+    """200 and 204 are as good as 202."""
     fill(by_tag.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "z", TWO))
 
     def answer(request: Request) -> Reply | None:
@@ -418,6 +418,20 @@ def test_deletions_are_answered_in_several_ways(by_tag: Served, status: int) -> 
         done = applied(make(server.url, delete("a", ONE, "x"), untag("a", "y", TWO)))
     assert done.statuses == ["done", "done"]
     assert done.messages == "\n"
+
+
+def test_a_get_decides_after_a_deletion(by_tag: Served) -> None:
+    """What a HEAD no longer finds and a GET still gives is not deleted."""
+    fill(by_tag.url, ("a", "x", ONE))
+
+    def answer(request: Request) -> Reply | None:
+        taken = request.method == "DELETE" and request.path.endswith(("/x", ONE.digest))
+        return Reply(202) if taken else NOT_THERE if request.method == "HEAD" else None
+
+    with proxy(by_tag.host, answer) as server:
+        done = applied(make(server.url, delete("a", ONE, "x"), untag("a", "x", ONE)))
+    assert done.statuses == ["failed", "failed"]
+    assert tagged(by_tag.url, "a") == {"a:x": ONE.digest}
 
 
 def test_a_manifest_that_goes_with_its_last_tag_is_said_loudly(by_tag: Served) -> None:
