@@ -21,9 +21,12 @@ import verdict
 from disk import Name
 from faulty import INSTEAD, At, Drizzle, Fault, Faulty, Request, applies, calm
 from images import descriptor, image, layer
+from msgspec import structs
 from trial import Bench, Stock, Trial
 
 import regnb
+from regnb import Plan
+from regnb.change.plan import Step
 
 ROUNDS = 60
 CHAIN = 10
@@ -165,6 +168,18 @@ def test_the_checks_find_what_they_are_for(stocked: Bench) -> None:
     assert kinds(verdict.kept(disk.read(root), before, plan, receipt)) == {"tag appeared"}
     stocked.registry.blob(descriptor("", ONE.blobs[1])["digest"]).unlink()
     assert kinds(verdict.kept(before, disk.read(root), plan, receipt)) == {"tag lost", "image unreadable"}
+
+
+def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(stocked: Bench) -> None:
+    """A deletion need not name the tags that a row before it moves away, and must name them without that row."""
+    state = disk.read(stocked.registry.root)
+    rows = [
+        Step(action="tag", repository="app", tag="alias", before=ONE.digest, after=TWO.digest),
+        Step(action="delete", repository="app", before=ONE.digest, tags=("one",), needs=(0,)),
+    ]
+    for needs, wrong in (((0,), set()), ((), {"plan untrue"})):
+        steps = (rows[0], structs.replace(rows[1], needs=needs))
+        assert kinds(verdict.planned(state, Plan(operation="test", url=stocked.proxy.url, steps=steps))) == wrong
 
 
 @pytest.mark.parametrize("chain", range(ROUNDS // CHAIN))

@@ -53,7 +53,13 @@ def planned(state: State, plan: Plan) -> Iterator[Violation]:
             if found != step.before:
                 yield Violation("plan untrue", f"{where}: plan says {_short(step.before)}, it is {_short(found)}")
         elif step.action == "delete":
-            if missing := state.tagged(step.repository, step.before) - set(step.tags):
+            # A placeholder is deleted after its tag was set back, which an earlier row does.
+            moved = {
+                earlier.tag
+                for earlier in map(plan.steps.__getitem__, step.needs)
+                if earlier.action == "tag" and earlier.repository == step.repository and earlier.before == step.before
+            }
+            if missing := state.tagged(step.repository, step.before) - set(step.tags) - moved:
                 yield Violation("plan untrue", f"{where}: it does not name the tags {sorted(missing)}")
             if Name(step.repository, step.before) not in state.revisions:
                 yield Violation("plan untrue", f"{where}: there is no such manifest")
