@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from disk import Name, State
-from faulty import Seen
+from faulty import LONGEST, Seen
 
 from regnb import Inventory, Plan, Receipt
 
@@ -61,7 +61,9 @@ def planned(state: State, plan: Plan) -> Iterator[Violation]:
             }
             if missing := state.tagged(step.repository, step.before) - set(step.tags) - moved:
                 yield Violation("plan untrue", f"{where}: it does not name the tags {sorted(missing)}")
-            if Name(step.repository, step.before) not in state.revisions:
+            # A registry may keep the tags of a deleted manifest: then it is there as long as they are.
+            there = Name(step.repository, step.before) in state.revisions
+            if not there and not state.tagged(step.repository, step.before):
                 yield Violation("plan untrue", f"{where}: there is no such manifest")
 
 
@@ -162,7 +164,8 @@ def _so(state: State, step: Any) -> bool:
 
 
 def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
-    """What a plan named is as it was before the plan, byte for byte."""
+    """What a plan named is as it was before, byte for byte, and what it added is gone, unless a tag needs it."""
+    needed = now.reachable()
     for step in plan.steps:
         if not step.writes:
             continue
@@ -175,6 +178,9 @@ def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
         name = Name(step.repository, step.before or step.after)
         if step.action == "delete" and original.whole(name) and name in original.reachable() and not now.whole(name):
             yield Violation("undo is not so", f"{name} was there")
+        added = Name(step.repository, step.after)
+        if step.after and added in now.revisions - original.revisions - needed:
+            yield Violation("undo is not so", f"{added} was added, and is still there")
 
 
 def audited(state: State, inventory: Inventory, repositories: Sequence[str] | None = None) -> Iterator[Violation]:
@@ -201,6 +207,21 @@ def audited(state: State, inventory: Inventory, repositories: Sequence[str] | No
     wanted = {name for name in state.tags if repositories is None or name.repository in repositories}
     if inventory.complete and (missing := wanted - rows.keys()):
         yield Violation("audit untrue", f"it is complete, without {', '.join(map(str, sorted(missing)))}")
+
+
+def ended(log: Iterable[Seen]) -> Iterator[Violation]:
+    """Nobody waits for ever for an answer that does not end."""
+    for seen in log:
+        if seen.held >= LONGEST:
+            text = f"{seen.method} {seen.path} held regnb for {seen.held:.0f} s: {seen.fault}"
+            yield Violation("waited without end", text)
+
+
+def silent(secret: str, texts: Iterable[str]) -> Iterator[Violation]:
+    """No password and no token stands where people read or files are kept."""
+    for text in texts:
+        if secret in text:
+            yield Violation("secret told", text[max(0, text.index(secret) - 200) : text.index(secret) + 50])
 
 
 def once(log: Iterable[Seen], elsewhere: Iterable[Seen]) -> Iterator[Violation]:
