@@ -760,7 +760,9 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
         return None
     line = first.decode("latin-1") + line
     method, path, _ = line.split(" ")
-    headers = {name.lower(): value for name, value in pairs}
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
     return Request(method, path if path.startswith("/") else _path(path), headers, await _read_body(reader, headers))
 
 

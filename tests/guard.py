@@ -38,8 +38,8 @@ class Guard:
 
     def __init__(self, chance: random.Random) -> None:
         self.basic = chance.random() < 0.3
-        self.lasts = chance.choice((4, 15, 10**9, 10**9))
-        """Requests after which a token is refused."""
+        self.lasts = chance.choice((20, 60, 10**9, 10**9))
+        """Requests after which a token is refused: more than are under way at once, or a new one would be, too."""
         self._shape = chance.choice(_SHAPES)
         self._name = chance.choice(("token", "access_token"))
         self._service = chance.choice(('service="registry",', ""))

@@ -277,8 +277,12 @@ class Trial:
         self.proxy.fronts = ()
 
     def connect(self, cache: Path | None = None) -> Registry:
-        login = {"username": USER, "password": PASSWORD} if self.guard is not None else {}
-        return regnb.connect(self.proxy.url, cache=cache or False, **login)
+        return regnb.connect(self.proxy.url, cache=cache or False, **self.login)
+
+    @property
+    def login(self) -> dict[str, str]:
+        """What opens the door, if there is one."""
+        return {"username": USER, "password": PASSWORD} if self.guard is not None else {}
 
     def weather(self) -> Weather:
         """Draw what goes wrong with an operation."""

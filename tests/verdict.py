@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from disk import Name, State
-from faulty import LONGEST, Seen
+from faulty import LONGEST, Fault, Seen
 
 from regnb import Inventory, Plan, Receipt
 
@@ -225,13 +225,13 @@ def silent(secret: str, texts: Iterable[str]) -> Iterator[Violation]:
 
 
 def once(log: Iterable[Seen], elsewhere: Iterable[Seen]) -> Iterator[Violation]:
-    """No write went out twice, and none to another origin."""
+    """No write went out twice, except in answer to a 401, and none to another origin."""
     writes: dict[tuple[str, str, str], list[Seen]] = {}
     for seen in log:
         if seen.writes and seen.method != "POST":
             writes.setdefault((seen.method, seen.path, seen.sent), []).append(seen)
     for (method, path, _), sent in writes.items():
-        if len(sent) > 1:
+        if any(seen.status != 401 and seen.fault not in (Fault.CHALLENGED, Fault.UNAUTHORIZED) for seen in sent[:-1]):
             faults = ", then ".join(str(seen.fault or seen.status) for seen in sent)
             yield Violation("written again", f"{method} {path} went out {len(sent)} times: {faults}")
     for seen in elsewhere:
