@@ -131,50 +131,56 @@ class Death:
         self.process = 0
         self.known = threading.Event()
 
-    def __call__(self, request: Request, answered: bool) -> None:  # noqa: FBT001 -- as the proxy calls it
-        if answered == self.answered and request.method != "OPTIONS":
+    def __call__(self, request: Request, status: int) -> None:
+        if bool(status) == self.answered and request.method != "OPTIONS":
             self.came += 1
             if self.came == self.number + 1 and self.known.wait(10):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGKILL)
-                if not answered:
+                if not status:
                     raise ConnectionAbortedError
 
 
 class Gate:
-    """Holds what someone else writes back until regnb has written some manifests.
+    """Holds back a manifest that someone else puts, until regnb has changed some.
 
     Attributes:
-        after: How many.
+        after: How many; 0 holds nothing back.
+        reached: Whether someone else's manifest has come.
     """
 
     def __init__(self, after: int) -> None:
         self.after = after
-        self._written = 0
+        self.reached = threading.Event()
+        self._changed = 0
         self._open = threading.Event()
-        if not after:
-            self._open.set()
 
-    def ours(self, request: Request, answered: bool) -> None:  # noqa: FBT001 -- as the proxy calls it
-        if answered and request.writes and request.kind == "manifest":
-            self._written += 1
-            if self._written == self.after:
+    def ours(self, request: Request, status: int) -> None:
+        if changes(request.method, request.path, status):
+            self._changed += 1
+            if self._changed == self.after:
                 self.open()
 
-    def theirs(self, request: Request, answered: bool) -> None:  # noqa: FBT001 -- as the proxy calls it
-        if not answered and request.method == "PUT" and request.kind == "manifest":
-            self._open.wait(20)
+    def theirs(self, request: Request, status: int) -> None:
+        if not status and request.method == "PUT" and request.kind == "manifest":
+            self.reached.set()
+            if self.after:
+                self._open.wait(20)
 
     def open(self) -> None:
         """Hold nothing back any more."""
         self._open.set()
 
 
+def changes(method: str, path: str, status: int) -> bool:
+    """Whether a request has put or deleted a manifest."""
+    return method in ("PUT", "DELETE") and "/manifests/" in path and status in (201, 202)
+
+
 def overlaps(ours: Iterable[Seen], theirs: Iterable[Seen]) -> bool:
     """Whether a manifest that someone else put was taken between regnb's first and last change of one."""
-    changes = [seen for seen in ours if seen.writes and "/manifests/" in seen.path and seen.status in (201, 202)]
-    puts = [seen for seen in theirs if seen.method == "PUT" and "/manifests/" in seen.path and seen.status == 201]
-    return any(changes and changes[0].began < seen.ended and seen.began < changes[-1].ended for seen in puts)
+    changed, put = ([seen for seen in log if changes(seen.method, seen.path, seen.status)] for log in (ours, theirs))
+    return any(changed and changed[0].began < seen.ended and seen.began < changed[-1].ended for seen in put)
 
 
 class Hardship(Trial):
@@ -276,8 +282,7 @@ class Hardship(Trial):
         theirs = Name(where, self.chance.choice(("theirs", "latest", "1.0")))
         digest = self.state.tags[what]
         host = self.other.host
-        changes = [step for step in plan.steps if step.writes]
-        gate = Gate(self.chance.choice((0, *range(1, len(changes) + 1))))
+        gate = Gate(self.chance.choice((0, *range(1, plan.changes))))
         first, mark = len(self.proxy.log), len(self.other.log)
         copy = [
             "skopeo",
@@ -297,7 +302,10 @@ class Hardship(Trial):
                 [*copy, f"docker://{host}/{what}", f"docker://{host}/{theirs}"],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             ) as other:  # fmt: skip
-                if not gate.after:
+                if gate.after:
+                    while other.poll() is None and not gate.reached.wait(0.01):
+                        pass
+                else:
                     time.sleep(self.chance.random() * 0.12)
                 try:
                     self.registry.apply(plan, confirm=plan.digest, progress=False)

@@ -393,7 +393,7 @@ class Faulty:
         page: How many tags or repositories a list has at most; 0 leaves lists as they are.
         log: Every request that came, in order.
         elsewhere: What was asked of the other origin that redirects lead to.
-        watch: Called with each request that goes to the registry, and with whether the registry has answered it.
+        watch: Called with each request that goes to the registry and 0, and again with the status of its answer.
     """
 
     def __init__(self, host: str, *, weather: Weather = calm, page: int = 0, clock: Clock | None = None) -> None:
@@ -404,7 +404,7 @@ class Faulty:
         self.challenge: Callable[[Request], str] = lambda _: 'Basic realm="registry"'
         self.log: list[Seen] = []
         self.elsewhere: list[Seen] = []
-        self.watch: Callable[[Request, bool], None] | None = None
+        self.watch: Callable[[Request, int], None] | None = None
         self._under_way = 0
         self._quiet = threading.Condition()
         self._answering = self._held = 0
@@ -560,7 +560,7 @@ class Faulty:
             self._under_way += 1
         try:
             if self.watch is not None:
-                self.watch(request, False)  # noqa: FBT003 -- as documented
+                self.watch(request, 0)
             seen.forwarded, seen.began = True, monotonic()
             answer = next(filter(None, (front(request) for front in self.fronts)), None)
             if answer is None:
@@ -572,7 +572,7 @@ class Faulty:
             if self.page and request.kind == "tags" and answer.status == 200:
                 self._cut_list(request, answer)
             if self.watch is not None:
-                self.watch(request, True)  # noqa: FBT003 -- as documented
+                self.watch(request, answer.status)
             return answer
         finally:
             with self._quiet:
