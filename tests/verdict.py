@@ -61,9 +61,7 @@ def planned(state: State, plan: Plan) -> Iterator[Violation]:
             }
             if missing := state.tagged(step.repository, step.before) - set(step.tags) - moved:
                 yield Violation("plan untrue", f"{where}: it does not name the tags {sorted(missing)}")
-            # A registry may keep the tags of a deleted manifest: then it is there as long as they are.
-            there = Name(step.repository, step.before) in state.revisions
-            if not there and not state.tagged(step.repository, step.before):
+            if not _found(state, step):
                 yield Violation("plan untrue", f"{where}: there is no such manifest")
 
 
@@ -153,7 +151,9 @@ def _found(state: State, step: Any) -> str:
     """What is at a step's target; "" if nothing is."""
     if step.tag:
         return state.tags.get(Name(step.repository, step.tag), "")
-    return str(step.target) if Name(step.repository, step.target) in state.revisions else ""
+    # A registry may keep the tags of a deleted manifest: then it is there as long as they are.
+    there = Name(step.repository, step.target) in state.revisions or state.tagged(step.repository, step.target)
+    return str(step.target) if there else ""
 
 
 def _so(state: State, step: Any) -> bool:
