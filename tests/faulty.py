@@ -401,7 +401,7 @@ class Faulty:
         self.page = page
         self.clock = clock or Clock()
         self.fronts: Sequence[Front] = ()
-        self.challenge: Callable[[Request], str] = lambda _: 'Basic realm="registry"'
+        self.challenge: Callable[[Request], str] = basic
         self.log: list[Seen] = []
         self.elsewhere: list[Seen] = []
         self.watch: Callable[[Request, int], None] | None = None
@@ -806,6 +806,11 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def basic(_: Request) -> str:
+    """What a 401 asks for where there is no door."""
+    return 'Basic realm="registry"'
 
 
 def errors(code: str) -> bytes:

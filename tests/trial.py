@@ -30,7 +30,7 @@ from clock import Clock
 from dialects import Dialect
 from disk import State
 from distribution import Distribution
-from faulty import Faulty, Seen, Weather, calm, drawn
+from faulty import Faulty, Seen, Weather, basic, calm, drawn
 from guard import PASSWORD, SECRET, USER, Guard
 from images import LAYER, Image, attestation, config, descriptor, image, index, layer, pack
 from verdict import Violation
@@ -264,8 +264,7 @@ class Trial:
         self.guard = Guard(self.chance) if self.chance.random() < 0.3 else None
         keeps, odd = self.chance.random() < 0.5, self.chance.random() < 0.3
         self.dialect = Dialect(self.bench.registry.root, keeps=keeps) if odd else None
-        if self.guard is not None:
-            self.proxy.challenge = self.guard.challenge
+        self.proxy.challenge = self.guard.challenge if self.guard is not None else basic
         self.proxy.fronts = [front for front in (self.guard, self.dialect) if front is not None]
         self.proxy.change(calm)
         self.registry = self._stack.enter_context(self.connect(self.bench.folder / "cache"))
