@@ -22,8 +22,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +33,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 import disk
 import verdict
 from disk import Name
-from faulty import Request, calm, drawn
-from trial import Bench, Operation, Trial, bench
+from faulty import LONG, Fault, Faulty, Request, Seen, Weather, calm, drawn
+from trial import Bench, Trial, bench
 
 from regnb import Plan, Receipt, RegnbError
 
@@ -59,7 +60,7 @@ def work(order):
     plan = regnb.Plan.load(order["plan"])
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(regnb.connect(plan.source, cache=False)) if plan.source else None
-        registry = stack.enter_context(regnb.connect(plan.url, cache=False))
+        registry = stack.enter_context(regnb.connect(plan.url, cache=False, **order["login"]))
         registry.apply(plan, confirm=plan.digest, source=source, progress=False)
 
 print("ready", flush=True)
@@ -104,10 +105,11 @@ class Nursery:
             raise SystemExit("the process that forks has ended")
         return str(line).strip()
 
-    def begin(self, plan: Plan, seconds: float | None) -> int:
+    def begin(self, plan: Plan, login: dict[str, str], seconds: float | None) -> int:
         """Begin to apply a plan, and return the process, which is killed after so many seconds."""
         plan.save(self.folder / "plan.json")
-        self._process.stdin.write(json.dumps({"plan": str(self.folder / "plan.json"), "seconds": seconds}) + "\n")
+        order = {"plan": str(self.folder / "plan.json"), "login": login, "seconds": seconds}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._read())
 
@@ -129,23 +131,75 @@ class Death:
         self.process = 0
         self.known = threading.Event()
 
-    def __call__(self, request: Request, answered: bool) -> None:  # noqa: FBT001 -- as the proxy calls it
-        if answered == self.answered and request.method != "OPTIONS":
+    def __call__(self, request: Request, status: int) -> None:
+        if bool(status) == self.answered and request.method != "OPTIONS":
             self.came += 1
             if self.came == self.number + 1 and self.known.wait(10):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGKILL)
-                if not answered:
+                if not status:
                     raise ConnectionAbortedError
 
 
-class Hardship(Trial):
-    """A trial in which processes are killed, and someone else writes, too."""
+class Gate:
+    """Holds back a manifest that someone else puts, until regnb has changed some.
 
-    def __init__(self, seed: str, bench: Bench, nursery: Nursery) -> None:
+    Attributes:
+        after: How many; 0 holds nothing back.
+        reached: Whether someone else's manifest has come.
+    """
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.reached = threading.Event()
+        self._changed = 0
+        self._open = threading.Event()
+
+    def ours(self, request: Request, status: int) -> None:
+        if changes(request.method, request.path, status):
+            self._changed += 1
+            if self._changed == self.after:
+                self.open()
+
+    def theirs(self, request: Request, status: int) -> None:
+        if not status and request.method == "PUT" and request.kind == "manifest":
+            self.reached.set()
+            if self.after:
+                self._open.wait(20)
+
+    def open(self) -> None:
+        """Hold nothing back any more."""
+        self._open.set()
+
+
+def changes(method: str, path: str, status: int) -> bool:
+    """Whether a request has put or deleted a manifest."""
+    return method in ("PUT", "DELETE") and "/manifests/" in path and status in (201, 202)
+
+
+def overlaps(ours: Iterable[Seen], theirs: Iterable[Seen]) -> bool:
+    """Whether a manifest that someone else put was taken between regnb's first and last change of one."""
+    changed, put = ([seen for seen in log if changes(seen.method, seen.path, seen.status)] for log in (ours, theirs))
+    return any(changed and changed[0].began < seen.ended and seen.began < changed[-1].ended for seen in put)
+
+
+class Hardship(Trial):
+    """A trial in which processes are killed, and someone else writes, too.
+
+    Attributes:
+        other: The proxy through which someone else writes, without faults.
+        overlaps: The races in which their write came between regnb's first and last one.
+    """
+
+    def __init__(self, seed: str, bench: Bench, nursery: Nursery, other: Faulty) -> None:
         super().__init__(seed, bench)
         self.nursery = nursery
-        self.kills = self.races = 0
+        self.other = other
+        self.kills = self.races = self.overlaps = 0
+        self._without: frozenset[Fault] = frozenset()
+
+    def weather(self) -> Weather:
+        return drawn(self.chance, without=self._without)
 
     def kinds(self) -> dict[Callable[[], object], int]:
         return {**super().kinds(), self._kill: 4, self._race: 3}
@@ -183,11 +237,12 @@ class Hardship(Trial):
         death = Death(self.chance.randint(0, 8 + 8 * plan.changes), answered=self.chance.random() < 0.5)
         by_time = self.chance.random() < 0.4
         moment = self.chance.random() * 0.3
+        self._without = LONG  # another process has another clock
         with self._operation("apply killed", f"{about}, at {death.number} {death.answered} {by_time}") as operation:
             if self.chance.random() < 0.6:
                 self.proxy.change(calm)
             self.proxy.watch = None if by_time else death
-            death.process = self.nursery.begin(plan, moment if by_time else None)
+            death.process = self.nursery.begin(plan, self.login, moment if by_time else None)
             death.known.set()
             code = self.nursery.end()
             self.proxy.watch = None
@@ -195,6 +250,7 @@ class Hardship(Trial):
             self.kills += code == -signal.SIGKILL
             if code not in (0, 3, -signal.SIGKILL):
                 operation.violations.append(verdict.Violation("crash", f"a process ended with {code}"))
+        self._without = frozenset()
         self.proxy.change(calm)
         path = next(iter(set(self.bench.receipts.glob("*.jsonl")) - known), None)
         if path is not None:
@@ -225,7 +281,9 @@ class Hardship(Trial):
         where = self.chance.choice([step.repository for step in plan.steps if step.writes])
         theirs = Name(where, self.chance.choice(("theirs", "latest", "1.0")))
         digest = self.state.tags[what]
-        host = self.bench.registry.host
+        host = self.other.host
+        gate = Gate(self.chance.choice((0, *range(1, plan.changes))))
+        first, mark = len(self.proxy.log), len(self.other.log)
         copy = [
             "skopeo",
             "copy",
@@ -237,19 +295,27 @@ class Hardship(Trial):
         ]
         before, known = self.state, set(self.bench.receipts.glob("*.jsonl"))
         with self._operation("apply raced", f"{about}, while {what} is copied to {theirs}") as operation:
-            weather = calm if self.chance.random() < 0.6 else drawn(self.chance)
+            weather = calm if self.chance.random() < 0.6 else self.weather()
             self.proxy.change(weather)
+            self.proxy.watch, self.other.watch = gate.ours, gate.theirs
             with subprocess.Popen(
                 [*copy, f"docker://{host}/{what}", f"docker://{host}/{theirs}"],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             ) as other:  # fmt: skip
-                time.sleep(self.chance.random() * 0.12)
+                if gate.after:
+                    while other.poll() is None and not gate.reached.wait(0.01):
+                        pass
+                else:
+                    time.sleep(self.chance.random() * 0.12)
                 try:
                     self.registry.apply(plan, confirm=plan.digest, progress=False)
                 finally:
+                    gate.open()
                     printed = other.communicate()[0]
+                    self.proxy.watch = self.other.watch = None
             operation.about += f" -> skopeo {other.returncode} {printed[-200:]}"
         self.races += 1
+        self.overlaps += overlaps(self.proxy.log[first:], self.other.log[mark:])
         path = next(iter(set(self.bench.receipts.glob("*.jsonl")) - known), None)
         self.state = disk.read(self.bench.registry.root)
         receipt = Receipt.load(path) if path is not None else None
@@ -289,6 +355,7 @@ def line(trial: Hardship, seconds: float) -> dict[str, Any]:
         "faults": sum(each.faults for each in trial.done),
         "kills": trial.kills,
         "races": trial.races,
+        "overlaps": trial.overlaps,
         "violations": [
             {"operation": each.name, "kind": wrong.kind, "message": wrong.message} for each, wrong in trial.violations
         ],
@@ -297,8 +364,8 @@ def line(trial: Hardship, seconds: float) -> dict[str, Any]:
 
 def summary(lines: list[dict[str, Any]]) -> str:
     """The sums over a log."""
-    names = ("requests", "faults", "kills", "races")
-    sums = {name: sum(each[name] for each in lines) for name in names}
+    names = ("requests", "faults", "kills", "races", "overlaps")
+    sums = {name: sum(each.get(name, 0) for each in lines) for name in names}
     operations = sum(sum(each["operations"].values()) for each in lines)
     kinds = Counter(wrong["kind"] for each in lines for wrong in each["violations"])
     seconds = sum(each["seconds"] for each in lines)
@@ -306,10 +373,6 @@ def summary(lines: list[dict[str, Any]]) -> str:
     head += ", ".join(f"{value} {name}" for name, value in sums.items())
     rows = [f"  {count:5} {kind}" for kind, count in kinds.most_common()]
     return "\n".join([head, f"{kinds.total()} violations", *rows])
-
-
-def story(operations: list[Operation]) -> str:
-    return "\n\n".join(each.story() for each in operations)
 
 
 def arguments() -> argparse.Namespace:
@@ -332,17 +395,21 @@ def main() -> int:
     ending: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: ending.append(number))
     signal.signal(signal.SIGTERM, lambda number, _: ending.append(number))
-    found, began, operations = 0, time.monotonic(), sum(sum(each["operations"].values()) for each in lines)
-    with bench() as place, contextlib.closing(Nursery(place.folder)) as nursery:
-        while not ending and time.monotonic() - began < options.seconds and operations < options.operations:
+    found, began, operations = 0, monotonic(), sum(sum(each["operations"].values()) for each in lines)
+    with (
+        bench() as place,
+        contextlib.closing(Nursery(place.folder)) as nursery,
+        Faulty(place.registry.host) as other,
+    ):
+        while not ending and monotonic() - began < options.seconds and operations < options.operations:
             seed = options.seed or f"{random.SystemRandom().getrandbits(48):012x}"
-            started = time.monotonic()
-            with Hardship(seed, place, nursery) as trial:
+            started = monotonic()
+            with Hardship(seed, place, nursery, other) as trial:
                 trial.play()
             if options.seed:
-                print(story(trial.done))
+                print(trial, *(each.story() for each in trial.done), sep="\n\n")
                 return bool(trial.violations)
-            lines.append(line(trial, time.monotonic() - started))
+            lines.append(line(trial, monotonic() - started))
             operations += len(trial.done)
             found += len(trial.violations)
             with options.log.open("a", encoding="utf-8") as log:

@@ -1,7 +1,8 @@
 """A proxy in front of a registry that shows the faults of networks, other proxies and registries.
 
 A *weather* decides which request gets which fault: one that is drawn by a seed, or one fault at one chosen request.
-Every request is logged as it was on the wire, so that a test can count how often a write was sent.
+Every request is logged as it was on the wire, so that a test can count how often a write was sent. Faults that take
+long take no time: they move a :class:`clock.Clock` on.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import socket
 import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from time import monotonic
 from typing import Final, Protocol, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
+
+from clock import Clock
 
 READS: Final = ("GET", "HEAD", "OPTIONS")
 _MANIFEST_TYPES: Final = (
@@ -35,6 +40,12 @@ _PIECES: Final = 8
 """A slow body comes in this many."""
 _PAUSE: Final = 0.005
 """Seconds between two of them."""
+_WHILE: Final = 5.0
+"""Seconds that pass at once, on the clock, while a body or an answer is awaited."""
+LONGEST: Final = 900.0
+"""Seconds, on the clock, after which the proxy gives up what never ends."""
+_TLS: Final = b"\x16"
+"""What a client that tries TLS first begins with."""
 
 
 class Fault(StrEnum):
@@ -55,6 +66,11 @@ class Fault(StrEnum):
     ABSENT_JSON = "404 as JSON of a web framework"
     EMPTY_OBJECT = "200 with {}"
     ELSEWHERE = "redirect to another origin, which answers 404 as a registry does"
+    UNAUTHORIZED = "401 without a challenge"
+    CHALLENGED = "401 with a challenge, whatever was sent"
+    DENIED = "403 with errors as JSON"
+    FORBIDDEN = "403 as HTML, of a firewall"
+    SILENT = "no answer, ever"
     # The registry gets the request, and its answer is lost or replaced.
     LOST = "answer lost by a reset"
     LOST_CLOSED = "answer lost by a close"
@@ -62,9 +78,12 @@ class Fault(StrEnum):
     ERROR_DONE = "500 although the registry did it"
     ABSENT_DONE = "404 of a proxy although the registry did it"
     BUSY_DONE = "429 although the registry did it"
+    LOST_SILENT = "no answer, ever, although the registry did it"
     # The registry's answer comes with a change.
     TRUNCATED = "body cut off"
     SLOW = "body in slow pieces"
+    STALLED = "body that stops half way"
+    TRICKLE = "body of one byte now and then"
     WRONG_DIGEST = "another Docker-Content-Digest"
     NO_DIGEST = "no Docker-Content-Digest"
     WRONG_BYTES = "other bytes in the body"
@@ -77,10 +96,10 @@ class Fault(StrEnum):
 
 INSTEAD: Final = frozenset(list(Fault)[: list(Fault).index(Fault.LOST)])
 """Faults where the registry gets nothing."""
-REPLACED: Final = frozenset(
-    {Fault.LOST, Fault.LOST_CLOSED, Fault.CUT_HEAD, Fault.ERROR_DONE, Fault.ABSENT_DONE, Fault.BUSY_DONE}
-)
+REPLACED: Final = frozenset(list(Fault)[list(Fault).index(Fault.LOST) : list(Fault).index(Fault.TRUNCATED)])
 """Faults where the registry gets the request, and the client learns nothing of what it answered."""
+LONG: Final = frozenset({Fault.SILENT, Fault.LOST_SILENT, Fault.STALLED, Fault.TRICKLE})
+"""Faults that take long, on the clock."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +117,10 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """``api``, ``catalog``, ``tags``, ``manifest``, ``blob``, ``upload``, ``referrers`` or ``other``."""
+        """``api``, ``catalog``, ``tags``, ``manifest``, ``blob``, ``upload``, ``referrers``, ``token`` or ``other``."""
         path = self.path.partition("?")[0]
+        if path == "/token":
+            return "token"
         if path.rstrip("/") == "/v2":
             return "api"
         if path == "/v2/_catalog":
@@ -110,6 +131,12 @@ class Request:
             if mark in path:
                 return kind
         return "referrers" if "/referrers/" in path else "other"
+
+    @property
+    def repository(self) -> str:
+        """The repository that it is about, or ""."""
+        found = re.match(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/", self.path.partition("?")[0])
+        return found[1].removesuffix("/blobs") if found else ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +170,9 @@ class Seen:
         fault: What went wrong with it, if anything.
         forwarded: Whether the registry got it.
         status: What the registry answered; 0 if it got nothing.
+        began: When it got it, in seconds of the real clock; 0 if it did not.
+        ended: When it had answered.
+        held: How long the client waited for the end of an answer that does not end, in seconds on the test's clock.
     """
 
     method: str
@@ -152,6 +182,9 @@ class Seen:
     fault: Fault | None = None
     forwarded: bool = False
     status: int = 0
+    began: float = 0.0
+    ended: float = 0.0
+    held: float = 0.0
 
     @property
     def writes(self) -> bool:
@@ -164,8 +197,10 @@ def applies(fault: Fault, request: Request) -> bool:
     match fault:
         case Fault.ERROR_DONE | Fault.ABSENT_DONE | Fault.BUSY_DONE:
             return request.writes
-        case Fault.TRUNCATED | Fault.SLOW:
+        case Fault.TRUNCATED | Fault.SLOW | Fault.STALLED | Fault.TRICKLE:
             return gets
+        case Fault.CHALLENGED:
+            return request.kind != "token"
         case Fault.WRONG_BYTES:
             return gets and request.kind in ("manifest", "blob")
         case Fault.WRONG_DIGEST | Fault.NO_DIGEST:
@@ -282,7 +317,7 @@ class Stuck:
 
 
 def _listed(faults: Sequence[Fault]) -> str:
-    return "any fault" if len(faults) == len(Fault) else "; ".join(faults)
+    return "any fault" if len(faults) > len(Fault) / 2 else "; ".join(faults)
 
 
 def _chance(*seed: object) -> random.Random:
@@ -294,22 +329,24 @@ def _pick(chance: random.Random, faults: Sequence[Fault], request: Request) -> F
     return chance.choice(fitting) if fitting else None
 
 
-def drawn(chance: random.Random, *, calm_share: float = 0.15) -> Weather:
+def drawn(chance: random.Random, *, calm_share: float = 0.15, without: Collection[Fault] = frozenset()) -> Weather:
     """Draw a weather."""
+    every = [fault for fault in Fault if fault not in without]
     seed = f"{chance.getrandbits(48):012x}"
     kind = chance.random()
     if kind < calm_share:
         return calm
     if chance.random() < 0.5:
-        faults: Sequence[Fault] = tuple(Fault)
+        faults: Sequence[Fault] = tuple(every)
     else:
-        faults = tuple(chance.sample(list(Fault), chance.randint(1, 4)))
+        faults = tuple(chance.sample(every, chance.randint(1, 4)))
     if kind < calm_share + 0.3:
         return Drizzle(seed, chance.choice((0.01, 0.03, 0.1, 0.2)), faults)
     if kind < calm_share + 0.45:
         return Stuck(seed, chance.choice((0.05, 0.2, 0.5)), faults, writes=chance.random() < 0.3)
     write = chance.random() < 0.75
-    hurt = (*REPLACED, Fault.RESET, Fault.CLOSED, Fault.EMPTY_OBJECT, Fault.ABSENT_TEXT)
+    hurtful = REPLACED | {Fault.RESET, Fault.CLOSED, Fault.EMPTY_OBJECT, Fault.ABSENT_TEXT}
+    hurt = [fault for fault in every if fault in hurtful]
     return Outage(
         seed,
         start=chance.randint(0, 6 if write else 30),
@@ -322,7 +359,9 @@ def drawn(chance: random.Random, *, calm_share: float = 0.15) -> Weather:
 
 
 @dataclass
-class _Answer:
+class Answer:
+    """What is answered to a request."""
+
     status: int
     reason: str
     headers: list[tuple[str, str]]
@@ -337,25 +376,38 @@ class _Answer:
             self.headers.append((name, value))
 
 
+class Front(Protocol):
+    """Answers some requests in the registry's place."""
+
+    def __call__(self, request: Request, /) -> Answer | None: ...
+
+
 class Faulty:
     """The proxy, on a loopback port and in a thread of its own.
 
     Attributes:
         weather: What goes wrong from now on.
+        clock: What is moved on by what takes long.
+        fronts: What may answer in the registry's place, in order.
+        challenge: What a 401 asks for.
         page: How many tags or repositories a list has at most; 0 leaves lists as they are.
         log: Every request that came, in order.
         elsewhere: What was asked of the other origin that redirects lead to.
-        watch: Called with each request that goes to the registry, and with whether the registry has answered it.
+        watch: Called with each request that goes to the registry and 0, and again with the status of its answer.
     """
 
-    def __init__(self, host: str, *, weather: Weather = calm, page: int = 0) -> None:
+    def __init__(self, host: str, *, weather: Weather = calm, page: int = 0, clock: Clock | None = None) -> None:
         self._target = host.rpartition(":")
         self.page = page
+        self.clock = clock or Clock()
+        self.fronts: Sequence[Front] = ()
+        self.challenge: Callable[[Request], str] = basic
         self.log: list[Seen] = []
         self.elsewhere: list[Seen] = []
-        self.watch: Callable[[Request, bool], None] | None = None
+        self.watch: Callable[[Request, int], None] | None = None
         self._under_way = 0
         self._quiet = threading.Condition()
+        self._answering = self._held = 0
         self.change(weather)
 
     def change(self, weather: Weather) -> None:
@@ -429,7 +481,11 @@ class Faulty:
         upstream = _Upstream(self._target[0], int(self._target[2]))
         try:
             while not writer.is_closing() and (request := await _read_request(reader)) is not None:
-                await self._answer(request, upstream, writer)
+                self._answering += 1
+                try:
+                    await self._answer(request, upstream, reader, writer)
+                finally:
+                    self._answering -= 1
         finally:
             upstream.close()
 
@@ -448,35 +504,75 @@ class Faulty:
         fault = self.weather(asked)
         return fault if fault is not None and applies(fault, request) else None
 
-    async def _answer(self, request: Request, upstream: _Upstream, writer: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self, request: Request, upstream: _Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         seen = self._seen(request)
         self.log.append(seen)
         seen.fault = fault = self.drawn(request)
+        if fault is Fault.SILENT:
+            await self._hold(seen, reader, writer)
+            return
         if fault in INSTEAD or fault is Fault.REDIRECT:
             await self._instead(fault, request, writer)
             return
         answer = await self._forward(request, seen, upstream)
+        if fault is Fault.LOST_SILENT:
+            await self._hold(seen, reader, writer)
+            return
         if fault in REPLACED:
             await self._replaced(fault, request, answer, writer)
+            return
+        if fault in (Fault.STALLED, Fault.TRICKLE) and len(answer.body) > 1:
+            _write(writer, request, answer)
+            half = len(answer.body) // 2
+            writer.write(answer.body[:half] if fault is Fault.STALLED else answer.body[:1])
+            await self._hold(seen, reader, writer, answer.body[1:] if fault is Fault.TRICKLE else b"")
             return
         if fault is not None and answer.status == 200 + (request.method == "PUT"):
             self._changed(fault, request, answer)
         await _send(writer, request, answer, fault)
 
-    async def _forward(self, request: Request, seen: Seen, upstream: _Upstream) -> _Answer:
+    async def _hold(
+        self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest: bytes = b""
+    ) -> None:
+        """Say nothing, or a byte now and then, until the client goes away or nobody would wait any more."""
+        began = self.clock()
+        self._held += 1
+        try:
+            for number in range(int(LONGEST / _WHILE)):
+                # Time passes when nothing else happens: else it would pass for those, too, that are answered at once.
+                while self._answering > self._held:  # noqa: ASYNC110 -- a while, and only in this fault
+                    await asyncio.sleep(_PAUSE)
+                if writer.is_closing() or reader.at_eof():
+                    break
+                await self.clock.leap(_WHILE)
+                seen.held = self.clock() - began
+                if number < len(rest):
+                    writer.write(rest[number : number + 1])
+                    await writer.drain()
+        finally:
+            self._held -= 1
+            writer.close()
+
+    async def _forward(self, request: Request, seen: Seen, upstream: _Upstream) -> Answer:
         with self._quiet:
             self._under_way += 1
         try:
             if self.watch is not None:
-                self.watch(request, False)  # noqa: FBT003 -- as documented
-            seen.forwarded = True
-            # What is under way is finished even when the client goes away: else a test would look too early.
-            answer = await asyncio.shield(asyncio.ensure_future(upstream.ask(self._paged(request))))
-            seen.status = answer.status
+                self.watch(request, 0)
+            seen.forwarded, seen.began = True, monotonic()
+            answer = next(filter(None, (front(request) for front in self.fronts)), None)
+            if answer is None:
+                # What is under way is finished even when the client goes away: else a test would look too early.
+                answer = await asyncio.shield(asyncio.ensure_future(upstream.ask(self._paged(request))))
+            elif answer.status == 401 and seen.authorized and seen.fault is None:
+                seen.fault = Fault.CHALLENGED  # a token that was good
+            seen.status, seen.ended = answer.status, monotonic()
             if self.page and request.kind == "tags" and answer.status == 200:
                 self._cut_list(request, answer)
             if self.watch is not None:
-                self.watch(request, True)  # noqa: FBT003 -- as documented
+                self.watch(request, answer.status)
             return answer
         finally:
             with self._quiet:
@@ -491,7 +587,7 @@ class Faulty:
         wanted = {key: values[0] for key, values in parse_qs(query).items() if key != "again"}
         return replace(request, path=f"{path}?{urlencode({**wanted, 'n': self.page})}")
 
-    def _cut_list(self, request: Request, answer: _Answer) -> None:
+    def _cut_list(self, request: Request, answer: Answer) -> None:
         """Give one page of a list of tags, as newer registries do."""
         document = json.loads(answer.body)
         tags = sorted(document["tags"] or ())
@@ -514,34 +610,43 @@ class Faulty:
                 writer.close()
                 return
             case Fault.BUSY | Fault.BUSY_AFTER:
-                answer = _Answer(429, "Too Many Requests", [("Content-Type", text)], _errors("TOOMANYREQUESTS"))
+                answer = Answer(429, "Too Many Requests", [("Content-Type", text)], errors("TOOMANYREQUESTS"))
                 if fault is Fault.BUSY_AFTER:
                     answer.set("Retry-After", "0")
             case Fault.ERROR_JSON:
-                answer = _Answer(500, "Internal Server Error", [("Content-Type", text)], _errors("UNKNOWN"))
+                answer = Answer(500, "Internal Server Error", [("Content-Type", text)], errors("UNKNOWN"))
             case Fault.ERROR_HTML:
-                answer = _Answer(502, "Bad Gateway", [("Content-Type", html)], _HTML % (b"502", b"502 Bad Gateway"))
+                answer = Answer(502, "Bad Gateway", [("Content-Type", html)], _HTML % (b"502", b"502 Bad Gateway"))
             case Fault.ERROR_EMPTY:
-                answer = _Answer(503, "Service Unavailable", [])
+                answer = Answer(503, "Service Unavailable", [])
             case Fault.ERROR_LATE:
-                answer = _Answer(504, "Gateway Timeout", [("Content-Type", plain)], b"upstream request timeout")
+                answer = Answer(504, "Gateway Timeout", [("Content-Type", plain)], b"upstream request timeout")
             case Fault.ABSENT_HTML:
-                answer = _Answer(404, "Not Found", [("Content-Type", html)], _HTML % (b"404", b"404 Not Found"))
+                answer = Answer(404, "Not Found", [("Content-Type", html)], _HTML % (b"404", b"404 Not Found"))
             case Fault.ABSENT_EMPTY:
-                answer = _Answer(404, "Not Found", [])
+                answer = Answer(404, "Not Found", [])
             case Fault.ABSENT_JSON:
-                answer = _Answer(404, "Not Found", [("Content-Type", text)], b'{"detail":"Not Found"}')
+                answer = Answer(404, "Not Found", [("Content-Type", text)], b'{"detail":"Not Found"}')
             case Fault.EMPTY_OBJECT:
-                answer = _Answer(200, "OK", [("Content-Type", text)], b"{}")
+                answer = Answer(200, "OK", [("Content-Type", text)], b"{}")
+            case Fault.UNAUTHORIZED:
+                answer = Answer(401, "Unauthorized", [("Content-Type", text)], errors("UNAUTHORIZED"))
+            case Fault.CHALLENGED:
+                answer = Answer(401, "Unauthorized", [("Content-Type", text)], errors("UNAUTHORIZED"))
+                answer.set("WWW-Authenticate", self.challenge(request))
+            case Fault.DENIED:
+                answer = Answer(403, "Forbidden", [("Content-Type", text)], errors("DENIED"))
+            case Fault.FORBIDDEN:
+                answer = Answer(403, "Forbidden", [("Content-Type", html)], _HTML % (b"403", b"403 Forbidden"))
             case Fault.ELSEWHERE:
-                answer = _Answer(307, "Temporary Redirect", [("Location", f"{other}{request.path}")])
+                answer = Answer(307, "Temporary Redirect", [("Location", f"{other}{request.path}")])
             case Fault.REDIRECT:
-                answer = _Answer(307, "Temporary Redirect", [("Location", f"{other}/has{request.path}")])
+                answer = Answer(307, "Temporary Redirect", [("Location", f"{other}/has{request.path}")])
             case _:
-                answer = _Answer(404, "Not Found", [("Content-Type", plain)], b"404 page not found\n")
+                answer = Answer(404, "Not Found", [("Content-Type", plain)], b"404 page not found\n")
         await _send(writer, request, answer, None)
 
-    async def _replaced(self, fault: Fault, request: Request, answer: _Answer, writer: asyncio.StreamWriter) -> None:
+    async def _replaced(self, fault: Fault, request: Request, answer: Answer, writer: asyncio.StreamWriter) -> None:
         if fault is Fault.LOST:
             _reset(writer)
         elif fault is Fault.LOST_CLOSED:
@@ -556,7 +661,7 @@ class Faulty:
             }  # fmt: skip
             await self._instead(same[fault], request, writer)
 
-    def _changed(self, fault: Fault, request: Request, answer: _Answer) -> None:
+    def _changed(self, fault: Fault, request: Request, answer: Answer) -> None:
         chance = random.Random(zlib.crc32(request.path.encode()))  # noqa: S311 -- the same each time
         match fault:
             case Fault.WRONG_DIGEST:
@@ -587,7 +692,7 @@ class Faulty:
                     answer = await upstream.ask(replace(request, path=request.path.removeprefix("/has")))
                 else:
                     code = {"manifest": "MANIFEST_UNKNOWN", "blob": "BLOB_UNKNOWN"}.get(request.kind, "NAME_UNKNOWN")
-                    answer = _Answer(404, "Not Found", [("Content-Type", "application/json")], _errors(code))
+                    answer = Answer(404, "Not Found", [("Content-Type", "application/json")], errors(code))
                 await _send(writer, request, answer, None)
         finally:
             upstream.close()
@@ -600,7 +705,7 @@ class _Upstream:
         self._host, self._port = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, request: Request) -> _Answer:
+    async def ask(self, request: Request) -> Answer:
         if self._streams is None or self._streams[0].at_eof() or self._streams[1].is_closing():
             self.close()
             self._streams = await asyncio.open_connection(self._host, self._port)
@@ -615,7 +720,7 @@ class _Upstream:
         await writer.drain()
         line, headers = await _read_head(reader)
         _, status, *reason = line.split(" ", 2)
-        answer = _Answer(int(status), reason[0] if reason else "", headers)
+        answer = Answer(int(status), reason[0] if reason else "", headers)
         if request.method != "HEAD" and answer.status not in (204, 304):
             answer.body = await _read_body(reader, {name.lower(): value for name, value in headers})
         if (answer.get("connection") or "").lower() == "close":
@@ -648,11 +753,16 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     """Return the next request on a connection, or None where the client has closed it."""
     try:
+        if (first := await reader.readexactly(1)) == _TLS:
+            return None
         line, pairs = await _read_head(reader)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+    line = first.decode("latin-1") + line
     method, path, _ = line.split(" ")
-    headers = {name.lower(): value for name, value in pairs}
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
     return Request(method, path if path.startswith("/") else _path(path), headers, await _read_body(reader, headers))
 
 
@@ -661,13 +771,18 @@ def _path(url: str) -> str:
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-async def _send(writer: asyncio.StreamWriter, request: Request, answer: _Answer, fault: Fault | None) -> None:
+def _write(writer: asyncio.StreamWriter, request: Request, answer: Answer) -> None:
+    """Send an answer's head."""
     length = answer.get("content-length") if request.method == "HEAD" else None
     for name in ("Content-Length", "Transfer-Encoding", "Connection"):
         answer.set(name, None)
     answer.set("Content-Length", length or str(len(answer.body)))
     head = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
     writer.write(f"HTTP/1.1 {answer.status} {answer.reason}\r\n{head}\r\n".encode("latin-1"))
+
+
+async def _send(writer: asyncio.StreamWriter, request: Request, answer: Answer, fault: Fault | None) -> None:
+    _write(writer, request, answer)
     body = b"" if request.method == "HEAD" else answer.body
     if fault is Fault.TRUNCATED and body:
         writer.write(body[: len(body) // 2])
@@ -693,5 +808,10 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _errors(code: str) -> bytes:
+def basic(_: Request) -> str:
+    """What a 401 asks for where there is no door."""
+    return 'Basic realm="registry"'
+
+
+def errors(code: str) -> bytes:
     return json.dumps({"errors": [{"code": code, "message": code.replace("_", " ").lower()}]}).encode()

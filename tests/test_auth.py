@@ -414,6 +414,30 @@ async def test_a_realm_that_is_none(realm: str) -> None:
                 await client.ping()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"token": "t", "expires_in": "300"}',
+        b'{"access_token": "t", "token": null}',
+        b'{"token": "t", "expires_in": 0}',
+    ],
+)
+async def test_what_token_servers_answer_beside_the_token(body: bytes) -> None:
+    """The seconds as text or none, a null where there is no value: the token is used all the same."""
+
+    def answer(request: scripted.Request, _: int) -> scripted.Reply:
+        if request.path.startswith("/token"):
+            return scripted.Reply(body=body)
+        if request.headers.get("authorization") == "Bearer t":
+            return scripted.Reply()
+        return scripted.Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{request.headers["host"]}/token"'})
+
+    with scripted.serve(answer) as server:
+        async with Client(Transport(server.url)) as client:
+            await client.ping()
+            assert client.transport.exchanges[-1].status == 200
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"token": "a\\r\\nX-Evil: 1"}', b'{"token": 3}'])
 async def test_a_token_server_that_gives_no_token(body: bytes) -> None:
     """Whatever is not a token, or would smuggle a header, is refused."""

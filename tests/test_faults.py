@@ -18,12 +18,17 @@ import disk
 import pytest
 import trial
 import verdict
+from dialects import Dialect
 from disk import Name
-from faulty import INSTEAD, At, Drizzle, Fault, Faulty, Request, applies, calm
+from faulty import INSTEAD, LONG, LONGEST, At, Drizzle, Fault, Faulty, Request, applies, calm
+from guard import PASSWORD, SECRET, USER, Guard
 from images import descriptor, image, layer
+from msgspec import structs
 from trial import Bench, Stock, Trial
 
 import regnb
+from regnb import Plan
+from regnb.change.plan import Step
 
 ROUNDS = 60
 CHAIN = 10
@@ -50,6 +55,7 @@ def stocked(bench: Bench) -> Iterator[Bench]:
     bench.proxy.change(calm)
     yield bench
     bench.proxy.change(calm)
+    bench.proxy.fronts = ()
 
 
 def ask(proxy: Faulty, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -78,6 +84,8 @@ def test_each_fault_reaches_the_wire(stocked: Bench, fault: Fault) -> None:
     assert (told == plain) == (fault is Fault.SLOW)
     assert proxy.log[-1].fault is fault
     assert proxy.log[-1].forwarded == (fault not in INSTEAD and fault is not Fault.REDIRECT)
+    assert (proxy.log[-1].held >= LONGEST) == (fault in LONG)
+    assert kinds(verdict.ended(proxy.log[-1:])) == ({"waited without end"} if fault in LONG else set())
     if request.writes:
         proxy.wait()
         there = Name("app", TWO.digest) in disk.read(stocked.registry.root).revisions
@@ -101,6 +109,45 @@ def test_pages_of_lists_lead_to_each_other(stocked: Bench) -> None:
     with regnb.connect(stocked.proxy.url, cache=False) as registry:
         assert registry.tags("app")["tag"].to_list() == ["alias", "one", "two"]
     assert sum("last=" in seen.path for seen in stocked.proxy.log[-3:]) == 2
+
+
+def test_a_door_lets_in_who_has_the_right(stocked: Bench) -> None:
+    """Without password or token the answer is 401; with them it is read and written, and no token reaches a receipt."""
+    proxy = stocked.proxy
+    for seed in range(12):
+        guard = Guard(random.Random(seed))  # noqa: S311 -- the same each time
+        proxy.fronts, proxy.challenge = (guard,), guard.challenge
+        assert ask(proxy, READ.method, READ.path)[0] == 401
+        with regnb.connect(proxy.url, username=USER, password=PASSWORD, cache=False) as registry:
+            assert registry.tags("app")["tag"].to_list() == ["alias", "one", "two"]
+            plan = registry.plan_retag("app:one", f"tag-{seed}")
+            receipt = registry.apply(plan, confirm=plan.digest, progress=False)
+            assert receipt.status == "done"
+            assert not kinds(verdict.silent(SECRET, [receipt.path.read_text(encoding="utf-8")]))
+            undo = registry.plan_undo(receipt, allow=["dummy"])
+            assert registry.apply(undo, confirm=undo.digest, progress=False).status == "done"
+    assert kinds(verdict.silent(SECRET, [f"it asked with {SECRET}token-1"])) == {"secret told"}
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_dialect_deletes_in_its_own_way(stocked: Bench, keeps: bool) -> None:  # noqa: FBT001 -- pytest passes it
+    """A tag goes alone; where tags outlive their manifest, its digest is not found any more and its tags are."""
+    root, proxy = stocked.registry.root, stocked.proxy
+    proxy.fronts = (Dialect(root, keeps=keeps),)
+    assert ask(proxy, "DELETE", "/v2/app/manifests/absent")[0] == 404
+    assert ask(proxy, "DELETE", "/v2/app/manifests/alias")[0] == 202
+    assert disk.read(root).tags == {Name("app", "one"): ONE.digest, Name("app", "two"): TWO.digest}
+    assert ask(proxy, "DELETE", f"/v2/app/manifests/{ONE.digest}")[0] == 202
+    state = disk.read(root)
+    assert state.revisions == {Name("app", TWO.digest)}
+    assert (Name("app", "one") in state.tags) == keeps
+    assert ask(proxy, "GET", f"/v2/app/manifests/{ONE.digest}")[0] == 404
+    status, headers, body = ask(proxy, "GET", "/v2/app/manifests/one")
+    assert (status, body) == (200, ONE.data) if keeps else status == 404
+    if keeps:
+        assert headers["docker-content-digest"] == ONE.digest
+        assert ask(proxy, "DELETE", "/v2/app/manifests/one")[0] == 202
+    assert disk.read(root).tags == {Name("app", "two"): TWO.digest}
 
 
 def test_the_disk_says_what_is_whole(stocked: Bench) -> None:
@@ -157,6 +204,15 @@ def test_the_checks_find_what_they_are_for(stocked: Bench) -> None:
     assert kinds(verdict.once(log * 2, ())) == {"written again"}
     assert kinds(verdict.once((), log)) == {"sent elsewhere"}
 
+    copy = Plan(
+        operation="test",
+        url=stocked.proxy.url,
+        steps=(Step(action="tag", repository="app", tag="two", after=TWO.digest, new=True),),
+    )
+    untagged = disk.State(after.tags, before.revisions, before.links, before.blobs, before.repositories)
+    assert not kinds(verdict.undone(after, after, copy))
+    assert kinds(verdict.undone(after, untagged, copy)) == {"undo is not so"}
+
     tags = root / "docker/registry/v2/repositories/app/_manifests/tags"
     (tags / "alias/current/link").write_text(TWO.digest, encoding="ascii")
     assert kinds(verdict.kept(before, disk.read(root), plan, receipt)) == {"tag moved"}
@@ -167,6 +223,18 @@ def test_the_checks_find_what_they_are_for(stocked: Bench) -> None:
     assert kinds(verdict.kept(before, disk.read(root), plan, receipt)) == {"tag lost", "image unreadable"}
 
 
+def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(stocked: Bench) -> None:
+    """A deletion need not name the tags that a row before it moves away, and must name them without that row."""
+    state = disk.read(stocked.registry.root)
+    rows = [
+        Step(action="tag", repository="app", tag="alias", before=ONE.digest, after=TWO.digest),
+        Step(action="delete", repository="app", before=ONE.digest, tags=("one",), needs=(0,)),
+    ]
+    for needs, wrong in (((0,), set()), ((), {"plan untrue"})):
+        steps = (rows[0], structs.replace(rows[1], needs=needs))
+        assert kinds(verdict.planned(state, Plan(operation="test", url=stocked.proxy.url, steps=steps))) == wrong
+
+
 @pytest.mark.parametrize("chain", range(ROUNDS // CHAIN))
 def test_nothing_in_between_can_hurt(chain: int, bench: Bench) -> None:
     """No tag lost that a plan did not name, no image unreadable, no frame or receipt untrue, each write sent once."""
@@ -175,5 +243,5 @@ def test_nothing_in_between_can_hurt(chain: int, bench: Bench) -> None:
     for number in range(chain * CHAIN, (chain + 1) * CHAIN):
         with Trial(f"{SEED}-{number}", bench) as played:
             played.play(OPERATIONS)
-        wrong += [operation.story() for operation in played.done if operation.violations]
+        wrong += [f"{played}\n{each.story()}" for each in played.done if each.violations]
     assert not wrong, f"REGNB_TESTS_SEED={SEED}\n" + "\n\n".join(wrong)

@@ -26,19 +26,25 @@ from unittest import mock
 import anyio
 import disk
 import verdict
+from clock import Clock
+from dialects import Dialect
 from disk import State
 from distribution import Distribution
-from faulty import Faulty, Seen, calm, drawn
+from faulty import Faulty, Seen, Weather, basic, calm, drawn
+from guard import PASSWORD, SECRET, USER, Guard
 from images import LAYER, Image, attestation, config, descriptor, image, index, layer, pack
 from verdict import Violation
 
 import regnb
 from regnb import Plan, Receipt, Registry, RegnbError
+from regnb.errors import ConnectionFailed, Denied, NotARegistry, RateLimited, ServerFailed, Unauthorized
 
 REPOSITORIES: Final = ("app", "app/web", "base", "team/tool", "x.y/z-1")
 TAGS: Final = ("latest", "1.0", "1.1", "2.0", "dev", "rc", "v3_final")
 OPERATIONS: Final = 4
 """How many operations a trial has, beside undoing and resuming what they did."""
+_TROUBLE: Final = (ConnectionFailed, Denied, NotARegistry, RateLimited, ServerFailed, Unauthorized)
+"""Errors that need a fault."""
 _HASTE: Final = 0.01
 """What remains of each wait between two attempts."""
 
@@ -88,13 +94,15 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.registry = Distribution(folder)
-        self.proxy = Faulty(self.registry.host)
+        self.clock = Clock()
+        self.proxy = Faulty(self.registry.host, clock=self.clock)
         self.receipts = folder / "receipts"
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.registry)
+            stack.enter_context(self.clock)
             stack.enter_context(self.proxy)
             here = {"REGNB_RECEIPTS": self.receipts, "XDG_STATE_HOME": self.folder, "XDG_CACHE_HOME": self.folder}
             stack.enter_context(mock.patch.dict(os.environ, {name: str(path) for name, path in here.items()}))
@@ -226,6 +234,8 @@ class Trial:
     Attributes:
         done: The operations so far.
         state: What is on the disk now.
+        guard: What asks for a password or tokens, if anything does.
+        dialect: How the registry deletes, if it is not as docker-registry does.
     """
 
     def __init__(self, seed: str, bench: Bench) -> None:
@@ -242,11 +252,20 @@ class Trial:
         self.nonces = random.Random(f"{seed}/nonces")  # noqa: S311
         self._stack = contextlib.ExitStack()
 
+    def __str__(self) -> str:
+        about = (f"pages of {self.proxy.page or 'any size'}", self.guard, self.dialect)
+        return f"trial {self.seed}: {'; '.join(str(each) for each in about if each)}"
+
     def __enter__(self) -> Self:
         # Placeholder manifests and probes are named after these: the same seed must meet the same faults.
         draw = lambda size=8: f"{self.nonces.getrandbits(8 * size):0{2 * size}x}"  # noqa: E731
         self._stack.enter_context(mock.patch("secrets.token_hex", draw))
         self.proxy.page = self.chance.choice((0, 0, 1, 2, 3))
+        self.guard = Guard(self.chance) if self.chance.random() < 0.3 else None
+        keeps, odd = self.chance.random() < 0.5, self.chance.random() < 0.3
+        self.dialect = Dialect(self.bench.registry.root, keeps=keeps) if odd else None
+        self.proxy.challenge = self.guard.challenge if self.guard is not None else basic
+        self.proxy.fronts = [front for front in (self.guard, self.dialect) if front is not None]
         self.proxy.change(calm)
         self.registry = self._stack.enter_context(self.connect(self.bench.folder / "cache"))
         return self
@@ -254,9 +273,19 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self.proxy.change(calm)
         self._stack.close()
+        self.proxy.fronts = ()
 
     def connect(self, cache: Path | None = None) -> Registry:
-        return regnb.connect(self.proxy.url, cache=cache or False)
+        return regnb.connect(self.proxy.url, cache=cache or False, **self.login)
+
+    @property
+    def login(self) -> dict[str, str]:
+        """What opens the door, if there is one."""
+        return {"username": USER, "password": PASSWORD} if self.guard is not None else {}
+
+    def weather(self) -> Weather:
+        """Draw what goes wrong with an operation."""
+        return drawn(self.chance)
 
     @property
     def violations(self) -> list[tuple[Operation, Violation]]:
@@ -481,16 +510,18 @@ class Trial:
         """Run something under a new weather; only an error of regnb's own may come out of it."""
         operation = Operation(name, about)
         self.done.append(operation)
-        weather = calm if quiet else drawn(self.chance)
+        weather = calm if quiet else self.weather()
         operation.about += f" [{'calm' if weather is calm else weather}]"
         first, other = len(self.proxy.log), len(self.proxy.elsewhere)
         self.proxy.change(weather)
         began = time.perf_counter()
+        trouble = False
         try:
             yield operation
         except RegnbError as error:
             operation.outcome = type(error).__name__
-            operation.about += f" -> {error}"
+            operation.about += f" -> {error} {error.hint}"
+            trouble = isinstance(error, _TROUBLE)
         except KeyboardInterrupt:
             operation.outcome = "Interrupted"
         except Exception as error:  # noqa: BLE001 -- that is what is looked for
@@ -502,6 +533,16 @@ class Trial:
             self.proxy.wait()
             operation.log = self.proxy.log[first:]
             operation.violations += verdict.once(operation.log, self.proxy.elsewhere[other:])
+            operation.violations += verdict.ended(operation.log)
+            operation.violations += verdict.silent(SECRET, self._told(operation))
+            if trouble and not operation.faults:
+                operation.violations.append(Violation("trouble without a fault", operation.about[-500:]))
+
+    def _told(self, operation: Operation) -> Iterator[str]:
+        """What an operation has said and kept."""
+        yield operation.about
+        for path in self.bench.receipts.glob("*.jsonl"):
+            yield path.read_text(encoding="utf-8")
 
     def _check(self, operation: Operation, plan: Plan, path: Path | None, *, since: State | None = None) -> None:
         """Look at the disk after an application.

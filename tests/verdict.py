@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from disk import Name, State
-from faulty import Seen
+from faulty import LONGEST, Fault, Seen
 
 from regnb import Inventory, Plan, Receipt
 
@@ -53,9 +53,15 @@ def planned(state: State, plan: Plan) -> Iterator[Violation]:
             if found != step.before:
                 yield Violation("plan untrue", f"{where}: plan says {_short(step.before)}, it is {_short(found)}")
         elif step.action == "delete":
-            if missing := state.tagged(step.repository, step.before) - set(step.tags):
+            # A placeholder is deleted after its tag was set back, which an earlier row does.
+            moved = {
+                earlier.tag
+                for earlier in map(plan.steps.__getitem__, step.needs)
+                if earlier.action == "tag" and earlier.repository == step.repository and earlier.before == step.before
+            }
+            if missing := state.tagged(step.repository, step.before) - set(step.tags) - moved:
                 yield Violation("plan untrue", f"{where}: it does not name the tags {sorted(missing)}")
-            if Name(step.repository, step.before) not in state.revisions:
+            if not _found(state, step):
                 yield Violation("plan untrue", f"{where}: there is no such manifest")
 
 
@@ -145,7 +151,9 @@ def _found(state: State, step: Any) -> str:
     """What is at a step's target; "" if nothing is."""
     if step.tag:
         return state.tags.get(Name(step.repository, step.tag), "")
-    return str(step.target) if Name(step.repository, step.target) in state.revisions else ""
+    # A registry may keep the tags of a deleted manifest: then it is there as long as they are.
+    there = Name(step.repository, step.target) in state.revisions or state.tagged(step.repository, step.target)
+    return str(step.target) if there else ""
 
 
 def _so(state: State, step: Any) -> bool:
@@ -156,7 +164,11 @@ def _so(state: State, step: Any) -> bool:
 
 
 def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
-    """What a plan named is as it was before the plan, byte for byte."""
+    """What a plan named is as it was before, byte for byte, and what it added is gone, unless a tag needs it.
+
+    What a moved tag pointed to meanwhile may stay, without a tag.
+    """
+    needed = now.reachable()
     for step in plan.steps:
         if not step.writes:
             continue
@@ -169,6 +181,9 @@ def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
         name = Name(step.repository, step.before or step.after)
         if step.action == "delete" and original.whole(name) and name in original.reachable() and not now.whole(name):
             yield Violation("undo is not so", f"{name} was there")
+        added = Name(step.repository, step.after)
+        if step.after and not step.before and added in now.revisions - original.revisions - needed:
+            yield Violation("undo is not so", f"{added} was added, and is still there")
 
 
 def audited(state: State, inventory: Inventory, repositories: Sequence[str] | None = None) -> Iterator[Violation]:
@@ -197,14 +212,29 @@ def audited(state: State, inventory: Inventory, repositories: Sequence[str] | No
         yield Violation("audit untrue", f"it is complete, without {', '.join(map(str, sorted(missing)))}")
 
 
+def ended(log: Iterable[Seen]) -> Iterator[Violation]:
+    """Nobody waits for ever for an answer that does not end."""
+    for seen in log:
+        if seen.held >= LONGEST:
+            text = f"{seen.method} {seen.path} held regnb for {seen.held:.0f} s: {seen.fault}"
+            yield Violation("waited without end", text)
+
+
+def silent(secret: str, texts: Iterable[str]) -> Iterator[Violation]:
+    """No password and no token stands where people read or files are kept."""
+    for text in texts:
+        if secret in text:
+            yield Violation("secret told", text[max(0, text.index(secret) - 200) : text.index(secret) + 50])
+
+
 def once(log: Iterable[Seen], elsewhere: Iterable[Seen]) -> Iterator[Violation]:
-    """No write went out twice, and none to another origin."""
+    """No write went out twice, except in answer to a 401, and none to another origin."""
     writes: dict[tuple[str, str, str], list[Seen]] = {}
     for seen in log:
         if seen.writes and seen.method != "POST":
             writes.setdefault((seen.method, seen.path, seen.sent), []).append(seen)
     for (method, path, _), sent in writes.items():
-        if len(sent) > 1:
+        if any(seen.status != 401 and seen.fault not in (Fault.CHALLENGED, Fault.UNAUTHORIZED) for seen in sent[:-1]):
             faults = ", then ".join(str(seen.fault or seen.status) for seen in sent)
             yield Violation("written again", f"{method} {path} went out {len(sent)} times: {faults}")
     for seen in elsewhere:

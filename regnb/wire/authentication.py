@@ -71,10 +71,10 @@ Send = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
 class _Token(msgspec.Struct):
     """What a token server answers (distribution's token authentication specification)."""
 
-    token: str = ""
-    access_token: str = ""
+    token: str | None = None
+    access_token: str | None = None
     expires_in: float | None = None
-    refresh_token: str = ""
+    refresh_token: str | None = None
 
 
 @dataclass(slots=True)
@@ -240,7 +240,8 @@ class Authenticator:
         answer = _Token()
         if response.status == 200:
             with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
-                answer = msgspec.json.decode(response.data, type=_Token)
+                # Not strict: some servers write the seconds as text.
+                answer = msgspec.json.decode(response.data, type=_Token, strict=False)
         token = answer.token or answer.access_token
         # A line break in a token would be a header of the server's making.
         if not token or not token.isascii() or not token.isprintable():
