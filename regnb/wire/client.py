@@ -531,6 +531,7 @@ class Client:
             headers=headers,
             content=data,
             scope=_push(upload.repository),
+            kind="upload",
         )
         self._expect(response, 201, 204)
         announced = _digest_of(response)
@@ -698,11 +699,11 @@ class Client:
         previous: _Page | None = None
         asked_on = False
         for number in range(PAGE_LIMIT):
-            response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
+            response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
             if response.status == 400 and number == 0 and size is not None:
                 # distribution 3 refuses an n over its own maximum, which it does not tell.
                 size, url = None, path
-                response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
+                response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
             self._expect(response, 200)
             page = _decode(response)
             if not page.listing:
