@@ -107,7 +107,7 @@ class Incoming:
             return True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._kept = False
             if not self.complete:
                 raise NotHTTPError from None
