@@ -3,8 +3,8 @@
  *     memory TABLE [DELAY] [MOST]
  *
  * TABLE holds answers: a line "PATH STATUS LENGTH", the head's lines, an empty line, and LENGTH bytes. Every answer is
- * DELAY milliseconds late. More than MOST requests at once are answered with 429. Prints its port, and when its standard
- * input ends what it was asked.
+ * DELAY milliseconds late. More than MOST requests at once are answered with 429. Prints its port, and for each line of
+ * its standard input, and at its end, what it was asked since the last one.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -172,11 +172,16 @@ int main(int count, char **words) {
         for (int at = 0; at < ready; at++) {
             int file = events[at].data.fd;
             if (file == STDIN_FILENO) {
+                char line[64];
+                ssize_t got = read(STDIN_FILENO, line, sizeof line);
                 struct rusage used;
                 getrusage(RUSAGE_SELF, &used);
                 printf("{\"requests\": %ld, \"limited\": %ld, \"busiest\": %ld, \"connections\": %ld, \"cpu\": %.6f}\n", requests, limited,
                        busiest, accepted, used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
-                return 0;
+                fflush(stdout);
+                if (got <= 0) return 0;
+                requests = limited = busiest = accepted = 0;
+                continue;
             }
             if (file == listener) {
                 int made = accept4(listener, NULL, NULL, SOCK_NONBLOCK);

@@ -90,12 +90,17 @@ def table(path: Path, repositories: int, tags: int) -> Path:
 
 
 class Server:
-    """Where a registry in memory listens; ``asked`` is there when it has ended."""
+    """Where a registry in memory listens."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self.asked: dict[str, Any] = {}
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._asks, self._says = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+        self.url = f"http://127.0.0.1:{int(self._says.readline())}"
+
+    def asked(self) -> dict[str, Any]:
+        """Return requests, limited, busiest, connections, cpu: what it was asked since this was last called."""
+        self._asks.write("\n")
+        self._asks.flush()
+        return dict(json.loads(self._says.readline()))
 
 
 @contextlib.contextmanager
@@ -109,13 +114,10 @@ def serving(answers: Path, delay: int = 0, most: int = 0) -> Iterator[Server]:
     """
     words = [compiled("memory"), answers, str(delay), str(most)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        ends, says = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
-        server = Server(int(says.readline()))
         try:
-            yield server
+            yield Server(process)
         finally:
-            ends.close()
-            server.asked.update(json.loads(says.readline()))
+            process.communicate()  # the end of its standard input is its own
 
 
 def replay(url: str, requests: Sequence[tuple[str, str]], connections: int) -> dict[str, Any]:

@@ -179,10 +179,10 @@ def latency(folder: Path, rounds: int, answers: Path) -> Iterator[Row]:
         yield compared("crawl at 50 ms / C client of 128 connections, requests/s", pairs, "/s", least=0.7)
     # What was read is forgotten between these crawls; what the registry could take is not.
     cache, limited = _fresh(folder), []
-    for _ in range(2):
-        with serving(answers, 50, 48) as server:
+    with serving(answers, 50, 48) as server:
+        for _ in range(2):
             _audit(server.url, cache, cached=False)
-        limited.append(int(server.asked["limited"]))
+            limited.append(int(server.asked()["limited"]))
     yield Row("429s in a crawl of a registry that takes 48 requests at once", f"{limited[0]}", "", limited[0], most=5)
     yield Row("429s in the crawl after it", f"{limited[1]}", "", limited[1], most=1)
 

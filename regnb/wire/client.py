@@ -40,6 +40,7 @@ from regnb.wire.exchange import READS, Answer, Target, check_headers, target
 from regnb.wire.existence import REFUSALS
 from regnb.wire.failures import failure, raise_for, unproven
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
+from regnb.wire.pace import Pace
 from regnb.wire.transport import Transport
 
 PAGE_LIMIT = 100_000
@@ -159,6 +160,11 @@ class Client:
     def host(self) -> str:
         """``host[:port]``."""
         return self.transport.host
+
+    @property
+    def pace(self) -> Pace:
+        """How many requests are under way at once."""
+        return self.transport.pace
 
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()

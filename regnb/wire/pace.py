@@ -30,6 +30,8 @@ _SLOWER: Final = 2.0
 """How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
 _STEP: Final = 4
 """Requests by which the pace grows while the answers to the first of them are on their way."""
+_WINDOW: Final = 32
+"""Good answers over which requests a second are measured."""
 
 Kind: TypeAlias = Literal["look", "list", "blob", "write", "upload"]
 """What is asked for: one manifest, a listing, a blob's bytes; or a request that writes, or that ends an upload."""
@@ -72,7 +74,7 @@ class Pace:
     """How many requests are under way at once: more while answers come as fast as before, fewer after a 429.
 
     It grows by an eighth, and by four at most, in the time of one answer: as many requests a registry can refuse before
-    regnb knows of it. After a 429 it stays below what was too much.
+    regnb knows of it. After a 429 both the requests at once and those in a second stay below what was too much.
 
     Args:
         start: Requests at once at first.
@@ -83,34 +85,46 @@ class Pace:
         self.limit = start
         self.most = max(start, most)
         self.busy = 0
+        self.rate = inf
         self.refused = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._until = 0.0
         self._braked = 0.0
+        self._next = 0.0
+        self._window: deque[float] = deque(maxlen=_WINDOW)
         self._seconds = 0.0
         self._answers = 0
         self._usual = self._best = inf
         self._grown = 0.0
 
-    def remember(self, most: int) -> None:
-        """Begin with what a registry is known to take, and stay there."""
+    def remember(self, most: int, rate: float) -> None:
+        """Begin with what a registry is known to take, at once and in a second, and stay there."""
         self.most = max(1, most)
         self.limit = min(self.most, MOST)
+        self.rate = rate
 
     async def enter(self) -> None:
         """Wait for a turn, and for as long as the registry asked everyone to."""
-        while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - more time may be asked for meanwhile
-            await anyio.sleep(seconds)
         if self.busy < self.limit and not self._waiting:
             self.busy += 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.leave()
+                raise
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
+            while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
+                await anyio.sleep(seconds)
+            if self.rate < inf:
+                now = time.monotonic()
+                self._next = max(now, self._next + 1 / self.rate)
+                await anyio.sleep(self._next - now)
+        except BaseException:
+            self.leave()
             raise
 
     def leave(self) -> None:
@@ -127,6 +141,8 @@ class Pace:
 
     def succeeded(self, seconds: float) -> None:
         """Take a good answer into account, whose head came after so many seconds."""
+        now = time.monotonic()
+        self._window.append(now)
         self._seconds += seconds
         self._answers += 1
         if self._answers >= self.limit:
@@ -136,7 +152,6 @@ class Pace:
             self._seconds, self._answers = 0.0, 0
         if not self._waiting or self.limit >= self.most or not self._usual < _SLOWER * self._best:
             return
-        now = time.monotonic()
         if now - self._grown > self._usual / min(_STEP, -(-self.limit // 8)):
             self.limit += 1
             self._grown = now
@@ -149,6 +164,8 @@ class Pace:
         if began >= self._braked:  # one burst of 429s brakes once
             self.limit = self.most = max(1, self.limit * 3 // 4)
             self._braked, self.refused = now, True
+            if len(self._window) == _WINDOW:
+                self.rate = min(self.rate, 0.75 * _WINDOW / max(0.001, now - self._window[0]))
 
 
 def backoff(attempt: int, first: float) -> float:
