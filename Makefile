@@ -24,11 +24,7 @@ lint: .venv/test.stamp
 
 bench: .venv/test.stamp
 	@.ci/install
-	$(BIN)/python benchmarks/crawl.py
-	$(BIN)/python benchmarks/operations.py
-	$(BIN)/python benchmarks/storage.py
-	$(BIN)/python benchmarks/pages.py
-	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 # Random operations through faults, until Ctrl-C or what ARGS says: make soak ARGS='--seconds 3600'.
 soak: .venv/test.stamp

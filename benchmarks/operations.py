@@ -1,32 +1,27 @@
-"""Retagging beside a bare replay of its requests, copying beside skopeo, planning a large deletion, and the number of
-requests that each operation costs, in one run.
+"""Retagging and copying beside a bare replay of their requests and beside skopeo, and planning a large deletion.
 
-    make bench
-    python benchmarks/operations.py [--tags 1000] [--megabytes 1000] [--rounds 3]
-
-Needs Debian's docker-registry and skopeo. Prints one table; exits with 1 if a limit is missed.
+Needs Debian's docker-registry and skopeo.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
 
 from corpus import LAYER, Corpus
 from distribution import Distribution
+from measure import Row, compared, in_turn, python, run, shown
 
 RETAG = """
 import json, sys, time
@@ -50,12 +45,12 @@ import regnb
 def peak():  # not getrusage: its peak is that of whoever started this process, too
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 source, registry = (regnb.connect(url, cache=False) for url in sys.argv[1:3])
-plan = registry.plan_copy("big/image:1", "copied/by-regnb:1", source=source)
-before = peak()
+plan = registry.plan_copy(sys.argv[3], sys.argv[4], source=source)
+before, sent = peak(), registry._client.transport.sent
 start = time.perf_counter()
 receipt = registry.apply(plan, confirm=plan.digest, source=source, progress=False)
 print(json.dumps({"seconds": time.perf_counter() - start, "status": receipt.status,
-    "grown": peak() - before}))
+    "grown": peak() - before, "written": registry._client.transport.sent - sent}))
 """
 COUNT = """
 import json, sys
@@ -108,13 +103,9 @@ print(json.dumps({"seconds": seconds, "tags": len(inventory.tags), "chosen": len
 """
 
 
-def run(code: str, folder: Path, *arguments: object) -> dict[str, Any]:
-    """Run in a process of its own, as a user does, and return its figures."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True,
-        env=os.environ | {"REGNB_RECEIPTS": str(folder / "receipts")},
-    )  # fmt: skip
-    found = dict(json.loads(done.stdout))
+def done(source: str, *arguments: object) -> dict[str, Any]:
+    """Run in a process of its own, and insist that everything was done."""
+    found = python(source, *arguments)
     if found.get("status", "done") != "done":
         raise SystemExit(f"not everything was done: {found['status']}")
     return found
@@ -146,127 +137,152 @@ async def replay(sent: list[tuple[str, str, str]], bodies: dict[str, bytes]) -> 
                     await response.read()
                     response.raise_for_status()
 
-        start = time.perf_counter()
+        start = perf_counter()
         await asyncio.gather(write(), *(read() for _ in range(8)))
-        return time.perf_counter() - start
+        return perf_counter() - start
 
 
-def retag(stack: contextlib.ExitStack, folder: Path, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+def retag(folder: Path, rounds: int, tags: int) -> Iterator[Row]:
+    """Compare with a bare replay of the requests of plan and application."""
     registry = Distribution(folder / "retag")
-    Corpus(registry.root).write(options.rounds, options.tags)
-    stack.enter_context(registry)
-    ratios, each = [], []
-    for number in range(options.rounds):
-        repository = f"team-{number % 10}/app-{number}"
-        tags = registry.root / "docker/registry/v2/repositories" / repository / "_manifests/tags"
-        bodies = {tag.name: registry.blob((tag / "current/link").read_text()).read_bytes() for tag in tags.iterdir()}
-        found = run(RETAG, folder, registry.url, folder / f"cache-{number}", repository)
-        for tag in tags.glob("*-x"):
-            shutil.rmtree(tag)
-        seconds = asyncio.run(replay(found["sent"], bodies))
-        count = sum(method == "PUT" for method, *_ in found["sent"])
-        ratios.append(seconds / found["seconds"])
-        each.append(len(found["sent"]) / count)
-        for name, took in (("bare replay", seconds), (f"retag {count:,} tags, plan and apply", found["seconds"])):
-            print(f"{name:34}{len(found['sent']):>10}{took:>10.2f}{len(found['sent']) / took:>12.0f}")
-    return {
-        "retag / bare replay, requests per second, median": (statistics.median(ratios), 0.6),
-        # The plan lists the tags and reads each; the application asks whether the new one is free, writes, and reads.
-        "4 requests a tag and 1 % of listings / requests sent": (4.01 / max(each), 1.0),
-    }
+    Corpus(registry.root).write(rounds, tags)
+    pairs, each = [], []
+    with registry:
+        for number in range(rounds):
+            repository = f"team-{number % 10}/app-{number}"
+            links = registry.root / "docker/registry/v2/repositories" / repository / "_manifests/tags"
+            bodies = {
+                tag.name: registry.blob((tag / "current/link").read_text()).read_bytes() for tag in links.iterdir()
+            }
+            found = done(RETAG, registry.url, folder / f"cache-{number}", repository)
+            for tag in links.glob("*-x"):
+                shutil.rmtree(tag)
+            seconds = asyncio.run(replay(found["sent"], bodies))
+            pairs.append((len(found["sent"]) / found["seconds"], len(found["sent"]) / seconds))
+            each.append(len(found["sent"]) / sum(method == "PUT" for method, *_ in found["sent"]))
+    yield compared(f"retag of {tags:,}, plan and apply / aiohttp's replay, requests/s", pairs, "/s", least=0.85)
+    # The plan lists the tags and reads each; the application asks whether the new one is free, writes, and reads.
+    yield Row("retag, requests a tag", f"{max(each):.3f}", "", max(each), most=4.01)
 
 
-def copy(stack: contextlib.ExitStack, folder: Path, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
-    source = Distribution(folder / "source")
-    corpus = Corpus(source.root)
-    size = options.megabytes * 1_000_000 // 10
-    layers = [os.urandom(size) for _ in range(10)]
-    entries = [{"mediaType": LAYER, **corpus.blob("big/image", layer)} for layer in layers]
-    del layers
+async def copied(source: str, target: str, blobs: dict[str, bytes]) -> float:
+    """Send the requests that copy blobs with aiohttp alone, sixteen blobs at once, and return the seconds."""
+    import aiohttp
+
+    digests = iter([*blobs])
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
+
+        async def work() -> None:
+            for digest in digests:
+                async with session.get(f"{source}/v2/small/image/blobs/{digest}") as response:
+                    data = await response.read()
+                async with session.post(f"{target}/v2/copied/by-aiohttp/blobs/uploads/") as response:
+                    await response.read()
+                    where = response.headers["Location"]
+                async with session.put(f"{where}&digest={digest}", data=data) as response:
+                    await response.read()
+                    response.raise_for_status()
+
+        start = perf_counter()
+        await asyncio.gather(*(work() for _ in range(16)))
+        return perf_counter() - start
+
+
+def copy_small(folder: Path, rounds: int, count: int) -> Iterator[Row]:
+    """Compare a copy of many small blobs with a bare replay, which reads, begins and ends an upload for each."""
+    source = Distribution(folder / "small")
+    blobs = image(Corpus(source.root), "small/image", [os.urandom(2000) for _ in range(count)])
+    pairs, each = [], []
+    with source:
+        for number in range(rounds):
+            took = {}
+            for who in ("aiohttp", "regnb") if number % 2 else ("regnb", "aiohttp"):
+                with tempfile.TemporaryDirectory(dir=folder) as where, Distribution(Path(where)) as target:
+                    if who == "regnb":
+                        found = done(COPY, source.url, target.url, "small/image:1", "copied/by-regnb:1")
+                        took[who] = found["seconds"]
+                        each.append(found["written"] / count)
+                    else:
+                        took[who] = asyncio.run(copied(source.url, target.url, blobs))
+            pairs.append((1 / took["regnb"], 1 / took["aiohttp"]))
+    yield compared(f"copy of {count} small blobs / aiohttp's replay, a second", pairs, "/s", least=0.8)
+    yield Row("copy, requests a blob at the destination", f"{max(each):.3f}", "", max(each), most=2.999)
+
+
+def image(corpus: Corpus, repository: str, layers: list[bytes]) -> dict[str, bytes]:
+    """Write an image of these layers with the tag 1, and return its blobs."""
+    entries = [{"mediaType": LAYER, **corpus.blob(repository, layer)} for layer in layers]
     config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
+    described = corpus.blob(repository, config)
     document = {
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **corpus.blob("big/image", config)},
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **described},
         "layers": entries,
-    }  # fmt: skip
-    top = corpus.blob("big/image", json.dumps(document).encode(), manifest=True)
-    corpus.tag("big/image", "1", str(top["digest"]))
-    stack.enter_context(source)
-    ratios, grown = [], 0
-    for number in range(options.rounds):
-        took = {}
-        for who in ("skopeo", "regnb") if number % 2 else ("regnb", "skopeo"):
-            with tempfile.TemporaryDirectory(dir=folder) as where, Distribution(Path(where)) as target:
-                if who == "regnb":
-                    found = run(COPY, folder, source.url, target.url)
-                    took[who], grown = found["seconds"], max(grown, found["grown"])
-                else:
-                    start = time.perf_counter()
-                    subprocess.run(
-                        ["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
-                         "--dest-tls-verify=false", f"docker://{source.host}/big/image:1",
-                         f"docker://{target.host}/copied/by-skopeo:1"], check=True,
-                    )  # fmt: skip
-                    took[who] = time.perf_counter() - start
-        ratios.append(took["skopeo"] / took["regnb"])
-        for who, seconds in took.items():
-            print(f"{f'{who} copy {options.megabytes} MB':34}{'':>10}{seconds:>10.2f}")
-    print(f"memory grown by {grown / 1024:.0f} MB at most")
-    return {
-        "regnb copy / skopeo copy, speed, median": (statistics.median(ratios), 1.0),
-        "64 MB / memory grown by the copy": (64 * 1024 / max(1, grown), 1.0),
     }
+    top = corpus.blob(repository, json.dumps(document).encode(), manifest=True)
+    corpus.tag(repository, "1", str(top["digest"]))
+    return {str(entry["digest"]): data for entry, data in zip([*entries, described], [*layers, config], strict=True)}
 
 
-def count(stack: contextlib.ExitStack, folder: Path) -> dict[str, tuple[float, float]]:
+def copy_large(folder: Path, rounds: int, megabytes: int) -> Iterator[Row]:
+    """Compare a copy of ten large blobs with skopeo's."""
+    source = Distribution(folder / "source")
+    image(Corpus(source.root), "big/image", [os.urandom(megabytes * 100_000) for _ in range(10)])
+    grown = [0.0]
+    with source:
+
+        def mine() -> float:
+            with tempfile.TemporaryDirectory(dir=folder) as where, Distribution(Path(where)) as target:
+                found = done(COPY, source.url, target.url, "big/image:1", "copied/by-regnb:1")
+                grown.append(found["grown"] / 1024)
+                return megabytes / float(found["seconds"])
+
+        def skopeo() -> float:
+            with tempfile.TemporaryDirectory(dir=folder) as where, Distribution(Path(where)) as target:
+                words = ["--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]
+                found = run("skopeo", "copy", *words, f"docker://{source.host}/big/image:1",
+                            f"docker://{target.host}/copied/by-skopeo:1")  # fmt: skip
+                return megabytes / found.wall
+
+        yield compared(f"copy of {megabytes} MB / skopeo's", in_turn(rounds, mine, skopeo), "MB/s", least=1.0)
+    yield Row("  memory that it takes, MB", shown(max(grown), "MB"), "", max(grown), most=64)
+
+
+def count(folder: Path) -> Iterator[Row]:
     """Count requests: at most one more a row than before for a retag and an undo, two for a deletion."""
     tags = 60
     registry = Distribution(folder / "count")
     Corpus(registry.root).write(1, tags)
-    stack.enter_context(registry)
-    found = run(COUNT, folder, registry.url, folder / "count-cache", "team-0/app-0", tags)
-    limits = {"warm audit: P+R+T / requests": ((2 + tags) / found["warm audit"], 1.0)}
-    for what, before in BEFORE.items():
-        rows = found[f"rows {what}"]
-        each = (found[f"plan {what}"] + found[f"apply {what}"]) / rows
-        print(f"{f'requests a row: {what}':34}{each:>10.2f}{before:>10.2f} before")
-        # What removes looks at every tag once more: beside the tags that stay, these are as many as there are rows.
-        more = {"retag": 1, "undo a retag": 1 + (1 + tags) / rows, "deletion": 2 + (1 + tags) / rows}.get(what, 1)
-        limits[f"limit of requests a row / {what}"] = ((before + more) / each, 1.0)
-    return limits
-
-
-def delete(folder: Path) -> dict[str, tuple[float, float]]:
-    tests = Path(__file__).parent.parent / "tests"
-    found = min((run(DELETE, folder, tests) for _ in range(2)), key=lambda row: float(row["seconds"]))
-    print(
-        f"{'plan a deletion':34}{found['chosen']:>10,} of {found['tags']:,} tags, {found['steps']:,} steps: "
-        f"{found['seconds']:.2f} s"
+    with registry:
+        found = done(COUNT, registry.url, folder / "count-cache", "team-0/app-0", tags)
+    yield Row(
+        "warm audit, requests / P+R+T",
+        str(found["warm audit"]),
+        str(2 + tags),
+        found["warm audit"] / (2 + tags),
+        most=1,
     )
-    return {"2 s / planning 10,000 deletions of 100,000 tags": (2 / found["seconds"], 1.0)}
+    for what, before in BEFORE.items():
+        changed = found[f"rows {what}"]
+        each = (found[f"plan {what}"] + found[f"apply {what}"]) / changed
+        # What removes looks at every tag once more: beside the tags that stay, these are as many as there are rows.
+        more = {"undo a retag": 1 + (1 + tags) / changed, "deletion": 2 + (1 + tags) / changed}.get(what, 1)
+        yield Row(f"requests a row: {what}", f"{each:.2f}", f"{before:.2f}", each, most=before + more)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tags", type=int, default=1000)
-    parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        print(f"{'':34}{'requests':>10}{'seconds':>10}{'per second':>12}")
-        ok = {
-            **count(stack, folder),
-            **retag(stack, folder, options),
-            **copy(stack, folder, options),
-            **delete(folder),
-        }
-        print()
-        for name, (value, limit) in ok.items():
-            print(f"{'ok  ' if value >= limit else 'MISS'} {name}: {value:.2f} (at least {limit})")
-        print(f"{os.cpu_count()} processors")
-        return 0 if all(value >= limit for value, limit in ok.values()) else 1
+def delete() -> Iterator[Row]:
+    """Time the planning of a large deletion."""
+    tests = Path(__file__).parent.parent / "tests"
+    found = min((python(DELETE, tests) for _ in range(2)), key=lambda row: float(row["seconds"]))
+    what = f"planning {found['chosen']:,} deletions of {found['tags']:,} tags, s"
+    yield Row(what, shown(found["seconds"], "s"), "", found["seconds"], most=2)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
+    os.environ["REGNB_RECEIPTS"] = str(folder / "receipts")
+    yield from count(folder)
+    yield from retag(folder, options.rounds, options.retagged)
+    yield from copy_small(folder, options.rounds, 600)
+    yield from copy_large(folder, options.rounds, options.megabytes)
+    yield from delete()

@@ -1,9 +1,6 @@
 """How long pages take: `regnb ui` beside an empty page of Voilà's, a table of 50,000 tags, a kernel that crawls.
 
-    make bench
-    python benchmarks/pages.py [--rounds 5] [--tags 50000]
-
-Needs chromium. Prints one table; exits with 1 if a limit is missed.
+Needs chromium.
 """
 
 from __future__ import annotations
@@ -11,11 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +20,7 @@ import httpx
 from browser import CHROMIUM, COMMAND, FLAGS, Running, Site
 from corpus import Corpus
 from distribution import free_port
+from measure import Row, compared, shown
 
 from regnb.local import embedded
 
@@ -112,7 +106,7 @@ def seconds(browser: Browser, url: str, *wanted: str) -> float:
     return took
 
 
-def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[tuple[str, float, float]]:
+def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[Row]:
     """Time the overview and a form of ``regnb ui`` and an empty page of Voilà's in turn."""
     notebook(folder / "empty.ipynb", EMPTY)
     with contextlib.ExitStack() as stack:
@@ -135,14 +129,11 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[tuple[str, fl
             for name, each in wanted.items():
                 taken[name].append(seconds(browser, *each))
         empty, *ours = wanted
-        for name, times in taken.items():
-            print(f"{name:34}{statistics.median(times):>10.2f} s   {', '.join(f'{each:.2f}' for each in times)}")
         for name in ours:
-            ratio = statistics.median(one / other for one, other in zip(taken[name], taken[empty], strict=True))
-            yield f"{name} / {empty}", ratio, 1.5
+            yield compared(f"{name} / {empty}", [*zip(taken[name], taken[empty], strict=True)], "s", most=1.5)
 
 
-def table(browser: Browser, folder: Path, tags: int) -> Iterator[tuple[str, float, float]]:
+def table(browser: Browser, folder: Path, tags: int) -> Iterator[Row]:
     """Time the first rows, a sort, a search and another page of a long table, from the click to the rows."""
     notebook(folder / "table.ipynb", TABLE.format(tags=tags))
     with voila(folder) as plain:
@@ -158,16 +149,19 @@ def table(browser: Browser, folder: Path, tags: int) -> Iterator[tuple[str, floa
             page.locator("tbody tr", has_text=text).first.wait_for(timeout=60_000)
             return time.perf_counter() - started
 
-        yield "first rows", until("1.0", page.get_by_role("button", name="Show").click), 2.0
+        def row(what: str, value: float, most: float) -> Row:
+            return Row(f"table of {tags:,} rows: {what}, s", shown(value, "s"), "", value, most=most)
+
+        yield row("first rows", until("1.0", page.get_by_role("button", name="Show").click), 2.0)
         page.wait_for_timeout(1000)
         largest = max(range(tags), key=lambda at: (at * 7919) % 1_000_003)
-        yield "sort", until(f"1.{largest}", lambda: page.get_by_label("Sort by").select_option("size")), 0.5
+        yield row("sort", until(f"1.{largest}", lambda: page.get_by_label("Sort by").select_option("size")), 0.5)
 
         def search() -> None:
             page.get_by_label("Filter").fill("app-77:1.")
             page.keyboard.press("Enter")
 
-        yield "search", until("app-77", search), 0.5
+        yield row("search", until("app-77", search), 0.5)
         page.get_by_label("Filter").fill("")
         page.keyboard.press("Enter")
         page.locator("tbody tr", has_text=f"1.{largest}").first.wait_for()
@@ -176,11 +170,11 @@ def table(browser: Browser, folder: Path, tags: int) -> Iterator[tuple[str, floa
         started = time.perf_counter()
         page.get_by_role("button", name="Next page").click()
         page.wait_for_function("before => document.querySelector('tbody tr')?.innerText !== before", arg=before)
-        yield "next page", time.perf_counter() - started, 0.5
+        yield row("next page", time.perf_counter() - started, 0.5)
         context.close()
 
 
-def crawling(folder: Path) -> Iterator[tuple[str, float, float]]:
+def crawling(folder: Path) -> Iterator[Row]:
     """Ask a kernel for the time again and again while it reads a registry in the background."""
     from jupyter_client.manager import start_new_kernel
 
@@ -201,41 +195,21 @@ def crawling(folder: Path) -> Iterator[tuple[str, float, float]]:
                 client.execute_interactive("print(*ended)", timeout=60, output_hook=hear)
                 waits.append(time.perf_counter() - started)
                 time.sleep(0.02)
-            print(f"crawl in the background (tags, seconds): {said.strip()}")
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
-    print(f"{len(waits)} cells meanwhile: median {statistics.median(waits):.3f} s, longest {max(waits):.3f} s")
-    yield "99 of 100 cells during a crawl", sorted(waits)[int(len(waits) * 0.99) - 1], 0.2
+    worst = sorted(waits)[int(len(waits) * 0.99) - 1]
+    yield Row("99 of 100 cells while a kernel crawls, s", shown(worst, "s"), "", worst, most=0.2)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tags", type=int, default=50_000)
-    options = parser.parse_args()
+def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     if CHROMIUM is None:
         sys.exit("chromium is not installed")
     from playwright.sync_api import sync_playwright
 
-    # Our own caches and receipts are not those of the person who measures.
-    found = []
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
-            os.environ[variable] = str(folder / variable)
-        found += crawling(folder)
-        playwright = stack.enter_context(sync_playwright())
+    yield from crawling(folder)
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for part in (pages(browser, folder, options.rounds), table(browser, folder, options.tags)):
-            found += part
+        yield from pages(browser, folder, options.rounds)
+        yield from table(browser, folder, options.rows)
         browser.close()
-    print()
-    for what, value, limit in found:
-        print(f"{'ok  ' if value <= limit else 'MISS'} {what}: {value:.2f} (at most {limit})")
-    print(f"{subprocess.os.cpu_count()} processors")
-    return 0 if all(value <= limit for _, value, limit in found) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

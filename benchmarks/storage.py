@@ -1,29 +1,23 @@
 """Reading a storage beside the registry's own garbage collection, reading a bucket, and a registry of a million tags.
 
-    make bench
-    python benchmarks/storage.py [--rounds 3] [--million 1000000] [--latency 20]
-
-Needs Debian's docker-registry, and moto for the bucket. Prints one table; exits with 1 if a limit is missed.
+Needs Debian's docker-registry, and moto for the bucket. The command is measured in commands.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
 from corpus import Corpus
+from measure import Row, compared, python, run, shown
 
 LOCAL = """
 import json, sys, time
@@ -119,48 +113,24 @@ print(json.dumps(found))
 """
 
 
-def run(code: str, *arguments: object) -> dict[str, Any]:
-    """Run in a process of its own, as a user does, and return its figures."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return dict(json.loads(done.stdout))
-
-
-def local(folder: Path, rounds: int) -> dict[str, tuple[float, float]]:
-    """Compare with ``docker-registry garbage-collect --dry-run``, with and without ``--delete-untagged``."""
+def local(folder: Path, rounds: int) -> Iterator[Row]:
+    """Compare both verdicts, in a process that has started, with both dry runs of the collector."""
     root = folder / "local"
     tags = Corpus(root).write(100, 40)
     config = folder / "config.yml"
     config.write_text(f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {root}\n")
-    seconds: dict[str, list[float]] = {"plain": [], "untagged": [], "brief": [], "full": []}
+    pairs = []
     for _ in range(rounds):
-        for name, options in (("plain", []), ("untagged", ["--delete-untagged"])):
-            command = ["docker-registry", "garbage-collect", "--dry-run", *options, str(config)]
-            start = time.perf_counter()
-            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            seconds[name].append(time.perf_counter() - start)
-            found = printed.count("blob eligible for deletion")
-            seconds[f"{name} blobs"] = [found]
-        mine = run(LOCAL, root)
-        if [mine["removed"][0], mine["removed"][2]] != [seconds["plain blobs"][0], seconds["untagged blobs"][0]]:
+        wall, removed = 0.0, []
+        for options in ([], ["--delete-untagged"]):
+            done = run("docker-registry", "garbage-collect", "--dry-run", *options, config)
+            wall += done.wall
+            removed.append(done.printed.count("blob eligible for deletion"))
+        mine = python(LOCAL, root)
+        if [mine["removed"][0], mine["removed"][2]] != removed:
             raise SystemExit(f"the verdicts differ: {mine['removed']}")
-        seconds["brief"].append(mine["brief"])
-        seconds["full"].append(mine["full"])
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, text in (
-        ("plain", "garbage-collect --dry-run"),
-        ("untagged", "  with --delete-untagged"),
-        ("brief", "regnb: both verdicts, both versions"),
-        ("full", "regnb: the whole inventory as well"),
-    ):
-        print(f"{text:44}{tags:>10,}{middle[name]:>10.2f}")
-    both = middle["plain"] + middle["untagged"]
-    return {
-        "both dry runs / regnb's verdicts, times": (both / middle["brief"], 10),
-        "dry run / regnb's verdicts, times": (middle["plain"] / middle["brief"], 0),
-        "dry run with --delete-untagged / regnb's verdicts, times": (middle["untagged"] / middle["brief"], 0),
-    }
+        pairs.append((mine["brief"], wall))
+    yield compared(f"verdicts alone, {tags:,} tags / docker-registry's two dry runs", pairs, "s", most=0.1)
 
 
 @contextlib.contextmanager
@@ -191,54 +161,33 @@ def bucket(root: Path, latency: float) -> Iterator[str]:
         server.wait()
 
 
-def remote(folder: Path, latency: float) -> dict[str, tuple[float, float]]:
-    """Compare the reading of a bucket with its requests one after another."""
+def remote(folder: Path) -> Iterator[Row]:
+    """Compare the reading of a bucket, whose answers come 20 ms late, with its requests one after another."""
     tags = Corpus(folder / "remote").write(10, 20)
-    with bucket(folder / "remote", latency) as url:
-        found = run(BUCKET, url)
+    with bucket(folder / "remote", 20) as url:
+        found = python(BUCKET, url)
     if found["tags"] != tags:
         raise SystemExit(f"{found['tags']} tags were read")
-    print(f"{'bucket, one request after another':44}{tags:>10,}{found['alone']:>10.2f}")
-    print(
-        f"{'bucket, regnb':44}{tags:>10,}{found['seconds']:>10.2f}   {found['files']:,} files, {found['read']:,} read"
-    )
-    return {"bucket: one after another / regnb, times": (found["alone"] / found["seconds"], 10)}
+    yield compared("reading a bucket / one request after another", [(found["seconds"], found["alone"])], "s", most=0.1)
 
 
-def million(folder: Path, tags: int) -> dict[str, tuple[float, float]]:
-    """Measure a very large registry: figures, reclaiming, snapshots, difference. At least 1 is within the limit."""
-    found = run(MILLION, Path(__file__).parent, tags, folder / "snapshots")
+def million(folder: Path, tags: int) -> Iterator[Row]:
+    """Measure a very large registry: figures, reclaiming, snapshots, difference."""
+    found = python(MILLION, Path(__file__).parent, tags, folder / "snapshots")
     size = sum(path.stat().st_size for path in (folder / "snapshots").rglob("*") if path.is_file())
-    rows = (
-        ("frames, sharing, exclusive bytes, seconds", found["figures"], 10),
-        ("  peak memory, GB, with the generated data", found["peak"] / 1e6, 2),
-        ("what a tenth of the tags would free, seconds", found["reclaim"], 0.2),
-        ("snapshot saved and loaded, seconds", found["save"] + found["load"], 10),
-        ("  on disk, MB", size / 1e6, 300),
-        ("difference of two, seconds", found["diff"], 10),
-    )
-    for name, value, limit in rows:
-        print(f"{name:44}{tags:>10,}{value:>10.2f}   at most {limit}")
-    return {name.strip(): (limit / value, 1) for name, value, limit in rows}
+    for what, value, unit, most in (
+        ("frames, sharing, exclusive bytes", found["figures"], "s", 10),
+        ("  peak memory, with the generated data", found["peak"] / 1e6, "GB", 2),
+        ("what a tenth of the tags would free", found["reclaim"], "s", 0.2),
+        ("snapshot saved and loaded", found["save"] + found["load"], "s", 10),
+        ("  on disk", size / 1e6, "MB", 300),
+        ("difference of two", found["diff"], "s", 10),
+    ):
+        yield Row(f"{tags:,} tags: {what.strip()}, {unit}", shown(value, unit), "", value, most=most)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--million", type=int, default=1_000_000)
-    parser.add_argument("--latency", type=float, default=20, help="milliseconds")
-    options = parser.parse_args()
+def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     os.environ |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        print(f"{'':44}{'tags':>10}{'seconds':>10}")
-        ok = {**local(folder, options.rounds), **remote(folder, options.latency), **million(folder, options.million)}
-        print()
-        for what, (value, limit) in ok.items():
-            print(f"{'ok  ' if value >= limit else 'MISS'} {what}: {value:.2f} (at least {limit})")
-        print(f"{os.cpu_count()} processors")
-        return 0 if all(value >= limit for value, limit in ok.values()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    yield from local(folder, options.rounds)
+    yield from remote(folder)
+    yield from million(folder, options.million)

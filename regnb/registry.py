@@ -45,6 +45,8 @@ def _close_all() -> None:
 
 
 async def _close(client: Client, cache: Cache) -> None:
+    if client.pace.refused:
+        cache.paced(client.host, client.pace.limit, client.pace.rate)
     await client.aclose()
     cache.close()
 
@@ -72,6 +74,8 @@ class Registry:
     def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
         self._cache = cache
         self._client: Client = loop().call(make_client)
+        if known := cache.pace(self._client.host):
+            self._client.pace.remember(*known)
         self._reader = Reader(self._client, cache)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.

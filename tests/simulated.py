@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.client import RawManifest
+from regnb.wire.pace import Pace
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
@@ -21,6 +22,7 @@ class SimulatedClient:
         self.tag_count = tags
         self.layer_count = layers
         self.requests = 0
+        self.pace = Pace(8, 8)
         self._configs: dict[str, bytes] = {}
 
     @staticmethod

@@ -215,12 +215,11 @@ def test_importing_regnb_is_cheap(tmp_path: Path) -> None:
     )  # fmt: skip
     loaded = set(done.stdout.split())
     assert "pandas" in loaded
-    # httpx itself imports click and rich where they are installed.
     lab, command = (
         {"plotly", "ipywidgets", "anywidget", "itables", "IPython", "tqdm"},
         {"typer", "starlette", "uvicorn"},
     )
-    assert loaded & (lab | command | {"aiohttp"}) == set()
+    assert loaded & (lab | command | {"httptools"}) == set()
 
 
 def lines_of_code(source: str) -> set[int]:

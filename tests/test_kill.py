@@ -38,7 +38,7 @@ IMAGES = {each.digest: RawManifest(each.data, each.media_type, each.digest) for 
 
 NURSERY = """
 import json, os, sys
-import aiohttp, anyio, httpx_aiohttp
+import anyio
 from regnb.change.apply import Progress, apply
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client

@@ -184,13 +184,13 @@ def test_a_handle_that_is_dropped_closes_itself(filled: Distribution) -> None:
     """A cell that is run again makes another handle: the connections of the one before are closed, without a word."""
     registry = regnb.connect(filled.url, cache=False)
     transport = registry._client.transport
-    assert transport._wire is not None
+    assert transport._connections is not None
     del registry
     gc.collect()
     deadline = time.monotonic() + 10
-    while transport._wire is not None and time.monotonic() < deadline:
+    while transport._connections is not None and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert transport._wire is None
+    assert transport._connections is None
 
 
 def test_the_progress_bar(filled: Distribution, capsys: pytest.CaptureFixture[str]) -> None:

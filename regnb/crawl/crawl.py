@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import anyio
+from anyio.abc import TaskGroup
 
 from regnb.crawl.records import (
     DEPTH_LIMIT,
@@ -28,6 +29,9 @@ from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
+
+_SPARE: Final = 8
+"""Workers beyond the requests that may be under way."""
 
 
 @dataclass(slots=True)
@@ -62,7 +66,8 @@ class _Crawl:
         self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
         # Depth first: the tags of one repository before the next is listed, so that little is waiting at any time.
         self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
-        self._busy = 0
+        self._busy = self._workers = 0
+        self._group: TaskGroup
         self._wake = anyio.Event()
         self._fetching: dict[str, anyio.Event] = {}
         self._failed: set[tuple[str, str]] = set()
@@ -74,21 +79,29 @@ class _Crawl:
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
         self._texts: dict[str, str] = {}
 
-    async def run(self, repositories: Sequence[str], workers: int) -> None:
+    async def run(self, repositories: Sequence[str]) -> None:
         self.progress.repositories += len(repositories)
         self._jobs.extend(partial(self.repository, name) for name in reversed(repositories))
         async with anyio.create_task_group() as group:
-            for _ in range(workers):
-                group.start_soon(self._work)
+            self._group = group
+            self._hire()
         for name, tags in self._not_found.items():
             await self.explain_missing(name, tags)
         for digest, (repository, claims) in self._conflicts.items():
             await self.settle(repository, digest, claims)
 
+    def _hire(self) -> None:
+        """Keep a few more workers than there may be requests: that some wait shows that more would be of use."""
+        wanted = min(self.client.pace.limit + _SPARE, len(self._jobs) + self._busy)
+        for _ in range(wanted - self._workers):
+            self._workers += 1
+            self._group.start_soon(self._work)
+
     async def _work(self) -> None:
         while True:
             while self._jobs:
                 job = self._jobs.pop()
+                self._hire()
                 self._busy += 1
                 try:
                     await job()
@@ -101,6 +114,7 @@ class _Crawl:
 
     def _add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
         self._jobs.extend(jobs)
+        self._hire()
         self._wake.set()
         self._wake = anyio.Event()
 
@@ -443,7 +457,6 @@ async def collect(
     cache: Cache,
     repositories: Sequence[str] | None = None,
     *,
-    workers: int = 16,
     progress: Progress | None = None,
 ) -> Records:
     """Crawl a registry.
@@ -456,7 +469,6 @@ async def collect(
         client: The registry.
         cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
         repositories: Names and globs (``team/*``); None for the whole catalog.
-        workers: Requests on their way at once.
         progress: Counters to keep up.
 
     Returns:
@@ -473,7 +485,7 @@ async def collect(
     try:
         names = await find_repositories(client, records, repositories)
         records.coverage.repositories.listed += len(names)
-        await crawl.run(names, workers)
+        await crawl.run(names)
     finally:
         cache.flush()
     records.finished = datetime.now(UTC)

@@ -26,16 +26,15 @@ from regnb.oci.manifest import (
 from regnb.oci.reference import Digest, is_digest, is_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
+from regnb.wire.pace import MOST
 
-_AT_ONCE: Final = 16
-"""Requests under way at once, before the transport's own pace."""
 _LISTED: Final = INDEXES | MANIFESTS | SCHEMA1_TYPES
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
 
-async def each(work: Callable[[_A], Awaitable[_B]], values: Iterable[_A], at_once: int = _AT_ONCE) -> list[_B]:
+async def each(work: Callable[[_A], Awaitable[_B]], values: Iterable[_A], at_once: int = MOST) -> list[_B]:
     """Run ``work`` on every value, some at once, and return the results in order; the first error ends it.
 
     Example:

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, diges
     PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
     PRIMARY KEY (registry, feature)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NULL, rate REAL NOT NULL,
+    until INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -133,7 +135,7 @@ class Cache:
                 self.path = None
             self._database = self._connect(":memory:")
 
-    def _rows(self, query: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
         """Return what a query finds; nothing where the file is locked or damaged."""
         with self._repaired():
             return self._database.execute(query, values).fetchall()
@@ -181,6 +183,15 @@ class Cache:
     def found_lacking(self, registry: str, feature: str) -> None:
         """Remember for a day that the registry lacks a feature."""
         self._rows("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", registry, feature, int(time.time()) + _DAY)
+
+    def pace(self, registry: str) -> tuple[int, float] | None:
+        """Return how many requests at once, and in a second, a registry took that refused more within the last day."""
+        rows = self._rows("SELECT most, rate FROM pace WHERE registry = ? AND until > ?", registry, int(time.time()))
+        return next(((most, rate) for most, rate in rows if isinstance(most, int) and isinstance(rate, float)), None)
+
+    def paced(self, registry: str, most: int, rate: float) -> None:
+        """Remember for a day what a registry takes."""
+        self._rows("INSERT OR REPLACE INTO pace VALUES (?, ?, ?, ?)", registry, most, rate, int(time.time()) + _DAY)
 
     def flush(self) -> None:
         """Write what was put, in one transaction."""
@@ -237,7 +248,7 @@ class Cache:
         """Forget everything, and return how many bytes of content that was."""
         self.flush()
         size = self.size
-        for statement in ("DELETE FROM content", "DELETE FROM seen", "DELETE FROM lacks", "VACUUM"):
+        for statement in ("DELETE FROM content", "DELETE FROM seen", "DELETE FROM lacks", "DELETE FROM pace", "VACUUM"):
             self._rows(statement)
         return size
 

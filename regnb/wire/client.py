@@ -40,6 +40,7 @@ from regnb.wire.exchange import READS, Answer, Target, check_headers, target
 from regnb.wire.existence import REFUSALS
 from regnb.wire.failures import failure, raise_for, unproven
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
+from regnb.wire.pace import Pace
 from regnb.wire.transport import Transport
 
 PAGE_LIMIT = 100_000
@@ -159,6 +160,11 @@ class Client:
     def host(self) -> str:
         """``host[:port]``."""
         return self.transport.host
+
+    @property
+    def pace(self) -> Pace:
+        """How many requests are under way at once."""
+        return self.transport.pace
 
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()
@@ -531,6 +537,7 @@ class Client:
             headers=headers,
             content=data,
             scope=_push(upload.repository),
+            kind="upload",
         )
         self._expect(response, 201, 204)
         announced = _digest_of(response)
@@ -698,11 +705,11 @@ class Client:
         previous: _Page | None = None
         asked_on = False
         for number in range(PAGE_LIMIT):
-            response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
+            response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
             if response.status == 400 and number == 0 and size is not None:
                 # distribution 3 refuses an n over its own maximum, which it does not tell.
                 size, url = None, path
-                response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT)
+                response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
             self._expect(response, 200)
             page = _decode(response)
             if not page.listing:

@@ -7,11 +7,11 @@ import html
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-import httpx
 import msgspec
 from msgspec import Struct
 
@@ -56,7 +56,7 @@ class Exchange(Struct, frozen=True):
     url: str
     status: int | None
     request_headers: dict[str, str]
-    received: httpx.Headers
+    received: Mapping[str, str]
     seconds: float
     size: int
     sent: int | None = 0
@@ -76,7 +76,7 @@ class Exchange(Struct, frozen=True):
         """The same request for a shell. Its Authorization is left to ``$AUTHORIZATION``, its body to ``$BODY``.
 
         Example:
-            >>> Exchange("HEAD", "http://localhost:5000/v2/", 200, {}, httpx.Headers(), 0.0, 0).curl
+            >>> Exchange("HEAD", "http://localhost:5000/v2/", 200, {}, {}, 0.0, 0).curl
             'curl -sS --head http://localhost:5000/v2/'
         """
         words = ["curl", "-sS", *(["--head"] if self.method == "HEAD" else [])]
@@ -90,6 +90,19 @@ class Exchange(Struct, frozen=True):
         if self.sent != 0:
             line += ' --data-binary @"$BODY"'
         return f"{line} {shlex.quote(self.url)}"
+
+
+def reason(status: int) -> str:
+    """Return what a status is called, or "".
+
+    Example:
+        >>> reason(404)
+        'Not Found'
+    """
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 class Target(NamedTuple):
@@ -224,15 +237,16 @@ class Answer(Struct, frozen=True):
     @property
     def request(self) -> str:
         """The request's line and headers."""
-        url = httpx.URL(self.exchange.url)
-        lines = [f"{self.exchange.method} {url.raw_path.decode()} HTTP/1.1", f"Host: {url.netloc.decode()}"]
+        url = urlsplit(self.exchange.url)
+        path = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        lines = [f"{self.exchange.method} {path} HTTP/1.1", f"Host: {url.netloc}"]
         lines += [f"{name}: {value}" for name, value in self.exchange.request_headers.items()]
         return visible("\n".join([*lines, *(["Authorization: ***"] if self.exchange.authorized else [])]))
 
     @property
     def line(self) -> str:
         """The status line."""
-        return f"HTTP/1.1 {self.status} {httpx.codes.get_reason_phrase(self.status)}".rstrip()
+        return f"HTTP/1.1 {self.status} {reason(self.status)}".rstrip()
 
     @property
     def head(self) -> str:
@@ -341,7 +355,7 @@ def asked(method: str, url: str, **about: Any) -> Exchange:  # noqa: ANN401 -- t
     fields: dict[str, Any] = {
         "status": None,
         "request_headers": {},
-        "received": httpx.Headers(),
+        "received": {},
         "seconds": 0.0,
         "size": 0,
     }

@@ -32,8 +32,7 @@ def doubt(response: Response, registry: str, codes: Sequence[str] = ()) -> str:
         codes: The error codes in its body.
 
     Example:
-        >>> import httpx
-        >>> page = Response("GET", "http://h/v2/a/tags/list", 404, httpx.Headers({"content-type": "text/html"}), b"<p>")
+        >>> page = Response("GET", "http://h/v2/a/tags/list", 404, {"content-type": "text/html"}, b"<p>")
         >>> doubt(page, "http://h")
         'a web page'
     """

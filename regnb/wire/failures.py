@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-import httpx
 import msgspec
 from msgspec import Struct
 
@@ -24,6 +24,7 @@ from regnb.errors import (
 from regnb.text import printable
 from regnb.wire import existence
 from regnb.wire.addresses import origin, redact
+from regnb.wire.exchange import reason
 from regnb.wire.messages import Response, Streamed
 
 ERRORS_SHOWN: Final = 100
@@ -54,9 +55,14 @@ TLS_FAILURES: Final = (
     ),
 )
 FAILURES: Final = (
-    (("TimeoutError", "TimeoutException"), "{host} did not answer in {seconds:g} s", ""),
-    (("DNSError", "gaierror"), "there is no host called {host}", "check the spelling"),
-    (("ConnectionRefusedError",), "{host} refuses connections", "check the port, and that the registry runs"),
+    (("TimeoutError",), "{host} did not answer in {seconds:g} s", ""),
+    (("gaierror", "UnicodeError"), "there is no host called {host}", "check the spelling"),
+    # Where a name has several addresses, asyncio tells of them in one text.
+    (
+        ("ConnectionRefusedError", f"Multiple exceptions: [Errno {errno.ECONNREFUSED}]"),
+        "{host} refuses connections",
+        "check the port, and that the registry runs",
+    ),
 )
 _Kind = TypeVar("_Kind", bound=RegistryError)
 
@@ -67,7 +73,7 @@ def failure(
     """Return the error that an answer means, with its status and the request.
 
     Example:
-        >>> failure(NotFound, Response("GET", "http://h/v2/", 404, httpx.Headers(), b""), "there is no h").status
+        >>> failure(NotFound, Response("GET", "http://h/v2/", 404, {}, b""), "there is no h").status
         404
     """
     url = redact(answer.url)
@@ -105,7 +111,7 @@ def raise_for(response: Response, registry: str = "") -> None:
         RegistryError: For any other status from 400.
 
     Example:
-        >>> raise_for(Response("GET", "http://localhost:5000/v2/", 200, httpx.Headers(), b"{}"))
+        >>> raise_for(Response("GET", "http://localhost:5000/v2/", 200, {}, b"{}"))
     """
     status = response.status
     if status < 400:
@@ -121,7 +127,7 @@ def raise_for(response: Response, registry: str = "") -> None:
         hint = "the registry is read-only (storage.maintenance.readonly in its config)"
     elif status == 405 and response.method == "DELETE":
         hint = "set storage.delete.enabled: true in the registry's config"
-    what = "; ".join(lines) or httpx.codes.get_reason_phrase(status) or "no reason given"
+    what = "; ".join(lines) or reason(status) or "no reason given"
     text = f"{response.method} {redact(response.url)}: {status}: {what}"
     raise failure(kind, response, text, hint=hint, codes=codes)
 

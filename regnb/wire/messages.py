@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple
 
-import httpx
 from msgspec import Struct
 
 from regnb.errors import ConnectionFailed, ContentError, TooLarge
 from regnb.wire.addresses import redact
 from regnb.wire.exchange import Exchange
+from regnb.wire.incoming import Incoming, NotHTTPError
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of an answer, unless the caller says otherwise."""
+_STEP: Final = 1024 * 1024
+"""Bytes that are decompressed at once: a small answer can become a very large one."""
 
 
 class Response(Struct):
@@ -21,13 +24,14 @@ class Response(Struct):
 
     Attributes:
         url: Where it came from, after redirects.
+        headers: Their names in lower case.
         authorized: Whether an Authorization was sent.
     """
 
     method: str
     url: str
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     data: bytes
     authorized: bool = False
 
@@ -48,34 +52,32 @@ class Streamed(NamedTuple):
     method: str
     url: str
     authorized: bool
-    raw: httpx.Response
+    raw: Incoming
     exchange: Exchange
 
     @property
     def status(self) -> int:
         """The HTTP status."""
-        return self.raw.status_code
+        return self.raw.status
 
     @property
-    def headers(self) -> httpx.Headers:
-        """The answer's headers."""
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers; their names in lower case."""
         return self.raw.headers
 
     @property
     def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes."""
-        return self._received(self.raw.stream)  # type: ignore[arg-type]
+        return self._received()
 
-    async def _received(self, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async def _received(self) -> AsyncIterator[bytes]:
         size = 0
         try:
-            async for piece in pieces:
+            async for piece in self.raw:
                 size += len(piece)
                 yield piece
-        except httpx.DecodingError:
-            raise ContentError(f"{redact(self.url)}: the answer's Content-Encoding is not what it says") from None
-        except httpx.RequestError as error:
-            why = "no more came in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
+        except (OSError, NotHTTPError) as error:
+            why = "no more came in time" if isinstance(error, TimeoutError) else "the connection broke off"
             text = f"{redact(self.url)}: the answer is cut off after {size} bytes: {why}"
             raise ConnectionFailed(text, url=redact(self.url)) from error
 
@@ -88,11 +90,26 @@ class Streamed(NamedTuple):
         return Response(self.method, self.url, self.status, self.headers, data, self.authorized)
 
     async def _body(self, limit: int) -> bytes:
-        # What was asked for is identity; a proxy that compresses all the same is undone by httpx.
-        plain = "content-encoding" not in self.headers
-        body = bytearray()
-        async for piece in self.chunks if plain else self._received(self.raw.aiter_bytes()):
-            body += piece
-            if len(body) > limit:
+        pieces, size = [], 0
+        # What was asked for is identity; a proxy may compress all the same.
+        encoded = self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+        async for piece in self._decoded() if encoded else self._received():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
                 raise TooLarge(f"{redact(self.url)}: the answer has more than {limit} bytes")
-        return bytes(body)
+        return b"".join(pieces)
+
+    async def _decoded(self) -> AsyncIterator[bytes]:
+        problem = f"{redact(self.url)}: the answer's Content-Encoding is not what it says"
+        decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or deflate
+        async for piece in self._received():
+            while piece:
+                try:
+                    decoded = decoder.decompress(piece, _STEP)
+                except zlib.error:
+                    raise ContentError(problem) from None
+                yield decoded
+                piece = decoder.unconsumed_tail  # noqa: PLW2901 - what is left of it
+        if not decoder.eof:
+            raise ContentError(problem)

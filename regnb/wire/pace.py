@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import random
 import time
-from typing import Final
+from collections import deque
+from math import inf
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import anyio
 
@@ -17,35 +20,152 @@ FEW_ATTEMPTS: Final = 3
 """The same for other 5xx (distribution's 500 for a corrupt link will not heal) and for lost connections."""
 
 
+FLOOR: Final = 1024
+"""Bytes a second that an answer must bring, once it has begun."""
+START: Final = 8
+"""Requests under way at first, where nothing is known of a registry."""
+MOST: Final = 128
+"""Requests under way at most."""
+_SLOWER: Final = 2.0
+"""How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
+_STEP: Final = 4
+"""Requests by which the pace grows while the answers to the first of them are on their way."""
+_WINDOW: Final = 32
+"""Good answers over which requests a second are measured."""
+
+Kind: TypeAlias = Literal["look", "list", "blob", "write", "upload"]
+"""What is asked for: one manifest, a listing, a blob's bytes; or a request that writes, or that ends an upload."""
+
+
+class Budget(NamedTuple):
+    """How long one request may take, in seconds.
+
+    Attributes:
+        first: Until the first byte of the answer.
+        total: Until its last one.
+        patience: Without any progress after the first.
+    """
+
+    first: float
+    total: float
+    patience: float
+
+
+def budgets(timeout: float) -> dict[Kind, Budget]:
+    """Return what each kind of request may take, as multiples of the time in which a small answer begins.
+
+    A catalog may take minutes, where a registry walks its whole storage for it; so may the end of an upload, where it
+    reads the blob once more or copies it within an object store. A single manifest may not.
+
+    Example:
+        >>> budgets(30)["list"]
+        Budget(first=300, total=600, patience=30)
+    """
+    return {
+        "look": Budget(timeout, 2 * timeout, timeout),
+        "list": Budget(10 * timeout, 20 * timeout, timeout),
+        "blob": Budget(2 * timeout, inf, timeout),
+        "write": Budget(2 * timeout, 4 * timeout, timeout),
+        "upload": Budget(30 * timeout, inf, timeout),
+    }
+
+
 class Pace:
-    """How many requests are under way at once: fewer after a 429, slowly more while all goes well."""
+    """How many requests are under way at once: more while answers come as fast as before, fewer after a 429.
+
+    It grows by an eighth, and by four at most, in the time of one answer: as many requests a registry can refuse before
+    regnb knows of it. After a 429 both the requests at once and those in a second stay below what was too much.
+
+    Args:
+        start: Requests at once at first.
+        most: At most.
+    """
 
     def __init__(self, start: int, most: int) -> None:
-        self.slots = anyio.CapacityLimiter(start)
-        self._most = max(start, most)
-        self._good = 0
-        self._patience = 1
+        self.limit = start
+        self.most = max(start, most)
+        self.busy = 0
+        self.rate = inf
+        self.refused = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._until = 0.0
-        self._halved = 0.0
+        self._braked = 0.0
+        self._next = 0.0
+        self._window: deque[float] = deque(maxlen=_WINDOW)
+        self._seconds = 0.0
+        self._answers = 0
+        self._usual = self._best = inf
+        self._grown = 0.0
 
-    async def wait(self) -> None:
-        """Wait as long as the registry asked everyone to."""
-        while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - more time may be asked for meanwhile
-            await anyio.sleep(seconds)
+    def remember(self, most: int, rate: float) -> None:
+        """Begin with what a registry is known to take, at once and in a second, and stay there."""
+        self.most = max(1, most)
+        self.limit = min(self.most, MOST)
+        self.rate = rate
 
-    def succeeded(self) -> None:
-        """Take a good answer into account."""
-        self._good += 1
-        if self._good >= self.slots.total_tokens * self._patience and self.slots.total_tokens < self._most:
-            self.slots.total_tokens += 1
-            self._good = 0
+    async def enter(self) -> None:
+        """Wait for a turn, and for as long as the registry asked everyone to."""
+        if self.busy < self.limit and not self._waiting:
+            self.busy += 1
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.leave()
+                raise
+        try:
+            while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
+                await anyio.sleep(seconds)
+            if self.rate < inf:
+                now = time.monotonic()
+                self._next = max(now, self._next + 1 / self.rate)
+                await anyio.sleep(self._next - now)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Let the next one have its turn."""
+        self.busy -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self.busy < self.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.busy += 1
+                turn.set_result(None)
+
+    def succeeded(self, seconds: float) -> None:
+        """Take a good answer into account, whose head came after so many seconds."""
+        now = time.monotonic()
+        self._window.append(now)
+        self._seconds += seconds
+        self._answers += 1
+        if self._answers >= self.limit:
+            # Answers differ, a listing from a manifest, so it is rounds of them that are compared.
+            self._usual = self._seconds / self._answers
+            self._best = min(self._best, self._usual)
+            self._seconds, self._answers = 0.0, 0
+        if not self._waiting or self.limit >= self.most or not self._usual < _SLOWER * self._best:
+            return
+        if now - self._grown > self._usual / min(_STEP, -(-self.limit // 8)):
+            self.limit += 1
+            self._grown = now
+            self._admit()
 
     def limited(self, seconds: float, began: float) -> None:
         """Take a 429 into account that answers a request which began at ``began``."""
-        self._until = max(self._until, time.monotonic() + seconds)
-        if began >= self._halved:  # one burst of 429s halves once
-            self.slots.total_tokens = max(1, self.slots.total_tokens // 2)
-            self._halved, self._good, self._patience = time.monotonic(), 0, 8
+        now = time.monotonic()
+        self._until = max(self._until, now + seconds)
+        if began >= self._braked:  # one burst of 429s brakes once
+            self.limit = self.most = max(1, self.limit * 3 // 4)
+            self._braked, self.refused = now, True
+            if len(self._window) == _WINDOW:
+                self.rate = min(self.rate, 0.75 * _WINDOW / max(0.001, now - self._window[0]))
 
 
 def backoff(attempt: int, first: float) -> float:

@@ -8,15 +8,14 @@ import contextlib
 import random
 import ssl
 import time
-import urllib.request
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import anyio
-import httpx
 from anyio.streams.tls import TLSAttribute
 
 from regnb.errors import (
@@ -32,20 +31,31 @@ from regnb.errors import (
 from regnb.text import printable
 from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
 from regnb.wire.authentication import Authenticator
+from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
 from regnb.wire.failures import BY_STATUS, FAILURES, TLS_FAILURES, failure
+from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
-from regnb.wire.pace import ATTEMPTS, FEW_ATTEMPTS, PATIENCE, Pace, backoff, retry_after
+from regnb.wire.pace import (
+    ATTEMPTS,
+    FEW_ATTEMPTS,
+    MOST,
+    PATIENCE,
+    START,
+    Kind,
+    Pace,
+    backoff,
+    budgets,
+    retry_after,
+)
 
 EXCHANGES: Final = 1000
 """Exchanges that are remembered."""
 REDIRECTS: Final = 5
-PIECE: Final = 1024 * 1024
-"""Bytes of a body that are written at once: more would hold the event loop."""
 _KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_NONE: Final = httpx.Headers()
+_NONE: Final[Mapping[str, str]] = {}
 
 
 class _Call(NamedTuple):
@@ -56,6 +66,7 @@ class _Call(NamedTuple):
     headers: Mapping[str, str]
     content: bytes | AsyncIterable[bytes] | None = None
     scope: tuple[str, ...] = ()
+    kind: Kind = "look"
 
     @property
     def streams(self) -> bool:
@@ -63,32 +74,6 @@ class _Call(NamedTuple):
 
 
 _Answer = TypeVar("_Answer", Response, Streamed)
-
-
-class _Request(httpx.Request):
-    """A request with just what httpx-aiohttp's transport reads.
-
-    httpx would parse the URL and build the headers twice, only for aiohttp to do both again: a quarter of the time that
-    a request costs here.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: dict[str, str],
-        content: bytes | AsyncIterable[bytes] | None,
-        extensions: dict[str, Any],
-    ) -> None:
-        self.method = method
-        self.url = url  # type: ignore[assignment]
-        self.headers = headers  # type: ignore[assignment]
-        self.extensions = extensions
-        if content is None or isinstance(content, bytes):
-            self._content = content or b""
-        else:
-            self.stream = content  # type: ignore[assignment]
 
 
 class _Source:
@@ -118,11 +103,12 @@ class Transport:
         ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
         client_cert: A PEM file with certificate and key, or the two files.
         insecure: Do not verify the server's certificate.
-        concurrency: Requests under way at first. It grows to ``max_concurrency`` and halves on a 429.
-        timeout: Seconds to wait for a connection, and for each piece of an answer.
+        concurrency: Requests under way at first: more, up to ``max_concurrency``, while answers come no later for it,
+            and fewer after a 429.
+        timeout: Seconds to wait for a connection, for a small answer to begin, and for it to go on. Other requests may
+            take multiples of it: see :func:`regnb.wire.pace.budgets`.
         read_only: Send GET and HEAD only; whatever else is asked for is `Refused`.
         patient: Send reads again after lost connections, 429 and 5xx; if False, the first answer counts.
-        app: An ASGI application that answers in place of the network.
 
     Raises:
         InvalidArgument: The URL is no registry's, or a certificate cannot be read.
@@ -141,12 +127,11 @@ class Transport:
         ca_bundle: str | Path | None = None,
         client_cert: str | Path | tuple[str, str] | None = None,
         insecure: bool = False,
-        concurrency: int = 8,
-        max_concurrency: int = 32,
+        concurrency: int = START,
+        max_concurrency: int = MOST,
         timeout: float = 30.0,
         read_only: bool = False,
         patient: bool = True,
-        app: Callable[..., Any] | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
@@ -155,19 +140,20 @@ class Transport:
         self.read_only = read_only
         self._patient = patient
         self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
-        self._timeout = {"connect": timeout, "read": timeout, "write": timeout, "pool": None}
         self._seconds = timeout
-        self._pace = Pace(concurrency, max_concurrency)
+        self._budgets = budgets(timeout)
+        self.pace = Pace(concurrency, max_concurrency)
         self._auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
-        self._ssl = _ssl_context(ca_bundle, client_cert, insecure=insecure)
-        self._app = app
+        self._trust = partial(_ssl_context, ca_bundle, client_cert, insecure=insecure)
+        if ca_bundle is not None or client_cert is not None:
+            _ = self._ssl  # what cannot be read is told at once
         certificate = client_cert if isinstance(client_cert, tuple) else (client_cert,) if client_cert else ()
         pairs = zip(("--cacert", "--cert", "--key"), (ca_bundle, *certificate), strict=False)
         self.options: tuple[str, ...] = (
             *(("--insecure",) if insecure else ()),
             *(word for option, path in pairs if path for word in (option, str(path))),
         )
-        self._wire: httpx.AsyncBaseTransport | None = None
+        self._connections: Connections | None = None
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"
@@ -180,9 +166,13 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close every connection. A later request opens new ones."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            await wire.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.aclose()
+
+    @cached_property
+    def _ssl(self) -> ssl.SSLContext:
+        return self._trust()  # a tenth of a second of reading certificates, which plain http does without
 
     @property
     def local(self) -> bool:
@@ -224,6 +214,7 @@ class Transport:
         scope: tuple[str, ...] = (),
         limit: int = BODY_LIMIT,
         params: Mapping[str, str] | None = None,
+        kind: Kind | None = None,
     ) -> Response:
         """Send a request and read its answer, whatever its status; see `raise_for`.
 
@@ -237,6 +228,7 @@ class Transport:
             scope: What a token must allow, such as ``("repository:vm/centos8:pull",)``.
             limit: Bytes that the answer's body may have.
             params: The query.
+            kind: How long it may take; by default as long as one manifest, or one write.
 
         Raises:
             ConnectionFailed, TLSFailed, Unauthorized, Denied: No answer, or a 401 that credentials do not settle.
@@ -246,12 +238,18 @@ class Transport:
         Example:
             ``await transport.request("GET", "/v2/_catalog", params={"n": "100"})``
         """
-        call = _Call(method, self._join(path, params), headers or {}, content, scope)
+        kind = kind or ("look" if method in GET_OR_HEAD else "write")
+        call = _Call(method, self._join(path, params), headers or {}, content, scope, kind)
+        if call.streams:
+            # Streams do not count: one that is fed by another would wait for itself.
+            return await (await self._open(call)).read(limit)
 
         async def once() -> Response:
-            # Streams do not count: one that is fed by another would wait for itself.
-            async with contextlib.nullcontext() if call.streams else self._slot():
+            await self.pace.enter()
+            try:
                 return await (await self._open(call)).read(limit)
+            finally:
+                self.pace.leave()
 
         return await (self._retried(once) if method in GET_OR_HEAD else once())
 
@@ -272,7 +270,7 @@ class Transport:
         Example:
             ``async with transport.stream("GET", path) as response: ...``
         """
-        call = _Call(method, self._join(path), headers or {}, scope=scope)
+        call = _Call(method, self._join(path), headers or {}, scope=scope, kind="blob")
         async with contextlib.AsyncExitStack() as stack:
 
             async def once() -> Streamed:
@@ -284,16 +282,6 @@ class Transport:
             yield await self._retried(once)
 
     # Inside
-
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        await self._pace.wait()
-        borrower = object()  # a task may have several requests under way
-        await self._pace.slots.acquire_on_behalf_of(borrower)
-        try:
-            yield
-        finally:
-            self._pace.slots.release_on_behalf_of(borrower)
 
     async def _retried(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Send a read, and send it again after lost connections, 429 and 5xx for as long as that may help."""
@@ -309,7 +297,6 @@ class Transport:
                 await anyio.sleep(backoff(attempt, 0.1))
                 continue
             if answer.status < 500 and answer.status != 429:
-                self._pace.succeeded()
                 return answer
             if not self._patient or not await self._again(answer, attempt, began):
                 return answer
@@ -322,7 +309,7 @@ class Transport:
             if asked is not None and asked > PATIENCE:
                 text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
                 raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
-            self._pace.limited(asked or 0.0, began)
+            self.pace.limited(asked or 0.0, began)
         if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
             return False
         if asked is None:
@@ -364,84 +351,64 @@ class Transport:
             if urlsplit(url).scheme not in ("http", "https"):
                 raise ContentError(f"{self.host} redirects to {redact(url)[:200]!r}, which is not followed")
             if origin(url) != origin(call.url):
-                # httpx would drop Authorization only; a custom header can be a secret, too.
+                # A custom header can be a secret, as Authorization is.
                 headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_ELSEWHERE}
             call = call._replace(url=url, headers=headers)
         raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}")
 
     async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
         """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
-        answer = await self._send(_Call(method, url, headers, content), None)
+        answer = await self._send(_Call(method, url, headers, content, kind="look"), None)
         return await answer.read(1024 * 1024)
 
     async def _send(self, call: _Call, authorization: str | None) -> Streamed:
-        # httpx's AsyncClient would cost as much again as all of this (cookies, events, merging of defaults), and what
-        # it adds (redirects, auth) must be done otherwise here: so the request goes straight to its transport.
-        method, url, headers, content, _ = call
+        method, url, headers, content, _, kind = call
         all_headers = {"Accept-Encoding": "identity", "User-Agent": "regnb", **headers}
         if authorization is not None:
             all_headers["Authorization"] = authorization
         source = None if content is None or isinstance(content, bytes) else _Source(content)
-        body = source or content
-        if isinstance(content, bytes) and len(content) > PIECE:
-            all_headers["Content-Length"] = str(len(content))
-            body = _pieces(content)
-        make = _Request if self._app is None else httpx.Request
-        request = make(method, url, headers=all_headers, content=body, extensions={"timeout": self._timeout})
         self.sent += 1
         began = time.perf_counter()
-        response: httpx.Response | None = None
+        answer: Incoming | None = None
         try:
-            if self._wire is None:
-                self._wire = self._connect()
-            response = await self._wire.handle_async_request(request)
-        except httpx.RequestError as error:
+            if self._connections is None:
+                self._connections = Connections(lambda: self._ssl, self._seconds)
+            answer = await self._connections.send(method, url, all_headers, source or content, self._budgets[kind])
+        except OSError as error:
             if source is not None and source.error is not None:
                 raise source.error from None
-            raise self._unreached(method, url, error) from error
-        except httpx.InvalidURL as error:
-            raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
-        except Exception as error:
-            # httpx-aiohttp 0.2 lets this one through.
-            if type(error).__name__ != "ClientResponseError":
+            raise self._unreached(method, url, error, kind) from error
+        except ValueError as error:
+            if source is not None and source.error is not None:
                 raise
+            raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
+        except NotHTTPError:
             host = urlsplit(url).netloc.rpartition("@")[2]
             hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
             raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
         finally:
-            exchange = self._record(call, response, time.perf_counter() - began, authorized=authorization is not None)
-        return Streamed(method, url, authorization is not None, response, exchange)
-
-    def _connect(self) -> httpx.AsyncBaseTransport:
-        if self._app is not None:
-            return httpx.ASGITransport(app=self._app)
-        import aiohttp  # noqa: PLC0415 - `import regnb` stays cheap
-        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415
-
-        def session() -> aiohttp.ClientSession:
-            # No limit, for the pace is ours; no cookies, for nothing here is a browser.
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-        scheme = self.url.partition(":")[0]
-        proxy = None if urllib.request.proxy_bypass(self.host) else urllib.request.getproxies().get(scheme)
-        if self.local:
-            proxy = None
-        return AiohttpTransport(verify=self._ssl, client=session, proxy=httpx.Proxy(proxy) if proxy else None)
+            seconds = time.perf_counter() - began
+            exchange = self._record(call, answer, seconds, authorized=authorization is not None)
+        if answer.status < 400:
+            self.pace.succeeded(seconds)
+        return Streamed(method, url, authorization is not None, answer, exchange)
 
     def _join(self, path: str, params: Mapping[str, str] | None = None) -> str:
-        url = f"{self.url}{path}" if path.startswith("/") and not path.startswith("//") else join(self.url, path)
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise ContentError(f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed")
+        if path.startswith("/") and not path.startswith("//"):
+            url = f"{self.url}{path}"
+        else:
+            url = join(self.url, path)
+            if urlsplit(url).scheme not in ("http", "https"):
+                raise ContentError(f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed")
         return f"{url}?{urlencode(params)}" if params else url
 
-    def _record(self, call: _Call, response: httpx.Response | None, seconds: float, *, authorized: bool) -> Exchange:
-        received = _NONE if response is None else response.headers
+    def _record(self, call: _Call, answer: Incoming | None, seconds: float, *, authorized: bool) -> Exchange:
+        received = _NONE if answer is None else answer.headers
         length = received.get("content-length", "")
         exchange = Exchange(
             call.method,
             redact(call.url),
-            None if response is None else response.status_code,
+            None if answer is None else answer.status,
             redact_headers(call.headers.items()),
             received,
             seconds,
@@ -453,13 +420,11 @@ class Transport:
         self.exchanges.append(exchange)
         return exchange
 
-    def _unreached(self, method: str, url: str, error: httpx.RequestError) -> ConnectionFailed:
-        """Tell failures apart: httpx-aiohttp 0.2 calls most of them ConnectTimeout, and their cause tells more."""
+    def _unreached(self, method: str, url: str, error: OSError, kind: Kind) -> ConnectionFailed:
+        """Tell failures apart by the names and texts of the error and its causes."""
         host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
         causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__ or getattr(causes[-1], "os_error", None)) is not None:
-            if cause in causes:
-                break
+        while (cause := causes[-1].__cause__) is not None and cause not in causes:
             causes.append(cause)
         kinds = " ".join(type(each).__name__ for each in causes)
         known: dict[str, Any] = {"method": method, "url": redact(url)}
@@ -471,18 +436,15 @@ class Transport:
             )
             reason = next(filter(None, (getattr(each, "verify_message", "") for each in causes)), "verification failed")
             return TLSFailed(f"{host}: {message.format(reason=reason)}", hint=hint.format(host=host), **known)
+        told = f"{kinds} {error}"
+        seconds = self._budgets[kind].first
         for marks, message, hint in FAILURES:
-            if any(mark in kinds for mark in marks):
-                return ConnectionFailed(message.format(host=host, seconds=self._seconds), hint=hint, **known)
+            if any(mark in told for mark in marks):
+                return ConnectionFailed(message.format(host=host, seconds=seconds), hint=hint, **known)
         hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
-        if "ConnectionResetError" in kinds or "ServerDisconnectedError" in kinds:
+        if isinstance(error, ConnectionError):
             return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
         return ConnectionFailed(f"cannot reach {host}: {printable(str(causes[-1]) or str(error))}", hint=hint, **known)
-
-
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]
 
 
 def _ssl_context(
