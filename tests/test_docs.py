@@ -219,7 +219,7 @@ def test_importing_regnb_is_cheap(tmp_path: Path) -> None:
         {"plotly", "ipywidgets", "anywidget", "itables", "IPython", "tqdm"},
         {"typer", "starlette", "uvicorn"},
     )
-    assert loaded & (lab | command | {"httptools"}) == set()
+    assert loaded & (lab | command | {"aiohttp"}) == set()
 
 
 def lines_of_code(source: str) -> set[int]:

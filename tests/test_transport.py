@@ -255,10 +255,12 @@ async def test_no_more_requests_at_once_than_allowed() -> None:
         return Reply(404)
 
     with scripted.serve(answer) as server:
-        async with Transport(server.url, concurrency=2, max_concurrency=2) as transport:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(40):
-                    tasks.start_soon(transport.request, "GET", "/v2/")
+        async with (
+            Transport(server.url, concurrency=2, max_concurrency=2) as transport,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(40):
+                tasks.start_soon(transport.request, "GET", "/v2/")
     assert most == [2]
 
 

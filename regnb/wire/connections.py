@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterable, Callable, Mapping
 from math import inf
 from typing import Final, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
+
+from aiohappyeyeballs import start_connection
 
 from regnb.errors import ContentError
 from regnb.wire.addresses import is_loopback
@@ -21,6 +24,8 @@ _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
 _IDLE: Final = 15.0
 """Seconds after which an idle connection is not used again."""
+_NEXT_ADDRESS: Final = 0.25
+"""Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305, 5)."""
 _JUST_NOW: Final = 1.0
 """The same for what writes: a server may close an idle connection while a request is on its way to it."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -347,13 +352,19 @@ class Connections:
         if proxy is not None:
             where, _ = self._origin(*_split(proxy))
         async with asyncio.timeout(self._timeout):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._idle[origin], self._opened),
-                where.host,
-                where.port,
-                ssl=self._context() if where.secure else None,
-                happy_eyeballs_delay=0.25,
-            )
+            # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
+            addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+            found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._idle[origin], self._opened),
+                    sock=found,
+                    ssl=self._context() if where.secure else None,
+                    server_hostname=where.host if where.secure else None,
+                )
+            except BaseException:
+                found.close()
+                raise
             if tunnelled:
                 try:
                     await self._tunnel(connection, origin, cast("str", proxy))
