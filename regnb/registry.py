@@ -132,6 +132,18 @@ class Registry:
         """
         self._run(self._client.ping)
 
+    @property
+    def capabilities(self) -> Frame:
+        """What was found out about the registry by now, how and when; looking at it sends nothing.
+
+        Returns:
+            Columns: capability, supported (yes, no, unknown), value, how, when.
+
+        Example:
+            >>> registry.capabilities  # doctest: +SKIP
+        """
+        return of_rows("capabilities", self._client.capabilities)
+
     def health(self, *, probe: bool = False) -> Frame:
         """Look at the registry: its API, authentication, catalog and referrers, and whether it deletes.
 

@@ -323,6 +323,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "found": ("str", "how it is"),
         "hint": ("str", "what to do about it; empty if nothing is to be done"),
     },
+    "capabilities": {
+        "capability": ("str", "what a registry may offer"),
+        "supported": ("str", "yes, no, or unknown: nothing has shown it yet"),
+        "value": ("str", "a version or a limit, where there is one"),
+        "how": ("str", "the answer that showed it"),
+        "when": ("datetime64[us, UTC]", "when that was"),
+    },
     "catalog": {"repository": ("str", "name")},
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }

@@ -16,8 +16,10 @@ import anyio
 import msgspec
 
 from regnb.errors import Denied, NotARegistry, RegistryError, Unauthorized
+from regnb.log import logger
 from regnb.wire.credentials import Credentials, find_credentials
 
+_LOG: Final = logger("wire")
 _LOGIN: Final = "give credentials to regnb.connect, or run: docker login {host}"
 
 
@@ -232,6 +234,7 @@ class Authenticator:
             headers = {"Authorization": self._credentials.basic} if self._credentials and known else {}
             response = await self._send("GET", f"{realm.url}{joint}{urlencode(pairs)}", headers, None)
         server = urlsplit(realm.url).netloc
+        _LOG.info("token server %s: %d for %s", server, response.status, scope or "no scope")
         if response.status in (400, 401):
             what = "does not accept these credentials" if self._credentials else "gives nothing anonymously"
             raise Unauthorized(f"the token server {server} {what}", hint=self._login, status=response.status)

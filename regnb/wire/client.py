@@ -36,6 +36,7 @@ from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
 from regnb.wire.addresses import join, redact
+from regnb.wire.capabilities import Capabilities
 from regnb.wire.exchange import READS, Answer, Target, check_headers, target
 from regnb.wire.existence import REFUSALS
 from regnb.wire.failures import failure, raise_for, unproven
@@ -155,6 +156,7 @@ class Client:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._heads = True
+        self.capabilities = Capabilities()
 
     @property
     def host(self) -> str:
@@ -193,6 +195,7 @@ class Client:
         if response.status == 404 or (response.status == 200 and not version and response.html):
             raise _not_a_registry(response)
         self._expect(response, 200)
+        self.capabilities.note("API version", "yes", "GET /v2/: 200", version)
         return Ping(version, response.authorized)
 
     async def catalog(self, page_size: int | None = 1000) -> AsyncIterator[list[str]]:
@@ -211,15 +214,19 @@ class Client:
         """
         begun = False
         try:
-            async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",)):
+            async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",), paged="catalog in pages"):
+                if not begun:
+                    self.capabilities.note("catalog", "yes", "GET /v2/_catalog: 200")
                 begun = True
                 yield page.repositories or []
         except (Unauthorized, Denied, Unsupported) as error:
+            self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")
             hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
         except RegistryError as error:
             if begun or not _refused(error):
                 raise
+            self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")
             raise _unsupported(error, "does not list its repositories", _CATALOG_HINT) from error
 
     async def tags(self, repository: str, page_size: int | None = None) -> AsyncIterator[list[str]]:
@@ -235,7 +242,7 @@ class Client:
             ``names = [name async for page in client.tags("vm/centos8") for name in page]``
         """
         path = f"/v2/{check_repository(repository)}/tags/list"
-        async for page in self._pages(path, page_size, _pull(repository)):
+        async for page in self._pages(path, page_size, _pull(repository), paged="tags in pages"):
             yield page.tags or []
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor:
@@ -416,9 +423,11 @@ class Client:
         try:
             async for page in self._pages(path, None, _pull(repository), params):
                 found += page.manifests or []
+            self.capabilities.note("referrers", "yes", "GET referrers: 200")
         except RegistryError as error:
             if found or not _refused(error):
                 raise
+            self.capabilities.note("referrers", "no", f"GET referrers: {error.status}")
             if not fallback:
                 raise _unsupported(error, "does not list referrers") from error
             with contextlib.suppress(NotFound):
@@ -696,7 +705,12 @@ class Client:
         raise failure(RegistryError, response, text)
 
     async def _pages(
-        self, path: str, size: int | None, scope: tuple[str, ...], params: dict[str, str] | None = None
+        self,
+        path: str,
+        size: int | None,
+        scope: tuple[str, ...],
+        params: dict[str, str] | None = None,
+        paged: str = "",
     ) -> AsyncIterator[_Page]:
         """Follow Link to the end ("Listing Tags"), trusting no page to bring that end nearer."""
         query = {**(params or {}), **({} if size is None else {"n": str(size)})}
@@ -722,6 +736,9 @@ class Client:
             previous, asked_on = page, False
             if link := _NEXT.search(response.headers.get("link", "")):
                 url = join(response.url, link[1])
+                if paged and number == 0:
+                    each = len(page.repositories or page.tags or ())
+                    self.capabilities.note(paged, "yes", "a Link to the next page", f"{each} a page")
                 if not self.transport.owns(url):
                     raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
             else:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
-from regnb.errors import NotFound, RegistryError, Unproven
+from regnb.errors import NotFound, RegistryError, Unproven, Unsupported
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client, Upload
 
@@ -44,7 +44,14 @@ async def by_digest(client: Client, repository: str, digest: Digest) -> None:
     try:
         with contextlib.suppress(NotFound):
             await client.delete_manifest(repository, digest)
+        client.capabilities.note("deletion", "yes", "DELETE of an absent digest: 404")
+    except Unsupported as error:
+        client.capabilities.note("deletion", "no", f"DELETE of an absent digest: {error.status}")
+        raise
     except Unproven as error:
+        client.capabilities.note(
+            "deletion", "unknown", "DELETE of an absent digest: an answer that is not a registry's"
+        )
         text = f"it is not known whether {client.host} deletes manifests: {error.message}"
         hint = "a registry answers with an error code of its own; check whether it has a DELETE endpoint at all"
         raise error.saying(text, hint=hint) from None
@@ -63,13 +70,17 @@ async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
     """
     try:
         await client.delete_tag(repository, f"regnb-{digest.hex[:32]}")
-    except NotFound:
-        return True
+    except NotFound as error:
+        how = f"DELETE of an absent tag: {error.status}"
     except RegistryError as error:
         # What a token server answers says nothing about the registry.
         if error.method != "DELETE" or error.status not in (400, 404, 405, 501):
             raise
+        client.capabilities.note("tag deletion", "no", f"DELETE of an absent tag: {error.status}")
         return False
+    else:
+        how = "DELETE of an absent tag was accepted"
+    client.capabilities.note("tag deletion", "yes", how)
     return True
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import ssl
 import time
@@ -28,6 +29,7 @@ from regnb.errors import (
     TLSFailed,
     Unauthorized,
 )
+from regnb.log import logger
 from regnb.text import printable
 from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
 from regnb.wire.authentication import Authenticator
@@ -53,6 +55,7 @@ from regnb.wire.pace import (
 EXCHANGES: Final = 1000
 """Exchanges that are remembered."""
 REDIRECTS: Final = 5
+_LOG: Final = logger("wire")
 _KEPT_ELSEWHERE: Final = frozenset({"accept", "accept-encoding", "range"})
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _NONE: Final[Mapping[str, str]] = {}
@@ -294,7 +297,9 @@ class Transport:
             except ConnectionFailed as error:
                 if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS or not self._patient:
                     raise
-                await anyio.sleep(backoff(attempt, 0.1))
+                seconds = backoff(attempt, 0.1)
+                _LOG.info("%s; asked again in %.1f s, attempt %d", error.message, seconds, attempt + 1)
+                await anyio.sleep(seconds)
                 continue
             if answer.status < 500 and answer.status != 429:
                 return answer
@@ -316,6 +321,8 @@ class Transport:
             asked = backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
         else:
             asked += random.uniform(0, 0.1)  # noqa: S311 - spreads requests, hides nothing
+        line = "%s %s: %d; asked again in %.1f s, attempt %d"
+        _LOG.info(line, answer.method, redact(answer.url), status, asked, attempt + 1)
         await anyio.sleep(asked)
         return True
 
@@ -417,6 +424,9 @@ class Transport:
             authorized,
             self.options,
         )
+        if _LOG.isEnabledFor(logging.DEBUG):
+            status = exchange.status or "no answer"
+            _LOG.debug("%s %s: %s in %.0f ms", exchange.method, exchange.url, status, exchange.seconds * 1000)
         self.exchanges.append(exchange)
         return exchange
 

@@ -25,9 +25,11 @@ from regnb.errors import (
     Unproven,
     Unsupported,
 )
+from regnb.log import logger
 from regnb.text import human
 from regnb.wire.client import RawManifest
 
+_LOG: Final = logger("change")
 HOPELESS: Final = (Unsupported, Denied, Unauthorized, RateLimited)
 """Answers that the next write would get, too: the rest is not tried."""
 PAUSE: Final = 0.5
@@ -151,6 +153,9 @@ class Course:
         outcome = Outcome(number, status, before, after, message)
         self.journal.record(outcome)
         self.ended[number] = outcome
+        step = self.plan.steps[number]
+        line = "step %d of %d, %s %s %s: %s"
+        _LOG.info(line, number + 1, len(self.plan.steps), step.action, step.repository, step.target, status)
         self.settled[number].set()
         self.progress.steps_done += 1
 

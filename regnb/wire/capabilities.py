@@ -1,0 +1,54 @@
+"""What was found out about a registry on the way: what it offers, how that was seen, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+Supported: TypeAlias = Literal["yes", "no", "unknown"]
+
+NAMES: Final = ("API version", "catalog", "catalog in pages", "tags in pages", "referrers", "deletion", "tag deletion")
+"""Everything that is looked for, in the order in which it is shown."""
+
+
+class Capability(NamedTuple):
+    """One row.
+
+    Attributes:
+        capability: One of :data:`NAMES`.
+        supported: Whether the registry has it.
+        value: A version or a limit, where there is one.
+        how: The answer that showed it; "" if nothing did.
+        when: When that was.
+    """
+
+    capability: str
+    supported: Supported = "unknown"
+    value: str = ""
+    how: str = ""
+    when: datetime | None = None
+
+
+class Capabilities:
+    """What is known of one registry by now. Looking at it asks the registry nothing.
+
+    Example:
+        >>> known = Capabilities()
+        >>> known.note("deletion", "no", "DELETE of an absent digest: 405")
+        >>> known["deletion"].supported
+        'no'
+    """
+
+    def __init__(self) -> None:
+        self._known = {name: Capability(name) for name in NAMES}
+
+    def note(self, name: str, supported: Supported, how: str, value: str = "") -> None:
+        """Keep what an answer showed; the newest counts."""
+        self._known[name] = Capability(self._known[name].capability, supported, value, how, datetime.now(UTC))
+
+    def __getitem__(self, name: str) -> Capability:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[Capability]:
+        return iter(self._known.values())
