@@ -196,7 +196,7 @@ class Course:
         """Record a step whose write has not brought about what was planned; ``now`` is what is there."""
         step = self.plan.steps[number]
         if lost(failure) and now == step.before:
-            self.unknown(number, f"no answer came ({failure.message}), and so far nothing has changed")
+            self.unknown(number, f"no answer came ({failure.message}), and so far it is not done")
         else:
             self.record(number, "failed", step.before, now, str(failure or text))
 

@@ -31,6 +31,7 @@ class Removing:
         self._course = course
         self._by_tag = by_tag
         self._surveys = Surveys(course)
+        self._told: set[tuple[str, str]] = set()
 
     async def run(self, repository: str, queue: Sequence[int]) -> None:
         """Do the steps of one repository, then look at what else happened there."""
@@ -89,6 +90,7 @@ class Removing:
         # Without a sibling the manifest itself shows that nothing but the tag went.
         witnesses = await course.reader.digests(where, siblings or [step.before])
         if lost := [other for other, digest in witnesses.items() if not digest]:
+            self._told.update((where, other) for other in lost)
             text = f"ALSO GONE, and not planned: {', '.join(lost)}; undo, then set them again"
             course.record(number, "failed", step.before, now, text)
         elif now:
@@ -160,6 +162,7 @@ class Removing:
         self._surveys.gone(where, step.tags)
         notes = [although(failure)]
         if gone:
+            self._told.update((where, tag) for tag in gone)
             notes.append(f"ALSO GONE, and not planned: {', '.join(gone)}")
         if dangling := [tag for tag, raw in left.items() if raw is None]:
             notes.append(f"the registry still lists {', '.join(dangling)}, which point at nothing")
@@ -174,6 +177,7 @@ class Removing:
             RegnbError: It is still there.
         """
         course = self._course
+        failure: RegnbError | None = None
         try:
             await course.client.delete_tag(repository, tag)
         except NotFound:
@@ -182,8 +186,9 @@ class Removing:
             found = await course.see(repository, tag, digest, error)
             if found is not None and found.digest == digest:
                 raise
-            return error
-        return None
+            failure = error
+        course.wrote = True
+        return failure
 
     def _against(self, number: int, now: dict[str, str]) -> str:
         """Return what keeps a manifest from being deleted, given what the tags point at now; or ""."""
@@ -209,9 +214,10 @@ class Removing:
             return
         blamed = {course.plan.steps[number].before: number for number in begun}
         for tag, digest in found.gone.items():
+            if (repository, tag) in self._told:
+                continue
             if digest in blamed:
-                if tag not in course.ended[blamed[digest]].message:
-                    course.amend(blamed[digest], f"ALSO GONE, and not planned: {tag}", "failed")
+                course.amend(blamed[digest], f"ALSO GONE, and not planned: {tag}", "failed")
             else:
                 course.amend(begun[-1], f"someone else has removed {tag} meanwhile (it was {digest})")
         for tag, digest in found.moved.items():

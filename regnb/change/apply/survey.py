@@ -103,7 +103,8 @@ class Surveys:
         """Add what some tags point at now, and what new indexes among that list."""
         survey = self._surveys[repository]
         survey.tags.update(now)
-        self._seen[repository] = now | self._seen[repository]
+        for tag, digest in now.items():
+            self._seen[repository].setdefault(tag, digest)
         survey.listed |= await self._look_into(repository, set(now.values()) - survey.listed.keys())
 
     def going(self, repository: str, tags: Iterable[str]) -> None:
