@@ -346,6 +346,44 @@ def test_a_second_look_is_enough(actual: Served) -> None:
         assert applied(make(server.url, set_tag("a", "new", ONE))).statuses == ["done"]
 
 
+def test_a_head_with_a_wrong_digest_makes_nothing_stale(actual: Served) -> None:
+    """Before a row is stale, or a tag is someone else's to an undo, a GET decides."""
+    fill(actual.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "z", THREE), ("a", "z2", THREE))
+
+    def answer(request: Request) -> Reply | None:
+        if request.method != "HEAD" or "sha256:" in request.path:
+            return None
+        found = forward(actual.host, request)
+        found.headers["Docker-Content-Digest"] = Digest.of(b"another")
+        return found
+
+    steps = (set_tag("a", "y", ONE, before=TWO.digest), untag("a", "z2", THREE), delete("a", TWO))
+    plan = make(actual.url, *steps, allow=("dummy",))
+    with proxy(actual.host, answer) as server:
+        done = applied(structs.replace(plan, url=server.url))
+        assert done.statuses == ["done"] * 3, done.messages
+        with regnb.connect(server.url, cache=False) as registry:
+            back = registry.plan_undo(done.receipt)
+            assert not [step for step in back.steps if not step.writes]
+            assert registry.apply(back, confirm=back.code).status == "done"
+    assert tagged(actual.url, "a") == {"a:x": ONE.digest, "a:y": TWO.digest, "a:z": THREE.digest, "a:z2": THREE.digest}
+
+
+def test_what_an_earlier_application_may_have_done_is_not_called_failed(actual: Served) -> None:
+    """A row that was begun before the process died, and cannot be tried again now, is unknown."""
+    fill(actual.url, ("a", "x", ONE))
+    deaf = instead(FOREIGN["a web server"], blobs(ONE)[0].digest)
+    with proxy(actual.host, deaf) as server:
+        plan = make(server.url, set_tag("b", "x", ONE, source="a"))
+        journal = Journal.begin(plan)
+        journal.intend([0])
+        journal.start(0)
+        journal.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        done = applied(plan, receipt=Receipt.load(journal.path))
+    assert done.statuses == ["unknown"]
+    assert "an earlier application may have done it" in done.messages
+
+
 # Registries that delete otherwise
 
 

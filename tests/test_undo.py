@@ -12,7 +12,7 @@ from images import Image, ask, fill, image, index, layer
 import regnb
 from regnb.change.journal import Journal, Outcome, Receipt
 from regnb.change.plan import Plan, Step
-from regnb.errors import PlanMismatch
+from regnb.errors import NotFound, PlanMismatch
 from regnb.oci.reference import Digest
 from regnb.registry import Registry
 from regnb.wire.client import RawManifest
@@ -226,3 +226,16 @@ def test_planning_it_sends_no_write(registry: Registry) -> None:
     exchanges.clear()
     registry.plan_undo(receipt)
     assert {exchange.method for exchange in exchanges} <= {"GET", "HEAD"}
+
+
+def test_a_new_manifest_goes_once_its_tag_points_back(registry: Registry) -> None:
+    """Where a copy moved a tag to an index that was not there, the index and its children go with the undo."""
+    fill(f"http://{registry.host}", ("undo/to", "latest", OTHER))
+    plan = registry.plan_copy(f"{WHERE}:multi", "undo/to:latest", allow=["overwrite"])
+    receipt = registry.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.status == "done"
+    assert undo(registry, receipt).status == "done"
+    assert state(registry, "undo/to") == {"latest": OTHER.digest}
+    for what in (MULTI, ARM, AMD):
+        with pytest.raises(NotFound):
+            registry.manifest(f"undo/to@{what.digest}")

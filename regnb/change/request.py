@@ -14,8 +14,8 @@ from regnb.change.removal import names
 from regnb.change.retag import overwritten
 from regnb.crawl.crawl import collect
 from regnb.crawl.reader import Reader, each, parts
-from regnb.errors import InvalidArgument, NotFound, Refused
-from regnb.oci.manifest import Descriptor, Schema1, decode, verify
+from regnb.errors import InvalidArgument, MalformedManifest, NotFound, Refused
+from regnb.oci.manifest import Descriptor, Schema1, contradiction, decode, verify
 from regnb.oci.reference import Digest, is_digest
 from regnb.wire.exchange import READS, Target, asked, check_headers
 
@@ -68,6 +68,10 @@ def _plan(reader: Reader, step: Step, allow: tuple[str, ...], *notes: str) -> Pl
 async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: bytes, allow: tuple[str, ...]) -> Plan:
     here, target = where.repository, where.reference
     manifest = decode(body, headers.get("content-type", ""))
+    if other := contradiction(headers.get("content-type", ""), manifest.media_type):
+        raise MalformedManifest(
+            f"the manifest is {manifest.media_type}, and the Content-Type given is {other}", hint="leave the header out"
+        )
     if isinstance(manifest, Schema1):
         raise Refused("an image of the withdrawn schema 1 is not put", hint="push it again with a current client")
     by_digest = is_digest(target)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from regnb.change.journal import Outcome, Receipt
 from regnb.change.plan import Blob, Plan, Step, check_allow
 from regnb.crawl.reader import Reader, parts
-from regnb.errors import ContentError, PlanMismatch
+from regnb.crawl.records import NODE_LIMIT
+from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge
 from regnb.oci.manifest import Descriptor, decode
 from regnb.oci.reference import Digest
 from regnb.wire.client import RawManifest
@@ -28,12 +30,20 @@ class _Undo:
         self.now: dict[str, dict[str, str]] = {}
         self.listed = {child.digest for raw in receipt.contents.values() for child in _parts(raw)[0]}
         self._put: dict[tuple[str, str], int] = {}
+        self._restored: dict[str, dict[str, str]] = {}
         self._needed: dict[str, set[str]] = {}
 
-    async def read(self, repositories: Iterable[str]) -> None:
-        """Read what every tag of the repositories points at now."""
-        for repository in dict.fromkeys(repositories):
+    async def read(self, steps: Sequence[Step]) -> None:
+        """Read what every tag of the steps' repositories points at now."""
+        for repository in dict.fromkeys(step.repository for step in steps):
             self.now[repository] = await self.reader.digests(repository, await self.reader.tags(repository))
+        known = {digest for step in self.receipt.plan.steps for digest in (step.before, step.after)}
+        for step in steps:
+            for tag in (step.tag, *step.tags):
+                if self.now[step.repository].get(tag, "") not in {"", *known}:
+                    # Before a tag is called someone else's, a GET decides: its bytes have the digest that it announces.
+                    raw = await self.reader.look(step.repository, tag)
+                    self.now[step.repository][tag] = str(raw.digest) if raw else ""
 
     def keep(self, repository: str, tag: str, reason: str, digest: str = "") -> None:
         now = self.now[repository].get(tag, "") if tag else digest
@@ -57,6 +67,8 @@ class _Undo:
         children, blobs = _parts(raw)
         needs = sorted({self._put[key] for child in children if (key := (repository, child.digest)) in self._put})
         self._put.setdefault((repository, digest), len(self.steps))
+        if tag:
+            self._restored.setdefault(repository, {})[tag] = digest
         self.steps.append(
             Step(
                 action="tag" if tag else "put",
@@ -74,16 +86,39 @@ class _Undo:
             )
         )
 
+    def then(self, repository: str) -> dict[str, str]:
+        """Return what each tag of a repository will point at once what was there before is put back."""
+        return self.now[repository] | self._restored.get(repository, {})
+
     async def needed(self, repository: str, but: frozenset[str]) -> set[str]:
-        """Return the manifests that the tags of a repository lead to, without the tags that this undo removes."""
+        """Return the manifests that tags will lead to, without the tags that this undo removes."""
         if repository not in self._needed:
-            found: set[str] = set()
-            roots = {digest for tag, digest in self.now[repository].items() if digest and tag not in but}
-            for root in roots:
-                raw = await self.reader.manifest(repository, root)
-                found |= {each.digest for each, _ in await self.reader.tree(repository, raw)}
-            self._needed[repository] = found
+            roots = {digest for tag, digest in self.then(repository).items() if digest and tag not in but}
+            self._needed[repository] = await self._behind(repository, roots)
         return self._needed[repository]
+
+    async def _behind(self, repository: str, roots: Iterable[str]) -> set[str]:
+        """Return some manifests with those that they list; what is put back is read from the receipt.
+
+        Raises:
+            TooLarge: There are too many behind one of them.
+        """
+        found: set[str] = set()
+        for root in roots:
+            before, todo = len(found), [root]
+            while todo:
+                digest = todo.pop()
+                if digest in found:
+                    continue
+                found.add(digest)
+                if len(found) > before + NODE_LIMIT:
+                    raise TooLarge(f"{repository}@{root}: more than {NODE_LIMIT} manifests")
+                raw = self.receipt.content(digest)
+                if raw is None:
+                    with contextlib.suppress(NotFound):  # of an index that is incomplete, the rest counts
+                        raw = await self.reader.manifest(repository, digest)
+                todo += [child.digest for child in _parts(raw)[0]] if raw else []
+        return found
 
     def untagged(self, number: int, step: Step) -> None:
         now = self.now[step.repository].get(step.tag, "")
@@ -125,21 +160,25 @@ class _Undo:
             self.others(step.repository, step.tag)
 
     async def added(self, added: Sequence[Step]) -> None:
-        """Remove what was added: a new manifest with its tags, where nothing else needs it; else the tag alone."""
+        """Remove what was added: a new manifest with its tags, where nothing else needs it; else the tag alone.
+
+        Where a tag was moved to a new manifest, that goes once the tag points at what it did.
+        """
         first = tuple(number for number, step in enumerate(self.steps) if step.writes)
         ours: dict[str, set[str]] = {}
         for step in added:
-            if step.tag and self.now[step.repository].get(step.tag) == step.after:
+            if step.tag and not step.before and self.now[step.repository].get(step.tag) == step.after:
                 ours.setdefault(step.repository, set()).add(step.tag)
         new = {
             (step.repository, step.after) for step in added if step.new or (step.action == "put" and not step.before)
         }
         done: set[tuple[str, str]] = set()
         for step in added:
-            now = self.now[step.repository]
+            now = self.then(step.repository)
             mine = frozenset(ours.get(step.repository, ()))
             where = (step.repository, step.after)
-            if step.tag and now.get(step.tag, "") != step.after:
+            moved = bool(step.tag and step.before)
+            if step.tag and not moved and now.get(step.tag, "") != step.after:
                 if now.get(step.tag):
                     self.others(step.repository, step.tag)
                 continue
@@ -150,13 +189,14 @@ class _Undo:
                 "needs": first,
             }
             if where in new and step.after not in await self.needed(step.repository, mine):
-                if where in done or not (step.tag or await self.reader.digest(*where)):
+                tagged = step.tag and not moved
+                if where in done or not (tagged or await self.reader.digest(*where)):
                     continue
                 done.add(where)
                 tags = tuple(sorted(tag for tag, digest in now.items() if digest == step.after))
                 reason = f"{', '.join(tags) or 'the manifest'} was added"
                 self.steps.append(Step(action="delete", tags=tags, size=step.size, reason=reason, **about))
-            elif step.tag:
+            elif step.tag and not moved:
                 self.steps.append(Step(action="untag", tag=step.tag, reason=f"{step.tag} was added", **about))
 
 
@@ -187,7 +227,7 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
         (number, step) for number, step in enumerate(plan.steps) if step.writes and _ours(receipt.outcome(number))
     ]
     undo = _Undo(reader, receipt)
-    await undo.read(step.repository for _, step in touched)
+    await undo.read([step for _, step in touched])
     # Backwards: what was removed last comes back first, so that an index finds its children.
     for number, step in reversed(touched):
         if step.action == "untag":
@@ -198,7 +238,9 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
         if step.action == "tag" and step.before:
             undo.moved(number, step)
     added = [
-        step for _, step in reversed(touched) if step.action == "put" or (step.action == "tag" and not step.before)
+        step
+        for _, step in reversed(touched)
+        if step.action == "put" or (step.action == "tag" and (step.new or not step.before))
     ]
     await undo.added(added)
     notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]

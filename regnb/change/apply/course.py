@@ -174,6 +174,8 @@ class Course:
             self.stop = self.stop or error
         if number in self.begun:
             self.unknown(number, f"what is there now cannot be read: {error}")
+        elif number in self.earlier:
+            self.unknown(number, f"an earlier application may have done it, and now this failed: {error}")
         else:
             self.record(number, "failed", message=str(error))
 
@@ -199,6 +201,20 @@ class Course:
             self.unknown(number, f"no answer came ({failure.message}), and so far it is not done")
         else:
             self.record(number, "failed", step.before, now, str(failure or text))
+
+    async def now(self, repository: str, target: str, *expected: str) -> str:
+        """Return what a tag or a digest is just now; "" if it is absent.
+
+        Where a HEAD says something else than is expected, a GET decides, whose bytes have the digest that it announces.
+
+        Raises:
+            RegistryError, ContentError: The answer does not deserve belief.
+        """
+        found = await self.reader.digest(repository, target)
+        if found and found not in expected:
+            raw = await self.reader.look(repository, target)
+            found = str(raw.digest) if raw else ""
+        return found
 
     async def see(
         self, repository: str, target: str, before: str, failure: RegnbError | None = None

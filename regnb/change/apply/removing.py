@@ -60,7 +60,7 @@ class Removing:
         where, tag = step.repository, step.tag
         dummy = course.plan.dummy(number)
         own = Digest.of(dummy)
-        found = await course.reader.digest(where, tag)
+        found = await course.now(where, tag, step.before, own)
         if found not in (step.before, own):
             course.stale(number, found)
             return
@@ -108,7 +108,7 @@ class Removing:
             await course.client.put_manifest(step.repository, step.tag, raw.data, raw.media_type)
         except RegnbError as error:
             trouble = error.message
-        found = await course.reader.digest(step.repository, step.tag)
+        found = await course.now(step.repository, step.tag, step.before)
         why = failure or "the registry took the deletion of the dummy manifest, but it is still there"
         text = f"it points again at what it did: {why}"
         if found != step.before:
@@ -123,7 +123,8 @@ class Removing:
         survey = await self._surveys.current(where)
         listed = await self._surveys.recent_tags(where)
         asked = {*step.tags, *(tag for tag in listed if survey.tags.get(tag, step.before) == step.before)}
-        now = await course.reader.digests(where, sorted(asked))
+        looks = await each(lambda tag: course.reader.look(where, tag), sorted(asked))
+        now = {tag: str(raw.digest) if raw else "" for tag, raw in zip(sorted(asked), looks, strict=True)}
         await self._surveys.update(where, now)
         there = await course.reader.digest(where, step.before)
         on_it = [tag for tag in step.tags if now.get(tag) == step.before]

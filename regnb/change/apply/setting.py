@@ -83,7 +83,7 @@ class Setting:
     async def _now(self, step: Step) -> str:
         """Return what the tag of a step points at just now; a GET asks for one that should be absent."""
         if step.before:
-            return await self._course.reader.digest(step.repository, step.tag)
+            return await self._course.now(step.repository, step.tag, step.before)
         found = await self._course.reader.look(step.repository, step.tag)
         return str(found.digest) if found else ""
 

@@ -140,8 +140,11 @@ class Surveys:
         listed = await self._reader.tags(repository)
         now = await self._reader.digests(repository, sorted({*listed, *(tag for tag in seen if seen[tag])}))
         found = Lost()
-        for tag, digest in now.items():
-            before = seen.get(tag, "")
+        for tag, announced in now.items():
+            before, digest = seen.get(tag, ""), announced
+            if before not in ("", digest) and digest:  # a GET decides, whose bytes have the digest that it announces
+                raw = await self._reader.look(repository, tag)
+                digest = str(raw.digest) if raw else ""
             if before and not digest:
                 found.gone[tag] = before
             elif before not in ("", digest):
