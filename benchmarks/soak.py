@@ -3,8 +3,9 @@
     make soak
     python benchmarks/soak.py [--log FILE] [--seconds 3600] [--operations 10000] [--seed SEED]
 
-Each trial is a line in the log: its seed, its operations and what was wrong. Another run goes on with the same log;
-``--seed`` plays one trial again and prints its story. Ctrl-C ends it after the trial, with the sums of the whole log.
+Each trial is a line in the log: its seed, its operations and what was wrong; the seed of the trial under way is beside
+it. Another run goes on with the same log; ``--seed`` plays one trial again and prints its story. Ctrl-C ends it after
+the trial, with the sums of the whole log.
 Exits with 1 if this run found a violation. Needs Debian's docker-registry and skopeo.
 """
 
@@ -351,6 +352,7 @@ def line(trial: Hardship, seconds: float) -> dict[str, Any]:
         "seed": trial.seed,
         "seconds": round(seconds, 2),
         "operations": dict(Counter(f"{each.name}: {each.outcome}" for each in trial.done)),
+        "longest": round(max((each.seconds for each in trial.done), default=0.0), 2),
         "requests": sum(len(each.log) for each in trial.done),
         "faults": sum(each.faults for each in trial.done),
         "kills": trial.kills,
@@ -403,6 +405,7 @@ def main() -> int:
     ):
         while not ending and monotonic() - began < options.seconds and operations < options.operations:
             seed = options.seed or f"{random.SystemRandom().getrandbits(48):012x}"
+            options.log.with_suffix(".seed").write_text(seed, encoding="ascii")  # should it never end
             started = monotonic()
             with Hardship(seed, place, nursery, other) as trial:
                 trial.play()

@@ -31,6 +31,10 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         self._patch.stop()
 
+    def forward(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self._passed += seconds
+
     async def leap(self, seconds: float) -> None:
         """Let so much time pass at once for regnb's loop, after it has read what was sent to it until now."""
         await asyncio.wrap_future(session.loop().start_task_soon(self._leap, seconds))
@@ -38,4 +42,4 @@ class Clock:
     async def _leap(self, seconds: float) -> None:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        self._passed += seconds
+        self.forward(seconds)

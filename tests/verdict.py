@@ -164,10 +164,7 @@ def _so(state: State, step: Any) -> bool:
 
 
 def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
-    """What a plan named is as it was before, byte for byte, and what it added is gone, unless a tag needs it.
-
-    What a moved tag pointed to meanwhile may stay, without a tag.
-    """
+    """What a plan named is as it was before, byte for byte, and what it added is gone, unless a tag needs it."""
     needed = now.reachable()
     for step in plan.steps:
         if not step.writes:
@@ -182,7 +179,7 @@ def undone(original: State, now: State, plan: Plan) -> Iterator[Violation]:
         if step.action == "delete" and original.whole(name) and name in original.reachable() and not now.whole(name):
             yield Violation("undo is not so", f"{name} was there")
         added = Name(step.repository, step.after)
-        if step.after and not step.before and added in now.revisions - original.revisions - needed:
+        if step.after and added in now.revisions - original.revisions - needed:
             yield Violation("undo is not so", f"{added} was added, and is still there")
 
 

@@ -32,6 +32,8 @@ _STEP: Final = 4
 """Requests by which the pace grows while the answers to the first of them are on their way."""
 _WINDOW: Final = 32
 """Good answers over which requests a second are measured."""
+_LULL: Final = 1.0
+"""Seconds without a good answer after which they are measured anew: a pause says nothing of what a registry takes."""
 
 Kind: TypeAlias = Literal["look", "list", "blob", "write", "upload"]
 """What is asked for: one manifest, a listing, a blob's bytes; or a request that writes, or that ends an upload."""
@@ -142,6 +144,8 @@ class Pace:
     def succeeded(self, seconds: float) -> None:
         """Take a good answer into account, whose head came after so many seconds."""
         now = time.monotonic()
+        if not self._measures(now):
+            self._window.clear()
         self._window.append(now)
         self._seconds += seconds
         self._answers += 1
@@ -157,6 +161,9 @@ class Pace:
             self._grown = now
             self._admit()
 
+    def _measures(self, now: float) -> bool:
+        return bool(self._window) and now - self._window[-1] <= _LULL
+
     def limited(self, seconds: float, began: float) -> None:
         """Take a 429 into account that answers a request which began at ``began``."""
         now = time.monotonic()
@@ -164,7 +171,7 @@ class Pace:
         if began >= self._braked:  # one burst of 429s brakes once
             self.limit = self.most = max(1, self.limit * 3 // 4)
             self._braked, self.refused = now, True
-            if len(self._window) == _WINDOW:
+            if len(self._window) == _WINDOW and self._measures(now):
                 self.rate = min(self.rate, 0.75 * _WINDOW / max(0.001, now - self._window[0]))
 
 
