@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import anyio
 from anyio.abc import TaskGroup
 
+from regnb.crawl.known import Claim, Known
 from regnb.crawl.records import (
     DEPTH_LIMIT,
     NODE_LIMIT,
@@ -24,7 +25,7 @@ from regnb.crawl.records import (
     describe,
 )
 from regnb.errors import NotFound, RegnbError, Unproven, Unsupported
-from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, Descriptor, contradiction, decode_config
+from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, contradiction, decode_config
 from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
@@ -61,6 +62,7 @@ class _Crawl:
         self._named = frozenset(named)
         self.client = client
         self.cache = cache
+        self.known = Known(cache)
         self.records = records
         self.progress = progress
         self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
@@ -148,6 +150,7 @@ class _Crawl:
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
+        self.known.load(set(seen.values()) - self.records.manifests.keys())
         self._add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
     async def tag(self, repository: str, tag: str, seen: str | None) -> None:
@@ -173,7 +176,7 @@ class _Crawl:
 
     async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET."""
-        if seen is not None and (seen in self.records.manifests or self.cache.get(Digest(seen))):
+        if seen is not None and (seen in self.records.manifests or seen in self.known or self.cache.get(Digest(seen))):
             found = await self.client.head_manifest(repository, tag)
             digest = Digest(found.digest)
             self.records.links[repository, digest] = True
@@ -221,9 +224,11 @@ class _Crawl:
             record = await self.manifest(repository, digest)
             if record is None:
                 continue
-            if record.config and digest not in self._configured:
+            if digest not in self._configured:
                 self._configured.add(digest)
-                await self.config(repository, record)
+                configured = bool(record.config) and await self.config(repository, record)
+                if configured is not None:
+                    self.known.keep(digest, configured=configured)
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
                 following += await self.referring(repository, digest)
@@ -261,6 +266,15 @@ class _Crawl:
 
     async def fetch(self, repository: str, digest: Digest) -> None:
         counts = self.records.coverage.manifests
+        if known := self.known.take(digest):
+            counts.listed += 1
+            counts.cached += 1
+            configs = self.records.coverage.configs
+            configs.listed += known.configured
+            configs.cached += known.configured
+            self._configured.add(digest)
+            self.enter(repository, known.record, known.blobs)
+            return
         if cached := self.cache.get(digest):
             counts.listed += 1
             counts.cached += 1
@@ -287,14 +301,22 @@ class _Crawl:
                 repository, digest, "schema1", "an image of the withdrawn schema 1, whose layer sizes are not recorded"
             )
             record.layers = ()
+        elif error is None:
+            self.known.describe(record, blobs)
+        self.enter(repository, record, blobs)
+
+    def enter(self, repository: str, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
+        """Keep a record, with one object for each text."""
         names = {blob.digest: self.blob(repository, blob, blob.digest == record.config) for blob in blobs}
         record.config = names.get(record.config, "")
         record.layers = tuple(names[layer] for layer in record.layers)
         record.children = tuple(map(self.text, record.children))
-        self.records.manifests[digest] = record
-        self.records.blobs[digest] = BlobRecord(len(raw.data), record.media_type, "manifest")
+        record.commands = tuple(map(self.text, record.commands))
+        record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
+        self.records.manifests[record.digest] = record
+        self.records.blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
-    def blob(self, repository: str, descriptor: Descriptor, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+    def blob(self, repository: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
         """Record a blob and return the one string that stands for its digest everywhere."""
         kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(descriptor.digest)
@@ -314,15 +336,19 @@ class _Crawl:
         """Return the one object that stands for this text."""
         return self._texts.setdefault(text, text)
 
-    async def config(self, repository: str, record: ManifestRecord) -> None:
-        """Read an image's config for its platform, its age and the commands that made its layers."""
-        digest = Digest(record.config)
-        if self.records.blobs[digest].media_type in IMAGE_CONFIGS:
-            async with self._alone(digest):
-                if (repository, digest) not in self._failed:
-                    await self._config(repository, record, digest)
+    async def config(self, repository: str, record: ManifestRecord) -> bool | None:
+        """Read an image's config for its platform, its age and the commands that made its layers.
 
-    async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> None:
+        Returns:
+            False where it is no image's; None where it could not be read.
+        """
+        digest = Digest(record.config)
+        if self.records.blobs[digest].media_type not in IMAGE_CONFIGS:
+            return False
+        async with self._alone(digest):
+            return None if (repository, digest) in self._failed else await self._config(repository, record, digest)
+
+    async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> bool | None:
         counts = self.records.coverage.configs
         counts.listed += 1
         cached = self.cache.get(digest)
@@ -333,7 +359,7 @@ class _Crawl:
             # The sizes do not depend on it, so they stay exact; the audit still could not read what it was to read.
             self._failed.add((repository, digest))
             self.problem(repository, digest, counts.fail(error), error)
-            return
+            return None
         if cached:
             counts.cached += 1
         else:
@@ -342,6 +368,7 @@ class _Crawl:
         record.platform = self.text(config.platform)
         record.created = config.created or ""
         record.commands = tuple(map(self.text, config.commands(len(record.layers))))
+        return True
 
     async def referring(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""

@@ -37,7 +37,7 @@ class Problem(msgspec.Struct, frozen=True):
     incomplete: bool = True
 
 
-class ManifestRecord(msgspec.Struct, gc=False):
+class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory."""
 
     digest: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,8 @@ _VERSION: Final = 1
 _DAY: Final = 86_400
 _PATIENCE: Final = 10.0
 """Seconds to wait for another process that writes."""
+_AT_ONCE: Final = 500
+"""Digests in one query."""
 _FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
 """Of SQLite in Python: it even decodes the message about a damaged name."""
 _SCHEMA: Final = """
@@ -31,6 +34,8 @@ CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, diges
     PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
     PRIMARY KEY (registry, feature)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS derived (digest TEXT PRIMARY KEY, sources TEXT NOT NULL, used INTEGER NOT NULL,
+    checksum BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NULL, rate REAL NOT NULL,
     until INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -65,16 +70,20 @@ class Cache:
         self._limit = limit
         self._content: dict[Digest, Cached] = {}
         self._seen: dict[tuple[str, str, str], str] = {}
+        self._derived: dict[str, tuple[str, bytes]] = {}
         self._touched: set[str] = set()
         self._at_most: int | None = None
+        # Of a file that was empty it is known what is in it: the first crawl need not look for each digest.
+        self._put: set[Digest] | None = None
         self.path: Path | None = None if folder is None else folder / "content.sqlite"
         if folder is not None and self.path is not None:
             with contextlib.suppress(OSError, *_FAILURES):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
                 self._database = self._open(self.path)
+                self._put = None if self._rows("SELECT 1 FROM content LIMIT 1") else set()
                 return
-        self.path = None
+        self.path, self._put = None, set()
         self._database = self._connect(":memory:")
 
     @staticmethod
@@ -145,6 +154,8 @@ class Cache:
         """Return the content with this digest, or None."""
         if found := self._content.get(digest):
             return found
+        if self._put is not None and digest not in self._put:
+            return None
         # A damaged file gives values of any type.
         query = (
             "SELECT data, media_type FROM content "
@@ -163,8 +174,37 @@ class Cache:
     def put(self, digest: Digest, media_type: str, data: bytes) -> None:
         """Keep verified content; it is on disk after the next :meth:`flush`."""
         self._content[digest] = Cached(data, media_type)
+        if self._put is not None:
+            self._put.add(digest)
         if len(self._content) >= 500:  # noqa: PLR2004 -- rows a transaction: enough to make its cost vanish
             self.flush()
+
+    def derived(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """Return what was derived from the content with these digests, as far as it is here and whole."""
+        found = {digest: self._derived[digest][1] for digest in digests if digest in self._derived}
+        todo = [digest for digest in digests if digest not in found]
+        stale = int(time.time()) - _DAY
+        for start in range(0, len(todo), _AT_ONCE):
+            part = todo[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT digest, sources, used, checksum, data FROM derived WHERE digest IN ({marks})"  # noqa: S608
+            for digest, sources, used, checksum, data in self._rows(query, *part):
+                # A damaged file gives values of any type.
+                if isinstance(data, bytes) and checksum == _checksum(digest, data):
+                    found[digest] = data
+                    if not isinstance(used, int) or used < stale:
+                        self._touched.update(str(sources).split())
+        return found
+
+    def derive(self, digest: str, sources: Iterable[str], data: bytes) -> None:
+        """Keep what was derived from content, for as long as that is kept.
+
+        Args:
+            digest: Of the content.
+            sources: Digests of all the content that it was derived from.
+            data: What was derived.
+        """
+        self._derived[digest] = " ".join(sources), data
 
     def seen(self, registry: str, repository: str) -> dict[str, str]:
         """Return the digest that each tag of a repository had when it was last seen."""
@@ -195,7 +235,7 @@ class Cache:
 
     def flush(self) -> None:
         """Write what was put, in one transaction."""
-        if not (self._content or self._seen or self._touched):
+        if not (self._content or self._seen or self._touched or self._derived):
             return
         now = int(time.time())
         with self._repaired():
@@ -210,9 +250,17 @@ class Cache:
                     [(*where, digest) for where, digest in self._seen.items()],
                 )
                 self._database.executemany(
-                    "UPDATE content SET used = ? WHERE digest = ? AND used < ?",
-                    [(now, digest, now - _DAY) for digest in self._touched],
+                    "INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (digest, sources, now, _checksum(digest, data), data)
+                        for digest, (sources, data) in self._derived.items()
+                    ],
                 )
+                for table in ("content", "derived"):
+                    self._database.executemany(
+                        f"UPDATE {table} SET used = ? WHERE digest = ? AND used < ?",  # noqa: S608
+                        [(now, digest, now - _DAY) for digest in self._touched],
+                    )
                 self._evict(sum(len(kept.data) for kept in self._content.values()))
                 self._database.execute("COMMIT")
             except _FAILURES:
@@ -221,6 +269,7 @@ class Cache:
                 raise
         self._content.clear()
         self._seen.clear()
+        self._derived.clear()
         self._touched.clear()
 
     def _evict(self, added: int) -> None:
@@ -233,7 +282,8 @@ class Cache:
             return
         rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
         for digest, size in rows:
-            self._database.execute("DELETE FROM content WHERE digest = ?", (digest,))
+            for table in ("content", "derived"):
+                self._database.execute(f"DELETE FROM {table} WHERE digest = ?", (digest,))  # noqa: S608
             self._at_most -= size or 0
             # Some room, so that the next flush need not evict again.
             if self._at_most <= self._limit * 0.8:
@@ -248,7 +298,14 @@ class Cache:
         """Forget everything, and return how many bytes of content that was."""
         self.flush()
         size = self.size
-        for statement in ("DELETE FROM content", "DELETE FROM seen", "DELETE FROM lacks", "DELETE FROM pace", "VACUUM"):
+        for statement in (
+            "DELETE FROM content",
+            "DELETE FROM derived",
+            "DELETE FROM seen",
+            "DELETE FROM lacks",
+            "DELETE FROM pace",
+            "VACUUM",
+        ):
             self._rows(statement)
         return size
 
@@ -256,3 +313,8 @@ class Cache:
         """Write what was put and close the file."""
         self.flush()
         self._database.close()
+
+
+def _checksum(digest: str, data: bytes) -> bytes:
+    """Return what shows that a row is as it was written: a damaged file must not become a wrong figure."""
+    return hashlib.blake2b(data, digest_size=16, key=digest.encode()[-64:]).digest()
