@@ -390,6 +390,7 @@ class Registry:
         children: bool = True,
         referrers: bool = True,
         in_use: InUse = None,
+        in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
     ) -> Plan:
         """Plan a deletion, with everything else that it would touch in ``plan.blast``.
@@ -402,8 +403,10 @@ class Registry:
             inventory: What the blast radius is computed from; by default the repositories concerned are read now.
             children: Whether the children of an index that nothing else needs go with it.
             referrers: Whether signatures and other referrers go with what they refer to.
-            in_use: ``kubectl get pods -A -o json`` as a path, ``-`` for standard input, or the document itself, or
+            in_use: What lists pods and workloads (:data:`regnb.cluster.running.COMMAND`), as a path, ``-`` for standard
+                input, or the document itself; a path to a file with an image reference on each line; or
                 ``cluster`` to ask the cluster that kubectl is set to: what runs there is refused.
+            in_use_host: Other host names of this registry, as the cluster's images have them.
             allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.change.plan.ALLOWANCES`).
 
         Raises:
@@ -425,6 +428,7 @@ class Registry:
             children=children,
             referrers=referrers,
             in_use=in_use,
+            in_use_host=in_use_host,
             allow=allow,
         )
 
@@ -465,7 +469,9 @@ class Registry:
         policy: str | Path | Policy,
         *,
         inventory: Inventory | None = None,
+        storage: str | Path | None = None,
         in_use: InUse = None,
+        in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
     ) -> Plan:
         """Plan what a retention policy removes: a row with a reason for every tag, kept or removed.
@@ -473,24 +479,34 @@ class Registry:
         Args:
             policy: A TOML file's path, its text, or a :class:`regnb.change.policy.Policy`.
             inventory: By default the whole registry is read now.
-            in_use: As in :meth:`plan_delete`; what runs in the cluster is kept.
-            allow: As in :meth:`plan_delete`.
+            storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
+                in where the age of an image is unknown.
+            in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
+            in_use_host: As in :meth:`plan_delete`.
+            allow: As in :meth:`plan_delete`; ``emptying:REPOSITORY`` and ``share:REPOSITORY`` override the limits.
 
         Raises:
             InvalidArgument: A malformed policy, with line and column.
+            LimitExceeded: No image of a repository would stay, or more than a rule's share of its tags would go.
             Refused: As for :meth:`plan_delete`.
 
         Example:
             >>> registry.plan_retention("retention.toml").to_frame()  # doctest: +SKIP
         """
-        from regnb.change.retention import plan_retention  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.retention import missing_subjects, read_policy, retain  # noqa: PLC0415 -- kept out of `import regnb`
 
-        return plan_retention(
-            inventory or self.inventory(),
+        policy = read_policy(policy)
+        found = inventory or self.inventory()
+        asked = missing_subjects(found, policy)
+        return retain(
+            found,
             policy,
+            gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
+            storage=storage,
             url=self._reader.url,
             authorized=self._reader.authorized,
             in_use=in_use,
+            in_use_host=in_use_host,
             allow=allow,
         )
 

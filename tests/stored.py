@@ -16,6 +16,7 @@ from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
+from regnb.wire.pace import Pace
 
 
 class Stored:
@@ -28,6 +29,8 @@ class Stored:
 
     host = "stored:5000"
     url = "http://stored:5000"
+    authorized = False
+    pace = Pace(8, 8)
 
     def __init__(self, *pushed: tuple[str, str, Image], lists_referrers: bool = False) -> None:
         self.lists_referrers = lists_referrers
@@ -55,7 +58,7 @@ class Stored:
             raise NotFound("no such repository", status=404)
         yield list(self.listed.get(repository, ()))
 
-    async def manifest(self, repository: str, target: str) -> RawManifest:
+    async def manifest(self, repository: str, target: str, *, accept: Sequence[str] = ()) -> RawManifest:  # noqa: ARG002
         if (repository, target) in self.broken:
             raise ServerFailed("500", status=500)
         found = self.held[repository].get(self.listed[repository].get(target, target))

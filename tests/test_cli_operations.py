@@ -176,12 +176,17 @@ def test_a_copy_from_another_registry(small: Distribution, tmp_path: Path) -> No
 def test_retention(small: Distribution, tmp_path: Path) -> None:
     """A policy gives a reason for each row; what runs in a cluster stays, and the rest goes."""
     policy = tmp_path / "policy.toml"
-    policy.write_text('[[rule]]\nrepositories = ["vm/*"]\nkeep_newest = 1\n', encoding="utf-8")
+    text = '[[rule]]\nrepositories = ["vm/*"]\nkeep_newest = 1\n'
+    policy.write_text(text, encoding="utf-8")
     fill(small.url, ("vm/centos8", "old", OLD))
     done = regnb(tmp_path, "retention", small.url, str(policy), "--json")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "--allow share:vm/centos8" in done.stderr
+    done = regnb(tmp_path, "retention", small.url, str(policy), "--json", "--allow", "share:vm/centos8")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["tag"] for row in rows if row["action"] == "keep"} == {"2", "latest"}
     assert all(row["reason"] for row in rows)
+    policy.write_text(f'{text}remove_at_most = "80%"\n', encoding="utf-8")
     pods = tmp_path / "pods.json"
     running = {"image": f"{small.host}/vm/centos8:old", "imageID": f"{small.host}/vm/centos8@{OLD.digest}"}
     pods.write_text(
@@ -195,6 +200,10 @@ def test_retention(small: Distribution, tmp_path: Path) -> None:
     done = applied(tmp_path, "retention", small.url, str(policy), "--in-use", str(pods))
     assert (done.returncode, done.stderr) == (0, "")
     assert state(small.url) == {key: digest for key, digest in before.items() if key[1] not in ("1", "m")}
+    images = tmp_path / "images.txt"
+    images.write_text("r.example/other:1\n", encoding="utf-8")
+    done = regnb(tmp_path, "retention", small.url, str(policy), "--in-use", str(images), "--in-use-host", "r.example")
+    check_error(done, "none of the 1 image in use was found", "--in-use-host")
 
 
 # What a plan shows

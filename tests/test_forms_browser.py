@@ -304,7 +304,7 @@ def fill_in(form: Any, notebook: str) -> None:
         form.get_by_text("Delete the digest").click()
         form.get_by_text("incomplete:").click()
     if notebook == "13-retention":
-        policy = '[[rule]]\nrepositories = ["apps/*"]\nkeep_newest = 2\n'
+        policy = '[[rule]]\nrepositories = ["apps/*"]\nkeep_newest = 2\nremove_at_most = "100%"\n'
         form.get_by_label("Policy").fill(policy)
         form.get_by_text("incomplete:").click()
 

@@ -15,6 +15,7 @@ from distribution import free_port
 from images import Fake, pack
 
 from regnb.cluster.running import Used, running
+from regnb.cluster.running import listed as listed_
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError, StorageError
 from regnb.oci.reference import Digest
 
@@ -173,11 +174,74 @@ def test_a_live_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         document["metadata"] = {"continue": str(number + 1)} if number < 2 else {}
         return 200, {"Content-Type": "application/json"}, pack(document)
 
-    with Fake({"/api/v1/pods": page}) as server:
+    def workloads(kind: str, image: str) -> tuple[int, dict[str, str], bytes]:
+        spec = {"template": {"spec": {"containers": [{"image": image}]}}}
+        item = {
+            "metadata": {"name": kind.lower(), "namespace": "web"},
+            "spec": {"jobTemplate": {"spec": spec}} if kind == "CronJob" else {"replicas": 0, **spec},
+        }
+        document = {"kind": f"{kind}List", "items": [item], "metadata": {}}
+        return 200, {"Content-Type": "application/json"}, pack(document)
+
+    paths = {
+        "/apis/apps/v1/deployments": "Deployment", "/apis/apps/v1/statefulsets": "StatefulSet",
+        "/apis/apps/v1/daemonsets": "DaemonSet", "/apis/apps/v1/replicasets": "ReplicaSet",
+        "/api/v1/replicationcontrollers": "ReplicationController", "/apis/batch/v1/jobs": "Job",
+        "/apis/batch/v1/cronjobs": "CronJob",
+    }  # fmt: skip
+    answers = {path: workloads(kind, f"{kind.lower()}:1") for path, kind in paths.items()}
+    with Fake({"/api/v1/pods": page, **answers}) as server:
         configure(tmp_path, server.url, monkeypatch)
-        found = running("cluster")
-    assert [(used.tag, used.where) for used in found] == [("0", "web/0"), ("1", "web/1"), ("2", "web/2")]
-    assert server.asked == [("GET", "/api/v1/pods")] * 3
+        found = listed_("cluster")
+    images = [used for _, used in found.images]
+    assert [(used.tag, used.where) for used in images[:3]] == [("0", "web/0"), ("1", "web/1"), ("2", "web/2")]
+    assert {(used.repository, used.where) for used in images[3:]} == {
+        (kind.lower(), f"web/{kind.lower()}") for kind in paths.values()
+    }
+    assert found.kinds == {"Pod", *paths.values()}
+    assert sorted(server.asked) == sorted([("GET", "/api/v1/pods")] * 3 + [("GET", path) for path in paths])
+
+
+TEMPLATE = {"template": {"spec": {
+    "containers": [{"image": "r.example/app:1"}], "initContainers": [{"image": "r.example/init:1"}],
+    "volumes": [{"name": "a", "image": {"reference": "r.example/model:1"}}, {"name": "b", "emptyDir": {}}],
+}}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        *(
+            (kind, {"replicas": 0, **TEMPLATE})
+            for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
+        ),
+        ("CronJob", {"suspend": True, "jobTemplate": {"spec": TEMPLATE}}),
+        ("ReplicationController", TEMPLATE),
+    ],
+)
+def test_workloads_without_pods(kind: str, spec: Mapping[str, Any]) -> None:
+    """What is scaled to 0, waits for its schedule, or is an old revision is to run again: its images are in use."""
+    item = {"kind": kind, "metadata": {"name": "n", "namespace": "b"}, "spec": spec}
+    for document in (listed(pod("x:1"), item), {"kind": f"{kind}List", "items": [{**item, "kind": kind}]}):
+        found = listed_(document).images
+        named = {(host, used.repository, used.tag, used.where) for host, used in found if used.repository != "x"}
+        assert named == {("r.example", name, "1", "b/n") for name in ("app", "init", "model")}
+
+
+def test_a_file_of_references(tmp_path: Path) -> None:
+    """One image on each line, with comments; a line that is none is an error that names it."""
+    path = tmp_path / "images.txt"
+    path.write_text(f"# ours\nr.example:5000/team/app:1\n\nteam/app@{ONE}  # pinned\n{TWO}\nplain\n", encoding="utf-8")
+    assert listed_(path).images == (
+        ("r.example:5000", Used("team/app", "1", "", "line 2 of images.txt")),
+        ("", Used("team/app", "", ONE, "line 4 of images.txt")),
+        ("", Used("", "", TWO, "line 5 of images.txt")),
+        ("", Used("plain", "latest", "", "line 6 of images.txt")),
+    )
+    assert listed_(path).kinds == frozenset()
+    path.write_text("app:1\napiVersion: v1\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match="line 2"):
+        listed_(path)
 
 
 @pytest.mark.parametrize(

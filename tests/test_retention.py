@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import Seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import Image, config, image, index, layer, pack
+from images import Image, ask, config, descriptor, image, index, layer, pack, push
 from stored import Stored
 from test_delete import Model, applied, content, one, own_receipts, refers, sig, state
 
 import regnb
 from regnb import Inventory
 from regnb.change.plan import ALLOWANCES, Plan
-from regnb.change.policy import Policy, version_key
-from regnb.change.retention import decide, plan_retention
+from regnb.change.policy import Policy, version_key, versions
+from regnb.change.retention import decide, missing_subjects, plan_retention, retain
 from regnb.cluster.running import running
-from regnb.errors import InvalidArgument, Refused, StorageError
+from regnb.errors import InvalidArgument, LimitExceeded, Refused, StorageError
 from regnb.local import demo
-from regnb.oci.manifest import SCHEMA1_SIGNED
+from regnb.oci.age import CREATED
+from regnb.oci.manifest import HELM_CONFIG, OCI_MANIFEST, SCHEMA1_SIGNED
 
 __all__ = ["own_receipts"]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,8 +42,15 @@ def rule(text: str, repositories: str = '["*"]') -> str:
     return f"[[rule]]\nrepositories = {repositories}\n{text}\n"
 
 
-def plan(inventory: Inventory, policy: str | Path | Policy, **more: Any) -> Plan:
+def limited(inventory: Inventory, policy: str | Path | Policy, **more: Any) -> Plan:
     return plan_retention(inventory, policy, url=f"http://{inventory.registry}", authorized=False, now=NOW, **more)
+
+
+def plan(inventory: Inventory, policy: str | Path | Policy, *, allow: Iterable[str] = (), **more: Any) -> Plan:
+    """Without limits: most of these tests are about single tags."""
+    names = inventory.repositories["repository"]
+    some = [f"{kind}:{name}" for kind in ("emptying", "share") for name in names]
+    return limited(inventory, policy, allow=[*allow, *some], **more)
 
 
 def removed(found: Plan) -> list[str]:
@@ -140,11 +151,32 @@ def test_versions_are_ordered_as_semver_orders_them() -> None:
     """The specification's own example, with v, with parts left out, and with _ for the + that no tag may have."""
     assert sorted(random.Random(1).sample(SEMVER, len(SEMVER)), key=version_key) == SEMVER  # noqa: S311 -- a shuffle
     assert version_key("1.2") == version_key("V1.2.0") == version_key("1.2.0_4")
-    assert not any(map(version_key, ["latest", "1.2.3.4", "a1", "1.", "1-", "sha256-1", "", "v"]))
+    assert version_key("1.0.0.1") < version_key("1.0.0.2") < version_key("1.0.1") < version_key("10.2.0.5")  # type: ignore[operator]
+    assert version_key("1-rc9") < version_key("1-rc10")  # type: ignore[operator]
+    assert version_key("1.0-0a1b2c3") == version_key("1.0-f9e8d7c")
+    assert not any(map(version_key, ["latest", "a1", "1.", "1-", "sha256-1", "", "v", "release-1.0", "8u292-jdk"]))
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["1.2.3", "1.2", "20240115", "1234567", "2024.01.15", "5005", "latest"], ["1.2.3", "1.2"]),
+        (["2024.01", "2024.02", "latest"], ["2024.01", "2024.02"]),
+        (["20240115", "20240116-1"], ["20240115", "20240116-1"]),
+        (["10001", "10002"], ["10001", "10002"]),
+        (["20240115", "2024.01.15"], []),
+        (["1234567", "abcdef1"], []),
+        (["0", "0.1"], ["0", "0.1"]),
+        (["8u292-jdk", "release-1.0"], []),
+    ],
+)
+def test_what_is_a_version_beside_others(tags: list[str], expected: list[str]) -> None:
+    """Years, days, builds and commits are versions only among themselves, and only where they can be ordered."""
+    assert list(versions(tags)) == expected
 
 
 def test_the_newest_images() -> None:
-    """Images are counted and not tags, by creation; of equal age the higher version is newer."""
+    """Images are counted and not tags, by creation; of equal age all are kept, whatever their tags."""
     stored = Stored(
         ("app", "old", dated("2024-01-01")),
         ("app", "1.9", dated("2025-01-01", 1)), ("app", "1.10", dated("2025-01-01", 2)),
@@ -153,22 +185,25 @@ def test_the_newest_images() -> None:
     )  # fmt: skip
     steps = plan(stored.inventory(), rule("keep_newest = 2")).steps
     assert [(step.action, step.repository, step.tag or step.tags) for step in steps] == [
-        ("keep", "app", "1.10"), ("keep", "app", "latest"), ("keep", "app", "new"),
-        ("delete", "app", ("1.9",)), ("delete", "app", ("old",)), ("keep", "lib", "old"),
+        ("keep", "app", "1.10"), ("keep", "app", "1.9"), ("keep", "app", "latest"), ("keep", "app", "new"),
+        ("delete", "app", ("old",)), ("keep", "lib", "old"),
     ]  # fmt: skip
-    assert steps[3].reason == "1.9: not among the 2 newest images"
+    assert steps[4].reason == "old: not among the 2 newest images"
     assert steps[1].reason == "among the 2 newest images"
 
 
 def test_the_newest_versions() -> None:
-    """An image counts with the highest of its versions; tags that are none do not count, and are not kept by it."""
+    """An image counts with the highest of its versions; a tag that is not one stays, unless age decides."""
     stored = Stored(
         ("app", "1.0.0", dated("2026-01-01", 0)), ("app", "2.0.0-rc.1", dated("2026-01-01", 1)),
         ("app", "2.0.0", dated("2020-01-01", 2)), ("app", "2", dated("2020-01-01", 2)),
         ("app", "main", dated("2026-10-01", 3)),
     )  # fmt: skip
-    assert kept(stored, rule("keep_newest_versions = 1")) == {"2": "the newest version", "2.0.0": "the newest version"}
-    assert set(kept(stored, rule("keep_newest_versions = 2"))) == {"2", "2.0.0", "2.0.0-rc.1"}
+    assert kept(stored, rule("keep_newest_versions = 1")) == {
+        "2": "the newest version", "2.0.0": "the newest version", "main": "its tag is not a version"
+    }  # fmt: skip
+    assert set(kept(stored, rule("keep_newest_versions = 2"))) == {"2", "2.0.0", "2.0.0-rc.1", "main"}
+    assert set(kept(stored, rule('keep_newest_versions = 1\nkeep_younger_than = "1w"'))) == {"2", "2.0.0"}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +255,10 @@ def test_tags_that_share_a_digest_with_a_kept_one() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("created", ["", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"])
+@pytest.mark.parametrize(
+    "created",
+    ["", "soon", "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1980-01-01T00:00:01Z", "2999-01-01T00:00:00Z"],
+)
 def test_an_unknown_age(created: str) -> None:
     """An image without a date, or with the one that reproducible builds write, is kept where age decides."""
     undated = image([layer(1, 9)], about=config(created=created))
@@ -229,6 +267,211 @@ def test_an_unknown_age(created: str) -> None:
         assert kept(stored, rule(words))["1"] == "its age is unknown"
     assert set(kept(stored, rule("keep_newest = 1"))) == {"1", "3"}
     assert set(kept(stored, rule("keep_newest_versions = 1"))) == {"3"}
+
+
+def made(created: str, *history: str, note: str = "", number: int = 0) -> Image:
+    about = config(created=created, history=[{"created": each, "created_by": "RUN x"} for each in history])
+    return image([layer(number, 9)], about=about, annotations={CREATED: note} if note else {})
+
+
+BASE, FRESH, NONE = "2024-02-01T00:00:00Z", "2026-10-31T00:00:00Z", "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (made(BASE, BASE, FRESH), "younger than 30d"),
+        (made(BASE, BASE, NONE), "its age is unknown"),
+        (made("1970-01-01T00:00:00Z", BASE), "its age is unknown"),
+        (made("", note=FRESH), f"younger than 30d; its age is that of its annotation {CREATED}"),
+        (index([(made(BASE), ""), (made("", number=1), "")]), "its age is unknown"),
+        (index([(made(BASE), ""), (made(FRESH, number=1), "")]), "younger than 30d"),
+    ],
+)
+def test_what_the_base_left_is_no_age(what: Image, reason: str) -> None:
+    """Tools that add layers leave the base's date: the history tells, or the age is unknown; so it is of an index."""
+    assert kept(Stored(("app", "1", what)), rule('keep_younger_than = "30d"')) == {"1": reason}
+
+
+def test_an_old_image_is_old() -> None:
+    """A date that its builder set, younger than everything in its history, counts although the newest step has none."""
+    kaniko, noted = made("2024-03-01T00:00:00Z", BASE, NONE), made("", note=BASE, number=1)
+    found = plan(
+        Stored(("app", "1", kaniko), ("app", "2", noted), ("app", "3", made(FRESH))).inventory(),
+        rule('keep_younger_than = "30d"'),
+    )
+    assert [step.reason for step in found.steps if step.writes] == [
+        "1: older than 30d", f"2: older than 30d; its age is that of its annotation {CREATED}"
+    ]  # fmt: skip
+
+
+def test_a_push_date_stands_in() -> None:
+    """Where the config says nothing, a storage's push date counts for each tag of the image, and the reason says so."""
+    inventory = Stored(("app", "1", made("")), ("app", "2", made("")), ("app", "3", made("", number=1))).inventory()
+    pushed = pd.to_datetime(pd.Series(["2026-10-30", "2020-01-01", "2020-01-01"]), utc=True)
+    frames = {**inventory.frames, "tags": inventory.tags.assign(pushed=pushed.astype("datetime64[us, UTC]"))}
+    known = Inventory(inventory.registry, inventory.started, inventory.finished, frames)
+    verdicts = decide(known, Policy.parse(rule('keep_younger_than = "30d"')), now=NOW)
+    assert [row.keep for row in verdicts] == [True, True, False]
+    assert all("moving the storage may have reset" in row.reason for row in verdicts)
+    assert [row.reason for row in decide(inventory, Policy.parse(rule("keep_newest = 1")), now=NOW)] == [
+        "its age is unknown"
+    ] * 3
+
+
+def test_a_registry_with_its_storage(writable: Seeded, tmp_path: Path) -> None:
+    """The storage's push dates judge what has no date, here pushed just now; another storage is an error."""
+    for number in range(2):
+        image_ = made("", number=number)
+        ask(writable.url, lambda client, tag=str(number), what=image_: push(client, "undated/app", tag, what))
+    with regnb.connect(writable.url, cache=False) as registry:
+        inventory = registry.inventory(["undated/app"], progress=False)
+        policy = rule('keep_younger_than = "1w"', '["undated/*"]')
+        pushed = "younger than 1w; its age is that of its push date"
+        for storage, reason in ((None, "its age is unknown"), (writable.root, pushed)):
+            found = registry.plan_retention(policy, inventory=inventory, storage=storage)
+            assert [step.reason.startswith(reason) for step in found.steps] == [True, True]
+        (tmp_path / "docker/registry/v2/repositories").mkdir(parents=True)
+        with pytest.raises(InvalidArgument, match="no push dates"):
+            registry.plan_retention(policy, inventory=inventory, storage=tmp_path)
+
+
+# Limits
+
+
+def test_a_share_and_the_last_image() -> None:
+    """What would leave no image, or remove more than a rule's share, is refused by repository, and allowed by it."""
+    stored = Stored(*(("app", str(at), dated(f"2020-01-0{at + 1}", at)) for at in range(5)), ("lib", "1", one(1)))
+    inventory = stored.inventory()
+    assert len(removed(limited(inventory, rule("keep_newest = 3")))) == 2
+    with pytest.raises(LimitExceeded, match=r"3 of 5 tags of app.*at most 50%") as raised:
+        limited(inventory, rule("keep_newest = 2"))
+    assert raised.value.allow == ("share:app",)
+    assert "--allow share:app" in raised.value.hint
+    assert len(removed(limited(inventory, rule("keep_newest = 2"), allow=raised.value.allow))) == 3
+    assert len(removed(limited(inventory, rule('keep_newest = 2\nremove_at_most = "60%"')))) == 3
+    everything = rule('keep_matching = ["none"]\nremove_at_most = "100%"')
+    with pytest.raises(LimitExceeded, match="no image of app would stay and no image of lib would stay") as raised:
+        limited(inventory, everything)
+    assert raised.value.allow == ("emptying:app", "emptying:lib")
+    with pytest.raises(LimitExceeded, match="no image of lib"):
+        limited(inventory, everything, allow=["emptying:app", "share:lib"])
+    assert len(removed(limited(inventory, everything, allow=raised.value.allow))) == 6
+
+
+# Kinds
+
+
+def chart(number: int, day: str) -> Image:
+    about = pack({"name": "app", "version": f"{number}.0.0"})
+    document = {
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor(HELM_CONFIG, about),
+        "layers": [descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", layer(number, 9))],
+        "annotations": {CREATED: f"{day}T00:00:00Z"},
+    }  # fmt: skip
+    return Image(pack(document), OCI_MANIFEST, (about, layer(number, 9)))
+
+
+def test_a_rule_for_charts() -> None:
+    """It decides on charts alone; another rule has the images beside them, and what no rule has stays."""
+    stored = Stored(
+        ("app", "c1", chart(1, "2020-01-01")), ("app", "c2", chart(2, "2026-10-31")), ("app", "i", dated("2020-01-01")),
+        ("app", "j", dated("2020-02-01", 2)),
+    )  # fmt: skip
+    charts = rule('kinds = ["chart"]\nkeep_newest = 1')
+    assert kept(stored, charts) == {
+        "c2": f"the newest image; its age is that of its annotation {CREATED}",
+        "i": "no rule decides on this kind: image", "j": "no rule decides on this kind: image",
+    }  # fmt: skip
+    assert set(kept(stored, charts + rule("keep_newest = 1"))) == {"c2", "j"}
+
+
+def test_signatures_whose_subject_is_gone() -> None:
+    """Only what the registry was asked for and does not have is gone; what no tag leads to may still be there."""
+    new, lost, bare = dated("2026-01-01"), one(5), one(6)
+    stored = Stored(
+        ("app", "1", new), ("app", sig(new), one(2)), ("app", sig(lost), one(3)), ("app", sig(bare), one(4))
+    )  # fmt: skip
+    inventory = stored.inventory()
+    policy = rule('kinds = ["orphan"]')
+    assert set(missing_subjects(inventory, policy)) == {("app", lost.digest), ("app", bare.digest)}
+    assert missing_subjects(inventory, rule("keep_newest = 1")) == []
+    assert not removed(limited(inventory, policy))
+    found = retain(inventory, policy, url=stored.url, authorized=False, gone=[("app", lost.digest)], now=NOW)
+    assert removed(found) == [sig(lost)]
+    assert "refers to something that is gone" in next(step.reason for step in found.steps if step.writes)
+    reasons = {step.tag: step.reason for step in found.steps}
+    assert "may still be there" in reasons[sig(bare)]
+
+
+def test_the_registry_is_asked_for_subjects(writable: Seeded) -> None:
+    """A signature whose image has lost its tag, and one whose image was deleted: only the second goes."""
+    with regnb.connect(writable.url, cache=False) as registry:
+        new, old = dated("2026-01-01"), one(5)
+        for name, what in (("1", new), (sig(new), one(2)), ("2", old), (sig(old), one(3)), ("1", one(6))):
+            ask(writable.url, lambda client, name=name, what=what: push(client, "orphans/app", name, what))
+        ask(writable.url, lambda client: client.delete_manifest("orphans/app", old.digest))
+        found = registry.plan_retention(
+            rule('kinds = ["orphan"]', '["orphans/*"]'), inventory=registry.inventory(["orphans/app"], progress=False)
+        )
+        assert removed(found) == [sig(old)]
+
+
+# Whatever the content
+
+
+DAYS = [f"{year}-0{month}-01T00:00:00Z" for year in (2024, 2025, 2026) for month in (3, 4)]
+KNOWN: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "alone": lambda day: (day,),
+    "appended": lambda day: (BASE, BASE, day),
+    "last unknown": lambda day: (day, BASE, NONE),
+}
+UNKNOWN = [(NONE,), ("",), ("1980-01-01T00:00:01Z", BASE), (BASE, BASE, NONE), ("2999-01-01T00:00:00Z",)]
+ORDER = {
+    "1.0": 1, "1.1": 2, "1.1.0.4": 3, "2.0-rc9": 4, "2.0-rc10": 5, "v3": 6, "main": 0, "2024.01.15": 0, "8u292-jdk": 0
+}  # fmt: skip
+"""Tags and the order of those that are versions beside others."""
+DATED = st.builds(lambda day, how: (day, KNOWN[how](day)), st.sampled_from(DAYS), st.sampled_from(list(KNOWN)))
+UNDATED = st.sampled_from([("", dates) for dates in UNKNOWN])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([(name, tag) for name in "ab" for tag in ORDER]), DATED | UNDATED, min_size=1),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()).filter(any),
+    st.integers(0, 2**32 - 1),
+)
+def test_nothing_unknown_is_deleted(
+    drawn: dict[tuple[str, str], tuple[str, tuple[str, ...]]], lines: tuple[int, int, bool], seed: int
+) -> None:
+    """A plain reading of each line, written apart: every line could judge what is deleted, and none keeps it."""
+    images, numbers, young = lines
+    inventory = Stored(
+        *((name, tag, made(*dates, number=at)) for at, ((name, tag), (_, dates)) in enumerate(drawn.items()))
+    ).inventory()
+    text = rule(
+        "\n".join([f"keep_newest = {images}"] * bool(images) + [f"keep_newest_versions = {numbers}"] * bool(numbers)
+        + ['keep_younger_than = "52w"'] * young)
+    )  # fmt: skip
+    found = plan(inventory, text)
+    with suppress(LimitExceeded):
+        left = [step.repository for step in limited(inventory, text).steps if not step.writes]
+        assert {name for name, _ in drawn} == set(left)
+        assert all(left.count(name) * 2 >= sum(name == other for other, _ in drawn) for name in left)
+    for name, tag in {(step.repository, tag) for step in found.steps if step.writes for tag in step.tags}:
+        there = {other: day for (where, other), (day, _) in drawn.items() if where == name}
+        if images or young:
+            assert there[tag], "its age is known"
+        assert sum(day > there[tag] for day in there.values()) >= images
+        assert not young or datetime.fromisoformat(there[tag]) < NOW - timedelta(weeks=52)
+        if numbers and not (images or young):
+            assert ORDER[tag] or not any(ORDER[other] for other in there), "it is a version"
+        if ORDER[tag]:
+            assert sum(ORDER[other] > ORDER[tag] for other in there) >= numbers
+    tags = inventory.tags.sample(frac=1, random_state=seed, ignore_index=True)
+    shuffled = Inventory(inventory.registry, inventory.started, inventory.finished, {**inventory.frames, "tags": tags})
+    policy = Policy.parse(text)
+    assert decide(shuffled, policy, now=NOW) == decide(inventory, policy, now=NOW)
 
 
 def test_what_runs_is_kept() -> None:
@@ -337,7 +580,7 @@ def test_what_is_kept_stays_whole(chance: random.Random) -> None:
     inventory = stored.inventory()
     model = Model(stored, inventory)
     wanted = [tag for tag in model.tags if chance.random() < 0.4]
-    found = plan(inventory, rule(f"keep_matching = {['none', *wanted]}", '["app"]'))
+    found = plan(inventory, rule(f"keep_matching = {['none', *wanted]}", '["app"]'), allow=ALLOWANCES)
     kept_ = {step.tag for step in found.steps if not step.writes and step.repository == "app"}
     assert sorted([*kept_, *removed(found)]) == sorted(model.listed)
     for number, step in enumerate(found.steps):
@@ -384,7 +627,8 @@ def test_the_demo_s_retention_for_real(writable: Seeded) -> None:
             plan(before, DEMO)
         found = plan_retention(
             before, DEMO, url=registry.plan_delete([], inventory=before).url, authorized=False,
-            now=datetime.fromisoformat(demo.NOW), allow=["incomplete", "dummy"],
+            now=datetime.fromisoformat(demo.NOW),
+            allow=["incomplete", "dummy", "share:apps/web", "emptying:tools/builder"],
         )  # fmt: skip
         keeping = {f"{step.repository}:{step.tag}" for step in found.steps if not step.writes}
         assert {name for name in keeping if name.startswith(("apps/", "library/", "tools/"))} == {

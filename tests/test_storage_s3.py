@@ -52,7 +52,7 @@ def test_a_bucket_is_read_as_a_folder(bucket: str, seeded_real: Seeded) -> None:
     put(seeded_real.root, f"{bucket}/some/prefix")
     found = open_storage(f"s3://{bucket}/some/prefix").inventory()
     local = open_storage(seeded_real.root).inventory()
-    same(local, found, set(local.frames), history=["when"], uploads=["started"])
+    same(local, found, set(local.frames), tags=["pushed"], history=["when"], uploads=["started"])
     assert found.history["when"].notna().all()
     assert found.registry == f"s3://{bucket}/some/prefix"
     brief = open_storage(f"s3://{bucket}/some/prefix").inventory(brief=True)

@@ -375,7 +375,8 @@ class Trial:
         self._change("delete", about, lambda registry: registry.plan_delete(what, allow=allow, **options))
 
     def _retention(self) -> None:
-        rule = {"repositories": ["*"], "keep_newest": self.chance.randint(1, 3)}
+        rule: dict[str, Any] = {"repositories": ["*"], "keep_newest": self.chance.randint(1, 3)}
+        rule["remove_at_most"] = "100%"
         if self.chance.random() < 0.5:
             rule["keep_matching"] = self.chance.sample(TAGS, 2)
         policy = "[[rule]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in rule.items())

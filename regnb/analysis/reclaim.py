@@ -12,6 +12,7 @@ import pandas as pd
 from regnb.crawl.selection import What, check_seen, pick, selectors
 from regnb.errors import InvalidArgument, NotFound
 from regnb.oci.reference import Digest
+from regnb.tables.age import STAND_INS, ages
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph
 from regnb.text import count, escaped, human, parse_size
@@ -292,8 +293,11 @@ def free(  # noqa: PLR0917 -- what it is computed from
     goal = parse_size(goal)
     if keep < 0:
         raise InvalidArgument(f"cannot keep {keep} tags", hint="keep=0 keeps none but those that are protected")
-    created = tags["created"].to_numpy(dtype="datetime64[us]")
-    newest = tags.sort_values(["created", "tag"], ascending=False).groupby("repository").head(keep).index
+    known = ages(tags)
+    created = known["age"].to_numpy(dtype="datetime64[us]")
+    # Of equal age all stay, or none.
+    place = known["age"].groupby(tags["repository"]).rank(method="min", ascending=False)
+    newest = tags.index[place <= keep]
     stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()
     stays[tags.index.get_indexer(newest)] = True
     roots = graph.tagged > 0
@@ -337,7 +341,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
             spare -= lost
             gone[blobs] = False
     rows = rows[_lost(graph, behind, rows, gone) > 0]
-    return _proposed(tags, graph, behind, rows, freed(rows))
+    return _proposed(tags, known, graph, behind, rows, freed(rows))
 
 
 def _taken(graph: Graph) -> Edges:
@@ -365,7 +369,9 @@ def _lost(graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Ints:
     return graph.total(behind, np.where(gone, graph.sizes, 0))[rows]
 
 
-def _proposed(tags: Frame, graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Frame:
+def _proposed(  # noqa: PLR0917 -- what it is made of
+    tags: Frame, known: pd.DataFrame, graph: Graph, behind: Edges, rows: Ints, gone: Mask
+) -> Frame:
     """Return the tags of some rows, in order, each with what goes with it after those before it."""
     at, blob = behind.of(rows)
     # A blob goes with the last of the rows that lead to it.
@@ -379,18 +385,21 @@ def _proposed(tags: Frame, graph: Graph, behind: Edges, rows: Ints, gone: Mask) 
     found = np.flatnonzero(place[graph.tags] >= 0)
     found = found[np.argsort(place[graph.tags[found]], kind="stable")]
     at = place[graph.tags[found]]
-    about = tags.iloc[found]
+    about, when = tags.iloc[found], known.iloc[found]
     gained = np.where(np.diff(at, append=-1) != 0, freed[at], 0)
     alone = (about["exclusive"] / about["size"].clip(1)).to_list()
     return make(
         "free",
         {
-            **{name: about[name] for name in ("repository", "tag", "digest", "created", "size")},
+            **{name: about[name] for name in ("repository", "tag", "digest")},
+            "created": when["age"],
+            "size": about["size"],
             "freed": gained,
             "total": np.cumsum(gained),
             "reason": [
-                f"created {day:%Y-%m-%d}; {part:.0%} of it is needed by nothing else"
-                for day, part in zip(about["created"], alone, strict=True)
+                "; ".join(filter(None, (f"created {day:%Y-%m-%d}", STAND_INS.get(source))))
+                + f"; {part:.0%} of it is needed by nothing else"
+                for day, source, part in zip(when["age"], when["dated"], alone, strict=True)
             ],
         },
     )

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from regnb.crawl.files import opened, reason, shown
 from regnb.errors import StorageError
+from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 
@@ -44,6 +45,8 @@ _LOOK: Final = "regnb snapshots URL lists what is there"
 _LARGEST: Final = 2**63 - 1
 _FIRST: Final = frozenset({"repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"})
 """Files that every snapshot has had from the first version on."""
+_MADE: Final = frozenset({"created", "newest"})
+"""Columns that say when an image was made."""
 _DISTINCT: Final = frozenset({"digest", "config", "subject", "child", "manifest"})
 """Columns of texts that hardly repeat, so that a dictionary of them would only cost time."""
 
@@ -404,6 +407,9 @@ def _frame(named: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
             columns = _layers(columns, tables["blobs"])
         index = pd.RangeIndex(table.num_rows)
         for column, (dtype, _) in COLUMNS[name].items():
+            if column in _MADE and column in columns:
+                # An earlier regnb took a builder's placeholder for a date.
+                columns[column] = believed(columns[column], header.started)
             if column not in columns:
                 filler = {"int64": 0, "int32": 0, "bool": False}.get(dtype)
                 columns[column] = pd.Series(filler, index=index, dtype=dtype)

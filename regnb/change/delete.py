@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from regnb.analysis.inventory import Inventory
 from regnb.change.plan import Plan, check_allow
-from regnb.change.removal import Running, check_inventory, check_listed, holdings, lists, numbered, remove
-from regnb.cluster.running import InUse, running
+from regnb.change.protection import protect
+from regnb.change.removal import check_inventory, check_listed, holdings, lists, numbered, remove
+from regnb.cluster.running import InUse
 from regnb.crawl.selection import What, pick, selectors
 
 
@@ -33,6 +34,7 @@ def plan_delete(
     children: bool = True,
     referrers: bool = True,
     in_use: InUse = None,
+    in_use_host: Iterable[str] = (),
     allow: Iterable[str] = (),
 ) -> Plan:
     """Plan the deletion of tags and digests from what an inventory knows.
@@ -46,7 +48,8 @@ def plan_delete(
         authorized: Whether it wants credentials.
         children: Whether children of a deleted index go that nothing else needs.
         referrers: Whether signatures and other referrers go with what they refer to.
-        in_use: What a cluster runs (:func:`regnb.cluster.running.running`).
+        in_use: What a cluster runs (:func:`regnb.cluster.running.listed`).
+        in_use_host: Other host names of this registry, as the cluster's images have them.
         allow: ``incomplete``, ``parents``, ``running``, ``dummy``.
 
     Raises:
@@ -61,11 +64,12 @@ def plan_delete(
     named = selectors(what, host=inventory.registry)
     check_listed(inventory, {selector.repository for selector in named if selector.exact})
     picked = pick(named, zip(*lists(inventory.tags, "repository", "tag"), strict=True))
+    protection = protect(inventory, in_use, in_use_host)
     found = remove(
         inventory,
         holdings(inventory, {one.repository for one in picked}),
         picked,
-        used=Running(inventory, running(in_use)),
+        used=protection.running,
         children=children,
         referrers=referrers,
         allow=allowed,
@@ -76,7 +80,7 @@ def plan_delete(
         steps=numbered(found.steps.values()),
         effects=found.effects,
         freed=found.freed,
-        notes=found.notes if picked else ("Nothing was selected.",),
+        notes=(*protection.notes, *found.notes) if picked else ("Nothing was selected.",),
         allow=allowed,
         authorized=authorized,
     )

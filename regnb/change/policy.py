@@ -4,44 +4,58 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from regnb.errors import InvalidArgument, StorageError
 
-NO_YEAR: Final = 1970
 UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
-_VERSION: Final = re.compile(
-    r"[vV]?(\d{1,18})(?:\.(\d{1,18}))?(?:\.(\d{1,18}))?(?:-([0-9A-Za-z.-]+))?(?:_[0-9A-Za-z._-]+)?"
-)
-"""SemVer 2.0 with an optional v and parts that may be left out; _ stands for +, which no tag may have."""
-_HEADER: Final = re.compile(r"\s*\[\[\s*([\"']?)rule\1\s*\]\]")
+_VERSION: Final = re.compile(r"[vV]?(\d{1,18}(?:\.\d{1,18})*)(?:-([0-9A-Za-z.-]+))?(?:_[0-9A-Za-z._-]+)?")
+"""SemVer 2.0 with an optional v and any number of parts; _ stands for +, which no tag may have."""
+_COMMIT: Final = re.compile(r"g?[0-9a-f]{7,40}")
+_DAY: Final = re.compile(r"20[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])([0-9]{4}){0,2}")
+_LARGE: Final = 1000
+"""A first number from here on is a year, a day, a build or a commit, and not the first part of a version."""
+_YEARS: Final = range(1990, 2100)
 AGE: Final = r"^[1-9][0-9]{0,3}[hdw]$"
+SHARE: Final = r"^([1-9][0-9]?|100)%$"
+Kind: TypeAlias = Literal["image", "chart", "artifact", "orphan"]
+"""What a tag points at, as a policy tells tags apart."""
 Name = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of the repositories that match; the rest goes.
+    """What is kept of the repositories that match; the rest is deleted.
+
+    A line that cannot be applied to a tag keeps it: an image of unknown age where a line is about age, and a tag that
+    is not a version where no line is about age.
 
     Attributes:
         repositories: Names and globs.
-        keep_newest: So many images (distinct digests), by creation. An image without a date is kept.
-        keep_newest_versions: So many images, by the semantic version of their tags.
+        kinds: What the rule decides on: ``image``, ``chart`` (Helm), ``artifact`` (any other), ``orphan`` (a signature,
+            SBOM or attestation whose subject is gone). By default everything but orphans. A rule for orphans alone may
+            keep nothing.
+        keep_newest: So many images (distinct digests), by creation; of the same age all are kept.
+        keep_newest_versions: So many images, by the version of their tags.
         keep_younger_than: A number and h, d or w: images that were created since.
         keep_matching: Names and globs of tags.
-        never_touch: Everything is kept; stands alone.
+        remove_at_most: The largest share of a repository's tags that may be deleted at once. More is refused.
+        never_touch: Everything is kept; no line about keeping may stand beside it.
     """
 
     repositories: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    kinds: tuple[Kind, ...] = ()
     keep_newest: Count | None = None
     keep_newest_versions: Count | None = None
     keep_younger_than: Annotated[str, Meta(pattern=AGE)] | None = None
     keep_matching: tuple[Name, ...] = ()
+    remove_at_most: Annotated[str, Meta(pattern=SHARE)] = "50%"
     never_touch: bool = False
 
     @property
@@ -54,6 +68,20 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
         """``keep_younger_than`` as a duration."""
         text = self.keep_younger_than
         return timedelta(**{UNITS[text[-1]]: int(text[:-1])}) if text else None
+
+    @property
+    def dates(self) -> bool:
+        """Whether a line is about age."""
+        return bool(self.keep_newest or self.keep_younger_than)
+
+    @property
+    def share(self) -> float:
+        """``remove_at_most`` as a number from 0 to 1."""
+        return int(self.remove_at_most[:-1]) / 100
+
+    def decides_on(self, kind: Kind) -> bool:
+        """Whether the rule is about this kind."""
+        return kind in self.kinds if self.kinds else kind != "orphan"
 
 
 class Policy(Struct, frozen=True):
@@ -131,19 +159,27 @@ def _place(message: str, text: str) -> tuple[str, int, int]:
 
 
 def _find(text: str, rule: int, key: str) -> tuple[int, int]:
-    """Return line and column of a key in the so-manieth rule, else of that rule; 0 is what stands before the first."""
-    wanted = re.compile(rf"(.*?[\s,{{\[]|)([\"']?){re.escape(key)}\2\s*[=.\]]") if key else None
-    at, place = 0, (1, 1)
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.lstrip().startswith("#"):
+    """Return line and column of the statement that gives a key to the rule of this number, or that begins the rule.
+
+    It follows the longest beginning of the document that is valid and lacks it. Number 0 stands for the document.
+    """
+    lines = text.split("\n")
+    start = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:  # within a statement
             continue
-        if header := _HEADER.match(line):
-            at += 1
-            if at == rule:
-                place = (number, header.end() - len(header[0].lstrip()) + 1)
-        if wanted and rule in (at, 0) and (found := wanted.match(line)):
-            return number, found.start(2) + 1
-    return place
+        rules = document.get("rule")
+        table = document if not rule else rules[rule - 1] if isinstance(rules, list) and len(rules) >= rule else None
+        if table is not None and (not key or key in table):
+            break
+        start = end
+    while start + 1 < len(lines) and lines[start].strip().startswith("#") | (not lines[start].strip()):
+        start += 1
+    line = lines[start]
+    column = line.find(key) if key in line else 0
+    return start + 1, max(column, len(line) - len(line.lstrip())) + 1
 
 
 def _rule(name: str, text: str, number: int, table: Any) -> Rule:  # noqa: ANN401 -- whatever TOML holds
@@ -156,29 +192,67 @@ def _rule(name: str, text: str, number: int, table: Any) -> Rule:  # noqa: ANN40
         key = unknown[1] if unknown else at[1] if at else ""
         if key == "keep_younger_than":
             what = "keep_younger_than is a number and h, d or w, such as 30d"
+        elif key == "remove_at_most":
+            what = "remove_at_most is a share from 1% to 100%, such as 50%"
+        elif key == "kinds":
+            what = f"kinds is a list of {', '.join(get_args(Kind))}"
         elif key and not unknown:
             what = f"{key}: {what}"
         raise _malformed(name, what, *_find(text, number, key)) from None
     if rule.never_touch and rule.keeps:
         raise _malformed(name, "never_touch stands alone: it keeps everything", *_find(text, number, "never_touch"))
-    if not rule.never_touch and not rule.keeps:
+    if not rule.never_touch and not rule.keeps and rule.kinds != ("orphan",):
         raise _malformed(name, "this rule keeps nothing: it would delete every image", *_find(text, number, ""))
     return rule
 
 
 def version_key(tag: str) -> tuple[Any, ...] | None:
-    """Return what sorts a tag as SemVer 2.0 orders versions, or None for a tag that is no version.
+    """Return what sorts a tag as a version, or None for a tag that is not one.
+
+    The order is that of SemVer 2.0, for any number of parts, with digits within a word compared as numbers (rc9 comes
+    before rc10). Commits say nothing about order: versions that differ in nothing else are equal.
 
     Example:
-        >>> version_key("v1.10") > version_key("1.9.3") > version_key("1.9.3-rc.1")
+        >>> version_key("v1.10") > version_key("1.9.3.4") > version_key("1.9.3-rc10") > version_key("1.9.3-rc9")
+        True
+        >>> version_key("1.0-0a1b2c3") == version_key("1.0-f9e8d7c")
         True
     """
     found = _VERSION.fullmatch(tag)
     if not found:
         return None
-    numbers = tuple(int(part or 0) for part in found.groups()[:3])
-    if found[4] is None:
-        return (*numbers, 1, ())
-    # Numbers sort before words, and 2 before 10.
-    before = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in found[4].split("."))
-    return (*numbers, 0, before)
+    numbers = [int(part) for part in found[1].split(".")]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    if found[2] is None:
+        return (tuple(numbers), 1, ())
+    words = [word for word in re.split(r"[.-]", found[2]) if _DAY.fullmatch(word) or not _COMMIT.fullmatch(word)]
+    return (tuple(numbers), 0, tuple(map(_word, words)))
+
+
+def _word(word: str) -> tuple[Any, ...]:
+    """Return what sorts a part of a pre-release: numbers before words, and 2 before 10."""
+    if word.isdecimal():
+        return (0, int(word))
+    return (1, tuple((0, int(run), "") if run.isdecimal() else (1, 0, run) for run in re.findall(r"\d+|\D+", word)))
+
+
+def versions(tags: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the tags of a repository that are versions, each with what sorts it.
+
+    A year, a day, a build number or a commit is a version only where the repository has no others, and where they are
+    not mixed: what cannot be ordered is not a version.
+
+    Example:
+        >>> list(versions(["1.2.3", "1.2", "20240115", "1234567", "latest"]))
+        ['1.2.3', '1.2']
+        >>> list(versions(["2024.01", "2024.02"]))
+        ['2024.01', '2024.02']
+    """
+    some = list(tags)
+    hashes = {len(tag) for tag in some if _COMMIT.fullmatch(tag) and not tag.isdecimal()}
+    found = {tag: key for tag in some if (key := version_key(tag)) and not (tag.isdecimal() and len(tag) in hashes)}
+    first = {tag: int(re.split(r"\D", tag.lstrip("vV"), maxsplit=1)[0]) for tag in found}
+    if any(number < _LARGE for number in first.values()):
+        return {tag: key for tag, key in found.items() if first[tag] < _LARGE}
+    return found if len({number in _YEARS for number in first.values()}) < 2 else {}  # noqa: PLR2004 -- one sort

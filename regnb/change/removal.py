@@ -482,6 +482,16 @@ def check_inventory(inventory: Inventory, url: str) -> None:
         )
 
 
+def whole(inventory: Inventory) -> bool:
+    """Whether the catalog was asked, so that no repository is left out.
+
+    Example:
+        >>> whole(inventory)  # doctest: +SKIP
+        True
+    """
+    return bool(inventory.coverage.set_index("what").loc["catalog", "listed"])
+
+
 def check_listed(inventory: Inventory, repositories: Collection[str]) -> None:
     """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
     problems = inventory.problems
@@ -587,8 +597,7 @@ def _notes(inventory: Inventory, actions: Collection[str], allow: Collection[str
         yield "A tag that goes alone leaves its manifest, and frees nothing."
         if "dummy" not in allow:
             yield "Where the registry does not delete by tag, a tag goes alone only if 'dummy' is allowed."
-    catalog = inventory.coverage.set_index("what").loc["catalog"]
-    if not catalog["listed"]:
+    if not whole(inventory):
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:
         yield "The inventory is incomplete: what could not be read may need what goes."

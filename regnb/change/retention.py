@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from regnb.analysis.inventory import Inventory
-from regnb.change.plan import Plan, Step, check_allow
-from regnb.change.policy import NO_YEAR, Policy, Rule, version_key
-from regnb.change.removal import Held, Running, check_inventory, holdings, names, numbered, remove
-from regnb.cluster.running import InUse, Used, running
+from regnb.analysis.storage import open_storage
+from regnb.change.plan import Plan, Step, allows, check_allow, once
+from regnb.change.policy import Kind, Policy, Rule, versions
+from regnb.change.protection import protect
+from regnb.change.removal import Held, Running, check_inventory, holdings, names, numbered, remove, whole
+from regnb.cluster.running import InUse, Used
+from regnb.crawl.files import shown
 from regnb.crawl.selection import Picked
+from regnb.errors import InvalidArgument, LimitExceeded
+from regnb.oci.age import SKEW
+from regnb.oci.manifest import HELM_CONFIG
+from regnb.tables.age import STAND_INS, ages, with_pushed
 
 
 class Verdict(NamedTuple):
@@ -25,7 +33,9 @@ class Verdict(NamedTuple):
     Attributes:
         digest: "" if it could not be read.
         size: Bytes behind it.
-        refers: Whether it is a signature or the like: it shares the fate of what it refers to.
+        refers: Whether it is a signature or the like of something that is here: it shares the fate of that.
+        kind: As a policy tells tags apart (:data:`regnb.change.policy.Kind`).
+        rule: The number of the rule that decides, from 1; 0 if none does.
     """
 
     repository: str
@@ -35,39 +45,43 @@ class Verdict(NamedTuple):
     refers: bool
     keep: bool
     reason: str
+    kind: Kind = "image"
+    rule: int = 0
 
 
 class _Tag(NamedTuple):
     tag: str
     digest: str
-    created: datetime | None
+    age: datetime | None
+    dated: str
     size: int
     subjects: tuple[str, ...]
+    kind: Kind
+    rule: int
 
 
 class _Decision:
     """The verdicts on one repository."""
 
-    def __init__(self, held: Held, tags: Sequence[_Tag], used: Running) -> None:
+    def __init__(self, held: Held, tags: Sequence[_Tag], used: Running, gone: AbstractSet[str]) -> None:
         self.held = held
         self.all = tags
         self.used = used
+        self.gone = gone
         self.kept: dict[str, str] = {}
         self.going: dict[str, str] = {}
 
-    def everything(self, reason: str) -> None:
-        """Keep every tag."""
-        self.kept = dict.fromkeys(self.held.tags, reason)
-
-    def follow(self, rule: Rule, now: datetime) -> None:
-        """Keep what the rule keeps, what runs, what cannot be judged, and what belongs to these."""
+    def follow(self, policy: Policy, now: datetime) -> None:
+        """Keep what a rule keeps, what runs, what cannot be judged, and what belongs to these."""
         here = self.held
-        if here.unread:
-            self.everything(f"nothing is deleted by digest where a tag could not be read: {names(here.unread)}")
-            self.kept |= dict.fromkeys(here.unread, "could not be read")
+        if all(not row.rule or policy.rules[row.rule - 1].never_touch for row in self.all):
+            self.kept = {row.tag: self._left(policy, row) for row in self.all}
             return
-        judged = []
-        for row in self.all:
+        if here.unread:
+            reason = f"nothing is deleted by digest where a tag could not be read: {names(here.unread)}"
+            self.kept = dict.fromkeys(here.tags, reason) | dict.fromkeys(here.unread, "could not be read")
+        judged: dict[int, list[_Tag]] = {}
+        for row in self.all if not here.unread else ():
             if row.digest not in here.rows:
                 gone = ": its manifest is gone" if row.tag in here.dangling else ""
                 self.kept[row.tag] = f"could not be read{gone}"
@@ -75,42 +89,70 @@ class _Decision:
                 self.kept[row.tag] = f"runs in the cluster ({where})"
             elif row.digest in here.schema1:
                 self.kept[row.tag] = "of the withdrawn schema 1, whose digest cannot be relied on"
-            elif not row.subjects:
-                judged.append(row)
-            elif not any(subject in here.rows for subject in row.subjects):
-                self.kept[row.tag] = "refers to something that is not here"
+            elif subject := next((subject for subject in row.subjects if subject in here.rows), ""):
+                self.going[row.tag] = f"refers to {here.title(subject)}, which goes"
+            elif not row.rule or policy.rules[row.rule - 1].never_touch:
+                self.kept[row.tag] = self._left(policy, row)
+            elif row.kind == "orphan" and not self.gone >= {*row.subjects}:
+                self.kept[row.tag] = "refers to something that no tag leads to, and that may still be there"
             else:
-                self.going[row.tag] = f"refers to {here.title(row.subjects[0])}, which goes"
-        # What is kept for another reason counts among the newest, too.
-        self._judge(rule, [row for row in self.all if row.digest in here.rows and not row.subjects], judged, now)
+                judged.setdefault(row.rule, []).append(row)
+        for number, rows in judged.items():
+            # What is kept for another reason counts among the newest, too.
+            ranked = [row for row in self.all if row.rule == number and row.digest in here.rows]
+            self._judge(policy.rules[number - 1], ranked, rows, now)
         self._spread()
 
+    def _left(self, policy: Policy, row: _Tag) -> str:
+        """Return why a tag stays on which no rule decides, or one that never touches it."""
+        rules = [rule for rule in policy.rules if _matches(rule, self.held.name)]
+        if not rules:
+            return "no rule names this repository"
+        if row.rule or all(rule.never_touch for rule in rules):
+            return "its rule says never to touch it"
+        if row.kind == "orphan":
+            return "refers to something that is not here"
+        return f"no rule decides on this kind: {row.kind}"
+
     def _judge(self, rule: Rule, ranked: Sequence[_Tag], judged: Sequence[_Tag], now: datetime) -> None:
-        newest = _newest(ranked, rule.keep_newest)
-        versions = _newest_versions(ranked, rule.keep_newest_versions)
-        matching = [(glob, re.compile(fnmatch.translate(glob))) for glob in rule.keep_matching]
-        lacks = (
-            f"not {_among(rule.keep_newest, 'image')}" if rule.keep_newest else "",
-            f"not {_among(rule.keep_newest_versions, 'version')}" if rule.keep_newest_versions else "",
-            f"older than {rule.keep_younger_than}" if rule.keep_younger_than else "",
-            f"matches none of {', '.join(rule.keep_matching)}" if rule.keep_matching else "",
+        newest = _first(((row.digest, row.age) for row in ranked if row.age), rule.keep_newest)
+        numbers = versions(row.tag for row in ranked)
+        highest = _first(
+            ((row.digest, numbers[row.tag]) for row in ranked if row.tag in numbers), rule.keep_newest_versions
         )
-        going = ", ".join(filter(None, lacks))
+        matching = [(glob, re.compile(fnmatch.translate(glob))) for glob in rule.keep_matching]
         for row in judged:
             matched = next((glob for glob, pattern in matching if pattern.match(row.tag)), "")
-            reasons = (
+            unknown = rule.dates and row.age is None
+            unordered = bool(rule.keep_newest_versions) and row.tag not in numbers
+            young = rule.age is not None and row.age is not None and row.age >= now - rule.age
+            by_age = (
                 _among(rule.keep_newest, "image") if row.digest in newest else "",
-                _among(rule.keep_newest_versions, "version") if row.digest in versions else "",
-                f"younger than {rule.keep_younger_than}"
-                if rule.age and row.created and row.created >= now - rule.age
-                else "",
-                f"matches {matched}" if matched else "",
-                "its age is unknown" if not row.created and (rule.keep_newest or rule.age) else "",
+                f"younger than {rule.keep_younger_than}" if young else "",
             )
+            reasons = (
+                by_age[0],
+                _among(rule.keep_newest_versions, "version") if row.digest in highest else "",
+                by_age[1],
+                f"matches {matched}" if matched else "",
+                "its age is unknown" if unknown else "",
+                "its tag is not a version" if unordered and not rule.dates else "",
+            )
+            stand_in = STAND_INS.get(row.dated, "") if rule.dates and row.age else ""
             if reason := ", ".join(filter(None, reasons)):
-                self.kept[row.tag] = reason
-            else:
-                self.going[row.tag] = going
+                self.kept[row.tag] = "; ".join(filter(None, (reason, stand_in if any(by_age) else "")))
+                continue
+            lacks = (
+                f"not {_among(rule.keep_newest, 'image')}" if rule.keep_newest else "",
+                "not a version" if unordered else "",
+                f"not {_among(rule.keep_newest_versions, 'version')}"
+                if rule.keep_newest_versions and not unordered
+                else "",
+                f"older than {rule.keep_younger_than}" if rule.keep_younger_than else "",
+                f"matches none of {', '.join(rule.keep_matching)}" if rule.keep_matching else "",
+                "refers to something that is gone" if row.kind == "orphan" else "",
+            )
+            self.going[row.tag] = "; ".join(filter(None, (", ".join(filter(None, lacks)), stand_in)))
 
     def _spread(self) -> None:
         """Keep all that belongs to what is kept: siblings, what an index lists, and what refers to these."""
@@ -152,9 +194,11 @@ class _Decision:
                 row.tag,
                 row.digest,
                 row.size,
-                bool(row.subjects),
+                any(subject in self.held.rows for subject in row.subjects),
                 kept is not None,
                 kept or self.going[row.tag],
+                row.kind,
+                row.rule,
             )
 
 
@@ -162,24 +206,24 @@ def _among(count: int | None, noun: str) -> str:
     return f"the newest {noun}" if count == 1 else f"among the {count} newest {noun}s"
 
 
-def _newest(tags: Iterable[_Tag], count: int | None) -> set[str]:
-    """Return the images that were created last; of equal age the higher version, then the later name."""
-    return _first({row: (row.created, version_key(row.tag) or (), row.tag) for row in tags if row.created}, count)
-
-
-def _newest_versions(tags: Iterable[_Tag], count: int | None) -> set[str]:
-    """Return the images with the highest versions, each taken at the highest of its tags."""
-    return _first({row: (version, row.tag) for row in tags if (version := version_key(row.tag))}, count)
-
-
-def _first(ranks: Mapping[_Tag, Any], count: int | None) -> set[str]:
-    """Return so many images, the highest ranks first."""
-    order = sorted(ranks, key=lambda row: ranks[row], reverse=True)
-    return set(list(dict.fromkeys(row.digest for row in order))[: count or 0])
+def _first(ranks: Iterable[tuple[str, Any]], count: int | None) -> set[str]:
+    """Return so many images, each taken at the highest of its ranks; of equal rank with the last, all."""
+    best: dict[str, Any] = {}
+    for digest, rank in ranks:
+        best[digest] = max(best.get(digest, rank), rank)
+    if not count or len(best) <= count:
+        return set(best) if count else set()
+    least = sorted(best.values(), reverse=True)[count - 1]
+    return {digest for digest, rank in best.items() if rank >= least}
 
 
 def decide(
-    inventory: Inventory, policy: Policy, *, now: datetime | None = None, used: Sequence[Used] = ()
+    inventory: Inventory,
+    policy: Policy,
+    *,
+    now: datetime | None = None,
+    used: Sequence[Used] = (),
+    gone: Collection[tuple[str, str]] = (),
 ) -> list[Verdict]:
     """Return what becomes of each tag, by repository and tag.
 
@@ -188,47 +232,107 @@ def decide(
         policy: What is kept.
         now: When ages are counted from; by default now.
         used: What a cluster runs.
+        gone: Repositories and digests that are certainly not there, of :func:`missing_subjects`.
 
     Example:
         >>> decide(inventory, Policy.load("retention.toml"))[0].reason  # doctest: +SKIP
         'among the 10 newest images'
     """
     held = holdings(inventory, set(inventory.tags["repository"]))
-    return _decide(inventory, policy, held, Running(inventory, used), now or datetime.now(UTC))
+    return _decide(inventory, policy, held, Running(inventory, used), now or datetime.now(UTC), gone)
 
 
-def _decide(
-    inventory: Inventory, policy: Policy, held: Mapping[str, Held], used: Running, now: datetime
+def missing_subjects(inventory: Inventory, policy: str | Path | Policy) -> list[tuple[str, str]]:
+    """Return what the orphans that a policy decides on refer to: repositories and digests, for a registry to be asked.
+
+    Over HTTP a manifest without a tag cannot be seen: only by asking for it is it known to be gone.
+
+    Example:
+        >>> missing_subjects(inventory, "retention.toml")  # doctest: +SKIP
+    """
+    found = read_policy(policy)
+    names = {name for name in inventory.tags["repository"].unique() if _rule_of(found, name, "orphan")}
+    held = holdings(inventory, names)
+    pairs = {
+        (name, subject)
+        for name, here in held.items()
+        for subject in (*here.signed, *here.referrers)
+        if subject not in here.rows
+    }
+    return sorted(pairs)
+
+
+def _decide(  # noqa: PLR0917 -- what a decision rests on
+    inventory: Inventory,
+    policy: Policy,
+    held: Mapping[str, Held],
+    used: Running,
+    now: datetime,
+    gone: Collection[tuple[str, str]],
 ) -> list[Verdict]:
-    columns = (inventory.tags[name].to_list() for name in ("repository", "tag", "created", "size"))
+    known = ages(inventory.tags)
+    types = inventory.manifests["artifact_type"].array
+    columns = (inventory.tags[name].to_list() for name in ("repository", "tag", "kind", "size", "complete"))
+    dates = (known[name].to_list() for name in ("age", "dated"))
     tags: dict[str, list[_Tag]] = {}
-    for name, tag, created, size in zip(*columns, strict=True):
+    rules: dict[tuple[str, str], int] = {}
+    for name, tag, kind, size, complete, age, dated in zip(*columns, *dates, strict=True):
         here = held[name]
         digest = here.tags[tag]
-        # Builders that leave the date out for the sake of equal bytes write the first second of 1970, or the next.
-        known = created is not pd.NaT and created.year > NO_YEAR
         subjects = tuple(filter(None, (here.subject.get(digest), here.signs.get(tag))))
-        tags.setdefault(name, []).append(_Tag(tag, digest, created if known else None, size, subjects))
+        refers = any(subject in here.rows for subject in subjects)
+        row = here.rows.get(digest)
+        sort: Kind = "orphan" if subjects and not refers else _kind(kind, "" if row is None else str(types[row]))
+        if (name, sort) not in rules:
+            rules[name, sort] = _rule_of(policy, name, sort)
+        # What could not be read of an image may be the youngest part of it.
+        sure = complete and not pd.isna(age) and age <= now + SKEW
+        rule = 0 if refers else rules[name, sort]
+        tags.setdefault(name, []).append(_Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule))
     found: list[Verdict] = []
+    absent: dict[str, set[str]] = {}
+    for name, digest in gone:
+        absent.setdefault(name, set()).add(digest)
     for name in sorted(tags):
-        decision = _Decision(held[name], sorted(tags[name]), used)
-        rule = _rule_of(policy, name)
-        if rule is None:
-            decision.everything("no rule names this repository")
-        elif rule.never_touch:
-            decision.everything("its rule says never to touch it")
-        else:
-            decision.follow(rule, now)
+        rows = sorted(tags[name], key=lambda row: row.tag)
+        if inventory.source == "storage":  # where every manifest can be seen
+            absent[name] = {subject for row in rows for subject in row.subjects} - held[name].rows.keys()
+        decision = _Decision(held[name], rows, used, absent.get(name, set()))
+        decision.follow(policy, now)
         found += decision.verdicts()
     return found
 
 
-def _rule_of(policy: Policy, repository: str) -> Rule | None:
-    return next((rule for rule in policy.rules if _matches(rule, repository)), None)
+def _kind(kind: object, artifact_type: str) -> Kind:
+    if artifact_type == HELM_CONFIG:
+        return "chart"
+    return "artifact" if kind in ("artifact", "attestation", "signature", "sbom") else "image"
+
+
+def _rule_of(policy: Policy, repository: str, kind: Kind) -> int:
+    """Return the number of the first rule that decides on a kind in a repository, from 1; 0 if none does."""
+    rules = enumerate(policy.rules, 1)
+    return next((number for number, rule in rules if _matches(rule, repository) and rule.decides_on(kind)), 0)
 
 
 def _matches(rule: Rule, repository: str) -> bool:
     return any(fnmatch.fnmatchcase(repository, glob) for glob in rule.repositories)
+
+
+def read_policy(policy: str | Path | Policy) -> Policy:
+    """Return a policy that is given as a TOML file's path, as its text, or as a policy.
+
+    Raises:
+        InvalidArgument: A malformed policy, with line and column.
+        StorageError: There is no such file.
+
+    Example:
+        >>> read_policy("retention.toml").rules  # doctest: +SKIP
+    """
+    if isinstance(policy, Policy):
+        return policy
+    text = isinstance(policy, str) and ("\n" in policy or "[[rule]]" in policy)
+    return Policy.parse(str(policy)) if text else Policy.load(policy)
 
 
 def plan_retention(
@@ -237,7 +341,9 @@ def plan_retention(
     *,
     url: str,
     authorized: bool,
+    storage: str | Path | None = None,
     in_use: InUse = None,
+    in_use_host: Iterable[str] = (),
     allow: Iterable[str] = (),
     now: datetime | None = None,
 ) -> Plan:
@@ -248,37 +354,85 @@ def plan_retention(
         policy: A TOML file's path, its text, or a policy.
         url: The registry.
         authorized: Whether it wants credentials.
-        in_use: What a cluster runs (:func:`regnb.cluster.running.running`); it is kept.
-        allow: As for a deletion.
+        storage: The registry's own files, for the dates at which tags were pushed: they stand in for unknown ages.
+        in_use: What a cluster runs (:func:`regnb.cluster.running.listed`); it is kept.
+        in_use_host: Other host names of this registry, as the cluster's images have them.
+        allow: As for a deletion; ``emptying:REPOSITORY``, ``share:REPOSITORY``.
         now: When ages are counted from; by default now.
 
     Raises:
         InvalidArgument: A malformed policy, with line and column.
         StorageError: There is no such file.
+        LimitExceeded: No image of a repository would stay, or more than a rule's share of its tags would go.
         Refused: It could do harm.
 
     Example:
         >>> plan_retention(inventory, "retention.toml", url=url, authorized=False).to_frame()  # doctest: +SKIP
     """
+    return retain(
+        inventory,
+        policy,
+        url=url,
+        authorized=authorized,
+        storage=storage,
+        in_use=in_use,
+        in_use_host=in_use_host,
+        allow=allow,
+        now=now,
+    )
+
+
+def retain(
+    inventory: Inventory,
+    policy: str | Path | Policy,
+    *,
+    url: str,
+    authorized: bool,
+    storage: str | Path | None = None,
+    in_use: InUse = None,
+    in_use_host: Iterable[str] = (),
+    allow: Iterable[str] = (),
+    now: datetime | None = None,
+    gone: Collection[tuple[str, str]] = (),
+) -> Plan:
+    """Plan as :func:`plan_retention` does, with what the registry was asked for and does not have.
+
+    Args:
+        inventory: What is there.
+        policy: A TOML file's path, its text, or a policy.
+        url: The registry.
+        authorized: Whether it wants credentials.
+        storage: The registry's own files, for the dates at which tags were pushed.
+        in_use: What a cluster runs.
+        in_use_host: Other host names of this registry.
+        allow: As for a deletion.
+        now: When ages are counted from.
+        gone: Which of :func:`missing_subjects` are not there.
+
+    Example:
+        >>> retain(inventory, policy, url=url, authorized=False, gone=gone)  # doctest: +SKIP
+    """
     allowed = check_allow(allow)
     check_inventory(inventory, url)
-    if not isinstance(policy, Policy):
-        text = isinstance(policy, str) and ("\n" in policy or "[[rule]]" in policy)
-        policy = Policy.parse(str(policy)) if text else Policy.load(policy)
+    policy = read_policy(policy)
+    if storage:
+        inventory = _dated(inventory, storage)
     held = holdings(inventory, set(inventory.tags["repository"]))
-    used = Running(inventory, running(in_use))
-    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC))
+    protection = protect(inventory, in_use, in_use_host, needed=whole(inventory))
+    used = protection.running
+    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC), gone)
     # What refers to something is not picked itself: it goes with that, and only if that really goes.
     going = {(row.repository, row.tag): row.reason for row in verdicts if not row.keep}
     picked = [Picked(row.repository, row.tag) for row in verdicts if not (row.keep or row.refers)]
     found = remove(inventory, held, picked, used=used, reasons=going, allow=allowed)
-    gone = {
+    lost = {
         (step.repository, tag) for steps in found.steps.values() for step in steps for tag in step.tags or (step.tag,)
     }
+    _check_limits(policy, verdicts, lost, allowed)
     groups: dict[str, list[Step]] = {}
     for row in verdicts:
         steps = groups.setdefault(row.repository, [])
-        if (row.repository, row.tag) not in gone:
+        if (row.repository, row.tag) not in lost:
             steps.append(
                 Step(
                     action="keep",
@@ -296,10 +450,54 @@ def plan_retention(
         steps=numbered(part for name, kept in groups.items() for part in (kept, found.steps.get(name, []))),
         effects=found.effects,
         freed=found.freed,
-        notes=(*found.notes, *_unjudged(inventory), *_unused(policy, groups)),
+        notes=(*protection.notes, *found.notes, *_unjudged(inventory), *_unused(policy, verdicts, groups)),
         allow=allowed,
         authorized=authorized,
     )
+
+
+def _dated(inventory: Inventory, storage: str | Path) -> Inventory:
+    """Return an inventory with the push dates of its registry's storage."""
+    tags = with_pushed(inventory.tags, open_storage(storage).inventory().tags)
+    if tags["pushed"].isna().all() and len(tags):
+        raise InvalidArgument(
+            f"{shown(storage)} holds no tag of {inventory.registry} on the same digest, so it has no push dates for it",
+            hint="name the folder, or the URL, of this registry's own storage",
+        )
+    frames = {**inventory.frames, "tags": tags}
+    return Inventory(inventory.registry, inventory.started, inventory.finished, frames, inventory.source)
+
+
+def _check_limits(
+    policy: Policy, verdicts: Iterable[Verdict], lost: Collection[tuple[str, str]], allow: Collection[str]
+) -> None:
+    """Refuse to leave a repository without an image, or to remove more than a rule's share of its tags."""
+    repositories: dict[str, list[Verdict]] = {}
+    for row in verdicts:
+        repositories.setdefault(row.repository, []).append(row)
+    texts: dict[str, str] = {}
+    for name, rows in repositories.items():
+        going = sum((name, row.tag) in lost for row in rows)
+        images = [row for row in rows if row.kind != "orphan" and not row.refers]
+        kept = any(row.digest and (name, row.tag) not in lost for row in images)
+        if going == len(rows) or (not kept and any((name, row.tag) in lost for row in images)):
+            if not allows(allow, "emptying", name):
+                texts[f"emptying:{name}"] = f"no image of {name} would stay"
+            continue
+        for number, rule in enumerate(policy.rules, 1):
+            ruled = [row for row in images if row.rule == number]
+            goes = sum((name, row.tag) in lost for row in ruled)
+            if goes > rule.share * len(ruled) and not allows(allow, "share", name):
+                texts[f"share:{name}"] = (
+                    f"{goes:,} of {len(ruled):,} tags of {name} would go (rule {number} removes at most "
+                    f"{rule.remove_at_most})"
+                )
+    if texts:
+        raise LimitExceeded(
+            f"the policy would remove too much: {names(list(texts.values()))}",
+            hint=f"check the rule, or set its remove_at_most; {once(list(texts))}",
+            allow=list(texts),
+        )
 
 
 def _unjudged(inventory: Inventory) -> Iterator[str]:
@@ -308,7 +506,12 @@ def _unjudged(inventory: Inventory) -> Iterator[str]:
         yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
 
 
-def _unused(policy: Policy, repositories: Collection[str]) -> Iterator[str]:
+def _unused(policy: Policy, verdicts: Iterable[Verdict], repositories: Collection[str]) -> Iterator[str]:
+    ruling = {row.rule for row in verdicts}
     for number, rule in enumerate(policy.rules, 1):
-        if not any(_rule_of(policy, name) is rule for name in repositories):
-            yield f"Rule {number} decides on no repository: {', '.join(rule.repositories)}."
+        if number not in ruling:
+            some = ", ".join(rule.repositories)
+            if any(_matches(rule, name) for name in repositories):
+                yield f"Rule {number} decides on no tag: {some}."
+            else:
+                yield f"Rule {number} decides on no repository: {some}."

@@ -11,7 +11,7 @@ from typer import Argument, Option
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Allow, Children, InUse, Referrers, What
+from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
@@ -70,6 +70,7 @@ def delete(
     children: Children = True,
     referrers: Referrers = True,
     in_use: InUse = None,
+    in_use_host: InUseHost = None,
     whole: Annotated[
         bool, Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
     ] = False,
@@ -78,7 +79,13 @@ def delete(
     """Delete tags, or digests with every tag on them; what else would go or break is shown first."""
     inventory = registry.inventory() if whole else None
     plan = registry.plan_delete(
-        what, inventory=inventory, children=children, referrers=referrers, in_use=in_use, allow=allow or ()
+        what,
+        inventory=inventory,
+        children=children,
+        referrers=referrers,
+        in_use=in_use,
+        in_use_host=in_use_host or (),
+        allow=allow or (),
     )
     present(registry, plan)
 
@@ -88,11 +95,22 @@ def retention(
     registry: Registry,
     present: Present,
     policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
+    storage: Annotated[
+        str | None,
+        Option(metavar="DIR", help="The registry's own storage: its push dates stand in for ages that are unknown."),
+    ] = None,
     in_use: InUse = None,
+    in_use_host: InUseHost = None,
     allow: Allow = None,
 ) -> None:
-    """Delete what a policy does not keep; every row says why it is kept or removed."""
-    present(registry, registry.plan_retention(policy, in_use=in_use, allow=allow or ()))
+    """Delete what a policy does not keep; every row says why it is kept or removed.
+
+    Exit code 0: planned, 1: error, 5: the policy would remove more than it may.
+    """
+    plan = registry.plan_retention(
+        policy, storage=storage, in_use=in_use, in_use_host=in_use_host or (), allow=allow or ()
+    )
+    present(registry, plan)
 
 
 @command

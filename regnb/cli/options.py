@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from regnb.change.plan import CHOICES
+from regnb.cluster.running import COMMAND
 
 Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[
@@ -30,8 +31,13 @@ Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other ref
 InUse = Annotated[
     str | None,
     Option(
-        help="What runs stays: cluster, or a file (- for standard input) with what kubectl get pods -A -o json printed."
+        help="Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
+        f"output of {COMMAND}, or with an image reference on each line."
     ),
+]
+InUseHost = Annotated[
+    list[str] | None,
+    Option(metavar="HOST", help="Another host name of this registry in the cluster's images (repeatable)."),
 ]
 Allow = Annotated[
     list[str] | None,

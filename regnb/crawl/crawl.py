@@ -366,7 +366,7 @@ class _Crawl:
             counts.read += 1
             self.cache.put(digest, self.records.blobs[digest].media_type, data)
         record.platform = self.text(config.platform)
-        record.created = config.created or ""
+        record.created = config.made(self.records.started)
         record.commands = tuple(map(self.text, config.commands(len(record.layers))))
         return True
 

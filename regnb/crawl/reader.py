@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import anyio
 
 from regnb.crawl.records import DEPTH_LIMIT, NODE_LIMIT
-from regnb.errors import MalformedManifest, NotFound, TooLarge
+from regnb.errors import MalformedManifest, NotFound, RegnbError, TooLarge
 from regnb.oci.manifest import (
     CONFIG_LIMIT,
     IMAGE_CONFIGS,
@@ -159,6 +159,24 @@ class Reader:
         data = await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
         self.cache.put(digest, about.media_type, data)
         return decode_config(data)
+
+    async def absent(self, manifests: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return which manifests, by repository and digest, are certainly not there: a GET of each is answered so.
+
+        Any other answer, or none, proves nothing.
+        """
+
+        async def ask(wanted: tuple[str, str]) -> bool:
+            try:
+                await self.client.manifest(*wanted)
+            except NotFound:
+                return True
+            except RegnbError:
+                return False
+            return False
+
+        some = list(manifests)
+        return [one for one, gone in zip(some, await each(ask, some), strict=True) if gone]
 
     async def present(self, repository: str, target: str) -> RawManifest:
         """Return a manifest that is there now: where the cache has its bytes, the registry is asked with a HEAD.

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
+from regnb.oci.age import CREATED
 from regnb.oci.manifest import Descriptor, Index, Schema1, decode
 from regnb.oci.reference import Digest
 
@@ -38,7 +39,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
-    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory."""
+    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory.
+
+    Attributes:
+        created: When its config says that it was made; "" if that is unknown.
+        annotated: What its annotation says about that, as written.
+    """
 
     digest: str
     media_type: str
@@ -52,6 +58,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     platform: str = ""
     created: str = ""
     commands: tuple[str, ...] = ()
+    annotated: str = ""
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -68,11 +75,16 @@ class BlobRecord(msgspec.Struct, gc=False):
 
 
 class TagRecord(msgspec.Struct, gc=False):
-    """A tag and the digest it points at; "" where that could not be read."""
+    """A tag and the digest it points at; "" where that could not be read.
+
+    Attributes:
+        pushed: When the tag was last pointed there, as the storage has it; None where that is not known.
+    """
 
     repository: str
     tag: str
     digest: str
+    pushed: datetime | None = None
 
 
 class HistoryRecord(msgspec.Struct, gc=False):
@@ -183,6 +195,7 @@ def describe(
         return record, (), None
     record.artifact_type = manifest.artifact_type
     record.subject = str(manifest.subject.digest) if manifest.subject else ""
+    record.annotated = str(manifest.annotations.get(CREATED) or "")
     if isinstance(manifest, Index):
         record.children = tuple(child.digest for child in manifest.manifests)
         return record, (), None

@@ -25,6 +25,7 @@ from regnb.crawl.records import (
 )
 from regnb.crawl.walk import File, Files
 from regnb.errors import ContentError, DigestMismatch, InvalidReference
+from regnb.oci.age import plausible
 from regnb.oci.manifest import (
     CONFIG_LIMIT,
     IMAGE_CONFIGS,
@@ -54,6 +55,7 @@ class _Repository:
         revisions: Digest by its path to the path of its link.
         strays: Links below ``revisions`` whose path is no digest's.
         tags: Tag to the path of its current link; "" if there is none; None where the folder for tags is missing.
+        pushed: Tag to when its current link was written.
         history: Tag, digest, and when the link was written.
         walked: Digests of the manifests that a garbage collection visits.
     """
@@ -63,6 +65,7 @@ class _Repository:
         self.revisions: dict[str, str] = {}
         self.strays: list[str] = []
         self.tags: dict[str, str] = {}
+        self.pushed: dict[str, float] = {}
         self.has_tags = False
         self.bad_tags: list[str] = []
         self.history: list[tuple[str, str, float]] = []
@@ -224,6 +227,7 @@ class Reading:
         found.tags.setdefault(parts[0], "")
         if list(parts[1:]) == ["current", "link"]:
             found.tags[parts[0]] = file.path
+            found.pushed[parts[0]] = file.when
         elif parts[1] == "index" and parts[-1] == "link" and is_digest(digest := ":".join(parts[2:-1])):
             if _passes(check_tag, parts[0]):
                 found.history.append((parts[0], digest, file.when))
@@ -314,7 +318,10 @@ class Reading:
             ):
                 text = f"its manifest is gone: {digest}" if digest else "it has no current link"
                 self.problem(name, tag, "dangling", text)
-            self.records.tags.append(TagRecord(name, tag, digest if digest in found.walked else ""))
+            pushed = _date(found.pushed.get(tag, 0))
+            if pushed and not plausible(pushed, self.records.started):
+                pushed = None
+            self.records.tags.append(TagRecord(name, tag, digest if digest in found.walked else "", pushed))
         for tag, digest, when in sorted(found.history):
             current = content.get(found.tags.get(tag, "")) == digest
             record = HistoryRecord(name, tag, digest, _date(when), current, digest in found.walked)
@@ -437,7 +444,7 @@ class Reading:
                 continue
             for record in images[digest]:
                 record.platform = texts.setdefault(config.platform, config.platform)
-                record.created = config.created or ""
+                record.created = config.made(self.records.started)
                 commands = config.commands(len(record.layers))
                 record.commands = tuple(texts.setdefault(text, text) for text in commands)
 

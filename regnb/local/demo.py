@@ -26,6 +26,7 @@ from regnb.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    HELM_CONFIG,
     INDEXES,
     OCI_CONFIG,
     OCI_EMPTY,
@@ -45,7 +46,6 @@ DANGLING: Final = ("broken/dangling", "1.0")
 _MIB: Final = 1024 * 1024
 _DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
-_HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 _HELM_CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 _COSIGN: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 _BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -537,6 +537,6 @@ def _charts() -> list[Item]:
         }
         chart = _layer("", files, created)
         made.append(
-            _artifact(repository, version, (_HELM_CHART, chart.data, {}), (_HELM_CONFIG, _json(about)), created=created)
+            _artifact(repository, version, (_HELM_CHART, chart.data, {}), (HELM_CONFIG, _json(about)), created=created)
         )
     return made

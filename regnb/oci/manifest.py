@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
+from regnb.oci.age import made
 from regnb.oci.reference import Digest
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -20,6 +22,7 @@ SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyj
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 
 ACCEPT: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 """What every manifest request accepts. With fewer, a registry may answer with another manifest than the tag's own."""
@@ -221,6 +224,11 @@ class ImageConfig(Struct, frozen=True):
         """The image's labels."""
         labels = (self.config or {}).get("Labels") or {}
         return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {}
+
+    def made(self, now: datetime) -> str:
+        """Return when the image was made (RFC 3339, UTC), or "" if its age is unknown (:func:`regnb.oci.age.made`)."""
+        found = made(self.created, (entry.created for entry in self.history or []), now)
+        return found.isoformat() if found else ""
 
     def commands(self, count: int) -> list[str]:
         """Return the command that made each of ``count`` layers, in order; "" where the history does not say."""

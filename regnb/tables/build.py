@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -12,17 +13,17 @@ import pandas as pd
 from msgspec.structs import astuple
 
 from regnb.crawl.records import Coverage, Records
+from regnb.oci.age import known
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph, Numbered
 
 
-def _dates(texts: Iterable[str]) -> pd.Series[pd.Timestamp]:
-    found = pd.Series(pd.to_datetime(list(texts), utc=True, format="ISO8601", errors="coerce"))
-    found = found.astype("datetime64[us, UTC]")
-    # Go's zero time says "not known".
-    return found.where(found.dt.year > 1)
+def _dates(texts: Iterable[str], now: datetime) -> pd.Series[pd.Timestamp]:
+    rows = list(texts)
+    found = {text: known(text, now) for text in set(rows)}
+    return pd.Series([found[text] for text in rows], dtype="datetime64[us, UTC]")
 
 
 def tabulate(records: Records) -> dict[str, Frame]:
@@ -70,16 +71,38 @@ class _Behind:
         self.size = graph.total(graph.behind)
         self.layers = graph.total(graph.behind, is_layer)
         self.complete = graph.total(graph.reach, broken[numbers.manifest]) == 0
-        self.own = _dates(row.created for row in manifests).take(numbers.manifest).reset_index(drop=True)
-        # The missing date is the smallest number.
-        inner = self.own.to_numpy(dtype="datetime64[us]").view(np.int64)[graph.reach.target]
-        newest = np.maximum.reduceat(inner, graph.reach.start[:-1]) if len(inner) else inner
-        self.created = pd.Series(newest.view("datetime64[us]")).dt.tz_localize("UTC")
+        read = max(records.started, records.finished or records.started)
+        self.own, note = (
+            _dates((getattr(row, name) for row in manifests), read).take(numbers.manifest).reset_index(drop=True)
+            for name in ("created", "annotated")
+        )
+        self.created, self.dated = self._created(graph, note)
         self.platforms = numbers.each(row.platform for row in manifests).where(self.kind == "image", "")
         image = self.platforms.to_list()
         for row in np.flatnonzero(graph.below.counts).tolist():
             named = {image[one] for one in graph.reach.of(np.array([row]))[1].tolist()}
             self.platforms[row] = ", ".join(sorted(named - {""}))
+
+    def _created(self, graph: Graph, note: pd.Series[pd.Timestamp]) -> tuple[pd.Series[pd.Timestamp], pd.Series[str]]:
+        """Return when the newest image behind each row was made, and where that is from; unknown if one image's is."""
+        made = self.own.fillna(note)
+        by_note = (self.own.isna() & made.notna()).to_numpy()
+        lists = (self.kind == "index").to_numpy()
+        content = ~lists & (self.kind != "attestation").to_numpy()
+        # The missing date is the smallest number.
+        dates = np.where(content, made.to_numpy(dtype="datetime64[us]").view(np.int64), np.iinfo(np.int64).min)
+        inner = dates[graph.reach.target]
+        newest = np.maximum.reduceat(inner, graph.reach.start[:-1]) if len(inner) else inner
+        images, undated, noted = (
+            graph.total(graph.reach, rows.astype(np.int64))
+            for rows in (content, content & made.isna().to_numpy(), content & by_note)
+        )
+        whole = lists & (images > 0) & (undated == 0)
+        listed = pd.Series(newest.view("datetime64[us]"), dtype="datetime64[us]").dt.tz_localize("UTC")
+        created = made.where(~lists, listed.where(whole, note))
+        noted = np.where(lists, ~whole | (noted > 0), by_note).astype(bool)
+        dated = pd.Series(np.where(noted, "annotation", "config"), dtype="str").where(created.notna(), "")
+        return created, dated
 
 
 def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Frame:
@@ -142,6 +165,8 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
             "kind": of(behind.kind),
             "platforms": of(behind.platforms).fillna(""),
             "created": of(behind.created),
+            "dated": of(behind.dated).fillna(""),
+            "pushed": pd.Series([row.pushed for row in rows], dtype="datetime64[us, UTC]"),
             "layers": of(behind.layers).fillna(0),
             "size": np.where(read, np.append(behind.size, 0)[at], 0),
             "exclusive": exclusive,

@@ -28,7 +28,18 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "digest": ("str", "of the manifest that the tag points at; missing if it could not be read"),
         "kind": ("str", "image, index, attestation, signature, sbom, artifact, schema1 or malformed"),
         "platforms": ("str", "os/architecture of each image behind the tag, without attestations"),
-        "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
+        "created": (
+            "datetime64[us, UTC]",
+            "when the newest image behind the tag was made; missing: its age is unknown",
+        ),
+        "dated": (
+            "str",
+            "where created is from: config, annotation (org.opencontainers.image.created), or empty: unknown",
+        ),
+        "pushed": (
+            "datetime64[us, UTC]",
+            "when the tag was last pushed, as a storage has it; moving that may have reset it; missing over HTTP",
+        ),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
         "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
@@ -46,7 +57,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "artifact_type": ("str", "what an artifact is; for an image its config's media type"),
         "config": ("str", "digest of the config; missing for an index"),
         "platform": ("str", "os/architecture/variant, from the config"),
-        "created": ("datetime64[us, UTC]", "from the config"),
+        "created": ("datetime64[us, UTC]", "the youngest date of its config and history; missing: unknown"),
         "layers": ("int64", "layers, equal ones counted as often as they stand there"),
         "manifest_size": ("int64", "bytes of the manifest itself"),
         "size": ("int64", "bytes: every blob behind the manifest, counted once, itself included"),
@@ -184,7 +195,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "name"),
         "tag": ("str", "name"),
         "digest": ("str", "of the manifest that the tag points at"),
-        "created": ("datetime64[us, UTC]", "creation of the newest image behind the tag"),
+        "created": (
+            "datetime64[us, UTC]",
+            "when the newest image behind the tag was made; where that is unknown, when it was pushed",
+        ),
         "size": ("int64", "bytes behind the tag"),
         "freed": ("int64", "bytes that go with this row, after the rows before it"),
         "total": ("int64", "bytes that go with the rows up to this one"),
@@ -334,6 +348,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
+SENTENCES = frozenset({"message", "reason", "hint"})
+"""Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
     "pulled", "disk",

@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 
 from regnb.oci.reference import Digest, is_digest
-from regnb.tables.columns import COLUMNS, SIZES
+from regnb.tables.columns import COLUMNS, SENTENCES, SIZES
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
 from regnb.text import count, human, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _WIDEST = 60
+_LONGEST = 2000
+"""Letters of a sentence: no registry needs more to say what is wrong."""
 
 
 def _cell(column: str) -> Callable[[Any], str]:
+    most = _LONGEST if column in SENTENCES else _WIDEST
+
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
             return ""
@@ -31,15 +35,16 @@ def _cell(column: str) -> Callable[[Any], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+        return text if len(text) <= most else text[: most - 1] + "…"
 
     return show
 
 
 def _shown(text: str, value: object, align: str) -> Cell:
-    # What was shortened is whole in the tooltip, to be read or copied.
+    # What was shortened is whole in the tooltip, to be read or copied. A sentence is whole, and wraps.
     title = value[:1000] if isinstance(value, str) and value != text else ""
-    return Cell(text, title, style=f"text-align:{align};white-space:nowrap")
+    space = "normal;min-width:30em" if len(text) > _WIDEST else "nowrap"
+    return Cell(text, title, style=f"text-align:{align};white-space:{space}")
 
 
 class Frame(pd.DataFrame):

@@ -67,7 +67,8 @@ _SCOPED: Final = {
     "emptying": "let the policy remove the last images of this repository.",
     "share": "let the policy remove more than its share of the tags of this repository.",
 }
-_IN_USE: Final = "cluster, to ask it; or a file with what kubectl get pods -A -o json printed"
+_IN_USE: Final = "cluster, to ask it; or a file: the output of kubectl, or an image on each line"
+_HOSTS: Final = "other names of this registry in the cluster's images, with spaces between"
 _STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
@@ -469,6 +470,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             children=values["children"],
             referrers=values["referrers"],
             in_use=_in_use(values["in_use"]),
+            in_use_host=values["in_use_host"].split(),
             allow=values["allow"],
         ),
         inventory=inventory,
@@ -477,6 +479,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             "children": check_box("With an index go its children that nothing else needs.", value=True),
             "referrers": check_box("Signatures, SBOMs and other referrers go along.", value=True),
             "in_use": text_field("In use", _IN_USE),
+            "in_use_host": text_field("Host names", _HOSTS),
         },
         allow=("dummy", "parents", "running", "incomplete"),
     )
@@ -500,12 +503,14 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
             Policy.parse(values["policy"]),
             inventory=read,
             in_use=_in_use(values["in_use"]),
+            in_use_host=values["in_use_host"].split(),
             allow=values["allow"],
         ),
         inventory=inventory,
         fields={
             "policy": text_area("Policy", policy),
             "in_use": text_field("In use", _IN_USE),
+            "in_use_host": text_field("Host names", _HOSTS),
         },
         allow=("dummy", "parents", "incomplete"),
         choose="",
