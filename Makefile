@@ -29,6 +29,7 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/forecast.py
 
 # Random operations through faults, until Ctrl-C or what ARGS says: make soak ARGS='--seconds 3600'.
 soak: .venv/test.stamp
