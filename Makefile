@@ -25,6 +25,7 @@ lint: .venv/test.stamp
 bench: .venv/test.stamp
 	@.ci/install
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/forecast.py
 
 # Random operations through faults, until Ctrl-C or what ARGS says: make soak ARGS='--seconds 3600'.
 soak: .venv/test.stamp

@@ -9,6 +9,7 @@ RegnbError
 ├── PlanMismatch            a plan that was edited, is another registry's, or is not the one that was confirmed
 ├── Busy                    another process is writing to the same repository
 ├── BrokenReceipt           a receipt whose lines do not follow from each other
+├── UnprovenReceipt         a receipt whose signatures cannot be checked, or that has none where a key is set
 ├── StorageError            a folder that is not a registry, or cannot be read or written
 ├── ContentError            bytes that are not what they should be
 │   ├── DigestMismatch      bytes whose digest is not the one asked for or announced
@@ -44,10 +45,15 @@ class RegnbError(Exception):
         message: What happened, and to what. Never holds a secret.
         hint: What to do next, or "".
 
+    Attributes:
+        receipt: The name of the receipt, where it ended the application of a plan that had begun; else "".
+
     Example:
         >>> str(RegnbError("no such folder: /data", hint="name the folder that holds docker/registry/v2"))
         'no such folder: /data; name the folder that holds docker/registry/v2'
     """
+
+    receipt: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -77,6 +83,8 @@ class RegnbError(Exception):
         lines = [f"{type(self).__name__}: {self.message}"]
         if self.hint:
             lines.append(f"Hint: {self.hint}")
+        if self.receipt:
+            lines.append(f"Receipt: {self.receipt} says what was done; registry.resume({self.receipt!r}) goes on")
         return lines
 
 
@@ -127,6 +135,18 @@ class Busy(RegnbError):
 
 class BrokenReceipt(RegnbError):
     """A receipt that was changed or cut after it was written."""
+
+
+class UnprovenReceipt(RegnbError):
+    """A receipt that was not broken, and still proves nothing.
+
+    Attributes:
+        proof: Why: ``no key``, ``other key``, ``mixed`` or ``unsigned``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", proof: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.proof = proof
 
 
 class StorageError(RegnbError):
@@ -222,9 +242,11 @@ class Interrupted(KeyboardInterrupt):
         receipt: The name of that receipt, or "".
     """
 
-    def __init__(self, message: str, *, receipt: str = "") -> None:
-        super().__init__(message)
-        self.receipt = receipt
+    receipt: str = ""
+
+    def __str__(self) -> str:
+        known = f"Receipt {self.receipt} says what was done; resume goes on." if self.receipt else ""
+        return " ".join(filter(None, (super().__str__(), known)))
 
     def _render_traceback_(self) -> list[str]:
         """IPython prints these lines instead of a traceback."""

@@ -518,7 +518,7 @@ class Registry:
             allow: ``dummy``: where the registry does not delete by tag, a dummy manifest may.
 
         Raises:
-            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+            StorageError, BrokenReceipt, UnprovenReceipt: No such receipt, or one that was changed or is not proven.
             PlanMismatch: It is another registry's.
 
         Example:
@@ -546,7 +546,10 @@ class Registry:
             PlanMismatch: The confirmation or the registry is another.
             Unsupported: The registry does not delete, or is read-only; nothing was written.
             Busy: Another process is writing to one of the repositories.
+            StorageError: The receipt's disk failed; nothing is written to a registry without it.
             Interrupted: The user interrupted; the receipt says what was done, and :meth:`resume` goes on.
+
+        Each error that comes after the beginning has the receipt's name as ``error.receipt``.
 
         Example:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
@@ -560,8 +563,8 @@ class Registry:
         """Go on with a plan whose application was cut short, and return the same receipt, continued.
 
         Raises:
-            StorageError, BrokenReceipt: No such receipt, or one that was changed.
-            PlanMismatch, Unsupported, Busy, Interrupted: As for :meth:`apply`.
+            BrokenReceipt, UnprovenReceipt: It was changed, or is not proven.
+            StorageError, PlanMismatch, Unsupported, Busy, Interrupted: As for :meth:`apply`.
 
         Example:
             >>> receipt = registry.resume("20261123T120000-4f2a91cc")  # doctest: +SKIP
@@ -592,12 +595,8 @@ class Registry:
         counters = Progress_()
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
-            try:
-                bar = _bar(counters, show)
-                self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
-            except Interrupted as stop:
-                name = journal.name
-                raise Interrupted(f"{stop} Receipt {name} says what was done; resume goes on.", receipt=name) from None
+            bar = _bar(counters, show)
+            self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
 
 

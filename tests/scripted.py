@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +46,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(answer: Callable[[Request, int], Reply]) -> Iterator[Server]:
+def serve(answer: Callable[[Request, int], Reply], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Answer each request on a loopback port with ``answer(request, how many came before it)``."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -78,7 +79,9 @@ def serve(answer: Callable[[Request, int], Reply]) -> Iterator[Server]:
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
-    server = Server(f"http://127.0.0.1:{listener.server_address[1]}")
+    if tls is not None:
+        listener.socket = tls.wrap_socket(listener.socket, server_side=True)
+    server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{listener.server_address[1]}")
     thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

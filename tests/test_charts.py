@@ -233,7 +233,8 @@ def test_churn_goes_up_and_down() -> None:
 
 def test_growth_shows_each_snapshot_and_where_it_leads() -> None:
     """Every snapshot is a point, incomplete ones open; the capacity is a line, and the forecast's bounds are a band."""
-    frame = rows("growth", 8).assign(complete=[True] * 7 + [False])
+    weeks = [DAY + timedelta(weeks=at) for at in range(8)]
+    frame = rows("growth", 8).assign(complete=[True] * 7 + [False], collected=0, when=weeks)
     forecast = Growth("r", frame).forecast("12kB")
     figure = charts.growth(frame, forecast)
     stored = next(trace for trace in figure.data if trace.name == "stored")

@@ -20,8 +20,9 @@ from scripted import Reply
 
 import regnb
 from regnb.analysis.inventory import Inventory
+from regnb.change.journal import Journal
 from regnb.change.plan import Plan
-from regnb.errors import Refused, ServerFailed
+from regnb.errors import Refused, ServerFailed, StorageError
 from regnb.registry import Registry
 from regnb.widgets import forms, table
 from regnb.widgets.forms import Form
@@ -388,6 +389,25 @@ def test_a_registry_that_fails_midway_leaves_a_receipt_to_undo(seeded_embedded: 
         assert form.receipt.status == "partial"
         assert "regnb-warn" in form._result.value
         assert "registry.resume" in form._result.value
+
+
+@pytest.mark.parametrize("error", [StorageError("no space"), TypeError("a bug")])
+def test_an_application_that_ends_with_an_error_shows_its_receipt(
+    registry: Registry, inventory: Inventory, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A full disk, or a fault of our own, in the middle: the error and the receipt of this application are shown."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Journal, "start", fail)
+    form = retagging(registry, inventory)
+    preview(form)
+    confirm(form)
+    assert str(error) in form._trouble.value
+    assert form.receipt is not None
+    assert form.receipt.status == "unfinished"
+    assert form.receipt.name in form._result.value
 
 
 def test_read_again(registry: Registry, inventory: Inventory) -> None:

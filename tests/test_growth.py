@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from images import config, image, layer
 from stored import Stored
 
-from regnb.analysis.growth import Growth, growth
+from regnb.analysis.growth import Forecast, Growth, growth
 from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument, StorageError
 from regnb.tables.columns import COLUMNS
@@ -39,7 +39,12 @@ def weeks() -> list[Inventory]:
     ]
 
 
-def sized(points: Iterable[tuple[float, int]], disk: Iterable[int] = ()) -> Growth:
+def sized(
+    points: Iterable[tuple[float, int]],
+    disk: Iterable[int] = (),
+    collected: Iterable[int] = (),
+    complete: Iterable[bool] = (),
+) -> Growth:
     """Growth by days and bytes."""
     days, stored = zip(*points, strict=True) if points else ((), ())
     rest = dict.fromkeys(("pulled", "tags", "new", "moved", "vanished"), [0] * len(days))
@@ -47,7 +52,8 @@ def sized(points: Iterable[tuple[float, int]], disk: Iterable[int] = ()) -> Grow
         "when": [START + timedelta(days=day) for day in days],
         "stored": stored,
         "disk": list(disk) or [0] * len(days),
-        "complete": [True] * len(days),
+        "collected": list(collected) or [0] * len(days),
+        "complete": list(complete) or [True] * len(days),
         **rest,
     }
     return Growth("host:5000", make("growth", columns))
@@ -124,20 +130,49 @@ def test_sums_beyond_64_bits_do_not_fail(tmp_path: Path) -> None:
     assert growth(tmp_path).frame["pulled"].to_list() == [2**63 - 1]
 
 
+def daily(sizes: Iterable[float], **more: Iterable[int]) -> Growth:
+    """Growth by the bytes of each day, which storage snapshots saw."""
+    whole = [round(size) for size in sizes]
+    return sized(list(enumerate(whole)), whole, **more)
+
+
+def walk(days: int, seed: int = 1, mean: float = 1000, spread: float = 800, first: float = 100_000) -> list[float]:
+    """A random walk's sizes."""
+    chance, sizes = random.Random(seed), [first]  # noqa: S311 -- the same each time
+    for _ in range(days):
+        sizes.append(sizes[-1] + chance.gauss(mean, spread))
+    return sizes
+
+
+def bounds(found: Forecast) -> tuple[float, float, float]:
+    assert found.earliest is not None
+    assert found.days is not None
+    assert found.latest is not None
+    assert found.earliest <= found.days <= found.latest
+    return found.earliest, found.days, found.latest
+
+
 def test_a_straight_line_is_exact() -> None:
-    """Without any variation the bounds are the expectation: 10 bytes a day, 60 bytes left, six days."""
-    found = sized([(0, 0), (1, 10), (2.5, 25), (4, 40)]).forecast(100)
-    assert (found.days, found.earliest, found.latest) == pytest.approx((6, 6, 6))
-    assert found.text == "full in about 6.0 days (2026-03-11), between 6.0 and 6.0 days"
+    """Without any variation the bounds are the expectation: 10 bytes a day, 600 bytes left, sixty days."""
+    found = daily(1000 + 10 * day for day in range(60)).forecast(2190)
+    assert bounds(found) == pytest.approx((60, 60, 60), rel=0.03)
+    assert found.text.startswith("full in about 6")
     assert str(found) == found.text
+
+
+def test_compound_growth_is_seen() -> None:
+    """What grows by one percent a day doubles in seventy days, and not in the hundred of a straight line."""
+    sizes = [1e9 * 1.01**day for day in range(60)]
+    assert bounds(daily(sizes).forecast(2 * sizes[-1])) == pytest.approx((69.7, 69.7, 69.7), rel=0.03)
 
 
 def test_days_count_from_now() -> None:
     """Days that went by since the last snapshot are taken off; a clock that is behind it takes off nothing."""
-    growing = sized([(0, 0), (1, 10), (2, 20), (3, 30)])
-    assert growing.forecast(100, now=START + timedelta(days=5)).days == pytest.approx(5)
-    assert growing.forecast(100, now=START + timedelta(days=50)).days == 0
-    assert growing.forecast(100, now=START - timedelta(days=50)).days == pytest.approx(7)
+    growing = daily(1000 + 10 * day for day in range(60))
+    last = START + timedelta(days=59)
+    assert growing.forecast(2190, now=last + timedelta(days=5)).days == pytest.approx(55, rel=0.03)
+    assert growing.forecast(2190, now=last + timedelta(days=500)).days == 0
+    assert growing.forecast(2190, now=last - timedelta(days=50)).days == pytest.approx(60, rel=0.03)
 
 
 def test_what_is_full_is_full() -> None:
@@ -148,51 +183,126 @@ def test_what_is_full_is_full() -> None:
         assert found.text.startswith("full: 30 B of")
 
 
-@pytest.mark.parametrize("days", [(), (0,), (0, 1), (0, 0, 0), (0, 0, 1, 1, 1)])
-def test_too_little_is_not_known(days: tuple[float, ...]) -> None:
-    """Fewer than three different times say nothing about how growth varies."""
+@pytest.mark.parametrize("days", [(), (0,), (0, 1, 2), range(28), (0, 0, 30, 30, 60, 60), range(0, 60, 20)])
+def test_too_little_is_not_known(days: Sequence[float]) -> None:
+    """Less than four weeks, or four steps of whatever length, say nothing about how growth varies."""
     found = sized([(day, 10 + number) for number, day in enumerate(days)]).forecast("1GB")
     assert (found.days, found.earliest, found.latest) == (None, None, None)
-    assert found.text == "not known: it takes 3 snapshots of different times"
+    assert found.text.startswith("not known: it takes 4 weeks and snapshots of 5 times")
+    assert sized([(day, 10 + day) for day in range(29)]).forecast("1GB").days is not None
 
 
 def test_clocks_that_go_backwards_are_put_in_order() -> None:
     """Rows out of order, and two of one moment, of which the last counts, give the forecast of the ordered ones."""
-    expected = sized([(0, 0), (1, 12), (2, 20), (3, 30)]).forecast(100)
-    assert sized([(2, 20), (0, 0), (1, 99), (1, 12), (3, 30)]).forecast(100) == expected
+    rows = list(enumerate(map(round, walk(60))))
+    expected = sized(rows).forecast(200_000)
+    mixed = rows[::-1]
+    mixed.insert(mixed.index(rows[30]), (30, 5))
+    assert sized(mixed).forecast(200_000) == expected
 
 
 def test_what_does_not_grow_is_never_full() -> None:
     """Flat and falling sizes have no end in sight; where they vary, the earliest day is said all the same."""
-    for sizes in ([50, 50, 50, 50], [50, 40, 30, 20], [260, 220, 200, 140, 170, 130, 80, 10]):
-        found = sized(list(enumerate(sizes))).forecast(100)
-        assert (found.days, found.earliest, found.latest) == (math.inf, math.inf, math.inf)
-        assert found.text == "never, as it does not grow"
-    found = sized(list(enumerate([50, 60, 45, 55, 40]))).forecast(100)
-    assert found.days == found.latest == math.inf
-    assert found.earliest is not None
-    assert 0 < found.earliest < 100
-    assert "at the earliest in" in found.text
+    for step in (0, -10):
+        found = daily(5000 + step * day for day in range(60)).forecast(10_000)
+        assert bounds(found) == (math.inf, math.inf, math.inf)
+        assert found.text == "not full in the next 1,180 days; these snapshots tell nothing of later ones"
+    found = daily(walk(60, mean=0)).forecast(105_000)
+    assert bounds(found)[2] == math.inf
+    assert bounds(found)[0] < 60
 
 
-def test_growth_that_varies_widely_may_never_fill() -> None:
-    """Three snapshots of uneven growth give an expectation, and bounds that own how little that says."""
-    found = sized([(0, 10), (1, 30), (2, 31)]).forecast(100)
-    assert found.days == pytest.approx(69 / 10.5)
-    assert found.latest == math.inf
-    assert found.text.endswith("days, perhaps never")
+def test_the_right_figure_counts() -> None:
+    """Of storage snapshots the disk fills the capacity; of what was read over HTTP the date is one at the latest."""
+    sizes = [1000 + 10 * day for day in range(60)]
+    rows = list(enumerate(sizes))
+    disk = sized(rows, [2 * size for size in sizes]).forecast(4380)
+    assert disk.days == pytest.approx(60, rel=0.03)
+    assert "at the latest" not in disk.text
+    api = sized(rows).forecast(2190)
+    assert api.days == pytest.approx(60, rel=0.03)
+    assert api.text.startswith("full at the latest in about")
+    assert "over HTTP" in api.text
+    # A storage that was first read over HTTP is judged by the snapshots of its disk alone.
+    mixed = sized([*((day - 30, 5) for day in range(30)), *rows], [0] * 30 + [2 * size for size in sizes])
+    assert mixed.forecast(4380) == disk
 
 
-def test_the_disk_counts_where_it_is_known() -> None:
-    """Where every snapshot read the disk, its bytes fill the capacity, and not those of the blobs."""
-    points = [(0, 0), (1, 10), (2, 20)]
-    assert sized(points, [10, 20, 30]).forecast(100).days == pytest.approx(7)
-    assert sized(points, [0, 20, 30]).forecast(100).days == pytest.approx(8)
+def test_a_snapshot_with_gaps_is_no_collection() -> None:
+    """Bytes that an incomplete snapshot did not see were not collected: it is left out."""
+    sizes = [1000 + 10 * day for day in range(60)]
+    broken = [size // 3 if day == 40 else size for day, size in enumerate(sizes)]
+    found = sized(list(enumerate(broken)), broken, complete=[day != 40 for day in range(60)]).forecast(2190)
+    assert found == sized([each for each in enumerate(sizes) if each[0] != 40], [*sizes[:40], *sizes[41:]]).forecast(
+        2190
+    )
+
+
+def collecting(days: int, every: int, share: float) -> tuple[list[float], list[int]]:
+    """A walk from which a share of what was pushed goes every so many days: sizes, and what went."""
+    pushed, gone, total = walk(days), [0] * (days + 1), 0.0
+    sizes = []
+    for day, size in enumerate(pushed):
+        if day and day % every == 0:
+            gone[day] = round(share * (size - pushed[day - every]))
+            total += gone[day]
+        sizes.append(size - total)
+    return sizes, gone
+
+
+def test_pushes_and_collections_are_apart() -> None:
+    """What is collected slows nothing that is pushed; if it goes on, the disk is full much later, and both are said."""
+    sizes, gone = collecting(69, every=10, share=0.5)
+    found = daily(sizes, collected=gone).forecast(sizes[-1] + 60_000)
+    assert bounds(found)[0] < 60 < bounds(found)[2] < 110
+    assert found.going_on is not None
+    assert found.going_on.earliest < 120 < found.going_on.latest
+    assert found.going_on.days > bounds(found)[2]
+    assert found.text.startswith("if nothing is collected: full in about")
+    assert "If collections go on as before (6 collections so far): full in about" in found.text
+
+
+def test_few_collections_tell_nothing_of_those_to_come() -> None:
+    """After two collections only that is said which needs none of them."""
+    sizes, gone = collecting(59, every=25, share=0.5)
+    found = daily(sizes, collected=gone).forecast(sizes[-1] + 60_000)
+    assert found.going_on is None
+    assert bounds(found)[1] == pytest.approx(60, rel=0.4)
+    assert found.text.endswith("If collections go on as before (2 collections so far): not known; it takes 6")
+
+
+def test_what_goes_every_day_is_no_event() -> None:
+    """Where nearly every snapshot lost something, as `latest` moves each day, the net growth goes on."""
+    sizes, gone = collecting(69, every=1, share=0.75)
+    found = daily(sizes, collected=[max(0, each) for each in gone]).forecast(sizes[-1] + 15_000)
+    assert found.going_on is not None
+    assert found.going_on.earliest < 60 < found.going_on.latest
+    assert found.going_on.days > 2 * bounds(found)[1]
+
+
+def test_collections_are_seen_by_blobs(tmp_path: Path) -> None:
+    """What the last complete snapshot had and this one has not was collected, whatever was pushed meanwhile."""
+    inventories = weeks()
+    for one in inventories:
+        one.save(tmp_path)
+    gone = set(inventories[1].blobs["digest"]) - set(inventories[2].blobs["digest"])
+    sizes = inventories[1].blobs.set_index("digest")["size"]
+    assert gone
+    assert growth(tmp_path).frame["collected"].to_list() == [0, 0, sizes[list(gone)].sum()]
+    registry = Stored(("app", "1", IMAGES[0]), ("app", "2", IMAGES[1]))
+    registry.broken.add(("app", "2"))
+    gap = registry.inventory()
+    gap.started = START + timedelta(days=10)
+    found = growth([*inventories, gap]).frame
+    assert found["complete"].to_list() == [True, True, False, True]
+    assert found["collected"].to_list() == [0, 0, 0, sizes[list(gone)].sum()]
 
 
 def test_a_size_beyond_every_date_is_said_without_one() -> None:
     """A disk that takes thousands of years to fill has no date, and no error."""
-    assert "(" not in sized([(0, 0), (1, 1), (2, 2)]).forecast("500PB").text
+    found = daily(range(1, 61)).forecast("500PB")
+    assert found.days == math.inf
+    assert "(" not in found.text
 
 
 def test_a_capacity_that_is_none_is_refused() -> None:
@@ -202,20 +312,11 @@ def test_a_capacity_that_is_none_is_refused() -> None:
 
 
 def test_the_bounds_hold_as_often_as_they_say() -> None:
-    """Of 400 registries that grow by chance at a known mean, about 95 % fill within their forecast's bounds."""
-    chance = random.Random(1)  # noqa: S311 -- the same each time
+    """Of 100 registries that grow by chance at a known mean, about 95 % fill within their forecast's bounds."""
     held = 0
-    for _ in range(400):
-        size, points = 0, []
-        for day in range(15):
-            points.append((day, size))
-            size += round(chance.gauss(1000, 800))
-        found = sized(points).forecast(30_000)
-        size, day = points[-1][1], 0
-        while size < 30_000:
-            size += round(chance.gauss(1000, 800))
-            day += 1
-        assert found.earliest is not None
-        assert found.latest is not None
-        held += found.earliest <= day <= found.latest + 1
-    assert 0.91 <= held / 400 <= 0.99
+    for seed in range(100):
+        sizes = walk(59 + 400, seed)
+        full = next(day for day in range(400) if sizes[59 + day] >= sizes[59] + 45_000)
+        earliest, _, latest = bounds(daily(sizes[:60]).forecast(round(sizes[59]) + 45_000))
+        held += earliest <= full and full - 1 <= latest
+    assert 89 <= held <= 100

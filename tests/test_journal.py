@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from images import ROOT, surroundings
 from regnb.change import journal
 from regnb.change.journal import Journal, Outcome, Receipt, hold, receipts
 from regnb.change.plan import Plan, Step
-from regnb.errors import BrokenReceipt, Busy, PlanMismatch, Refused, StorageError
+from regnb.errors import BrokenReceipt, Busy, Interrupted, PlanMismatch, Refused, StorageError
 from regnb.oci.manifest import OCI_INDEX
 from regnb.oci.reference import Digest
 from regnb.wire.client import RawManifest
@@ -219,6 +221,86 @@ def test_the_list_has_every_receipt(tmp_path: Path) -> None:
     assert listed["status"].tolist() == ["partial", "broken"]
     assert listed["steps"].tolist() == [2, 0]
     assert listed["done"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"kind": "begin", "version": 1, "who": "", "when": "", "digest": "", "plan": {"operation": 3}},
+        {"kind": "begin", "version": 1, "who": "", "when": "", "digest": "", "plan": None},
+        {"kind": "begin", "version": 1, "who": "", "when": "no date", "digest": "other", "plan": None},
+        {"kind": "content", "digest": "sha256:00", "media_type": "", "repository": "", "data": ""},
+        {"kind": "content", "digest": str(DIGEST), "media_type": "", "repository": "", "data": "\u00e9"},
+        {"kind": "surprise"},
+        [],
+    ],
+    ids=str,
+)
+def test_one_that_is_broken_hides_no_other(tmp_path: Path, entry: object) -> None:
+    """Whatever a line holds, even one that follows from the one before, its receipt is a row that says broken."""
+    path = written(tmp_path)
+    if isinstance(entry, dict) and entry.get("kind") == "begin":
+        first = b""
+        good = {"operation": "delete", "url": "http://h", "steps": [], "created": "", "nonce": ""}
+        entry = entry | {"plan": entry["plan"] or good}
+    else:
+        first = path.read_bytes().partition(b"\n")[0] + b"\n"
+    data = json.dumps(entry).encode()
+    before = json.loads(first)["chain"] if first else ""
+    chain = hashlib.sha256(before.encode() + data).hexdigest()
+    odd = tmp_path / "20200101T000000-00000000.jsonl"
+    odd.write_bytes(first + b'{"chain":"%s","entry":%s}\n' % (chain.encode(), data))
+    with pytest.raises(BrokenReceipt, match=f"line {2 if first else 1} of receipt {odd.stem} is malformed"):
+        Receipt.load(odd)
+    listed = receipts(tmp_path)
+    assert listed["receipt"].tolist() == [path.stem, odd.stem]
+    assert listed["status"].tolist() == ["partial", "broken"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling", "empty", "binary", "deep"])
+def test_what_is_no_receipt_hides_no_other(tmp_path: Path, kind: str) -> None:
+    """A folder, a link to nothing, or foreign bytes under a receipt's name are a row that says broken."""
+    path = written(tmp_path)
+    odd = tmp_path / "20200101T000000-00000000.jsonl"
+    if kind == "folder":
+        odd.mkdir()
+    elif kind == "dangling":
+        odd.symlink_to(tmp_path / "nothing")
+    else:
+        odd.write_bytes({"empty": b"", "binary": b"\xff\n" * 9, "deep": b"[" * 99_999 + b"\n"}[kind])
+    assert receipts(tmp_path)["receipt"].tolist() == [path.stem, odd.stem]
+    assert receipts(tmp_path)["status"].tolist() == ["partial", "broken"]
+
+
+def test_the_locks_are_where_the_receipts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With REGNB_RECEIPTS nothing is written to the user's own folder, which a container may not have."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "kept"))
+    with hold("a:1", ["vm/x"]), pytest.raises(Busy):
+        hold("a:1", ["vm/x"]).__enter__()
+    assert not home.exists()
+    assert (tmp_path / "kept/locks").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="REGNB_RECEIPTS"):
+        hold("a:1", ["vm/x"]).__enter__()
+
+
+@pytest.mark.parametrize(
+    "raised", [Refused("no"), KeyboardInterrupt(), Interrupted("Interrupted."), TypeError("a bug")]
+)
+def test_an_error_names_the_receipt(tmp_path: Path, raised: BaseException) -> None:
+    """Whatever ends an application that had begun carries the receipt's name; before that there is none."""
+    kept = Journal.begin(plan(), tmp_path)
+    kept.intend([0])
+    with pytest.raises(type(raised)) as caught, kept:
+        raise raised
+    assert vars(caught.value)["receipt"] == kept.name
+    early = Refused("no")
+    with pytest.raises(Refused), Journal.begin(plan(), tmp_path):
+        raise early
+    assert not early.receipt
 
 
 def test_by_name_it_is_found_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -141,12 +142,89 @@ def test_a_foreign_document_is_no_plan(data: bytes) -> None:
         Plan.of_json(data)
 
 
-@pytest.mark.parametrize("need", [-1, 7])
-def test_a_row_that_needs_what_is_not_there(need: int) -> None:
-    """A plan that was made by hand, with a digest that fits, is refused where a row needs one that it does not have."""
-    steps = (msgspec.structs.replace(PLAN.steps[0], needs=(need,)),)
-    with pytest.raises(PlanMismatch, match="needs one that is not there"):
-        Plan.of_json(msgspec.structs.replace(PLAN, steps=steps).to_json())
+DROPPED = object()
+ODDITIES: list[tuple[str, dict[str, Any], str]] = [
+    ("steps", {"needs": [-1]}, "plan.steps[0].needs: the row needs row -1"),
+    ("steps", {"needs": [7]}, "plan.steps[0].needs: the row needs row 7"),
+    ("steps", {"action": "destroy"}, "Invalid enum value 'destroy' - at `plan.steps[0].action`"),
+    ("steps", {"surprise": 1}, "unknown field `surprise` - at `plan.steps[0]`"),
+    ("steps", {"action": DROPPED}, "missing required field `action` - at `plan.steps[0]`"),
+    ("steps", {"repository": "../../etc"}, "plan.steps[0].repository: not a repository name"),
+    ("steps", {"repository": "a" * 256}, "plan.steps[0].repository: the repository name has 256"),
+    ("steps", {"source": "UPPER"}, "plan.steps[0].source: not a repository name"),
+    ("steps", {"tag": "a/b"}, "plan.steps[0].tag: not a tag"),
+    ("steps", {"tag": DROPPED}, "plan.steps[0].tag: it is empty"),
+    ("steps", {"tags": ["1", "-x"]}, "plan.steps[0].tags[1]: not a tag"),
+    ("steps", {"before": "sha256:00"}, "plan.steps[0].before: not a digest"),
+    ("steps", {"after": str(A).upper()}, "plan.steps[0].after: not a digest"),
+    ("steps", {"after": DROPPED}, "plan.steps[0].after: it is empty"),
+    ("steps", {"blobs": [["sha256:00", 1]]}, "plan.steps[0].blobs[0]: not a digest"),
+    ("steps", {"blobs": [[str(A), -1]]}, "`int` >= 0 - at `plan.steps[0].blobs[0][1]`"),
+    ("steps", {"blobs": [[str(A), 2**50]]}, "- at `plan.steps[0].blobs[0][1]`"),
+    ("steps", {"blobs": [[str(A), 1, 2]]}, "`array` of at most length 2"),
+    ("steps", {"size": -1}, "`int` >= 0 - at `plan.steps[0].size`"),
+    ("steps", {"size": 2**63}, "- at `plan.steps[0].size`"),
+    ("steps", {"size": 1.5}, "got `float` - at `plan.steps[0].size`"),
+    ("effects", {"size": -1}, "- at `plan.effects[0].size`"),
+    ("effects", {"surprise": 1}, "unknown field `surprise` - at `plan.effects[0]`"),
+    ("", {"surprise": 1}, "this is no plan: Object contains unknown field `surprise`"),
+    ("", {"freed": -1}, "- at `plan.freed`"),
+    ("", {"moved": 2**63}, "- at `plan.moved`"),
+    ("", {"url": "http://me:planted@localhost:5000"}, "plan.url: not a registry's URL"),
+    ("", {"url": "http://localhost:5000/v2/"}, "plan.url: not a registry's URL"),
+    ("", {"url": "ftp://localhost"}, "plan.url: no registry's URL"),
+    ("", {"source": "localhost:5001"}, "plan.source: not a registry's URL"),
+    ("", {"allow": ["everything"]}, "plan.allow: cannot allow 'everything'"),
+    ("", {"made": {str(A): "Yg=="}}, "the bytes have another digest"),
+    ("", {"made": {str(A): "?"}}, "plan.made["),
+    ("", {"made": {"x": "YQ=="}}, "plan.made['x']: not a digest"),
+]
+"""Where a plan that fits its own digest is not one that regnb makes, and what is said of it."""
+
+
+@pytest.mark.parametrize(("where", "values", "words"), ODDITIES, ids=[each[2] for each in ODDITIES])
+def test_a_plan_that_regnb_does_not_make(where: str, values: dict[str, Any], words: str) -> None:
+    """A plan that was made by hand is refused, even with a digest that fits, by an error that says where."""
+    document = json.loads(PLAN.to_json())
+    place = document["plan"][where][0] if where else document["plan"]
+    place.update(values)
+    for name in [name for name, value in values.items() if value is DROPPED]:
+        del place[name]
+    with contextlib.suppress(msgspec.MsgspecError, PlanMismatch):
+        document["digest"] = Plan.decode(json.dumps(document["plan"]).encode()).digest
+    with pytest.raises(PlanMismatch) as caught:
+        Plan.of_json(json.dumps(document).encode())
+    assert words in caught.value.message
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("once", "words"),
+    [
+        ('"version": 1', "field `version` twice - at `$`"),
+        ('"nonce": "00"', "field `nonce` twice - at `$.plan`"),
+        ('"tag": "1"', "field `tag` twice - at `$.plan.steps[0]`"),
+        ('"reference": "2"', "field `reference` twice - at `$.plan.effects[0]`"),
+    ],
+)
+def test_a_field_that_is_there_twice(once: str, words: str) -> None:
+    """Of two fields of one name a reader shows the one and a program takes the other: refused, equal or not."""
+    text = PLAN.to_json().decode()
+    assert text.count(once) == 1
+    name = once.partition(": ")[0]
+    with pytest.raises(PlanMismatch) as caught:
+        Plan.of_json(text.replace(once, f"{once}, {once}").encode())
+    assert words in caught.value.message
+    for other in ("0", '"other"', "null"):
+        with pytest.raises(PlanMismatch):
+            Plan.of_json(text.replace(once, f"{name}: {other}, {once}").encode())
+
+
+def test_what_is_kept_may_have_any_name() -> None:
+    """The names of rows that change nothing are sent nowhere: a registry may have listed them, against the grammar."""
+    keep = Step(action="keep", repository="UPPER", tag="sha256:zz", reason="listed, but no tag")
+    plan = msgspec.structs.replace(PLAN, steps=(*PLAN.steps, keep))
+    assert Plan.of_json(plan.to_json()) == plan
 
 
 def test_a_confirmation_fits_one_plan() -> None:

@@ -101,7 +101,7 @@ def hostile() -> Inventory:
 
 def snapshots(number: int) -> Growth:
     columns: dict[str, list[Any]] = {name: [0] * number for name in COLUMNS["growth"]}
-    columns["when"] = [DAY + timedelta(days=at) for at in range(number)]
+    columns["when"] = [DAY + timedelta(weeks=at) for at in range(number)]
     columns["stored"] = [(at + 1) * 1_000_000 + at % 3 for at in range(number)]
     columns["complete"] = [True] * number
     return Growth("host:5000", make("growth", columns), ("1 snapshot left out: not readable.",))
@@ -229,11 +229,11 @@ def test_it_hardly_grows(large: Inventory) -> None:
 def test_growth_with_a_forecast() -> None:
     """What was left out, when it will be full, and every snapshot; a capacity that is none is an error."""
     inventory = Stored().inventory()
-    page = report(inventory, growth=snapshots(5), capacity="1GB")
+    page = report(inventory, growth=snapshots(5), capacity="50MB")
     assert "1 snapshot left out" in page
-    assert "1.0 GB: full in about" in page
+    assert "50.0 MB: full at the latest in about" in page
     assert len(rows(page, "Snapshots, the newest first")) == 7
-    assert rows(page, "Snapshots, the newest first")[1][0].startswith("2026-01-05")
+    assert rows(page, "Snapshots, the newest first")[1][0].startswith("2026-01-29")
     assert "How it grows" not in report(inventory)
     with pytest.raises(InvalidArgument, match="size"):
         report(inventory, growth=snapshots(5), capacity="much")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,11 +14,13 @@ from typing import Any
 
 import fsspec
 import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from conftest import Seeded, need
 from fsspec.implementations.local import LocalFileSystem
 from images import attestation, config, image, index, layer
+from pyarrow import dataset
 from stored import Stored
 
 import regnb
@@ -25,7 +28,11 @@ from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.files import reason
 from regnb.errors import MissingExtra, StorageError
-from regnb.tables.columns import COLUMNS
+from regnb.oci.reference import Digest
+from regnb.tables import frame as frame_
+from regnb.tables import write
+from regnb.tables.columns import COLUMNS, INVENTORY
+from regnb.tables.frame import Frame
 
 BASE = layer("base", 3000)
 ONE = image([BASE, layer(1, 500)], about=config(commands=["ADD rootfs", "RUN one"]))
@@ -83,16 +90,64 @@ def test_an_empty_inventory_comes_back(tmp_path: Path) -> None:
     assert_same(Inventory.load(inventory.save(tmp_path)), inventory)
 
 
-def test_other_tools_read_digests_as_text(tmp_path: Path) -> None:
-    """Parquet's readers find digests in tags and blobs, and in layers the row of blobs, as the layout promises."""
+def test_other_tools_read_snapshots_as_one(tmp_path: Path) -> None:
+    """Engines read the snapshots of two registries and days together: digests are text, registry and date columns."""
+    first, second = made(), Stored(("app", "1", ONE), ("more", "1", TWO)).inventory()
+    second.registry = "other:5000"
+    second.started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    for inventory in (first, second):
+        inventory.save(tmp_path)
+    tags, layers = (
+        pl.scan_parquet(tmp_path / f"**/{name}.parquet", hive_partitioning=True) for name in ("tags", "layers")
+    )
+    found = tags.join(layers, left_on=["registry", "digest"], right_on=["registry", "manifest"], suffix="_layer")
+    rows = found.select("registry", "date", "repository", "tag", "digest_layer", "size_layer").collect()
+    (base,) = {Digest.of(data) for data in ONE.blobs} & {Digest.of(data) for data in TWO.blobs}
+    sharing = rows.filter(pl.col("digest_layer") == base).sort("registry", "repository").rows()
+    assert [(row[0], str(row[1]), *row[2:4]) for row in sharing] == [
+        ("other:5000", "2026-01-02", "app", "1"),
+        ("other:5000", "2026-01-02", "more", "1"),
+        ("stored:5000", f"{first.started:%Y-%m-%d}", "app", "1"),
+        ("stored:5000", f"{first.started:%Y-%m-%d}", "lib/tool", "2"),
+    ]
+    for name in first.frames:
+        files = sorted(map(str, tmp_path.glob(f"**/{name}.parquet")))
+        together = dataset.dataset(files, partitioning="hive", partition_base_dir=str(tmp_path)).to_table()
+        assert set(together["registry"].to_pylist()) <= {"other:5000", "stored:5000"}
+        assert together.num_rows == len(first.frames[name]) + len(second.frames[name])
+
+
+def test_groups_of_rows_have_dictionaries_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of several groups of rows comes back as one of a single group does."""
+    monkeypatch.setattr(snapshot, "_ROWS", 2)
     inventory = made()
     url = inventory.save(tmp_path)
-    tags, blobs, layers = (pq.read_table(f"{url}/{name}.parquet") for name in ("tags", "blobs", "layers"))
-    assert ONE.digest in tags["digest"].to_pylist()
-    digests = blobs["digest"].to_pylist()
-    expected = inventory.layers[["manifest", "digest"]].astype("str").to_numpy().tolist()
-    found = zip(layers["manifest"].to_pylist(), layers["digest"].to_pylist(), strict=True)
-    assert [[digests[row] for row in pair] for pair in found] == expected
+    assert pq.ParquetFile(f"{url}/layers.parquet").num_row_groups > 1
+    assert_same(Inventory.load(url), inventory)
+
+
+def test_what_is_stored_is_what_an_inventory_is_made_of() -> None:
+    """The frames of an inventory, those that a snapshot stores, and those that are described are the same."""
+    assert tuple(made().frames) == INVENTORY
+    assert set(INVENTORY) == {name for name, kind in Inventory.__annotations__.items() if kind == "Frame"}
+    assert set(INVENTORY) <= set(COLUMNS)
+
+
+def test_columns_come_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that an inventory gets one day is stored and read without more; in older snapshots it is missing."""
+    new = made()
+    before = new.save(tmp_path)
+    more = {**COLUMNS, "tags": {**COLUMNS["tags"], "signed": ("boolean", "?"), "seen": ("datetime64[us, UTC]", "?")}}
+    for module in (snapshot, write, frame_):
+        monkeypatch.setattr(module, "COLUMNS", more)
+    seen = pd.Timestamp("2026-01-01", tz="UTC")
+    new.tags = new.frames["tags"] = Frame(new.tags.assign(signed=[True, None, False, None], seen=[seen] * 4)).astype(
+        {"signed": "boolean", "seen": "datetime64[us, UTC]"}
+    )
+    assert_same(Inventory.load(new.save(tmp_path)), new)
+    found = Inventory.load(before).tags
+    assert found[["signed", "seen"]].isna().all(axis=None)
+    assert found["signed"].dtype == "boolean"
 
 
 def test_no_snapshot_is_overwritten(tmp_path: Path) -> None:
@@ -114,12 +169,14 @@ def test_the_list_tells_the_figures(tmp_path: Path) -> None:
     found = snapshot.snapshots(tmp_path)
     assert list(found.columns) == list(COLUMNS["snapshots"])
     assert found["url"].to_list() == urls[::-1]
-    assert found["snapshot"].to_list()[0] == "sftp-host-registry-20260102T030405.000000Z"
+    assert found["snapshot"].to_list()[0] == (
+        "registry=sftp%3A%2F%2Fhost%2Fregistry/date=2026-01-02/snapshot=sftp-host-registry-20260102T030405.000000Z"
+    )
     assert found["registry"].to_list() == ["sftp://host/registry", "stored:5000"]
     row = found.iloc[1].to_dict()
     summary = later.summary
     assert [row[name] for name in ("repositories", "tags", "stored", "pulled", "complete", "schema", "status")] == [
-        2, 4, summary.stored, summary.pulled, False, 1, "ok",
+        2, 4, summary.stored, summary.pulled, False, 2, "ok",
     ]  # fmt: skip
 
 
@@ -139,13 +196,12 @@ def test_figures_beyond_64_bits_are_listed(tmp_path: Path) -> None:
         ("half a table", "ok", r"was cut short: tags.parquet has [\d,]+ of [\d,]+ bytes"),
         ("other bytes", "ok", "tags.parquet is damaged"),
         ("other rows", "ok", r"tags.parquet has 4 of 5 rows"),
-        ("rows of no blob", "ok", "layers.parquet is damaged"),
     ],
 )
 def test_what_is_not_whole_is_refused(tmp_path: Path, damage: str, status: str, message: str) -> None:
     """A snapshot that was cut short or damaged is an error with a hint, and listed with what is wrong."""
     url = made().save(tmp_path)
-    header, tags, layers = (Path(url) / name for name in ("snapshot.json", "tags.parquet", "layers.parquet"))
+    header, tags = (Path(url) / name for name in ("snapshot.json", "tags.parquet"))
     files = json.loads(header.read_text("utf-8"))["files"]
     data = tags.read_bytes()
     if damage == "no header":
@@ -158,12 +214,8 @@ def test_what_is_not_whole_is_refused(tmp_path: Path, damage: str, status: str, 
         tags.write_bytes(data[: len(data) // 2])
     elif damage == "other bytes":
         tags.write_bytes(data[:60] + bytes(byte ^ 1 for byte in data[60:90]) + data[90:])
-    elif damage == "other rows":
-        files["tags"]["rows"] += 1
-        rewrite(url, files=files)
     else:
-        pq.write_table(pq.read_table(layers).set_column(0, "manifest", [[10**6] * files["layers"]["rows"]]), layers)
-        files["layers"]["size"] = layers.stat().st_size
+        files["tags"]["rows"] += 1
         rewrite(url, files=files)
     with pytest.raises(StorageError, match=message) as caught:
         snapshot.load(url)
@@ -185,8 +237,8 @@ def test_a_list_of_files_that_lacks_one_is_refused(tmp_path: Path) -> None:
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     """What a newer version wrote is not guessed at: the error says to upgrade, and the list says so, too."""
     url = made().save(tmp_path)
-    rewrite(url, schema=2, started="in some other way")
-    with pytest.raises(StorageError, match=r"written by a newer regnb \(schema 2.*--upgrade"):
+    rewrite(url, schema=3, started="in some other way")
+    with pytest.raises(StorageError, match=r"written by a newer regnb \(schema 3.*--upgrade"):
         snapshot.load(url)
     assert "newer regnb" in snapshot.snapshots(tmp_path)["status"][0]
 
@@ -207,6 +259,33 @@ def test_the_first_layout_stays_readable() -> None:
     assert found.children["child"].isin(found.manifests["digest"]).all()
     assert found.graph.sizes.sum() == 6964
     assert (snapshot.snapshots(OLD)["status"] == "ok").all()
+
+
+def test_a_damaged_snapshot_of_the_first_layout_is_refused(tmp_path: Path) -> None:
+    """Row numbers that lead to no blob are damage, and no traceback."""
+    shutil.copytree(OLD, tmp_path / "old")
+    (layers,) = tmp_path.glob("old/*/layers.parquet")
+    table = pq.read_table(layers)
+    pq.write_table(table.set_column(0, "manifest", [[10**6] * table.num_rows]), layers)
+    files = json.loads((layers.parent / "snapshot.json").read_text("utf-8"))["files"]
+    files["layers"]["size"] = layers.stat().st_size
+    rewrite(str(layers.parent), files=files)
+    with pytest.raises(StorageError, match=r"layers\.parquet is damaged"):
+        snapshot.load(layers.parent)
+
+
+def test_both_layouts_stand_side_by_side(tmp_path: Path) -> None:
+    """Below one URL old snapshots and new ones are one list, loaded by their names; a day is a list, too."""
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    url = made().save(tmp_path)
+    found = snapshot.snapshots(tmp_path)
+    assert found["schema"].to_list() == [1, 2]
+    assert found["url"].to_list()[1] == url
+    for name in found["snapshot"]:
+        assert Inventory.load(tmp_path / name).registry == "stored:5000"
+    day = Path(url).parent
+    assert snapshot.snapshots(day.parent)["status"].to_list() == ["ok"]
+    assert snapshot.snapshots(day)["status"].to_list() == ["ok"]
 
 
 def test_columns_and_frames_that_are_not_there_are_filled(tmp_path: Path) -> None:
@@ -244,7 +323,7 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 def test_what_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     """A wrong name is an error that says what is there instead."""
     url = made().save(tmp_path)
-    with pytest.raises(StorageError, match=f"not a snapshot.*such as {Path(url).name}"):
+    with pytest.raises(StorageError, match=f"not a snapshot.*such as registry=.*/{Path(url).name}"):
         snapshot.load(tmp_path)
     for wrong in (tmp_path / "none", Path(url) / "tags.parquet"):
         with pytest.raises(StorageError, match="no such snapshot"):
@@ -279,6 +358,12 @@ def test_a_full_disk_gets_its_space_back(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError, match="No space left on device"):
         made().save(tmp_path / "full")
     assert list((tmp_path / "full").iterdir()) == []
+    monkeypatch.undo()
+    kept = made().save(tmp_path / "full")
+    monkeypatch.setattr(LocalFileSystem, "pipe_file", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        made().save(tmp_path / "full")
+    assert snapshot.snapshots(tmp_path / "full")["url"].to_list() == [kept]
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,16 @@
 """Inventories as files: a folder of Parquet files for each, on a local disk or in any storage that fsspec reaches.
 
-Below the URL that is saved to, ``<registry>-<when>/`` holds a file for each of an inventory's frames, with the columns
-of :data:`regnb.tables.columns.COLUMNS`, and ``snapshot.json``: the layout's version (``schema``), the registry, the
-times, the figures of the whole, and the rows and bytes of each file. It is written last: a folder without it was
-cut short. What can be computed from these frames is not stored.
+Below the URL that is saved to, ``registry=<name>/date=<day>/snapshot=<name>-<time>/`` holds a file for each of an
+inventory's frames, with the columns of :data:`regnb.tables.columns.COLUMNS`, and ``snapshot.json``: the layout's
+version (``schema``), the registry, the times, the figures of the whole, and the rows and bytes of each file. It is
+written last: a folder without it was cut short. What can be computed from these frames is not stored.
+``docs/snapshots.md`` has every column.
 
-Schema 1: digests are text, but for ``layers``, whose ``manifest`` and ``digest`` are row numbers in ``blobs`` (from 0);
-the media type and the size of a layer stand there, too. Files may have columns that are not known here, and may lack
-some.
+Files may have columns that are not known here, and may lack some. Schema 1, which is still read, had one folder,
+``<registry>-<time>``. Its ``layers`` had row numbers of ``blobs`` (from 0) as ``manifest`` and ``digest``; media type
+and size stood in ``blobs``.
 
-    >>> pandas.read_parquet(f"{url}/localhost-5000-20260301T120000.000000Z/tags.parquet")  # doctest: +SKIP
+    >>> pandas.read_parquet(f"{url}/{snapshot}/tags.parquet")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -20,35 +21,38 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from regnb.crawl.files import opened, reason, shown
 from regnb.errors import StorageError
 from regnb.tables.age import believed
-from regnb.tables.columns import COLUMNS
+from regnb.tables.columns import COLUMNS, INVENTORY
 from regnb.tables.frame import Frame, make
+from regnb.tables.write import arrow, write_parquet
 
 if TYPE_CHECKING:
     import fsspec
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """The version of the layout that is written. Older ones can be read."""
 
 _HEADER: Final = "snapshot.json"
 _NAME: Final = re.compile(r".*-(\d{8}T\d{6}\.\d{6})Z(-\d+)?")
+_PARTITION: Final = re.compile(r"(registry|date)=.+")
+_ROWS: Final = 2**20
+"""Rows of a group: engines read groups side by side, and each has its own dictionaries."""
 _LOOK: Final = "regnb snapshots URL lists what is there"
 _LARGEST: Final = 2**63 - 1
 _FIRST: Final = frozenset({"repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"})
 """Files that every snapshot has had from the first version on."""
 _MADE: Final = frozenset({"created", "newest"})
 """Columns that say when an image was made."""
-_DISTINCT: Final = frozenset({"digest", "config", "subject", "child", "manifest"})
-"""Columns of texts that hardly repeat, so that a dictionary of them would only cost time."""
+_DISTINCT: Final = frozenset({"digest", "config", "subject"})
+"""Columns of texts that hardly repeat, so that a dictionary of them would only cost time; not where they are listed."""
 
 
 class Stored(NamedTuple):
@@ -122,9 +126,9 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
 
     Example:
         >>> inventory.save("s3://backups/registry")  # doctest: +SKIP
-        's3://backups/registry/localhost-5000-20260301T120000.000000Z'
+        's3://backups/registry/registry=localhost%3A5000/date=2026-03-01/snapshot=localhost-5000-20260301T120000.000000Z'
     """
-    files = {name: _encoded(name, table, tables["blobs"]) for name, table in tables.items()}
+    files = {name: _encoded(name, table) for name, table in tables.items()}
     header = _Header(
         SCHEMA,
         shown(registry),
@@ -134,7 +138,10 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
         dict(summary),
         {name: _File(len(tables[name]), len(data)) for name, data in files.items()},
     )
-    stem = f"{re.sub('[^A-Za-z0-9.]+', '-', header.registry).strip('-.')[-100:]}-{_stamp(started)}"
+    day = f"{started.astimezone(UTC):%Y-%m-%d}"
+    # The name is no date alone, which engines would parse, each in its own way.
+    name = re.sub("[^A-Za-z0-9.]+", "-", header.registry).strip("-.")[-100:]
+    stem = f"registry={quote(header.registry, safe='')[:200]}/date={day}/snapshot={name}-{_stamp(started)}"
     with opened(url, "write") as (fs, root):
         if fs.protocol == ("file", "local"):
             fs.makedirs(root, exist_ok=True)
@@ -152,8 +159,9 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
             for path in written:
                 with suppress(Exception):
                     fs.rm_file(path)
-            with suppress(Exception):
-                fs.rmdir(folder)
+            for path in (folder, *_parents(folder)):
+                with suppress(Exception):
+                    fs.rmdir(path)  # of what others use this is refused
             raise
     return f"{shown(url).rstrip('/')}/{name}"
 
@@ -168,11 +176,20 @@ def _claim(fs: fsspec.AbstractFileSystem, root: str, stem: str) -> tuple[str, st
         name = stem if number == 1 else f"{stem}-{number}"
         folder = f"{root.rstrip('/')}/{name}"
         if not fs.exists(folder):
+            for path in reversed(_parents(folder)):
+                with suppress(FileExistsError):
+                    fs.mkdir(path, create_parents=False)
             with suppress(FileExistsError):
                 # With parents, an object store would make a bucket of a name that was mistyped.
                 fs.mkdir(folder, create_parents=False)
                 return name, folder
     raise StorageError(f"{stem} was saved a thousand times", hint="save to another folder")
+
+
+def _parents(folder: str) -> tuple[str, str]:
+    """Return the folders of a snapshot's day and of its registry."""
+    day = folder.rpartition("/")[0]
+    return day, day.rpartition("/")[0]
 
 
 def is_snapshot(url: str | Path) -> bool:
@@ -213,10 +230,10 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
     named = shown(url)
     with opened(url, "read") as (fs, folder):
         header = _header(fs, folder, named)
-        names = [name for name in header.files if name in COLUMNS and (not only or name in only)]
+        names = [name for name in header.files if name in INVENTORY and (not only or name in only)]
         if lacking := [name for name in _kept(only) if name in _FIRST and name not in names]:
             raise StorageError(f"{named} is damaged: {_HEADER} does not name {lacking[0]}.parquet", hint=_LOOK)
-        if "layers" in names and "blobs" not in names:
+        if header.schema == 1 and "layers" in names and "blobs" not in names:
             names.append("blobs")
         found = fs.cat_ranges([f"{folder}/{name}.parquet" for name in names], None, None)
         for name, data in zip(names, found, strict=True):
@@ -240,8 +257,26 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
 
 
 def _kept(only: Collection[str]) -> list[str]:
-    stored = list(COLUMNS)[: list(COLUMNS).index("disk") + 1]
-    return [name for name in stored if not only or name in only]
+    return [name for name in INVENTORY if not only or name in only]
+
+
+def _folders(fs: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    """Return the paths below ``root`` that may be snapshots, of each version of the layout."""
+    found = set()
+    for entry in fs.ls(root, detail=True):
+        path = entry["name"].rstrip("/")
+        if entry["type"] not in ("directory", "other"):
+            continue
+        if not _PARTITION.fullmatch(path.rpartition("/")[2]):
+            found.add(path)
+            continue
+        # One listing of everything below, which in a bucket costs less than one for each day.
+        for below in fs.find(path, withdirs=True):
+            parts = below[len(path) :].split("/")
+            at = next((at for at, part in enumerate(parts) if _NAME.fullmatch(part)), None)
+            if at is not None and all(map(_PARTITION.fullmatch, parts[1:at])):
+                found.add(path + "/".join(parts[: at + 1]))
+    return sorted(found)
 
 
 def snapshots(url: str | Path) -> Frame:
@@ -263,14 +298,12 @@ def snapshots(url: str | Path) -> Frame:
     """
     with opened(url, "read") as (fs, root):
         fs.invalidate_cache()
-        folders = [
-            entry["name"].rstrip("/") for entry in fs.ls(root, detail=True) if entry["type"] in ("directory", "other")
-        ]
+        folders = _folders(fs, root)
         found = fs.cat_ranges([f"{folder}/{_HEADER}" for folder in folders], None, None)
     rows = []
     for folder, data in zip(folders, found, strict=True):
-        name = folder.rpartition("/")[2]
-        mine = _NAME.fullmatch(name)
+        name = _below(folder)
+        mine = _NAME.fullmatch(name.rpartition("/")[2])
         if mine is None and isinstance(data, FileNotFoundError | NotADirectoryError):
             continue
         header, status = _listed(data)
@@ -293,6 +326,15 @@ def snapshots(url: str | Path) -> Frame:
     return frame.sort_values(["started", "snapshot"], ignore_index=True)
 
 
+def _below(folder: str) -> str:
+    """Return the path of a snapshot from the URL on that it was saved to."""
+    parts = folder.split("/")
+    first = len(parts) - 1
+    while first and _PARTITION.fullmatch(parts[first - 1]):
+        first -= 1
+    return "/".join(parts[first:])
+
+
 def _listed(data: bytes | Exception) -> tuple[_Header | None, str]:
     if isinstance(data, FileNotFoundError):
         return None, f"cut short: {_HEADER} is missing"
@@ -313,7 +355,7 @@ def _header(fs: fsspec.AbstractFileSystem, folder: str, named: str) -> _Header:
         inside = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(folder, detail=False)]
         if "tags.parquet" in inside or _NAME.fullmatch(folder.rpartition("/")[2]):
             raise StorageError(f"{named} was cut short: {_HEADER} is missing", hint=_LOOK) from None
-        below = sorted(filter(_NAME.fullmatch, inside))
+        below = [_below(path) for path in _folders(fs, folder) if _NAME.fullmatch(path.rpartition("/")[2])]
         hint = f"name one of those that it holds, such as {below[-1]}" if below else _LOOK
         raise StorageError(f"not a snapshot: {named}", hint=hint) from None
     return _parsed(data, named)
@@ -339,56 +381,35 @@ def _parsed(data: bytes, named: str) -> _Header:
 # Frames and Parquet
 
 
-def _encoded(name: str, table: Frame, blobs: Frame) -> bytes:
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
-
-    plain = pd.DataFrame(table)
-    if name == "layers":
-        plain = pd.DataFrame(
-            {
-                "manifest": _rows(plain["manifest"], blobs),
-                "position": plain["position"],
-                "digest": _rows(plain["digest"], blobs),
-                "command": plain["command"],
-            }
-        )
+def _encoded(name: str, table: Frame) -> bytes:
     repeated = [
-        str(column)
-        for column, dtype in plain.dtypes.items()
+        column
+        for column, (dtype, _) in COLUMNS[name].items()
         if dtype == "category" or (dtype == "str" and column not in _DISTINCT)
     ]
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_pandas(plain, preserve_index=False),
+    write_parquet(
+        arrow(name, table),
         sink,
-        compression="zstd",
-        # One row group and one dictionary in it, whatever its size: a second one would repeat the texts.
-        row_group_size=max(1, len(plain)),
+        row_group_size=_ROWS,
         use_dictionary=repeated,
+        # One dictionary in a group, whatever its size: a second one would repeat the texts.
         dictionary_pagesize_limit=2**30,
-        write_statistics=False,
+        write_statistics=[column for column in COLUMNS[name] if column in ("repository", "tag", "created", "size")],
         write_page_checksum=True,
     )
     return bytes(sink.getvalue())
 
 
-def _rows(column: pd.Series[Any], blobs: Frame) -> pd.Series[int]:
-    """Return the row in ``blobs`` of each digest."""
-    known = pc.index_in(
-        pa.array(column.cat.categories, pa.large_string()),
-        value_set=pa.array(blobs["digest"], pa.large_string()),
-    )
-    places = known.to_numpy(zero_copy_only=False).astype(np.int32)
-    return pd.Series(places[column.cat.codes])
-
-
 def _decoded(named: str, name: str, data: bytes) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
 
-    known = [*COLUMNS[name]]
+    known = COLUMNS[name]
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            return file.read(columns=[column for column in file.schema_arrow.names if column in known])
+        there = [column for column in pq.read_schema(pa.BufferReader(data)).names if column in known]
+        repeated = [column for column in there if known[column][0] == "category"]
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, read_dictionary=repeated) as file:
+            return file.read(columns=there)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{named} is damaged: {str(error)[:200]}", hint=_LOOK) from None
 
@@ -403,7 +424,7 @@ def _frame(named: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
         )
     try:
         columns = {column: _column(table[column]) for column in table.column_names}
-        if name == "layers" and columns:
+        if name == "layers" and columns and header.schema == 1:
             columns = _layers(columns, tables["blobs"])
         index = pd.RangeIndex(table.num_rows)
         for column, (dtype, _) in COLUMNS[name].items():
@@ -421,7 +442,7 @@ def _frame(named: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
 def _column(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 -- a Series or a Categorical
     if not pa.types.is_dictionary(column.type):
         return pa.table({"column": column}).to_pandas()["column"]
-    whole = column.combine_chunks()
+    whole = column.unify_dictionaries().combine_chunks()  # each group of rows has its own
     codes = whole.indices.fill_null(-1).to_numpy()
     return pd.Categorical.from_codes(codes, _text(whole.dictionary))
 

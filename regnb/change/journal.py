@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import getpass
 import hashlib
 import html
@@ -20,18 +21,24 @@ import msgspec
 import platformdirs
 from msgspec import Struct
 
+from regnb.change.key import VARIABLE, Key
 from regnb.change.plan import Plan
-from regnb.crawl.files import file_errors, reason
+from regnb.crawl.files import reason
 from regnb.environment import variable
-from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError
+from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
 from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, of_rows
 from regnb.wire.client import RawManifest
 
 Status: TypeAlias = Literal["done", "stale", "failed", "skipped", "unknown"]
+Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]
+"""What the signatures of a receipt say: it has none; the key that is set here made each; they are there and no key is
+set; another key made them; or only some lines are signed, or by several keys."""
 
 _VERSION: Final = 1
 _ENDING: Final = ".jsonl"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CHANGED: Final = "it was changed after it was written: do not rely on it"
 
 
 def _now() -> str:
@@ -108,6 +115,7 @@ _Entry = _Begin | _Content | _Intent | _Start | _Resumed | _End | Outcome
 class _Line(Struct, frozen=True):
     chain: str
     entry: msgspec.Raw
+    signature: str = ""
 
 
 _lines = msgspec.json.Decoder(_Line)
@@ -129,9 +137,16 @@ def folder() -> Path:
     return Path(named) if named else platformdirs.user_state_path("regnb") / "receipts"
 
 
-def _kept(path: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
     """Say of a disk that fails what it could not keep, and what to do."""
-    return file_errors(f"keep receipts in {path}", "set REGNB_RECEIPTS to a folder that you may write to")
+    try:
+        yield
+    except OSError as error:
+        hint = "set REGNB_RECEIPTS to a folder that you may write to"
+        if error.errno in _FULL:
+            hint = "make room on its disk, or set REGNB_RECEIPTS to a folder on another one"
+        raise StorageError(f"cannot keep receipts in {path}: {reason(error)}", hint=hint) from None
 
 
 @contextlib.contextmanager
@@ -145,19 +160,20 @@ def hold(host: str, repositories: Iterable[str]) -> Iterator[None]:
         >>> with hold("localhost:5000", ["vm/centos8"]):
         ...     pass
     """
-    locks = platformdirs.user_state_path("regnb") / "locks"
+    locks = folder() / "locks"
     with _kept(locks):
         locks.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for repository in sorted(set(repositories)):
             name = hashlib.sha256(f"{host}/{repository}".encode()).hexdigest()[:32]
-            try:
-                stack.enter_context(filelock.FileLock(locks / f"{name}.lock", timeout=0))
-            except filelock.Timeout:
-                raise Busy(
-                    f"another regnb process is writing to {repository} on {host}",
-                    hint="wait until it has ended, then make the plan again",
-                ) from None
+            with _kept(locks):
+                try:
+                    stack.enter_context(filelock.FileLock(locks / f"{name}.lock", timeout=0))
+                except filelock.Timeout:
+                    raise Busy(
+                        f"another regnb process is writing to {repository} on {host}",
+                        hint="wait until it has ended, then make the plan again",
+                    ) from None
         yield
 
 
@@ -165,7 +181,8 @@ class Journal:
     """A receipt while it is written. Each entry is on disk before the write that it announces.
 
     Made by :meth:`begin` or :meth:`reopen`, and used as a context manager: what ends without an error is closed with a
-    last line; without that line the receipt is unfinished.
+    last line; without that line the receipt is unfinished. An error that ends it gets the receipt's name, as
+    ``error.receipt``, unless nothing was begun.
 
     Attributes:
         path: The file.
@@ -178,23 +195,30 @@ class Journal:
         ...     journal.intend([0])
     """
 
-    def __init__(self, path: Path, chain: str, *, earlier: Receipt | None = None) -> None:
+    def __init__(self, path: Path, chain: str, key: Key | None, *, earlier: Receipt | None = None) -> None:
         self.path = path
         self.outcomes: dict[int, Outcome] = dict(earlier.outcomes) if earlier else {}
         self.begun: frozenset[int] = frozenset(earlier.begun) if earlier else frozenset()
         self.resumed = earlier is not None
         self._contents: dict[str, RawManifest] = dict(earlier.contents) if earlier else {}
         self._chain = chain
-        self._intended = False
-        self._file = path.open("ab")
+        self._key = key
+        self._intended = earlier is not None
+        self._failure: StorageError | None = None
+        with _kept(path):
+            # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
+            self._file = path.open("ab", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
 
     @classmethod
     def begin(cls, plan: Plan, where: Path | None = None) -> Self:
         """Make a new receipt for a plan.
 
         Raises:
-            StorageError: The folder cannot be written.
+            StorageError: The folder cannot be written; no receipt is left.
+            InvalidArgument: The key that is to sign it cannot be used.
         """
+        key = Key.find()
         where = where or folder()
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.code}"
         with _kept(where):
@@ -204,9 +228,13 @@ class Journal:
                 with contextlib.suppress(FileExistsError):
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
                     break
-        journal = cls(path, "")
+        journal = cls(path, "", key)
         raw = msgspec.Raw(msgspec.json.encode(plan, enc_hook=str))
-        journal._append(_Begin(_VERSION, _who(), _now(), plan.digest, raw))
+        try:
+            journal._append(_Begin(_VERSION, _who(), _now(), plan.digest, raw))
+        except StorageError:
+            journal._drop()
+            raise
         return journal
 
     @classmethod
@@ -214,16 +242,24 @@ class Journal:
         """Go on with a receipt whose application was cut short.
 
         Raises:
-            BrokenReceipt: It was changed.
-            PlanMismatch: It is finished: there is nothing to go on with.
+            UnprovenReceipt: See :meth:`Receipt.prove`.
+            PlanMismatch: It is finished: there is nothing to go on with. Or it holds a plan that regnb does not make.
+            StorageError: The file cannot be written.
         """
+        receipt.prove()
+        receipt.plan.check()
         if receipt.finished and receipt.status == "done":
             raise PlanMismatch(f"everything in receipt {receipt.name} was done", hint="undo takes it back")
         # A line that a dying process could not end is cut off: what follows must follow from the last whole one.
-        os.truncate(receipt.path, receipt.size)
-        journal = cls(receipt.path, receipt.chain, earlier=receipt)
-        journal._intended = True
-        journal._append(_Resumed(_who(), _now()))
+        with _kept(receipt.path):
+            os.truncate(receipt.path, receipt.size)
+        journal = cls(receipt.path, receipt.chain, receipt.key, earlier=receipt)
+        try:
+            journal._append(_Resumed(_who(), _now()))
+        except StorageError as full:
+            full.receipt = journal.name
+            journal._file.close()
+            raise
         return journal
 
     @property
@@ -235,13 +271,26 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if kind is None:
-            self._append(_End(_now()))
-        self._sync()
-        self._file.close()
+        try:
+            if error is None:
+                self._append(_End(_now()))
+            self._sync()
+        except StorageError as full:
+            if error is None:  # else the disk is not the first thing that went wrong
+                full.receipt = self.name
+                raise
+        finally:
+            self._file.close()
         if isinstance(error, RegnbError) and not self._intended:
             # It was refused before anything was begun: there is nothing to tell and nothing to take back.
-            self.path.unlink(missing_ok=True)
+            self._drop()
+        elif error is not None:
+            vars(error)["receipt"] = self.name  # whatever it is, its user must find what was done
+
+    def _drop(self) -> None:
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def content(self, digest: str) -> RawManifest | None:
         """Return a manifest that was kept, or None."""
@@ -270,11 +319,25 @@ class Journal:
         self._append(outcome)
 
     def _append(self, entry: _Entry) -> None:
+        if self._failure is not None:
+            raise self._failure
         data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
-        self._chain = _link(self._chain, data)
-        with _kept(self.path):
-            self._file.write(b'{"chain":"%s","entry":%s}\n' % (self._chain.encode(), data))
-            self._file.flush()
+        chain = _link(self._chain, data)
+        signature = b'"signature":"%s",' % self._key.sign(chain).encode() if self._key else b""
+        line = b'{"chain":"%s",%s"entry":%s}\n' % (chain.encode(), signature, data)
+        try:
+            with _kept(self.path):
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        except StorageError as full:
+            # A part of a line would break the chain for whoever goes on.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            self._failure = full
+            raise
+        self._chain = chain
+        self._size += len(line)
 
     def _sync(self) -> None:
         with _kept(self.path):
@@ -297,6 +360,8 @@ class Receipt:
         contents: The manifests that were replaced or removed, by digest.
         chain: The hash of the last whole line, which stands for the whole receipt.
         size: Bytes up to the end of that line.
+        key: The key that was set when it was read, or None.
+        signers: The names of the keys that signed its lines; "" for a line without a signature.
 
     Example:
         >>> Receipt.load("20261123T120000-4f2a91cc").status  # doctest: +SKIP
@@ -314,8 +379,10 @@ class Receipt:
         "unfinished": "the process ended before its last row: resume it, or undo it",
     }
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: Key | None = None) -> None:
         self.path = path
+        self.key = key
+        self.signers: set[str] = set()
         self.outcomes: dict[int, Outcome] = {}
         self.begun: set[int] = set()
         self.contents: dict[str, RawManifest] = {}
@@ -328,10 +395,11 @@ class Receipt:
 
         Raises:
             StorageError: There is none.
-            BrokenReceipt: It was changed.
+            BrokenReceipt: It was changed, or is signed with the key that is set here, and not as that key signs.
+            InvalidArgument: The key cannot be used.
         """
         known = isinstance(name, Path) or "/" in name or name.endswith(_ENDING)
-        receipt = cls(Path(name) if known else folder() / f"{name}{_ENDING}")
+        receipt = cls(Path(name) if known else folder() / f"{name}{_ENDING}", Key.find())
         try:
             data = receipt.path.read_bytes()
         except OSError as error:
@@ -346,23 +414,37 @@ class Receipt:
         return receipt
 
     def _take(self, line: bytes, number: int) -> None:
-        hint = "it was changed after it was written: do not rely on it"
         try:
             found = _lines.decode(line)
             entry = _entries.decode(found.entry)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise BrokenReceipt(f"line {number} of receipt {self.name} is malformed: {error}", hint=hint) from None
+            self._enter(entry)
+        except (msgspec.MsgspecError, ValueError, RecursionError, PlanMismatch) as error:
+            text = error.message if isinstance(error, RegnbError) else str(error)
+            raise BrokenReceipt(
+                f"line {number} of receipt {self.name} is malformed: {text[:200]}", hint=_CHANGED
+            ) from None
         self.chain = _link(self.chain, bytes(found.entry))
         if self.chain != found.chain or (number == 1) != isinstance(entry, _Begin):
-            raise BrokenReceipt(f"line {number} of receipt {self.name} does not follow from the one before", hint=hint)
+            raise BrokenReceipt(
+                f"line {number} of receipt {self.name} does not follow from the one before", hint=_CHANGED
+            )
+        signer = found.signature.partition(":")[0]
+        self.signers.add(signer)
+        if self.key is not None and signer == self.key.name and not self.key.signed(found.signature, self.chain):
+            raise BrokenReceipt(
+                f"line {number} of receipt {self.name} is not as it was signed with key {signer}", hint=_CHANGED
+            )
         self.size += len(line) + 1
+
+    def _enter(self, entry: _Entry) -> None:
         if isinstance(entry, _Begin):
-            self.plan = msgspec.json.decode(entry.plan, type=Plan)
+            self.plan = Plan.decode(bytes(entry.plan))
             self.who, self.started = entry.who, entry.when
             if self.plan.digest != entry.digest:
-                raise BrokenReceipt(f"the plan in receipt {self.name} is not the one that was confirmed", hint=hint)
+                raise PlanMismatch("the plan is not the one that was confirmed")
         elif isinstance(entry, _Content):
-            raw = RawManifest.of(base64.b64decode(entry.data), entry.media_type, Digest(entry.digest))
+            data = base64.b64decode(entry.data, validate=True)
+            raw = RawManifest.of(data, entry.media_type, Digest(entry.digest))
             self.contents[entry.digest] = raw
         elif isinstance(entry, _Start):
             self.begun.add(entry.step)
@@ -372,6 +454,41 @@ class Receipt:
             self.finished = entry.when
         elif isinstance(entry, _Resumed):
             self.finished = ""
+
+    @property
+    def proof(self) -> Proof:
+        """What its signatures say: ``unsigned``, ``proven``, ``no key``, ``other key`` or ``mixed``."""
+        if len(self.signers) > 1:
+            return "mixed"
+        if self.signers == {""}:
+            return "unsigned"
+        if self.key is None:
+            return "no key"
+        return "proven" if self.signers == {self.key.name} else "other key"
+
+    def prove(self) -> None:
+        """Check that the key that is set here signed every line; where none is set, that nobody expects one.
+
+        Raises:
+            UnprovenReceipt: There is no key, or another one, or not every line is signed.
+        """
+        signers = " and ".join(signer or "none" for signer in sorted(self.signers))
+        found = {
+            "no key": (f"is signed with key {signers}, and no key is set here", f"set {VARIABLE} to that key"),
+            "other key": (
+                f"is signed with key {signers}, and the key that is set here is {self.key.name if self.key else ''}",
+                f"set {VARIABLE} to the key that it was signed with",
+            ),
+            "mixed": (f"has lines that are signed with different keys: {signers}", _CHANGED),
+            "unsigned": (
+                "is not signed, and a key is set here",
+                f"it was written without the key, or its signatures were taken away; without {VARIABLE} it is accepted",
+            ),
+        }
+        if self.proof == "proven" or (self.proof == "unsigned" and self.key is None):
+            return
+        text, hint = found[self.proof]
+        raise UnprovenReceipt(f"receipt {self.name} {text}", proof=self.proof, hint=hint)
 
     @property
     def name(self) -> str:

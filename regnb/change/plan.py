@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from regnb.crawl.files import file_errors
-from regnb.errors import InvalidArgument, PlanMismatch
-from regnb.oci.manifest import ACCEPT, OCI_INDEX
-from regnb.oci.reference import Digest, check_repository
+from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
+from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
+from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.tables.frame import Frame, of_rows
 from regnb.text import count, human
+from regnb.wire.addresses import parse_registry
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
@@ -35,18 +37,26 @@ _NAMED: Final = 10
 _VERSION: Final = 1
 _CODE: Final = 8
 """Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
+_NEEDS: Final = {"put": ("after",), "tag": ("tag", "after"), "untag": ("tag", "before"), "delete": ("before",)}
+"""Fields that must not be empty: a request that lacked one would be about something else."""
+_GRAMMAR: Final = {"source": check_repository, "tag": check_tag, "before": Digest, "after": Digest}
+_AGAIN: Final = "make the plan again; a plan is applied as it was made, or not at all"
 _MANIFEST: Final = "manifest.json"
 _BLOB: Final = "blob"
 
 
-class Blob(Struct, frozen=True, array_like=True):
+_Size = Annotated[int, Meta(ge=0, le=SIZE_LIMIT)]
+_Sum = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Blob(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A blob that a manifest needs."""
 
     digest: str
-    size: int
+    size: _Size
 
 
-class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One row of a plan: one tag, or one manifest by its digest, that changes or is kept.
 
     Attributes:
@@ -74,7 +84,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     media_type: str = ""
     blobs: tuple[Blob, ...] = ()
-    size: int = 0
+    size: _Sum = 0
     reason: str = ""
     new: bool = False
     needs: tuple[int, ...] = ()
@@ -90,17 +100,17 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.action != "keep"
 
 
-class Effect(Struct, frozen=True):
+class Effect(Struct, frozen=True, forbid_unknown_fields=True):
     """Something beside the rows themselves that a plan touches, or takes care not to touch (``effects``)."""
 
     effect: str
     repository: str
     reference: str = ""
-    size: int = 0
+    size: _Sum = 0
     message: str = ""
 
 
-class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     """What would change in one registry. It holds no credentials, and making one never writes.
 
     Attributes:
@@ -131,8 +141,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     steps: tuple[Step, ...]
     source: str = ""
     effects: tuple[Effect, ...] = ()
-    freed: int = 0
-    moved: int = 0
+    freed: _Sum = 0
+    moved: _Sum = 0
     notes: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     made: dict[str, str] = {}
@@ -197,21 +207,75 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
         """Return the plan in a document.
 
         Raises:
-            PlanMismatch: It is no plan, or it was changed.
+            PlanMismatch: It is no plan, it was changed, or a field is not as regnb writes it; the message says where.
         """
-        hint = "make the plan again; a plan is applied as it was made, or not at all"
         try:
             document = msgspec.json.decode(data, type=_Document)
-            plan = msgspec.convert(document.plan, cls)
+            _check_fields(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=hint) from None
+            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=_AGAIN) from None
         if document.version != _VERSION:
-            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=hint)
+            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=_AGAIN)
+        plan = cls.decode(bytes(document.plan))
+        plan.check()
         if plan.digest != document.digest:
-            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=hint)
-        if any(not 0 <= need < len(plan.steps) for step in plan.steps for need in step.needs):
-            raise PlanMismatch("a row of the plan needs one that is not there", hint=hint)
+            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=_AGAIN)
         return plan
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the plan in the field ``plan`` of a document or a receipt.
+
+        Raises:
+            PlanMismatch: A field is unknown, missing, or of another type or size; the message says where.
+        """
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise PlanMismatch(f"this is no plan: {str(error)[:200].replace('`$', '`plan')}", hint=_AGAIN) from None
+
+    def check(self) -> None:
+        """Check that every name is one that a registry can have, and every row one that can be applied.
+
+        Raises:
+            PlanMismatch: One is not; the message says where.
+        """
+        for where, check, value in self._values():
+            try:
+                check(value)
+            except ValueError as error:
+                text = error.message if isinstance(error, InvalidArgument | InvalidReference) else str(error)
+                raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=_AGAIN) from None
+
+    def _values(self) -> Iterator[tuple[str, Callable[[Any], object], Any]]:
+        """Yield each value that becomes a part of a request: where it stands, what checks it, and the value."""
+        yield "plan.url", _check_origin, self.url
+        if self.source:
+            yield "plan.source", _check_origin, self.source
+        yield "plan.allow", check_allow, self.allow
+        for digest, text in self.made.items():
+            yield f"plan.made[{digest[:80]!r}]", _check_made, (digest, text)
+        for number, step in enumerate(self.steps):
+            here = f"plan.steps[{number}]"
+            for need in step.needs:
+                yield f"{here}.needs", partial(_check_row, len(self.steps)), need
+            if not step.writes:
+                continue  # its names are shown and never sent, so that it may name what the grammar forbids
+            yield f"{here}.repository", check_repository, step.repository
+            for name in _NEEDS[step.action]:
+                yield f"{here}.{name}", _check_given, getattr(step, name)
+            for name, check in (
+                ("source", check_repository),
+                ("tag", check_tag),
+                ("before", Digest),
+                ("after", Digest),
+            ):
+                if value := getattr(step, name):
+                    yield f"{here}.{name}", check, value
+            for at, tag in enumerate(step.tags):
+                yield f"{here}.tags[{at}]", check_tag, tag
+            for at, blob in enumerate(step.blobs):
+                yield f"{here}.blobs[{at}]", Digest, blob.digest
 
     def save(self, path: str | Path) -> None:
         """Write the plan into a file; an empty path writes nothing, as a runbook's parameter may say.
@@ -346,7 +410,62 @@ class _Document(Struct, forbid_unknown_fields=True):
     regnb: Literal["plan"]
     version: int
     digest: str
-    plan: Any
+    plan: msgspec.Raw
+
+
+class _Fields(dict[str, Any]):
+    """An object of a document, with a name that stands in it twice."""
+
+    twice = ""
+
+
+def _check_fields(data: bytes) -> None:
+    """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
+    found: list[_Fields] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> _Fields:
+        fields = _Fields(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            fields.twice = next(name for name in names if names.count(name) > 1)
+            found.append(fields)
+        return fields
+
+    document = json.loads(data, object_pairs_hook=collect)
+    if found:
+        where = next((path for path, value in _walk(document, "$") if value is found[0]), "$")
+        raise ValueError(f"Object contains field `{found[0].twice[:80]}` twice - at `{where}`")
+
+
+def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -- what JSON may hold
+    yield path, value
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _walk(each, f"{path}.{name[:80]}")
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from _walk(each, f"{path}[{at}]")
+
+
+def _check_origin(url: str) -> None:
+    if parse_registry(url)[0] != url:
+        raise InvalidArgument("not a registry's URL as a plan has it: scheme, host and port")
+
+
+def _check_made(made: tuple[str, str]) -> None:
+    digest, text = made
+    if Digest.of(base64.b64decode(text, validate=True), Digest(digest).algorithm) != digest:
+        raise InvalidArgument("the bytes have another digest")
+
+
+def _check_row(rows: int, row: int) -> None:
+    if not 0 <= row < rows:
+        raise InvalidArgument(f"the row needs row {row}, which is not there")
+
+
+def _check_given(text: str) -> None:
+    if not text:
+        raise InvalidArgument("it is empty")
 
 
 def _secret(variable: str) -> str:

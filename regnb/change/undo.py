@@ -212,11 +212,13 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
 
     Raises:
         PlanMismatch: The receipt is another registry's.
+        UnprovenReceipt: See :meth:`regnb.change.journal.Receipt.prove`.
         RegistryError: The registry cannot say what is there now.
 
     Example:
         ``plan = await plan_undo(reader, Receipt.load(name))``
     """
+    receipt.prove()
     plan = receipt.plan
     if plan.url != reader.url:
         raise PlanMismatch(

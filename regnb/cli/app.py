@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb.cli.terminal import ERROR, EXCESSIVE, OK, err
+from regnb.cli.terminal import ERROR, EXCESSIVE, OK, err, say
 
 
 class Entry(NamedTuple):
@@ -237,6 +237,8 @@ def main() -> None:
         err.print(f"[red]Error:[/] {escape(error.message)}", soft_wrap=True)
         if error.hint:
             err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
+        if error.receipt:
+            say(f"Receipt {error.receipt} says what was done. To go on: regnb apply --resume {error.receipt}")
         sys.exit(EXCESSIVE if isinstance(error, LimitExceeded) else ERROR)
     except BrokenPipeError:
         sys.stderr.close()

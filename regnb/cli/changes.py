@@ -129,6 +129,7 @@ def apply(
             finish(registry.apply(made, confirm=confirm, source=source))
     if plan is None and resume:
         cut = Receipt.load(resume)
+        cut.prove()  # before anyone is asked for a password
         with connected(cut.plan.url) as registry, sourced(cut.plan.source) as source:
             finish(registry.resume(cut, source=source))
     raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
@@ -143,5 +144,6 @@ def undo(
 ) -> None:
     """Take back what a receipt says was done; it works until the registry's next garbage collection."""
     found = Receipt.load(receipt)
+    found.prove()  # before anyone is asked for a password
     with connected(found.plan.url) as registry:
         present(registry, registry.plan_undo(found, allow=allow or ()))

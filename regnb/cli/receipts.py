@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -17,7 +17,10 @@ from regnb.cli.terminal import (
     out,
     show,
 )
-from regnb.errors import BrokenReceipt
+from regnb.errors import BrokenReceipt, StorageError, UnprovenReceipt
+
+_UNPROVEN: Final = {"no key": 11, "other key": 12, "mixed": 13, "unsigned": 14}
+"""Exit codes of a verification, by what the signatures of a receipt say."""
 
 app = typer.Typer(help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
 
@@ -42,14 +45,20 @@ def receipt_show(name: Annotated[str, Argument(help="A receipt's name, or its fi
 def receipt_verify(
     names: Annotated[list[str] | None, Argument(help="Names or files; by default every receipt.")] = None,
 ) -> None:
-    """Check that the lines of receipts follow from each other, and print the hash of the last. Exit code 1: no."""
-    broken = False
+    """Check that the lines of receipts follow from each other, and print the hash of the last.
+
+    With REGNB_RECEIPTS_KEY also that this key signed each line. Exit code 0: they do. 1: one was changed, or cannot be
+    read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed with
+    different keys, or not at all. 14: a key is set, and one is not signed. Of several, the lowest.
+    """
+    codes = {OK}
     for name in names or receipts()["receipt"]:
         try:
             receipt = Receipt.load(name)
-        except BrokenReceipt as error:
-            broken = True
+            receipt.prove()
+        except (BrokenReceipt, StorageError, UnprovenReceipt) as error:
+            codes.add(_UNPROVEN[error.proof] if isinstance(error, UnprovenReceipt) else ERROR)
             err.print(f"[red]{escape(name)}[/]: {escape(str(error))}", soft_wrap=True)
         else:
-            typer.echo(f"{receipt.name}: {receipt.status}, {receipt.chain}")
-    raise typer.Exit(ERROR if broken else OK)
+            typer.echo(f"{receipt.name}: {receipt.status}, {receipt.chain}, {receipt.proof}")
+    raise typer.Exit(min(codes - {OK}, default=OK))

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+INVENTORY: Final = (
+    *("repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"),
+    *("history", "uploads", "disk"),
+)
+"""The frames that an inventory is made of, and that a snapshot stores."""
+
 COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "repositories": {
         "repository": ("str", "name"),
@@ -254,6 +260,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "new": ("int64", "tags that were not there in the snapshot before"),
         "moved": ("int64", "tags that pointed elsewhere"),
         "vanished": ("int64", "tags that were there"),
+        "collected": ("int64", "bytes of the blobs that the last complete snapshot before had, and this one has not"),
         "complete": ("bool", "whether everything was read; if not, bytes are lower bounds"),
     },
     "reconciled": {

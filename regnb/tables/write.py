@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import pandas as pd
 
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
+from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARQUET: Final = {
+    "str": "string",
+    "category": "string",
+    "int64": "int64",
+    "int32": "int32",
+    "float64": "double",
+    "bool": "boolean",
+    "boolean": "boolean",
+    "datetime64[us, UTC]": "timestamp (microseconds, UTC)",
+}
+"""What a column's dtype is in a file of Parquet, whatever it holds."""
 
 Format = Literal["parquet", "csv", "jsonl"]
 
@@ -50,6 +66,46 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def arrow(name: str, frame: Frame) -> pa.Table:
+    """Return a frame of :data:`regnb.tables.columns.COLUMNS` for :func:`write_parquet`.
+
+    Example:
+        >>> arrow("catalog", Frame({"repository": ["vm/centos8"]})).num_rows
+        1
+    """
+    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+
+    text = pa.large_string()
+    types = {"string": text, "boolean": pa.bool_(), "double": pa.float64(), "int64": pa.int64(), "int32": pa.int32()}
+    types[PARQUET["datetime64[us, UTC]"]] = pa.timestamp("us", "UTC")
+    columns = {}
+    for column, (dtype, _) in COLUMNS[name].items():
+        values: Any = frame[column]
+        if values.dtype == "category":
+            # A dictionary is written as it is: the file's schema has texts, and says nothing of the dictionary's width.
+            codes = values.cat.codes.to_numpy()
+            texts = pa.array(values.cat.categories, text, from_pandas=True)
+            columns[column] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), texts)
+        else:
+            columns[column] = pa.array(values, types[PARQUET[dtype]], from_pandas=True)
+    return pa.table(columns)
+
+
+def write_parquet(table: pa.Table, where: Any, **options: Any) -> None:  # noqa: ANN401 -- what pyarrow takes
+    """Write a table with the schema that Parquet itself has for it, the same whatever the columns hold.
+
+    Args:
+        table: Of :func:`arrow`.
+        where: A path, or a file that is open for writing.
+        options: For ``pyarrow.parquet.write_table``.
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
+
+    # Arrow's own schema would be written beside it, with a width for each dictionary that follows its length: the files
+    # of two days could then not be read as one.
+    pq.write_table(table, where, **{"compression": "zstd", "store_schema": False, **options})
+
+
 def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
     """Write each frame into ``folder`` as Parquet, CSV or JSON lines, and return the paths.
 
@@ -70,7 +126,7 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
             path = folder / f"{name}.{form}"
             plain = pd.DataFrame(frame)
             if form == "parquet":
-                plain.to_parquet(path, index=False)
+                write_parquet(arrow(name, frame), path)
             elif form == "csv":
                 _defused(plain).to_csv(path, index=False)
             else:

@@ -276,9 +276,9 @@ class Form(Panel):
             source = self._source if plan.source else None
             try:
                 self._finish(self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
-            except BaseException:
-                if begun := sorted(journal.folder().glob(f"*-{plan.code}*.jsonl")):
-                    self._finish(Receipt.load(begun[-1]))
+            except BaseException as error:
+                if begun := getattr(error, "receipt", ""):
+                    self._finish(Receipt.load(begun))
                 raise
 
         self._run(self._trouble, work, after=self._hide)

@@ -31,7 +31,7 @@ def same(one: str, other: str) -> bool:
 
 
 def join(base: str, given: str) -> str:
-    """Return as an absolute URL what an answer from ``base`` gave as a Location or Link.
+    """Return as an absolute URL what an answer from ``base`` gave as a Location or Link, without a user in it.
 
     Raises:
         ContentError: It is none.
@@ -42,10 +42,12 @@ def join(base: str, given: str) -> str:
     """
     try:
         url = urljoin(base, given)
-        _ = urlsplit(url).port  # which is where a bad port shows
+        parts = urlsplit(url)
+        _ = parts.port  # which is where a bad port shows
     except ValueError:
         raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
-    return url
+    # Whose credentials are sent where is not for an answer to say; and aiohttp takes only one login for a request.
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
 
 def redact(url: str) -> str:
