@@ -55,7 +55,7 @@ class Stored:
             raise NotFound("no such repository", status=404)
         yield list(self.listed.get(repository, ()))
 
-    async def manifest(self, repository: str, target: str) -> RawManifest:
+    async def manifest(self, repository: str, target: str, *, accept: Sequence[str] = ()) -> RawManifest:  # noqa: ARG002
         if (repository, target) in self.broken:
             raise ServerFailed("500", status=500)
         found = self.held[repository].get(self.listed[repository].get(target, target))

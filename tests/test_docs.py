@@ -236,7 +236,7 @@ def lines_of_code(source: str) -> set[int]:
 
 
 STILL_LARGE = {
-    "change/apply.py", "crawl/crawl.py", "crawl/storage.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
+    "change/apply.py", "crawl/storage.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
 }  # fmt: skip
 """Modules that are still to be divided: the list only gets shorter."""
 

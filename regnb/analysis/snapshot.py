@@ -346,6 +346,7 @@ def _encoded(name: str, table: Frame, blobs: Frame) -> bytes:
                 "manifest": _rows(plain["manifest"], blobs),
                 "position": plain["position"],
                 "digest": _rows(plain["digest"], blobs),
+                "media_type": plain["media_type"],
                 "command": plain["command"],
             }
         )
@@ -427,12 +428,14 @@ def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
 def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
     """Return the columns of layers, whose digests are rows of ``blobs`` in the file."""
     digest = columns["digest"].to_numpy()
-    media_type = blobs["media_type"].combine_chunks().dictionary_encode()
+    # The first snapshots had a media type for each blob alone.
+    known = blobs["media_type"].combine_chunks().dictionary_encode()
+    media_type = pd.Categorical.from_codes(known.indices.to_numpy()[digest], _text(known.dictionary))
     return {
+        "media_type": media_type,
         **columns,
         "manifest": _digests(columns["manifest"].to_numpy(), blobs),
         "digest": _digests(digest, blobs),
-        "media_type": pd.Categorical.from_codes(media_type.indices.to_numpy()[digest], _text(media_type.dictionary)),
         "size": blobs["size"].to_numpy()[digest],
     }
 

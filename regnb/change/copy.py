@@ -133,8 +133,9 @@ def _parse(text: str) -> Platform:
 
 def _key(platform: Platform) -> tuple[str, str, str]:
     """What makes two platforms one: each architecture has a variant that goes without saying."""
-    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(platform.architecture, "")
-    return platform.os, platform.architecture, platform.variant or silent
+    architecture = platform.architecture or ""
+    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(architecture, "")
+    return platform.os or "", architecture, platform.variant or silent
 
 
 async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:

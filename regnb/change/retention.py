@@ -14,9 +14,10 @@ import pandas as pd
 from regnb.analysis.inventory import Inventory
 from regnb.change.plan import Plan, Step, check_allow
 from regnb.change.policy import NO_YEAR, Policy, Rule, version_key
-from regnb.change.removal import Held, Running, check_inventory, holdings, names, numbered, remove
+from regnb.change.removal import Held, Running, check_inventory, holdings, numbered, remove
 from regnb.cluster.running import InUse, Used, running
 from regnb.crawl.selection import Picked
+from regnb.text import names
 
 
 class Verdict(NamedTuple):

@@ -88,9 +88,9 @@ class _Undo:
     def untagged(self, number: int, step: Step) -> None:
         now = self.now[step.repository].get(step.tag, "")
         dummy = str(Digest.of(self.receipt.plan.dummy(number)))
-        if now in {"", dummy}:
+        if now in {"", dummy} and step.before:
             self.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
-        elif now != step.before:
+        elif now not in {step.before, dummy}:
             self.others(step.repository, step.tag)
         if now == dummy:
             self.steps.append(
@@ -98,8 +98,9 @@ class _Undo:
                     action="delete",
                     repository=step.repository,
                     before=dummy,
+                    tags=() if step.before else (step.tag,),
                     reason="the dummy manifest that was left behind",
-                    needs=(len(self.steps) - 1,),
+                    needs=(len(self.steps) - 1,) if step.before else (),
                 )
             )
 

@@ -12,8 +12,6 @@ from regnb.errors import MalformedManifest, NotFound, TooLarge
 from regnb.oci.manifest import (
     CONFIG_LIMIT,
     IMAGE_CONFIGS,
-    INDEXES,
-    MANIFESTS,
     SCHEMA1_TYPES,
     AnyManifest,
     Descriptor,
@@ -28,7 +26,6 @@ from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
 from regnb.wire.pace import MOST
 
-_LISTED: Final = INDEXES | MANIFESTS | SCHEMA1_TYPES
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -225,9 +222,8 @@ def parts(manifest: AnyManifest) -> tuple[tuple[Descriptor, ...], tuple[Descript
         return (), ()
     if isinstance(manifest, Manifest):
         return (), tuple({blob.digest: blob for blob in manifest.blobs if not blob.foreign}.values())
-    listed = {child.digest: child for child in manifest.manifests}.values()
-    blobs = tuple(child for child in listed if child.media_type and child.media_type not in _LISTED)
-    return tuple(child for child in listed if child not in blobs), blobs
+    children, blobs = ({each.digest: each for each in some} for some in (manifest.children, manifest.blobs))
+    return tuple(children.values()), tuple(blobs.values())
 
 
 def _decoded(repository: str, raw: RawManifest) -> AnyManifest:

@@ -23,10 +23,10 @@ class Problem(msgspec.Struct, frozen=True):
     """Something that could not be read, or that is not as it should be.
 
     Attributes:
-        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``mismatch``,
+        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``damaged``, ``mismatch``,
             ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``catalog`` or
             ``interrupted``.
-        incomplete: Whether figures are lower bounds because of it.
+        incomplete: Whether something is unknown because of it, so that figures are lower bounds.
     """
 
     repository: str
@@ -38,7 +38,13 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ManifestRecord(msgspec.Struct, gc=False):
-    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory."""
+    """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory.
+
+    Attributes:
+        children: The manifests that an index lists.
+        layers: The layers of an image, or the blobs that an index lists.
+        layer_types: Their media types.
+    """
 
     digest: str
     media_type: str
@@ -52,6 +58,8 @@ class ManifestRecord(msgspec.Struct, gc=False):
     platform: str = ""
     created: str = ""
     commands: tuple[str, ...] = ()
+    config_type: str = ""
+    layer_types: tuple[str, ...] = ()
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -145,6 +153,9 @@ class Records:
         manifests, blobs: By digest.
         history, uploads: What only a storage tells.
         disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``) to its number of files and their bytes.
+        damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
+            manifests say: no pull that needs it succeeds.
+        doubtful: Likewise, of what could not be read and only a pull needs: configs.
     """
 
     registry: str
@@ -161,6 +172,20 @@ class Records:
     history: list[HistoryRecord] = field(default_factory=list)
     uploads: list[UploadRecord] = field(default_factory=list)
     disk: dict[str, tuple[int, int]] = field(default_factory=dict)
+    damaged: set[tuple[str, str]] = field(default_factory=set)
+    doubtful: set[tuple[str, str]] = field(default_factory=set)
+
+    def damage(self, repository: str, reference: str, problem: str, message: str, hint: str = "") -> None:
+        """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.
+
+        Example:
+            >>> records = Records("localhost:5000", datetime(2026, 1, 1))
+            >>> records.damage("app", "1.0", "dangling", "the tag points to a manifest that does not exist")
+            >>> records.problems[0].incomplete
+            False
+        """
+        self.damaged.add((repository, reference))
+        self.problems.append(Problem(repository, reference, problem, message, hint, incomplete=False))
 
 
 def describe(
@@ -183,9 +208,13 @@ def describe(
         return record, (), None
     record.artifact_type = manifest.artifact_type
     record.subject = str(manifest.subject.digest) if manifest.subject else ""
+    layers = manifest.blobs
     if isinstance(manifest, Index):
-        record.children = tuple(child.digest for child in manifest.manifests)
-        return record, (), None
-    record.config = manifest.config.digest if manifest.config is not None else ""
-    record.layers = tuple(layer.digest for layer in manifest.layers)
+        record.children = tuple(child.digest for child in manifest.children)
+    else:
+        layers = manifest.layers
+        if manifest.config is not None:
+            record.config, record.config_type = manifest.config.digest, manifest.config.media_type
+    record.layers = tuple(layer.digest for layer in layers)
+    record.layer_types = tuple(layer.media_type for layer in layers)
     return record, manifest.blobs, None

@@ -37,6 +37,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
         "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
         "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
+        "pullable": (
+            "boolean",
+            "whether every platform can be pulled: no if a part is missing or damaged; missing if a part was not read",
+        ),
     },
     "manifests": {
         "repository": ("str", "name"),
@@ -62,10 +66,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "child": ("category", "digest of a manifest that it lists, whether it was found or not"),
     },
     "layers": {
-        "manifest": ("category", "digest of the manifest"),
+        "manifest": ("category", "digest of the manifest, or of an index that lists blobs, such as a build cache"),
         "position": ("int32", "0 is the base"),
         "digest": ("category", "of the layer"),
-        "media_type": ("category", "of the layer"),
+        "media_type": ("category", "of the layer, as this manifest has it"),
         "size": ("int64", "bytes, compressed"),
         "command": ("category", "the history entry that made it, where the config says"),
     },
@@ -88,11 +92,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "reference": ("str", "tag, digest or endpoint"),
         "problem": (
             "str",
-            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, media type, not a tag, …",
+            "failed, denied, dangling, vanished, missing, damaged, mismatch, malformed, schema1, media type, not a tag, …",
         ),
         "message": ("str", "what happened"),
         "hint": ("str", "what to do next"),
-        "incomplete": ("bool", "whether figures are lower bounds because of it"),
+        "incomplete": ("bool", "whether something is unknown because of it, so that figures are lower bounds"),
     },
     "coverage": {
         "what": ("str", "catalog, repositories, tags, manifests, configs, referrers"),
@@ -101,7 +105,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "cached": ("int64", "taken from the cache by digest, without asking whether they still exist"),
         "failed": ("int64", "could not be read"),
         "denied": ("int64", "not allowed"),
-        "complete": ("bool", "nothing failed and nothing was denied"),
+        "complete": ("bool", "nothing failed and nothing was denied; configs never count: no size depends on them"),
     },
     "history": {
         "repository": ("str", "name"),
@@ -206,7 +210,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "url": ("str", "where it is"),
     },
     "changed_tags": {
-        "change": ("str", "new, moved or vanished"),
+        "change": ("str", "new, moved, vanished, or broken (it can no longer be pulled)"),
         "repository": ("str", "name"),
         "tag": ("str", "name"),
         "before": ("str", "digest; missing if it was not there, or could not be read"),
@@ -219,6 +223,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "new": ("int64", "tags"),
         "moved": ("int64", "tags"),
         "vanished": ("int64", "tags"),
+        "broken": ("int64", "tags that can no longer be pulled"),
         "gained": ("int64", "bytes: its part of the blobs that were nowhere before; adds up to the total"),
         "freed": ("int64", "bytes: its part of the blobs that are nowhere now; adds up to the total"),
         "cause": ("str", "in words"),

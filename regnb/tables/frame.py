@@ -20,7 +20,7 @@ _WIDEST = 60
 
 def _cell(column: str) -> Callable[[Any], str]:
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
-        if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
             return ""
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, NoReturn, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -273,11 +273,16 @@ class Client:
             raise DigestMismatch(f"{repository}: asked for {wanted}, the registry announced {digest}")
         return Descriptor(digest, int(length), response.media_type)
 
-    async def manifest(self, repository: str, target: str) -> RawManifest:
+    async def manifest(self, repository: str, target: str, *, accept: Sequence[str] = model.ACCEPT) -> RawManifest:
         """Read the manifest of a tag or a digest (GET manifests/<target>).
 
         The bytes are verified against the digest that was asked for and the one that was announced. Schema 1 is the
         exception: its digest leaves the signatures out, so the header's is returned as it is. Flag it, trust nothing.
+
+        Args:
+            repository: Where it is.
+            target: A tag or a digest.
+            accept: The media types that are accepted.
 
         Raises:
             NotFound: It is not there.
@@ -292,7 +297,7 @@ class Client:
         response = await self.transport.request(
             "GET",
             f"/v2/{repository}/manifests/{target}",
-            headers=_ACCEPT,
+            headers={"Accept": ", ".join(accept)},
             scope=_pull(repository),
             limit=model.MANIFEST_LIMIT,
         )
