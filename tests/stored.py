@@ -28,6 +28,7 @@ class Stored:
 
     host = "stored:5000"
     url = "http://stored:5000"
+    authorized = False
 
     def __init__(self, *pushed: tuple[str, str, Image], lists_referrers: bool = False) -> None:
         self.lists_referrers = lists_referrers

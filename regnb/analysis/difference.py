@@ -366,8 +366,23 @@ def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) ->
     return ", ".join(words)
 
 
+def emptied(before: Inventory, after: Inventory) -> str:
+    """Return a sentence if the later catalog is empty, although there were repositories before; else "".
+
+    Example:
+        >>> emptied(monday, today)  # doctest: +SKIP
+        'The catalog is empty: 412 fewer repositories than on 2026-03-02 03:15.'
+    """
+    known = len(before.repositories)
+    if not after.empty_catalog or not known:
+        return ""
+    what = "repository" if known == 1 else "repositories"
+    then = f"on {_minute(before.started)}" if before.source == "api" else "the storage has"
+    return f"The catalog is empty: {known:,} fewer {what} than {then}."
+
+
 def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
-    notes = []
+    notes = list(filter(None, [emptied(a, b)]))
     if b.started < a.started:
         notes.append("The second was read before the first.")
     if a.source != b.source:

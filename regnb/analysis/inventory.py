@@ -168,6 +168,12 @@ class Inventory:
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
 
     @property
+    def empty_catalog(self) -> bool:
+        """Whether the registry was asked for its catalog, and lists no repository."""
+        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
+        return self.source == "api" and bool(asked) and self.repositories.empty
+
+    @property
     def brief(self) -> Brief:
         """The inventory without its tables, to show in a notebook."""
         found = self.summary
@@ -178,6 +184,8 @@ class Inventory:
             f"({human(found.pulled)} if nothing were shared)"
         )
         verdict = "Complete: everything that was listed was read."
+        if self.empty_catalog:
+            verdict = "Complete: the catalog is empty, so there is nothing to read."
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."

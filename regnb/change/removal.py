@@ -15,7 +15,7 @@ from regnb.analysis.inventory import Inventory
 from regnb.change.plan import Effect, Step, allows, once
 from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
-from regnb.errors import InvalidArgument, NotFound, Refused
+from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
 from regnb.text import names
@@ -472,6 +472,22 @@ def check_inventory(inventory: Inventory, url: str) -> None:
         raise InvalidArgument(
             f"this is an inventory of {inventory.registry}, and the registry is {host}",
             hint="read the inventory from the registry that the plan is for",
+        )
+
+
+def check_catalog(inventory: Inventory, known: str) -> None:
+    """Refuse to plan from an empty catalog where something says that there is more.
+
+    Raises:
+        EmptyCatalog: The registry lists no repository.
+
+    Example:
+        >>> check_catalog(inventory, "2 rules of the policy")  # doctest: +SKIP
+    """
+    if inventory.empty_catalog:
+        raise EmptyCatalog(
+            f"the catalog of {inventory.registry} is empty, and {known} expect repositories",
+            hint="check the registry's storage and the permissions of these credentials; nothing was planned",
         )
 
 

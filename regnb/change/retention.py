@@ -7,17 +7,27 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from regnb.analysis.inventory import Inventory
-from regnb.change.plan import Plan, Step, check_allow
+from regnb.change.plan import Plan, Step, allows, check_allow, once
 from regnb.change.policy import NO_YEAR, Policy, Rule, version_key
-from regnb.change.removal import Held, Running, check_inventory, holdings, numbered, remove
+from regnb.change.removal import (
+    Held,
+    Running,
+    check_catalog,
+    check_inventory,
+    holdings,
+    numbered,
+    remove,
+    unknown,
+)
 from regnb.cluster.running import InUse, Used, running
 from regnb.crawl.selection import Picked
-from regnb.text import names
+from regnb.text import count, names
 
 
 class Verdict(NamedTuple):
@@ -199,7 +209,13 @@ def decide(
 
 
 def _decide(
-    inventory: Inventory, policy: Policy, held: Mapping[str, Held], used: Running, now: datetime
+    inventory: Inventory,
+    policy: Policy,
+    held: Mapping[str, Held],
+    used: Running,
+    now: datetime,
+    *,
+    gaps: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Verdict]:
     columns = (inventory.tags[name].to_list() for name in ("repository", "tag", "created", "size"))
     tags: dict[str, list[_Tag]] = {}
@@ -218,6 +234,8 @@ def _decide(
             decision.everything("no rule names this repository")
         elif rule.never_touch:
             decision.everything("its rule says never to touch it")
+        elif name in gaps:
+            decision.everything(f"what could not be read may need it: {names(gaps[name])}")
         else:
             decision.follow(rule, now)
         found += decision.verdicts()
@@ -266,9 +284,11 @@ def plan_retention(
     if not isinstance(policy, Policy):
         text = isinstance(policy, str) and ("\n" in policy or "[[rule]]" in policy)
         policy = Policy.parse(str(policy)) if text else Policy.load(policy)
+    check_catalog(inventory, f"{count(len(policy.rules), 'rule')} of the policy")
     held = holdings(inventory, set(inventory.tags["repository"]))
     used = Running(inventory, running(in_use))
-    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC))
+    gaps = unknown(inventory, [name for name in held if not allows(allowed, "incomplete", name)])
+    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC), gaps=gaps)
     # What refers to something is not picked itself: it goes with that, and only if that really goes.
     going = {(row.repository, row.tag): row.reason for row in verdicts if not row.keep}
     picked = [Picked(row.repository, row.tag) for row in verdicts if not (row.keep or row.refers)]
@@ -297,7 +317,7 @@ def plan_retention(
         steps=numbered(part for name, kept in groups.items() for part in (kept, found.steps.get(name, []))),
         effects=found.effects,
         freed=found.freed,
-        notes=(*found.notes, *_unjudged(inventory), *_unused(policy, groups)),
+        notes=(*found.notes, *_unjudged(inventory), *_unused(policy, groups), *_blocked(gaps)),
         allow=allowed,
         authorized=authorized,
     )
@@ -307,6 +327,11 @@ def _unjudged(inventory: Inventory) -> Iterator[str]:
     rows = inventory.repositories
     if unread := sorted(rows.loc[rows["status"].isin(["failed", "denied"]), "repository"]):
         yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
+
+
+def _blocked(gaps: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, texts in sorted(gaps.items()):
+        yield f"Nothing goes from {name}: {names(texts)} may need it; {once([f'incomplete:{name}'])}."
 
 
 def _unused(policy: Policy, repositories: Collection[str]) -> Iterator[str]:

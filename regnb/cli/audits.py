@@ -72,7 +72,8 @@ def show_inventory(inventory: Inventory) -> None:
     section(inventory.uploads, "Uploads that were begun and not finished", 10)
     section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
     if inventory.complete:
-        out.print("\n[green]Complete[/]: everything that was listed was read.")
+        word, _, verdict = inventory.brief.verdict.partition(": ")
+        out.print(f"\n[green]{word}[/]: {verdict}")
     else:
         out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         table(inventory.coverage)
@@ -156,7 +157,7 @@ def audit(
         Option(metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."),
     ] = None,
     fail_on_drift: Annotated[
-        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
+        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved, vanished or broke since the last snapshot.")
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
@@ -164,7 +165,8 @@ def audit(
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
-    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved or vanished, 4: something could not be read.
+    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved, vanished or broke, 4: something could not
+    be read.
     """
     form_ = check_format(form)
     limit = parse_size(fail_over) if fail_over is not None else None
@@ -195,9 +197,12 @@ def audit(
     if fail_on_problems and len(inventory.problems):
         named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
         reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
+        broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
+        if len(broken):
+            reasons.append((OVER, f"{count(len(broken), 'tag')} cannot be pulled: {_named(broken)}"))
     if snapshot is not None:
         say(f"Saved {inventory.save(snapshot)}")
-        if fail_on_growth is not None or fail_on_drift:
+        if fail_on_growth is not None or fail_on_drift or inventory.empty_catalog:
             reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
     leave(reasons, inventory)
 
@@ -208,12 +213,14 @@ def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -
     if older is None:
         return
     since = f"since {older.started:%Y-%m-%d %H:%M}" + ("" if older.complete else " (which was incomplete)")
+    if gone := difference.emptied(older, inventory):
+        yield INCOMPLETE, gone
     before, now = _used(older), _used(inventory)
     if growth is not None and now - before > _allowed(growth, before):
         yield OVER, f"Grew by more than {growth}: {human(before)}, now {human(now)}, {since}."
     if drift:
         changed = difference.diff(older, inventory).tags
-        for change in ("moved", "vanished"):
+        for change in ("moved", "vanished", "broken"):
             if len(tags := changed[changed["change"] == change]):
                 yield DRIFT, f"{count(len(tags), 'tag')} {change} {since}: {_named(tags)}"
 
@@ -386,7 +393,8 @@ def reconcile(
     disk = open_storage(storage)
     api, there = registry.inventory(), disk.inventory()
     show(reconcile_(api, there), json_)
-    leave([], api, there)
+    gone = difference.emptied(there, api)
+    leave([(INCOMPLETE, gone)] if gone else [], api, there)
 
 
 @command

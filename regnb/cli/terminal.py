@@ -52,7 +52,7 @@ def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
 
 def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
-    text, _ = frame.head(limit).readable()
+    text, _ = frame.head(limit).readable(explained=True)
     caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
     if title:
         out.print(f"[italic]{title}[/]", soft_wrap=True)

@@ -432,6 +432,12 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
             raise
         records.coverage.catalog = "incomplete"
         records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    if not listed and client.authorized:
+        # Some registries list what the credentials may see, and say nothing of the rest.
+        records.coverage.catalog = "incomplete"
+        text = "the catalog is empty for these credentials, which may not be allowed to see every repository"
+        hint = "name the repositories, or use credentials that may list all of them"
+        records.problems.append(Problem("", "_catalog", "catalog", text, hint))
     for glob in globs if patterns is not None else ():
         if not select(listed, [glob]):
             records.problems.append(Problem("", glob, "missing", "no repository in the catalog matches"))

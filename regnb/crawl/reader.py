@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -25,7 +25,6 @@ from regnb.oci.reference import Digest, is_digest, is_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
 from regnb.wire.pace import MOST
-
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -78,7 +77,7 @@ class Reader:
     @property
     def authorized(self) -> bool:
         """Whether the registry was given an Authorization."""
-        return any(exchange.authorized for exchange in self.client.transport.exchanges)
+        return self.client.authorized
 
     async def tags(self, repository: str) -> list[str]:
         """Return the tags of a repository, sorted; none if there is no such repository.

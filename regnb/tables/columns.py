@@ -92,7 +92,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "reference": ("str", "tag, digest or endpoint"),
         "problem": (
             "str",
-            "failed, denied, dangling, vanished, missing, damaged, mismatch, malformed, schema1, media type, not a tag, …",
+            "failed, denied, dangling, vanished, missing, damaged, mismatch, malformed, schema1, media type, …",
         ),
         "message": ("str", "what happened"),
         "hint": ("str", "what to do next"),

@@ -16,9 +16,12 @@ from regnb.text import count, human, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _WIDEST = 60
+_EXPLAINING = frozenset({"message", "hint", "reason", "cause", "because", "found"})
+"""Columns that say what happened and what to do: a terminal shows them whole, where there is no tooltip."""
+_LONGEST = 1000
 
 
-def _cell(column: str) -> Callable[[Any], str]:
+def _cell(column: str, widest: int = _WIDEST) -> Callable[[Any], str]:
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
             return ""
@@ -31,7 +34,7 @@ def _cell(column: str) -> Callable[[Any], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+        return text if len(text) <= widest else text[: widest - 1] + "…"
 
     return show
 
@@ -56,13 +59,18 @@ class Frame(pd.DataFrame):
     def _constructor(self) -> Callable[..., Frame]:
         return Frame
 
-    def readable(self) -> tuple[pd.DataFrame, bool]:
-        """Return the rows that fit a screen, as text for people, and whether some were cut."""
+    def readable(self, *, explained: bool = False) -> tuple[pd.DataFrame, bool]:
+        """Return the rows that fit a screen, as text for people, and whether some were cut.
+
+        Args:
+            explained: Whether columns that explain, such as ``message``, are whole.
+        """
         rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
         cut = len(self) > rows
         shown = pd.DataFrame(self.head(rows) if cut else self)
         # By position: a selection may well hold a column twice.
-        columns = [[_cell(str(name))(value) for value in shown.iloc[:, at]] for at, name in enumerate(shown.columns)]
+        cells = [_cell(str(name), _LONGEST if explained and name in _EXPLAINING else _WIDEST) for name in shown.columns]
+        columns = [[cell(value) for value in shown.iloc[:, at]] for at, cell in enumerate(cells)]
         text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
         text.columns = shown.columns
         return text, cut

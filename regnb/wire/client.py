@@ -168,6 +168,11 @@ class Client:
         """How many requests are under way at once."""
         return self.transport.pace
 
+    @property
+    def authorized(self) -> bool:
+        """Whether a request of late carried an Authorization."""
+        return any(exchange.authorized for exchange in self.transport.exchanges)
+
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()
         return self
