@@ -271,6 +271,7 @@ class Inventory:
             self.problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
+            hollow=bool(self.graph.hollow[gone].any()),
         )
         return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
 

@@ -196,7 +196,7 @@ class Bound(NamedTuple):
     message: str
 
 
-def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool) -> list[Bound]:
+def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool, hollow: bool = False) -> list[Bound]:
     """Return how the figures of each of :data:`COLLECTIONS` are meant.
 
     Args:
@@ -204,6 +204,7 @@ def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool
         problems: Of the inventory.
         complete: Whether everything was read.
         checked: Whether the registry was asked for every manifest, and none came from the cache.
+        hollow: Whether what is deleted lists a manifest that the repository does not have.
 
     Example:
         >>> bounds("api", pd.DataFrame({"problem": []}), complete=True, checked=True)[0].word
@@ -222,6 +223,8 @@ def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool
             found.append(Bound("exact", ""))
         elif not checked:
             found.append(Bound("estimate", "manifests that came from the cache may be gone: read with cached=False"))
+        elif hollow:
+            found.append(Bound("estimate", "a manifest that only an index names may still be on disk, and go with it"))
         elif collection.command == PLAIN:
             found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some"))
         else:

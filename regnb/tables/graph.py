@@ -108,6 +108,8 @@ class Graph:
         self.sizes = np.where(absent, 0, sizes)
         self.absent = absent
         self.repositories = repositories
+        self.hollow: Mask = np.zeros(len(manifest), dtype=bool)
+        """Whether each row lists a manifest of which nothing but the digest is known."""
         self._needed: dict[str, tuple[Mask, Ints]] = {}
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
@@ -155,8 +157,10 @@ class Graph:
             for column, number in zip(columns, numbers, strict=True)
         )
         repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
+        hollow = np.zeros(len(digests) + 1, dtype=bool)
+        hollow[index[child < 0]] = True
         subjects = np.flatnonzero(manifests["subject"].notna())
-        return cls(
+        graph = cls(
             digests,
             blobs["size"].to_numpy(np.int64),
             blobs["kind"].isin(ABSENT).to_numpy(),
@@ -174,6 +178,8 @@ class Graph:
                 _known(tags.index.get_indexer(signs.index), signed),
             ),
         )
+        graph.hollow = hollow[linked]
+        return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
         """Return the row of each manifest in its repository; -1 where it has none."""
