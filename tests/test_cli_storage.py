@@ -54,6 +54,26 @@ def delete_tag(registry: Distribution, repository: str, digest: str) -> None:
     ask(registry.url, work)
 
 
+def test_an_empty_catalog_is_complete_unless_more_is_known(filled: Distribution, tmp_path: Path) -> None:
+    """It says so in words; a snapshot, the storage or a policy that knows of repositories makes it exit code 4."""
+    snapshots, empty = str(tmp_path / "snapshots"), tmp_path / "empty"
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rule]]\nrepositories = ["vm/*"]\nkeep_newest = 1\n')
+    check(regnb(tmp_path, "audit", filled.url, "--snapshot", snapshots), 0)
+    filled.stop()
+    filled.root.rename(empty)
+    filled.root.mkdir()
+    filled.start()
+    alone = regnb(tmp_path, "audit", filled.url)
+    check(alone, 0)
+    assert "Complete: the catalog is empty" in alone.stdout
+    for _ in range(2):
+        check(regnb(tmp_path, "audit", filled.url, "--snapshot", snapshots), 4, "The catalog is empty: 2 fewer")
+    check(regnb(tmp_path, "reconcile", filled.url, str(empty)), 4, "2 fewer repositories than the storage has")
+    check(regnb(tmp_path, "retention", filled.url, str(policy)), 4, "is empty, and 1 rule of the policy")
+    check(regnb(tmp_path, "audit", filled.url, "--repository", "vm/*"), 4)
+
+
 @pytest.mark.parametrize("kind", ["folder", "url", "relative"])
 def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder is read as storage, however it is named: every byte on disk is told apart, and what could go."""

@@ -24,6 +24,7 @@ from images import (
     layer,
     pack,
 )
+from scripted import Reply, Request, serve
 from stored import Stored
 
 import regnb
@@ -269,6 +270,20 @@ def test_each_date_stands_for_itself() -> None:
     assert shown[2].startswith("9999-12-31 23:59:59")
     assert shown[4].startswith("1969-07-20 18:17:40")
     assert {shown[number] for number in (1, 3, 5, 6)} <= {"NaT", ""}
+
+
+def test_an_empty_catalog_for_credentials_may_be_in_part() -> None:
+    """A registry may list what the credentials may see and nothing else: an empty list is then a gap."""
+
+    def answer(request: Request, _: int) -> Reply:
+        if "authorization" not in request.headers:
+            return Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
+        return Reply(headers={"Content-Type": "application/json"}, body=b'{"repositories": []}')
+
+    with serve(answer) as server, regnb.connect(server.url, username="me", password="word", cache=False) as registry:
+        inventory = registry.inventory(progress=False)
+    assert not inventory.complete
+    assert at(inventory.problems, "", "_catalog")["problem"] == "catalog"
 
 
 def test_two_dangling_tags_are_no_siblings(real: Distribution) -> None:

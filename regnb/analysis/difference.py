@@ -366,23 +366,28 @@ def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) ->
     return ", ".join(words)
 
 
-def emptied(before: Inventory, after: Inventory) -> str:
-    """Return a sentence if the later catalog is empty, although there were repositories before; else "".
+def emptied(after: Inventory, known: int, source: str, when: datetime) -> str:
+    """Return a sentence if a catalog is empty, although repositories were known before; else "".
+
+    Args:
+        after: Whose catalog is looked at.
+        known: How many repositories there were.
+        source: ``api``, or ``storage`` where they lie in the registry's storage.
+        when: When they were there.
 
     Example:
-        >>> emptied(monday, today)  # doctest: +SKIP
+        >>> emptied(today, 412, "api", monday.started)  # doctest: +SKIP
         'The catalog is empty: 412 fewer repositories than on 2026-03-02 03:15.'
     """
-    known = len(before.repositories)
     if not after.empty_catalog or not known:
         return ""
     what = "repository" if known == 1 else "repositories"
-    then = f"on {_minute(before.started)}" if before.source == "api" else "the storage has"
+    then = f"on {_minute(when)}" if source == "api" else "the storage has"
     return f"The catalog is empty: {known:,} fewer {what} than {then}."
 
 
 def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
-    notes = list(filter(None, [emptied(a, b)]))
+    notes = list(filter(None, [emptied(b, len(a.repositories), a.source, a.started)]))
     if b.started < a.started:
         notes.append("The second was read before the first.")
     if a.source != b.source:

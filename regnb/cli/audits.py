@@ -202,9 +202,19 @@ def audit(
             reasons.append((OVER, f"{count(len(broken), 'tag')} cannot be pulled: {_named(broken)}"))
     if snapshot is not None:
         say(f"Saved {inventory.save(snapshot)}")
-        if fail_on_growth is not None or fail_on_drift or inventory.empty_catalog:
+        reasons += _emptied(inventory, snapshot)
+        if fail_on_growth is not None or fail_on_drift:
             reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
     leave(reasons, inventory)
+
+
+def _emptied(inventory: Inventory, folder: str) -> Iterator[Reason]:
+    """Say that the catalog is empty, if a snapshot has repositories: until it is removed, each audit says so."""
+    if inventory.empty_catalog:
+        found = snapshot_.snapshots(folder)
+        found = found[(found["registry"] == inventory.registry) & (found["repositories"] > 0)]
+        for row in found.tail(1).to_dict("records"):
+            yield INCOMPLETE, difference.emptied(inventory, row["repositories"], row["source"], row["started"])
 
 
 def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -> Iterator[Reason]:
@@ -213,8 +223,6 @@ def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -
     if older is None:
         return
     since = f"since {older.started:%Y-%m-%d %H:%M}" + ("" if older.complete else " (which was incomplete)")
-    if gone := difference.emptied(older, inventory):
-        yield INCOMPLETE, gone
     before, now = _used(older), _used(inventory)
     if growth is not None and now - before > _allowed(growth, before):
         yield OVER, f"Grew by more than {growth}: {human(before)}, now {human(now)}, {since}."
@@ -393,7 +401,7 @@ def reconcile(
     disk = open_storage(storage)
     api, there = registry.inventory(), disk.inventory()
     show(reconcile_(api, there), json_)
-    gone = difference.emptied(there, api)
+    gone = difference.emptied(api, len(there.repositories), there.source, there.started)
     leave([(INCOMPLETE, gone)] if gone else [], api, there)
 
 
