@@ -406,6 +406,23 @@ def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
     return notes
 
 
+def _settled(found: Changes, a: Frame, b: Frame) -> Changes:
+    """Tell tags that could not be read from those whose manifest is known to be gone: these are as good as missing."""
+    one, two = found.unread
+    gone_a, gone_b = (
+        (side["digest"].isna() & side["complete"]).to_numpy(bool)[rows] for side, rows in ((a, one), (b, two))
+    )
+    here, there = a["digest"].notna().to_numpy(bool)[one], b["digest"].notna().to_numpy(bool)[two]
+    vanished, new, same = gone_b & here, gone_a & there, gone_a & gone_b
+    left = ~(vanished | new | same)
+    return found._replace(
+        new=np.concatenate([found.new, two[new]]),
+        vanished=np.concatenate([found.vanished, one[vanished]]),
+        same=(np.concatenate([found.same[0], one[same]]), np.concatenate([found.same[1], two[same]])),
+        unread=(one[left], two[left]),
+    )
+
+
 def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, prefix: str = "") -> Frame:
     """Compare the tags of two registries, such as an origin and its mirror.
 
@@ -428,7 +445,7 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     a, b = _inventory(first), _inventory(second)
     theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
     side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
-    found = changes(_stored(a), side, prefix=prefix)
+    found = _settled(changes(_stored(a), side, prefix=prefix), a.tags, theirs)
     nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
     pieces = {
         "missing": (found.vanished, nowhere[0]),

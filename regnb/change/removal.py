@@ -475,18 +475,19 @@ def check_inventory(inventory: Inventory, url: str) -> None:
         )
 
 
-def check_catalog(inventory: Inventory, known: str) -> None:
-    """Refuse to plan from an empty catalog where something says that there is more.
+def check_catalog(inventory: Inventory, named: Iterable[str]) -> None:
+    """Refuse to plan from an empty catalog where repositories are named; a bare ``*`` expects none.
 
     Raises:
         EmptyCatalog: The registry lists no repository.
 
     Example:
-        >>> check_catalog(inventory, "2 rules of the policy")  # doctest: +SKIP
+        >>> check_catalog(inventory, ["vm/*"])  # doctest: +SKIP
     """
-    if inventory.empty_catalog:
+    expected = [name for name in dict.fromkeys(named) if name.strip("*")]
+    if expected and inventory.empty_catalog:
         raise EmptyCatalog(
-            f"the catalog of {inventory.registry} is empty, and {known} expect repositories",
+            f"the catalog of {inventory.registry} is empty, and the policy names {names(expected)}",
             hint="check the registry's storage and the permissions of these credentials; nothing was planned",
         )
 

@@ -27,7 +27,7 @@ from regnb.change.removal import (
 )
 from regnb.cluster.running import InUse, Used, running
 from regnb.crawl.selection import Picked
-from regnb.text import count, names
+from regnb.text import names
 
 
 class Verdict(NamedTuple):
@@ -284,7 +284,7 @@ def plan_retention(
     if not isinstance(policy, Policy):
         text = isinstance(policy, str) and ("\n" in policy or "[[rule]]" in policy)
         policy = Policy.parse(str(policy)) if text else Policy.load(policy)
-    check_catalog(inventory, f"{count(len(policy.rules), 'rule')} of the policy")
+    check_catalog(inventory, [name for rule in policy.rules for name in rule.repositories])
     held = holdings(inventory, set(inventory.tags["repository"]))
     used = Running(inventory, running(in_use))
     gaps = unknown(inventory, [name for name in held if not allows(allowed, "incomplete", name)])

@@ -157,8 +157,6 @@ class Graph:
             for column, number in zip(columns, numbers, strict=True)
         )
         repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
-        hollow = np.zeros(len(digests) + 1, dtype=bool)
-        hollow[index[child < 0]] = True
         subjects = np.flatnonzero(manifests["subject"].notna())
         graph = cls(
             digests,
@@ -178,7 +176,7 @@ class Graph:
                 _known(tags.index.get_indexer(signs.index), signed),
             ),
         )
-        graph.hollow = hollow[linked]
+        graph.hollow = np.isin(linked, index[child < 0])
         return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
