@@ -16,6 +16,7 @@ from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
+from regnb.wire.pace import Pace
 
 
 class Stored:
@@ -29,6 +30,7 @@ class Stored:
     host = "stored:5000"
     url = "http://stored:5000"
     authorized = False
+    pace = Pace(8, 8)
 
     def __init__(self, *pushed: tuple[str, str, Image], lists_referrers: bool = False) -> None:
         self.lists_referrers = lists_referrers

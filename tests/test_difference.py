@@ -187,6 +187,25 @@ def test_tags_that_can_no_longer_be_pulled_are_drift() -> None:
     assert not diff(second, second).drift
 
 
+def test_what_a_collection_destroys_is_freed_to_the_byte(real: Distribution) -> None:
+    """2.8's --delete-untagged takes the children of a tagged index: the tag is broken, and the bytes are the disk's."""
+    both = index([(IMAGES[0], "linux/amd64"), (IMAGES[1], "linux/arm64")])
+    fill(real.url, ("app", "multi", both), ("app", "1", IMAGES[2]))
+
+    def read() -> Inventory:
+        with regnb.connect(real.url, cache=False) as registry:
+            return registry.inventory(progress=False)
+
+    before, first = real.stored(), read()
+    real.stop()
+    real.garbage_collect("--delete-untagged")
+    real.start()
+    found = diff(first, read())
+    assert rows(found.tags, "change", "tag") == [("broken", "multi")]
+    # The index still names its children, whose manifests stay on disk for as long.
+    assert found.freed == before - real.stored() + sum(len(IMAGES[number].data) for number in (0, 1))
+
+
 def test_the_api_and_the_storage_differ_in_nothing_that_tags_lead_to(real: Distribution) -> None:
     """Between the two kinds of reading, what only a storage shows is neither gained nor freed, and a note says so."""
     fill(real.url, ("app", "1", IMAGES[0]), ("app", IMAGES[1].digest, IMAGES[1]))

@@ -218,6 +218,16 @@ def test_tags_can_be_named_in_many_ways() -> None:
     assert inventory.reclaim([]).size == inventory.reclaim(inventory.tags.head(0)).size == 0
 
 
+def test_what_an_index_alone_names_makes_an_estimate() -> None:
+    """A child that the repository lacks may still be on disk while its index names it: no upper bound is promised."""
+    child, other = image([layer("child", 500)]), image([layer("other", 500)])
+    stored = Stored(("app", "multi", index([(child, "linux/amd64")])), ("app", "1", other))
+    stored.gone.add(("app", child.digest))
+    inventory = stored.inventory()
+    assert inventory.reclaim("app:1").table["bound"][0] == "at most"
+    assert inventory.reclaim("app:multi").table["bound"][0] == "estimate"
+
+
 def test_rows_of_an_older_inventory_are_refused() -> None:
     """A tag that was moved since its row was read does not mean what it points at now."""
     old = Stored(("a", "1", dated(1, 0))).inventory()
