@@ -26,12 +26,13 @@ FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzi
 TAGS: Final = ("latest", "1.0", "1.1", "2.0", "dev", "rc")
 
 PLACE: Final = {
-    "plain": ("garbage-collect", "2.8, 3"),
+    "plain_2": ("garbage-collect", "2.8"),
+    "plain": ("garbage-collect", "3"),
     "untagged": ("garbage-collect --delete-untagged", "3"),
     "untagged_2": ("garbage-collect --delete-untagged", "2.8"),
 }
 """Where each collection stands in ``Reclaim.table``, by its column in ``Reclaim.blobs``."""
-FLAGS: Final = {"plain": (), "untagged_2": ("--delete-untagged",)}
+FLAGS: Final = {"plain_2": (), "untagged_2": ("--delete-untagged",)}
 """What docker-registry, which is distribution 2.8, is told for it."""
 
 Step = Callable[[Client, str], Awaitable[None]]

@@ -218,7 +218,7 @@ def revision(data: bytes) -> Callable[[Path], None]:
 HERE, REPOSITORIES = "vm/lost", layout.REPOSITORIES
 GONE, ODD = Digest.of(b"gone"), f"{REPOSITORIES}/vm/lost/_manifests"
 CORRUPT = {("corrupt revision", HERE), ("dangling", HERE)}
-UNTAGGED = {("corrupt untagged manifest", "vm/app"), ("mismatch", "vm/app")}
+UNTAGGED = {("corrupt manifest", "vm/app"), ("mismatch", "vm/app")}
 DAMAGES: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] = {
     "revision truncated": (revision(LOST.digest[:30].encode()), CORRUPT),
     "revision empty": (revision(b""), CORRUPT),
@@ -276,7 +276,7 @@ def test_damages(name: str, root: Path) -> None:
         table = inventory.reclaim().table.set_index(["collection", "version"])
         blobs = inventory.reclaim().blobs
         for flags, place, how in (
-            ((), ("garbage-collect", "2.8, 3"), "plain"),
+            ((), ("garbage-collect", "2.8"), "plain_2"),
             (("--delete-untagged",), ("garbage-collect --delete-untagged", "2.8"), "untagged_2"),
         ):
             real = collect(root, "--dry-run", *flags)

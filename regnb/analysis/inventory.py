@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
-from regnb.analysis.reclaim import Reclaim, Tags, bounds, free, mask_of
+from regnb.analysis.collection import Marking, bounds
+from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records
 from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
@@ -273,7 +274,8 @@ class Inventory:
             checked=bool(self.manifests["checked"].all()),
             hollow=bool(self.graph.hollow[gone].any()),
         )
-        return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
+        found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
+        return Reclaim(found, self.blobs, self.tags, gone, going, known)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.

@@ -371,10 +371,10 @@ def _encoded(name: str, table: Frame, blobs: Frame) -> bytes:
 
 
 def _rows(column: pd.Series[Any], blobs: Frame) -> pd.Series[int]:
-    """Return the row in ``blobs`` of each digest."""
+    """Return the row in ``blobs`` of each digest; that of another digest of a blob stands behind all rows."""
     known = pc.index_in(
         pa.array(column.cat.categories, pa.large_string()),
-        value_set=pa.array(blobs["digest"], pa.large_string()),
+        value_set=pa.array([*blobs["digest"], *blobs["alias"].dropna()], pa.large_string()),
     )
     places = known.to_numpy(zero_copy_only=False).astype(np.int32)
     return pd.Series(places[column.cat.codes])
@@ -428,18 +428,25 @@ def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
 def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
     """Return the columns of layers, whose digests are rows of ``blobs`` in the file."""
     digest = columns["digest"].to_numpy()
+    names = blobs["digest"].combine_chunks()
+    stored = np.arange(blobs.num_rows)
+    if "alias" in blobs.column_names:
+        aliased = np.flatnonzero(blobs["alias"].is_valid().to_numpy())
+        names = pa.concat_arrays([names, blobs["alias"].drop_null().cast(names.type).combine_chunks()])
+        stored = np.append(stored, aliased)
+    row = stored[digest]
     # The first snapshots had a media type for each blob alone.
     known = blobs["media_type"].combine_chunks().dictionary_encode()
-    media_type = pd.Categorical.from_codes(known.indices.to_numpy()[digest], _text(known.dictionary))
+    media_type = pd.Categorical.from_codes(known.indices.to_numpy()[row], _text(known.dictionary))
     return {
         "media_type": media_type,
         **columns,
-        "manifest": _digests(columns["manifest"].to_numpy(), blobs),
-        "digest": _digests(digest, blobs),
-        "size": blobs["size"].to_numpy()[digest],
+        "manifest": _digests(columns["manifest"].to_numpy(), names),
+        "digest": _digests(digest, names),
+        "size": blobs["size"].to_numpy()[row],
     }
 
 
-def _digests(rows: Any, blobs: pa.Table) -> Any:  # noqa: ANN401 -- an array and a Categorical
+def _digests(rows: Any, names: pa.Array) -> Any:  # noqa: ANN401 -- an array and a Categorical
     codes, used = pd.factorize(rows)
-    return pd.Categorical.from_codes(codes, _text(blobs["digest"].take(used)))
+    return pd.Categorical.from_codes(codes, _text(names.take(pa.array(used))))

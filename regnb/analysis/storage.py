@@ -1,4 +1,4 @@
-"""TODO"""
+"""A registry's storage, opened: a folder, or wherever fsspec reaches."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Storage:
             >>> open_storage("s3://registry").inventory().problems  # doctest: +SKIP
         """
         reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
-        with self._opened(reading.unlisted) as files:
+        with self._opened(reading.log.unlisted) as files:
             reading.run(files)
         reading.records.finished = datetime.now(UTC)
         return Inventory.of(reading.records)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from regnb.crawl.records import BlobRecord, Problem, Records, describe
+from regnb.crawl.records import PRECEDENCE, BlobRecord, Problem, Records, describe
 from regnb.errors import RegnbError
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.client import RawManifest
 
-_PRECEDENCE: Final = ("config", "layer", "foreign layer")
-"""What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
 _T = TypeVar("_T", str, tuple[str, ...])
 
 
@@ -76,8 +74,8 @@ class Recording:
         if known is None:
             self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
             return digest
-        if known.kind in _PRECEDENCE:
-            known.kind = min(known.kind, kind, key=_PRECEDENCE.index)
+        if known.kind in PRECEDENCE:
+            known.kind = min(known.kind, kind, key=PRECEDENCE.index)
             known.media_type = self.text(min(known.media_type, descriptor.media_type))
         if known.size != descriptor.size:
             self.conflicts.setdefault(digest, repository)

@@ -17,6 +17,8 @@ DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
+PRECEDENCE: Final = ("config", "layer", "foreign layer")
+"""What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -104,6 +106,27 @@ class UploadRecord(msgspec.Struct, gc=False):
 
 
 @dataclass(slots=True)
+class Usage:
+    """What some files take up.
+
+    Attributes:
+        files: Their number.
+        size: Bytes in them.
+        used: Bytes of their blocks on disk, where these are known.
+    """
+
+    files: int = 0
+    size: int = 0
+    used: int = 0
+
+    def add(self, size: int, used: int) -> None:
+        """Count one more file."""
+        self.files += 1
+        self.size += size
+        self.used += used
+
+
+@dataclass(slots=True)
 class Counts:
     """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed."""
 
@@ -152,7 +175,9 @@ class Records:
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.
         history, uploads: What only a storage tells.
-        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``) to its number of files and their bytes.
+        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
+        aliases: Digest by which a repository links a blob, to the digest under which its bytes are stored.
+        layer_links: Repository to the number of links below its ``_layers``, and of those that no manifest needs.
         damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
             manifests say: no pull that needs it succeeds.
         doubtful: Likewise, of what could not be read and only a pull needs: configs.
@@ -171,7 +196,9 @@ class Records:
     coverage: Coverage = field(default_factory=Coverage)
     history: list[HistoryRecord] = field(default_factory=list)
     uploads: list[UploadRecord] = field(default_factory=list)
-    disk: dict[str, tuple[int, int]] = field(default_factory=dict)
+    disk: dict[str, Usage] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    layer_links: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged: set[tuple[str, str]] = field(default_factory=set)
     doubtful: set[tuple[str, str]] = field(default_factory=set)
 

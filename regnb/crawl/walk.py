@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -21,16 +23,34 @@ _CHUNK: Final = 2048
 """Small files that are asked for together."""
 _CHUNK_SIZE: Final = 1 << 26
 """Bytes that are asked for together."""
-BRIEF: Final = frozenset({"_layers", "_uploads"})
+BRIEF: Final = frozenset({"_uploads"})
 """Folders that a garbage collection does not look into."""
+FOREIGN: Final = frozenset({
+    "@eaDir", "#recycle", "#snapshot", ".snapshot", ".snapshots", ".zfs", "lost+found", "System Volume Information",
+    "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100",
+})  # fmt: skip
+"""Folders that a file server or a file system makes anywhere: nothing in them is the registry's."""
+_IN_FOREIGN: Final = re.compile(f"(^|/)({'|'.join(map(re.escape, sorted(FOREIGN)))})/.")
+_SIZED: Final = frozenset({"data", "link"})
+"""Files whose size matters. That of a revision's or a tag's link does not: it is read."""
+_BLOCK: Final = 512
+"""Bytes of a block as ``stat`` counts them, whatever the file system's own blocks are."""
 
 
 class File(NamedTuple):
-    """A file below ``docker/registry/v2``: its path from there, its bytes, and when it was written (seconds)."""
+    """A file or a folder below ``docker/registry/v2``.
+
+    Attributes:
+        path: From there; a folder's ends in a slash.
+        size: Its bytes.
+        when: When it was written (seconds).
+        used: Bytes of its blocks on disk, where they are known; 0 for a file that has a second name.
+    """
 
     path: str
     size: int
     when: float
+    used: int = 0
 
 
 class Files(Protocol):
@@ -59,6 +79,15 @@ class LocalFiles:
         """See `Files.walk`."""
         pending = ["blobs", "repositories"] if brief else [""]
         linked: set[str] = set()
+        counted: set[tuple[int, int]] = set()
+
+        def used(about: os.stat_result) -> int:
+            if about.st_nlink > 1 and not stat.S_ISDIR(about.st_mode):
+                if (about.st_dev, about.st_ino) in counted:
+                    return 0
+                counted.add((about.st_dev, about.st_ino))
+            return getattr(about, "st_blocks", 0) * _BLOCK
+
         while pending:
             folder = pending.pop()
             leaf = self._leaf(folder) if brief else None
@@ -67,13 +96,15 @@ class LocalFiles:
                 try:
                     if not entry.is_dir():
                         about = entry.stat()
-                        yield File(path, about.st_size, about.st_mtime)
-                    elif leaf == "data":
-                        yield File(f"{path}/data", os.stat(f"{entry.path}/data").st_size, 0)  # noqa: PTH116 -- ten thousands
-                    elif leaf:
-                        yield File(f"{path}/{leaf}", 0, 0)
-                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(path, about.st_size, about.st_mtime, used(about))
+                    elif entry.name in FOREIGN:
                         yield File(f"{path}/", 0, 0)
+                    elif leaf in _SIZED:
+                        yield File(f"{path}/{leaf}", os.stat(f"{entry.path}/{leaf}").st_size, 0)  # noqa: PTH116 -- ten thousands
+                    elif leaf:
+                        yield File(f"{path}/{leaf.lstrip('/')}", 0, 0)
+                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(f"{path}/", 0, 0, 0 if brief else used(entry.stat()))
                         if not (brief and entry.name in BRIEF):
                             pending.append(path)
                 except (FileNotFoundError, NotADirectoryError):
@@ -83,12 +114,17 @@ class LocalFiles:
 
     @staticmethod
     def _leaf(folder: str) -> str | None:
-        """Return the one file that matters in each folder of this folder, where that is known."""
+        """Return the one file that matters in each folder of this folder, where that is known.
+
+        Of one that begins with a slash the size does not matter.
+        """
         if folder.startswith("blobs/"):
             return "data" if folder.count("/") == 2 else None  # noqa: PLR2004 -- blobs/sha256/<2 hex>
         if folder.endswith("/_manifests/tags"):
             return "current/link"
-        return "link" if "/_manifests/revisions/" in folder else None
+        if "/_manifests/revisions/" in folder:
+            return "/link"
+        return "link" if "/_layers/" in folder else None
 
     def _leads_out(self, path: str, linked: set[str]) -> bool:
         """Whether a link to a folder leads where nothing was read: so a disk is made larger, and a loop is not."""
@@ -139,7 +175,7 @@ class RemoteFiles:
                 for parent, found in zip(level, pool.map(partial(self._list, below=False), level), strict=True):
                     for file in found:
                         yield file
-                        if file.path.endswith("/"):
+                        if file.path.endswith("/") and file.path[:-1].rpartition("/")[2] not in FOREIGN:
                             small = file.path.startswith("blobs/") and parent != f"{self._base}/blobs"
                             name = f"{self._base}/{file.path[:-1]}"
                             (whole if small or "/_" in file.path else following).append(name)
@@ -161,7 +197,8 @@ class RemoteFiles:
                 raise
             self._failed(self._inner(folder), error)
             return []
-        return [self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/")]
+        files = (self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/"))
+        return [file for file in files if not _IN_FOREIGN.search(file.path)]
 
     def _file(self, info: Mapping[str, Any]) -> File:
         path = self._inner(str(info["name"]))

@@ -61,7 +61,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "coverage": _coverage(records.coverage),
         "history": of_rows("history", map(astuple, records.history)),
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
-        "disk": of_rows("disk", ((what, files, size) for what, (files, size) in records.disk.items())),
+        "disk": of_rows("disk", ((what, one.files, one.size, one.used) for what, one in records.disk.items())),
     }
 
 
@@ -221,6 +221,8 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
             **owned._asdict(),
             "pull_size": groups["size"].sum().reindex(names, fill_value=0),
             "newest": groups["created"].max().reindex(names).to_list(),
+            "layer_links": [records.layer_links.get(name, (0, 0))[0] for name in names],
+            "stale_links": [records.layer_links.get(name, (0, 0))[1] for name in names],
             "complete": [name not in troubled for name in names],
         },
     )
@@ -251,6 +253,9 @@ def _layers(records: Records, numbers: Numbered) -> Frame:
     blobs = list(records.blobs.values())
     known = pd.Series(list(records.blobs), dtype="str")
     size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[blob]
+    named = pd.Categorical.from_codes(digest, pd.Index(known.take(digests)))
+    if records.aliases:
+        named = pd.Categorical(list(chain.from_iterable(row.layers for row in rows)))
     # Only what has layers is a category.
     owner = np.flatnonzero(counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
@@ -260,7 +265,7 @@ def _layers(records: Records, numbers: Numbered) -> Frame:
         {
             "manifest": pd.Categorical.from_codes(manifest, pd.Index(known.take(numbers.blob[owner]))),
             "position": np.arange(len(blob)) - first,
-            "digest": pd.Categorical.from_codes(digest, pd.Index(known.take(digests))),
+            "digest": named,
             "media_type": pd.Categorical.from_codes(media_type, pd.Index(list(types), dtype="str")),
             "size": size,
             "command": pd.Categorical.from_codes(command, pd.Index(list(texts), dtype="str")),
@@ -272,6 +277,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
     blobs = list(records.blobs.values())
     is_manifest = np.bincount(graph.manifest, minlength=len(blobs)) > 0
     size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))
+    aliases = {stored: alias for alias, stored in records.aliases.items()}
     return make(
         "blobs",
         {
@@ -281,6 +287,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
             "size": size,
             "exclusive": np.where(graph.alone, graph.sizes, 0),
             "pull_size": size * graph.leading,
+            "alias": [aliases.get(digest) for digest in records.blobs],
             "manifests": np.bincount(graph.own.target, minlength=len(blobs)) - is_manifest,
             "tags": graph.leading,
             "repositories": np.bincount(graph.held.target, minlength=len(blobs)),
@@ -315,9 +322,10 @@ def _broken(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) 
     known = np.flatnonzero(graph.tags >= 0)
     at, row = graph.reach.of(graph.tags[known]) if damaged else (known[:0], known[:0])
     led = behind.damaged[row]
-    for number, one in dict.fromkeys(zip(known[at[led]].tolist(), row[led].tolist(), strict=True)):
+    for number, one in zip(known[at[led]].tolist(), row[led].tolist(), strict=True):
         for key in damaged[one]:
-            found[key].append(records.tags[number].tag)
+            if records.tags[number].tag not in found[key][-1:]:
+                found[key].append(records.tags[number].tag)
     return found
 
 

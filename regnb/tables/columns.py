@@ -20,6 +20,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
+        "layer_links": ("int64", "links to layers and configs on disk: one small file and one folder each"),
+        "stale_links": (
+            "int64",
+            "of these the links that no manifest of the repository needs: version 2.8 never removes them",
+        ),
         "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
     },
     "tags": {
@@ -83,6 +88,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes as stored"),
         "exclusive": ("int64", "bytes that would go with one tag alone: size, or 0 if anything else needs it, too"),
         "pull_size": ("int64", "bytes: size times the tags that lead to it"),
+        "alias": (
+            "str",
+            "another digest, such as a sha512, by which a repository links it and manifests name it; else missing",
+        ),
         "manifests": ("int64", "manifests that it belongs to"),
         "tags": ("int64", "tags that lead to it"),
         "repositories": ("int64", "repositories with a manifest that needs it"),
@@ -122,9 +131,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes on disk"),
     },
     "disk": {
-        "what": ("str", "blobs, links, uploads or other"),
-        "files": ("int64", "files"),
+        "what": ("str", "blobs, links, uploads, other or folders"),
+        "files": ("int64", "files, or folders"),
         "size": ("int64", "bytes in them"),
+        "used": ("int64", "bytes of their blocks on disk, as du counts them; 0 where they are not known"),
     },
     "namespaces": {
         "namespace": ("str", "the repositories' first part"),
@@ -172,7 +182,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "digest": ("str", "of a blob that a collection removes"),
         "kind": ("str", "as in blobs"),
         "size": ("int64", "bytes"),
-        "plain": ("bool", "whether garbage-collect removes it"),
+        "plain_2": ("bool", "whether garbage-collect removes it, in distribution 2.8"),
+        "plain": ("bool", "whether garbage-collect removes it, in distribution 3"),
         "untagged": ("bool", "whether garbage-collect --delete-untagged does, in distribution 3"),
         "untagged_2": ("bool", "whether garbage-collect --delete-untagged does, in distribution 2.8"),
         "before": ("bool", "whether garbage-collect would remove it without the deletion, too"),
