@@ -33,6 +33,7 @@ def read(
     repositories: str | Sequence[str] | None = None,
     *,
     cached: bool = True,
+    fill_cache: bool = False,
     connect: Callable[[str], AbstractContextManager[Registry]] = connect,
 ) -> Inventory:
     """Read a registry, the storage of one, or a snapshot, and return its inventory.
@@ -42,6 +43,7 @@ def read(
             storage or a snapshot; by default the environment's ``REGNB_URL``.
         repositories: Of a registry only these: names or globs.
         cached: As for :meth:`Registry.inventory`.
+        fill_cache: As for :meth:`Registry.inventory`.
         connect: What connects to a registry, such as one that has credentials.
 
     Raises:
@@ -55,7 +57,7 @@ def read(
     where = where or variable("REGNB_URL")
     if not is_file(where):
         with connect(str(where)) as registry:
-            return registry.inventory(repositories, cached=cached)
+            return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)
     if repositories:
         raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")
     if snapshot.is_snapshot(where):

@@ -162,6 +162,9 @@ def audit(
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    fill_cache: Annotated[
+        bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
+    ] = False,
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
@@ -181,7 +184,7 @@ def audit(
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
         if folder is not None:
             make_folder(folder)
-    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
     if json_:
         document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
         for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):

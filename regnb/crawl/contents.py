@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from regnb.crawl.listing import Listing, blob_file
-from regnb.crawl.log import Log
+from regnb.crawl.notes import Notes
 from regnb.crawl.records import PRECEDENCE, BlobRecord, ManifestRecord, describe
 from regnb.crawl.walk import Files
 from regnb.errors import ContentError, DigestMismatch
@@ -49,18 +49,18 @@ class Contents:
     """Reads what manifests and configs say.
 
     Args:
-        log: Where problems are noted.
+        notes: Where problems are noted.
         listing: What there is.
         files: To read from.
         first: Digest of each manifest to a repository that has it.
 
     Example:
-        ``needs = Contents(log, listing, files, first).manifests()``
+        ``needs = Contents(notes, listing, files, first).manifests()``
     """
 
-    def __init__(self, log: Log, listing: Listing, files: Files, first: dict[str, str]) -> None:
-        self._log = log
-        self._records = log.records
+    def __init__(self, notes: Notes, listing: Listing, files: Files, first: dict[str, str]) -> None:
+        self._notes = notes
+        self._records = notes.records
         self._sizes = listing.sizes
         self._files = files
         self._first = first
@@ -77,7 +77,7 @@ class Contents:
                 counts.read += 1
                 self._manifest(self._first[digest], digest, data)
             else:
-                self._log.unread(self._first[digest], digest, "cannot read it", data, counts)
+                self._notes.unread(self._first[digest], digest, "cannot read it", data, counts)
         for digest, name in self._first.items():
             if digest not in self._records.manifests:
                 size = self._sizes[digest]
@@ -85,7 +85,7 @@ class Contents:
                 if size > MANIFEST_LIMIT:
                     counts.failed += 1
                     text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
-                    self._log.problem(name, digest, "malformed", text, incomplete=True)
+                    self._notes.problem(name, digest, "malformed", text, incomplete=True)
         self._blobs()
         return self._needs
 
@@ -109,7 +109,7 @@ class Contents:
         try:
             verify(data, digest)
         except ContentError as error:
-            self._log.damage(name, digest, "mismatch", error.message, "push the image again")
+            self._notes.damage(name, digest, "mismatch", error.message, "push the image again")
         record, blobs, refused = describe(digest, "", data)
         self._records.manifests[digest] = record
         for descriptor in blobs:
@@ -130,7 +130,7 @@ class Contents:
             except (ValueError, RecursionError):
                 needs.fatal[digest] = refused.message, True
             else:
-                self._log.problem(name, digest, "malformed", refused.message)
+                self._notes.problem(name, digest, "malformed", refused.message)
         elif not _is_collected(said := msgspec.json.decode(data, type=_Said)):
             text = f"no garbage collection reads {said.media_type or 'a manifest'} of schema {said.schema_version}"
             needs.fatal[digest] = text, False
@@ -156,11 +156,13 @@ class Contents:
         for digest in images:
             if self._sizes[digest] > CONFIG_LIMIT:
                 counts.failed += 1
-                self._log.problem("", digest, "malformed", f"the config of an image has {self._sizes[digest]:,} bytes")
+                self._notes.problem(
+                    "", digest, "malformed", f"the config of an image has {self._sizes[digest]:,} bytes"
+                )
         for path, data in self._files.read((path, self._sizes[digest]) for path, digest in small.items()):
             digest = small[path]
             if not isinstance(data, bytes):
-                self._log.unread("", digest, "cannot read the config of an image", data, counts)
+                self._notes.unread("", digest, "cannot read the config of an image", data, counts)
                 continue
             counts.read += 1
             try:
@@ -168,7 +170,7 @@ class Contents:
                 config = decode_config(data)
             except ContentError as error:  # the sizes stay exact
                 sort = "mismatch" if isinstance(error, DigestMismatch) else "malformed"
-                self._log.problem("", digest, sort, f"the config of an image: {error.message}")
+                self._notes.problem("", digest, sort, f"the config of an image: {error.message}")
                 if isinstance(error, DigestMismatch):
                     damaged = {record.digest for record in images[digest]}
                     self._records.damaged.update((name, digest) for name, one in self._records.links if one in damaged)

@@ -22,12 +22,15 @@ from regnb.crawl.records import (
     Records,
     TagRecord,
 )
-from regnb.errors import DigestMismatch, MalformedManifest, NotFound, RegnbError, Unproven, Unsupported
+from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError, Unproven, Unsupported
 from regnb.oci.manifest import ACCEPT_ANY, CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, contradiction, decode_config
 from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client, RawManifest
+from regnb.wire.probe import is_mirror
+
+_MIRROR: Final = "pull-through cache"
 
 _SPARE: Final = 8
 """Workers beyond the requests that may be under way."""
@@ -459,6 +462,7 @@ async def collect(
     repositories: Sequence[str] | None = None,
     *,
     progress: Progress | None = None,
+    fill: bool = True,
 ) -> Records:
     """Crawl a registry.
 
@@ -471,12 +475,14 @@ async def collect(
         cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
         repositories: Names and globs (``team/*``); None for the whole catalog.
         progress: Counters to keep up.
+        fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
 
     Returns:
         Everything that was read; what was not is in ``problems`` and ``coverage``.
 
     Raises:
         RegistryError: Nothing could be listed at all.
+        Refused: It is a pull-through cache, and is not to be filled.
 
     Example:
         >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
@@ -486,6 +492,13 @@ async def collect(
     try:
         names = await find_repositories(client, records, repositories)
         records.coverage.repositories.listed += len(names)
+        if names and not fill and not cache.lacks(records.registry, _MIRROR):
+            if await is_mirror(client, names[0]):
+                raise Refused(
+                    f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
+                    hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
+                )
+            cache.found_lacking(records.registry, _MIRROR)
         await crawl.run(names)
     finally:
         cache.flush()

@@ -7,7 +7,7 @@ from typing import Final
 
 from regnb.crawl.contents import Needs
 from regnb.crawl.listing import Repository, blob_file
-from regnb.crawl.log import Log
+from regnb.crawl.notes import Notes
 from regnb.crawl.records import Records
 from regnb.text import count, names
 
@@ -16,13 +16,13 @@ ALIASED: Final = ("sha512", "linked twice")
 _AGAIN: Final = "delete the blob's file, then push the image again: clients skip a blob that the registry seems to have"
 
 
-def find_damage(log: Log, needs: Needs, sizes: dict[str, int], repositories: dict[str, Repository]) -> None:
+def find_damage(notes: Notes, needs: Needs, sizes: dict[str, int], repositories: dict[str, Repository]) -> None:
     """Name what manifests need and a repository does not have whole, one row for each repository.
 
     Example:
-        ``find_damage(log, contents.manifests(), listing.sizes, listing.repositories)``
+        ``find_damage(notes, contents.manifests(), listing.sizes, listing.repositories)``
     """
-    records = log.records
+    records = notes.records
     lost = {blob for blob, (kind, _, _) in needs.kinds.items() if kind != "foreign layer"} - sizes.keys()
     lost -= {alias for alias, stored in records.aliases.items() if stored in sizes}
     wrong: dict[str, list[tuple[str, int]]] = {}
@@ -33,40 +33,42 @@ def find_damage(log: Log, needs: Needs, sizes: dict[str, int], repositories: dic
         record = records.manifests[digest]
         here = repositories[name].walked
         for blob in (record.config, *record.layers):
-            if blob in lost and (name, blob) not in seen and not log.is_hidden(blob_file(blob)):
+            if blob in lost and (name, blob) not in seen and not notes.is_hidden(blob_file(blob)):
                 seen.add((name, blob))
                 hint = "push the image again"
-                log.damage(name, blob, "missing", "a manifest needs it, and it is not on disk", hint)
+                notes.damage(name, blob, "missing", "a manifest needs it, and it is not on disk", hint)
         for child in record.children:
             if child not in here and (name, child) not in seen and (name, child) not in records.damaged:
                 seen.add((name, child))
-                if not log.is_hidden(blob_file(child)) and name not in log.statuses:
+                if not notes.is_hidden(blob_file(child)) and name not in notes.statuses:
                     text = "the repository does not have this manifest, which an index names"
                     hint = "push it again, or ignore this if the platform was left out on purpose"
-                    log.damage(name, child, "missing", text, hint)
+                    notes.damage(name, child, "missing", text, hint)
         for blob, size in wrong.get(digest, ()):
             if (name, blob) not in seen:
                 seen.add((name, blob))
                 found = sizes[records.aliases.get(blob, blob)]
                 text = f"{count(found, 'byte')} on disk, and a manifest states {size:,}"
-                log.damage(name, blob, "damaged", text, _AGAIN)
+                notes.damage(name, blob, "damaged", text, _AGAIN)
 
 
-def find_fatal(log: Log, needs: Needs, first: dict[str, str]) -> None:
+def find_fatal(notes: Notes, needs: Needs, first: dict[str, str]) -> None:
     """Name the manifests that end a garbage collection which reads them."""
-    records = log.records
+    records = notes.records
     for digest, (message, opaque) in needs.fatal.items():
-        log.problem(first[digest], digest, "corrupt manifest", message, incomplete=opaque)
+        notes.problem(first[digest], digest, "corrupt manifest", message, incomplete=opaque)
         if opaque:
             records.damaged.update(link for link in records.links if link[1] == digest)
     for digest in needs.schema1:
         text = "an image of the withdrawn schema 1: a collection of version 3 that reads it removes nothing"
-        log.problem(first[digest], digest, "schema1", text, hint="delete it before you move to version 3")
+        notes.problem(first[digest], digest, "schema1", text, hint="delete it before you move to version 3")
 
 
-def find_aliased(log: Log, needs: Needs, twice: set[tuple[str, str]], repositories: Mapping[str, Repository]) -> None:
+def find_aliased(
+    notes: Notes, needs: Needs, twice: set[tuple[str, str]], repositories: Mapping[str, Repository]
+) -> None:
     """Name the blobs that were pushed by another digest than that of their files: no collection knows them by it."""
-    records = log.records
+    records = notes.records
     named = {
         (name, blob)
         for name, digest in (records.links if records.aliases else ())
@@ -82,7 +84,9 @@ def find_aliased(log: Log, needs: Needs, twice: set[tuple[str, str]], repositori
             text += f": a collection would remove a layer that is needed by {whom}"
         if (name, alias) in twice:
             text += "; a collection of version 3 that removes it ends with exit code 1"
-        log.problem(name, alias, ALIASED[(name, alias) in twice], text, hint="push the image again with sha256 digests")
+        notes.problem(
+            name, alias, ALIASED[(name, alias) in twice], text, hint="push the image again with sha256 digests"
+        )
 
 
 def _needing(records: Records, repository: str, layer: str) -> list[str]:

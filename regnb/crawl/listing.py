@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from regnb.crawl.log import Log, is_repository, printable, repository_of
+from regnb.crawl.notes import Notes, is_repository, printable, repository_of
 from regnb.crawl.records import UploadRecord, Usage
 from regnb.crawl.walk import FOREIGN, File
 from regnb.errors import InvalidReference
@@ -57,7 +57,7 @@ class Listing:
     """What a storage's listing tells, file by file.
 
     Args:
-        log: Where problems are noted.
+        notes: Where problems are noted.
         brief: Whether only a garbage collection's view is wanted.
 
     Attributes:
@@ -70,14 +70,14 @@ class Listing:
 
     Example:
         >>> from regnb.crawl.records import Records
-        >>> listing = Listing(Log(Records("/srv/registry", datetime.now(UTC))), brief=False)
+        >>> listing = Listing(Notes(Records("/srv/registry", datetime.now(UTC))), brief=False)
         >>> listing.note(File("repositories/app/_layers/", 0, 0))
         >>> listing.repositories["app"].has_layers
         True
     """
 
-    def __init__(self, log: Log, *, brief: bool) -> None:
-        self._log = log
+    def __init__(self, notes: Notes, *, brief: bool) -> None:
+        self._notes = notes
         self._brief = brief
         self.repositories: dict[str, Repository] = {}
         self.sizes: dict[str, int] = {}
@@ -100,7 +100,9 @@ class Listing:
         for paths in self._foreign.values():
             text = "a file server or a file system made this folder: it was left out"
             more = f", with {count(len(paths) - 1, 'other folder')} of this name" if len(paths) > 1 else ""
-            self._log.problem("", paths[0], "ignored", text + more, hint="keep such folders off the registry's volume")
+            self._notes.problem(
+                "", paths[0], "ignored", text + more, hint="keep such folders off the registry's volume"
+            )
         for name in [name for name in self.repositories if not is_repository(name)]:
             found = self.repositories.pop(name)
             if not (found.has_layers or found.has_manifests):
@@ -110,7 +112,7 @@ class Listing:
                 sort, who = "bad layers", "the garbage collection of version 2.8"
             elif not found.has_layers:
                 sort, who = "bad manifests", "the garbage collection of version 3"
-            self._log.problem(name, "", sort, f"a repository cannot have this name: {who} stops here")
+            self._notes.problem(name, "", sort, f"a repository cannot have this name: {who} stops here")
 
     def _repository(self, name: str) -> Repository:
         return self.repositories.setdefault(name, Repository())
@@ -146,7 +148,7 @@ class Listing:
         if path.startswith("blobs/"):
             if path.endswith("/data"):
                 text = "a file named data where no blob can be: the registry's garbage collection stops here"
-                self._log.problem("", path, "bad blob", text)
+                self._notes.problem("", path, "bad blob", text)
             return "other"
         if not path.startswith("repositories/"):
             return "other"

@@ -10,7 +10,7 @@ from regnb.crawl.contents import Contents
 from regnb.crawl.damage import find_aliased, find_damage, find_fatal
 from regnb.crawl.files import reason
 from regnb.crawl.listing import CURRENT, LINK_LIMIT, Listing, Repository, blob_file, date, is_tag
-from regnb.crawl.log import Log
+from regnb.crawl.notes import Notes
 from regnb.crawl.records import HistoryRecord, Records, TagRecord
 from regnb.crawl.walk import Files
 from regnb.oci.reference import is_digest
@@ -24,7 +24,7 @@ class Reading:
         brief: Whether to leave out what a garbage collection does not look at.
 
     Attributes:
-        log: What is noted beside the records.
+        notes: What is noted beside the records.
 
     Example:
         ``Reading(records, brief=True).run(files)``
@@ -32,9 +32,9 @@ class Reading:
 
     def __init__(self, records: Records, *, brief: bool) -> None:
         self.records = records
-        self.log = Log(records)
+        self.notes = Notes(records)
         self._brief = brief
-        self._listing = Listing(self.log, brief=brief)
+        self._listing = Listing(self.notes, brief=brief)
         self._repositories = self._listing.repositories
         self._unknown: set[str] = set()
         self._twice: set[tuple[str, str]] = set()
@@ -49,7 +49,7 @@ class Reading:
             self.records.disk = self._listing.disk
         self._layers()
         self._links()
-        for name, sort in self.log.statuses.items():
+        for name, sort in self.notes.statuses.items():
             self.records.repositories.setdefault(name, sort)
         self._manifests()
         self._uploads()
@@ -66,7 +66,7 @@ class Reading:
         self.records.uploads += sorted(uploads, key=lambda one: (one.repository, one.upload))
 
     def _count(self) -> None:
-        counts, statuses = self.records.coverage.repositories, list(self.log.statuses.values())
+        counts, statuses = self.records.coverage.repositories, list(self.notes.statuses.values())
         counts.listed = len(self.records.repositories)
         counts.failed, counts.denied = (statuses.count(sort) for sort in ("failed", "denied"))
         counts.read = counts.listed - counts.failed - counts.denied
@@ -86,12 +86,12 @@ class Reading:
                 if not is_digest(target) or path in self._listing.large:
                     text = f"the link of a layer does not hold a digest: {data[:80]!r}: a collection of version 3 stops"
                     if self._repositories[name].has_manifests:
-                        self.log.problem(name, path, "corrupt layer link", text)
+                        self.notes.problem(name, path, "corrupt layer link", text)
                 elif is_digest(alias) and alias not in self._listing.sizes and target in self._listing.sizes:
                     self.records.aliases[alias] = target
                     twice[f"{folder}/_layers/{target.replace(':', '/')}/link"] = name, alias
             elif not isinstance(data, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-                self.log.unread(name, path, "cannot read it", data)
+                self.notes.unread(name, path, "cannot read it", data)
         read = self._files.read((path, LINK_LIMIT) for path in twice)
         self._twice = {twice[path] for path, data in read if isinstance(data, bytes)}
 
@@ -116,7 +116,7 @@ class Reading:
                     broken[path] = f"the link is no file: {reason(data)}"
             elif not isinstance(data, FileNotFoundError):
                 tags = self.records.coverage.tags if path.endswith(CURRENT) else None
-                self.log.statuses[wanted[path]] = self.log.unread(wanted[path], path, "cannot read it", data, tags)
+                self.notes.statuses[wanted[path]] = self.notes.unread(wanted[path], path, "cannot read it", data, tags)
                 self._unknown.add(path)
         for name, found in sorted(self._repositories.items()):
             self._revisions(name, found, content, broken)
@@ -126,21 +126,21 @@ class Reading:
         """Read the links of a repository's manifests."""
         for digest, path in [*found.revisions.items(), *(("", path) for path in found.strays)]:
             if path in broken:
-                self.log.problem(name, digest or path, "corrupt revision", broken[path])
+                self.notes.problem(name, digest or path, "corrupt revision", broken[path])
             elif path in content:
                 named = content[path]
                 if named != digest:
-                    self.log.problem(name, digest or path, "mismatch", f"the link names another manifest: {named}")
+                    self.notes.problem(name, digest or path, "mismatch", f"the link names another manifest: {named}")
                 if content.get(found.revisions.get(named, "")) == named and named in self._listing.sizes:
                     found.walked[named] = None
-                elif named == digest and not self.log.is_hidden(blob_file(digest)):
-                    self.log.damage(name, digest, "missing", "the manifest's bytes are not on disk")
-        if found.has_manifests and not found.has_layers and name not in self.log.statuses:
+                elif named == digest and not self.notes.is_hidden(blob_file(digest)):
+                    self.notes.damage(name, digest, "missing", "the manifest's bytes are not on disk")
+        if found.has_manifests and not found.has_layers and name not in self.notes.statuses:
             text = "has no folder _layers: a collection of version 3 stops here and removes nothing, in no repository"
             if found.walked:
                 text += "; one of version 2.8 does not see the repository, and removes what only it has, tagged or not"
             hint = f"push an image with a layer to {name}, or make the empty folder"
-            self.log.problem(name, "", "no layers", text, hint=hint)
+            self.notes.problem(name, "", "no layers", text, hint=hint)
         for digest in sorted(found.walked):
             self.records.links[name, digest] = True
 
@@ -151,35 +151,35 @@ class Reading:
                 "has manifests and no folder for tags: version 2.8 cannot collect untagged manifests, version 3 leaves "
                 "the manifests and removes their blobs"
             )
-            self.log.problem(name, "", "no tags", text)
+            self.notes.problem(name, "", "no tags", text)
         for path in found.bad_tags if found.walked else ():
-            self.log.problem(name, path, "corrupt tag", "a file where the folder of a tag should be")
+            self.notes.problem(name, path, "corrupt tag", "a file where the folder of a tag should be")
         for tag, path in sorted(found.tags.items()):
             if not is_tag(tag):
                 if found.walked and path in broken:
-                    self.log.problem(name, tag, "corrupt tag", f"no tag can have this name, and {broken[path]}")
+                    self.notes.problem(name, tag, "corrupt tag", f"no tag can have this name, and {broken[path]}")
                 elif found.walked:
-                    self.log.problem(name, tag, "not a tag", "listed, but not a valid tag", hint="delete the folder")
+                    self.notes.problem(name, tag, "not a tag", "listed, but not a valid tag", hint="delete the folder")
                 continue
             digest = content.get(path, "")
             if path in broken:
                 sort = "corrupt tag" if found.walked else "dangling"
-                self.log.damage(name, tag, sort, broken[path], "push the image again under this tag")
+                self.notes.damage(name, tag, sort, broken[path], "push the image again under this tag")
             elif (
                 digest not in found.walked
                 and self._unknown.isdisjoint({path, found.revisions.get(digest, "")})
-                and not (digest and self.log.is_hidden(blob_file(digest)))
+                and not (digest and self.notes.is_hidden(blob_file(digest)))
             ):
                 text = f"its manifest is gone: {digest}" if digest else "it has no current link"
                 hint = "push the image again under this tag, or delete the tag"
-                self.log.damage(name, tag, "dangling", text, hint)
+                self.notes.damage(name, tag, "dangling", text, hint)
             self.records.tags.append(TagRecord(name, tag, digest if digest in found.walked else ""))
         for tag, digest, when in sorted(found.history):
             current = content.get(found.tags.get(tag, "")) == digest
             record = HistoryRecord(name, tag, digest, date(when), current, digest in found.walked)
             self.records.history.append(record)
         status = "read" if found.tags else "empty"
-        self.records.repositories[name] = self.log.statuses.get(name, status)
+        self.records.repositories[name] = self.notes.statuses.get(name, status)
 
     def _manifests(self) -> None:
         """Read the manifests and configs, and say what is wrong with them."""
@@ -187,11 +187,11 @@ class Reading:
         # A repository that version 2.8 sees comes first: what is wrong there ends every collection.
         for name, digest in sorted(self.records.links, key=lambda link: not self._repositories[link[0]].has_layers):
             first.setdefault(digest, name)
-        contents = Contents(self.log, self._listing, self._files, first)
+        contents = Contents(self.notes, self._listing, self._files, first)
         needs = contents.manifests()
-        find_fatal(self.log, needs, first)
-        find_damage(self.log, needs, self._listing.sizes, self._repositories)
-        find_aliased(self.log, needs, self._twice, self._repositories)
+        find_fatal(self.notes, needs, first)
+        find_damage(self.notes, needs, self._listing.sizes, self._repositories)
+        find_aliased(self.notes, needs, self._twice, self._repositories)
         if not self._brief:
             self._stale()
             contents.configs()

@@ -8,7 +8,7 @@ from regnb.errors import InvalidReference
 from regnb.oci.reference import check_repository
 
 
-class Log:
+class Notes:
     """The notes of one reading of a storage.
 
     Args:
@@ -19,8 +19,8 @@ class Log:
 
     Example:
         >>> from datetime import UTC, datetime
-        >>> log = Log(Records("/srv/registry", datetime.now(UTC)))
-        >>> log.unread("app", "1.0", "cannot read it", PermissionError(13, "Permission denied"))
+        >>> notes = Notes(Records("/srv/registry", datetime.now(UTC)))
+        >>> notes.unread("app", "1.0", "cannot read it", PermissionError(13, "Permission denied"))
         'denied'
     """
 
