@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.analysis.storage import open_storage
 from regnb.environment import variable
 from regnb.errors import InvalidArgument
-from regnb.registry import Registry, connect
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
 
 
 def is_file(where: str | Path) -> bool:
@@ -34,7 +37,7 @@ def read(
     *,
     cached: bool = True,
     fill_cache: bool = False,
-    connect: Callable[[str], AbstractContextManager[Registry]] = connect,
+    connect: Callable[[str], AbstractContextManager[Registry]] | None = None,
 ) -> Inventory:
     """Read a registry, the storage of one, or a snapshot, and return its inventory.
 
@@ -56,7 +59,9 @@ def read(
     """
     where = where or variable("REGNB_URL")
     if not is_file(where):
-        with connect(str(where)) as registry:
+        from regnb import registry as registries  # noqa: PLC0415 -- what reads files loads no HTTP
+
+        with (connect or registries.connect)(str(where)) as registry:
             return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)
     if repositories:
         raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")

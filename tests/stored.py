@@ -15,7 +15,8 @@ from regnb.errors import NotFound, ServerFailed, Unsupported
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.oci.manifest import RawManifest
+from regnb.wire.client import Client
 from regnb.wire.pace import Pace
 
 

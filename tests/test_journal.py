@@ -19,7 +19,7 @@ from regnb.change.plan import Plan, Step
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, Refused, StorageError
 from regnb.oci.manifest import OCI_INDEX
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
+from regnb.oci.manifest import RawManifest
 
 DATA = b'{"schemaVersion":2,"manifests":[]}'
 DIGEST = Digest.of(DATA)

@@ -29,7 +29,8 @@ from regnb.errors import NotFound
 from regnb.oci.manifest import ACCEPT
 from regnb.wire import transport
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.oci.manifest import RawManifest
+from regnb.wire.client import Client
 
 ONE, TWO, THREE = (odd(f"killed {number}", layers=1) for number in range(3))
 WHOLE = index([(ONE, "linux/amd64")])

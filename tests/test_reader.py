@@ -14,7 +14,8 @@ from regnb.errors import MalformedManifest, NotFound, RegnbError, ServerFailed, 
 from regnb.oci.manifest import OCI_INDEX, OCI_MANIFEST, Index, decode
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.oci.manifest import RawManifest
+from regnb.wire.client import Client
 
 ONE, TWO = image([layer(1, 100)]), image([layer(2, 100)])
 MULTI = index([(ONE, "linux/amd64"), (TWO, "linux/arm64")])

@@ -15,7 +15,7 @@ from regnb.change.plan import Plan, Step
 from regnb.errors import PlanMismatch
 from regnb.oci.reference import Digest
 from regnb.registry import Registry
-from regnb.wire.client import RawManifest
+from regnb.oci.manifest import RawManifest
 
 WHERE = "undo/app"
 OLD, NEW, OTHER = (image([layer(name, 500)]) for name in ("old", "new", "other"))

@@ -14,6 +14,7 @@ some.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -27,7 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from regnb.crawl.files import opened, reason, shown
+from regnb.crawl.files import local_path, opened, reason, shown
 from regnb.errors import StorageError
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
@@ -183,6 +184,8 @@ def is_snapshot(url: str | Path) -> bool:
         >>> is_snapshot("/var/lib/registry")
         False
     """
+    if path := local_path(url):
+        return os.path.exists(f"{path}/{_HEADER}")  # noqa: PTH110 -- a text
     with opened(url, "read") as (fs, folder):
         return bool(fs.exists(f"{folder}/{_HEADER}"))
 

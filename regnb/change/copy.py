@@ -10,11 +10,10 @@ from regnb.change.retag import named, read_picked
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, find
 from regnb.errors import InvalidArgument, NotFound
-from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, decode
+from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, RawManifest, decode
 from regnb.oci.reference import check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
 from regnb.text import human
-from regnb.wire.client import RawManifest
 
 
 async def plan_copy(

@@ -10,9 +10,8 @@ from regnb.change.journal import Outcome, Receipt
 from regnb.change.plan import Blob, Plan, Step, check_allow
 from regnb.crawl.reader import Reader, parts
 from regnb.errors import ContentError, PlanMismatch
-from regnb.oci.manifest import Descriptor, decode
+from regnb.oci.manifest import Descriptor, RawManifest, decode
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 
 _UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, cast
 
 import typer
 from rich.markup import escape
@@ -37,11 +37,13 @@ from regnb.cli.terminal import (
 )
 from regnb.crawl.files import shown
 from regnb.errors import InvalidArgument, StorageError
-from regnb.registry import Registry
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
 from regnb.text import count, human, parse_size
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
 
 app = typer.Typer()
 command = command_of(app)

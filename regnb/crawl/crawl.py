@@ -23,11 +23,19 @@ from regnb.crawl.records import (
     TagRecord,
 )
 from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError, Unproven, Unsupported
-from regnb.oci.manifest import ACCEPT_ANY, CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, contradiction, decode_config
+from regnb.oci.manifest import (
+    ACCEPT_ANY,
+    CONFIG_LIMIT,
+    IMAGE_CONFIGS,
+    SCHEMA1_TYPES,
+    RawManifest,
+    contradiction,
+    decode_config,
+)
 from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 from regnb.wire.probe import is_mirror
 
 _MIRROR: Final = "pull-through cache"

@@ -17,13 +17,14 @@ from regnb.oci.manifest import (
     Descriptor,
     ImageConfig,
     Manifest,
+    RawManifest,
     Schema1,
     decode,
     decode_config,
 )
 from regnb.oci.reference import Digest, is_digest, is_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 from regnb.wire.pace import MOST
 
 _A = TypeVar("_A")

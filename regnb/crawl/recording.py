@@ -7,9 +7,8 @@ from typing import TypeVar
 
 from regnb.crawl.records import PRECEDENCE, BlobRecord, Problem, Records, describe
 from regnb.errors import RegnbError
-from regnb.oci.manifest import Descriptor
+from regnb.oci.manifest import Descriptor, RawManifest
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 
 _T = TypeVar("_T", str, tuple[str, ...])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -361,6 +361,36 @@ def _media_type(version: Any, declared: Any, header: str, *, index: bool, image:
         family, usual = (INDEXES, OCI_INDEX) if index else (MANIFESTS, OCI_MANIFEST)
         return header if header in family else usual
     return header if header in MANIFEST_TYPES else ""
+
+
+class RawManifest(NamedTuple):
+    """A manifest's bytes, their media type, and their verified digest.
+
+    Attributes:
+        media_type: As the bytes tell it, so that they can be put back under it; the header's only where they do not.
+        announced: The header's, where it is the type of another kind of manifest; else "".
+    """
+
+    data: bytes
+    media_type: str
+    digest: Digest
+    announced: str = ""
+
+    @classmethod
+    def of(cls, data: bytes, announced: str, digest: Digest) -> Self:
+        """Return verified bytes with the media type that they tell.
+
+        Args:
+            data: The bytes.
+            announced: What a registry, a cache or a receipt calls their type.
+            digest: Their digest.
+
+        Example:
+            >>> RawManifest.of(b'{"manifests":[]}', "text/plain", Digest.of(b'{"manifests":[]}')).media_type
+            'application/vnd.oci.image.index.v1+json'
+        """
+        told = media_type_of(data, announced)
+        return cls(data, told or announced, digest, contradiction(announced, told))
 
 
 def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -> AnyManifest:
