@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from regnb.analysis import difference
+from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
@@ -49,7 +49,7 @@ app = typer.Typer()
 command = command_of(app)
 
 
-def show_inventory(inventory: Inventory) -> None:
+def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> None:
     """Print an audit: totals, repositories, what is shared, and what could not be read; of a storage the disk, too."""
     found = inventory.summary
     bound = "" if found.complete else "at least "
@@ -64,9 +64,11 @@ def show_inventory(inventory: Inventory) -> None:
     if storage:
         rows = inventory.breakdown
         section(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are")
+        for fact in disk.facts(inventory, prices):
+            out.print(f"- {fact}.", markup=False)
         _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
     else:
-        hidden.append("untagged")
+        hidden += ["untagged", "layer_links", "stale_links"]
     section(largest.drop(columns=hidden), "Repositories, largest first")
     section(inventory.sharing.tags, "Tags on one digest", 10)
     layers = inventory.sharing.layers.drop(columns=["command", "tags"])
@@ -167,6 +169,11 @@ def audit(
     fill_cache: Annotated[
         bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
     ] = False,
+    price_gb_month: Annotated[
+        float | None, Option(help="Price of 1 GB (10^9 bytes) in the bucket for a month, in any currency.")
+    ] = None,
+    price_lists: Annotated[float | None, Option(help="Price of 1,000 LIST requests to the bucket.")] = None,
+    price_gets: Annotated[float | None, Option(help="Price of 1,000 GET requests to the bucket.")] = None,
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
@@ -193,7 +200,7 @@ def audit(
             document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
         typer.echo(json.dumps(document, indent=2))
     else:
-        show_inventory(inventory)
+        show_inventory(inventory, disk.Prices(price_gb_month, price_lists, price_gets))
     if output is not None:
         say(f"Wrote {len(inventory.write(output, form_))} frames to {output}")
     reasons = []

@@ -95,6 +95,18 @@ class Listing:
         else:
             self.disk[self._sort(file)].add(file.size, file.used)
 
+    def parts(self, file: File) -> None:
+        """Take note of a file that is being written in parts: of an upload that is under way, or was given up."""
+        name, rest = repository_of(file.path)
+        mark, _, upload = rest.partition("/")
+        what = "other"
+        if mark == "_uploads" and upload:
+            what = "uploads"
+            key = printable(name), printable(upload.partition("/")[0])
+            record = self.uploads.setdefault(key, UploadRecord(*key, date(file.when), 0))
+            record.size += file.size
+        self.disk[what].add(file.size, file.used)
+
     def check(self) -> None:
         """Leave out the repositories whose names no repository can have, and name those that end a collection."""
         for paths in self._foreign.values():

@@ -177,6 +177,7 @@ class Records:
         history, uploads: What only a storage tells.
         disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
         aliases: Digest by which a repository links a blob, to the digest under which its bytes are stored.
+        requests: How many requests a bucket was sent, by their kind.
         layer_links: Repository to the number of links below its ``_layers``, and of those that no manifest needs.
         damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
             manifests say: no pull that needs it succeeds.
@@ -198,6 +199,7 @@ class Records:
     uploads: list[UploadRecord] = field(default_factory=list)
     disk: dict[str, Usage] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
     layer_links: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged: set[tuple[str, str]] = field(default_factory=set)
     doubtful: set[tuple[str, str]] = field(default_factory=set)

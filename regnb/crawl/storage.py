@@ -46,6 +46,7 @@ class Reading:
             self._listing.note(file)
         self._listing.check()
         if not self._brief:
+            self._parts()
             self.records.disk = self._listing.disk
         self._layers()
         self._links()
@@ -54,6 +55,18 @@ class Reading:
         self._manifests()
         self._uploads()
         self._count()
+        self.records.requests = dict(files.requests())
+
+    def _parts(self) -> None:
+        """Count what is written in parts; if that is not allowed, say that it is missing."""
+        try:
+            for file in self._files.parts():
+                self._listing.parts(file)
+        except Exception as error:  # noqa: BLE001 -- each file system's library has errors of its own
+            sort = "denied" if isinstance(error, PermissionError) else "failed"
+            text = f"multipart uploads could not be listed, and their bytes are in no figure: {reason(error)}"
+            hint = "allow s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts"
+            self.notes.problem("", "multipart uploads", sort, text, hint=hint)
 
     def _uploads(self) -> None:
         """Read when each upload was begun: the file says so, wherever it was copied to since."""

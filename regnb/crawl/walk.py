@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -19,6 +19,8 @@ _AT_ONCE: Final = 32
 """Listings at the same time."""
 _PARTS: Final = 64
 """Folders to list, each with everything below it, before they are divided no further."""
+_PAGE: Final = 1000
+"""Names in one page of a bucket's listing."""
 _CHUNK: Final = 2048
 """Small files that are asked for together."""
 _CHUNK_SIZE: Final = 1 << 26
@@ -66,6 +68,12 @@ class Files(Protocol):
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield the bytes of small files, each given as its path and its size, or why they cannot be read."""
 
+    def parts(self) -> Iterator[File]:
+        """Yield the files that are being written in parts, which no listing shows, with the size of their parts."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Return how many requests were sent, by their kind, where requests cost money."""
+
 
 class LocalFiles:
     """A local folder, without what a general library costs for each file."""
@@ -88,6 +96,8 @@ class LocalFiles:
                 counted.add((about.st_dev, about.st_ino))
             return getattr(about, "st_blocks", 0) * _BLOCK
 
+        if not brief:
+            yield File("/", 0, 0, used(os.stat(self._base)))  # noqa: PTH116 -- as below
         while pending:
             folder = pending.pop()
             leaf = self._leaf(folder) if brief else None
@@ -156,6 +166,14 @@ class LocalFiles:
             except OSError as error:
                 yield path, error
 
+    def parts(self) -> Iterator[File]:
+        """See `Files.parts`."""
+        return iter(())
+
+    def requests(self) -> Mapping[str, int]:
+        """See `Files.requests`."""
+        return {}
+
 
 class RemoteFiles:
     """Any file system of fsspec: listings in pages and some at a time, small files many at a time."""
@@ -164,6 +182,8 @@ class RemoteFiles:
         self._fs = fs
         self._base = base
         self._failed = failed
+        self._in_bucket = hasattr(fs, "call_s3")
+        self._lists = self._gets = 0
 
     def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
         """See `Files.walk`."""
@@ -187,7 +207,7 @@ class RemoteFiles:
         """Return what is in a folder, or everything below it."""
         try:
             if below:
-                infos = self._fs.find(folder, detail=True, withdirs=True).values()
+                infos = list(self._fs.find(folder, detail=True, withdirs=True).values())
             else:
                 infos = self._fs.ls(folder, detail=True)
         except FileNotFoundError:
@@ -197,7 +217,10 @@ class RemoteFiles:
                 raise
             self._failed(self._inner(folder), error)
             return []
-        files = (self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/"))
+        # A page has a thousand names.
+        self._lists += max(1, -(-len(infos) // _PAGE))
+        inside = f"{folder.strip('/')}/"
+        files = (self._file(info) for info in infos if str(info["name"]).strip("/").startswith(inside))
         return [file for file in files if not _IN_FOREIGN.search(file.path)]
 
     def _file(self, info: Mapping[str, Any]) -> File:
@@ -226,4 +249,32 @@ class RemoteFiles:
             yield from self._read(chunk)
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
+        self._gets += len(chunk)
         return ((self._inner(name), data) for name, data in self._fs.cat(chunk, on_error="return").items())
+
+    def parts(self) -> Iterator[File]:
+        """See `Files.parts`: the multipart uploads of a bucket."""
+        if not self._in_bucket:
+            return
+        bucket, _, prefix = self._base.partition("/")
+        found = self._pages("list_multipart_uploads", "Uploads", ("KeyMarker", "UploadIdMarker"), bucket, Prefix=prefix)
+        for upload in found:
+            which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+            sizes = (
+                part["Size"] for part in self._pages("list_parts", "Parts", ("PartNumberMarker",), bucket, **which)
+            )
+            yield File(self._inner(f"{bucket}/{upload['Key']}"), sum(sizes), upload["Initiated"].timestamp())
+
+    def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: Any) -> Iterator[Any]:  # noqa: ANN401 -- S3's
+        """Yield what all pages of a listing have."""
+        while True:
+            self._lists += 1
+            page = self._fs.call_s3(call, Bucket=bucket, **which)
+            yield from page.get(key, ())
+            if not page.get("IsTruncated"):
+                return
+            which |= {marker: page[f"Next{marker}"] for marker in markers}
+
+    def requests(self) -> Mapping[str, int]:
+        """See `Files.requests`."""
+        return {"LIST": self._lists, "GET": self._gets} if self._in_bucket else {}

@@ -61,8 +61,13 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "coverage": _coverage(records.coverage),
         "history": of_rows("history", map(astuple, records.history)),
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
-        "disk": of_rows("disk", ((what, one.files, one.size, one.used) for what, one in records.disk.items())),
+        "disk": _disk(records),
     }
+
+
+def _disk(records: Records) -> Frame:
+    rows = [(what, one.files, one.size, one.used) for what, one in records.disk.items()]
+    return of_rows("disk", [*rows, *((f"{kind} requests", sent, 0, 0) for kind, sent in records.requests.items())])
 
 
 class _Behind:

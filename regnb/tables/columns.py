@@ -131,8 +131,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes on disk"),
     },
     "disk": {
-        "what": ("str", "blobs, links, uploads, other or folders"),
-        "files": ("int64", "files, or folders"),
+        "what": ("str", "blobs, links, uploads, other or folders; of a bucket also LIST requests and GET requests"),
+        "files": ("int64", "files, folders, or requests that this reading sent"),
         "size": ("int64", "bytes in them"),
         "used": ("int64", "bytes of their blocks on disk, as du counts them; 0 where they are not known"),
     },
@@ -352,5 +352,5 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk",
+    "pulled", "disk", "used",
 })  # fmt: skip
