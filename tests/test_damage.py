@@ -136,6 +136,17 @@ def test_folders_of_a_file_server(disk: Disk, name: str, where: str) -> None:
     assert len(found.tags) == len(before.tags)
 
 
+def test_a_note_fails_no_job(disk: Disk, tmp_path: Path) -> None:
+    """``audit --fail-on-problems`` exits with 0 where there are only notes, and with 2 where a layer is damaged."""
+    (disk.v2 / "blobs/lost+found").mkdir()
+    command = [sys.executable, "-m", "regnb", "audit", str(disk.root), "--fail-on-problems"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, env=surroundings(tmp_path))
+    disk.data(A.blobs[2]).write_bytes(b"")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=surroundings(tmp_path))
+    assert done.returncode == 2
+    assert "(damaged)" in done.stderr
+
+
 def test_a_pull_through_cache_is_not_filled(tmp_path: Path, distribution_program: None) -> None:
     """Over HTTP it is recognised without a trace, refused unless that is allowed; its storage is noted as one."""
     with Distribution(tmp_path / "up") as upstream:

@@ -148,12 +148,14 @@ class Marking(NamedTuple):
         linked = problems[problems["problem"] == "linked twice"]
         by_key = url.startswith(("s3:", "s3a:"))
         place = {name: at for at, name in enumerate(_walked({*names, *linked["repository"]}, by_key=by_key))}
-        aliased = blobs["alias"].dropna()
-        stored = dict(zip(aliased, blobs.index.get_indexer(aliased.index).tolist(), strict=True))
+        aliased = np.flatnonzero(blobs["alias"].notna())
+        stored = dict(zip(blobs["alias"].iloc[aliased], aliased.tolist(), strict=True))
         pairs = zip(linked["repository"].to_list(), linked["reference"].to_list(), strict=True)
         twice = [(place[name], stored[alias]) for name, alias in pairs]
         some = problems[problems["problem"].isin(_UNREAD_3)]
-        unread = some.merge(pd.DataFrame({"reference": blobs["digest"], "blob": blobs.index}), on="reference")
+        unread = some.merge(
+            pd.DataFrame({"reference": blobs["digest"].array, "blob": np.arange(len(blobs))}), on="reference"
+        )
         return cls(graph, rows("no layers"), rows("no tags"), names.map(place).to_numpy(np.int64), twice, unread)
 
     def failure(self, collection: Collection, kept: Mask) -> Bound | None:

@@ -36,6 +36,7 @@ from regnb.cli.terminal import (
     table,
 )
 from regnb.crawl.files import shown
+from regnb.crawl.records import NOTES
 from regnb.errors import InvalidArgument, StorageError
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame
@@ -206,9 +207,10 @@ def audit(
     reasons = []
     if limit is not None and (used := _used(inventory)) > limit:
         reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
-    if fail_on_problems and len(inventory.problems):
-        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
-        reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
+    problems = inventory.problems[~inventory.problems["problem"].isin(NOTES)]
+    if fail_on_problems and len(problems):
+        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in problems.head(5).itertuples())
+        reasons.append((OVER, f"{count(len(problems), 'problem')}: {', '.join(named)}"))
         broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
         if len(broken):
             reasons.append((OVER, f"{count(len(broken), 'tag')} cannot be pulled: {_named(broken)}"))

@@ -17,6 +17,8 @@ DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
+NOTES: Final = frozenset({"ignored", "mirror"})
+"""Sorts of problems that only tell what else is there: nothing has to be mended."""
 PRECEDENCE: Final = ("config", "layer", "foreign layer")
 """What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
 
