@@ -14,7 +14,6 @@ import msgspec
 from regnb.errors import NotFound, RegistryError, Unproven, Unsupported
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client, Upload
-from regnb.wire.messages import BODY_LIMIT
 
 
 def absent() -> Digest:
@@ -46,10 +45,9 @@ async def is_mirror(client: Client, repository: str) -> bool:
     Example:
         ``await is_mirror(client, "library/debian")``
     """
-    path = f"/v2/{repository}/manifests/{absent()}"
     try:
-        answer = await client.transport.request("GET", path, scope=(f"repository:{repository}:pull",), limit=BODY_LIMIT)
-        found = msgspec.json.decode(answer.data, type=_Errors)
+        answer = await client.ask("GET", f"/v2/{repository}/manifests/{absent()}")
+        found = msgspec.json.decode(answer.body, type=_Errors)
     except (RegistryError, msgspec.DecodeError):
         return False
     upstream = (one.detail.get("errors") for one in found.errors if isinstance(one.detail, dict))
