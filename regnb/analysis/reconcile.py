@@ -51,7 +51,8 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     sizes = both["disk"].fillna(0).to_numpy(np.int64), both["api"].fillna(0).to_numpy(np.int64)
     unread = np.zeros(len(graph.digests) + 1, dtype=bool)
     unread[graph.behind.of(_unread(inventory, disk))[1]] = True
-    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.holders))
+    holders = np.bincount(graph.own.target, minlength=len(graph.digests))
+    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, holders))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
     still = np.zeros(len(api.digests) + 1, dtype=bool)
     still[api.behind.of(_unmoved(inventory, disk))[1]] = True

@@ -327,15 +327,9 @@ class Graph:
         return exclusive, found
 
     @cached_property
-    def holders(self) -> Ints:
-        """How many manifests each blob belongs to."""
-        return np.bincount(self.own.target, minlength=len(self.digests))
-
-    @cached_property
     def _all_needed(self) -> Ints:
         """How many distinct manifests need each blob, as a garbage collection sees it."""
-        at = np.unique(self.manifest)
-        return np.bincount(self.followed.of(at)[1], minlength=len(self.digests))
+        return np.bincount(self.followed.of(np.unique(self.manifest))[1], minlength=len(self.digests))
 
     def _manifests(self, rows: Mask) -> Ints:
         found = np.zeros(len(self.digests), dtype=bool)
