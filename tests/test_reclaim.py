@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from images import Image, config, image, index, layer
 from stored import Stored
 
-from regnb.analysis.inventory import Inventory
 from regnb.analysis.collection import COLLECTIONS, bounds
+from regnb.analysis.inventory import Inventory
 from regnb.change.delete import plan_delete
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.tables.frame import make

@@ -187,6 +187,7 @@ def test_brief_decides_as_the_whole_does(made: Path) -> None:
 REVISION = layout.revision_path("vm/lost", LOST.digest)
 TAG = layout.tag_path("vm/lost", "only")
 MANIFEST = layout.blob_path(LOST.digest)
+LAYER_LINK = layout.layer_path("vm/lost", Digest.of(layer(5, 40)))
 
 
 def write(path: str, data: bytes) -> Callable[[Path], None]:
@@ -250,7 +251,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] = {
     "no manifests": (remove(ODD), set()),
     "no layers": (remove(f"{REPOSITORIES}/vm/lost/_layers"), {("no layers", HERE)}),
     "layers empty": (both(remove(f"{REPOSITORIES}/vm/lost/_layers"), make(f"{REPOSITORIES}/vm/lost/_layers")), set()),
-    "layer link corrupt": (write(layout.layer_path("vm/lost", Digest.of(layer(5, 40))), b"x"), {("corrupt layer link", HERE)}),
+    "layer link corrupt": (write(LAYER_LINK, b"x"), {("corrupt layer link", HERE)}),
     "history corrupt": (write(layout.history_path("vm/lost", "only", GONE), b"x"), set()),
     "only uploads": (write(f"{REPOSITORIES}/begun/_uploads/1/data", b"x"), set()),
     "only layers": (write(layout.layer_path("pushed", Digest.of(LOOSE)), Digest.of(LOOSE).encode()), set()),

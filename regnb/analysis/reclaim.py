@@ -185,6 +185,11 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
         InvalidArgument: Not one boolean for each row, or nothing that names tags.
         InvalidReference, NotFound: A reference that is not lawful, or a tag that is not there.
         Refused: A row of another inventory, whose tag pointed elsewhere.
+
+    Example:
+        >>> rows = {name: ["a"] for name in ("repository", "tag", "digest")}
+        >>> mask_of(Frame(rows), "a:a", "localhost:5000").tolist()
+        [True]
     """
     if what is None:
         return np.zeros(len(tags), dtype=bool)
