@@ -6,6 +6,8 @@
 >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from regnb.aliases import install as _install
 from regnb.analysis.difference import compare, diff
 from regnb.analysis.growth import growth
@@ -21,8 +23,10 @@ from regnb.errors import Interrupted, RegnbError
 from regnb.log import LEVELS as _LEVELS
 from regnb.log import start as _start
 from regnb.oci.reference import Digest, Reference
-from regnb.registry import Registry, connect
 from regnb.source import read
+
+if _TYPE_CHECKING:
+    from regnb.registry import Registry, connect
 
 _install()
 if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
@@ -51,3 +55,17 @@ __all__ = [
     "reconcile",
     "snapshots",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # What talks to a registry is loaded when it is used: what reads files loads no HTTP.
+    if name in ("Registry", "connect"):
+        from regnb import registry  # noqa: PLC0415
+
+        globals().update(Registry=registry.Registry, connect=registry.connect)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,8 @@ RegnbError
 ├── InvalidArgument         a value that makes no sense where it was given (also a ValueError)
 ├── MissingExtra            an optional library is not installed (also an ImportError)
 ├── Refused                 a plan that could do harm: the hint says what would allow it, if anything may
-│   └── LimitExceeded       a policy that would remove more than it may
+│   ├── LimitExceeded       a policy that would remove more than it may
+│   └── EmptyCatalog        a registry that lists no repository, although some are known
 ├── PlanMismatch            a plan that was edited, is another registry's, or is not the one that was confirmed
 ├── Busy                    another process is writing to the same repository
 ├── BrokenReceipt           a receipt whose lines do not follow from each other
@@ -123,6 +124,10 @@ class Refused(RegnbError):
 
 class LimitExceeded(Refused):
     """A policy would leave a repository without an image, or remove more than its share of a repository's tags."""
+
+
+class EmptyCatalog(Refused):
+    """A registry that lists no repository, although a policy or a snapshot knows of some."""
 
 
 class PlanMismatch(RegnbError):

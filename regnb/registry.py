@@ -280,7 +280,12 @@ class Registry:
         return image_layers(self._read(reference, read))
 
     def inventory(
-        self, repositories: str | Sequence[str] | None = None, *, cached: bool = True, progress: Show = None
+        self,
+        repositories: str | Sequence[str] | None = None,
+        *,
+        cached: bool = True,
+        fill_cache: bool = False,
+        progress: Show = None,
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
 
@@ -290,11 +295,13 @@ class Registry:
             repositories: Names and globs such as ``team/*``; by default the whole catalog.
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
+            fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
         Raises:
             RegistryError: Nothing could be listed at all.
+            Refused: It is a pull-through cache, and ``fill_cache`` was not given.
             Interrupted: The user interrupted; what was read is in the cache.
         """
         patterns = [repositories] if isinstance(repositories, str) else repositories
@@ -302,7 +309,7 @@ class Registry:
         counters = Progress()
         bar = _bar(counters, progress)
         try:
-            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters), bar)
+            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters, fill=fill_cache), bar)
         except Interrupted as stop:
             if cached:
                 raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None

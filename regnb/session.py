@@ -8,11 +8,12 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from regnb.errors import Interrupted
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -39,6 +40,8 @@ def loop() -> BlockingPortal:
     global _portal  # noqa: PLW0603 -- one loop for the process, started by the first call
     with _lock:
         if _portal is None:
+            from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- what reads files needs no loop
+
             _portal = _until_exit.enter_context(start_blocking_portal("asyncio"))
         return _portal
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.analysis.storage import open_storage
 from regnb.environment import variable
 from regnb.errors import InvalidArgument
-from regnb.registry import Registry, connect
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
 
 
 def is_file(where: str | Path) -> bool:
@@ -33,7 +36,8 @@ def read(
     repositories: str | Sequence[str] | None = None,
     *,
     cached: bool = True,
-    connect: Callable[[str], AbstractContextManager[Registry]] = connect,
+    fill_cache: bool = False,
+    connect: Callable[[str], AbstractContextManager[Registry]] | None = None,
 ) -> Inventory:
     """Read a registry, the storage of one, or a snapshot, and return its inventory.
 
@@ -42,6 +46,7 @@ def read(
             storage or a snapshot; by default the environment's ``REGNB_URL``.
         repositories: Of a registry only these: names or globs.
         cached: As for :meth:`Registry.inventory`.
+        fill_cache: As for :meth:`Registry.inventory`.
         connect: What connects to a registry, such as one that has credentials.
 
     Raises:
@@ -54,8 +59,10 @@ def read(
     """
     where = where or variable("REGNB_URL")
     if not is_file(where):
-        with connect(str(where)) as registry:
-            return registry.inventory(repositories, cached=cached)
+        from regnb import registry as registries  # noqa: PLC0415 -- what reads files loads no HTTP
+
+        with (connect or registries.connect)(str(where)) as registry:
+            return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)
     if repositories:
         raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")
     if snapshot.is_snapshot(where):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Final
 
 from regnb.errors import InvalidArgument
+
+_SHOWN: Final = 3
+"""Names in a sentence, before the rest is only counted."""
 
 
 def human(size: float) -> str:
@@ -71,3 +76,15 @@ def escaped(text: str) -> str:
         '&lt;b&gt;'
     """
     return html.escape(printable(text))
+
+
+def names(some: Sequence[str]) -> str:
+    """Return a few names as people list them.
+
+    Example:
+        >>> names(["8", "8.4", "8.5", "9", "latest"])
+        '8, 8.4, 8.5 and 2 more'
+    """
+    if len(some) > _SHOWN:
+        return f"{', '.join(some[:_SHOWN])} and {len(some) - _SHOWN:,} more"
+    return " and ".join(filter(None, (", ".join(some[:-1]), *some[-1:])))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from distribution import Distribution
-from images import Image, ask, attestation, config, descriptor, image, index, layer, pack, push
+from images import Image, ask, attestation, cache_index, config, descriptor, image, index, layer, pack, push
 
 from regnb.analysis.reclaim import Reclaim
 from regnb.errors import RegistryError
-from regnb.oci.manifest import DOCKER_MANIFEST
+from regnb.oci.manifest import DOCKER_MANIFEST, OCI_EMPTY
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client
 
@@ -26,12 +26,13 @@ FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzi
 TAGS: Final = ("latest", "1.0", "1.1", "2.0", "dev", "rc")
 
 PLACE: Final = {
-    "plain": ("garbage-collect", "2.8, 3"),
+    "plain_2": ("garbage-collect", "2.8"),
+    "plain": ("garbage-collect", "3"),
     "untagged": ("garbage-collect --delete-untagged", "3"),
     "untagged_2": ("garbage-collect --delete-untagged", "2.8"),
 }
 """Where each collection stands in ``Reclaim.table``, by its column in ``Reclaim.blobs``."""
-FLAGS: Final = {"plain": (), "untagged_2": ("--delete-untagged",)}
+FLAGS: Final = {"plain_2": (), "untagged_2": ("--delete-untagged",)}
 """What docker-registry, which is distribution 2.8, is told for it."""
 
 Step = Callable[[Client, str], Awaitable[None]]
@@ -91,7 +92,7 @@ class Grown(Distribution):
         self.made: dict[str, Image] = {}
         self._seed = seed
         self._names = list(REPOSITORIES[: self.random.randint(2, 4)])
-        self._pool = [layer((seed, number), self.random.randint(0, 3000)) for number in range(8)]
+        self._pool = [b"", *(layer((seed, number), self.random.randint(1, 3000)) for number in range(8))]
         self._configs = [b"{}", config(), config("arm64")]
 
     def grow(self, steps: int) -> None:
@@ -99,6 +100,7 @@ class Grown(Distribution):
         kinds: list[tuple[Step, float]] = [
             (self._image, 5), (self._index, 4), (self._retag, 3), (self._copy, 3), (self._referrer, 3),
             (self._delete, 2), (self._nested, 1), (self._abandon, 1), (self._loose, 1), (self._odd, 0.4),
+            (self._cache, 1), (self._sparse, 1), (self._artifact, 1), (self._empty, 0.4),
         ]  # fmt: skip
 
         async def work(client: Client) -> None:
@@ -219,10 +221,38 @@ class Grown(Distribution):
         data = what.data if what else self.random.randbytes(self.random.randint(0, 900))
         await client.upload_blob(repository, data, Digest.of(data))
 
+    async def _cache(self, client: Client, repository: str) -> None:
+        """A build cache, whose index lists layers."""
+        layers = [*self.random.sample(self._pool, 2), layer((self._seed, len(self.made), "cache"), 700)]
+        await self._put(client, repository, cache_index(layers, annotations={"n": str(len(self.made))}), self._tags())
+
+    async def _sparse(self, client: Client, repository: str) -> None:
+        """An index of which one platform is left out, as by a mirror."""
+        children = [(self._new(), "linux/amd64"), (self._new(), "linux/arm64")]
+        await self._put(client, repository, index(children), self._tags())
+        await client.delete_manifest(repository, children[self.random.randrange(2)][0].digest)
+
+    async def _artifact(self, client: Client, repository: str) -> None:
+        """An artifact without layers, or with the empty blob as its config and its only layer."""
+        number = {"artifactType": "application/vnd.example", "annotations": {"n": str(len(self.made))}}
+        layers = [b"{}"] if self._often(0.5) else []
+        await self._put(client, repository, image(layers, about=b"{}", layer_type=OCI_EMPTY, **number), self._tags())
+
+    async def _empty(self, client: Client, repository: str) -> None:  # noqa: ARG002 -- as every step
+        """A layer that lost its bytes, as on a disk that was full."""
+        layers = [data for what in self.held(repository) for data in what.blobs if data in self._pool]
+        if layers:
+            path = self.blob(Digest.of(self.random.choice(layers)))
+            path.unlink(missing_ok=True)
+            path.touch()
+
     async def _odd(self, client: Client, repository: str) -> None:  # noqa: ARG002 -- as every step
         """A repository without layers, which no collection walks, or one that never had a tag, where one may fail."""
         if self._often(0.5):
-            await self._put(client, "without/layers", index([], annotations={"n": str(len(self.made))}), self._tags())
+            what = index([], annotations={"n": str(len(self.made))})
+            if self._often(0.5):
+                what = index([(what, ""), (index([]), "")])
+            await self._put(client, "without/layers", what, self._tags())
         else:
             await self._put(client, "without/tags", self._new(), [])
         self._names = list(dict.fromkeys([*self._names, "without/layers", "without/tags"]))

@@ -115,6 +115,15 @@ def index(children: Sequence[tuple[Image, str]], *, docker: bool = False, **more
     return Image(pack(document), media_type, children=tuple(child for child, _ in children))
 
 
+def cache_index(layers: Sequence[bytes], **more: object) -> Image:
+    """BuildKit's registry cache in its older form: an index that lists layers and a config of its own."""
+    about = pack({"layers": [{"blob": Digest.of(each), "parent": -1} for each in layers], "records": []})
+    listed = [descriptor(LAYER, each) for each in layers]
+    listed.append(descriptor("application/vnd.buildkit.cacheconfig.v0", about))
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed, **more}
+    return Image(pack(document), OCI_INDEX, (*layers, about))
+
+
 def attestation(subject: Image) -> Image:
     """What buildx puts beside an image: in-toto statements under the platform unknown/unknown."""
     statement = pack({"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": str(subject.digest)}]})

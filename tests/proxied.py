@@ -13,7 +13,8 @@ from images import ask
 from scripted import Reply, Request
 
 from regnb.errors import NotFound
-from regnb.wire.client import Client, RawManifest
+from regnb.oci.manifest import RawManifest
+from regnb.wire.client import Client
 
 Answer: TypeAlias = Callable[[Request], Reply | None]
 """What the proxy does with a request: an answer of its own, or None to forward it."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
-from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, RawManifest
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 from regnb.wire.pace import Pace
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -12,10 +12,10 @@ from images import Image
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.crawl import collect
 from regnb.errors import NotFound, ServerFailed, Unsupported
-from regnb.oci.manifest import Descriptor
+from regnb.oci.manifest import Descriptor, RawManifest
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 from regnb.wire.pace import Pace
 
 

@@ -284,6 +284,19 @@ def test_a_tag_goes_alone(served: Served) -> None:
     assert kept.data == ONE.data
 
 
+def test_a_tag_without_a_manifest_is_removed(served: Served) -> None:
+    """A tag whose manifest is gone goes by its name, or by way of a dummy; one that is not there any more is stale."""
+    fill(served.url, ("app", "1", ONE), ("app", "2", TWO), ("app", "3", TWO))
+    served.blob(TWO.digest).unlink()
+    step = Step(action="untag", repository="app", tag="2")
+    plan = make(served.url, step, allow=("dummy",))
+    done = applied(plan)
+    assert (done.statuses, tagged(served.url, "app")) == (["done"], {"app:1": ONE.digest, "app:3": ""})
+    assert applied(plan).statuses == ["stale"]
+    with regnb.connect(served.url) as registry:
+        assert not registry.plan_undo(done.receipt).changes
+
+
 def test_a_dummy_needs_consent(actual: Served) -> None:
     """Where tags cannot be deleted by name, nothing is written without the user's word, not even the rows before."""
     fill(actual.url, ("a", "x", ONE), ("a", "y", ONE))

@@ -106,13 +106,18 @@ def test_some_repositories_only(filled: Distribution, tmp_path: Path) -> None:
 
 
 def test_an_audit_that_is_incomplete(filled: Distribution, tmp_path: Path) -> None:
-    """A dangling tag is in the table of problems, the rest is read, and the exit code is 4."""
+    """A damaged tag is in the table of problems, and the exit code is 4; a dangling one is known, and leaves it 0."""
     filled.blob(MULTI.digest).unlink()
+    filled.restart()
+    done = regnb(tmp_path, "audit", filled.url)
+    assert (done.returncode, "dangling" in done.stdout) == (0, True)
+    tags = filled.root / "docker/registry/v2/repositories/vm/centos8/_manifests/tags"
+    next(tags.glob("*/current/link")).write_bytes(b"")
     filled.restart()
     done = regnb(tmp_path, "audit", filled.url)
     assert done.returncode == 4
     assert done.stderr == f"Incomplete: not everything in {filled.host} could be read.\n"
-    for words in ("Problems", "dangling", "Incomplete", "at least", "vm/centos8"):
+    for words in ("Problems", "failed", "Incomplete", "at least", "vm/centos8"):
         assert words in done.stdout, words
     done = regnb(tmp_path, "audit", filled.url, "--json", "-r", "no/such", "-r", "lib/a")
     assert done.returncode == 4

@@ -54,6 +54,26 @@ def delete_tag(registry: Distribution, repository: str, digest: str) -> None:
     ask(registry.url, work)
 
 
+def test_an_empty_catalog_is_complete_unless_more_is_known(filled: Distribution, tmp_path: Path) -> None:
+    """It says so in words; a snapshot, the storage or a policy that knows of repositories makes it exit code 4."""
+    snapshots, empty = str(tmp_path / "snapshots"), tmp_path / "empty"
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rule]]\nrepositories = ["vm/*"]\nkeep_newest = 1\n')
+    check(regnb(tmp_path, "audit", filled.url, "--snapshot", snapshots), 0)
+    filled.stop()
+    filled.root.rename(empty)
+    filled.root.mkdir()
+    filled.start()
+    alone = regnb(tmp_path, "audit", filled.url)
+    check(alone, 0)
+    assert "Complete: the catalog is empty" in alone.stdout
+    for _ in range(2):
+        check(regnb(tmp_path, "audit", filled.url, "--snapshot", snapshots), 4, "The catalog is empty: 2 fewer")
+    check(regnb(tmp_path, "reconcile", filled.url, str(empty)), 4, "2 fewer repositories than the storage has")
+    check(regnb(tmp_path, "retention", filled.url, str(policy)), 4, "is empty, and the policy names vm/*")
+    check(regnb(tmp_path, "audit", filled.url, "--repository", "vm/*"), 4)
+
+
 @pytest.mark.parametrize("kind", ["folder", "url", "relative"])
 def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder is read as storage, however it is named: every byte on disk is told apart, and what could go."""
@@ -85,11 +105,12 @@ def test_a_threshold(filled: Distribution, tmp_path: Path) -> None:
 
 
 def test_problems_are_over_the_threshold_only_if_asked(filled: Distribution, tmp_path: Path) -> None:
-    """--fail-on-problems names them and exits with 2, before the 4 that is there anyway."""
+    """--fail-on-problems names them, and the tags that cannot be pulled, and exits with 2."""
     check(regnb(tmp_path, "audit", str(filled.root), "--fail-on-problems"), 0)
     filled.blob(MULTI.digest).unlink()
-    check(regnb(tmp_path, "audit", filled.url), 4, "Incomplete")
-    check(regnb(tmp_path, "audit", filled.url, "--fail-on-problems"), 2, "1 problem: tools/cli:1 (dangling)")
+    check(regnb(tmp_path, "audit", filled.url), 0)
+    words = ("1 problem: tools/cli:1 (dangling)", "1 tag cannot be pulled: tools/cli:1")
+    check(regnb(tmp_path, "audit", filled.url, "--fail-on-problems"), 2, *words)
 
 
 def test_snapshots_night_after_night(filled: Distribution, tmp_path: Path) -> None:
@@ -181,6 +202,11 @@ def test_a_mirror(watched: tuple[Distribution, str], tmp_path: Path) -> None:
     assert [row["tag"] for row in rows if (row["state"], row["repository"]) == ("same", "vm/app")] == ["1"]
     registry.blob(TWO.digest).unlink()
     registry.restart()
+    check(regnb(tmp_path, "compare", registry.url, registry.url), 0)
+    check(regnb(tmp_path, "compare", first, registry.url), 3, "missing")
+    link = registry.root / "docker/registry/v2/repositories/vm/app/_manifests/tags/2/current/link"
+    link.write_bytes(b"")
+    registry.restart()
     check(regnb(tmp_path, "compare", registry.url, registry.url), 4, "Incomplete")
 
 
@@ -191,9 +217,9 @@ def test_what_a_collection_would_remove(filled: Distribution, tmp_path: Path) ->
     check(done, 0)
     assert "breaks images: it takes 2 manifests" in done.stdout
     rows = json_lines(regnb(tmp_path, "gc", str(filled.root), "--json"))
-    assert [row["bound"] for row in rows] == ["exact"] * 3
+    assert [row["bound"] for row in rows] == ["exact"] * 4
     blobs = json_lines(regnb(tmp_path, "gc", str(filled.root), "--blobs", "--json"))
-    assert sum(row["size"] for row in blobs if row["plain"]) == rows[0]["size"]
+    assert sum(row["size"] for row in blobs if row["plain_2"]) == rows[0]["size"]
     assert "20.0 kB" in regnb(tmp_path, "gc", str(filled.root), "--blobs").stdout
     before = filled.stored()
     filled.garbage_collect()
@@ -280,7 +306,7 @@ def test_api_and_disk(filled: Distribution, tmp_path: Path) -> None:
     assert rows[0]["size"] + sum(row["size"] for row in rows if not row["total"]) == rows[-1]["size"] == disk(filled)
     done = regnb(tmp_path, "reconcile", filled.url, str(filled.root))
     check(done, 0)
-    filled.blob(TWO.digest).unlink()
+    (filled.root / "docker/registry/v2/repositories/vm/app/_manifests/tags/2/current/link").write_bytes(b"")
     filled.restart()
     check(regnb(tmp_path, "reconcile", filled.url, str(filled.root)), 4, "Incomplete")
 

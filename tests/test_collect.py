@@ -19,6 +19,7 @@ from images import (
     Image,
     ask,
     attestation,
+    cache_index,
     config,
     crawl,
     descriptor,
@@ -30,6 +31,7 @@ from images import (
     pack,
     surroundings,
 )
+from scripted import Reply, Request, serve
 
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.records import Records
@@ -169,12 +171,12 @@ def test_a_dangling_tag_is_one_row(real: Distribution) -> None:
     real.restart()
     records, _ = crawl(real.url)
     assert problems(records) == {("vm/centos8", "latest"): "dangling"}
-    assert records.problems[0].incomplete
+    assert not records.problems[0].incomplete
     assert records.problems[0].hint
     assert {tag.tag: bool(tag.digest) for tag in records.tags if tag.repository == "vm/centos8"} == {
         "8": True, "8.4": True, "latest": False, "multi": True,
     }  # fmt: skip
-    assert records.coverage.tags.failed == 1
+    assert records.coverage.tags.failed == 0
 
 
 def test_a_dangling_tag_is_noticed_when_warm_too(real: Distribution) -> None:
@@ -207,7 +209,8 @@ def test_a_missing_child_is_one_row(real: Distribution) -> None:
     records, _ = crawl(real.url)
     assert problems(records) == {("vm/centos8", what.children[1].digest): "missing"}
     assert set(records.manifests) == {what.digest, what.children[0].digest, what.children[2].digest}
-    assert records.coverage.manifests.failed == 1
+    assert not records.problems[0].incomplete
+    assert records.coverage.manifests.failed == 0
 
 
 def test_a_missing_config_is_one_row(real: Distribution) -> None:
@@ -219,6 +222,74 @@ def test_a_missing_config_is_one_row(real: Distribution) -> None:
     records, _ = crawl(real.url)
     assert problems(records) == {("vm/centos8", Digest.of(what.blobs[0])): "missing"}
     assert sum(blob.size for blob in records.blobs.values()) == what.size
+
+
+def test_a_build_cache_that_lists_layers(real: Distribution) -> None:
+    """BuildKit's cache index has its layers and its config as blobs; none is asked for as a manifest."""
+    what = cache_index([BASE, layer("cache", 300)])
+    fill(real.url, ("app", "cache", what))
+    records, sent = crawl(real.url)
+    assert (problems(records), sent) == ({}, 4)  # ping, catalog, tags, manifest
+    assert set(records.manifests[what.digest].layers) == {Digest.of(data) for data in what.blobs}
+    assert sum(blob.size for blob in records.blobs.values()) == what.size == real.stored()
+
+
+OA = "application/vnd.oci.artifact.manifest.v1+json"
+ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+
+
+@pytest.mark.parametrize("media_type", [OA, ORAS])
+def test_a_manifest_that_is_found_by_its_type_alone(media_type: str) -> None:
+    """A registry that answers 404 unless the manifest's type is accepted has it: neither tag nor child is gone."""
+    artifact = pack({"mediaType": media_type, "artifactType": "application/vnd.example.scan", "blobs": []})
+    child = pack({"mediaType": media_type, "blobs": [], "annotations": {"n": "1"}})
+    listing = pack({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OA, child)]})
+    held = {"scan": artifact, Digest.of(child): child}
+
+    def answer(request: Request, _: int) -> Reply:
+        headers = {"Content-Type": "application/json"}
+        target = request.path.rpartition("/")[2]
+        if request.path.startswith("/v2/_catalog"):
+            return Reply(headers=headers, body=pack({"repositories": ["app"]}))
+        if request.path.endswith("/tags/list"):
+            return Reply(headers=headers, body=pack({"tags": ["scan", "many", "gone"]}))
+        if target == "many":
+            return Reply(headers={"Content-Type": OCI_INDEX}, body=listing)
+        accepted = request.headers.get("accept", "")
+        if target in held and (media_type in accepted or "*/*" in accepted):
+            return Reply(headers={"Content-Type": media_type}, body=held[target])
+        return Reply(404, headers, pack({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "not accepted"}]}))
+
+    with serve(answer) as server:
+        records, _ = crawl(server.url)
+    assert problems(records) == {("app", "gone"): "dangling"}
+    assert pointers(records) == {
+        ("app", "scan"): Digest.of(artifact), ("app", "many"): Digest.of(listing), ("app", "gone"): "",
+    }  # fmt: skip
+    assert set(records.manifests) == {Digest.of(each) for each in (artifact, child, listing)}
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 406, 501])
+def test_a_registry_without_referrers(status: int) -> None:
+    """Listing referrers is optional: whatever says that it is not served leaves the rest complete."""
+    with Fake() as fake:
+        fake.json("/v2/_catalog", {"repositories": ["app"]})
+        what = image([BASE])
+        fake.repository("app", {"1": what})
+        error = {"errors": [{"code": "UNSUPPORTED", "message": "Not Acceptable"}]}
+        fake.json(f"/v2/app/referrers/{what.digest}", error, status)
+        records, _ = crawl(fake.url)
+    assert not records.problems
+
+
+def test_a_config_that_is_none_is_a_note() -> None:
+    """A user's file under an image config's type: no platform, no date, and nothing unknown that matters."""
+    with Fake() as fake:
+        fake.json("/v2/_catalog", {"repositories": ["app"]})
+        fake.repository("app", {"1": image([BASE], about=b"just a file")})
+        records, _ = crawl(fake.url)
+    assert [(row.problem, row.incomplete) for row in records.problems] == [("malformed", False)]
+    assert not records.damaged
 
 
 def test_an_emptied_repository_is_empty_and_complete(real: Distribution) -> None:
@@ -295,10 +366,11 @@ def test_an_index_that_contains_itself_ends() -> None:
 
 
 def test_one_blob_with_two_sizes(real: Distribution) -> None:
-    """Two manifests that tell different sizes of one blob are a problem, since one of them lies."""
+    """Of two manifests that tell different sizes of one blob the one that is wrong is damaged."""
     fill(real.url, ("app", "1", image([BASE])), ("app", "2", with_size(7)))
     records, _ = crawl(real.url)
-    assert problems(records) == {("app", Digest.of(BASE)): "size conflict"}
+    assert problems(records) == {("app", with_size(7).digest): "damaged"}
+    assert "has 7 bytes, and the registry has 5,000" in records.problems[0].message
 
 
 @pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
@@ -363,7 +435,7 @@ def test_a_server_that_lies_is_one_row(place: str) -> None:
         records, _ = crawl(fake.url, cache)
     reference = {"tag": "1", "child": str(child.digest), "config": str(about)}[place]
     assert problems(records) == {("app", reference): "mismatch"}
-    assert records.problems[0].incomplete
+    assert records.problems[0].incomplete == (place != "config")
     assert cache.get(Digest.of(body + b" ")) is None
 
 

@@ -270,7 +270,8 @@ def test_a_damaged_storage_is_judged_as_the_real_collection_judges_it(
     for how, flags in FLAGS.items():
         agrees(found, how, collect(disk.root, "--dry-run", *flags))
     files = [path.stat().st_size for path in disk.v2.rglob("*") if path.is_file()]
-    assert (inventory.disk["files"].sum(), inventory.disk["size"].sum()) == (len(files), sum(files))
+    disk = inventory.disk[inventory.disk["what"] != "folders"]
+    assert (disk["files"].sum(), disk["size"].sum()) == (len(files), sum(files))
     if (found.table["bound"] == "fails").any():
         assert len(inventory.problems)
         assert found.table.loc[found.table["bound"] == "fails", "message"].str.len().min()
@@ -287,4 +288,4 @@ def test_a_storage_without_repositories_is_told_apart_from_an_empty_one(
     assert collect(root, "--dry-run").failed
     (root / "docker/registry/v2/repositories").mkdir()
     verdict: Reclaim = open_storage(root).inventory().reclaim()
-    agrees(verdict, "plain", collect(root, "--dry-run"))
+    agrees(verdict, "plain_2", collect(root, "--dry-run"))

@@ -366,10 +366,10 @@ def test_a_tag_that_could_not_be_read() -> None:
     stored = Stored(("app", "1", A), ("app", "2", B), ("app", "3", B), ("app", "bad", C), ("other", "1", D))
     stored.broken.add(("app", "bad"))
     inventory = stored.inventory()
-    for what in ("app:1", "other:1"):
-        with pytest.raises(Refused, match=r"incomplete.*app:bad \(failed\)") as raised:
-            plan(inventory, what)
-        assert "'incomplete'" in raised.value.hint
+    with pytest.raises(Refused, match=r"incomplete.*app:bad \(failed\)") as raised:
+        plan(inventory, "app:1")
+    assert raised.value.allow == ("incomplete:app",)
+    assert rows(plan(inventory, "other:1")) == [("delete", D.digest)]
     with pytest.raises(Refused, match="bad of app could not be read"):
         plan(inventory, "app:1", allow=ALLOWANCES)
     with pytest.raises(Refused, match="app:bad could not be read"):
@@ -388,22 +388,24 @@ def test_a_repository_that_could_not_be_listed() -> None:
 
 
 def test_a_dangling_tag(seeded: Seeded) -> None:
-    """Its digest is unknown, so it is not removed; beside it one deletes on the word that the rest may be unread."""
+    """It needs nothing, so it blocks nothing, and it can be removed by its name."""
     with regnb.connect(seeded.url, cache=False) as registry:
         inventory = registry.inventory(progress=False)
-        with pytest.raises(Refused, match=r"broken/dangling:1\.0 \(dangling\)"):
-            registry.plan_delete("broken/dangling:1.1", inventory=inventory)
-        found = registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow="incomplete")
+        found = registry.plan_delete("broken/dangling:1.1", inventory=inventory)
         assert [step.tags for step in found.steps] == [("1.1",)]
-        with pytest.raises(Refused, match=r"broken/dangling:1\.0 \(dangling\)") as refused:
-            registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow="incomplete:other")
-        assert refused.value.allow
-        assert all(name.startswith("incomplete:") for name in refused.value.allow)
-        again = registry.plan_delete("broken/dangling:1.1", inventory=inventory, allow=refused.value.allow)
-        assert again.steps == found.steps
-        with pytest.raises(Refused, match="points at a manifest that is gone") as raised:
-            registry.plan_delete("broken/dangling:1.0", inventory=inventory, allow=ALLOWANCES)
-    assert "push any image under this tag" in raised.value.hint
+        found = registry.plan_delete("broken/dangling:1.0", inventory=inventory)
+    assert [(step.action, step.tag, step.before) for step in found.steps] == [("untag", "1.0", "")]
+
+
+def test_a_gap_blocks_the_repositories_that_hold_it() -> None:
+    """A manifest of unknown content blocks every repository that has it, whichever was read first, and no other."""
+    bad = Image(b'{"schemaVersion": 2, "layers": 1}', A.media_type)
+    inventory = Stored(("a", "1", A), ("a", "x", bad), ("b", "1", B), ("b", "x", bad), ("c", "1", C)).inventory()
+    for name in "ab":
+        with pytest.raises(Refused, match=f"{name}@sha256:[0-9a-f]* \\(malformed\\)"):
+            plan(inventory, f"{name}:1", allow=["incomplete:c"])
+        assert rows(plan(inventory, f"{name}:1", allow=[f"incomplete:{name}"]))[0][0] == "delete"
+    assert rows(plan(inventory, "c:1")) == [("delete", C.digest)]
 
 
 def test_schema_1_is_never_deleted_by_digest() -> None:
@@ -412,7 +414,7 @@ def test_schema_1_is_never_deleted_by_digest() -> None:
     inventory = Stored(("app", "old", Image(data, SCHEMA1_SIGNED)), ("app", "1", A)).inventory()
     with pytest.raises(Refused, match="schema 1"):
         plan(inventory, "app:old", allow=ALLOWANCES)
-    assert rows(plan(inventory, "app:1", allow=["incomplete"])) == [("delete", A.digest)]
+    assert rows(plan(inventory, "app:1")) == [("delete", A.digest)]
 
 
 CLUSTER = [

@@ -49,8 +49,8 @@ def test_new_moved_and_vanished_tags_have_their_bytes() -> None:
         ("vanished", "lib", "old", IMAGES[2].digest, "-", 0, own(2)),
     ]
     assert rows(found.repositories, *COLUMNS["changed_repositories"]) == [
-        ("app", 0, 1, 1, own(3), own(0), "1 moved tag, 1 vanished tag"),
-        ("lib", 1, 0, 1, own(4), own(2), "1 new tag, 1 vanished tag"),
+        ("app", 0, 1, 1, 0, own(3), own(0), "1 moved tag, 1 vanished tag"),
+        ("lib", 1, 0, 1, 0, own(4), own(2), "1 new tag, 1 vanished tag"),
     ]
     assert (found.gained, found.freed) == (own(3) + own(4), own(0) + own(2))
     assert found.drift
@@ -170,6 +170,40 @@ def test_a_real_registry_reconciles_with_its_disk(real: Distribution) -> None:
         ("lib", own(5)),
     ]
     assert collected.freed == own(0) + own(1) + own(5)
+
+
+def test_tags_that_can_no_longer_be_pulled_are_drift() -> None:
+    """A tag that stays where it was, and whose child or manifest is gone, is broken; its bytes are freed."""
+    both = index([(IMAGES[0], "linux/amd64"), (IMAGES[1], "linux/arm64")])
+    pushes = [("app", "multi", both), ("app", "gone", IMAGES[2]), ("lib", "1", IMAGES[3])]
+    before, after = Stored(*pushes), Stored(*pushes)
+    after.gone |= {("app", IMAGES[1].digest), ("app", "gone")}
+    first, second = before.inventory(), after.inventory()
+    found = diff(first, second)
+    assert rows(found.tags, "change", "tag", "freed") == [("broken", "gone", own(2)), ("broken", "multi", own(1))]
+    assert rows(found.repositories, "repository", "broken") == [("app", 2)]
+    assert (found.drift, found.freed, found.notes) == (True, own(1) + own(2), ())
+    assert "0 vanished, 2 broken" in found.summary()
+    assert not diff(second, second).drift
+
+
+def test_what_a_collection_destroys_is_freed_to_the_byte(real: Distribution) -> None:
+    """2.8's --delete-untagged takes the children of a tagged index: the tag is broken, and the bytes are the disk's."""
+    both = index([(IMAGES[0], "linux/amd64"), (IMAGES[1], "linux/arm64")])
+    fill(real.url, ("app", "multi", both), ("app", "1", IMAGES[2]))
+
+    def read() -> Inventory:
+        with regnb.connect(real.url, cache=False) as registry:
+            return registry.inventory(progress=False)
+
+    before, first = real.stored(), read()
+    real.stop()
+    real.garbage_collect("--delete-untagged")
+    real.start()
+    found = diff(first, read())
+    assert rows(found.tags, "change", "tag") == [("broken", "multi")]
+    # The index still names its children, whose manifests stay on disk for as long.
+    assert found.freed == before - real.stored() + sum(len(IMAGES[number].data) for number in (0, 1))
 
 
 def test_the_api_and_the_storage_differ_in_nothing_that_tags_lead_to(real: Distribution) -> None:

@@ -69,7 +69,11 @@ def test_all_is_what_there_is() -> None:
     assert regnb.__all__ == sorted(set(regnb.__all__))
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     imported = {
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname or alias.name
+        for statement in tree.body
+        for node in (statement.body if isinstance(statement, ast.If) else [statement])
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
     assert {name for name in imported if not name.startswith("_")} == set(regnb.__all__)
 
@@ -236,7 +240,7 @@ def lines_of_code(source: str) -> set[int]:
 
 
 STILL_LARGE = {
-    "change/apply.py", "crawl/crawl.py", "crawl/storage.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
+    "change/apply.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
 }  # fmt: skip
 """Modules that are still to be divided: the list only gets shorter."""
 

@@ -35,11 +35,11 @@ import regnb
 from regnb.change.journal import Journal, Receipt
 from regnb.crawl.reader import Reader
 from regnb.errors import NotARegistry, NotFound, RegnbError, Unproven, Unsupported
-from regnb.oci.manifest import DOCKER_MANIFEST
+from regnb.oci.manifest import DOCKER_MANIFEST, RawManifest
 from regnb.oci.reference import Digest
 from regnb.wire import existence
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 from regnb.wire.messages import Response
 
 TEXT, HTML = {"Content-Type": "text/plain; charset=utf-8"}, {"Content-Type": "text/html"}

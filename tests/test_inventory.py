@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from distribution import Distribution
 from images import (
+    DOCKER_LAYER,
     Fake,
     Image,
     ask,
     attestation,
+    cache_index,
     config,
     descriptor,
     fill,
@@ -22,6 +24,7 @@ from images import (
     layer,
     pack,
 )
+from scripted import Reply, Request, serve
 from stored import Stored
 
 import regnb
@@ -177,9 +180,10 @@ def test_equal_layers_are_counted_once(real: Distribution) -> None:
 
 
 def test_what_could_not_be_read_makes_figures_lower_bounds(real: Distribution) -> None:
-    """A missing child marks its index, its tag and its repository, and no other, as incomplete."""
+    """A child that cannot be read marks its index, its tag and its repository, and no other, as incomplete."""
     fill(real.url, *PUSHES)
-    ask(real.url, lambda client: client.delete_manifest("team/deep/nested/app", ARM.digest))
+    real.blob(ARM.digest).write_bytes(b"{")
+    real.restart()
     inventory = take(real.url)
     assert not inventory.complete
     assert not at(inventory.tags, "team/deep/nested/app", "multi")["complete"]
@@ -200,10 +204,86 @@ def test_a_dangling_tag_is_listed_without_a_digest(real: Distribution) -> None:
     inventory = take(real.url, ["vm/*"])
     tag = at(inventory.tags, "vm/centos8", "7")
     assert pd.isna(tag["digest"])
-    assert (tag["size"], tag["complete"], tag["siblings"]) == (0, False, 0)
+    assert (tag["size"], tag["complete"], tag["pullable"], tag["siblings"]) == (0, True, False, 0)
     assert at(inventory.problems, "vm/centos8", "7")["problem"] == "dangling"
     assert at(inventory.tags, "vm/centos8", "8")["size"] == ONE.size
+    assert inventory.complete
+
+
+def test_what_cannot_be_pulled_is_said_with_its_tags(real: Distribution) -> None:
+    """A child, a config or a size that is not as its manifest says breaks the tags that lead to it, and no figure."""
+    wrong = json.loads(ONE.data)
+    wrong["layers"][1]["size"] += 1
+    lying = Image(pack(wrong), ONE.media_type, ONE.blobs)
+    fill(real.url, *PUSHES, ("app", "1", lying), ("app", "2", AMD), ("app", "cache", cache_index([BASE])))
+    ask(real.url, lambda client: client.delete_manifest("team/deep/nested/app", ARM.digest))
+    real.blob(Digest.of(TWO.blobs[0])).unlink()
+    real.restart()
+    inventory = take(real.url)
+    broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
+    assert set(zip(broken["repository"], broken["tag"], strict=True)) == {
+        ("app", "1"), ("lib/docker", "list"), ("team/deep/nested/app", "multi"), ("vm/centos8", "7"),
+    }  # fmt: skip
+    assert inventory.tags["pullable"].notna().all()
+    assert inventory.complete
+    assert inventory.tags["complete"].all()
+    assert "breaks 1 tag: multi" in str(at(inventory.problems, "team/deep/nested/app", ARM.digest)["message"])
+    assert "breaks 1 tag: 7" in str(at(inventory.problems, "vm/centos8", Digest.of(TWO.blobs[0]))["message"])
+    assert "breaks 1 tag: 1" in str(at(inventory.problems, "app", lying.digest)["message"])
+    assert set(inventory.problems["problem"]) == {"missing", "damaged"}
+
+
+def test_what_came_from_the_cache_may_be_gone(real: Distribution, tmp_path: Path) -> None:
+    """Whether an index can be pulled is not known while its children were not asked for; an image was asked for."""
+    fill(real.url, *PUSHES)
+    with regnb.connect(real.url, cache=tmp_path) as registry:
+        registry.inventory(progress=False)
+        again = registry.inventory(progress=False)
+        fresh = registry.inventory(cached=False, progress=False)
+    assert fresh.tags["pullable"].eq(other=True).all()
+    assert again.tags.loc[again.tags["pullable"].isna(), "kind"].unique().tolist() == ["index"]
+    assert again.tags.loc[again.tags["kind"] == "image", "pullable"].all()
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_a_layer_has_its_own_manifest_s_media_type(real: Distribution, order: tuple[str, str]) -> None:
+    """One blob under two media types is each manifest's own, whichever of them is read first."""
+    foreign = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+    images = image([BASE], docker=True), image([BASE], layer_type=foreign)
+    fill(real.url, *(("app", tag, what) for tag, what in zip(order, images, strict=True)))
+    inventory = take(real.url)
+    types = dict(zip(inventory.layers["manifest"], inventory.layers["media_type"], strict=True))
+    assert types == {images[0].digest: DOCKER_LAYER, images[1].digest: foreign}
+    assert at(inventory.blobs, Digest.of(BASE))["media_type"] == min(DOCKER_LAYER, foreign)
+
+
+def test_each_date_stands_for_itself() -> None:
+    """Nine digits of a fraction, the year 1 and a year beyond counting take no date away from other rows."""
+    dates = [
+        "2026-01-02T03:04:05.123456789Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "12026-01-01T00:00:00Z",
+        "1969-07-20T20:17:40+02:00", "", "yesterday",
+    ]  # fmt: skip
+    images = [image([BASE], about=config(created=date, n=number)) for number, date in enumerate(dates)]
+    inventory = Stored(*(("app", str(number), what) for number, what in enumerate(images))).inventory()
+    shown = inventory.tags["created"].astype("str").fillna("").tolist()
+    assert shown[0].startswith("2026-01-02 03:04:05.123456")
+    assert shown[2].startswith("9999-12-31 23:59:59")
+    assert shown[4].startswith("1969-07-20 18:17:40")
+    assert {shown[number] for number in (1, 3, 5, 6)} <= {"NaT", ""}
+
+
+def test_an_empty_catalog_for_credentials_may_be_in_part() -> None:
+    """A registry may list what the credentials may see and nothing else: an empty list is then a gap."""
+
+    def answer(request: Request, _: int) -> Reply:
+        if "authorization" not in request.headers:
+            return Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
+        return Reply(headers={"Content-Type": "application/json"}, body=b'{"repositories": []}')
+
+    with serve(answer) as server, regnb.connect(server.url, username="me", password="word", cache=False) as registry:
+        inventory = registry.inventory(progress=False)
     assert not inventory.complete
+    assert at(inventory.problems, "", "_catalog")["problem"] == "catalog"
 
 
 def test_two_dangling_tags_are_no_siblings(real: Distribution) -> None:

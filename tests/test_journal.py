@@ -19,9 +19,8 @@ from regnb.change import journal
 from regnb.change.journal import Journal, Outcome, Receipt, hold, receipts
 from regnb.change.plan import Plan, Step
 from regnb.errors import BrokenReceipt, Busy, Interrupted, PlanMismatch, Refused, StorageError
-from regnb.oci.manifest import OCI_INDEX
+from regnb.oci.manifest import OCI_INDEX, RawManifest
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 
 DATA = b'{"schemaVersion":2,"manifests":[]}'
 DIGEST = Digest.of(DATA)

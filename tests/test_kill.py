@@ -26,10 +26,10 @@ from regnb.change.plan import Plan, Step
 from regnb.change.undo import plan_undo
 from regnb.crawl.reader import Reader
 from regnb.errors import NotFound
-from regnb.oci.manifest import ACCEPT
+from regnb.oci.manifest import ACCEPT, RawManifest
 from regnb.wire import transport
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 
 ONE, TWO, THREE = (odd(f"killed {number}", layers=1) for number in range(3))
 WHOLE = index([(ONE, "linux/amd64")])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from images import LAYER, attestation, descriptor, image, index, nested, pack
+from images import LAYER, attestation, cache_index, descriptor, image, index, nested, pack
 
 from regnb.errors import ContentError, DigestMismatch, InvalidReference, MalformedManifest, TooLarge
 from regnb.oci import manifest as model
@@ -142,7 +142,7 @@ HOSTILE = {
     "digest with a line end": wire(layers=[{**BASE, "digest": BASE["digest"] + "\n"}]),
     "digest in upper case": wire(layers=[{**BASE, "digest": "sha256:" + "A" * 64}]),
     "layer null": wire(layers=[None]),
-    "config null": wire(config=None),
+    "config null and no layers": wire(config=None, layers=None),
     "config a list": wire(config=[]),
     "annotations a list": wire(annotations=[]),
     "nested 9000 deep": wire(annotations=0).replace(b'"annotations": 0', b'"annotations": {"a": %s}' % nested(9000)),
@@ -188,6 +188,47 @@ def test_harmless_oddities_are_accepted() -> None:
     found = decode(wire(layers=[BASE] * 5000, unknown={"x": 1}), model.OCI_MANIFEST)
     assert isinstance(found, Manifest)
     assert len(found.layers) == 5000
+
+
+def test_null_is_absent_where_go_says_so() -> None:
+    """Null in a platform or a history is as if it were not there; null for a list alone makes an empty index."""
+    child = {**BASE, "mediaType": model.OCI_MANIFEST, "platform": {"os": "linux", "architecture": "amd64"}}
+    child["platform"] |= {"variant": None, "os.version": None}  # type: ignore[operator]
+    found = decode(pack({"schemaVersion": 2, "manifests": [child]}))
+    assert isinstance(found, Index)
+    assert str(found.manifests[0].platform) == "linux/amd64"
+    history = [{"created_by": "ADD rootfs", "empty_layer": None}]
+    assert decode_config(pack({"history": history})).commands(1) == ["ADD rootfs"]
+    empty = decode(pack({"schemaVersion": 2, "manifests": None}))
+    assert (empty.kind, empty.media_type) == ("index", model.OCI_INDEX)
+    assert decode(wire(manifests=None), model.OCI_MANIFEST).kind != "index"
+
+
+def test_a_manifest_without_a_config_has_its_layers() -> None:
+    """Nothing but the config is missing: the layers that are there count."""
+    found = decode(pack({"schemaVersion": 2, "mediaType": model.OCI_MANIFEST, "layers": [BASE]}), model.OCI_MANIFEST)
+    assert isinstance(found, Manifest)
+    assert (found.config, found.kind, [blob.digest for blob in found.blobs]) == (None, "artifact", [BASE["digest"]])
+
+
+def test_what_an_index_lists_is_a_blob_unless_its_type_is_a_manifest_s() -> None:
+    """BuildKit's cache index lists layers: they are its blobs; a child without a media type is a manifest."""
+    what = cache_index([b"one", b"two"])
+    found = decode(what.data, what.media_type)
+    assert isinstance(found, Index)
+    assert [blob.digest for blob in found.blobs] == [Digest.of(each) for each in what.blobs]
+    assert found.children == ()
+    types = ["", *sorted(model.INDEXES | model.MANIFESTS | model.SCHEMA1_TYPES), LAYER]
+    listed = decode(pack({"schemaVersion": 2, "manifests": [{**BASE, "mediaType": each} for each in types]}))
+    assert isinstance(listed, Index)
+    assert ([each.media_type for each in listed.children], len(listed.blobs)) == (types[:-1], 1)
+
+
+def test_an_artifact_manifest_is_known_by_its_blobs() -> None:
+    """Of an unknown type, as ORAS once had its own, what has ``blobs`` is an artifact with these."""
+    found = decode(pack({"mediaType": "application/vnd.cncf.oras.artifact.manifest.v1+json", "blobs": [BASE]}))
+    assert isinstance(found, Manifest)
+    assert [blob.digest for blob in found.blobs] == [BASE["digest"]]
 
 
 values = st.recursive(

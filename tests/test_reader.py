@@ -11,10 +11,10 @@ from images import Fake, ask, config, fill, image, index, layer, pack
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.records import DEPTH_LIMIT
 from regnb.errors import MalformedManifest, NotFound, RegnbError, ServerFailed, TooLarge
-from regnb.oci.manifest import OCI_INDEX, OCI_MANIFEST, Index, decode
+from regnb.oci.manifest import OCI_INDEX, OCI_MANIFEST, Index, RawManifest, decode
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 
 ONE, TWO = image([layer(1, 100)]), image([layer(2, 100)])
 MULTI = index([(ONE, "linux/amd64"), (TWO, "linux/arm64")])

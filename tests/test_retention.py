@@ -24,7 +24,7 @@ from regnb.change.plan import ALLOWANCES, Plan
 from regnb.change.policy import Policy, version_key, versions
 from regnb.change.retention import decide, missing_subjects, plan_retention, retain
 from regnb.cluster.running import running
-from regnb.errors import InvalidArgument, LimitExceeded, Refused, StorageError
+from regnb.errors import InvalidArgument, LimitExceeded, StorageError
 from regnb.local import demo
 from regnb.oci.age import CREATED
 from regnb.oci.manifest import HELM_CONFIG, OCI_MANIFEST, SCHEMA1_SIGNED
@@ -540,9 +540,10 @@ def test_what_cannot_be_judged_is_kept() -> None:
     )  # fmt: skip
     stored.gone.add(("app", "lost"))
     stored.broken.add(("bad", "b"))
-    with pytest.raises(Refused, match="incomplete"):
-        plan(stored.inventory(), rule('keep_matching = ["none"]'))
+    blocked = plan(stored.inventory(), rule('keep_matching = ["none"]'))
+    assert any("--allow incomplete:bad" in note for note in blocked.notes)
     found = plan(stored.inventory(), rule('keep_matching = ["none"]'), allow=ALLOWANCES)
+    assert [step.tags for step in blocked.steps if step.writes] == [step.tags for step in found.steps if step.writes]
     assert {(step.repository, step.tag): step.reason for step in found.steps if not step.writes} == {
         ("app", "lost"): "could not be read: its manifest is gone",
         ("app", "s1"): "of the withdrawn schema 1, whose digest cannot be relied on",
@@ -623,12 +624,10 @@ def test_the_demo_s_retention_for_real(writable: Seeded) -> None:
     """Applied to each registry, what is left is what the plan keeps, signatures included; undo brings back the rest."""
     with regnb.connect(writable.url, cache=False) as registry:
         before = registry.inventory(progress=False)
-        with pytest.raises(Refused, match="incomplete"):
-            plan(before, DEMO)
         found = plan_retention(
             before, DEMO, url=registry.plan_delete([], inventory=before).url, authorized=False,
             now=datetime.fromisoformat(demo.NOW),
-            allow=["incomplete", "dummy", "share:apps/web", "emptying:tools/builder"],
+            allow=["dummy", "share:apps/web", "emptying:tools/builder"],
         )  # fmt: skip
         keeping = {f"{step.repository}:{step.tag}" for step in found.steps if not step.writes}
         assert {name for name in keeping if name.startswith(("apps/", "library/", "tools/"))} == {

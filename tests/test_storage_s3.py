@@ -18,6 +18,7 @@ from distribution import free_port
 from moto.server import ThreadedMotoServer
 from test_storage import made, same  # noqa: F401 -- a fixture
 
+from regnb.analysis.disk import Prices, facts
 from regnb.analysis.storage import open_storage
 from regnb.errors import MissingExtra, StorageError
 
@@ -52,11 +53,44 @@ def test_a_bucket_is_read_as_a_folder(bucket: str, seeded_real: Seeded) -> None:
     put(seeded_real.root, f"{bucket}/some/prefix")
     found = open_storage(f"s3://{bucket}/some/prefix").inventory()
     local = open_storage(seeded_real.root).inventory()
-    same(local, found, set(local.frames), tags=["pushed"], history=["when"], uploads=["started"])
+    same(local, found, set(local.frames) - {"disk"}, tags=["pushed"], history=["when"], uploads=["started"])
+    disk, other = (one.disk.set_index("what")[["files", "size"]] for one in (local, found))
+    assert disk.drop("folders").equals(other.loc[["blobs", "links", "uploads", "other"]])
+    assert (other["files"][["LIST requests", "GET requests"]] > 0).all()
     assert found.history["when"].notna().all()
     assert found.registry == f"s3://{bucket}/some/prefix"
     brief = open_storage(f"s3://{bucket}/some/prefix").inventory(brief=True)
     assert brief.reclaim().table.equals(local.reclaim().table)
+
+
+def test_multipart_uploads_are_counted(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """What was sent in parts is in no listing: its bytes count for the upload; where that is denied, a row says so."""
+    put(made, f"{bucket}/parts")
+    fs = fsspec.filesystem("s3")
+    key = "parts/docker/registry/v2/repositories/vm/app/_uploads/begun/data"
+    upload = fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
+    for number in (1, 2):
+        fs.call_s3("upload_part", Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=b"x" * 300)
+    before = open_storage(made).inventory().disk.set_index("what")["size"]["uploads"]
+    found = open_storage(f"s3://{bucket}/parts").inventory()
+    assert found.uploads.set_index("upload")["size"]["begun"] == 600
+    assert found.disk.set_index("what")["size"]["uploads"] == before + 600
+    facts_ = "\n".join(facts(found, Prices(lists=5)))
+    assert "GB-months" in facts_
+    assert "LIST requests of this reading" in facts_
+    call = s3fs.S3FileSystem._call_s3
+
+    async def refuse(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        if method == "list_multipart_uploads":
+            raise PermissionError("Access Denied")
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(refuse))
+    found = open_storage(f"s3://{bucket}/parts").inventory()
+    assert set(found.problems["reference"]) == {"multipart uploads"}
+    assert found.complete
+    fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
 
 
 def test_options_reach_the_file_system(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

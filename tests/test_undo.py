@@ -13,9 +13,9 @@ import regnb
 from regnb.change.journal import Journal, Outcome, Receipt
 from regnb.change.plan import Plan, Step
 from regnb.errors import NotFound, PlanMismatch
+from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
 from regnb.registry import Registry
-from regnb.wire.client import RawManifest
 
 WHERE = "undo/app"
 OLD, NEW, OTHER = (image([layer(name, 500)]) for name in ("old", "new", "other"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.integer[Any]]
     Mask = NDArray[np.bool_]
 
-_CHANGES: Final = ("new", "moved", "vanished")
+_CHANGES: Final = ("new", "moved", "vanished", "broken")
 _STATES: Final = ("missing", "extra", "drifted", "unread", "same")
 
 
@@ -39,7 +39,7 @@ class Diff:
     Attributes:
         registry: The registry of the first.
         before, after: When each was read.
-        tags: A row for each tag that is new, moved or vanished (``changed_tags`` in
+        tags: A row for each tag that is new, moved, vanished, or can no longer be pulled (``changed_tags`` in
             :data:`regnb.tables.columns.COLUMNS`).
             The bytes of a blob are divided by the changed tags that lead to it.
         repositories: A row for each repository that changed (``changed_repositories``). One without a name has the
@@ -60,13 +60,14 @@ class Diff:
 
     @property
     def drift(self) -> bool:
-        """Whether a tag moved or vanished."""
+        """Whether a tag moved, vanished, or can no longer be pulled."""
         return bool((self.tags["change"] != "new").any())
 
     def summary(self) -> str:
         """Return the whole in a sentence, and the notes."""
         numbers = self.tags["change"].value_counts()
-        changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in _CHANGES)
+        shown = [change for change in _CHANGES if change != "broken" or change in numbers]
+        changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in shown)
         times = f"{_minute(self.before)} to {_minute(self.after)}"
         sizes = f"{human(self.gained)} gained, {human(self.freed)} freed"
         return " ".join([f"{self.registry}, {times}: tags {changes}; {sizes}.", *self.notes])
@@ -206,15 +207,16 @@ def diff(
         )
     found = changes(_stored(a), _stored(b))
     new, moved, vanished = found.new, found.moved, found.vanished
-    one = np.concatenate([np.full(len(new), -1), moved[0], vanished])
-    two = np.concatenate([new, moved[1], np.full(len(vanished), -1)])
+    broken = _broken(a, b, found)
+    one = np.concatenate([np.full(len(new), -1), moved[0], vanished, broken[0]])
+    two = np.concatenate([new, moved[1], np.full(len(vanished), -1), broken[1]])
     tagged = a.source != b.source
     went, came = _only(a, b)
     freed = _bytes(a, went, one, _unsure(a, b, 0, found), tagged=tagged)
     gained = _bytes(b, came, two, _unsure(b, a, 1, found), tagged=tagged)
     rows = pd.DataFrame(
         {
-            "change": np.repeat(_CHANGES, [len(new), len(moved[0]), len(vanished)]),
+            "change": np.repeat(_CHANGES, [len(new), len(moved[0]), len(vanished), len(broken[0])]),
             "repository": _either(a.tags, b.tags, "repository", one, two),
             "tag": _either(a.tags, b.tags, "tag", one, two),
             "before": a.tags["digest"].reindex(one).array,
@@ -263,6 +265,18 @@ def _only(a: Inventory, b: Inventory) -> tuple[Mask, Mask]:
     both = both[~absent[place[both]]]
     here[both] = there[place[both]] = False
     return here, there
+
+
+def _pullable(side: Inventory) -> Mask:
+    """Return whether each tag can be pulled, as far as is known."""
+    return side.tags["pullable"].fillna(value=True).to_numpy(bool)
+
+
+def _broken(a: Inventory, b: Inventory, found: Changes) -> tuple[Ints, Ints]:
+    """Return the rows of tags that did not move, and that can no longer be pulled."""
+    one, two = (np.concatenate([pairs[at] for pairs in (found.same, found.unread)]) for at in range(2))
+    broken = _pullable(a)[one] & ~_pullable(b)[two]
+    return one[broken], two[broken]
 
 
 def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> Ints:
@@ -352,8 +366,28 @@ def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) ->
     return ", ".join(words)
 
 
+def emptied(after: Inventory, known: int, source: str, when: datetime) -> str:
+    """Return a sentence if a catalog is empty, although repositories were known before; else "".
+
+    Args:
+        after: Whose catalog is looked at.
+        known: How many repositories there were.
+        source: ``api``, or ``storage`` where they lie in the registry's storage.
+        when: When they were there.
+
+    Example:
+        >>> emptied(today, 412, "api", monday.started)  # doctest: +SKIP
+        'The catalog is empty: 412 fewer repositories than on 2026-03-02 03:15.'
+    """
+    if not after.empty_catalog or not known:
+        return ""
+    what = "repository" if known == 1 else "repositories"
+    then = f"on {_minute(when)}" if source == "api" else "the storage has"
+    return f"The catalog is empty: {known:,} fewer {what} than {then}."
+
+
 def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
-    notes = []
+    notes = list(filter(None, [emptied(b, len(a.repositories), a.source, a.started)]))
     if b.started < a.started:
         notes.append("The second was read before the first.")
     if a.source != b.source:
@@ -367,9 +401,26 @@ def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
     unseen = len(found.unknown[0]) + len(found.unknown[1])
     if unseen:
         notes.append(f"{count(unseen, 'tag')} of repositories that only one of them could read: left out.")
-    if unread := len(found.unread[0]):
+    if unread := int(_pullable(b)[found.unread[1]].sum()):
         notes.append(f"{count(unread, 'tag')} whose digest only one of them could read, or neither: left out.")
     return notes
+
+
+def _settled(found: Changes, a: Frame, b: Frame) -> Changes:
+    """Tell tags that could not be read from those whose manifest is known to be gone: these are as good as missing."""
+    one, two = found.unread
+    gone_a, gone_b = (
+        (side["digest"].isna() & side["complete"]).to_numpy(bool)[rows] for side, rows in ((a, one), (b, two))
+    )
+    here, there = a["digest"].notna().to_numpy(bool)[one], b["digest"].notna().to_numpy(bool)[two]
+    vanished, new, same = gone_b & here, gone_a & there, gone_a & gone_b
+    left = ~(vanished | new | same)
+    return found._replace(
+        new=np.concatenate([found.new, two[new]]),
+        vanished=np.concatenate([found.vanished, one[vanished]]),
+        same=(np.concatenate([found.same[0], one[same]]), np.concatenate([found.same[1], two[same]])),
+        unread=(one[left], two[left]),
+    )
 
 
 def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, prefix: str = "") -> Frame:
@@ -394,7 +445,7 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     a, b = _inventory(first), _inventory(second)
     theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
     side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
-    found = changes(_stored(a), side, prefix=prefix)
+    found = _settled(changes(_stored(a), side, prefix=prefix), a.tags, theirs)
     nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
     pieces = {
         "missing": (found.vanished, nowhere[0]),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
-from regnb.analysis.reclaim import Reclaim, Tags, bounds, free, mask_of
+from regnb.analysis.collection import Marking, bounds
+from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records
 from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
@@ -168,6 +169,12 @@ class Inventory:
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
 
     @property
+    def empty_catalog(self) -> bool:
+        """Whether the registry was asked for its catalog, and lists no repository."""
+        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
+        return self.source == "api" and bool(asked) and self.repositories.empty
+
+    @property
     def brief(self) -> Brief:
         """The inventory without its tables, to show in a notebook."""
         found = self.summary
@@ -178,6 +185,8 @@ class Inventory:
             f"({human(found.pulled)} if nothing were shared)"
         )
         verdict = "Complete: everything that was listed was read."
+        if self.empty_catalog:
+            verdict = "Complete: the catalog is empty, so there is nothing to read."
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
@@ -263,8 +272,10 @@ class Inventory:
             self.problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
+            hollow=bool(self.graph.hollow[gone].any()),
         )
-        return Reclaim(self.graph, self.blobs["kind"], self.tags["tag"], gone, going, known)
+        found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
+        return Reclaim(found, self.blobs, self.tags, gone, going, known)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection as Some
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from regnb.analysis.collection import COLLECTIONS, PLAIN, Bound, Collection, Marking, warnings
 from regnb.crawl.selection import What, check_seen, pick, selectors
 from regnb.errors import InvalidArgument, NotFound
 from regnb.oci.reference import Digest
@@ -22,34 +23,6 @@ if TYPE_CHECKING:
 
 Tags: TypeAlias = "What | pd.Series[bool] | Mask | None"
 """Rows of ``inventory.tags``, a boolean for each of its rows, or references and globs such as ``vm/centos8:8.*``."""
-
-PLAIN: Final = "garbage-collect"
-UNTAGGED: Final = "garbage-collect --delete-untagged"
-
-
-class Collection(NamedTuple):
-    """One way to collect garbage.
-
-    Attributes:
-        command: Of the registry program.
-        version: Of distribution.
-        marks: What it keeps: the manifests of all rows, of ``tagged`` ones, or of what these ``reach``.
-        fails: Problems (``inventory.problems``) that end it before it removes anything.
-    """
-
-    command: str
-    version: str
-    marks: str
-    fails: frozenset[str]
-
-
-_FATAL: Final = frozenset({"corrupt revision", "corrupt manifest", "bad repository", "bad blob"})
-COLLECTIONS: Final = (
-    Collection(PLAIN, "2.8, 3", "all", _FATAL | {"corrupt untagged manifest"}),
-    Collection(UNTAGGED, "3", "reach", _FATAL | {"corrupt tag"}),
-    # It takes the children of a tagged index for untagged manifests.
-    Collection(UNTAGGED, "2.8", "tagged", _FATAL | {"corrupt tag", "no tags"}),
-)
 
 
 class Reclaim:
@@ -65,61 +38,72 @@ class Reclaim:
     """
 
     def __init__(  # noqa: PLR0917 -- what it is computed from
-        self, graph: Graph, kinds: pd.Series[str], names: pd.Series[str], gone: Mask, going: Mask, bounds: Some[Bound]
+        self, marking: Marking, blobs: Frame, tags: Frame, gone: Mask, going: Mask, bounds: Some[Bound]
     ) -> None:
-        self._graph, self._kinds, self._names, self._gone = graph, kinds, names[~going], gone
+        graph = marking.graph
+        self._graph, self._gone = graph, gone
+        self._kinds, self._names = blobs["kind"], tags["tag"][~going]
         self.deleted, self.removed = int(going.sum()), int(gone.sum())
         lost = graph.tags[going & (graph.tags >= 0)]
         self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
         self._asked = np.unique(lost)
-        self._free: list[Ints] = []
-        self._before: list[Mask] = []
+        self._goes: dict[str, Mask] = {}
+        self._before: dict[str, Mask] = {}
         rows = []
-        for collection, bound in zip(COLLECTIONS, bounds, strict=True):
-            free, before, manifests, eaten = self._collect(collection, fails=bound.word == "fails")
-            self._free.append(free)
-            self._before.append(before)
-            anyway = graph.bytes(before)
-            warning = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
-            message = "; ".join(filter(None, (warning * (eaten > 0), bound.message)))
-            blobs = len(free) + int(before.sum())
-            sizes = (anyway + graph.bytes(free), anyway, blobs, manifests)
+        for collection, meant in zip(COLLECTIONS, bounds, strict=True):
+            column = collection.column
+            after = marking.kept(collection, self._tagged, gone)
+            bound = meant if meant.word == "fails" else marking.failure(collection, after) or meant
+            none = np.zeros(len(graph.digests), dtype=bool)
+            nothing = np.zeros(len(gone), dtype=bool)
+            self._goes[column], self._before[column], manifests, messages = none, none, 0, [bound.message]
+            if bound.word != "fails":
+                before = marking.kept(collection, graph.tagged, nothing)
+                goes = ~graph.needed(after) & ~graph.absent
+                self._goes[column] = goes
+                self._before[column] = goes & ~graph.needed(before)
+                manifests, eaten = self._manifests(collection, marking, after)
+                messages = [
+                    f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag" * (eaten > 0),
+                    *warnings(collection, marking, after, goes, (self._tagged > 0) & ~gone, tags[~going]),
+                    bound.message,
+                ]
+            goes = self._goes[column]
+            sizes = (graph.bytes(goes), graph.bytes(self._before[column]), int(goes.sum()), manifests)
+            message = "; ".join(filter(None, messages))
             rows.append((collection.command, collection.version, *sizes, bound.word, message))
         self.table = of_rows("reclaim", rows)
+        # What is said of "a plain collection" is that of version 2.8, unless only version 3 can collect.
+        works = [one.column for one, row in zip(COLLECTIONS, rows, strict=True) if row[-2] != "fails"]
+        self._plain = "plain" if "plain" in works and "plain_2" not in works else "plain_2"
 
-    def _collect(self, collection: Collection, *, fails: bool) -> tuple[Ints, Mask, int, int]:
-        """Return the blobs that the deletion frees, those that go anyway, how many manifests go, how many wrongly."""
-        graph, gone = self._graph, self._gone
-        if fails:
-            return np.array([], dtype=np.int64), np.zeros(len(graph.digests), dtype=bool), 0, 0
-        after = graph.marked(collection.marks, self._tagged) & ~gone
-        free = graph.unneeded(collection.marks, after)
-        before = (graph.needed(collection.marks)[1] == 0) & ~graph.absent
+    def _manifests(self, collection: Collection, marking: Marking, after: Mask) -> tuple[int, int]:
+        """Return how many manifests a collection takes out of their repositories, and how many of them wrongly."""
+        graph = self._graph
         if collection.marks == "all":
-            return free, before, 0, 0
-        left = (self._tagged == 0) & ~gone
+            return 0, 0
+        left = (self._tagged == 0) & ~self._gone
         if collection.marks == "tagged":
-            return free, before, int(left.sum()), int((left & graph.reached(after)).sum())
+            left &= ~marking.unlayered
+            return int(left.sum()), int((left & graph.reached(after)).sum())
         # What is marked anywhere stays, in every repository.
-        marked = np.zeros(len(graph.digests), dtype=bool)
-        left_at = np.flatnonzero(left)
-        marked[graph.own.of(np.unique(graph.manifest[after & (graph.below.counts > 0)]))[1]] = True
-        marked[graph.manifest[after]] = True
-        return free, before, int((~marked[graph.manifest[left_at]]).sum()), 0
+        return int((left & ~marking.unlabelled & ~graph.needed(after)[graph.manifest]).sum()), 0
 
     @property
     def size(self) -> int:
         """Bytes that a plain garbage collection removes because of the deletion: not what it would remove anyway."""
-        return self._graph.bytes(self._free[0])
+        return self._graph.bytes(self._free)
+
+    @property
+    def _free(self) -> Mask:
+        """The blobs that a plain collection removes because of the deletion."""
+        return self._goes[self._plain] & ~self._before[self._plain]
 
     @cached_property
     def blobs(self) -> Frame:
         """The blobs that one of the collections removes, largest first (``reclaim_blobs``)."""
         graph = self._graph
-        goes = [before.copy() for before in self._before]
-        for mask, free_ in zip(goes, self._free, strict=True):
-            mask[free_] = True
-        found = np.flatnonzero(np.logical_or.reduce(goes))
+        found = np.flatnonzero(np.logical_or.reduce(list(self._goes.values())))
         found = found[np.argsort(-graph.sizes[found], kind="stable")]
         return make(
             "reclaim_blobs",
@@ -127,8 +111,8 @@ class Reclaim:
                 "digest": graph.digests.take(found),
                 "kind": self._kinds.iloc[found],
                 "size": graph.sizes[found],
-                **{name: mask[found] for name, mask in zip(("plain", "untagged", "untagged_2"), goes, strict=True)},
-                "before": self._before[0][found],
+                **{name: mask[found] for name, mask in self._goes.items()},
+                "before": self._before[self._plain][found],
             },
         )
 
@@ -138,8 +122,7 @@ class Reclaim:
         graph = self._graph
         lost = np.zeros(len(graph.digests), dtype=bool)
         lost[graph.behind.of(self._asked)[1]] = True
-        lost &= ~self._before[0] & ~graph.absent
-        lost[self._free[0]] = False
+        lost &= ~self._goes[self._plain] & ~graph.absent
         kept = (self._tagged > 0) & ~self._gone
         holders = np.flatnonzero(kept | ~(graph.reached(kept) | self._gone))
         at, blob = graph.behind.of(holders)
@@ -173,11 +156,12 @@ class Reclaim:
     @property
     def sentence(self) -> str:
         """What comes back, in a sentence."""
-        if self.table["bound"].iloc[0] == "fails":
-            return f"nothing, for {PLAIN} {self.table['message'].iloc[0]}"
+        row = self.table.iloc[[one.column for one in COLLECTIONS].index(self._plain)]
+        if row["bound"] == "fails":
+            return f"nothing: {PLAIN} {row['message']}"
         words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
-        bound = words.get(self.table["bound"].iloc[0], "")
-        more = int(self.table["before"].iloc[0])
+        bound = words.get(row["bound"], "")
+        more = int(row["before"])
         rest = f"; it would remove {human(more)} anyway" if more else ""
         return f"{bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}"
 
@@ -188,46 +172,6 @@ class Reclaim:
         title = f"<p><b>{escaped(self.sentence)}</b></p>"
         stays = f"<h4>What stays of it, and because of whom</h4>{self.stays._repr_html_()}" if len(self.stays) else ""
         return f"{title}{self.table._repr_html_()}{stays}"
-
-
-class Bound(NamedTuple):
-    """How the bytes of a collection are meant (``bound`` of the frame ``reclaim``), and why."""
-
-    word: str
-    message: str
-
-
-def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool) -> list[Bound]:
-    """Return how the figures of each of :data:`COLLECTIONS` are meant.
-
-    Args:
-        source: ``api`` or ``storage``.
-        problems: Of the inventory.
-        complete: Whether everything was read.
-        checked: Whether the registry was asked for every manifest, and none came from the cache.
-
-    Example:
-        >>> bounds("api", pd.DataFrame({"problem": []}), complete=True, checked=True)[0].word
-        'at most'
-    """
-    found = []
-    for collection in COLLECTIONS:
-        fatal = problems[problems["problem"].isin(collection.fails)]
-        if len(fatal):
-            first = fatal.iloc[0]
-            where = f"{first['repository']} {first['reference']}".strip()
-            found.append(Bound("fails", f"removes nothing, for {where} has a {first['problem']}: {first['message']}"))
-        elif not complete:
-            found.append(Bound("estimate", "not everything could be read: what was not may need some of this"))
-        elif source == "storage":
-            found.append(Bound("exact", ""))
-        elif not checked:
-            found.append(Bound("estimate", "manifests that came from the cache may be gone: read with cached=False"))
-        elif collection.command == PLAIN:
-            found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some"))
-        else:
-            found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
-    return found
 
 
 def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- Tags, told apart here
@@ -242,6 +186,11 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
         InvalidArgument: Not one boolean for each row, or nothing that names tags.
         InvalidReference, NotFound: A reference that is not lawful, or a tag that is not there.
         Refused: A row of another inventory, whose tag pointed elsewhere.
+
+    Example:
+        >>> rows = {name: ["a"] for name in ("repository", "tag", "digest")}
+        >>> mask_of(Frame(rows), "a:a", "localhost:5000").tolist()
+        [True]
     """
     if what is None:
         return np.zeros(len(tags), dtype=bool)
@@ -323,7 +272,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
         chosen[some] = True
         gone, _ = graph.removed(chosen[graph.tags], seen=seen)
         found = np.zeros(len(graph.digests), dtype=bool)
-        found[graph.unneeded("all", ~gone)] = True
+        found[graph.freed(gone)] = True
         return found
 
     # Whatever goes with some goes with more: the fewest that suffice are found by halving.

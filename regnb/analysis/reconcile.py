@@ -14,7 +14,7 @@ from regnb.tables.frame import Frame, of_rows
 if TYPE_CHECKING:
     from regnb.tables.graph import Ints
 from regnb.analysis.storage import Storage
-from regnb.crawl.storage import blob_file
+from regnb.crawl.listing import blob_file
 
 
 def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
@@ -51,7 +51,8 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     sizes = both["disk"].fillna(0).to_numpy(np.int64), both["api"].fillna(0).to_numpy(np.int64)
     unread = np.zeros(len(graph.digests) + 1, dtype=bool)
     unread[graph.behind.of(_unread(inventory, disk))[1]] = True
-    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, graph.needed("all")[1]))
+    holders = np.bincount(graph.own.target, minlength=len(graph.digests))
+    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, holders))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
     still = np.zeros(len(api.digests) + 1, dtype=bool)
     still[api.behind.of(_unmoved(inventory, disk))[1]] = True

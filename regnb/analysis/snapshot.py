@@ -15,6 +15,7 @@ and size stood in ``blobs``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -27,7 +28,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from regnb.crawl.files import opened, reason, shown
+from regnb.crawl.files import local_path, opened, reason, shown
 from regnb.errors import StorageError
 from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS, INVENTORY
@@ -203,6 +204,8 @@ def is_snapshot(url: str | Path) -> bool:
         >>> is_snapshot("/var/lib/registry")
         False
     """
+    if path := local_path(url):
+        return os.path.exists(f"{path}/{_HEADER}")  # noqa: PTH110 -- a text
     with opened(url, "read") as (fs, folder):
         return bool(fs.exists(f"{folder}/{_HEADER}"))
 
@@ -454,16 +457,19 @@ def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
 def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
     """Return the columns of layers, whose digests are rows of ``blobs`` in the file."""
     digest = columns["digest"].to_numpy()
-    media_type = blobs["media_type"].combine_chunks().dictionary_encode()
+    names = blobs["digest"].combine_chunks()
+    # The first snapshots had a media type for each blob alone.
+    known = blobs["media_type"].combine_chunks().dictionary_encode()
+    media_type = pd.Categorical.from_codes(known.indices.to_numpy()[digest], _text(known.dictionary))
     return {
+        "media_type": media_type,
         **columns,
-        "manifest": _digests(columns["manifest"].to_numpy(), blobs),
-        "digest": _digests(digest, blobs),
-        "media_type": pd.Categorical.from_codes(media_type.indices.to_numpy()[digest], _text(media_type.dictionary)),
+        "manifest": _digests(columns["manifest"].to_numpy(), names),
+        "digest": _digests(digest, names),
         "size": blobs["size"].to_numpy()[digest],
     }
 
 
-def _digests(rows: Any, blobs: pa.Table) -> Any:  # noqa: ANN401 -- an array and a Categorical
+def _digests(rows: Any, names: pa.Array) -> Any:  # noqa: ANN401 -- an array and a Categorical
     codes, used = pd.factorize(rows)
-    return pd.Categorical.from_codes(codes, _text(blobs["digest"].take(used)))
+    return pd.Categorical.from_codes(codes, _text(names.take(pa.array(used))))

@@ -1,21 +1,28 @@
-"""TODO"""
+"""A registry's storage, opened: a folder, or wherever fsspec reaches."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.files import opened, shown
+from regnb.crawl.files import explained, local_path, opened, shown
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import StorageError
 from regnb.oci.layout import BASE
+
+_IN_DATABASE: Final = "lockfiles/database-in-use"
+"""Beside ``v2``: GitLab's registry puts this file there when its metadata moves to a database."""
+_EXPIRY: Final = "scheduler-state.json"
+"""In the root: a pull-through cache keeps there what expires when."""
 
 
 class Storage:
@@ -25,6 +32,7 @@ class Storage:
 
     Attributes:
         url: As it was given, without credentials; a local path is absolute.
+        is_mirror: Whether it is that of a pull-through cache.
 
     Example:
         >>> open_storage("/var/lib/registry").inventory().breakdown  # doctest: +SKIP
@@ -32,6 +40,7 @@ class Storage:
 
     def __init__(self, url: str | Path, options: Mapping[str, Any]) -> None:
         self._url, self._options = url, dict(options)
+        self.is_mirror = False
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
@@ -48,22 +57,42 @@ class Storage:
         Raises:
             StorageError: It is not there, or cannot be read.
         """
+        if path := local_path(self._url):
+            with explained(self._url, "read"):
+                yield LocalFiles(self._found(path.rstrip("/"), _is_folder, os.listdir), failed)
+            return
         with opened(self._url, "read", **self._options) as (fs, path):
-            root = path.rstrip("/")
             fs.invalidate_cache()
-            local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-            for base in (f"{root}/{BASE}", root if root.endswith(f"/{BASE}") else ""):
-                if base and local:
-                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        os.stat(base)  # noqa: PTH116 -- says so if it may not be looked at
-                if base and fs.isdir(base):
-                    yield LocalFiles(base, failed) if local else RemoteFiles(fs, base, failed)
-                    return
-            inside = [str(info["name"]).rstrip("/") for info in fs.ls(root or path, detail=True)]
-            raise StorageError(
-                f"not a registry's storage: {self.url} {_instead(root, inside)}",
-                hint=f"name the folder that holds {BASE}",
-            )
+            root = path.rstrip("/")
+            yield RemoteFiles(fs, self._found(root, fs.isdir, partial(_names, fs), fs.exists), failed)
+
+    def _found(
+        self,
+        root: str,
+        is_folder: Callable[[str], bool],
+        names: Callable[[str], Sequence[str]],
+        exists: Callable[[str], bool] = os.path.exists,
+    ) -> str:
+        """Return the folder that the registry's files are in."""
+        for base in (f"{root}/{BASE}", root if root.endswith(f"/{BASE}") else ""):
+            if not (base and is_folder(base)):
+                continue
+            if exists(f"{base.removesuffix('/v2')}/{_IN_DATABASE}"):
+                raise StorageError(
+                    f"{self.url} belongs to a registry that keeps its metadata in a database, as GitLab's does: its "
+                    "files do not say which tags and manifests there are",
+                    hint="audit it over HTTP; GitLab's registry collects garbage by itself",
+                )
+            self.is_mirror = exists(f"{base.removesuffix(BASE)}{_EXPIRY}")
+            return base
+        try:
+            instead = _instead(names(root or "/"))
+        except NotADirectoryError:
+            instead = "is a file"
+        raise StorageError(
+            f"not a registry's storage: {self.url} {instead}",
+            hint=f"name the folder that holds {BASE}",
+        )
 
     def inventory(self, *, brief: bool = False) -> Inventory:
         """Read the storage, and return it as the same DataFrames as a registry's, complete by construction.
@@ -82,7 +111,10 @@ class Storage:
             >>> open_storage("s3://registry").inventory().problems  # doctest: +SKIP
         """
         reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
-        with self._opened(reading.unlisted) as files:
+        with self._opened(reading.notes.unlisted) as files:
+            if self.is_mirror:
+                text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
+                reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
             reading.run(files)
         reading.records.finished = datetime.now(UTC)
         return Inventory.of(reading.records)
@@ -106,10 +138,24 @@ def open_storage(url: str | Path, **options: Any) -> Storage:  # noqa: ANN401 --
     return Storage(url, options)
 
 
-def _instead(root: str, inside: Sequence[str]) -> str:
-    names = sorted(path.rpartition("/")[2] for path in inside)
+def _is_folder(path: str) -> bool:
+    """Whether there is a folder; an error if it may not be looked at."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 -- a text
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _names(fs: Any, folder: str) -> list[str]:  # noqa: ANN401 -- fsspec's
+    """Return what is in a folder; what is a file is in itself."""
+    found = [str(info["name"]).rstrip("/") for info in fs.ls(folder, detail=True)]
+    if [path.strip("/") for path in found] == [folder.strip("/")]:
+        raise NotADirectoryError
+    return [path.rpartition("/")[2] for path in found]
+
+
+def _instead(inside: Sequence[str]) -> str:
+    names = sorted(inside)
     if "oci-layout" in names:
         return "is an OCI image layout, and not distribution's"
-    if list(inside) == [root]:
-        return "is a file"
     return f"holds {', '.join(names[:5])}" if names else "is empty"

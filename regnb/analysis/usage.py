@@ -100,7 +100,7 @@ def between(graph: Graph) -> Frame:
 
 def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame:
     """Return where the bytes are, from every tag pulled alone down to the disk, and what could go (``breakdown``)."""
-    led, needed = (graph.bytes(counts > 0) for counts in (graph.leading, graph.needed("all")[1]))
+    led, needed = (graph.bytes(blobs) for blobs in (graph.leading > 0, np.unique(graph.own.target)))
     rows: list[tuple[str, int, bool, str]] = [
         ("pulled", pulled, True, "every tag pulled as if it were alone"),
         ("sharing", led - pulled, False, "saved, as what is shared is stored once"),

@@ -10,11 +10,10 @@ from regnb.change.retag import named, read_picked
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, find
 from regnb.errors import InvalidArgument, NotFound
-from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, decode
+from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, RawManifest, decode
 from regnb.oci.reference import check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
 from regnb.text import human
-from regnb.wire.client import RawManifest
 
 
 async def plan_copy(
@@ -133,8 +132,9 @@ def _parse(text: str) -> Platform:
 
 def _key(platform: Platform) -> tuple[str, str, str]:
     """What makes two platforms one: each architecture has a variant that goes without saying."""
-    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(platform.architecture, "")
-    return platform.os, platform.architecture, platform.variant or silent
+    architecture = platform.architecture or ""
+    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(architecture, "")
+    return platform.os or "", architecture, platform.variant or silent
 
 
 async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:

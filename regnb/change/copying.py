@@ -25,10 +25,9 @@ from regnb.errors import (
     Unproven,
     Unsupported,
 )
-from regnb.oci.manifest import OCI_INDEX, AnyManifest, Descriptor, Index, Schema1, decode
+from regnb.oci.manifest import OCI_INDEX, AnyManifest, Descriptor, Index, RawManifest, Schema1, decode
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import referrers_tag, subject_of_tag
-from regnb.wire.client import RawManifest
 
 UNKNOWN_PLATFORM: Final = "unknown/unknown"
 """The platform that attestations have."""

@@ -26,9 +26,9 @@ from regnb.change.plan import Plan
 from regnb.crawl.files import reason
 from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
+from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, of_rows
-from regnb.wire.client import RawManifest
 
 Status: TypeAlias = Literal["done", "stale", "failed", "skipped", "unknown"]
 Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]

@@ -15,15 +15,16 @@ from regnb.analysis.inventory import Inventory
 from regnb.change.plan import Effect, Step, allows, once
 from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
-from regnb.errors import InvalidArgument, NotFound, Refused
+from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
+from regnb.text import names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHOWN: Final = 3
-"""Names in a sentence, before the rest is only counted."""
+_FIGURES: Final = ("schema1", "size conflict")
+"""Gaps that concern sizes alone: it is known which manifests these need."""
 _SHARING: Final = 20
 """Repositories that are named as sharing layers, before the rest is summed up."""
 
@@ -195,7 +196,8 @@ class Removal:
                 self._wanted[one.digest] = "digest"
             else:
                 self.tags[one.tag] = ""
-                self._wanted.setdefault(here.tags[one.tag], "tag")
+                if digest := here.tags[one.tag]:
+                    self._wanted.setdefault(digest, "tag")
         for digest in digests:
             for tag in here.on.get(digest, ()):
                 self.tags.setdefault(tag, digest)
@@ -289,11 +291,15 @@ class Removal:
             digest = here.tags[tag]
             if digest in self.gone:
                 continue
+            why = reasons.get((here.name, tag)) or self._why(tag)
+            if not digest:
+                reason = f"{why}; its manifest is gone already"
+                found.append(Step(action="untag", repository=here.name, tag=tag, reason=reason))
+                continue
             others = [other for other in here.on[digest] if other not in self.tags]
             indexes = [here.title(index) for index in self.staying(digest)]
             keeps = f"{names(others)} {'keeps' if len(others) == 1 else 'keep'} this digest" if others else ""
             lists = f"the index {names(indexes)} lists it" if indexes else ""
-            why = reasons.get((here.name, tag)) or self._why(tag)
             reason = f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}"
             needed = (number[because],) if because in number else ()
             found.append(Step(action="untag", tag=tag, reason=reason, needs=needed, **about(digest)))
@@ -349,18 +355,6 @@ class Removal:
                 yield Effect("orphan", here.name, reference, size(referrer), text)
 
 
-def names(some: Sequence[str]) -> str:
-    """Return a few names as people list them.
-
-    Example:
-        >>> names(["8", "8.4", "8.5", "9", "latest"])
-        '8, 8.4, 8.5 and 2 more'
-    """
-    if len(some) > SHOWN:
-        return f"{', '.join(some[:SHOWN])} and {len(some) - SHOWN:,} more"
-    return " and ".join(filter(None, (", ".join(some[:-1]), *some[-1:])))
-
-
 class Removed(Struct, frozen=True):
     """What :func:`remove` worked out.
 
@@ -406,8 +400,7 @@ def remove(
         chosen.setdefault(one.repository, []).append(one)
     for name, some in chosen.items():
         _check_selected(held[name], some)
-    if chosen:
-        _check_complete(inventory, allow)
+    _check_known(inventory, chosen, allow)
     removals = []
     for name, some in chosen.items():
         removals.append(removal := Removal(held[name], children=children, referrers=referrers))
@@ -427,7 +420,7 @@ def remove(
     for removal in removals:
         here = removal.held
         gone[[here.rows[digest] for digest in removal.gone]] = True
-        for tag in removal.tags:
+        for tag in removal.tags.keys() - set(here.dangling):
             tagged[here.rows[here.tags[tag]]] -= 1
     # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
     stays = graph.reached((tagged > 0) & ~gone)
@@ -492,6 +485,23 @@ def whole(inventory: Inventory) -> bool:
     return bool(inventory.coverage.set_index("what").loc["catalog", "listed"])
 
 
+def check_catalog(inventory: Inventory, named: Iterable[str]) -> None:
+    """Refuse to plan from an empty catalog where repositories are named; a bare ``*`` expects none.
+
+    Raises:
+        EmptyCatalog: The registry lists no repository.
+
+    Example:
+        >>> check_catalog(inventory, ["vm/*"])  # doctest: +SKIP
+    """
+    expected = [name for name in dict.fromkeys(named) if name.strip("*")]
+    if expected and inventory.empty_catalog:
+        raise EmptyCatalog(
+            f"the catalog of {inventory.registry} is empty, and the policy names {names(expected)}",
+            hint="check the registry's storage and the permissions of these credentials; nothing was planned",
+        )
+
+
 def check_listed(inventory: Inventory, repositories: Collection[str]) -> None:
     """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
     problems = inventory.problems
@@ -510,41 +520,50 @@ def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
             )
         if one.tag:
             check_seen(one, held.tags[one.tag])
-        if one.tag in held.dangling:
-            raise Refused(
-                f"{one.repository}:{one.tag} points at a manifest that is gone: the registry does not tell its digest",
-                hint="push any image under this tag, then delete it",
-            )
-        if one.tag and held.tags[one.tag] not in held.rows:
+        if one.tag and one.tag not in held.dangling and held.tags[one.tag] not in held.rows:
             raise Refused(
                 f"{one.repository}:{one.tag} could not be read, so it is not known what would go",
                 hint="inventory.problems says why; read again once that is mended",
             )
 
 
-def _check_complete(inventory: Inventory, allow: Collection[str]) -> None:
-    if inventory.complete and inventory.finished is not None:
-        return
-    problems = inventory.problems[inventory.problems["incomplete"]]
-    rows = [
-        (name, reference, problem)
-        for name, reference, problem in zip(*lists(problems, "repository", "reference", "problem"), strict=True)
-        if not allows(allow, "incomplete", name)
-    ]
-    if "incomplete" in allow or (not rows and len(problems) and inventory.finished is not None):
-        return
-    texts = [
-        f"{name}{at(reference) if name and reference else reference} ({problem})" for name, reference, problem in rows
-    ]
-    found = {name for name, _, _ in rows}
-    named = bool(found) and "" not in found and inventory.finished is not None
-    needed = [f"incomplete:{name}" for name in sorted(found)] if named else ["incomplete"]
-    raise Refused(
-        f"the inventory is incomplete, and what could not be read may need what would go: "
-        f"{names(texts) or 'it was interrupted'}",
-        hint=f"inventory.problems says why; mend that and read again, or allow 'incomplete': {once(needed)}",
-        allow=needed,
-    )
+def unknown(inventory: Inventory, repositories: Collection[str]) -> dict[str, list[str]]:
+    """Return what could not be read in some repositories, and may need what would go from there.
+
+    A manifest needs nothing of another repository: what could not be read elsewhere blocks nothing here, and a garbage
+    collection reads it before it removes a blob. What is known to be missing, or is no manifest, needs nothing.
+
+    Example:
+        >>> unknown(inventory, ["vm/centos8"])  # doctest: +SKIP
+        {'vm/centos8': ['vm/centos8:8.1 (failed)']}
+    """
+    found: dict[str, list[str]] = {}
+    problems = inventory.problems[inventory.problems["incomplete"] & ~inventory.problems["problem"].isin(_FIGURES)]
+    rows = list(zip(*lists(problems, "repository", "reference", "problem"), strict=True))
+    manifests = inventory.manifests
+    concerned = manifests[manifests["digest"].isin({reference for _, reference, _ in rows})]
+    holders: defaultdict[str, set[str]] = defaultdict(set)
+    for name, digest in zip(*lists(concerned, "repository", "digest"), strict=True):
+        holders[digest].add(name)
+    for name, reference, problem in rows:
+        for here in sorted({name, *holders[reference]}.intersection(repositories)):
+            found.setdefault(here, []).append(f"{here}{at(reference) if reference else ''} ({problem})")
+    if inventory.finished is None:
+        for name in repositories:
+            found.setdefault(name, []).append(f"{name} (interrupted)")
+    return found
+
+
+def _check_known(inventory: Inventory, repositories: Collection[str], allow: Collection[str]) -> None:
+    gaps = unknown(inventory, [name for name in repositories if not allows(allow, "incomplete", name)])
+    if gaps:
+        needed = [f"incomplete:{name}" for name in sorted(gaps)]
+        raise Refused(
+            f"the inventory is incomplete, and what could not be read may need what would go: "
+            f"{names([text for texts in gaps.values() for text in texts])}",
+            hint=f"inventory.problems says why; mend that and read again, or allow 'incomplete': {once(needed)}",
+            allow=needed,
+        )
 
 
 def _check_removal(removal: Removal) -> None:

@@ -10,13 +10,13 @@ from msgspec import structs
 from regnb.analysis.inventory import Inventory
 from regnb.change.delete import plan_delete
 from regnb.change.plan import Blob, Plan, Step, check_allow
-from regnb.change.removal import names
 from regnb.change.retag import overwritten
 from regnb.crawl.crawl import collect
 from regnb.crawl.reader import Reader, each, parts
 from regnb.errors import InvalidArgument, MalformedManifest, NotFound, Refused
 from regnb.oci.manifest import Descriptor, Schema1, contradiction, decode, verify
 from regnb.oci.reference import Digest, is_digest
+from regnb.text import names
 from regnb.wire.exchange import READS, Target, asked, check_headers
 
 

@@ -8,9 +8,8 @@ from regnb.change.plan import Effect, Plan, Step, check_allow
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, check_seen, find
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
-from regnb.oci.manifest import SCHEMA1_TYPES, Manifest, decode
+from regnb.oci.manifest import SCHEMA1_TYPES, Manifest, RawManifest, decode
 from regnb.oci.reference import Digest, check_tag
-from regnb.wire.client import RawManifest
 
 
 async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[str] = ()) -> Plan:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,7 +18,17 @@ from regnb.analysis.storage import open_storage
 from regnb.change.plan import Plan, Step, allows, check_allow, once
 from regnb.change.policy import Kind, Policy, Rule, versions
 from regnb.change.protection import protect
-from regnb.change.removal import Held, Running, check_inventory, holdings, names, numbered, remove, whole
+from regnb.change.removal import (
+    Held,
+    Running,
+    check_catalog,
+    check_inventory,
+    holdings,
+    numbered,
+    remove,
+    unknown,
+    whole,
+)
 from regnb.cluster.running import InUse, Used
 from regnb.crawl.files import shown
 from regnb.crawl.selection import Picked
@@ -25,6 +36,7 @@ from regnb.errors import InvalidArgument, LimitExceeded
 from regnb.oci.age import SKEW
 from regnb.oci.manifest import HELM_CONFIG
 from regnb.tables.age import STAND_INS, ages, with_pushed
+from regnb.text import names
 
 
 class Verdict(NamedTuple):
@@ -102,6 +114,12 @@ class _Decision:
             ranked = [row for row in self.all if row.rule == number and row.digest in here.rows]
             self._judge(policy.rules[number - 1], ranked, rows, now)
         self._spread()
+
+    def leave(self, policy: Policy, reason: str) -> None:
+        """Keep everything: what a rule would decide on, for this reason."""
+        for row in self.all:
+            decided = row.rule and not policy.rules[row.rule - 1].never_touch
+            self.kept[row.tag] = reason if decided else self._left(policy, row)
 
     def _left(self, policy: Policy, row: _Tag) -> str:
         """Return why a tag stays on which no rule decides, or one that never touches it."""
@@ -251,8 +269,8 @@ def missing_subjects(inventory: Inventory, policy: str | Path | Policy) -> list[
         >>> missing_subjects(inventory, "retention.toml")  # doctest: +SKIP
     """
     found = read_policy(policy)
-    names = {name for name in inventory.tags["repository"].unique() if _rule_of(found, name, "orphan")}
-    held = holdings(inventory, names)
+    some = {name for name in inventory.tags["repository"].unique() if _rule_of(found, name, "orphan")}
+    held = holdings(inventory, some)
     pairs = {
         (name, subject)
         for name, here in held.items()
@@ -269,6 +287,8 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
     used: Running,
     now: datetime,
     gone: Collection[tuple[str, str]],
+    *,
+    gaps: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Verdict]:
     known = ages(inventory.tags)
     types = inventory.manifests["artifact_type"].array
@@ -298,7 +318,10 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
         if inventory.source == "storage":  # where every manifest can be seen
             absent[name] = {subject for row in rows for subject in row.subjects} - held[name].rows.keys()
         decision = _Decision(held[name], rows, used, absent.get(name, set()))
-        decision.follow(policy, now)
+        if name in gaps:
+            decision.leave(policy, f"what could not be read may need it: {names(gaps[name])}")
+        else:
+            decision.follow(policy, now)
         found += decision.verdicts()
     return found
 
@@ -415,12 +438,14 @@ def retain(
     allowed = check_allow(allow)
     check_inventory(inventory, url)
     policy = read_policy(policy)
+    check_catalog(inventory, [name for rule in policy.rules for name in rule.repositories])
     if storage:
         inventory = _dated(inventory, storage)
     held = holdings(inventory, set(inventory.tags["repository"]))
     protection = protect(inventory, in_use, in_use_host, needed=whole(inventory))
     used = protection.running
-    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC), gone)
+    gaps = unknown(inventory, [name for name in held if not allows(allowed, "incomplete", name)])
+    verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC), gone, gaps=gaps)
     # What refers to something is not picked itself: it goes with that, and only if that really goes.
     going = {(row.repository, row.tag): row.reason for row in verdicts if not row.keep}
     picked = [Picked(row.repository, row.tag) for row in verdicts if not (row.keep or row.refers)]
@@ -450,7 +475,13 @@ def retain(
         steps=numbered(part for name, kept in groups.items() for part in (kept, found.steps.get(name, []))),
         effects=found.effects,
         freed=found.freed,
-        notes=(*protection.notes, *found.notes, *_unjudged(inventory), *_unused(policy, verdicts, groups)),
+        notes=(
+            *protection.notes,
+            *found.notes,
+            *_unjudged(inventory),
+            *_unused(policy, verdicts, groups),
+            *_blocked(gaps),
+        ),
         allow=allowed,
         authorized=authorized,
     )
@@ -504,6 +535,11 @@ def _unjudged(inventory: Inventory) -> Iterator[str]:
     rows = inventory.repositories
     if unread := sorted(rows.loc[rows["status"].isin(["failed", "denied"]), "repository"]):
         yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
+
+
+def _blocked(gaps: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for name, texts in sorted(gaps.items()):
+        yield f"Nothing goes from {name}: {names(texts)} may need it; {once([f'incomplete:{name}'])}."
 
 
 def _unused(policy: Policy, verdicts: Iterable[Verdict], repositories: Collection[str]) -> Iterator[str]:

@@ -12,9 +12,8 @@ from regnb.change.plan import Blob, Plan, Step, check_allow
 from regnb.crawl.reader import Reader, parts
 from regnb.crawl.records import NODE_LIMIT
 from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge
-from regnb.oci.manifest import Descriptor, decode
+from regnb.oci.manifest import Descriptor, RawManifest, decode
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 
 _UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
 
@@ -123,9 +122,9 @@ class _Undo:
     def untagged(self, number: int, step: Step) -> None:
         now = self.now[step.repository].get(step.tag, "")
         dummy = str(Digest.of(self.receipt.plan.dummy(number)))
-        if now in {"", dummy}:
+        if now in {"", dummy} and step.before:
             self.restore(step.repository, step.tag, step.before, f"{step.tag} was removed")
-        elif now != step.before:
+        elif now not in {step.before, dummy}:
             self.others(step.repository, step.tag)
         if now == dummy:
             self.steps.append(
@@ -133,8 +132,9 @@ class _Undo:
                     action="delete",
                     repository=step.repository,
                     before=dummy,
+                    tags=() if step.before else (step.tag,),
                     reason="the dummy manifest that was left behind",
-                    needs=(len(self.steps) - 1,),
+                    needs=(len(self.steps) - 1,) if step.before else (),
                 )
             )
 

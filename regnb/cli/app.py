@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from regnb import log
 from regnb.environment import variable
-from regnb.errors import LimitExceeded, MissingExtra, RegnbError
+from regnb.errors import EmptyCatalog, LimitExceeded, MissingExtra, RegnbError
 
 try:
     import typer
@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb.cli.terminal import ERROR, EXCESSIVE, OK, err, say
+from regnb.cli.terminal import ERROR, EXCESSIVE, INCOMPLETE, OK, err, say
 
 
 class Entry(NamedTuple):
@@ -239,7 +239,8 @@ def main() -> None:
             err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
         if error.receipt:
             say(f"Receipt {error.receipt} says what was done. To go on: regnb apply --resume {error.receipt}")
-        sys.exit(EXCESSIVE if isinstance(error, LimitExceeded) else ERROR)
+        codes: dict[type[RegnbError], int] = {LimitExceeded: EXCESSIVE, EmptyCatalog: INCOMPLETE}
+        sys.exit(codes.get(type(error), ERROR))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(OK)

@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, cast
 
 import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from regnb.analysis import difference
+from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
@@ -36,18 +36,21 @@ from regnb.cli.terminal import (
     table,
 )
 from regnb.crawl.files import shown
+from regnb.crawl.records import NOTES
 from regnb.errors import InvalidArgument, StorageError
-from regnb.registry import Registry
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
 from regnb.text import count, human, parse_size
 
+if TYPE_CHECKING:
+    from regnb.registry import Registry
+
 app = typer.Typer()
 command = command_of(app)
 
 
-def show_inventory(inventory: Inventory) -> None:
+def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> None:
     """Print an audit: totals, repositories, what is shared, and what could not be read; of a storage the disk, too."""
     found = inventory.summary
     bound = "" if found.complete else "at least "
@@ -62,9 +65,11 @@ def show_inventory(inventory: Inventory) -> None:
     if storage:
         rows = inventory.breakdown
         section(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are")
+        for fact in disk.facts(inventory, prices):
+            out.print(f"- {fact}.", markup=False)
         _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
     else:
-        hidden.append("untagged")
+        hidden += ["untagged", "layer_links", "stale_links"]
     section(largest.drop(columns=hidden), "Repositories, largest first")
     section(inventory.sharing.tags, "Tags on one digest", 10)
     layers = inventory.sharing.layers.drop(columns=["command", "tags"])
@@ -72,7 +77,8 @@ def show_inventory(inventory: Inventory) -> None:
     section(inventory.uploads, "Uploads that were begun and not finished", 10)
     section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
     if inventory.complete:
-        out.print("\n[green]Complete[/]: everything that was listed was read.")
+        word, _, verdict = inventory.brief.verdict.partition(": ")
+        out.print(f"\n[green]{word}[/]: {verdict}")
     else:
         out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         table(inventory.coverage)
@@ -156,15 +162,24 @@ def audit(
         Option(metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."),
     ] = None,
     fail_on_drift: Annotated[
-        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved or vanished since the last snapshot.")
+        bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved, vanished or broke since the last snapshot.")
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    fill_cache: Annotated[
+        bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
+    ] = False,
+    price_gb_month: Annotated[
+        float | None, Option(help="Price of 1 GB (10^9 bytes) in the bucket for a month, in any currency.")
+    ] = None,
+    price_lists: Annotated[float | None, Option(help="Price of 1,000 LIST requests to the bucket.")] = None,
+    price_gets: Annotated[float | None, Option(help="Price of 1,000 GET requests to the bucket.")] = None,
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
-    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved or vanished, 4: something could not be read.
+    Exit code 0: all is well, 1: error, 2: over a threshold, 3: tags moved, vanished or broke, 4: something could not
+    be read.
     """
     form_ = check_format(form)
     limit = parse_size(fail_over) if fail_over is not None else None
@@ -179,27 +194,41 @@ def audit(
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
         if folder is not None:
             make_folder(folder)
-    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
     if json_:
         document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
         for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):
             document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
         typer.echo(json.dumps(document, indent=2))
     else:
-        show_inventory(inventory)
+        show_inventory(inventory, disk.Prices(price_gb_month, price_lists, price_gets))
     if output is not None:
         say(f"Wrote {len(inventory.write(output, form_))} frames to {output}")
     reasons = []
     if limit is not None and (used := _used(inventory)) > limit:
         reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
-    if fail_on_problems and len(inventory.problems):
-        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in inventory.problems.head(5).itertuples())
-        reasons.append((OVER, f"{count(len(inventory.problems), 'problem')}: {', '.join(named)}"))
+    problems = inventory.problems[~inventory.problems["problem"].isin(NOTES)]
+    if fail_on_problems and len(problems):
+        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in problems.head(5).itertuples())
+        reasons.append((OVER, f"{count(len(problems), 'problem')}: {', '.join(named)}"))
+        broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
+        if len(broken):
+            reasons.append((OVER, f"{count(len(broken), 'tag')} cannot be pulled: {_named(broken)}"))
     if snapshot is not None:
         say(f"Saved {inventory.save(snapshot)}")
+        reasons += _emptied(inventory, snapshot)
         if fail_on_growth is not None or fail_on_drift:
             reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
     leave(reasons, inventory)
+
+
+def _emptied(inventory: Inventory, folder: str) -> Iterator[Reason]:
+    """Say that the catalog is empty, if a snapshot has repositories: until it is removed, each audit says so."""
+    if inventory.empty_catalog:
+        found = snapshot_.snapshots(folder)
+        found = found[(found["registry"] == inventory.registry) & (found["repositories"] > 0)]
+        for row in found.tail(1).to_dict("records"):
+            yield INCOMPLETE, difference.emptied(inventory, row["repositories"], row["source"], row["started"])
 
 
 def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -> Iterator[Reason]:
@@ -213,7 +242,7 @@ def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -
         yield OVER, f"Grew by more than {growth}: {human(before)}, now {human(now)}, {since}."
     if drift:
         changed = difference.diff(older, inventory).tags
-        for change in ("moved", "vanished"):
+        for change in ("moved", "vanished", "broken"):
             if len(tags := changed[changed["change"] == change]):
                 yield DRIFT, f"{count(len(tags), 'tag')} {change} {since}: {_named(tags)}"
 
@@ -386,7 +415,8 @@ def reconcile(
     disk = open_storage(storage)
     api, there = registry.inventory(), disk.inventory()
     show(reconcile_(api, there), json_)
-    leave([], api, there)
+    gone = difference.emptied(api, len(there.repositories), there.source, there.started)
+    leave([(INCOMPLETE, gone)] if gone else [], api, there)
 
 
 @command

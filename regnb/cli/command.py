@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 from typer import Option
@@ -25,7 +25,19 @@ from regnb.cli.terminal import (
 )
 from regnb.environment import environment
 from regnb.errors import Interrupted
-from regnb.registry import Registry, connect
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
+
+_LAZY: Final = {"Registry": object, "Answer": object}
+"""Types that annotations name and that are not loaded for it: what reads files loads no HTTP."""
+
+
+def connect(url: str, **given: Any) -> AbstractContextManager[Registry]:  # noqa: ANN401 -- as there
+    """Connect to a registry, as :func:`regnb.registry.connect`."""
+    from regnb import registry  # noqa: PLC0415 -- what reads files loads no HTTP
+
+    return registry.connect(url, **given)
 
 
 def reached(
@@ -66,13 +78,13 @@ _SHARED: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
-Connected: TypeAlias = Callable[[str], AbstractContextManager[Registry]]
+Connected: TypeAlias = "Callable[[str], AbstractContextManager[Registry]]"
 
 
 Surrounded: TypeAlias = Callable[[str], dict[str, str]]
 
 
-Sourced: TypeAlias = Callable[[str], AbstractContextManager[Registry | None]]
+Sourced: TypeAlias = "Callable[[str], AbstractContextManager[Registry | None]]"
 
 
 Present: TypeAlias = Callable[..., None]
@@ -82,7 +94,7 @@ Present: TypeAlias = Callable[..., None]
 
 
 def _options(helper: Callable[..., Any]) -> list[inspect.Parameter]:
-    found = inspect.signature(helper, eval_str=True).parameters.values()
+    found = inspect.signature(helper, eval_str=True, locals=_LAZY).parameters.values()
     return [each for each in found if each.kind == each.KEYWORD_ONLY]
 
 
@@ -96,7 +108,7 @@ def _command(app: typer.Typer, work: Callable[..., None]) -> Callable[..., None]
 
     ``registry`` is the one at the URL, which becomes the first argument; the other names are those of _SHARED.
     """
-    own = dict(inspect.signature(work, eval_str=True).parameters)
+    own = dict(inspect.signature(work, eval_str=True, locals=_LAZY).parameters)
     at_url = own.pop("registry", None) is not None
     shared = {
         name: _options(helper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -24,9 +24,11 @@ from regnb.cli.terminal import (
     show,
 )
 from regnb.errors import TooLarge
-from regnb.registry import Registry
 from regnb.text import count
-from regnb.wire.exchange import Answer, view
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
+    from regnb.wire.exchange import Answer
 
 
 def keep_plan(plan: Plan, path: Path) -> None:
@@ -49,7 +51,7 @@ def present(
 
     Of a request that only reads there is an answer instead, printed with its headers if they are to be included.
     """
-    if isinstance(plan, Answer):
+    if not isinstance(plan, Plan):
         show_answer(plan, include=include, curl=curl, json_=json_)
     if json_:
         show(plan.to_frame(), json_)
@@ -78,6 +80,8 @@ def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> No
         head = answer.head if include or answer.exchange.method == "HEAD" else ""
         typer.echo("\n\n".join(filter(None, [head, answer.text])))
     elif answer.whole:
+        from regnb.wire.exchange import view  # noqa: PLC0415 -- what reads files loads no HTTP
+
         sys.stdout.buffer.write(view(answer, include=include))
     else:
         raise TooLarge(f"the answer was not read whole: {answer.summary}", hint=f"with curl: {answer.curl}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,23 +13,33 @@ from typing import ClassVar, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from regnb.crawl.known import Claim, Known
+from regnb.crawl.known import Known
+from regnb.crawl.recording import Recording
 from regnb.crawl.records import (
     DEPTH_LIMIT,
     NODE_LIMIT,
-    BlobRecord,
     ManifestRecord,
     Problem,
     Records,
     TagRecord,
-    describe,
 )
-from regnb.errors import NotFound, RegnbError, Unproven, Unsupported
-from regnb.oci.manifest import CONFIG_LIMIT, IMAGE_CONFIGS, SCHEMA1_TYPES, contradiction, decode_config
+from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError, Unproven, Unsupported
+from regnb.oci.manifest import (
+    ACCEPT_ANY,
+    CONFIG_LIMIT,
+    IMAGE_CONFIGS,
+    SCHEMA1_TYPES,
+    RawManifest,
+    contradiction,
+    decode_config,
+)
 from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
+from regnb.wire.probe import is_mirror
+
+_MIRROR: Final = "pull-through cache"
 
 _SPARE: Final = 8
 """Workers beyond the requests that may be under way."""
@@ -53,56 +63,42 @@ class Progress:
         return total, self.tags_done, f"{self.repositories_done:,}/{self.repositories:,} repositories"
 
 
-class _Crawl:
-    """One crawl: a stack of jobs that a few workers empty, and the records they write."""
+class _Jobs:
+    """A stack of jobs that a few workers empty: depth first, so that little is waiting at any time."""
 
-    def __init__(
-        self, client: Client, cache: Cache, records: Records, progress: Progress, named: Iterable[str]
-    ) -> None:
-        self._named = frozenset(named)
-        self.client = client
-        self.cache = cache
-        self.known = Known(cache)
-        self.records = records
-        self.progress = progress
-        self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
-        # Depth first: the tags of one repository before the next is listed, so that little is waiting at any time.
-        self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
         self._busy = self._workers = 0
         self._group: TaskGroup
         self._wake = anyio.Event()
-        self._fetching: dict[str, anyio.Event] = {}
-        self._failed: set[tuple[str, str]] = set()
-        self._not_found: dict[str, list[str]] = {}
-        self._conflicts: dict[str, tuple[str, set[int]]] = {}
-        self._configured: set[str] = set()
-        self._descended: set[tuple[str, str]] = set()
-        self._contradicted: set[str] = set()
-        # One object for each text: a base layer's digest and command stand in thousands of manifests.
-        self._texts: dict[str, str] = {}
+        self._held: dict[str, anyio.Event] = {}
 
-    async def run(self, repositories: Sequence[str]) -> None:
-        self.progress.repositories += len(repositories)
-        self._jobs.extend(partial(self.repository, name) for name in reversed(repositories))
+    def add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        """Put jobs on the stack: the last comes first."""
+        self._waiting.extend(jobs)
+        if self._workers:
+            self._hire()
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    async def run(self) -> None:
+        """Do every job, those that jobs add included."""
         async with anyio.create_task_group() as group:
             self._group = group
             self._hire()
-        for name, tags in self._not_found.items():
-            await self.explain_missing(name, tags)
-        for digest, (repository, claims) in self._conflicts.items():
-            await self.settle(repository, digest, claims)
 
     def _hire(self) -> None:
         """Keep a few more workers than there may be requests: that some wait shows that more would be of use."""
-        wanted = min(self.client.pace.limit + _SPARE, len(self._jobs) + self._busy)
+        wanted = min(self._limit() + _SPARE, len(self._waiting) + self._busy)
         for _ in range(wanted - self._workers):
             self._workers += 1
             self._group.start_soon(self._work)
 
     async def _work(self) -> None:
         while True:
-            while self._jobs:
-                job = self._jobs.pop()
+            while self._waiting:
+                job = self._waiting.pop()
                 self._hire()
                 self._busy += 1
                 try:
@@ -114,17 +110,49 @@ class _Crawl:
                 return
             await self._wake.wait()
 
-    def _add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        self._jobs.extend(jobs)
-        self._hire()
-        self._wake.set()
-        self._wake = anyio.Event()
+    @contextlib.asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[None]:
+        """Let one worker at a time do what the others, once it is done, need not do again."""
+        while event := self._held.get(what):
+            await event.wait()
+        event = self._held[what] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._held[what]
+            event.set()
 
-    def problem(
-        self, repository: str, reference: str, problem: str, error: RegnbError | str, *, incomplete: bool = True
+
+class _Crawl:
+    """One crawl, and the records that it writes."""
+
+    def __init__(
+        self, client: Client, cache: Cache, records: Records, progress: Progress, named: Iterable[str]
     ) -> None:
-        message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
-        self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
+        self._named = frozenset(named)
+        self.client = client
+        self.cache = cache
+        self.records = records
+        self.known = Known(cache)
+        self.recording = Recording(records)
+        self.problem = self.recording.problem
+        self.progress = progress
+        self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
+        self._jobs = _Jobs(lambda: client.pace.limit)
+        self._failed: set[tuple[str, str]] = set()
+        self._not_found: dict[str, list[str]] = {}
+        self._configured: set[str] = set()
+        self._descended: set[tuple[str, str]] = set()
+        self._contradicted: set[str] = set()
+
+    async def run(self, repositories: Sequence[str]) -> None:
+        self.progress.repositories += len(repositories)
+        self._jobs.add(partial(self.repository, name) for name in reversed(repositories))
+        await self._jobs.run()
+        for name, tags in self._not_found.items():
+            await self.explain_missing(name, tags)
+        for digest, claims in self.recording.claims().items():
+            await self.settle(self.recording.conflicts[digest], digest, claims)
 
     async def repository(self, name: str) -> None:
         counts = self.records.coverage.repositories
@@ -151,7 +179,7 @@ class _Crawl:
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
         self.known.load(set(seen.values()) - self.records.manifests.keys())
-        self._add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
+        self._jobs.add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
     async def tag(self, repository: str, tag: str, seen: str | None) -> None:
         record = TagRecord(repository, tag, "")
@@ -161,7 +189,6 @@ class _Crawl:
             digest, announced = await self.resolve(repository, tag, seen)
         except NotFound:
             self._not_found.setdefault(repository, []).append(tag)
-            counts.failed += 1
         except RegnbError as error:
             self.problem(repository, tag, counts.fail(error), error)
         else:
@@ -177,11 +204,16 @@ class _Crawl:
     async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET."""
         if seen is not None and (seen in self.records.manifests or seen in self.known or self.cache.get(Digest(seen))):
-            found = await self.client.head_manifest(repository, tag)
-            digest = Digest(found.digest)
-            self.records.links[repository, digest] = True
-            return digest, found.media_type
-        raw = await self.client.manifest(repository, tag)
+            try:
+                found = await self.client.head_manifest(repository, tag)
+            except NotFound:
+                raw = await self.client.manifest(repository, tag, accept=ACCEPT_ANY)
+            else:
+                digest = Digest(found.digest)
+                self.records.links[repository, digest] = True
+                return digest, found.media_type
+        else:
+            raw = await read(self.client, repository, tag)
         self.keep(repository, raw)
         self.records.links[repository, raw.digest] = True
         return raw.digest, raw.announced
@@ -212,6 +244,11 @@ class _Crawl:
         self.record(repository, raw)
         self.check_announced(repository, raw.digest, raw.announced)
 
+    def record(self, repository: str, raw: RawManifest) -> None:
+        """Record a manifest from its bytes, and let later crawls know it."""
+        if described := self.recording.manifest(repository, raw):
+            self.known.describe(*described)
+
     async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
         """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
         if (repository, root) in self._descended:
@@ -226,9 +263,11 @@ class _Crawl:
                 continue
             if digest not in self._configured:
                 self._configured.add(digest)
-                configured = bool(record.config) and await self.config(repository, record)
+                configured = await self.config(repository, record)
                 if configured is not None:
                     self.known.keep(digest, configured=configured)
+                else:
+                    self._configured.discard(digest)
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
                 following += await self.referring(repository, digest)
@@ -247,22 +286,10 @@ class _Crawl:
         """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
         self.records.links.setdefault((repository, digest), False)
         if digest not in self.records.manifests:
-            async with self._alone(digest):
+            async with self._jobs.alone(digest):
                 if digest not in self.records.manifests and (repository, digest) not in self._failed:
                     await self.fetch(repository, Digest(digest))
         return self.records.manifests.get(digest)
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, what: str) -> AsyncIterator[None]:
-        """Let one worker at a time do what the others, once it is done, need not do again."""
-        while event := self._fetching.get(what):
-            await event.wait()
-        event = self._fetching[what] = anyio.Event()
-        try:
-            yield
-        finally:
-            del self._fetching[what]
-            event.set()
 
     async def fetch(self, repository: str, digest: Digest) -> None:
         counts = self.records.coverage.manifests
@@ -273,7 +300,7 @@ class _Crawl:
             configs.listed += known.configured
             configs.cached += known.configured
             self._configured.add(digest)
-            self.enter(repository, known.record, known.blobs)
+            self.recording.enter(repository, known.record, known.blobs)
             return
         if cached := self.cache.get(digest):
             counts.listed += 1
@@ -281,7 +308,14 @@ class _Crawl:
             self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))
             return
         try:
-            raw = await self.client.manifest(repository, digest)
+            raw = await read(self.client, repository, digest)
+        except NotFound:
+            # What is not there needs nothing. A mirror may have left the platform out on purpose.
+            self._failed.add((repository, digest))
+            text = "the repository does not have this manifest, which an index or a list of referrers names"
+            hint = "push it again, or ignore this if the platform was left out on purpose"
+            self.records.damage(repository, digest, "missing", text, hint)
+            return
         except RegnbError as error:
             counts.listed += 1
             self._failed.add((repository, digest))
@@ -290,63 +324,18 @@ class _Crawl:
         self.records.links[repository, digest] = True
         self.keep(repository, raw)
 
-    def record(self, repository: str, raw: RawManifest) -> None:
-        """Decode verified bytes into a record; a malformed manifest is kept as one whose contents are unknown."""
-        digest = str(raw.digest)
-        record, blobs, error = describe(raw.digest, raw.media_type, raw.data)
-        if error is not None:
-            self.problem(repository, digest, "malformed", error)
-        if record.kind == "schema1":
-            self.problem(
-                repository, digest, "schema1", "an image of the withdrawn schema 1, whose layer sizes are not recorded"
-            )
-            record.layers = ()
-        elif error is None:
-            self.known.describe(record, blobs)
-        self.enter(repository, record, blobs)
-
-    def enter(self, repository: str, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
-        """Keep a record, with one object for each text."""
-        names = {blob.digest: self.blob(repository, blob, blob.digest == record.config) for blob in blobs}
-        record.config = names.get(record.config, "")
-        record.layers = tuple(names[layer] for layer in record.layers)
-        record.children = tuple(map(self.text, record.children))
-        record.commands = tuple(map(self.text, record.commands))
-        record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
-        self.records.manifests[record.digest] = record
-        self.records.blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
-
-    def blob(self, repository: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
-        """Record a blob and return the one string that stands for its digest everywhere."""
-        kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
-        known = self.records.blobs.get(descriptor.digest)
-        if known is None:
-            self.records.blobs[self.text(descriptor.digest)] = BlobRecord(
-                descriptor.size, self.text(descriptor.media_type), kind
-            )
-            return self.text(descriptor.digest)
-        if known.kind == "foreign layer":
-            known.kind = kind  # what one manifest has as a layer of its own is stored here
-        if known.size != descriptor.size:
-            _, claims = self._conflicts.setdefault(descriptor.digest, (repository, {known.size}))
-            claims.add(descriptor.size)
-        return self.text(descriptor.digest)
-
-    def text(self, text: str) -> str:
-        """Return the one object that stands for this text."""
-        return self._texts.setdefault(text, text)
-
     async def config(self, repository: str, record: ManifestRecord) -> bool | None:
         """Read an image's config for its platform, its age and the commands that made its layers.
 
         Returns:
             False where it is no image's; None where it could not be read.
         """
-        digest = Digest(record.config)
-        if self.records.blobs[digest].media_type not in IMAGE_CONFIGS:
+        if record.config_type not in IMAGE_CONFIGS:
             return False
-        async with self._alone(digest):
-            return None if (repository, digest) in self._failed else await self._config(repository, record, digest)
+        async with self._jobs.alone(record.config):
+            if (repository, record.config) in self._failed:
+                return None
+            return await self._config(repository, record, Digest(record.config))
 
     async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> bool | None:
         counts = self.records.coverage.configs
@@ -356,24 +345,29 @@ class _Crawl:
             data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
             config = decode_config(data)
         except RegnbError as error:
-            # The sizes do not depend on it, so they stay exact; the audit still could not read what it was to read.
+            # Sizes do not depend on it, and it needs nothing: that is no gap.
             self._failed.add((repository, digest))
-            self.problem(repository, digest, counts.fail(error), error)
+            sort = counts.fail(error)
+            self.problem(repository, digest, sort, error, incomplete=False)
+            if isinstance(error, NotFound | DigestMismatch):
+                self.records.damaged.add((repository, digest))
+            elif not isinstance(error, MalformedManifest):
+                self.records.doubtful.add((repository, digest))
             return None
         if cached:
             counts.cached += 1
         else:
             counts.read += 1
-            self.cache.put(digest, self.records.blobs[digest].media_type, data)
-        record.platform = self.text(config.platform)
+            self.cache.put(digest, record.config_type, data)
+        record.platform = self.recording.text(config.platform)
         record.created = config.made(self.records.started)
-        record.commands = tuple(map(self.text, config.commands(len(record.layers))))
+        record.commands = tuple(map(self.recording.text, config.commands(len(record.layers))))
         return True
 
     async def referring(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
         # Until it is known whether it can, one worker asks and the others wait.
-        async with self._alone("referrers") if self.referrers is None else contextlib.nullcontext():
+        async with self._jobs.alone("referrers") if self.referrers is None else contextlib.nullcontext():
             if self.referrers is False:
                 return []
             counts = self.records.coverage.referrers
@@ -399,16 +393,18 @@ class _Crawl:
             counts.read += 1
             return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
 
-    async def settle(self, repository: str, digest: str, claims: set[int]) -> None:
+    async def settle(self, repository: str, digest: str, claims: Mapping[int, Sequence[str]]) -> None:
         """Ask the registry for the size of a blob of which manifests claim different ones."""
-        text = f"manifests claim {' and '.join(map(str, sorted(claims)))} bytes"
+        text = f"manifests claim {' and '.join(f'{claim:,}' for claim in sorted(claims))} bytes"
         try:
             size = await self.client.head_blob(repository, digest)
+        except NotFound:
+            text = "the repository does not have this blob, which a manifest needs"
+            self.records.damage(repository, digest, "missing", text, "push the image again")
         except RegnbError as error:
             self.problem(repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}")
-            return
-        self.records.blobs[digest].size = size
-        self.problem(repository, digest, "size conflict", f"{text}; the registry has {size}", incomplete=False)
+        else:
+            self.recording.settle(digest, claims, size)
 
     async def explain_missing(self, repository: str, tags: list[str]) -> None:
         """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
@@ -422,21 +418,32 @@ class _Crawl:
         counts = self.records.coverage.tags
         for tag in tags:
             if tag in listed:
-                self.problem(
-                    repository, tag, "dangling", RegnbError(
-                        "the tag is listed, but its manifest is gone",
-                        hint="push the image again under this tag, or delete the tag",
-                    ),
-                )  # fmt: skip
+                counts.read += 1
+                hint = "push the image again under this tag, or delete the tag"
+                self.records.damage(repository, tag, "dangling", "the tag is listed, but its manifest is gone", hint)
             else:
                 counts.listed -= 1
-                counts.failed -= 1
                 self.problem(repository, tag, "vanished", "the tag was deleted during the crawl", incomplete=False)
         gone = {tag for tag in tags if tag not in listed}
         if gone:
             self.records.tags = [
                 row for row in self.records.tags if row.repository != repository or row.tag not in gone
             ]
+
+
+async def read(client: Client, repository: str, target: str) -> RawManifest:
+    """Read a manifest; where there is none of the usual types, one of any type.
+
+    Raises:
+        NotFound: There is no such manifest, whatever is accepted.
+
+    Example:
+        ``raw = await read(client, "vm/centos8", "latest")``
+    """
+    try:
+        return await client.manifest(repository, target)
+    except NotFound:
+        return await client.manifest(repository, target, accept=ACCEPT_ANY)
 
 
 async def find_repositories(client: Client, records: Records, patterns: Sequence[str] | None) -> list[str]:
@@ -464,6 +471,12 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
             raise
         records.coverage.catalog = "incomplete"
         records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    if not listed and client.authorized:
+        # Some registries list what the credentials may see, and say nothing of the rest.
+        records.coverage.catalog = "incomplete"
+        text = "the catalog is empty for these credentials, which may not be allowed to see every repository"
+        hint = "name the repositories, or use credentials that may list all of them"
+        records.problems.append(Problem("", "_catalog", "catalog", text, hint))
     for glob in globs if patterns is not None else ():
         if not select(listed, [glob]):
             records.problems.append(Problem("", glob, "missing", "no repository in the catalog matches"))
@@ -485,6 +498,7 @@ async def collect(
     repositories: Sequence[str] | None = None,
     *,
     progress: Progress | None = None,
+    fill: bool = True,
 ) -> Records:
     """Crawl a registry.
 
@@ -497,12 +511,14 @@ async def collect(
         cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
         repositories: Names and globs (``team/*``); None for the whole catalog.
         progress: Counters to keep up.
+        fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
 
     Returns:
         Everything that was read; what was not is in ``problems`` and ``coverage``.
 
     Raises:
         RegistryError: Nothing could be listed at all.
+        Refused: It is a pull-through cache, and is not to be filled.
 
     Example:
         >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
@@ -512,6 +528,13 @@ async def collect(
     try:
         names = await find_repositories(client, records, repositories)
         records.coverage.repositories.listed += len(names)
+        if names and not fill and not cache.lacks(records.registry, _MIRROR):
+            if await is_mirror(client, names[0]):
+                raise Refused(
+                    f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
+                    hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
+                )
+            cache.found_lacking(records.registry, _MIRROR)
         await crawl.run(names)
     finally:
         cache.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,31 +56,37 @@ def file_errors(doing: str, hint: str = "") -> Iterator[None]:
         raise StorageError(f"cannot {doing}: {reason(error)}", hint=hint) from None
 
 
+def local_path(url: str | Path) -> str:
+    """Return the path that a URL or a path names on this machine; "" for anything else.
+
+    Example:
+        >>> local_path("/srv/registry"), local_path("file:///srv/registry"), local_path("s3://bucket")
+        ('/srv/registry', '/srv/registry', '')
+    """
+    text = str(url)
+    if "::" in text or "://" in text.removeprefix("file://"):
+        return ""
+    return os.path.abspath(os.path.expanduser(text.removeprefix("file://")))  # noqa: PTH100, PTH111 -- a text
+
+
 @contextmanager
-def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:  # noqa: ANN401 -- fsspec's
-    """Open what a URL or a path names, and turn every error within into one that says what to do.
+def explained(url: str | Path, what: str) -> Iterator[None]:
+    """Turn every error within into one that says what to do.
 
     Args:
         url: A local path, or a URL such as ``s3://bucket/folder``.
         what: ``read`` or ``write``, for the messages.
-        options: For the file system, as fsspec takes them.
-
-    Yields:
-        The file system, and the path in it.
 
     Raises:
         StorageError: There is no such folder or bucket, no permission, or no answer.
         MissingExtra: The library for such URLs is not installed.
 
     Example:
-        >>> with opened("memory://registry", "read") as (fs, path):
-        ...     path
-        '/registry'
+        >>> with explained("/srv/registry", "read"):
+        ...     pass
     """
-    import fsspec  # noqa: PLC0415 -- `import regnb` stays light
-
     try:
-        yield fsspec.core.url_to_fs(str(url), **options)
+        yield
     except RegnbError:
         raise
     except ImportError as error:
@@ -100,3 +107,34 @@ def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.
         raise StorageError(
             f"cannot {what} {shown(url)}: {reason(error)}", hint="check the URL, the space that is left and the network"
         ) from None
+
+
+@contextmanager
+def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:  # noqa: ANN401 -- fsspec's
+    """Open what a URL or a path names, and turn every error within into one that says what to do.
+
+    Args:
+        url: As for :func:`explained`.
+        what: As for :func:`explained`.
+        options: For the file system, as fsspec takes them.
+
+    Yields:
+        The file system, and the path in it.
+
+    Raises:
+        StorageError: As :func:`explained`; or it is an archive, whose folders no file system lists.
+        MissingExtra: The library for such URLs is not installed.
+
+    Example:
+        >>> with opened("memory://registry", "read") as (fs, path):
+        ...     path
+        '/registry'
+    """
+    with explained(url, what):
+        import fsspec  # noqa: PLC0415 -- `import regnb` stays light
+        from fsspec.archive import AbstractArchiveFileSystem  # noqa: PLC0415
+
+        fs, path = fsspec.core.url_to_fs(str(url), **options)
+        if isinstance(fs, AbstractArchiveFileSystem):
+            raise StorageError(f"cannot {what} an archive: {shown(url)}", hint="unpack it, and name the folder")
+        yield fs, path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import anyio
 
@@ -12,23 +12,20 @@ from regnb.errors import MalformedManifest, NotFound, RegnbError, TooLarge
 from regnb.oci.manifest import (
     CONFIG_LIMIT,
     IMAGE_CONFIGS,
-    INDEXES,
-    MANIFESTS,
     SCHEMA1_TYPES,
     AnyManifest,
     Descriptor,
     ImageConfig,
     Manifest,
+    RawManifest,
     Schema1,
     decode,
     decode_config,
 )
 from regnb.oci.reference import Digest, is_digest, is_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client, RawManifest
+from regnb.wire.client import Client
 from regnb.wire.pace import MOST
-
-_LISTED: Final = INDEXES | MANIFESTS | SCHEMA1_TYPES
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -81,7 +78,7 @@ class Reader:
     @property
     def authorized(self) -> bool:
         """Whether the registry was given an Authorization."""
-        return any(exchange.authorized for exchange in self.client.transport.exchanges)
+        return self.client.authorized
 
     async def tags(self, repository: str) -> list[str]:
         """Return the tags of a repository, sorted; none if there is no such repository.
@@ -243,9 +240,8 @@ def parts(manifest: AnyManifest) -> tuple[tuple[Descriptor, ...], tuple[Descript
         return (), ()
     if isinstance(manifest, Manifest):
         return (), tuple({blob.digest: blob for blob in manifest.blobs if not blob.foreign}.values())
-    listed = {child.digest: child for child in manifest.manifests}.values()
-    blobs = tuple(child for child in listed if child.media_type and child.media_type not in _LISTED)
-    return tuple(child for child in listed if child not in blobs), blobs
+    children, blobs = ({each.digest: each for each in some} for some in (manifest.children, manifest.blobs))
+    return tuple(children.values()), tuple(blobs.values())
 
 
 def _decoded(repository: str, raw: RawManifest) -> AnyManifest:

@@ -18,16 +18,20 @@ DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
+NOTES: Final = frozenset({"ignored", "mirror"})
+"""Sorts of problems that only tell what else is there: nothing has to be mended."""
+PRECEDENCE: Final = ("config", "layer", "foreign layer")
+"""What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
 
 
 class Problem(msgspec.Struct, frozen=True):
     """Something that could not be read, or that is not as it should be.
 
     Attributes:
-        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``mismatch``,
+        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``damaged``, ``mismatch``,
             ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``catalog`` or
             ``interrupted``.
-        incomplete: Whether figures are lower bounds because of it.
+        incomplete: Whether something is unknown because of it, so that figures are lower bounds.
     """
 
     repository: str
@@ -42,6 +46,9 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory.
 
     Attributes:
+        children: The manifests that an index lists.
+        layers: The layers of an image, or the blobs that an index lists.
+        layer_types: Their media types.
         created: When its config says that it was made; "" if that is unknown.
         annotated: What its annotation says about that, as written.
     """
@@ -59,6 +66,8 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     created: str = ""
     commands: tuple[str, ...] = ()
     annotated: str = ""
+    config_type: str = ""
+    layer_types: tuple[str, ...] = ()
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -105,6 +114,27 @@ class UploadRecord(msgspec.Struct, gc=False):
     upload: str
     started: datetime | None
     size: int
+
+
+@dataclass(slots=True)
+class Usage:
+    """What some files take up.
+
+    Attributes:
+        files: Their number.
+        size: Bytes in them.
+        used: Bytes of their blocks on disk, where these are known.
+    """
+
+    files: int = 0
+    size: int = 0
+    used: int = 0
+
+    def add(self, size: int, used: int) -> None:
+        """Count one more file."""
+        self.files += 1
+        self.size += size
+        self.used += used
 
 
 @dataclass(slots=True)
@@ -156,7 +186,13 @@ class Records:
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.
         history, uploads: What only a storage tells.
-        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``) to its number of files and their bytes.
+        disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
+        aliases: Digest by which a repository links a blob, to the digest under which its bytes are stored.
+        requests: How many requests a bucket was sent, by their kind.
+        layer_links: Repository to the number of links below its ``_layers``, and of those that no manifest needs.
+        damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
+            manifests say: no pull that needs it succeeds.
+        doubtful: Likewise, of what could not be read and only a pull needs: configs.
     """
 
     registry: str
@@ -172,7 +208,24 @@ class Records:
     coverage: Coverage = field(default_factory=Coverage)
     history: list[HistoryRecord] = field(default_factory=list)
     uploads: list[UploadRecord] = field(default_factory=list)
-    disk: dict[str, tuple[int, int]] = field(default_factory=dict)
+    disk: dict[str, Usage] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    layer_links: dict[str, tuple[int, int]] = field(default_factory=dict)
+    damaged: set[tuple[str, str]] = field(default_factory=set)
+    doubtful: set[tuple[str, str]] = field(default_factory=set)
+
+    def damage(self, repository: str, reference: str, problem: str, message: str, hint: str = "") -> None:
+        """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.
+
+        Example:
+            >>> records = Records("localhost:5000", datetime(2026, 1, 1))
+            >>> records.damage("app", "1.0", "dangling", "the tag points to a manifest that does not exist")
+            >>> records.problems[0].incomplete
+            False
+        """
+        self.damaged.add((repository, reference))
+        self.problems.append(Problem(repository, reference, problem, message, hint, incomplete=False))
 
 
 def describe(
@@ -196,9 +249,13 @@ def describe(
     record.artifact_type = manifest.artifact_type
     record.subject = str(manifest.subject.digest) if manifest.subject else ""
     record.annotated = str(manifest.annotations.get(CREATED) or "")
+    layers = manifest.blobs
     if isinstance(manifest, Index):
-        record.children = tuple(child.digest for child in manifest.manifests)
-        return record, (), None
-    record.config = manifest.config.digest if manifest.config is not None else ""
-    record.layers = tuple(layer.digest for layer in manifest.layers)
+        record.children = tuple(child.digest for child in manifest.children)
+    else:
+        layers = manifest.layers
+        if manifest.config is not None:
+            record.config, record.config_type = manifest.config.digest, manifest.config.media_type
+    record.layers = tuple(layer.digest for layer in layers)
+    record.layer_types = tuple(layer.media_type for layer in layers)
     return record, manifest.blobs, None

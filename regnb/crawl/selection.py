@@ -5,14 +5,16 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 from msgspec import Struct
 
-from regnb.crawl.reader import Reader, each
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.oci.reference import Digest, Reference, check_repository, check_tag, select
+
+if TYPE_CHECKING:
+    from regnb.crawl.reader import Reader
 
 What: TypeAlias = "str | Reference | pd.DataFrame | Sequence[str | Reference]"
 """A reference, a glob such as ``vm/*:8.*``, a list of these, or a DataFrame with repository and tag (or digest)."""
@@ -208,6 +210,8 @@ async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list
         NotFound: Something that was named is not there.
         InvalidReference, InvalidArgument: As :func:`selectors` says.
     """
+    from regnb.crawl.reader import each  # noqa: PLC0415 -- what reads files loads no HTTP
+
     named = selectors(what, host=reader.client.host, whole=whole)
     listed: list[str] = []
     if any(_GLOB.search(selector.repository) for selector in named):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -17,20 +19,40 @@ _AT_ONCE: Final = 32
 """Listings at the same time."""
 _PARTS: Final = 64
 """Folders to list, each with everything below it, before they are divided no further."""
+_PAGE: Final = 1000
+"""Names in one page of a bucket's listing."""
 _CHUNK: Final = 2048
 """Small files that are asked for together."""
 _CHUNK_SIZE: Final = 1 << 26
 """Bytes that are asked for together."""
-BRIEF: Final = frozenset({"_layers", "_uploads"})
+BRIEF: Final = frozenset({"_uploads"})
 """Folders that a garbage collection does not look into."""
+FOREIGN: Final = frozenset({
+    "@eaDir", "#recycle", "#snapshot", ".snapshot", ".snapshots", ".zfs", "lost+found", "System Volume Information",
+    "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100",
+})  # fmt: skip
+"""Folders that a file server or a file system makes anywhere: nothing in them is the registry's."""
+_IN_FOREIGN: Final = re.compile(f"(^|/)({'|'.join(map(re.escape, sorted(FOREIGN)))})/.")
+_SIZED: Final = frozenset({"data", "link"})
+"""Files whose size matters. That of a revision's or a tag's link does not: it is read."""
+_BLOCK: Final = 512
+"""Bytes of a block as ``stat`` counts them, whatever the file system's own blocks are."""
 
 
 class File(NamedTuple):
-    """A file below ``docker/registry/v2``: its path from there, its bytes, and when it was written (seconds)."""
+    """A file or a folder below ``docker/registry/v2``.
+
+    Attributes:
+        path: From there; a folder's ends in a slash.
+        size: Its bytes.
+        when: When it was written (seconds).
+        used: Bytes of its blocks on disk, where they are known; 0 for a file that has a second name.
+    """
 
     path: str
     size: int
     when: float
+    used: int = 0
 
 
 class Files(Protocol):
@@ -46,6 +68,12 @@ class Files(Protocol):
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
         """Yield the bytes of small files, each given as its path and its size, or why they cannot be read."""
 
+    def parts(self) -> Iterator[File]:
+        """Yield the files that are being written in parts, which no listing shows, with the size of their parts."""
+
+    def requests(self) -> Mapping[str, int]:
+        """Return how many requests were sent, by their kind, where requests cost money."""
+
 
 class LocalFiles:
     """A local folder, without what a general library costs for each file."""
@@ -59,6 +87,17 @@ class LocalFiles:
         """See `Files.walk`."""
         pending = ["blobs", "repositories"] if brief else [""]
         linked: set[str] = set()
+        counted: set[tuple[int, int]] = set()
+
+        def used(about: os.stat_result) -> int:
+            if about.st_nlink > 1 and not stat.S_ISDIR(about.st_mode):
+                if (about.st_dev, about.st_ino) in counted:
+                    return 0
+                counted.add((about.st_dev, about.st_ino))
+            return getattr(about, "st_blocks", 0) * _BLOCK
+
+        if not brief:
+            yield File("/", 0, 0, used(os.stat(self._base)))  # noqa: PTH116 -- as below
         while pending:
             folder = pending.pop()
             leaf = self._leaf(folder) if brief else None
@@ -67,13 +106,15 @@ class LocalFiles:
                 try:
                     if not entry.is_dir():
                         about = entry.stat()
-                        yield File(path, about.st_size, about.st_mtime)
-                    elif leaf == "data":
-                        yield File(f"{path}/data", os.stat(f"{entry.path}/data").st_size, 0)  # noqa: PTH116 -- ten thousands
-                    elif leaf:
-                        yield File(f"{path}/{leaf}", 0, 0)
-                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(path, about.st_size, about.st_mtime, used(about))
+                    elif entry.name in FOREIGN:
                         yield File(f"{path}/", 0, 0)
+                    elif leaf in _SIZED:
+                        yield File(f"{path}/{leaf}", os.stat(f"{entry.path}/{leaf}").st_size, 0)  # noqa: PTH116 -- ten thousands
+                    elif leaf:
+                        yield File(f"{path}/{leaf.lstrip('/')}", 0, 0)
+                    elif not entry.is_symlink() or self._leads_out(entry.path, linked):
+                        yield File(f"{path}/", 0, 0, 0 if brief else used(entry.stat()))
                         if not (brief and entry.name in BRIEF):
                             pending.append(path)
                 except (FileNotFoundError, NotADirectoryError):
@@ -83,12 +124,17 @@ class LocalFiles:
 
     @staticmethod
     def _leaf(folder: str) -> str | None:
-        """Return the one file that matters in each folder of this folder, where that is known."""
+        """Return the one file that matters in each folder of this folder, where that is known.
+
+        Of one that begins with a slash the size does not matter.
+        """
         if folder.startswith("blobs/"):
             return "data" if folder.count("/") == 2 else None  # noqa: PLR2004 -- blobs/sha256/<2 hex>
         if folder.endswith("/_manifests/tags"):
             return "current/link"
-        return "link" if "/_manifests/revisions/" in folder else None
+        if "/_manifests/revisions/" in folder:
+            return "/link"
+        return "link" if "/_layers/" in folder else None
 
     def _leads_out(self, path: str, linked: set[str]) -> bool:
         """Whether a link to a folder leads where nothing was read: so a disk is made larger, and a loop is not."""
@@ -120,6 +166,14 @@ class LocalFiles:
             except OSError as error:
                 yield path, error
 
+    def parts(self) -> Iterator[File]:
+        """See `Files.parts`."""
+        return iter(())
+
+    def requests(self) -> Mapping[str, int]:
+        """See `Files.requests`."""
+        return {}
+
 
 class RemoteFiles:
     """Any file system of fsspec: listings in pages and some at a time, small files many at a time."""
@@ -128,6 +182,8 @@ class RemoteFiles:
         self._fs = fs
         self._base = base
         self._failed = failed
+        self._in_bucket = hasattr(fs, "call_s3")
+        self._lists = self._gets = 0
 
     def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
         """See `Files.walk`."""
@@ -139,7 +195,7 @@ class RemoteFiles:
                 for parent, found in zip(level, pool.map(partial(self._list, below=False), level), strict=True):
                     for file in found:
                         yield file
-                        if file.path.endswith("/"):
+                        if file.path.endswith("/") and file.path[:-1].rpartition("/")[2] not in FOREIGN:
                             small = file.path.startswith("blobs/") and parent != f"{self._base}/blobs"
                             name = f"{self._base}/{file.path[:-1]}"
                             (whole if small or "/_" in file.path else following).append(name)
@@ -151,7 +207,7 @@ class RemoteFiles:
         """Return what is in a folder, or everything below it."""
         try:
             if below:
-                infos = self._fs.find(folder, detail=True, withdirs=True).values()
+                infos = list(self._fs.find(folder, detail=True, withdirs=True).values())
             else:
                 infos = self._fs.ls(folder, detail=True)
         except FileNotFoundError:
@@ -161,7 +217,11 @@ class RemoteFiles:
                 raise
             self._failed(self._inner(folder), error)
             return []
-        return [self._file(info) for info in infos if str(info["name"]).strip("/") != folder.strip("/")]
+        # A page has a thousand names.
+        self._lists += max(1, -(-len(infos) // _PAGE))
+        inside = f"{folder.strip('/')}/"
+        files = (self._file(info) for info in infos if str(info["name"]).strip("/").startswith(inside))
+        return [file for file in files if not _IN_FOREIGN.search(file.path)]
 
     def _file(self, info: Mapping[str, Any]) -> File:
         path = self._inner(str(info["name"]))
@@ -189,4 +249,32 @@ class RemoteFiles:
             yield from self._read(chunk)
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
+        self._gets += len(chunk)
         return ((self._inner(name), data) for name, data in self._fs.cat(chunk, on_error="return").items())
+
+    def parts(self) -> Iterator[File]:
+        """See `Files.parts`: the multipart uploads of a bucket."""
+        if not self._in_bucket:
+            return
+        bucket, _, prefix = self._base.partition("/")
+        found = self._pages("list_multipart_uploads", "Uploads", ("KeyMarker", "UploadIdMarker"), bucket, Prefix=prefix)
+        for upload in found:
+            which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+            sizes = (
+                part["Size"] for part in self._pages("list_parts", "Parts", ("PartNumberMarker",), bucket, **which)
+            )
+            yield File(self._inner(f"{bucket}/{upload['Key']}"), sum(sizes), upload["Initiated"].timestamp())
+
+    def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: Any) -> Iterator[Any]:  # noqa: ANN401 -- S3's
+        """Yield what all pages of a listing have."""
+        while True:
+            self._lists += 1
+            page = self._fs.call_s3(call, Bucket=bucket, **which)
+            yield from page.get(key, ())
+            if not page.get("IsTruncated"):
+                return
+            which |= {marker: page[f"Next{marker}"] for marker in markers}
+
+    def requests(self) -> Mapping[str, int]:
+        """See `Files.requests`."""
+        return {"LIST": self._lists, "GET": self._gets} if self._in_bucket else {}

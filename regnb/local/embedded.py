@@ -269,13 +269,13 @@ class _Registry:
 
     def _check_parts(self, name: str, manifest: Manifest | Index) -> None:
         """Refuse a manifest whose parts are not in the repository. Its subject need not be there."""
-        if isinstance(manifest, Index):
-            digests = [child.digest for child in manifest.manifests]
-            present: Callable[[str, str], object] = self.layout.has_manifest
-        else:
-            digests = [blob.digest for blob in manifest.blobs if not (blob.foreign and blob.urls)]
-            present = self.layout.blob
-        missing = [digest for digest in dict.fromkeys(digests) if not present(name, digest)]
+        children = manifest.children if isinstance(manifest, Index) else ()
+        blobs = [blob for blob in manifest.blobs if not (blob.foreign and blob.urls)]
+        present: dict[str, Callable[[str, str], object]] = dict.fromkeys(
+            (child.digest for child in children), self.layout.has_manifest
+        )
+        present |= dict.fromkeys((blob.digest for blob in blobs), self.layout.blob)
+        missing = [digest for digest, there in present.items() if not there(name, digest)]
         if missing:
             message = "a part of the manifest is not in the repository"
             raise _Refused(400, "MANIFEST_BLOB_UNKNOWN", message, *({"digest": digest} for digest in missing))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
 from regnb.oci.age import made
@@ -24,8 +25,10 @@ OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
 HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 
-ACCEPT: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+ACCEPT: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT)
 """What every manifest request accepts. With fewer, a registry may answer with another manifest than the tag's own."""
+ACCEPT_ANY: Final = (*ACCEPT, SCHEMA1_SIGNED, SCHEMA1, "*/*")
+"""What a second request accepts after a 404: some registries answer 404 where the manifest's type is not accepted."""
 
 IMAGE_CONFIGS: Final = frozenset({DOCKER_CONFIG, OCI_CONFIG})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
@@ -47,17 +50,17 @@ _Size = Annotated[int, Meta(ge=0, le=SIZE_LIMIT)]
 
 
 class Platform(Struct, frozen=True):
-    """What a manifest in an index runs on (OCI image index, "platform").
+    """What a manifest in an index runs on (OCI image index, "platform"). Some tools write null for an absent field.
 
     Example:
         >>> str(Platform(architecture="arm64", os="linux", variant="v8"))
         'linux/arm64/v8'
     """
 
-    architecture: str = ""
-    os: str = ""
-    variant: str = ""
-    os_version: str = field(name="os.version", default="")
+    architecture: str | None = ""
+    os: str | None = ""
+    variant: str | None = ""
+    os_version: str | None = field(name="os.version", default="")
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -83,6 +86,11 @@ class Descriptor(Struct, frozen=True, rename="camel"):
     urls: list[str] | None = None
 
     @property
+    def is_manifest(self) -> bool:
+        """Whether an index that lists this means a manifest. Any other media type means a blob."""
+        return not self.media_type or self.media_type in MANIFEST_TYPES
+
+    @property
     def foreign(self) -> bool:
         """Whether the bytes are meant to live elsewhere (a foreign or non-distributable layer)."""
         return ".foreign." in self.media_type or ".nondistributable." in self.media_type
@@ -94,7 +102,7 @@ class Manifest(Struct, frozen=True):
     Attributes:
         raw: The bytes. Whoever pushes the manifest on pushes these.
         digest: Their digest, verified.
-        config: None only for the withdrawn OCI artifact manifest.
+        config: None for the withdrawn OCI artifact manifest, and where the manifest has none.
         layers: In order, the base first; equal ones are kept.
         subject: What this manifest refers to, if it is a referrer (distribution spec 1.1, "Listing Referrers").
 
@@ -142,6 +150,8 @@ class Manifest(Struct, frozen=True):
 class Index(Struct, frozen=True):
     """A list of manifests: a multi-platform image or any other grouping, with its bytes as they were read.
 
+    An index may list blobs as well: BuildKit's registry cache lists its layers there.
+
     Example:
         >>> decode(b'{"schemaVersion":2,"manifests":[]}', OCI_INDEX).manifests
         ()
@@ -156,6 +166,16 @@ class Index(Struct, frozen=True):
     annotations: dict[str, Any] = {}
 
     kind = "index"
+
+    @property
+    def children(self) -> tuple[Descriptor, ...]:
+        """What it lists that is a manifest."""
+        return tuple(each for each in self.manifests if each.is_manifest)
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """What it lists that is a blob."""
+        return tuple(each for each in self.manifests if not each.is_manifest)
 
     def __repr__(self) -> str:
         return f"<Index {self.digest.short}, {len(self.manifests)} manifests, {len(self.raw):,} bytes>"
@@ -193,7 +213,7 @@ class HistoryEntry(Struct, frozen=True):
     created: str | None = None
     created_by: str | None = None
     comment: str | None = None
-    empty_layer: bool = False
+    empty_layer: bool | None = False
 
 
 class ImageConfig(Struct, frozen=True):
@@ -248,7 +268,7 @@ class _Wire(Struct, frozen=True, rename="camel"):
     config: Descriptor | None = None
     layers: list[Descriptor] | None = None
     blobs: list[Descriptor] | None = None
-    manifests: list[Descriptor] | None = None
+    manifests: list[Descriptor] | UnsetType | None = UNSET
     fs_layers: list[_FsLayer] | None = None
     subject: Descriptor | None = None
     artifact_type: str | None = None
@@ -266,7 +286,7 @@ class _Shape(Struct, rename="camel"):
     config: msgspec.Raw = msgspec.Raw(_NULL)
     layers: msgspec.Raw = msgspec.Raw(_NULL)
     blobs: msgspec.Raw = msgspec.Raw(_NULL)
-    manifests: msgspec.Raw = msgspec.Raw(_NULL)
+    manifests: msgspec.Raw = msgspec.Raw()
 
 
 _T = TypeVar("_T")
@@ -323,8 +343,9 @@ def media_type_of(data: bytes, announced: str = "") -> str:
         found = _shape.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return header if header in MANIFEST_TYPES else ""
-    index = bytes(found.manifests) != _NULL
     image = any(bytes(part) != _NULL for part in (found.config, found.layers, found.blobs))
+    listed = bytes(found.manifests)
+    index = bool(listed) and not (image and listed == _NULL)
     return _media_type(found.schema_version, found.media_type, header, index=index, image=image)
 
 
@@ -350,6 +371,36 @@ def _media_type(version: Any, declared: Any, header: str, *, index: bool, image:
     return header if header in MANIFEST_TYPES else ""
 
 
+class RawManifest(NamedTuple):
+    """A manifest's bytes, their media type, and their verified digest.
+
+    Attributes:
+        media_type: As the bytes tell it, so that they can be put back under it; the header's only where they do not.
+        announced: The header's, where it is the type of another kind of manifest; else "".
+    """
+
+    data: bytes
+    media_type: str
+    digest: Digest
+    announced: str = ""
+
+    @classmethod
+    def of(cls, data: bytes, announced: str, digest: Digest) -> Self:
+        """Return verified bytes with the media type that they tell.
+
+        Args:
+            data: The bytes.
+            announced: What a registry, a cache or a receipt calls their type.
+            digest: Their digest.
+
+        Example:
+            >>> RawManifest.of(b'{"manifests":[]}', "text/plain", Digest.of(b'{"manifests":[]}')).media_type
+            'application/vnd.oci.image.index.v1+json'
+        """
+        told = media_type_of(data, announced)
+        return cls(data, told or announced, digest, contradiction(announced, told))
+
+
 def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -> AnyManifest:
     """Decode a manifest whose bytes were verified.
 
@@ -370,7 +421,9 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
         raise TooLarge(f"the manifest has {len(data)} bytes; at most {MANIFEST_LIMIT} are accepted")
     wire = _read(_wire, data, "manifest")
     header = media_type.partition(";")[0].strip().lower()
-    index, image = wire.manifests is not None, any(part is not None for part in (wire.config, wire.layers, wire.blobs))
+    image = any(part is not None for part in (wire.config, wire.layers, wire.blobs))
+    # Beside layers null is as good as absent; alone it is an index that lists nothing.
+    index = wire.manifests is not UNSET and not (image and wire.manifests is None)
     if index and image:
         raise MalformedManifest("the manifest is an image and an index at once")
     kind = _media_type(wire.schema_version, wire.media_type, header, index=index, image=image)
@@ -384,21 +437,24 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
     if kind in INDEXES and image:
         raise MalformedManifest(f"the manifest lists blobs, and says that it is {kind!r}")
     if kind in INDEXES:
-        return Index(
+        found = Index(
             data, digest, kind, tuple(wire.manifests or ()), wire.subject, wire.artifact_type or "", annotations
         )
-    if wire.manifests is not None:
+        _check_sum(found.blobs)
+        return found
+    if index:
         raise MalformedManifest(f"the manifest lists manifests, and says that it is {kind!r}")
-    if wire.config is None and kind != OCI_ARTIFACT:
-        raise MalformedManifest("the manifest has no config")
+    if not image and kind != OCI_ARTIFACT:
+        raise MalformedManifest("the manifest has neither a config nor layers")
     artifact_type = wire.artifact_type or (wire.config.media_type if wire.config else "")
-    inner = tuple((wire.layers if kind != OCI_ARTIFACT else wire.blobs) or ())
-    if (
-        sum({blob.digest: blob.size for blob in (*inner, *((wire.config,) if wire.config else ()))}.values())
-        > SIZE_LIMIT
-    ):
-        raise MalformedManifest("the manifest claims more bytes than any image has")
+    inner = tuple((wire.blobs if kind == OCI_ARTIFACT or wire.layers is None else wire.layers) or ())
+    _check_sum((*inner, *((wire.config,) if wire.config else ())))
     return Manifest(data, digest, kind, wire.config, inner, wire.subject, artifact_type, annotations)
+
+
+def _check_sum(blobs: Sequence[Descriptor]) -> None:
+    if sum({blob.digest: blob.size for blob in blobs}.values()) > SIZE_LIMIT:
+        raise MalformedManifest("the manifest claims more bytes than any image has")
 
 
 def decode_config(data: bytes) -> ImageConfig:

@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from regnb import __version__
+from regnb.analysis.collection import COLLECTIONS
 from regnb.analysis.growth import Growth
 from regnb.analysis.inventory import Inventory
 from regnb.errors import MissingExtra
@@ -280,7 +281,7 @@ def _collections(inventory: Inventory) -> _Section:
     table = found.table.drop(columns="before")
     told = [row for row in table.itertuples() if row.message]
     commands = [f"{row.collection} ({row.version})" for row in table.itertuples()]
-    names = dict(zip(("plain", "untagged", "untagged_2"), commands, strict=True))
+    names = dict(zip((one.column for one in COLLECTIONS), commands, strict=True))
     blobs = found.blobs.drop(columns="before").rename(columns=names)
     uploads = _largest(inventory.uploads, "size")
     return _Section(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from regnb.crawl.records import Coverage, Records
 from regnb.oci.age import known
@@ -18,6 +18,10 @@ from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph, Numbered
+from regnb.text import count, names
+
+if TYPE_CHECKING:
+    from regnb.tables.graph import Mask
 
 
 def _dates(texts: Iterable[str], now: datetime) -> pd.Series[pd.Timestamp]:
@@ -48,12 +52,17 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "children": _children(records),
         "layers": _layers(records, numbers),
         "blobs": _blobs(records, graph),
-        "problems": _problems(records),
+        "problems": _problems(records, numbers, graph, behind),
         "coverage": _coverage(records.coverage),
         "history": of_rows("history", map(astuple, records.history)),
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
-        "disk": of_rows("disk", ((what, files, size) for what, (files, size) in records.disk.items())),
+        "disk": _disk(records),
     }
+
+
+def _disk(records: Records) -> Frame:
+    rows = [(what, one.files, one.size, one.used) for what, one in records.disk.items()]
+    return of_rows("disk", [*rows, *((f"{kind} requests", sent, 0, 0) for kind, sent in records.requests.items())])
 
 
 class _Behind:
@@ -62,15 +71,17 @@ class _Behind:
     def __init__(self, records: Records, numbers: Numbered, graph: Graph) -> None:
         manifests = list(records.manifests.values())
         self.kind = numbers.each(row.kind for row in manifests)
-        broken = np.fromiter((row.kind in ("schema1", "malformed") for row in manifests), np.int64, len(manifests))
-        place = np.zeros(len(graph.digests) + 1, dtype=bool)
-        place[numbers.blob] = True
-        lister = np.repeat(np.arange(len(manifests)), numbers.children[0])
-        broken[lister[~place[numbers.children[1]]]] = 1
+        opaque = np.fromiter((row.kind in ("schema1", "malformed") for row in manifests), bool, len(manifests))
+        unknown = opaque[numbers.manifest] | _unread_children(records, numbers)
         is_layer = np.fromiter(("layer" in blob.kind for blob in records.blobs.values()), np.int64, len(records.blobs))
         self.size = graph.total(graph.behind)
         self.layers = graph.total(graph.behind, is_layer)
-        self.complete = graph.total(graph.reach, broken[numbers.manifest]) == 0
+        self.complete = graph.total(graph.reach, unknown.astype(np.int64)) == 0
+        checked = np.fromiter(map(records.links.__getitem__, numbers.links), bool, len(numbers.links))
+        self.damaged, doubtful = _damaged(records, numbers)
+        self.broken = graph.total(graph.reach, self.damaged.astype(np.int64)) > 0
+        doubt = graph.total(graph.reach, (unknown | doubtful | ~checked).astype(np.int64)) > 0
+        self.pullable = pd.Series(~self.broken, dtype="boolean").mask(doubt & ~self.broken)
         read = max(records.started, records.finished or records.started)
         self.own, note = (
             _dates((getattr(row, name) for row in manifests), read).take(numbers.manifest).reset_index(drop=True)
@@ -103,6 +114,41 @@ class _Behind:
         noted = np.where(lists, ~whole | (noted > 0), by_note).astype(bool)
         dated = pd.Series(np.where(noted, "annotation", "config"), dtype="str").where(created.notna(), "")
         return created, dated
+
+
+def _unread_children(records: Records, numbers: Numbered) -> Mask:
+    """Say of each row whether it lists a manifest of which nothing is known, not even that it is missing."""
+    some = {
+        digest: unread
+        for digest, row in records.manifests.items()
+        if row.children and (unread := [child for child in row.children if child not in records.manifests])
+    }
+    if not some:
+        return np.zeros(len(numbers.links), dtype=bool)
+    rows = (
+        any((repository, child) not in records.damaged for child in some.get(digest, ()))
+        for repository, digest in numbers.links
+    )
+    return np.fromiter(rows, bool, len(numbers.links))
+
+
+def _damaged(records: Records, numbers: Numbered) -> tuple[Mask, Mask]:
+    """Say of each row whether it, or what it consists of, is known to be damaged, and whether that is in doubt."""
+    found = []
+    for some in (records.damaged, records.doubtful):
+        concerned = {repository for repository, _ in some}
+        rows = (
+            repository in concerned and not {(repository, part) for part in _parts(records, digest)}.isdisjoint(some)
+            for repository, digest in numbers.links
+        )
+        found.append(np.fromiter(rows, bool, len(numbers.links)))
+    return found[0], found[1]
+
+
+def _parts(records: Records, digest: str) -> set[str]:
+    """Return a manifest with its config, its layers and its children."""
+    row = records.manifests[digest]
+    return {digest, row.config, *row.layers, *row.children}
 
 
 def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Frame:
@@ -156,6 +202,9 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
     for number in np.flatnonzero(pd.isna(subject)).tolist():
         subject[number] = subject_of_tag(rows[number].tag) or None
     digest = pd.Series([row.digest for row in rows], dtype="str")
+    # A tag whose manifest is known to be gone has nothing behind it that could be unread.
+    gone = np.fromiter(((row.repository, row.tag) in records.damaged for row in rows), bool, len(rows))
+    pullable = of(behind.pullable).reset_index(drop=True).astype("boolean").mask(gone, other=False)
     return make(
         "tags",
         {
@@ -174,7 +223,8 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
             "siblings": siblings,
             "elsewhere": elsewhere,
             "subject": subject,
-            "complete": np.append(behind.complete, False)[at] & read,
+            "complete": np.append(behind.complete, False)[at] & read | gone,
+            "pullable": pullable,
         },
     )
 
@@ -195,6 +245,8 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
             **owned._asdict(),
             "pull_size": groups["size"].sum().reindex(names, fill_value=0),
             "newest": groups["created"].max().reindex(names).to_list(),
+            "layer_links": [records.layer_links.get(name, (0, 0))[0] for name in names],
+            "stale_links": [records.layer_links.get(name, (0, 0))[1] for name in names],
             "complete": [name not in troubled for name in names],
         },
     )
@@ -218,11 +270,16 @@ def _layers(records: Records, numbers: Numbered) -> Frame:
     texts: dict[str, int] = {}
     commands = (row.commands or ("",) * len(row.layers) for row in rows)
     command = np.fromiter((texts.setdefault(text, len(texts)) for text in chain.from_iterable(commands)), np.int32)
+    types: dict[str, int] = {}
+    stated = (row.layer_types or ("",) * len(row.layers) for row in rows)
+    media_type = np.fromiter((types.setdefault(text, len(types)) for text in chain.from_iterable(stated)), np.int32)
     digests, digest = np.unique(blob, return_inverse=True)
     blobs = list(records.blobs.values())
     known = pd.Series(list(records.blobs), dtype="str")
-    media_type = pd.Categorical([blobs[number].media_type for number in digests.tolist()])
     size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))[blob]
+    named = pd.Categorical.from_codes(digest, pd.Index(known.take(digests)))
+    if records.aliases:
+        named = pd.Categorical(list(chain.from_iterable(row.layers for row in rows)))
     # Only what has layers is a category.
     owner = np.flatnonzero(counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
@@ -232,8 +289,8 @@ def _layers(records: Records, numbers: Numbered) -> Frame:
         {
             "manifest": pd.Categorical.from_codes(manifest, pd.Index(known.take(numbers.blob[owner]))),
             "position": np.arange(len(blob)) - first,
-            "digest": pd.Categorical.from_codes(digest, pd.Index(known.take(digests))),
-            "media_type": media_type.take(digest),
+            "digest": named,
+            "media_type": pd.Categorical.from_codes(media_type, pd.Index(list(types), dtype="str")),
             "size": size,
             "command": pd.Categorical.from_codes(command, pd.Index(list(texts), dtype="str")),
         },
@@ -244,6 +301,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
     blobs = list(records.blobs.values())
     is_manifest = np.bincount(graph.manifest, minlength=len(blobs)) > 0
     size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))
+    aliases = {stored: alias for alias, stored in records.aliases.items()}
     return make(
         "blobs",
         {
@@ -253,6 +311,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
             "size": size,
             "exclusive": np.where(graph.alone, graph.sizes, 0),
             "pull_size": size * graph.leading,
+            "alias": [aliases.get(digest) for digest in records.blobs],
             "manifests": np.bincount(graph.own.target, minlength=len(blobs)) - is_manifest,
             "tags": graph.leading,
             "repositories": np.bincount(graph.held.target, minlength=len(blobs)),
@@ -260,9 +319,38 @@ def _blobs(records: Records, graph: Graph) -> Frame:
     )
 
 
-def _problems(records: Records) -> Frame:
+def _problems(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Frame:
+    """Return the problems; what is damaged with the tags that break."""
+    broken = _broken(records, numbers, graph, behind)
     rows = sorted(records.problems, key=lambda row: (row.repository, row.reference))
-    return of_rows("problems", map(astuple, rows))
+    return of_rows(
+        "problems",
+        (
+            astuple(replace(row, message=f"{row.message}; breaks {count(len(tags), 'tag')}: {names(tags)}"))
+            if (row.repository, row.reference) in records.damaged
+            and (tags := broken.get((row.repository, row.reference)))
+            else astuple(row)
+            for row in rows
+        ),
+    )
+
+
+def _broken(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) -> Mapping[tuple[str, str], list[str]]:
+    """Return the tags that lead to what is damaged, by its repository and digest."""
+    damaged = {
+        row: [key for part in _parts(records, digest) if (key := (repository, part)) in records.damaged]
+        for row, (repository, digest) in enumerate(numbers.links)
+        if behind.damaged[row]
+    }
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    known = np.flatnonzero(graph.tags >= 0)
+    at, row = graph.reach.of(graph.tags[known]) if damaged else (known[:0], known[:0])
+    led = behind.damaged[row]
+    for number, one in zip(known[at[led]].tolist(), row[led].tolist(), strict=True):
+        for key in damaged[one]:
+            if records.tags[number].tag not in found[key][-1:]:
+                found[key].append(records.tags[number].tag)
+    return found
 
 
 def _coverage(coverage: Coverage) -> Frame:
@@ -273,7 +361,8 @@ def _coverage(coverage: Coverage) -> Frame:
     ]
     for what in ("repositories", "tags", "manifests", "configs", "referrers"):
         n = getattr(coverage, what)
-        rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, not (n.failed or n.denied)))
+        whole = what == "configs" or not (n.failed or n.denied)
+        rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, whole))
     return of_rows("coverage", rows)
 
 

@@ -26,6 +26,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
+        "layer_links": ("int64", "links to layers and configs on disk: one small file and one folder each"),
+        "stale_links": (
+            "int64",
+            "of these the links that no manifest of the repository needs: version 2.8 never removes them",
+        ),
         "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
     },
     "tags": {
@@ -54,6 +59,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
         "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
         "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
+        "pullable": (
+            "boolean",
+            "whether every platform can be pulled: no if a part is missing or damaged; missing if a part was not read",
+        ),
     },
     "manifests": {
         "repository": ("str", "name"),
@@ -79,10 +88,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "child": ("category", "digest of a manifest that it lists, whether it was found or not"),
     },
     "layers": {
-        "manifest": ("category", "digest of the manifest"),
+        "manifest": ("category", "digest of the manifest, or of an index that lists blobs, such as a build cache"),
         "position": ("int32", "0 is the base"),
         "digest": ("category", "of the layer"),
-        "media_type": ("category", "of the layer"),
+        "media_type": ("category", "of the layer, as this manifest has it"),
         "size": ("int64", "bytes, compressed"),
         "command": ("category", "the history entry that made it, where the config says"),
     },
@@ -96,6 +105,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes as stored"),
         "exclusive": ("int64", "bytes that would go with one tag alone: size, or 0 if anything else needs it, too"),
         "pull_size": ("int64", "bytes: size times the tags that lead to it"),
+        "alias": (
+            "str",
+            "another digest, such as a sha512, by which a repository links it and manifests name it; else missing",
+        ),
         "manifests": ("int64", "manifests that it belongs to"),
         "tags": ("int64", "tags that lead to it"),
         "repositories": ("int64", "repositories with a manifest that needs it"),
@@ -105,11 +118,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "reference": ("str", "tag, digest or endpoint"),
         "problem": (
             "str",
-            "failed, denied, dangling, vanished, missing, mismatch, malformed, schema1, media type, not a tag, …",
+            "failed, denied, dangling, vanished, missing, damaged, mismatch, malformed, schema1, media type, …",
         ),
         "message": ("str", "what happened"),
         "hint": ("str", "what to do next"),
-        "incomplete": ("bool", "whether figures are lower bounds because of it"),
+        "incomplete": ("bool", "whether something is unknown because of it, so that figures are lower bounds"),
     },
     "coverage": {
         "what": ("str", "catalog, repositories, tags, manifests, configs, referrers"),
@@ -118,7 +131,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "cached": ("int64", "taken from the cache by digest, without asking whether they still exist"),
         "failed": ("int64", "could not be read"),
         "denied": ("int64", "not allowed"),
-        "complete": ("bool", "nothing failed and nothing was denied"),
+        "complete": ("bool", "nothing failed and nothing was denied; configs never count: no size depends on them"),
     },
     "history": {
         "repository": ("str", "name"),
@@ -135,9 +148,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes on disk"),
     },
     "disk": {
-        "what": ("str", "blobs, links, uploads or other"),
-        "files": ("int64", "files"),
+        "what": ("str", "blobs, links, uploads, other or folders; of a bucket also LIST requests and GET requests"),
+        "files": ("int64", "files, folders, or requests that this reading sent"),
         "size": ("int64", "bytes in them"),
+        "used": ("int64", "bytes of their blocks on disk, as du counts them; 0 where they are not known"),
     },
     "namespaces": {
         "namespace": ("str", "the repositories' first part"),
@@ -185,7 +199,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "digest": ("str", "of a blob that a collection removes"),
         "kind": ("str", "as in blobs"),
         "size": ("int64", "bytes"),
-        "plain": ("bool", "whether garbage-collect removes it"),
+        "plain_2": ("bool", "whether garbage-collect removes it, in distribution 2.8"),
+        "plain": ("bool", "whether garbage-collect removes it, in distribution 3"),
         "untagged": ("bool", "whether garbage-collect --delete-untagged does, in distribution 3"),
         "untagged_2": ("bool", "whether garbage-collect --delete-untagged does, in distribution 2.8"),
         "before": ("bool", "whether garbage-collect would remove it without the deletion, too"),
@@ -226,7 +241,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "url": ("str", "where it is"),
     },
     "changed_tags": {
-        "change": ("str", "new, moved or vanished"),
+        "change": ("str", "new, moved, vanished, or broken (it can no longer be pulled)"),
         "repository": ("str", "name"),
         "tag": ("str", "name"),
         "before": ("str", "digest; missing if it was not there, or could not be read"),
@@ -239,6 +254,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "new": ("int64", "tags"),
         "moved": ("int64", "tags"),
         "vanished": ("int64", "tags"),
+        "broken": ("int64", "tags that can no longer be pulled"),
         "gained": ("int64", "bytes: its part of the blobs that were nowhere before; adds up to the total"),
         "freed": ("int64", "bytes: its part of the blobs that are nowhere now; adds up to the total"),
         "cause": ("str", "in words"),
@@ -359,5 +375,5 @@ SENTENCES = frozenset({"message", "reason", "hint"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk",
+    "pulled", "disk", "used",
 })  # fmt: skip

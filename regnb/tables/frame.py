@@ -24,7 +24,7 @@ def _cell(column: str) -> Callable[[Any], str]:
     most = _LONGEST if column in SENTENCES else _WIDEST
 
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
-        if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
             return ""
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"

@@ -86,6 +86,8 @@ class Graph:
         children: Of these the pairs of an index and what it lists.
         tags: The repository's number and the manifest's blob of each tag; -1 where the manifest is not known.
         refers: Pairs of a row's or a tag's position and the blob that it refers to.
+        followed: Of ``needs`` the pairs that a garbage collection sees, by default all: it does not see a blob that a
+            manifest names by another digest than that under which the bytes are stored.
 
     Example:
         >>> inventory.graph.freed(inventory.manifests["repository"] == "vm/centos8")  # doctest: +SKIP
@@ -103,18 +105,25 @@ class Graph:
         children: tuple[Ints, Ints],
         tags: tuple[Ints, Ints],
         refers: tuple[tuple[Ints, Ints], tuple[Ints, Ints]],
+        followed: tuple[Ints, Ints] | None = None,
     ) -> None:
         self.digests = digests
         self.sizes = np.where(absent, 0, sizes)
         self.absent = absent
         self.repositories = repositories
-        self._needed: dict[str, tuple[Mask, Ints]] = {}
+        self.hollow: Mask = np.zeros(len(manifest), dtype=bool)
+        """Whether each row lists a manifest of which nothing but the digest is known."""
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
         manifests = np.flatnonzero(np.bincount(self.manifest, minlength=blobs))
         self.own = Edges(np.concatenate([manifests, needs[0]]), np.concatenate([manifests, needs[1]]), blobs)
         """A manifest's blob to every blob that it needs, itself included."""
+        self.followed = self.own
+        """Of these what a garbage collection sees."""
+        if followed is not None:
+            source, target = followed
+            self.followed = Edges(np.concatenate([manifests, source]), np.concatenate([manifests, target]), blobs)
         keys = self.repository.astype(np.int64) * max(1, blobs) + self.manifest
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
@@ -140,6 +149,8 @@ class Graph:
         import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
 
         digests = blobs["digest"].reset_index(drop=True)
+        stored = np.flatnonzero(blobs["alias"].notna())
+        named = pd.concat([digests, blobs["alias"].iloc[stored]])
         signs = tags["tag"][tags["subject"].notna()].map(subject_of_tag)
         columns = [
             manifests["digest"], manifests["config"], manifests["subject"], tags["digest"], signs,
@@ -148,32 +159,34 @@ class Graph:
         texts = [column.cat.categories if column.dtype == "category" else column for column in columns]
         arrays = [strings(text) for text in texts]
         # All at once: the table of digests is made for each look-up.
-        found = pc.index_in(pa.chunked_array(arrays), strings(digests))
-        numbers = np.split(found.fill_null(-1).to_numpy(), np.cumsum([len(array) for array in arrays])[:-1])
+        found = pc.index_in(pa.chunked_array(arrays), strings(named)).fill_null(-1).to_numpy()
+        own = np.append(np.arange(len(digests)), [*stored, -1])
+        numbers = np.split(found, np.cumsum([len(array) for array in arrays])[:-1])
         linked, config, subject, tagged, signed, owner, layer, index, child = (
             np.append(number, -1)[column.cat.codes] if column.dtype == "category" else number
             for column, number in zip(columns, numbers, strict=True)
         )
+        needs = _known(np.concatenate([linked, owner, index]), np.concatenate([config, layer, child]))
         repository, names = pd.factorize(pd.concat([manifests["repository"], tags["repository"]]))
         subjects = np.flatnonzero(manifests["subject"].notna())
-        return cls(
+        graph = cls(
             digests,
             blobs["size"].to_numpy(np.int64),
             blobs["kind"].isin(ABSENT).to_numpy(),
             list(names),
             repository[: len(manifests)],
             linked,
-            _known(
-                np.concatenate([linked, owner, index]),
-                np.concatenate([config, layer, child]),
-            ),
+            (needs[0], own[needs[1]]),
             _known(index, child),
             (repository[len(manifests) :], tagged),
             (
                 _known(subjects, subject[subjects]),
                 _known(tags.index.get_indexer(signs.index), signed),
             ),
+            _direct(*needs, len(digests)),
         )
+        graph.hollow = np.isin(linked, index[child < 0])
+        return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
         """Return the row of each manifest in its repository; -1 where it has none."""
@@ -313,43 +326,21 @@ class Graph:
         exclusive[known] = self.total(self.behind, np.where(self.alone, self.sizes, 0))[at]
         return exclusive, found
 
-    def marked(self, what: str, tagged: Ints) -> Mask:
-        """Return the rows whose manifests a garbage collection marks.
-
-        Args:
-            what: ``all``, those that are ``tagged``, or those that the tagged ones ``reach``.
-            tagged: How many tags each row has.
-        """
-        if what == "all":
-            return np.ones(len(self.manifest), dtype=bool)
-        found = np.asarray(tagged > 0)
-        return found if what == "tagged" else self.reached(found)
-
-    def needed(self, what: str) -> tuple[Mask, Ints]:
-        """Return the rows that are marked as things are, and how many distinct manifests of these need each blob."""
-        if what not in self._needed:
-            rows = self.marked(what, self.tagged)
-            counts = np.bincount(self.own.of(self._manifests(rows))[1], minlength=len(self.digests))
-            self._needed[what] = rows, counts
-        return self._needed[what]
+    @cached_property
+    def _all_needed(self) -> Ints:
+        """How many distinct manifests need each blob, as a garbage collection sees it."""
+        return np.bincount(self.followed.of(np.unique(self.manifest))[1], minlength=len(self.digests))
 
     def _manifests(self, rows: Mask) -> Ints:
         found = np.zeros(len(self.digests), dtype=bool)
         found[self.manifest[rows]] = True
         return np.flatnonzero(found)
 
-    def unneeded(self, what: str, kept: Mask) -> Ints:
-        """Return the blobs that no manifest needs any more once only some of the marked rows are kept.
-
-        What is lost is usually little: only that is looked at.
-        """
-        rows, needed = self.needed(what)
-        lost = self.manifest[rows & ~kept]
-        still = np.zeros(len(self.digests), dtype=bool)
-        still[self.manifest[kept]] = True
-        lost = np.unique(lost[~still[lost]])
-        counts = np.bincount(self.own.of(lost)[1], minlength=len(self.digests))
-        return np.flatnonzero((counts > 0) & (counts == needed) & ~self.absent)
+    def needed(self, rows: Mask) -> Mask:
+        """Return the blobs that a garbage collection keeps for some rows."""
+        found = np.zeros(len(self.digests), dtype=bool)
+        found[self.followed.of(self._manifests(rows))[1]] = True
+        return found
 
     def bytes(self, blobs: Ints | Mask) -> int:
         """Return the bytes of some blobs together; in two halves, for so many may go beyond 64 bits."""
@@ -365,7 +356,13 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        return self.unneeded("all", ~np.asarray(gone))
+        lost = self.manifest[gone]
+        still = np.zeros(len(self.digests), dtype=bool)
+        still[self.manifest[~np.asarray(gone)]] = True
+        lost = np.unique(lost[~still[lost]])
+        # What is lost is usually little: only that is looked at.
+        counts = np.bincount(self.followed.of(lost)[1], minlength=len(self.digests))
+        return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
 
     def shared(self, gone: Mask) -> pd.DataFrame:
         """Return what stays of the blobs of rows that are gone, and for whom.
@@ -450,6 +447,9 @@ class Numbered:
         self._records = records
         manifests = list(records.manifests.values())
         self._ids = {digest: number for number, digest in enumerate(records.blobs)}
+        self._direct = dict(self._ids)
+        for alias, stored in records.aliases.items():
+            self._ids[alias] = self._ids[stored]
         self.links = sorted(key for key in records.links if key[1] in records.manifests)
         self.blob = self.ids(records.manifests)
         place = np.zeros(len(self._ids), dtype=np.int64)
@@ -473,9 +473,14 @@ class Numbered:
         records, blobs = self._records, self._records.blobs.values()
         names = {name: number for number, name in enumerate(records.repositories)}
         config = self.ids(row.config for row in records.manifests.values())
+        owner, blob = (
+            np.concatenate(
+                [self.blob, np.repeat(self.blob, self.layers[0]), listing := np.repeat(self.blob, self.children[0])]
+            ),
+            np.concatenate([config, self.layers[1], self.children[1]]),
+        )
         subject = self.ids(row.subject for row in records.manifests.values())[self.manifest]
         signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
-        listing = np.repeat(self.blob, self.children[0])
         return Graph(
             pd.Series(list(records.blobs), dtype="str"),
             _ints(blob.size for blob in blobs),
@@ -483,17 +488,24 @@ class Numbered:
             list(names),
             _ints(names[name] for name, _ in self.links),
             self.blob[self.manifest],
-            _known(
-                np.concatenate([self.blob, np.repeat(self.blob, self.layers[0]), listing]),
-                np.concatenate([config, self.layers[1], self.children[1]]),
-            ),
+            _known(owner, blob),
             _known(listing, self.children[1]),
             (_ints(names[tag.repository] for tag in records.tags), self.ids(tag.digest for tag in records.tags)),
             (
                 _known(np.arange(len(subject)), subject),
                 _known(_ints(at for at, _ in signs), self.ids(digest for _, digest in signs)),
             ),
+            _known(owner, self._seen()) if records.aliases else None,
         )
+
+    def _seen(self) -> NDArray[np.int64]:
+        """Return what :meth:`graph` takes for needed, without blobs that are named by another digest than their own."""
+        rows = self._records.manifests.values()
+        lists = (
+            (row.config for row in rows),
+            *(chain.from_iterable(each) for each in ((row.layers for row in rows), (row.children for row in rows))),
+        )
+        return _ints(map(self._direct.get, chain(*lists), repeat(-1)))
 
 
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
@@ -519,6 +531,12 @@ def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:
     """Return the pairs both of whose ends are known."""
     known = (source >= 0) & (target >= 0)
     return source[known], target[known]
+
+
+def _direct(source: Ints, target: Ints, blobs: int) -> tuple[Ints, Ints] | None:
+    """Return the pairs whose target is named by its own digest; None if all are."""
+    direct = target < blobs
+    return None if direct.all() else (source[direct], target[direct])
 
 
 def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -31,7 +31,7 @@ from regnb.errors import (
     Unsupported,
 )
 from regnb.oci import manifest as model
-from regnb.oci.manifest import Descriptor
+from regnb.oci.manifest import Descriptor, RawManifest
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
@@ -71,36 +71,6 @@ class Ping(Struct, frozen=True):
 
     api_version: str
     authenticated: bool
-
-
-class RawManifest(NamedTuple):
-    """A manifest's bytes, their media type, and their verified digest.
-
-    Attributes:
-        media_type: As the bytes tell it, so that they can be put back under it; the header's only where they do not.
-        announced: The header's, where it is the type of another kind of manifest; else "".
-    """
-
-    data: bytes
-    media_type: str
-    digest: Digest
-    announced: str = ""
-
-    @classmethod
-    def of(cls, data: bytes, announced: str, digest: Digest) -> Self:
-        """Return verified bytes with the media type that they tell.
-
-        Args:
-            data: The bytes.
-            announced: What a registry, a cache or a receipt calls their type.
-            digest: Their digest.
-
-        Example:
-            >>> RawManifest.of(b'{"manifests":[]}', "text/plain", Digest.of(b'{"manifests":[]}')).media_type
-            'application/vnd.oci.image.index.v1+json'
-        """
-        told = model.media_type_of(data, announced)
-        return cls(data, told or announced, digest, model.contradiction(announced, told))
 
 
 class Upload(Struct, frozen=True):
@@ -167,6 +137,11 @@ class Client:
     def pace(self) -> Pace:
         """How many requests are under way at once."""
         return self.transport.pace
+
+    @property
+    def authorized(self) -> bool:
+        """Whether a request of late carried an Authorization."""
+        return any(exchange.authorized for exchange in self.transport.exchanges)
 
     async def __aenter__(self) -> Self:
         await self.transport.__aenter__()
@@ -273,11 +248,16 @@ class Client:
             raise DigestMismatch(f"{repository}: asked for {wanted}, the registry announced {digest}")
         return Descriptor(digest, int(length), response.media_type)
 
-    async def manifest(self, repository: str, target: str) -> RawManifest:
+    async def manifest(self, repository: str, target: str, *, accept: Sequence[str] = model.ACCEPT) -> RawManifest:
         """Read the manifest of a tag or a digest (GET manifests/<target>).
 
         The bytes are verified against the digest that was asked for and the one that was announced. Schema 1 is the
         exception: its digest leaves the signatures out, so the header's is returned as it is. Flag it, trust nothing.
+
+        Args:
+            repository: Where it is.
+            target: A tag or a digest.
+            accept: The media types that are accepted.
 
         Raises:
             NotFound: It is not there.
@@ -292,7 +272,7 @@ class Client:
         response = await self.transport.request(
             "GET",
             f"/v2/{repository}/manifests/{target}",
-            headers=_ACCEPT,
+            headers={"Accept": ", ".join(accept)},
             scope=_pull(repository),
             limit=model.MANIFEST_LIMIT,
         )

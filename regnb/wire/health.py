@@ -44,8 +44,17 @@ async def health(client: Client, *, probes: bool = False) -> list[Check]:
     found.append(await _catalog(client, repositories))
     somewhere = next(filter(_lawful, repositories), _NOWHERE)
     found.append(await _referrers(client, somewhere))
-    found.append(await _deletion(client, somewhere, probes=probes))
+    mirror = await probe.is_mirror(client, somewhere)
+    found.append(_kind(mirror=mirror))
+    found.append(await _deletion(client, somewhere, probes=probes and not mirror))
     return found
+
+
+def _kind(*, mirror: bool) -> Check:
+    if not mirror:
+        return Check("pull-through cache", "ok", "no: it answers by itself")
+    hint = "read its storage instead of its API: what is asked for over HTTP fills the cache, and expires by itself"
+    return Check("pull-through cache", "warn", "yes: it asks another registry for what it does not have", hint)
 
 
 def _lawful(repository: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,6 +24,34 @@ def absent() -> Digest:
         64
     """
     return Digest.of(secrets.token_bytes(32))
+
+
+class _Nested(msgspec.Struct):
+    """An error of a registry; a pull-through cache hands on its upstream's errors as the detail of one of its own."""
+
+    detail: Any = None
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Nested] = []
+
+
+async def is_mirror(client: Client, repository: str) -> bool:
+    """Return whether a registry is a pull-through cache, by a GET of a manifest that is not there.
+
+    A pull-through cache asks its upstream, and answers 500 with the upstream's error inside its own. It stores nothing.
+    False where the upstream cannot be reached, or another error hides it.
+
+    Example:
+        ``await is_mirror(client, "library/debian")``
+    """
+    try:
+        answer = await client.ask("GET", f"/v2/{repository}/manifests/{absent()}")
+        found = msgspec.json.decode(answer.body, type=_Errors)
+    except (RegistryError, msgspec.DecodeError):
+        return False
+    upstream = (one.detail.get("errors") for one in found.errors if isinstance(one.detail, dict))
+    return answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and any(upstream)
 
 
 async def by_digest(client: Client, repository: str, digest: Digest) -> None:

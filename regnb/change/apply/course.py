@@ -26,8 +26,8 @@ from regnb.errors import (
     Unsupported,
 )
 from regnb.log import logger
+from regnb.oci.manifest import RawManifest
 from regnb.text import human
-from regnb.wire.client import RawManifest
 
 _LOG: Final = logger("change")
 HOPELESS: Final = (Unsupported, Denied, Unauthorized, RateLimited)

@@ -61,13 +61,16 @@ class Removing:
         dummy = course.plan.dummy(number)
         own = Digest.of(dummy)
         found = await course.now(where, tag, step.before, own)
-        if found not in (step.before, own):
+        # A tag whose manifest is gone is found in the listing alone.
+        listed = bool(found or step.before) or tag in await self._surveys.tags(where, anyio.current_time())
+        if found not in (step.before, own) or not listed:
             course.stale(number, found)
             return
         by_tag = self._by_tag and found != own
         survey = self._surveys.last(where) if by_tag else await self._surveys.current(where)
         course.begin(number)
         self._surveys.going(where, [tag])
+        began = anyio.current_time()
         failure: RegnbError | None = None
         try:
             if by_tag:
@@ -86,14 +89,16 @@ class Removing:
             await self._put_back(number, failure)
             return
         self._surveys.gone(where, [tag])
-        siblings = [other for other, digest in survey.tags.items() if digest == step.before][:_WITNESSES]
-        # Without a sibling the manifest itself shows that nothing but the tag went.
-        witnesses = await course.reader.digests(where, siblings or [step.before])
+        witnesses: dict[str, str] = {}
+        if step.before:
+            siblings = [other for other, digest in survey.tags.items() if digest == step.before][:_WITNESSES]
+            # Without a sibling the manifest itself shows that nothing but the tag went.
+            witnesses = await course.reader.digests(where, siblings or [step.before])
         if lost := [other for other, digest in witnesses.items() if not digest]:
             self._told.update((where, other) for other in lost)
             text = f"ALSO GONE, and not planned: {', '.join(lost)}; undo, then set them again"
             course.record(number, "failed", step.before, now, text)
-        elif now:
+        elif now or (not step.before and tag in await self._surveys.tags(where, began)):
             course.missed(number, now, failure, "the registry took it, but the tag is there: did someone else set it?")
         else:
             course.record(number, "done", step.before, "", although(failure))

@@ -12,9 +12,8 @@ from regnb.change.apply.course import Course, although
 from regnb.change.plan import Step
 from regnb.crawl.reader import Reader
 from regnb.errors import RegnbError
-from regnb.oci.manifest import verify
+from regnb.oci.manifest import RawManifest, verify
 from regnb.oci.reference import Digest
-from regnb.wire.client import RawManifest
 
 
 class Setting:

@@ -1,0 +1,113 @@
+"""Verified bytes become records, one object for each text; what manifests contradict each other in is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from regnb.crawl.known import Claim
+from regnb.crawl.records import PRECEDENCE, BlobRecord, ManifestRecord, Problem, Records, describe
+from regnb.errors import RegnbError
+from regnb.oci.manifest import RawManifest
+from regnb.oci.reference import Digest
+
+_T = TypeVar("_T", str, tuple[str, ...])
+
+
+class Recording:
+    """Writes what manifests say into records, whatever the order in which they are read.
+
+    Args:
+        records: Where it is written.
+
+    Attributes:
+        conflicts: Digest of a blob to the repository where manifests first told different sizes of it.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> Recording(Records("localhost:5000", datetime.now(UTC))).conflicts
+        {}
+    """
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.conflicts: dict[str, str] = {}
+        self._claims: dict[tuple[str, str], int] = {}
+        # One object for each text: a base layer's digest and command stand in thousands of manifests.
+        self._texts: dict[object, object] = {}
+
+    def text(self, text: _T) -> _T:
+        """Return the one object that stands for this text, or for these texts."""
+        return self._texts.setdefault(text, text)  # type: ignore[return-value]  # equal texts have one type
+
+    def problem(
+        self, repository: str, reference: str, problem: str, error: RegnbError | str, *, incomplete: bool = True
+    ) -> None:
+        """Note what could not be read, or is not as it should be."""
+        message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
+        self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
+
+    def manifest(self, repository: str, raw: RawManifest) -> tuple[ManifestRecord, Sequence[Claim]] | None:
+        """Record verified bytes; a malformed manifest is kept as one whose contents are unknown.
+
+        Returns:
+            The record and its blobs, as they may be kept for later crawls; None where they may not.
+        """
+        digest = str(raw.digest)
+        record, blobs, error = describe(raw.digest, raw.media_type, raw.data)
+        if error is not None:
+            self.problem(repository, digest, "malformed", error)
+        if record.kind == "schema1":
+            text = "an image of the withdrawn schema 1, whose layer sizes are not recorded"
+            self.problem(repository, digest, "schema1", text)
+            record.layers = ()
+        self.enter(repository, record, blobs)
+        return (record, blobs) if error is None and record.kind != "schema1" else None
+
+    def enter(self, repository: str, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
+        """Keep a record, with one object for each text."""
+        digest = record.digest
+        names = {blob.digest: self._blob(repository, digest, blob, blob.digest == record.config) for blob in blobs}
+        record.config = names.get(record.config, "")
+        record.layers = tuple(names[layer] for layer in record.layers)
+        record.children = tuple(map(self.text, record.children))
+        record.config_type = self.text(record.config_type)
+        record.layer_types = self.text(tuple(map(self.text, record.layer_types)))
+        record.commands = tuple(map(self.text, record.commands))
+        record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
+        self.records.manifests[digest] = record
+        self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
+
+    def _blob(self, repository: str, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+        """Record a blob and return the one string that stands for its digest everywhere."""
+        digest = self.text(descriptor.digest)
+        kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
+        known = self.records.blobs.get(digest)
+        if known is None:
+            self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
+            return digest
+        if known.kind in PRECEDENCE:
+            known.kind = min(known.kind, kind, key=PRECEDENCE.index)
+            known.media_type = self.text(min(known.media_type, descriptor.media_type))
+        if known.size != descriptor.size:
+            self.conflicts.setdefault(digest, repository)
+            self._claims[manifest, digest] = descriptor.size
+        return digest
+
+    def claims(self) -> dict[str, dict[int, list[str]]]:
+        """Return of each blob in ``conflicts`` the sizes that are claimed, each with the digests of the manifests."""
+        first = {digest: self.records.blobs[digest].size for digest in self.conflicts}
+        found: dict[str, dict[int, list[str]]] = {digest: {} for digest in first}
+        for manifest, record in self.records.manifests.items() if first else ():
+            for digest in first.keys() & {record.config, *record.layers}:
+                size = self._claims.get((manifest, digest), first[digest])
+                found[digest].setdefault(size, []).append(manifest)
+        return found
+
+    def settle(self, digest: str, claims: Mapping[int, Iterable[str]], size: int) -> None:
+        """Note the true size of a blob, and the manifests that claim another one: they cannot be pulled."""
+        self.records.blobs[digest].size = size
+        wrong = {manifest: claim for claim, some in claims.items() if claim != size for manifest in some}
+        for repository, manifest in sorted(link for link in self.records.links if link[1] in wrong):
+            text = f"it says that {Digest(digest).short} has {wrong[manifest]:,} bytes, and the registry has {size:,}"
+            self.records.damage(repository, manifest, "damaged", text, "push the image again")
