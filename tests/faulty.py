@@ -42,7 +42,7 @@ _PAUSE: Final = 0.005
 """Seconds between two of them."""
 _WHILE: Final = 5.0
 """Seconds that pass at once, on the clock, while a body or an answer is awaited."""
-LONGEST: Final = 900.0
+LONGEST: Final = 1200.0
 """Seconds, on the clock, after which the proxy gives up what never ends."""
 _TLS: Final = b"\x16"
 """What a client that tries TLS first begins with."""
@@ -551,9 +551,11 @@ class Faulty:
                 if number < len(rest):
                     writer.write(rest[number : number + 1])
                     await writer.drain()
+                if number + 1 == len(rest):
+                    return
+            writer.close()
         finally:
             self._held -= 1
-            writer.close()
 
     async def _forward(self, request: Request, seen: Seen, upstream: _Upstream) -> Answer:
         with self._quiet:
