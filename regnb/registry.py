@@ -15,7 +15,7 @@ from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.reader import Reader
-from regnb.environment import variable
+from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.oci.reference import Digest, Reference
@@ -596,6 +596,7 @@ def connect(
     insecure: bool = False,
     cache: Path | bool = True,
     read_only: bool | None = None,
+    timeout: float | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -609,12 +610,14 @@ def connect(
         insecure: Whether to accept any certificate.
         cache: The cache's folder, by default in the user's cache folder; False keeps nothing after the program ends.
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
+        timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
+            A listing, a write and the end of an upload may take multiples of it.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
 
     Raises:
-        InvalidArgument: No URL, or one that makes no sense.
+        InvalidArgument: No URL, or one that makes no sense; a timeout that is not a positive number.
         ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
         NotARegistry: Something else answered.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
@@ -645,6 +648,7 @@ def connect(
         client_cert=client_cert,
         insecure=insecure,
         read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
+        timeout=seconds(timeout),
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

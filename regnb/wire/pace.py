@@ -30,8 +30,9 @@ _SLOWER: Final = 2.0
 """How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
 _STEP: Final = 4
 """Requests by which the pace grows while the answers to the first of them are on their way."""
-_WINDOW: Final = 32
-"""Good answers over which requests a second are measured."""
+_FEW: Final = 32
+_WINDOW: Final = 1024
+"""Good answers of the last second, at least and at most, by which requests a second are measured."""
 
 Kind: TypeAlias = Literal["look", "list", "blob", "write", "upload"]
 """What is asked for: one manifest, a listing, a blob's bytes; or a request that writes, or that ends an upload."""
@@ -164,8 +165,9 @@ class Pace:
         if began >= self._braked:  # one burst of 429s brakes once
             self.limit = self.most = max(1, self.limit * 3 // 4)
             self._braked, self.refused = now, True
-            if len(self._window) == _WINDOW:
-                self.rate = min(self.rate, 0.75 * _WINDOW / max(0.001, now - self._window[0]))
+            lately = [each for each in self._window if now - each < 1]
+            if len(lately) >= _FEW:
+                self.rate = min(self.rate, 0.75 * len(lately) / (now - lately[0]))
 
 
 def backoff(attempt: int, first: float) -> float:
