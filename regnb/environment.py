@@ -10,7 +10,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from regnb.errors import InvalidArgument
-from regnb.wire.addresses import same
 
 VARIABLES: Final = MappingProxyType(
     {
@@ -104,6 +103,8 @@ def environment(
         >>> environment("http://localhost:5000", username="me", password="secret")["REGNB_USER"]
         'me'
     """
+    from regnb.wire.addresses import same  # noqa: PLC0415 -- `import regnb` stays cheap
+
     found = dict(os.environ)
     known = found.get("REGNB_URL", "")
     if url and known and not same(url, known):
