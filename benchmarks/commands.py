@@ -38,9 +38,9 @@ def start(folder: Path, rounds: int) -> Iterator[Row]:
         pairs = in_turn(
             rounds,
             lambda: run(REGNB, *words, environment=environment).cpu,  # noqa: B023 -- it runs at once
-            lambda: _imports("typer, rich.console, rich.table, rich.panel"),
+            lambda: _imports("typer, typer.rich_utils"),
         )
-        yield compared(f"{what}, CPU / imports of typer and rich", pairs, "s", most=1.5)
+        yield compared(f"{what}, CPU / imports of typer and of its help, rich", pairs, "s", most=1.5)
     pairs = in_turn(rounds, lambda: _imports("regnb"), lambda: _imports("sys"))
     yield compared("import regnb, CPU / python alone", pairs, "s")
 

@@ -6,31 +6,71 @@
 >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from __future__ import annotations
+
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from regnb.aliases import install as _install
-from regnb.analysis.difference import compare, diff
-from regnb.analysis.growth import growth
-from regnb.analysis.inventory import Inventory, Sharing
-from regnb.analysis.reclaim import Reclaim
-from regnb.analysis.reconcile import reconcile
-from regnb.analysis.snapshot import snapshots
-from regnb.analysis.storage import Storage, open_storage
-from regnb.change.journal import Receipt
-from regnb.change.plan import Plan
 from regnb.environment import variable as _variable
-from regnb.errors import Interrupted, RegnbError
 from regnb.log import LEVELS as _LEVELS
 from regnb.log import start as _start
-from regnb.oci.reference import Digest, Reference
-from regnb.source import read
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from regnb.analysis.difference import compare, diff
+    from regnb.analysis.growth import growth
+    from regnb.analysis.inventory import Inventory, Sharing
+    from regnb.analysis.reclaim import Reclaim
+    from regnb.analysis.reconcile import reconcile
+    from regnb.analysis.snapshot import snapshots
+    from regnb.analysis.storage import Storage, open_storage
+    from regnb.change.journal import Receipt
+    from regnb.change.plan import Plan
+    from regnb.errors import Interrupted, RegnbError
+    from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
+    from regnb.source import read
 
 _install()
 if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
     _start(_level)
+
+_HOMES: Final = MappingProxyType({
+    "Digest": "oci.reference",
+    "Interrupted": "errors",
+    "Inventory": "analysis.inventory",
+    "Plan": "change.plan",
+    "Receipt": "change.journal",
+    "Reclaim": "analysis.reclaim",
+    "Reference": "oci.reference",
+    "Registry": "registry",
+    "RegnbError": "errors",
+    "Sharing": "analysis.inventory",
+    "Storage": "analysis.storage",
+    "compare": "analysis.difference",
+    "connect": "registry",
+    "diff": "analysis.difference",
+    "growth": "analysis.growth",
+    "open_storage": "analysis.storage",
+    "read": "source",
+    "reconcile": "analysis.reconcile",
+    "snapshots": "analysis.snapshot",
+})  # fmt: skip
+"""Where each public name is: it is imported when it is asked for, as pandas takes longer than a short command."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'regnb' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"regnb.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __version__ = "0.1.0"
 
@@ -55,17 +95,3 @@ __all__ = [
     "reconcile",
     "snapshots",
 ]
-
-
-def __getattr__(name: str) -> object:
-    # What talks to a registry is loaded when it is used: what reads files loads no HTTP.
-    if name in ("Registry", "connect"):
-        from regnb import registry  # noqa: PLC0415
-
-        globals().update(Registry=registry.Registry, connect=registry.connect)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -11,8 +11,6 @@ from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
 from typing import Final
 
-from regnb.session import in_kernel
-
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "charts": ("pages.charts",),
     "console": ("widgets.console",),
@@ -47,6 +45,8 @@ class _Loader(Loader):
         """Put what is there now in the place of the old name."""
         old = module.__name__
         targets = [f"regnb.{target}" for target in ALIASES[old.removeprefix("regnb.")]]
+        from regnb.session import in_kernel  # noqa: PLC0415 -- `import regnb` stays cheap
+
         if not in_kernel():
             text = f"{old} has moved: import {' or '.join(targets)}"
             warnings.warn(text, DeprecationWarning, stacklevel=2)

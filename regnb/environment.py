@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from regnb.wire.addresses import same
+from regnb.errors import InvalidArgument
 
 VARIABLES: Final = MappingProxyType(
     {
@@ -20,6 +21,7 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_CLIENT_CERT": "A file with client certificate and key, for the registry at REGNB_URL.",
         "REGNB_INSECURE": "If set, any certificate of the registry at REGNB_URL is accepted.",
         "REGNB_READ_ONLY": "If set, nothing is written to any registry from this process.",
+        "REGNB_TIMEOUT": "Seconds to wait for a registry: 30 by default. A catalog may take longer.",
         "REGNB_RECEIPTS": "The folder of receipts and locks, instead of the one in the user's state folder.",
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",
         "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
@@ -56,6 +58,26 @@ def variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def seconds(timeout: float | None) -> float:
+    """Return how long to wait for a registry: what was asked for, or ``REGNB_TIMEOUT``, or 30 s.
+
+    Raises:
+        InvalidArgument: It is not a positive number.
+
+    Example:
+        >>> seconds(5)
+        5.0
+    """
+    text = variable("REGNB_TIMEOUT") or "30" if timeout is None else str(timeout)
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < inf:
+        raise InvalidArgument(f"the timeout is {text[:40]!r}", hint="give a number of seconds, such as 60")
+    return found
+
+
 def environment(
     url: str = "",
     *,
@@ -82,6 +104,8 @@ def environment(
         >>> environment("http://localhost:5000", username="me", password="secret")["REGNB_USER"]
         'me'
     """
+    from regnb.wire.addresses import same  # noqa: PLC0415 -- `import regnb` stays cheap
+
     found = dict(os.environ)
     known = found.get("REGNB_URL", "")
     if url and known and not same(url, known):

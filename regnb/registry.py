@@ -10,18 +10,15 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from regnb.analysis.inventory import Inventory
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.reader import Reader
-from regnb.environment import variable
+from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
-from regnb.tables.build import image_layers
-from regnb.tables.frame import Frame, make, of_rows
 from regnb.wire.addresses import same
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
@@ -30,9 +27,11 @@ from regnb.wire.exchange import Answer
 from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
+    from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
 _open: weakref.WeakSet[Registry] = weakref.WeakSet()
@@ -142,6 +141,8 @@ class Registry:
         Example:
             >>> registry.capabilities  # doctest: +SKIP
         """
+        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+
         return of_rows("capabilities", self._client.capabilities)
 
     def health(self, *, probe: bool = False) -> Frame:
@@ -161,6 +162,7 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
+        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
         from regnb.wire.health import health  # noqa: PLC0415 -- kept out of `import regnb`
 
         return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
@@ -196,11 +198,25 @@ class Registry:
         Raises:
             RegistryError: The registry refuses, or did not answer.
         """
+        from regnb.tables.frame import make  # noqa: PLC0415 -- pandas waits for a frame
+
+        return make("catalog", {"repository": self.repository_names()})
+
+    def repository_names(self) -> list[str]:
+        """Return the same names as a list, sorted.
+
+        Raises:
+            RegistryError: The registry refuses, or did not answer.
+
+        Example:
+            >>> registry.repository_names()  # doctest: +SKIP
+            ['vm/centos8']
+        """
 
         async def pages() -> list[str]:
             return [name async for page in self._client.catalog() for name in page]
 
-        return make("catalog", {"repository": sorted(set(self._run(pages)))})
+        return sorted(set(self._run(pages)))
 
     def tags(self, repository: str) -> Frame:
         """Return the tags of a repository, every page of them (distribution spec 1.1, "Listing Tags").
@@ -211,15 +227,30 @@ class Registry:
         Raises:
             NotFound: No such repository.
         """
+        from regnb.tables.frame import make  # noqa: PLC0415 -- pandas waits for a frame
+
+        found = self.tag_names(repository)
+        return make("tag_list", {"repository": [repository] * len(found), "tag": found})
+
+    def tag_names(self, repository: str) -> list[str]:
+        """Return the same tags as a list, sorted.
+
+        Raises:
+            NotFound: No such repository.
+
+        Example:
+            >>> registry.tag_names("vm/centos8")  # doctest: +SKIP
+            ['8.4', 'latest']
+        """
 
         async def pages() -> list[str]:
             return [tag async for page in self._client.tags(repository) for tag in page]
 
         try:
-            found = sorted(set(self._run(pages)))
+            return sorted(set(self._run(pages)))
         except NotFound as error:
-            raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
-        return make("tag_list", {"repository": [repository] * len(found), "tag": found})
+            error.hint = error.hint or "the catalog lists the repositories"
+            raise
 
     def digest(self, reference: str | Reference) -> Digest:
         """Return the digest that a tag points at: a HEAD that accepts every manifest type, so that it is the tag's own.
@@ -277,6 +308,8 @@ class Registry:
                 found.append((config.platform, image, config.commands(len(image.layers))))
             return found
 
+        from regnb.tables.build import image_layers  # noqa: PLC0415 -- pandas waits for a frame
+
         return image_layers(self._read(reference, read))
 
     def inventory(
@@ -314,6 +347,8 @@ class Registry:
             if cached:
                 raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
             raise
+        from regnb.analysis.inventory import Inventory  # noqa: PLC0415 -- pandas waits for a frame
+
         return Inventory.of(records)
 
     # Operations: each plan_* reads, and only apply and resume write.
@@ -618,6 +653,7 @@ def connect(
     insecure: bool = False,
     cache: Path | bool = True,
     read_only: bool | None = None,
+    timeout: float | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -631,12 +667,14 @@ def connect(
         insecure: Whether to accept any certificate.
         cache: The cache's folder, by default in the user's cache folder; False keeps nothing after the program ends.
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
+        timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
+            A listing, a write and the end of an upload may take multiples of it.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
 
     Raises:
-        InvalidArgument: No URL, or one that makes no sense.
+        InvalidArgument: No URL, or one that makes no sense; a timeout that is not a positive number.
         ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
         NotARegistry: Something else answered.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
@@ -667,6 +705,7 @@ def connect(
         client_cert=client_cert,
         insecure=insecure,
         read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
+        timeout=seconds(timeout),
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

@@ -1,14 +1,153 @@
-"""How fast regnb asks after a registry has said that it was too fast."""
+"""How many requests are under way at once: growth, brakes, and what is remembered of a registry."""
 
 from __future__ import annotations
 
 import time
 from math import inf
+from pathlib import Path
+from threading import Lock
 
+import anyio
 import pytest
+import scripted
 from clock import Clock
+from scripted import Reply, Request
 
+import regnb
+from regnb.errors import InvalidArgument
+from regnb.wire import pace as module
+from regnb.wire.cache import Cache
 from regnb.wire.pace import Pace
+from regnb.wire.transport import Transport
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Simulation:
+    """A registry whose answers take as long as they do, in a time of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: Pace) -> None:
+        self.pace = pace
+        self.now = 0.0
+        self.most = [pace.limit]
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        pace._waiting = [None]  # type: ignore[assignment] - there is always more to do
+        monkeypatch.setattr(pace, "_admit", lambda: None)
+
+    def run(self, seconds: float, latency: float, at_once: int = 1000) -> None:
+        """Answer for so long, ``at_once`` requests beside each other at most: more of them wait."""
+        until = self.now + seconds
+        while self.now < until:
+            limit = self.pace.limit
+            took = latency * max(1.0, limit / at_once)
+            for _ in range(limit):
+                self.now += took / limit
+                self.pace.succeeded(took)
+            self.most.append(self.pace.limit)
+
+
+def test_the_pace_grows_with_a_distant_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 50 ms there are 128 requests at once after three seconds, and never five more within one answer's time."""
+    simulation = Simulation(monkeypatch, Pace(8, 128))
+    simulation.run(3, 0.05)
+    assert simulation.pace.limit == 128
+    assert max(after - before for before, after in zip(simulation.most, simulation.most[1:], strict=False)) <= 5
+
+
+def test_the_pace_does_not_grow_where_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that answers ten at once is not asked for a hundred: they would only wait there."""
+    simulation = Simulation(monkeypatch, Pace(8, 128))
+    simulation.run(10, 0.005, at_once=10)
+    assert 8 < simulation.pace.limit <= 30
+
+
+def test_after_a_429_requests_at_once_and_in_a_second_stay_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of 429s counts once; neither number grows back, however well it goes."""
+    simulation = Simulation(monkeypatch, Pace(8, 128))
+    simulation.run(3, 0.05)
+    began = simulation.now
+    simulation.now += 0.05
+    for _ in range(3):
+        simulation.pace.limited(0.0, began)
+    assert (simulation.pace.limit, simulation.pace.refused) == (96, True)
+    assert 0.7 * 128 / 0.1 < simulation.pace.rate < 0.8 * 128 / 0.05
+    simulation.run(3, 0.05)
+    assert simulation.pace.limit == 96
+
+
+async def test_a_rate_is_kept() -> None:
+    """Requests of a pace with a rate begin no faster than that."""
+    pace = Pace(8, 8)
+    pace.remember(8, 100.0)
+    began = time.monotonic()
+
+    async def one() -> None:
+        await pace.enter()
+        pace.leave()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(21):
+            group.start_soon(one)
+    assert time.monotonic() - began >= 0.19
+    assert pace.busy == 0
+
+
+def test_the_next_connection_starts_below_what_was_refused(tmp_path: Path) -> None:
+    """A registry that takes three requests at once says 429 to the first connection, and never to the next one."""
+    lock, under_way, refused = Lock(), [0], [0]
+
+    def answer(_: Request, __: int) -> Reply:
+        with lock:
+            under_way[0] += 1
+            much = under_way[0] > 3
+            refused[0] += much
+        time.sleep(0.01)
+        with lock:
+            under_way[0] -= 1
+        return Reply(429, {"Retry-After": "0"}) if much else Reply(200, body=b'{"repositories":[],"tags":[]}')
+
+    async def many(transport: Transport) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(transport.request, "GET", "/v2/_catalog")
+
+    with scripted.serve(answer) as server:
+        for number in range(2):
+            with regnb.connect(server.url, cache=tmp_path) as registry:
+                transport = registry._client.transport
+                registry._run(lambda: many(transport))  # noqa: B023 - it runs at once
+                assert transport.pace.limit <= 3
+            if number == 0:
+                assert refused[0]
+                refused[0] = 0
+    assert refused == [0]
+    other = Cache(tmp_path)
+    assert other.pace("elsewhere") is None
+    other.close()
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_that_is_none(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """What is not a positive number of seconds is refused before anything is sent."""
+    monkeypatch.setenv("REGNB_TIMEOUT", given)
+    with pytest.raises(InvalidArgument, match="timeout"):
+        regnb.connect("http://127.0.0.1:1")
+    with pytest.raises(InvalidArgument, match="timeout"):
+        regnb.connect("http://127.0.0.1:1", timeout=-1)
+
+
+def test_the_timeout_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds come from the environment where the caller gives none."""
+    monkeypatch.setenv("REGNB_TIMEOUT", "7")
+    with scripted.serve(lambda *_: Reply(200, body=b"{}")) as server:
+        for asked, seconds in ((None, 7), (9, 9)):
+            with regnb.connect(server.url, cache=False, timeout=asked) as registry:
+                assert registry._client.transport._seconds == seconds
 
 
 def answers(pace: Pace, clock: Clock, count: int, apart: float) -> None:

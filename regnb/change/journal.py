@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias
 
 import filelock
 import msgspec
@@ -28,7 +28,9 @@ from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
-from regnb.tables.frame import Frame, of_rows
+
+if TYPE_CHECKING:
+    from regnb.tables.frame import Frame
 
 Status: TypeAlias = Literal["done", "stale", "failed", "skipped", "unknown"]
 Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]
@@ -524,6 +526,8 @@ class Receipt:
                 found = self.outcome(number)
                 became = (found.before or None, found.after or None, found.status, found.message, found.when)
                 rows.append((found.step, step.action, step.repository, step.tag, *became))
+        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+
         return of_rows("receipt", rows)
 
     def summary(self) -> str:
@@ -558,4 +562,6 @@ def receipts(where: Path | None = None) -> Frame:
             plan = receipt.plan
             about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
             rows.append((*about, plan.changes, done, receipt.status))
+    from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+
     return of_rows("receipts", rows)

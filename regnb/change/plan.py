@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,9 +19,11 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
 from regnb.oci.reference import Digest, check_repository, check_tag
-from regnb.tables.frame import Frame, of_rows
 from regnb.text import count, human
 from regnb.wire.addresses import parse_registry
+
+if TYPE_CHECKING:
+    from regnb.tables.frame import Frame
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
@@ -304,11 +306,15 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         for number, step in enumerate(self.steps):
             target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
             rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
+        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+
         return of_rows("plan", rows)
 
     @property
     def blast(self) -> Frame:
         """The blast radius: a row for each effect (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
+        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+
         return of_rows("effects", map(msgspec.structs.astuple, self.effects))
 
     def curl(self, number: int) -> str:

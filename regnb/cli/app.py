@@ -187,7 +187,9 @@ class Commands(TyperGroup):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401 -- typer's own click
         """Return the names that a shell offers."""
-        return self._listed().shell_complete(ctx, incomplete)
+        listed = self._listed()
+        # Typer asks the context's command, which would load them all.
+        return listed.shell_complete(type(ctx)(listed, parent=ctx.parent, info_name=ctx.info_name), incomplete)
 
 
 app = typer.Typer(

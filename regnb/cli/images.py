@@ -13,6 +13,7 @@ from regnb.cli.command import Connected, Present, command_of
 from regnb.cli.options import Allow, Ref
 from regnb.cli.terminal import (
     Json,
+    listing,
     show,
 )
 from regnb.crawl.files import file_errors
@@ -27,7 +28,7 @@ command = command_of(app)
 @command
 def catalog(registry: Registry, json_: Json = False) -> None:
     """List the repositories."""
-    show(registry.catalog(), json_)
+    listing(json_, repository=registry.repository_names())
 
 
 @command
@@ -35,7 +36,8 @@ def tags(
     registry: Registry, repository: Annotated[str, Argument(help="A repository's name.")], json_: Json = False
 ) -> None:
     """List the tags of a repository."""
-    show(registry.tags(repository), json_)
+    found = registry.tag_names(repository)
+    listing(json_, repository=[repository] * len(found), tag=found)
 
 
 @command

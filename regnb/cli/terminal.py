@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -73,6 +75,21 @@ def show(frame: Frame, json_: bool, title: str = "") -> None:
         sys.stdout.write(json_lines(frame))
     else:
         table(frame, title, len(frame))
+
+
+def listing(json_: bool, **columns: Sequence[str]) -> None:
+    """Print columns of names, as a table or as JSON lines: a command that only lists does without pandas."""
+    rows = list(zip(*columns.values(), strict=True))
+    if json_:
+        for row in rows:
+            sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")) + "\n")
+        return
+    drawn = Table(header_style="bold", box=None)
+    for name in columns:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(escape, row))
+    out.print(drawn)
 
 
 def section(frame: Frame, title: str = "", limit: int = 20) -> None:
