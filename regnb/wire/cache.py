@@ -204,7 +204,8 @@ class Cache:
             sources: Digests of all the content that it was derived from.
             data: What was derived.
         """
-        self._derived[digest] = " ".join(sources), data
+        if self.path is not None:  # in memory, the content itself is near enough
+            self._derived[digest] = " ".join(sources), data
 
     def seen(self, registry: str, repository: str) -> dict[str, str]:
         """Return the digest that each tag of a repository had when it was last seen."""

@@ -30,8 +30,9 @@ _SLOWER: Final = 2.0
 """How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
 _STEP: Final = 4
 """Requests by which the pace grows while the answers to the first of them are on their way."""
-_WINDOW: Final = 32
-"""Good answers over which requests a second are measured."""
+_FEW: Final = 32
+_WINDOW: Final = 1024
+"""Good answers, at least and at most, over which requests a second are measured: those of the last second, or more."""
 _LULL: Final = 1.0
 """Seconds without a good answer after which they are measured anew: a pause says nothing of what a registry takes."""
 
@@ -171,8 +172,9 @@ class Pace:
         if began >= self._braked:  # one burst of 429s brakes once
             self.limit = self.most = max(1, self.limit * 3 // 4)
             self._braked, self.refused = now, True
-            if len(self._window) == _WINDOW and self._measures(now):
-                self.rate = min(self.rate, 0.75 * _WINDOW / max(0.001, now - self._window[0]))
+            if len(self._window) >= _FEW and self._measures(now):
+                lately = max(_FEW, sum(now - each < 1 for each in self._window))
+                self.rate = min(self.rate, 0.75 * lately / max(0.001, now - self._window[-lately]))
 
 
 def backoff(attempt: int, first: float) -> float:
