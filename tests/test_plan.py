@@ -475,6 +475,8 @@ def test_curl_has_no_credentials_in_it(distribution_program: None, tmp_path: Pat
     def answer(request: scripted.Request, _: int) -> scripted.Reply:
         if "/blobs/" in request.path:
             return scripted.Reply(body=next(blob for blob in ONE.blobs if Digest.of(blob) in request.path))
+        if request.path.endswith("/tags/list"):
+            return scripted.Reply(body=b'{"name": "vm/a", "tags": []}')
         return scripted.Reply(headers={"Content-Type": ONE.media_type}, body=ONE.data)
 
     async def plans(url: str, source: str) -> list[Plan]:
