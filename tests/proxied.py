@@ -46,6 +46,11 @@ def proxy(host: str, answer: Answer) -> Iterator[scripted.Server]:
         yield server
 
 
+def gap(host: str, path: str = "/v2/vm/centos8/manifests/latest") -> contextlib.AbstractContextManager[scripted.Server]:
+    """Serve a registry of which one tag cannot be read: whether it is there is not known."""
+    return proxy(host, lambda request: Reply(403) if request.path == path else None)
+
+
 def state(url: str, *repositories: str) -> dict[str, RawManifest | None]:
     """Return what each tag is, byte for byte, as ``repository:tag``; None for one that dangles."""
 

@@ -47,6 +47,7 @@ def rows(name: str, number: int, *, text: str = "", size: int | None = None) -> 
         "str": lambda column, at: text or f"{column}/{at:04}",
         "int64": lambda _, at: (at + 1) * 1000 if size is None else size,
         "bool": lambda _, at: at % 2 == 0,
+        "boolean": lambda _, at: at % 2 == 0,
         "datetime64[us, UTC]": lambda _, at: DAY + timedelta(days=at),
     }
     kinds = {"usage": "kind", "breakdown": "what"}

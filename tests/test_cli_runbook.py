@@ -14,7 +14,7 @@ import pytest
 from conftest import Seeded, need
 from distribution import Distribution
 from images import CLI, config, fill, image, layer, regnb, regnb_process, surroundings
-from proxied import proxy
+from proxied import gap, proxy
 from scripted import Reply, Request, serve
 
 SECRET = "canary-7f3a9c02"
@@ -28,11 +28,12 @@ def record(done: subprocess.CompletedProcess[str]) -> Path:
 
 
 def test_running_a_notebook(seeded: Seeded, tmp_path: Path) -> None:
-    """The record's path alone is on standard output; a manifest is gone, so the code is 4; standard error says why."""
-    done = regnb(tmp_path, "run", "00-start", "-p", f"url={seeded.url}", "-o", str(tmp_path / "records"))
-    assert done.returncode == 4
-    assert record(done).parent == tmp_path / "records"
-    assert done.stderr.splitlines()[-1] == f"Incomplete: not everything in {seeded.host} could be read."
+    """The record's path alone is on standard output; a tag is refused, so the code is 4; standard error says why."""
+    with gap(seeded.host) as refused:
+        done = regnb(tmp_path, "run", "00-start", "-p", f"url={refused.url}", "-o", str(tmp_path / "records"))
+        assert done.returncode == 4
+        assert record(done).parent == tmp_path / "records"
+        assert done.stderr.splitlines()[-1] == f"Incomplete: not everything in {refused.host} could be read."
 
 
 def test_running_in_a_process_of_its_own(seeded_real: Seeded, tmp_path: Path) -> None:
@@ -111,11 +112,12 @@ def test_interrupted(tmp_path: Path) -> None:
 def test_a_report(seeded: Seeded, tmp_path: Path) -> None:
     """Its path is on standard output, the command in the file; not all could be read, so the code is 4."""
     path = tmp_path / "reports" / "report.html"
-    done = regnb(tmp_path, "report", seeded.url, "-o", str(path))
-    assert done.returncode == 4
-    assert (record(done), "Incomplete" in done.stderr) == (path, True)
-    page = path.read_text(encoding="utf-8")
-    assert f"<dd>regnb report {seeded.url} -o report.html</dd>" in page
+    with gap(seeded.host) as refused:
+        done = regnb(tmp_path, "report", refused.url, "-o", str(path))
+        assert done.returncode == 4
+        assert (record(done), "Incomplete" in done.stderr) == (path, True)
+        page = path.read_text(encoding="utf-8")
+        assert f"<dd>regnb report {refused.url} -o report.html</dd>" in page
     assert "vm/centos8" in page
 
 

@@ -916,7 +916,7 @@ import sys
 sys.modules["starlette.applications"] = None
 from regnb.errors import MissingExtra
 try:
-    import regnb.embedded
+    import regnb.local.embedded
 except MissingExtra as error:
     print(error)
 """

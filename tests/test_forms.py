@@ -467,10 +467,10 @@ def test_a_served_page_reads_no_files(read: tuple[Registry, Inventory], monkeypa
     form = forms.delete(registry, inventory)
     choose(form, "vm/centos8:8.3")
     form._allow["incomplete"].value = True
-    form._fields["in_use"].value = "/etc/hostname"
+    form._fields["in_use"].value = "/etc/os-release"
     assert "no list of pods" in preview(form)
     monkeypatch.setenv("REGNB_SERVED", "1")
-    form._fields["in_use"].value = "/etc/hostname "
+    form._fields["in_use"].value = "/etc/os-release "
     assert "cannot read files of its server" in preview(form)
     assert form.plan is None
 

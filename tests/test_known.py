@@ -108,15 +108,16 @@ def test_another_versions_descriptions_are_passed_over(
     assert figures(records) == found
 
 
-def test_the_version_counts() -> None:
+def test_the_version_counts(tmp_path: Path) -> None:
     """What is kept of a manifest is as it was when the version was set: if this fails, raise the version."""
     data = b'{"schemaVersion":2,"config":{"mediaType":"c","digest":"sha256:%b","size":1},"layers":[]}' % (64 * b"0")
     record, blobs, _ = describe(Digest.of(data), OCI_MANIFEST, data)
-    cache = Cache()
+    cache = Cache(tmp_path)
     descriptions = known.Known(cache)
     descriptions.describe(record, blobs)
     descriptions.keep(record.digest, configured=False)
     kept = cache.derived([record.digest])[record.digest]
+    cache.close()
     assert (known._VERSION, Digest.of(kept).short) == (1, "sha256:0cb110b76129")
 
 

@@ -19,6 +19,7 @@ from stored import Stored
 pytest.importorskip("plotly")
 
 from plotly.graph_objects import Figure
+from proxied import gap
 
 import regnb
 from regnb.analysis.growth import Growth
@@ -122,7 +123,8 @@ def test_every_chart_has_its_table(seeded: Seeded) -> None:
 
 def test_how_it_was_made(seeded_embedded: Seeded) -> None:
     """From what, when, by which version and command, and that not all of it could be read."""
-    inventory = regnb.read(seeded_embedded.url)
+    with gap(seeded_embedded.host) as refused:
+        inventory = regnb.read(refused.url)
     page = report(inventory, command="regnb report 'x y'")
     said = re.sub(r"<[^>]*>", " ", page[: page.index("<main")])
     for words in ("Incomplete", "(HTTP)", f"regnb {regnb.__version__}", f"{inventory.started:%Y-%m-%d %H:%M:%S} UTC"):

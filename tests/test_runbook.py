@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Seeded
 from images import surroundings
-from proxied import READS, proxy
+from proxied import READS, gap
 
 from regnb.analysis.inventory import MIME
 from regnb.environment import environment
@@ -160,8 +160,8 @@ def test_the_environment_of_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_a_run_leaves_a_record_and_tells_of_gaps(seeded: Seeded, tmp_path: Path) -> None:
-    """Every cell has run, with the parameters; one manifest is gone, so not all was read; nothing was written."""
-    with proxy(seeded.host, lambda _: None) as between:
+    """Every cell has run, with the parameters; one tag is refused, so not all was read; nothing was written."""
+    with gap(seeded.host) as between:
         done = run("start", {"url": between.url}, tmp_path / "records", surroundings=kernel(tmp_path))
         assert done == Run(done.path, gaps=(between.host,))
         assert len(between.requests) > 10
@@ -176,8 +176,9 @@ def test_a_run_leaves_a_record_and_tells_of_gaps(seeded: Seeded, tmp_path: Path)
 @pytest.mark.parametrize("name", ["10-retag", "11-copy", "12-delete", "13-retention"])
 def test_a_form_tells_of_gaps_too(name: str, seeded_embedded: Seeded, tmp_path: Path) -> None:
     """Notebooks that change something show an inventory's head, which carries whether it is whole."""
-    done = run(name, {"url": seeded_embedded.url}, tmp_path, surroundings=kernel(tmp_path))
-    assert (done.error, done.gaps) == (None, (seeded_embedded.host,))
+    with gap(seeded_embedded.host) as refused:
+        done = run(name, {"url": refused.url}, tmp_path, surroundings=kernel(tmp_path))
+        assert (done.error, done.gaps) == (None, (refused.host,))
 
 
 def test_a_record_has_its_charts(seeded_real: Seeded, tmp_path: Path) -> None:
