@@ -170,7 +170,7 @@ def test_a_run_leaves_a_record_and_tells_of_gaps(seeded: Seeded, tmp_path: Path)
     cells = json.loads(done.path.read_text(encoding="utf-8"))["cells"]
     assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
     shown = next(found["data"][MIME] for found in outputs(done.path) if MIME in found.get("data", {}))
-    assert shown == {"registry": between.host, "source": "api", "complete": False, "problems": 1}
+    assert shown == {"registry": between.host, "source": "api", "complete": False, "problems": 2}
 
 
 @pytest.mark.parametrize("name", ["10-retag", "11-copy", "12-delete", "13-retention"])
