@@ -46,7 +46,7 @@ def test_start_in_jupyterlab(demo: Lab, page: tuple[Any, list[str]], screenshots
     lab.locator(".js-plotly-plot").wait_for()
     form = lab.locator(".regnb-form")
     assert "Connected to 127.0.0.1" in form.inner_text()
-    assert form.locator(".regnb-checks tr").count() == 5
+    assert form.locator(".regnb-checks tr").count() == 6
     assert lab.locator(".regnb-cards li").count() == len(runbooks()) - 1
     shown = lab.locator(".jp-Notebook").inner_text()
     assert "vm/centos8" in shown

@@ -174,7 +174,7 @@ def test_what_a_collection_cannot_do_is_said() -> None:
     [
         ("storage", True, True, ["exact"] * 4),
         ("storage", False, True, ["estimate"] * 4),
-        ("api", True, True, ["at most", "at most", "at least", "at least"]),
+        ("api", True, True, ["at most", "at most", "estimate", "at least"]),
         ("api", True, False, ["estimate"] * 4),
         ("api", False, True, ["estimate"] * 4),
     ],

@@ -125,15 +125,15 @@ def test_it_is_installed_outside_the_clone(program: Path, prefix: Path, tmp_path
 
 
 def test_the_commands_work(program: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """Runbooks are listed, one is run in a kernel, and a report is written; 4, as one tag of the demo is broken."""
+    """Runbooks are listed, one is run in a kernel, and a report is written; the broken tag of the demo is known, so the code is 0."""
     listed = run(program, "run", "--list", folder=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert all(book.question in listed.stdout for book in runbooks())
     ran = run(program, "run", "00-start", "-p", f"url={seeded_embedded.url}", "-o", "records", folder=tmp_path)
-    assert ran.returncode == 4, ran.stderr
+    assert ran.returncode == 0, ran.stderr
     assert "vm/centos8" in (tmp_path / ran.stdout.strip()).read_text(encoding="utf-8")
     told = run(program, "report", seeded_embedded.url, "-o", "report.html", folder=tmp_path)
-    assert told.returncode == 4, told.stderr
+    assert told.returncode == 0, told.stderr
     assert "vm/centos8" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -98,6 +98,9 @@ def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool
             found.append(Bound("estimate", "a manifest that only an index names may still be on disk, and go with it"))
         elif collection.command == PLAIN:
             found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some"))
+        elif collection.version == "3":
+            text = "it also removes manifests without a tag, and in odd repositories it leaves some: HTTP shows neither"
+            found.append(Bound("estimate", text))
         else:
             found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
     return found

@@ -262,12 +262,10 @@ class _Crawl:
             if record is None:
                 continue
             if digest not in self._configured:
-                self._configured.add(digest)
                 configured = await self.config(repository, record)
                 if configured is not None:
+                    self._configured.add(digest)
                     self.known.keep(digest, configured=configured)
-                else:
-                    self._configured.discard(digest)
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
                 following += await self.referring(repository, digest)
@@ -333,6 +331,8 @@ class _Crawl:
         if record.config_type not in IMAGE_CONFIGS:
             return False
         async with self._jobs.alone(record.config):
+            if record.digest in self._configured:
+                return True
             if (repository, record.config) in self._failed:
                 return None
             return await self._config(repository, record, Digest(record.config))
