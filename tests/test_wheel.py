@@ -125,7 +125,7 @@ def test_it_is_installed_outside_the_clone(program: Path, prefix: Path, tmp_path
 
 
 def test_the_commands_work(program: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:
-    """Runbooks are listed, one is run in a kernel, and a report is written; the broken tag of the demo is known, so the code is 0."""
+    """Runbooks are listed, one is run in a kernel, and a report is written; the demo's broken tag is known: code 0."""
     listed = run(program, "run", "--list", folder=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert all(book.question in listed.stdout for book in runbooks())
