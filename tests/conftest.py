@@ -46,6 +46,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the real registry or a browser, so that ``-m "not registry and not browser"`` leaves both out."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        chosen = getattr(getattr(item, "callspec", None), "params", {})
+        if "distribution_program" in fixtures or chosen.get("seeded") == "real":
+            item.add_marker("registry")
+        if item.path.stem.endswith("_browser"):
+            item.add_marker("browser")
+
+
 def need(part: str, present: object, hint: str) -> None:
     """Skip, or fail where the part is required, if it is not there."""
     if not present:
@@ -76,7 +87,7 @@ def nothing_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for path in tmp_path_factory.getbasetemp().rglob("*"):
         with suppress(OSError):
             # Copies of the repository have these tests.
-            if path.parent.name != "tests" and path.is_file() and PLANTED.search(path.read_bytes()):
+            if "tests" not in path.parts and path.is_file() and PLANTED.search(path.read_bytes()):
                 left.append(path)
     assert left == []
 

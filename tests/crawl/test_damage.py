@@ -14,7 +14,7 @@ from collected import collect
 from collector import Disk as Random
 from distribution import Distribution
 from images import fill, image, index, layer, surroundings
-from test_damaged import A, C, Disk
+from test_damaged_storages import A, C, Disk
 
 import regnb
 from regnb import Inventory

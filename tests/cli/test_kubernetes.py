@@ -13,8 +13,8 @@ import scripted
 import yaml
 from distribution import Distribution, free_port
 from images import regnb
-from test_expose import INGRESS, check_valid
 from test_reach import HERE, page
+from test_resources import INGRESS, check_valid
 
 from regnb.cluster.ingress import convert
 from regnb.cluster.resources import Settings, manifests

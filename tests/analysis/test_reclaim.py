@@ -1,6 +1,6 @@
 """What a deletion gives back, and what is proposed, against sums that are made the plain way.
 
-That the real garbage collection removes just this is proven in ``test_truth.py`` and ``test_damaged.py``.
+That the real garbage collection removes just this is proven in ``test_truth.py`` and ``test_damaged_storages.py``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distribution import Distribution
 from images import CLI, config, fill, image, layer, regnb, surroundings
-from test_cli_operations import SECRET, State, check_error, locked, planned, receipt_of, state, terminal  # noqa: F401
+from test_changes import SECRET, State, check_error, locked, planned, receipt_of, state, terminal  # noqa: F401
 
 from regnb.change.plan import Plan
 

@@ -20,7 +20,7 @@ from images import Image, ask, fill, image, index, layer
 from msgspec.structs import replace
 from proxied import READS, forward, litter, proxy, state
 from scripted import Reply, Request
-from test_auth import SECRET, Issuer
+from test_authentication import SECRET, Issuer
 
 import regnb
 from regnb.change.apply import Progress, apply

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Seeded, need
 from fsspec.implementations.local import LocalFileSystem
-from images import attestation, config, image, index, layer
+from images import ROOT, attestation, config, image, index, layer
 from pyarrow import dataset
 from stored import Stored
 
@@ -38,7 +38,7 @@ BASE = layer("base", 3000)
 ONE = image([BASE, layer(1, 500)], about=config(commands=["ADD rootfs", "RUN one"]))
 TWO = image([BASE, layer(2, 700)], about=config("arm64"))
 BOTH = index([(ONE, "linux/amd64"), (TWO, "linux/arm64"), (attestation(ONE), "unknown/unknown")])
-OLD = Path(__file__).parent / "data/schema-1"
+OLD = ROOT / "tests/data/schema-1"
 """A snapshot that the first version of the layout wrote. It must stay readable for ever: never write it anew."""
 
 

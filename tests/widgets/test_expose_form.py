@@ -14,7 +14,7 @@ import yaml
 from conftest import Seeded
 from distribution import free_port
 from images import regnb
-from test_expose import INGRESS, check_valid
+from test_resources import INGRESS, check_valid
 
 from regnb.cluster.ingress import convert
 from regnb.cluster.resources import FIELDS, Settings, manifests
