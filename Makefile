@@ -27,9 +27,11 @@ bench: .venv/test.stamp
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 	$(BIN)/python benchmarks/forecast.py
 
-# Random operations through faults, until Ctrl-C or what ARGS says: make soak ARGS='--seconds 3600'.
+# Predictions against real collections, 1,000 rounds, then random operations through faults, until Ctrl-C or what ARGS
+# says: make soak ARGS='--seconds 3600'. Both go on with their logs in build/.
 soak: .venv/test.stamp
 	@.ci/install
+	$(BIN)/python benchmarks/proof.py
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 # Resolve every dependency anew and write down what was found. Do it with the oldest Python that must work (Debian 12 has

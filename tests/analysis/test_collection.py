@@ -41,28 +41,33 @@ def judge(found: Reclaim, root: Path) -> None:
         assert ("ends with exit code 1" in row["message"]) == real.red, (how, row["message"])
 
 
+def play(disk: Disk, *, real: bool) -> None:
+    """One storage: what version 3 removes by the model, also by the real 2.8 if asked, before and after a deletion."""
+    before = open_storage(disk.root).inventory()
+    judge(before.reclaim(), disk.root)
+    assert set(before.blobs["digest"][~before.blobs["kind"].isin(["missing"])]) == {
+        f"{path.parts[-4]}:{path.parts[-2]}" for path in disk.base.glob("blobs/*/*/*/data")
+    }
+    if real:
+        for how, flags in FLAGS.items():
+            agrees(before.reclaim(), how, collect(disk.root, "--dry-run", *flags))
+    known = before.tags[before.tags["digest"].notna()]
+    tags = list(zip(known["repository"], known["tag"], strict=True))
+    if chosen := disk.random.sample(tags, min(len(tags), 2)):
+        wanted = [f"{name}:{tag}" for name, tag in chosen]
+        predicted = before.reclaim(wanted, children=False, referrers=False)
+        disk.delete(chosen)
+        judge(predicted, disk.root)
+        judge(open_storage(disk.root).inventory().reclaim(), disk.root)
+
+
 @pytest.mark.parametrize("chain", range(-(-ROUNDS // CHAIN)))
 def test_each_version_is_predicted_by_its_own_rules(chain: int, distribution_program: None, tmp_path: Path) -> None:
     """Storages of every odd kind: what version 3 removes by the model, and each twentieth also by the real 2.8."""
     for number in range(CHAIN):
         disk = Disk(tmp_path / str(number), (chain, number))
         try:
-            before = open_storage(disk.root).inventory()
-            judge(before.reclaim(), disk.root)
-            assert set(before.blobs["digest"][~before.blobs["kind"].isin(["missing"])]) == {
-                f"{path.parts[-4]}:{path.parts[-2]}" for path in disk.base.glob("blobs/*/*/*/data")
-            }
-            if number % 20 == 0:
-                for how, flags in FLAGS.items():
-                    agrees(before.reclaim(), how, collect(disk.root, "--dry-run", *flags))
-            known = before.tags[before.tags["digest"].notna()]
-            tags = list(zip(known["repository"], known["tag"], strict=True))
-            if chosen := disk.random.sample(tags, min(len(tags), 2)):
-                wanted = [f"{name}:{tag}" for name, tag in chosen]
-                predicted = before.reclaim(wanted, children=False, referrers=False)
-                disk.delete(chosen)
-                judge(predicted, disk.root)
-                judge(open_storage(disk.root).inventory().reclaim(), disk.root)
+            play(disk, real=number % 20 == 0)
         except BaseException as error:
             error.add_note(f"chain {chain}, storage {number}: {disk.root}")
             raise
