@@ -20,8 +20,8 @@ from regnb.crawl.records import Records
 from regnb.pages.report import report
 from regnb.wire.cache import Cache
 
-LIMIT = 10
-"""Megabytes: what a mail server takes."""
+LIMIT = 2.2
+"""Megabytes."""
 
 
 def crawl(tags: int) -> Inventory:

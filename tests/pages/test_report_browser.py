@@ -41,7 +41,8 @@ class Opened:
         """Wait until every chart is there."""
         number = self.page.locator("figure").count()
         assert number >= 7
-        self.page.wait_for_function(f"document.querySelectorAll('figure .main-svg .bglayer').length >= {number}")
+        # Not wait_for_function: it asks again by eval, which the page's own policy forbids.
+        self.page.locator("figure .main-svg .bglayer").nth(number - 1).wait_for(state="attached")
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than the window."""
