@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -390,6 +390,8 @@ class Faulty:
         clock: What is moved on by what takes long.
         fronts: What may answer in the registry's place, in order.
         challenge: What a 401 asks for.
+        others: Digests that a wrong header may name.
+        answered: What the registry's headers have named for each path.
         page: How many tags or repositories a list has at most; 0 leaves lists as they are.
         log: Every request that came, in order.
         elsewhere: What was asked of the other origin that redirects lead to.
@@ -402,6 +404,8 @@ class Faulty:
         self.clock = clock or Clock()
         self.fronts: Sequence[Front] = ()
         self.challenge: Callable[[Request], str] = basic
+        self.others: Sequence[str] = ()
+        self.answered: defaultdict[str, set[str]] = defaultdict(set)
         self.log: list[Seen] = []
         self.elsewhere: list[Seen] = []
         self.watch: Callable[[Request, int], None] | None = None
@@ -529,6 +533,8 @@ class Faulty:
             writer.write(answer.body[:half] if fault is Fault.STALLED else answer.body[:1])
             await self._hold(seen, reader, writer, answer.body[1:] if fault is Fault.TRICKLE else b"")
             return
+        if digest := answer.get("docker-content-digest"):
+            self.answered[request.path].add(digest)
         if fault is not None and answer.status == 200 + (request.method == "PUT"):
             self._changed(fault, request, answer)
         await _send(writer, request, answer, fault)
@@ -667,7 +673,11 @@ class Faulty:
         chance = random.Random(zlib.crc32(request.path.encode()))  # noqa: S311 -- the same each time
         match fault:
             case Fault.WRONG_DIGEST:
-                answer.set("Docker-Content-Digest", f"sha256:{chance.getrandbits(256):064x}")
+                # Not one that was named before: a HEAD that tells of a tag as it was is a cache's, and a client that
+                # saw the tag then cannot tell this from a tag that has not moved.
+                others = [each for each in self.others if each not in self.answered[request.path]]
+                wrong = f"sha256:{chance.getrandbits(256):064x}"
+                answer.set("Docker-Content-Digest", chance.choice([wrong, chance.choice(others or [wrong])]))
             case Fault.NO_DIGEST:
                 answer.set("Docker-Content-Digest", None)
             case Fault.WRONG_BYTES if answer.body:

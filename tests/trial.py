@@ -260,6 +260,7 @@ class Trial:
         # Placeholder manifests and probes are named after these: the same seed must meet the same faults.
         draw = lambda size=8: f"{self.nonces.getrandbits(8 * size):0{2 * size}x}"  # noqa: E731
         self._stack.enter_context(mock.patch("secrets.token_hex", draw))
+        self.proxy.answered.clear()
         self.proxy.page = self.chance.choice((0, 0, 1, 2, 3))
         self.guard = Guard(self.chance) if self.chance.random() < 0.3 else None
         keeps, odd = self.chance.random() < 0.5, self.chance.random() < 0.3
@@ -514,6 +515,7 @@ class Trial:
         weather = calm if quiet else self.weather()
         operation.about += f" [{'calm' if weather is calm else weather}]"
         first, other = len(self.proxy.log), len(self.proxy.elsewhere)
+        self.proxy.others = sorted(set(filter(None, self.state.tags.values())))
         self.proxy.change(weather)
         began = time.perf_counter()
         trouble = False

@@ -87,6 +87,8 @@ def kept(
             if step.action == "untag" and receipt is not None:
                 outcome, dummy = receipt.outcome(number), _digest(plan.dummy(number))
                 expected[name].add(dummy)  # where an earlier application was cut short
+                if before.tags.get(name) == dummy and outcome.status != "done":
+                    allowed[name].add(step.before)  # it is set back
                 if outcome.status == "unknown" or (outcome.status == "failed" and outcome.after == dummy):
                     allowed[name].add(dummy)
     for name in sorted((before.tags.keys() | after.tags.keys()) - theirs):

@@ -323,7 +323,7 @@ class Copying:
     ) -> tuple[dict[str, str], set[str]]:
         """Ask what the tags at the destination point at, and which of the manifests are there."""
         listed = set(self.listed[destination])
-        before = await self.reader.digests(
+        before = await self.reader.verified(
             destination, [tag for item in items.values() for tag in item.tags if tag in listed]
         )
         if near:

@@ -91,7 +91,8 @@ async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: 
             f"{here} lacks what this manifest needs: {names(lacking)}",
             hint="a copy mounts it from the repository that has it, and then puts the manifest: plan_copy, regnb copy",
         )
-    before = await reader.digest(here, target)
+    there = await reader.look(here, target)
+    before = str(there.digest) if there else ""
     step = Step(
         action="keep" if before == digest else "put" if by_digest else "tag",
         repository=here,
@@ -120,7 +121,7 @@ async def _delete(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan
 
 async def _untag(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan:
     here, tag = where.repository, where.reference
-    found = await reader.client.head_manifest(here, tag)
+    found = await reader.client.manifest(here, tag)
     step = Step(
         action="untag",
         repository=here,

@@ -35,7 +35,8 @@ async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[st
     async def read(one: Picked) -> tuple[RawManifest, str]:
         raw = await read_picked(reader, one)
         new = names[one]
-        return raw, await reader.digest(one.repository, new) if new in listed[one.repository] else ""
+        there = await reader.look(one.repository, new) if new in listed[one.repository] else None
+        return raw, str(there.digest) if there else ""
 
     listed = {repository: frozenset(found) for repository, found in tags.items()}
     steps = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Iterable, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 from regnb.change.journal import Outcome, Receipt
@@ -35,14 +36,7 @@ class _Undo:
     async def read(self, steps: Sequence[Step]) -> None:
         """Read what every tag of the steps' repositories points at now."""
         for repository in dict.fromkeys(step.repository for step in steps):
-            self.now[repository] = await self.reader.digests(repository, await self.reader.tags(repository))
-        known = {digest for step in self.receipt.plan.steps for digest in (step.before, step.after)}
-        for step in steps:
-            for tag in (step.tag, *step.tags):
-                if self.now[step.repository].get(tag, "") not in {"", *known}:
-                    # Before a tag is called someone else's, a GET decides: its bytes have the digest that it announces.
-                    raw = await self.reader.look(step.repository, tag)
-                    self.now[step.repository][tag] = str(raw.digest) if raw else ""
+            self.now[repository] = await self.reader.verified(repository, await self.reader.tags(repository))
 
     def keep(self, repository: str, tag: str, reason: str, digest: str = "") -> None:
         now = self.now[repository].get(tag, "") if tag else digest
@@ -84,6 +78,13 @@ class _Undo:
                 needs=tuple(needs),
             )
         )
+
+    def upwards(self, deleted: Sequence[Step]) -> list[Step]:
+        """Return deletions in an order in which an index finds its children when it comes back, whatever went first."""
+        raws = {step.before: self.receipt.content(step.before) for step in deleted}
+        behind = {digest: [child.digest for child in _parts(raw)[0]] if raw else [] for digest, raw in raws.items()}
+        place = {digest: number for number, digest in enumerate(TopologicalSorter(behind).static_order())}
+        return sorted(deleted, key=lambda step: place[step.before])
 
     def then(self, repository: str) -> dict[str, str]:
         """Return what each tag of a repository will point at once what was there before is put back."""
@@ -230,12 +231,11 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
     ]
     undo = _Undo(reader, receipt)
     await undo.read([step for _, step in touched])
-    # Backwards: what was removed last comes back first, so that an index finds its children.
+    for step in undo.upwards([step for _, step in reversed(touched) if step.action == "delete"]):
+        await undo.deleted(step)
     for number, step in reversed(touched):
         if step.action == "untag":
             undo.untagged(number, step)
-        elif step.action == "delete":
-            await undo.deleted(step)
     for number, step in reversed(touched):
         if step.action == "tag" and step.before:
             undo.moved(number, step)

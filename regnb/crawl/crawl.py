@@ -202,16 +202,21 @@ class _Crawl:
             self.progress.tags_done += 1
 
     async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
-        """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET."""
+        """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
+
+        A HEAD is believed only where it says that nothing has changed: its header is a digest of no bytes that were
+        read, and a proxy may send another's. Whatever else it says, a GET decides.
+        """
         if seen is not None and (seen in self.records.manifests or seen in self.known or self.cache.get(Digest(seen))):
             try:
                 found = await self.client.head_manifest(repository, tag)
             except NotFound:
                 raw = await self.client.manifest(repository, tag, accept=ACCEPT_ANY)
             else:
-                digest = Digest(found.digest)
-                self.records.links[repository, digest] = True
-                return digest, found.media_type
+                if found.digest == seen:
+                    self.records.links[repository, seen] = True
+                    return seen, found.media_type
+                raw = await read(self.client, repository, tag)
         else:
             raw = await read(self.client, repository, tag)
         self.keep(repository, raw)

@@ -96,6 +96,8 @@ class Reader:
     async def digest(self, repository: str, target: str) -> str:
         """Return what a tag or digest is now, with one HEAD, and a GET where that finds nothing; "" if it is absent.
 
+        A header says which digest that is, and no bytes prove it: what a write depends on is asked with :meth:`look`.
+
         Raises:
             Unproven: The answer is not a registry's.
         """
@@ -114,6 +116,21 @@ class Reader:
             return await self.client.manifest(repository, target)
         except NotFound:
             return None
+
+    async def verified(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
+        """Return what each tag points at now, with a GET each, whose bytes have that digest; "" for nothing.
+
+        Raises:
+            RegistryError, ContentError: The registry cannot say of one of them.
+        """
+
+        async def ask(tag: str) -> str:
+            raw = await self.look(repository, tag)
+            if raw is not None and raw.media_type not in SCHEMA1_TYPES:
+                self.cache.put(raw.digest, raw.media_type, raw.data)
+            return str(raw.digest) if raw is not None else ""
+
+        return dict(zip(tags, await each(ask, tags), strict=True))
 
     async def digests(self, repository: str, tags: Sequence[str]) -> dict[str, str]:
         """Return what each tag points at now, with a HEAD each; "" for one that points at nothing.

@@ -60,14 +60,15 @@ class Removing:
         where, tag = step.repository, step.tag
         dummy = course.plan.dummy(number)
         own = Digest.of(dummy)
-        found = await course.now(where, tag, step.before, own)
+        found = await course.now(where, tag)
         # A tag whose manifest is gone is found in the listing alone.
         listed = bool(found or step.before) or tag in await self._surveys.tags(where, anyio.current_time())
         if found not in (step.before, own) or not listed:
             course.stale(number, found)
             return
         by_tag = self._by_tag and found != own
-        survey = self._surveys.last(where) if by_tag else await self._surveys.current(where)
+        if not by_tag:
+            await self._surveys.current(where)
         course.begin(number)
         self._surveys.going(where, [tag])
         began = anyio.current_time()
@@ -91,7 +92,7 @@ class Removing:
         self._surveys.gone(where, [tag])
         witnesses: dict[str, str] = {}
         if step.before:
-            siblings = [other for other, digest in survey.tags.items() if digest == step.before][:_WITNESSES]
+            siblings = self._surveys.siblings(where, step.before)[:_WITNESSES]
             # Without a sibling the manifest itself shows that nothing but the tag went.
             witnesses = await course.reader.digests(where, siblings or [step.before])
         if lost := [other for other, digest in witnesses.items() if not digest]:
@@ -113,7 +114,7 @@ class Removing:
             await course.client.put_manifest(step.repository, step.tag, raw.data, raw.media_type)
         except RegnbError as error:
             trouble = error.message
-        found = await course.now(step.repository, step.tag, step.before)
+        found = await course.now(step.repository, step.tag)
         why = failure or "the registry took the deletion of the dummy manifest, but it is still there"
         text = f"it points again at what it did: {why}"
         if found != step.before:

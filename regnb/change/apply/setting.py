@@ -65,7 +65,7 @@ class Setting:
         course = self._course
         step = course.plan.steps[number]
         try:
-            if step.action == "tag" and (now := await self._now(step)) != step.before:
+            if step.action == "tag" and (now := await course.now(step.repository, step.tag)) != step.before:
                 course.stale(number, now)
                 return False
             course.begin(number)
@@ -78,13 +78,6 @@ class Setting:
             self._failures[number] = error
         course.answered(self._failures.get(number))
         return True
-
-    async def _now(self, step: Step) -> str:
-        """Return what the tag of a step points at just now; a GET asks for one that should be absent."""
-        if step.before:
-            return await self._course.now(step.repository, step.tag, step.before)
-        found = await self._course.reader.look(step.repository, step.tag)
-        return str(found.digest) if found else ""
 
     async def _read_back(self, number: int, raw: RawManifest, turn: anyio.Semaphore) -> None:
         course = self._course

@@ -72,7 +72,7 @@ class Surveys:
         listed: dict[str, set[str]] = {}
         failure: RegnbError | None = None
         try:
-            tags = await self._reader.digests(repository, await self._reader.tags(repository))
+            tags = await self._reader.verified(repository, await self._reader.tags(repository))
             listed = await self._look_into(repository, tags.values())
         except RegnbError as error:
             text = f"not every tag of {repository} can be read, so nothing there is deleted by digest: {error.message}"
@@ -110,6 +110,11 @@ class Surveys:
     def going(self, repository: str, tags: Iterable[str]) -> None:
         """Expect that tags go: what becomes of them is told elsewhere."""
         self._seen[repository] |= dict.fromkeys(tags, "")
+
+    def siblings(self, repository: str, digest: str) -> list[str]:
+        """Return the tags that point at a digest and are to stay."""
+        seen = self._seen[repository]
+        return [tag for tag, found in self._surveys[repository].tags.items() if found == digest and seen.get(tag)]
 
     def gone(self, repository: str, tags: Iterable[str]) -> None:
         """Take out tags that are removed as planned."""
