@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Self
-from unittest import mock
+from typing import ClassVar, Self
 
 from regnb import session
 
@@ -14,26 +13,28 @@ _TURNS = 3
 
 
 class Clock:
-    """Stands in for ``time.monotonic``, by which event loops and regnb measure how long something takes."""
+    """Stands in for ``time.monotonic``, by which event loops and regnb measure how long something takes.
 
-    def __init__(self) -> None:
-        self._real = time.monotonic
-        self._patch = mock.patch("time.monotonic", self)
-        self._passed = 0.0
+    What has passed stays passed for the whole process: a loop in another thread, such as a server's that serves many
+    tests, would sleep until the real clock had caught up with what it last read, and could not be stopped before.
+    """
+
+    _real = staticmethod(time.monotonic)
+    _passed: ClassVar = 0.0
 
     def __call__(self) -> float:
-        return self._real() + self._passed
+        return self._real() + Clock._passed
 
     def __enter__(self) -> Self:
-        self._patch.start()
+        time.monotonic = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._patch.stop()
+        pass
 
     def forward(self, seconds: float) -> None:
         """Let so much time pass at once."""
-        self._passed += seconds
+        Clock._passed += seconds
 
     async def leap(self, seconds: float) -> None:
         """Let so much time pass at once for regnb's loop, after it has read what was sent to it until now."""

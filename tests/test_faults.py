@@ -7,6 +7,7 @@ check finds what it is for.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -18,6 +19,7 @@ import disk
 import pytest
 import trial
 import verdict
+from clock import Clock
 from dialects import Dialect
 from disk import Name
 from faulty import INSTEAD, LONG, LONGEST, At, Drizzle, Fault, Faulty, Request, applies, calm
@@ -233,6 +235,17 @@ def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(st
     for needs, wrong in (((0,), set()), ((), {"plan untrue"})):
         steps = (rows[0], structs.replace(rows[1], needs=needs))
         assert kinds(verdict.planned(state, Plan(operation="test", url=stocked.proxy.url, steps=steps))) == wrong
+
+
+def test_time_never_goes_back() -> None:
+    """A loop that has read a test's clock does not sleep for what that clock had moved on once the test is over."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        before = loop.time()
+        with Clock() as clock:
+            clock.forward(1000)
+            moved = loop.time()
+        assert moved >= before + 1000
+        assert loop.time() >= moved
 
 
 @pytest.mark.parametrize("chain", range(ROUNDS // CHAIN))

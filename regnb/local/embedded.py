@@ -45,6 +45,9 @@ CATALOG_PAGE: Final = 100
 MEMO_LIMIT: Final = 100_000
 """Manifests whose subject is remembered between listings of referrers."""
 
+_PATIENCE: Final = 10.0
+"""Seconds to wait for the server's thread, which itself cancels after three what is still being answered."""
+
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -563,10 +566,13 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being answered, for a few seconds at most, and close the port."""
+        """Finish what is being answered, for a few seconds at most, and close the port.
+
+        An answer that waits for a disk that hangs cannot be cancelled: its thread is left to end with the process.
+        """
         self._server.should_exit = True
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_PATIENCE)
         self._socket.close()
 
     def __enter__(self) -> Self:

@@ -151,6 +151,19 @@ def test_a_child_comes_back_although_its_tag_is_taken(writable: Seeded, registry
     assert len(registry.layers(f"{WHERE}:multi")) == len(MULTI.children)
 
 
+def test_an_index_comes_back_after_its_child(registry: Registry) -> None:
+    """Where a child was deleted before the index's tags went, it is put back before them."""
+    fill(f"http://{registry.host}", (WHERE, "multi-2", MULTI))
+    before = state(registry)
+    plan = registry.plan_delete([f"{WHERE}@{ARM.digest}", f"{WHERE}:multi"], allow=["parents", "dummy"])
+    actions = [step.action for step in plan.steps if step.writes]
+    assert actions == ["delete", "untag"]
+    receipt = registry.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.status == "done"
+    assert undo(registry, receipt).status == "done"
+    assert state(registry) == before
+
+
 def test_the_undo_of_an_undo_leaves_nothing_behind(registry: Registry) -> None:
     """A manifest that was deleted, put back and is deleted again goes whole, without a dummy manifest."""
     plan = registry.plan_delete(f"{WHERE}:multi")

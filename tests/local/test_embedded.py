@@ -899,6 +899,27 @@ def test_behind_a_prefix(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_it_can_be_stopped_while_the_disk_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that waits for the disk does not keep the program from going on."""
+    monkeypatch.setattr("regnb.local.embedded._PATIENCE", 0.1)
+    asked, awake = threading.Event(), threading.Event()
+
+    def hang(_: Layout) -> list[str]:
+        asked.set()
+        awake.wait()
+        return []
+
+    monkeypatch.setattr(Layout, "repositories", hang)
+    server = Server(tmp_path / "storage")
+    server.start()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.get, f"{server.url}/v2/_catalog", timeout=60)
+        assert asked.wait(60)
+        server.stop()
+        awake.set()
+        answer.exception()
+
+
 def test_a_port_in_use(server: Server, tmp_path: Path) -> None:
     """A port that is taken is one clear error with a hint, and so is an address that is not here."""
     with pytest.raises(InvalidArgument, match="another port"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import scripted
-from images import OCI_INDEX, OCI_MANIFEST, Fake, ask, crawl, fill, image, index, layer
+from images import OCI_INDEX, OCI_MANIFEST, Fake, Image, ask, crawl, fill, image, index, layer
 from msgspec import structs
 from proxied import READS, forward, proxy, state
 from scripted import Reply, Request
@@ -246,7 +246,73 @@ def test_a_tag_that_a_head_calls_absent_costs_a_warm_audit_one_get(actual: Serve
         assert sent == len(server.requests) - before == 1 + 1 + 3 + 1
 
 
+def claiming(host: str, claim: Callable[[str], Image | None]) -> Callable[[Request], Reply | None]:
+    """Answer a HEAD of a tag with the digest and size of the image that is claimed for its path."""
+
+    def answer(request: Request) -> Reply | None:
+        what = claim(request.path) if request.method == "HEAD" and "sha256:" not in request.path else None
+        if what is None:
+            return None
+        found = forward(host, request)
+        found.headers |= {"Docker-Content-Digest": what.digest, "Content-Length": str(len(what.data))}
+        return found
+
+    return answer
+
+
+@pytest.mark.parametrize("claimed", [ONE, image([layer("nowhere", 10)])], ids=["known", "unknown"])
+def test_a_head_that_names_another_digest_costs_a_warm_audit_one_get(actual: Served, claimed: Image) -> None:
+    """A header is no proof that a tag has moved: the bytes are read, and the tag is where they are."""
+    fill(actual.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "z", TWO))
+    with proxy(actual.host, claiming(actual.host, lambda path: claimed if path.endswith("/y") else None)) as server:
+        cache = Cache()
+        crawl(server.url, cache)
+        records, sent = crawl(server.url, cache)
+    assert not records.problems
+    assert {row.tag: row.digest for row in records.tags} == {"x": ONE.digest, "y": TWO.digest, "z": TWO.digest}
+    assert sent == 1 + 1 + 3 + 1
+
+
 # Plans and applications
+
+
+def test_no_write_rests_on_a_head(actual: Served) -> None:
+    """Whatever digest a HEAD names, no tag is overwritten or lost that the plan took for another one."""
+    fill(actual.url, ("a", "x", ONE), ("a", "moved", THREE), ("a", "hidden", THREE), ("a", "here", TWO))
+    before = tagged(actual.url, "a")
+    steps = (
+        set_tag("a", "moved", ONE, before=TWO.digest),
+        untag("a", "hidden", TWO),
+        delete("a", THREE, "moved"),
+    )
+    plan = make(actual.url, *steps, allow=("dummy",))
+    with proxy(actual.host, claiming(actual.host, lambda _: TWO)) as server:
+        done = applied(structs.replace(plan, url=server.url))
+        with regnb.connect(server.url, cache=False) as registry:
+            assert {step.before for step in registry.plan_retag("a:x", "moved", allow=["overwrite"]).steps} == {
+                THREE.digest
+            }
+    assert done.statuses == ["stale"] * 3, done.messages
+    assert not done.writes
+    assert tagged(actual.url, "a") == before
+
+
+def test_a_tag_that_an_earlier_row_removed_is_not_lost(actual: Served) -> None:
+    """A row whose tag went, though nothing could be read then, is unknown, and fails none of its siblings."""
+    fill(actual.url, ("a", "x", ONE), ("a", "y", ONE), ("a", "z", ONE))
+    gone: list[Request] = []
+
+    def answer(request: Request) -> Reply | None:
+        if request.method == "DELETE" and "regnb-" not in request.path and forward(actual.host, request).status == 202:
+            gone.append(request)
+            return Reply(202)
+        return FOREIGN["an empty answer"] if gone and request.path.endswith("/x") else None
+
+    with proxy(actual.host, answer) as server:
+        done = applied(make(server.url, untag("a", "x", ONE), untag("a", "y", ONE), allow=("dummy",)))
+    assert done.statuses == ["unknown", "done"], done.messages
+    assert "ALSO GONE" not in done.messages
+    assert tagged(actual.url, "a") == {"a:z": ONE.digest}
 
 
 def test_no_plan_is_made_from_what_may_be_a_proxys_word(actual: Served) -> None:
