@@ -17,6 +17,7 @@ from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
+from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
 from regnb.text import escaped, human
 
@@ -266,16 +267,16 @@ class Inventory:
             >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
         """
         going = mask_of(self.tags, what, self.registry)
-        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=self._seen)
+        removed = removal(self.graph, going, children=children, referrers=referrers, seen=self._seen)
         known = bounds(
             self.source,
             self.problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
-            hollow=bool(self.graph.hollow[gone].any()),
+            hollow=bool(self.graph.hollow[removed.gone].any()),
         )
         found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
-        return Reclaim(found, self.blobs, self.tags, gone, going, known)
+        return Reclaim(found, self.blobs, self.tags, removed.gone, removed.going, known)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
