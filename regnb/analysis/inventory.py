@@ -266,6 +266,13 @@ class Inventory:
         Example:
             >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
         """
+        return self._collected if what is None else self._reclaimed(what, children=children, referrers=referrers)
+
+    @cached_property
+    def _collected(self) -> Reclaim:
+        return self._reclaimed(None)
+
+    def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
         going = mask_of(self.tags, what, self.registry)
         removed = removal(self.graph, going, children=children, referrers=referrers, seen=self._seen)
         known = bounds(

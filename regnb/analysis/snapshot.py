@@ -405,7 +405,7 @@ def _encoded(name: str, table: Frame) -> bytes:
 
 
 def _decoded(named: str, name: str, data: bytes) -> pa.Table:
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow.parquet as pq  # `import regnb` stays light
 
     known = COLUMNS[name]
     try:

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import getpass
 import hashlib
-import html
 import itertools
 import os
 import socket
@@ -28,6 +27,7 @@ from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
+from regnb.text import escaped
 
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
@@ -526,7 +526,7 @@ class Receipt:
                 found = self.outcome(number)
                 became = (found.before or None, found.after or None, found.status, found.message, found.when)
                 rows.append((found.step, step.action, step.repository, step.tag, *became))
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("receipt", rows)
 
@@ -539,8 +539,8 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p><b>{html.escape(self.summary())}</b></p><p>Receipt <code>{html.escape(self.name)}</code>, by "
-            f"{html.escape(self.who)}.</p>{self.to_frame()._repr_html_()}"
+            f"<p><b>{escaped(self.summary())}</b></p><p>Receipt <code>{escaped(self.name)}</code>, by "
+            f"{escaped(self.who)}.</p>{self.to_frame()._repr_html_()}"
         )
 
 
@@ -562,6 +562,6 @@ def receipts(where: Path | None = None) -> Frame:
             plan = receipt.plan
             about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
             rows.append((*about, plan.changes, done, receipt.status))
-    from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+    from regnb.tables.frame import of_rows  # pandas waits for a frame
 
     return of_rows("receipts", rows)

@@ -19,7 +19,7 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
 from regnb.oci.reference import Digest, check_repository, check_tag
-from regnb.text import count, human
+from regnb.text import count, escaped, human
 from regnb.wire.addresses import parse_registry
 
 if TYPE_CHECKING:
@@ -306,14 +306,14 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         for number, step in enumerate(self.steps):
             target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
             rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("plan", rows)
 
     @property
     def blast(self) -> Frame:
         """The blast radius: a row for each effect (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("effects", map(msgspec.structs.astuple, self.effects))
 
@@ -400,13 +400,11 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         return f"<Plan {self.code}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html  # noqa: PLC0415 -- only where a notebook shows a plan
-
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
         blast = f"<h4>What else this touches</h4>{self.blast._repr_html_()}" if self.effects else ""
         shown = self.to_frame().drop(columns="curl")
         return (
-            f"<p><b>{html.escape(self.summary())}</b></p>"
+            f"<p><b>{escaped(self.summary())}</b></p>"
             f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
             f"{blast}<h4>Rows</h4>{shown._repr_html_()}"
         )

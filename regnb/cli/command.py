@@ -35,7 +35,7 @@ _LAZY: Final = {"Registry": object, "Answer": object}
 
 def connect(url: str, **given: Any) -> AbstractContextManager[Registry]:  # noqa: ANN401 -- as there
     """Connect to a registry, as :func:`regnb.registry.connect`."""
-    from regnb import registry  # noqa: PLC0415 -- what reads files loads no HTTP
+    from regnb import registry  # what reads files loads no HTTP
 
     return registry.connect(url, **given)
 

@@ -261,7 +261,7 @@ def yaml_library() -> Any:  # noqa: ANN401 -- a module
         MissingExtra: It is not installed.
     """
     try:
-        import yaml  # noqa: PLC0415 -- an extra
+        import yaml  # an extra
     except ImportError:
         raise MissingExtra("pyyaml", "cli") from None
     return yaml

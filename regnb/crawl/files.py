@@ -131,8 +131,8 @@ def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.
         '/registry'
     """
     with explained(url, what):
-        import fsspec  # noqa: PLC0415 -- `import regnb` stays light
-        from fsspec.archive import AbstractArchiveFileSystem  # noqa: PLC0415
+        import fsspec  # `import regnb` stays light
+        from fsspec.archive import AbstractArchiveFileSystem
 
         fs, path = fsspec.core.url_to_fs(str(url), **options)
         if isinstance(fs, AbstractArchiveFileSystem):

@@ -151,7 +151,7 @@ async def seed(client: Client) -> Seeded:
         if repository == sources[blob]:
             await client.upload_blob(repository, blob, _digest(blob))
         elif (begun := await client.mount(repository, _digest(blob), sources[blob])) is not None:
-            await client.finish_upload(begun, _digest(blob), blob)
+            await client.uploads.finish_upload(begun, _digest(blob), blob)
 
     async def put(same: list[Item]) -> None:
         # One after the other: two writers of the same bytes are a race that a registry may lose.

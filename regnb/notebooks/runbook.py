@@ -304,7 +304,5 @@ def _error(output: Any, path: Path) -> RegnbError:  # noqa: ANN401 -- nbformat's
     """Return what a cell raised: regnb's own error, or one that points to the traceback."""
     kind = getattr(errors, output.ename, None)
     if isinstance(kind, type) and issubclass(kind, RegnbError):
-        # What RegnbError._render_traceback_ gives.
-        message, _, hint = "\n".join(output.traceback).removeprefix(f"{output.ename}: ").partition("\nHint: ")
-        return RegnbError(message, hint=hint)
+        return RegnbError.of_lines(output.traceback)
     return RegnbError(f"{output.ename}: {output.evalue}", hint=f"the traceback is in {path}")

@@ -21,7 +21,7 @@ from regnb.tables.columns import COLUMNS
 from regnb.text import count, human, printable
 
 try:
-    import plotly.graph_objects as go  # type: ignore[import-untyped]
+    import plotly.graph_objects as go
 except ImportError:
     raise MissingExtra("plotly", "lab") from None
 

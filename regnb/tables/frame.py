@@ -139,8 +139,8 @@ def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa:
         >>> joined(["8", "8.4", "9"], [2, 1]).to_list()
         ['8, 8.4', '9']
     """
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-    import pyarrow.compute as pc  # noqa: PLC0415 -- a million lists take a Python loop some seconds
+    import pyarrow as pa  # `import regnb` stays light
+    import pyarrow.compute as pc  # a million lists take a Python loop some seconds
 
     groups = np.asarray(groups, dtype=np.int64)
     rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)

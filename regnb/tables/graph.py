@@ -145,8 +145,8 @@ class Graph:
     @classmethod
     def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames."""
-        import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-        import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
+        import pyarrow as pa  # `import regnb` stays light
+        import pyarrow.compute as pc  # many times faster than an index of strings
 
         digests = blobs["digest"].reset_index(drop=True)
         stored = np.flatnonzero(blobs["alias"].notna())
@@ -465,7 +465,7 @@ def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of i
 
 def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
     """Return texts as Arrow has them, without a Python string for each."""
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow as pa  # `import regnb` stays light
 
     found = pa.array(texts.astype("str").array, pa.large_string())
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found

@@ -14,7 +14,7 @@ from regnb.text import human
 from regnb.widgets.page import WRAP, Widget, choice, faint, text_field
 
 try:
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
     from itables import JavascriptFunction
     from itables.widget import ITable
 except ImportError as missing:

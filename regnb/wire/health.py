@@ -108,5 +108,5 @@ async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
         return Check("deletion", "ok", "manifests by their digest, with every tag on them; no tag alone", hint)
     if found.manifests is None:
         return Check("deletion", "warn", found.reason, found.hint)
-    read_only = "read-only" in found.hint
-    return Check("deletion", "warn", "the registry is read-only" if read_only else "it is switched off", found.hint)
+    text = "the registry is read-only" if found.read_only else "it is switched off"
+    return Check("deletion", "warn", text, found.hint)
