@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import Marking, bounds
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
-from regnb.crawl.records import Records
+from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
@@ -91,7 +91,7 @@ class Brief(NamedTuple):
     """
 
     registry: str
-    source: str
+    source: Source
     complete: bool
     problems: int
     headline: str
@@ -149,7 +149,7 @@ class Inventory:
         started: datetime,
         finished: datetime | None,
         tables: Mapping[str, Frame],
-        source: str = "api",
+        source: Source = "api",
     ) -> None:
         self.registry = registry
         self.started = started

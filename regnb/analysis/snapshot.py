@@ -29,6 +29,7 @@ import pandas as pd
 import pyarrow as pa
 
 from regnb.crawl.files import local_path, opened, reason, shown
+from regnb.crawl.records import Source
 from regnb.errors import StorageError
 from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS, INVENTORY
@@ -63,7 +64,7 @@ class Stored(NamedTuple):
     started: datetime
     finished: datetime | None
     tables: dict[str, Frame]
-    source: str
+    source: Source
 
 
 class _Figures(msgspec.Struct):
@@ -87,7 +88,7 @@ class _Version(msgspec.Struct):
 class _Header(msgspec.Struct):
     schema: int
     registry: str
-    source: str
+    source: Source
     started: datetime
     finished: datetime | None
     summary: dict[str, Any]
@@ -103,7 +104,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
     registry: str,
     started: datetime,
     finished: datetime | None,
-    source: str,
+    source: Source,
     summary: Mapping[str, object],
     tables: Mapping[str, Frame],
 ) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
+EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
+Operation = Literal["retag", "copy", "rename", "delete", "retention", "request", "undo"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
 """What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
 touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""
@@ -105,7 +107,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 class Effect(Struct, frozen=True, forbid_unknown_fields=True):
     """Something beside the rows themselves that a plan touches, or takes care not to touch (``effects``)."""
 
-    effect: str
+    effect: EffectKind
     repository: str
     reference: str = ""
     size: _Sum = 0
@@ -138,7 +140,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         True
     """
 
-    operation: str
+    operation: Operation
     url: str
     steps: tuple[Step, ...]
     source: str = ""
