@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -207,6 +208,7 @@ class Journal:
         self._key = key
         self._intended = earlier is not None
         self._failure: StorageError | None = None
+        self._lock = threading.Lock()
         with _kept(path):
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
             self._file = path.open("ab", buffering=0)
@@ -306,7 +308,10 @@ class Journal:
             self._append(_Content(raw.digest, raw.media_type, repository, data))
 
     def intend(self, steps: Sequence[int]) -> None:
-        """Announce the steps that come next: when this returns, that and everything before it is on disk."""
+        """Announce the steps that come next: when this returns, that and everything before it is on disk.
+
+        It waits for the disk: a coroutine calls it in a thread.
+        """
         self._append(_Intent(tuple(steps), _now()))
         self._sync()
         self._intended = True
@@ -321,25 +326,27 @@ class Journal:
         self._append(outcome)
 
     def _append(self, entry: _Entry) -> None:
-        if self._failure is not None:
-            raise self._failure
-        data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
-        chain = _link(self._chain, data)
-        signature = b'"signature":"%s",' % self._key.sign(chain).encode() if self._key else b""
-        line = b'{"chain":"%s",%s"entry":%s}\n' % (chain.encode(), signature, data)
-        try:
-            with _kept(self.path):
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-        except StorageError as full:
-            # A part of a line would break the chain for whoever goes on.
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
-            self._failure = full
-            raise
-        self._chain = chain
-        self._size += len(line)
+        # Steps of several repositories announce theirs from threads.
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
+            chain = _link(self._chain, data)
+            signature = b'"signature":"%s",' % self._key.sign(chain).encode() if self._key else b""
+            line = b'{"chain":"%s",%s"entry":%s}\n' % (chain.encode(), signature, data)
+            try:
+                with _kept(self.path):
+                    rest = memoryview(line)
+                    while rest:
+                        rest = rest[self._file.write(rest) :]
+            except StorageError as full:
+                # A part of a line would break the chain for whoever goes on.
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._size)
+                self._failure = full
+                raise
+            self._chain = chain
+            self._size += len(line)
 
     def _sync(self) -> None:
         with _kept(self.path):

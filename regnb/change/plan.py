@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
 EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
-Operation = Literal["retag", "copy", "rename", "delete", "retention", "request", "undo"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
 """What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
 touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""
@@ -140,7 +139,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         True
     """
 
-    operation: Operation
+    operation: str
     url: str
     steps: tuple[Step, ...]
     source: str = ""
