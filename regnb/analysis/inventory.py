@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import Marking, bounds
@@ -100,7 +100,7 @@ class Brief(NamedTuple):
     def __repr__(self) -> str:
         return f"<Inventory of {self.headline}. {self.verdict}>"
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         # Beside what people see, for whoever runs a notebook and must say whether all was read.
         names = ("registry", "source", "complete", "problems")
         return {MIME: {name: getattr(self, name) for name in names}}
@@ -375,7 +375,7 @@ class Inventory:
     def __repr__(self) -> str:
         return repr(self.brief)
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         return self.brief._repr_mimebundle_()
 
     def _repr_html_(self) -> str:

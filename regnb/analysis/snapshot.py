@@ -91,7 +91,7 @@ class _Header(msgspec.Struct):
     source: Source
     started: datetime
     finished: datetime | None
-    summary: dict[str, Any]
+    summary: dict[str, object]
     files: dict[str, _File]
 
     @property
@@ -451,11 +451,11 @@ def _column(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 -- a Series or a Ca
     return pd.Categorical.from_codes(codes, _text(whole.dictionary))
 
 
-def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
+def _text(array: object) -> Any:  # noqa: ANN401 -- an array and an Index
     return pd.Index(pa.table({"text": array}).to_pandas()["text"], dtype="str")
 
 
-def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
+def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, object]:
     """Return the columns of layers, whose digests are rows of ``blobs`` in the file."""
     digest = columns["digest"].to_numpy()
     names = blobs["digest"].combine_chunks()
@@ -471,6 +471,6 @@ def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
     }
 
 
-def _digests(rows: Any, names: pa.Array) -> Any:  # noqa: ANN401 -- an array and a Categorical
+def _digests(rows: Any, names: pa.Array) -> object:  # noqa: ANN401 -- an array and a Categorical
     codes, used = pd.factorize(rows)
     return pd.Categorical.from_codes(codes, _text(names.take(pa.array(used))))

@@ -250,7 +250,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
                 text = error.message if isinstance(error, InvalidArgument | InvalidReference) else str(error)
                 raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=_AGAIN) from None
 
-    def _values(self) -> Iterator[tuple[str, Callable[[Any], object], Any]]:
+    def _values(self) -> Iterator[tuple[str, Callable[[Any], object], object]]:
         """Yield each value that becomes a part of a request: where it stands, what checks it, and the value."""
         yield "plan.url", _check_origin, self.url
         if self.source:
@@ -418,7 +418,7 @@ class _Document(Struct, forbid_unknown_fields=True):
     plan: msgspec.Raw
 
 
-class _Fields(dict[str, Any]):
+class _Fields(dict[str, object]):
     """An object of a document, with a name that stands in it twice."""
 
     twice = ""
@@ -428,7 +428,7 @@ def _check_fields(data: bytes) -> None:
     """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
     found: list[_Fields] = []
 
-    def collect(pairs: list[tuple[str, Any]]) -> _Fields:
+    def collect(pairs: list[tuple[str, object]]) -> _Fields:
         fields = _Fields(pairs)
         if len(fields) < len(pairs):
             names = [name for name, _ in pairs]
@@ -442,7 +442,7 @@ def _check_fields(data: bytes) -> None:
         raise ValueError(f"Object contains field `{found[0].twice[:80]}` twice - at `{where}`")
 
 
-def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -- what JSON may hold
+def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
     yield path, value
     if isinstance(value, dict):
         for name, each in value.items():

@@ -147,7 +147,7 @@ class _Loaded(MutableMapping[str, Any]):
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- typer's command
+    def __getitem__(self, name: str) -> object:
         if name not in self._found:
             group = typer.main.get_group(importlib.import_module(f"regnb.cli.{COMMANDS[name].module}").app)
             self._found[name] = group.commands.get(name, group)

@@ -233,7 +233,7 @@ def _lines(data: bytes, name: str) -> Iterator[tuple[str, Used]]:
             yield host, Used(repository, tag, digest, f"line {number} of {name}")
 
 
-def _document(in_use: str | Path | Mapping[str, Any]) -> bytes:
+def _document(in_use: str | Path | Mapping[str, object]) -> bytes:
     if isinstance(in_use, Mapping):
         try:
             return msgspec.json.encode(in_use)

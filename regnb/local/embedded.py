@@ -93,9 +93,9 @@ class _Subjects:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._known: dict[Digest, tuple[str, dict[str, Any]] | None] = {}
+        self._known: dict[Digest, tuple[str, dict[str, object]] | None] = {}
 
-    def of(self, name: str, digest: Digest) -> tuple[str, dict[str, Any]] | None:
+    def of(self, name: str, digest: Digest) -> tuple[str, dict[str, object]] | None:
         """Return what a manifest refers to, and its own descriptor as the listing shows it.
 
         There is no index of referrers on disk, where docker-registry would not keep it up. Bytes with a known digest
@@ -110,7 +110,7 @@ class _Subjects:
         with suppress(RegnbError):
             manifest = decode(raw)
         if isinstance(manifest, Manifest | Index) and manifest.subject is not None:
-            described: dict[str, Any] = {"mediaType": manifest.media_type, "digest": digest, "size": len(raw)}
+            described: dict[str, object] = {"mediaType": manifest.media_type, "digest": digest, "size": len(raw)}
             if manifest.artifact_type:
                 described["artifactType"] = manifest.artifact_type
             if texts := {key: value for key, value in manifest.annotations.items() if isinstance(value, str)}:

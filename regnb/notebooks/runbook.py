@@ -294,7 +294,7 @@ def _outputs(notebook: Any) -> list[Any]:  # noqa: ANN401 -- nbformat's
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def _gaps(notebook: Any) -> tuple[str, ...]:  # noqa: ANN401 -- nbformat's
+def _gaps(notebook: object) -> tuple[str, ...]:
     """Return what the inventories that were shown lack."""
     found = [each for output in _outputs(notebook) if (each := output.get("data", {}).get(MIME))]
     return tuple(dict.fromkeys(each["registry"] for each in found if not each["complete"]))

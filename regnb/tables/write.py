@@ -91,7 +91,7 @@ def arrow(name: str, frame: Frame) -> pa.Table:
     return pa.table(columns)
 
 
-def write_parquet(table: pa.Table, where: Any, **options: Any) -> None:  # noqa: ANN401 -- what pyarrow takes
+def write_parquet(table: pa.Table, where: object, **options: object) -> None:
     """Write a table with the schema that Parquet itself has for it, the same whatever the columns hold.
 
     Args:

@@ -1,7 +1,5 @@
 """A request as somebody typed it, and its answer as it came."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """The distribution spec 1.1 as methods: one per endpoint, reading and writing alike."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib

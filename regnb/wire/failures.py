@@ -1,12 +1,10 @@
 """What an answer, or the lack of one, means as an error."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -178,9 +176,9 @@ def unreached(method: str, url: str, error: OSError, seconds: float) -> Connecti
 
 
 class _Error(Struct):
-    code: Any = ""
-    message: Any = ""
-    detail: Any = None
+    code: object = ""
+    message: object = ""
+    detail: object = None
 
 
 class _Errors(Struct):

@@ -1,7 +1,5 @@
 """Listings in pages: the catalog, tags and referrers, to the end and no further."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import re

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -30,7 +30,7 @@ def absent() -> Digest:
 class _Nested(msgspec.Struct):
     """An error of a registry; a pull-through cache hands on its upstream's errors as the detail of one of its own."""
 
-    detail: Any = None
+    detail: object = None
 
 
 class _Errors(msgspec.Struct):
@@ -147,7 +147,7 @@ async def deletion(client: Client, repository: str) -> Deletion:
     except Unproven as error:
         return Deletion(manifests=None, tags=False, reason=error.message, hint=error.hint)
     except RegistryError as error:
-        if error.status != 405:  # noqa: PLR2004 -- an HTTP status is known by its number
+        if error.status != 405:
             raise
         read_only = isinstance(error, ReadOnly)
         return Deletion(manifests=False, tags=False, reason=error.message, hint=error.hint, read_only=read_only)

@@ -1,7 +1,5 @@
 """How requests reach one registry: TLS, authorisation, pace, retries, redirects, and the record of what was sent."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,5 @@
 """Uploads of blobs: begun, continued, finished and given up."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
