@@ -8,7 +8,7 @@ from regnb.errors import MissingExtra
 def main() -> None:
     """Run the command line; without its extra, say in two lines how to install it."""
     try:
-        from regnb import cli  # noqa: PLC0415 -- what it raises is the point
+        from regnb import cli  # what it raises is the point
     except MissingExtra as error:
         sys.exit(f"Error: {error.message}\nHint: {error.hint}")
     cli.main()

@@ -45,7 +45,7 @@ class _Loader(Loader):
         """Put what is there now in the place of the old name."""
         old = module.__name__
         targets = [f"regnb.{target}" for target in ALIASES[old.removeprefix("regnb.")]]
-        from regnb.session import in_kernel  # noqa: PLC0415 -- `import regnb` stays cheap
+        from regnb.session import in_kernel  # `import regnb` stays cheap
 
         if not in_kernel():
             text = f"{old} has moved: import {' or '.join(targets)}"

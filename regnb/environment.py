@@ -104,7 +104,7 @@ def environment(
         >>> environment("http://localhost:5000", username="me", password="secret")["REGNB_USER"]
         'me'
     """
-    from regnb.wire.addresses import same  # noqa: PLC0415 -- `import regnb` stays cheap
+    from regnb.wire.addresses import same  # `import regnb` stays cheap
 
     found = dict(os.environ)
     known = found.get("REGNB_URL", "")

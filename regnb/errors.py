@@ -25,6 +25,7 @@ RegnbError
     ├── NotFound            404, and the registry's own error says that it is not there
     ├── Unproven            an answer that may come from a proxy: it is not known whether something exists
     ├── Unsupported         405, or another refusal of an optional endpoint: the registry does not do this
+    │   └── ReadOnly        405 to every write: the registry takes none
     ├── RateLimited         429 after all retries
     └── ServerFailed        5xx after all retries
 
@@ -79,8 +80,19 @@ class RegnbError(Exception):
         other.args, other.message, other.hint = (message,), message, hint
         return other.with_traceback(self.__traceback__)
 
+    @classmethod
+    def of_lines(cls, lines: Sequence[str]) -> RegnbError:
+        """Return the error that IPython printed as some lines, as a notebook keeps them.
+
+        Example:
+            >>> RegnbError.of_lines(["NotFound: no such tag", "Hint: list the tags"])
+            RegnbError('no such tag')
+        """
+        hints = [line.removeprefix("Hint: ") for line in lines[1:] if line.startswith("Hint: ")]
+        return RegnbError(lines[0].partition(": ")[2], hint="".join(hints))
+
     def _render_traceback_(self) -> list[str]:
-        """IPython prints these lines instead of a traceback."""
+        """IPython prints these lines instead of a traceback; :meth:`of_lines` reads them."""
         lines = [f"{type(self).__name__}: {self.message}"]
         if self.hint:
             lines.append(f"Hint: {self.hint}")
@@ -232,6 +244,10 @@ class Unsupported(RegistryError):
     """405: the registry does not do this, or has it switched off."""
 
 
+class ReadOnly(Unsupported):
+    """405 to a write, in plain text: the registry takes no writes (``storage.maintenance.readonly``)."""
+
+
 class RateLimited(RegistryError):
     """429, still, after every retry."""
 
@@ -253,6 +269,17 @@ class Interrupted(KeyboardInterrupt):
         known = f"Receipt {self.receipt} says what was done; resume goes on." if self.receipt else ""
         return " ".join(filter(None, (super().__str__(), known)))
 
+    @classmethod
+    def of_lines(cls, lines: Sequence[str]) -> RegnbError:
+        """Return the error that IPython printed as some lines, as a notebook keeps them.
+
+        Example:
+            >>> RegnbError.of_lines(["NotFound: no such tag", "Hint: list the tags"])
+            RegnbError('no such tag')
+        """
+        hints = [line.removeprefix("Hint: ") for line in lines[1:] if line.startswith("Hint: ")]
+        return RegnbError(lines[0].partition(": ")[2], hint="".join(hints))
+
     def _render_traceback_(self) -> list[str]:
-        """IPython prints these lines instead of a traceback."""
+        """IPython prints these lines instead of a traceback; :meth:`of_lines` reads them."""
         return [str(self)]

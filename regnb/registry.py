@@ -141,7 +141,7 @@ class Registry:
         Example:
             >>> registry.capabilities  # doctest: +SKIP
         """
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("capabilities", self._client.capabilities)
 
@@ -162,8 +162,8 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
-        from regnb.wire.health import health  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
+        from regnb.wire.health import health  # kept out of `import regnb`
 
         return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
 
@@ -198,7 +198,7 @@ class Registry:
         Raises:
             RegistryError: The registry refuses, or did not answer.
         """
-        from regnb.tables.frame import make  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import make  # pandas waits for a frame
 
         return make("catalog", {"repository": self.repository_names()})
 
@@ -227,7 +227,7 @@ class Registry:
         Raises:
             NotFound: No such repository.
         """
-        from regnb.tables.frame import make  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import make  # pandas waits for a frame
 
         found = self.tag_names(repository)
         return make("tag_list", {"repository": [repository] * len(found), "tag": found})
@@ -249,8 +249,7 @@ class Registry:
         try:
             return sorted(set(self._run(pages)))
         except NotFound as error:
-            error.hint = error.hint or "the catalog lists the repositories"
-            raise
+            raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
 
     def digest(self, reference: str | Reference) -> Digest:
         """Return the digest that a tag points at: a HEAD that accepts every manifest type, so that it is the tag's own.
@@ -308,7 +307,7 @@ class Registry:
                 found.append((config.platform, image, config.commands(len(image.layers))))
             return found
 
-        from regnb.tables.build import image_layers  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.build import image_layers  # pandas waits for a frame
 
         return image_layers(self._read(reference, read))
 
@@ -347,7 +346,7 @@ class Registry:
             if cached:
                 raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
             raise
-        from regnb.analysis.inventory import Inventory  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.analysis.inventory import Inventory  # pandas waits for a frame
 
         return Inventory.of(records)
 
@@ -368,7 +367,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_retag("vm/centos8:latest", "stable")  # doctest: +SKIP
         """
-        from regnb.change.retag import plan_retag  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.retag import plan_retag  # kept out of `import regnb`
 
         return self._run(lambda: plan_retag(self._reader, what, tag, allow=allow))
 
@@ -399,7 +398,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
         """
-        from regnb.change.copy import plan_copy  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.copy import plan_copy  # kept out of `import regnb`
 
         other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
         return self._run(
@@ -420,7 +419,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_rename("vm/centos8:latest", "8.5")  # doctest: +SKIP
         """
-        from regnb.change.rename import plan_rename  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
         return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
 
@@ -458,7 +457,7 @@ class Registry:
         Example:
             >>> registry.plan_delete("vm/centos8:8.1").blast  # doctest: +SKIP
         """
-        from regnb.change.delete import plan_delete, repositories_of  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.delete import plan_delete, repositories_of  # kept out of `import regnb`
 
         if inventory is None:
             inventory = self.inventory(repositories_of(what, self.host))
@@ -500,7 +499,7 @@ class Registry:
         Example:
             >>> registry.plan_request("DELETE", "/v2/vm/centos8/manifests/8.1").blast  # doctest: +SKIP
         """
-        from regnb.change.request import plan_request  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.request import plan_request  # kept out of `import regnb`
 
         return self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
@@ -535,7 +534,7 @@ class Registry:
         Example:
             >>> registry.plan_retention("retention.toml").to_frame()  # doctest: +SKIP
         """
-        from regnb.change.retention import missing_subjects, read_policy, retain  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
         found = inventory or self.inventory()
@@ -566,7 +565,7 @@ class Registry:
         Example:
             >>> plan = registry.plan_undo(receipt)  # doctest: +SKIP
         """
-        from regnb.change.undo import plan_undo  # noqa: PLC0415 -- kept out of `import regnb`
+        from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         return self._run(lambda: plan_undo(self._reader, found, allow=allow))
@@ -618,8 +617,8 @@ class Registry:
     def _apply(
         self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
     ) -> Receipt:
-        from regnb.change.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
-        from regnb.change.apply import apply  # noqa: PLC0415
+        from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
+        from regnb.change.apply import apply
 
         if plan.url != self._reader.url:
             raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")

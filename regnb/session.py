@@ -40,7 +40,7 @@ def loop() -> BlockingPortal:
     global _portal  # noqa: PLW0603 -- one loop for the process, started by the first call
     with _lock:
         if _portal is None:
-            from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- what reads files needs no loop
+            from anyio.from_thread import start_blocking_portal  # what reads files needs no loop
 
             _portal = _until_exit.enter_context(start_blocking_portal("asyncio"))
         return _portal
@@ -76,12 +76,12 @@ class Bar:
             show = in_kernel() or sys.stderr.isatty()
         self._bar: Any = None
         if show is True:
-            import warnings  # noqa: PLC0415 -- only where a bar is drawn
+            import warnings  # only where a bar is drawn
 
             with warnings.catch_warnings():
                 # Without ipywidgets tqdm says so and draws text, which is what is wanted.
                 warnings.simplefilter("ignore")
-                from tqdm.auto import tqdm  # noqa: PLC0415 -- costs 50 ms and pulls in ipywidgets
+                from tqdm.auto import tqdm  # costs 50 ms and pulls in ipywidgets
 
                 self._bar = tqdm(
                     total=0, unit=f" {progress.unit}", desc=progress.title, smoothing=0, dynamic_ncols=True, leave=False

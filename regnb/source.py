@@ -59,7 +59,7 @@ def read(
     """
     where = where or variable("REGNB_URL")
     if not is_file(where):
-        from regnb import registry as registries  # noqa: PLC0415 -- what reads files loads no HTTP
+        from regnb import registry as registries  # what reads files loads no HTTP
 
         with (connect or registries.connect)(str(where)) as registry:
             return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)

@@ -211,9 +211,9 @@ class Grown(Distribution):
             await client.delete_manifest(repository, what.digest)
 
     async def _abandon(self, client: Client, repository: str) -> None:
-        upload = await client.start_upload(repository)
+        upload = await client.uploads.start_upload(repository)
         if self._often(0.7):
-            await client.upload_chunk(upload, self.random.randbytes(self.random.randint(1, 900)))
+            await client.uploads.upload_chunk(upload, self.random.randbytes(self.random.randint(1, 900)))
 
     async def _loose(self, client: Client, repository: str) -> None:
         """A blob that no manifest needs, or that is a manifest's own bytes."""

@@ -39,7 +39,7 @@ LIGHT = (
     "crawl.files", "crawl.records", "crawl.selection", "environment", "errors", "notebooks.runbook", "oci.age",
     "oci.manifest", "oci.reference", "oci.referrers", "session", "source", "tables.age", "tables.build",
     "tables.frame", "tables.graph", "tables.write", "text", "wire.addresses", "wire.authentication",
-    "wire.cache", "wire.client", "wire.credentials", "wire.exchange", "wire.failures", "wire.transport",
+    "wire.cache", "wire.client", "wire.credentials", "wire.exchange", "wire.failures", "wire.pages", "wire.transport",
 )  # fmt: skip
 
 
@@ -234,13 +234,6 @@ def lines_of_code(source: str) -> set[int]:
     return code
 
 
-STILL_LARGE = {
-    "crawl/crawl.py",
-    "change/apply.py", "local/embedded.py", "wire/client.py", "wire/transport.py",
-}  # fmt: skip
-"""Modules that are still to be divided: the list only gets shorter."""
-
-
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     """No module has more than 500 lines of code, and no class more than 250."""
@@ -248,5 +241,16 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     code = lines_of_code(source)
     classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
     largest = max((len(code & set(range(each.lineno, (each.end_lineno or 0) + 1))) for each in classes), default=0)
-    small = len(code) <= 500 and largest <= 250
-    assert small != (str(path.relative_to(PACKAGE)) in STILL_LARGE), (len(code), largest)
+    assert len(code) <= 500
+    assert largest <= 250
+
+
+def test_the_checkers_are_believed() -> None:
+    """What is left out of the type checker and of the linter stays little: the counts only go down."""
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    ignored = sum(source.count("type: ignore") for source in sources)
+    excepted = sum(source.count("# noqa") + source.count("# ruff: noqa") for source in sources)
+    untyped = sum(len(re.findall(r"\bAny\b", source)) for source in sources)
+    assert ignored <= 15
+    assert excepted / sum(source.count("\n") for source in sources) < 0.004
+    assert untyped < 167

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from regnb.crawl.records import Source
 from regnb.tables.graph import Edges
 from regnb.text import count, names
 
 if TYPE_CHECKING:
     from regnb.tables.graph import Graph, Ints, Mask
 
+Marks: TypeAlias = Literal["all", "tagged", "reach"]
+BoundWord: TypeAlias = Literal["exact", "at most", "at least", "estimate", "fails"]
 PLAIN: Final = "garbage-collect"
 UNTAGGED: Final = "garbage-collect --delete-untagged"
 
@@ -36,7 +39,7 @@ class Collection(NamedTuple):
     column: str
     command: str
     version: str
-    marks: str
+    marks: Marks
     fails: frozenset[str]
     unread: frozenset[str]
 
@@ -63,11 +66,13 @@ COLLECTIONS: Final = (
 class Bound(NamedTuple):
     """How the bytes of a collection are meant (``bound`` of the frame ``reclaim``), and why."""
 
-    word: str
+    word: BoundWord
     message: str
 
 
-def bounds(source: str, problems: pd.DataFrame, *, complete: bool, checked: bool, hollow: bool = False) -> list[Bound]:
+def bounds(
+    source: Source, problems: pd.DataFrame, *, complete: bool, checked: bool, hollow: bool = False
+) -> list[Bound]:
     """Return how the figures of each of :data:`COLLECTIONS` are meant.
 
     Args:

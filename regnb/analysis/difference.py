@@ -249,7 +249,7 @@ def _stored(inventory: Inventory) -> snapshot.Stored:
     )
 
 
-def _either(a: Frame, b: Frame, column: str, first: Ints, second: Ints) -> Any:  # noqa: ANN401 -- an array
+def _either(a: Frame, b: Frame, column: str, first: Ints, second: Ints) -> object:
     """Return a column's value at a row of ``a``, or of ``b`` where the first is -1."""
     joined = pd.concat([a[column], b[column]], ignore_index=True)
     return joined.take(np.where(first >= 0, first, second + len(a))).array

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import Marking, bounds
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
-from regnb.crawl.records import Records
+from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
+from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
 from regnb.text import escaped, human
 
@@ -90,7 +91,7 @@ class Brief(NamedTuple):
     """
 
     registry: str
-    source: str
+    source: Source
     complete: bool
     problems: int
     headline: str
@@ -99,7 +100,7 @@ class Brief(NamedTuple):
     def __repr__(self) -> str:
         return f"<Inventory of {self.headline}. {self.verdict}>"
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         # Beside what people see, for whoever runs a notebook and must say whether all was read.
         names = ("registry", "source", "complete", "problems")
         return {MIME: {name: getattr(self, name) for name in names}}
@@ -148,7 +149,7 @@ class Inventory:
         started: datetime,
         finished: datetime | None,
         tables: Mapping[str, Frame],
-        source: str = "api",
+        source: Source = "api",
     ) -> None:
         self.registry = registry
         self.started = started
@@ -265,17 +266,24 @@ class Inventory:
         Example:
             >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
         """
+        return self._collected if what is None else self._reclaimed(what, children=children, referrers=referrers)
+
+    @cached_property
+    def _collected(self) -> Reclaim:
+        return self._reclaimed(None)
+
+    def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
         going = mask_of(self.tags, what, self.registry)
-        gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=self._seen)
+        removed = removal(self.graph, going, children=children, referrers=referrers, seen=self._seen)
         known = bounds(
             self.source,
             self.problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
-            hollow=bool(self.graph.hollow[gone].any()),
+            hollow=bool(self.graph.hollow[removed.gone].any()),
         )
         found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
-        return Reclaim(found, self.blobs, self.tags, gone, going, known)
+        return Reclaim(found, self.blobs, self.tags, removed.gone, removed.going, known)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
@@ -367,7 +375,7 @@ class Inventory:
     def __repr__(self) -> str:
         return repr(self.brief)
 
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
         return self.brief._repr_mimebundle_()
 
     def _repr_html_(self) -> str:

@@ -16,6 +16,7 @@ from regnb.oci.reference import Digest
 from regnb.tables.age import STAND_INS, ages
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph
+from regnb.tables.removal import removal
 from regnb.text import count, escaped, human, parse_size
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
         """Say of each blob whether it goes with these rows, and with what the deletion takes along."""
         chosen = np.zeros(len(graph.manifest) + 1, dtype=bool)
         chosen[some] = True
-        gone, _ = graph.removed(chosen[graph.tags], seen=seen)
+        gone = removal(graph, chosen[graph.tags], seen=seen).gone
         found = np.zeros(len(graph.digests), dtype=bool)
         found[graph.freed(gone)] = True
         return found

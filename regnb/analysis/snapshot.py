@@ -29,6 +29,7 @@ import pandas as pd
 import pyarrow as pa
 
 from regnb.crawl.files import local_path, opened, reason, shown
+from regnb.crawl.records import Source
 from regnb.errors import StorageError
 from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS, INVENTORY
@@ -63,7 +64,7 @@ class Stored(NamedTuple):
     started: datetime
     finished: datetime | None
     tables: dict[str, Frame]
-    source: str
+    source: Source
 
 
 class _Figures(msgspec.Struct):
@@ -87,10 +88,10 @@ class _Version(msgspec.Struct):
 class _Header(msgspec.Struct):
     schema: int
     registry: str
-    source: str
+    source: Source
     started: datetime
     finished: datetime | None
-    summary: dict[str, Any]
+    summary: dict[str, object]
     files: dict[str, _File]
 
     @property
@@ -103,7 +104,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
     registry: str,
     started: datetime,
     finished: datetime | None,
-    source: str,
+    source: Source,
     summary: Mapping[str, object],
     tables: Mapping[str, Frame],
 ) -> str:
@@ -405,7 +406,7 @@ def _encoded(name: str, table: Frame) -> bytes:
 
 
 def _decoded(named: str, name: str, data: bytes) -> pa.Table:
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow.parquet as pq  # `import regnb` stays light
 
     known = COLUMNS[name]
     try:
@@ -450,11 +451,11 @@ def _column(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 -- a Series or a Ca
     return pd.Categorical.from_codes(codes, _text(whole.dictionary))
 
 
-def _text(array: Any) -> Any:  # noqa: ANN401 -- an array and an Index
+def _text(array: object) -> Any:  # noqa: ANN401 -- an array and an Index
     return pd.Index(pa.table({"text": array}).to_pandas()["text"], dtype="str")
 
 
-def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
+def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, object]:
     """Return the columns of layers, whose digests are rows of ``blobs`` in the file."""
     digest = columns["digest"].to_numpy()
     names = blobs["digest"].combine_chunks()
@@ -470,6 +471,6 @@ def _layers(columns: dict[str, Any], blobs: pa.Table) -> dict[str, Any]:
     }
 
 
-def _digests(rows: Any, names: pa.Array) -> Any:  # noqa: ANN401 -- an array and a Categorical
+def _digests(rows: Any, names: pa.Array) -> object:  # noqa: ANN401 -- an array and a Categorical
     codes, used = pd.factorize(rows)
     return pd.Categorical.from_codes(codes, _text(names.take(pa.array(used))))

@@ -38,7 +38,7 @@ class Storage:
         >>> open_storage("/var/lib/registry").inventory().breakdown  # doctest: +SKIP
     """
 
-    def __init__(self, url: str | Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, url: str | Path, options: Mapping[str, object]) -> None:
         self._url, self._options = url, dict(options)
         self.is_mirror = False
         # One storage has one name, however it is written: snapshots are compared by it.
@@ -120,7 +120,7 @@ class Storage:
         return Inventory.of(reading.records)
 
 
-def open_storage(url: str | Path, **options: Any) -> Storage:  # noqa: ANN401 -- fsspec's
+def open_storage(url: str | Path, **options: object) -> Storage:
     """Open a registry's storage: the folder or bucket that holds ``docker/registry/v2``.
 
     Args:

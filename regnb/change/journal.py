@@ -7,10 +7,10 @@ import contextlib
 import errno
 import getpass
 import hashlib
-import html
 import itertools
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
+from regnb.text import escaped
 
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
@@ -207,6 +208,7 @@ class Journal:
         self._key = key
         self._intended = earlier is not None
         self._failure: StorageError | None = None
+        self._lock = threading.Lock()
         with _kept(path):
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
             self._file = path.open("ab", buffering=0)
@@ -306,7 +308,10 @@ class Journal:
             self._append(_Content(raw.digest, raw.media_type, repository, data))
 
     def intend(self, steps: Sequence[int]) -> None:
-        """Announce the steps that come next: when this returns, that and everything before it is on disk."""
+        """Announce the steps that come next: when this returns, that and everything before it is on disk.
+
+        It waits for the disk: a coroutine calls it in a thread.
+        """
         self._append(_Intent(tuple(steps), _now()))
         self._sync()
         self._intended = True
@@ -321,25 +326,27 @@ class Journal:
         self._append(outcome)
 
     def _append(self, entry: _Entry) -> None:
-        if self._failure is not None:
-            raise self._failure
-        data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
-        chain = _link(self._chain, data)
-        signature = b'"signature":"%s",' % self._key.sign(chain).encode() if self._key else b""
-        line = b'{"chain":"%s",%s"entry":%s}\n' % (chain.encode(), signature, data)
-        try:
-            with _kept(self.path):
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-        except StorageError as full:
-            # A part of a line would break the chain for whoever goes on.
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
-            self._failure = full
-            raise
-        self._chain = chain
-        self._size += len(line)
+        # Steps of several repositories announce theirs from threads.
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            data = msgspec.json.encode(entry, enc_hook=str)  # a Digest is a string of its own
+            chain = _link(self._chain, data)
+            signature = b'"signature":"%s",' % self._key.sign(chain).encode() if self._key else b""
+            line = b'{"chain":"%s",%s"entry":%s}\n' % (chain.encode(), signature, data)
+            try:
+                with _kept(self.path):
+                    rest = memoryview(line)
+                    while rest:
+                        rest = rest[self._file.write(rest) :]
+            except StorageError as full:
+                # A part of a line would break the chain for whoever goes on.
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._size)
+                self._failure = full
+                raise
+            self._chain = chain
+            self._size += len(line)
 
     def _sync(self) -> None:
         with _kept(self.path):
@@ -526,7 +533,7 @@ class Receipt:
                 found = self.outcome(number)
                 became = (found.before or None, found.after or None, found.status, found.message, found.when)
                 rows.append((found.step, step.action, step.repository, step.tag, *became))
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("receipt", rows)
 
@@ -539,8 +546,8 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p><b>{html.escape(self.summary())}</b></p><p>Receipt <code>{html.escape(self.name)}</code>, by "
-            f"{html.escape(self.who)}.</p>{self.to_frame()._repr_html_()}"
+            f"<p><b>{escaped(self.summary())}</b></p><p>Receipt <code>{escaped(self.name)}</code>, by "
+            f"{escaped(self.who)}.</p>{self.to_frame()._repr_html_()}"
         )
 
 
@@ -562,6 +569,6 @@ def receipts(where: Path | None = None) -> Frame:
             plan = receipt.plan
             about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
             rows.append((*about, plan.changes, done, receipt.status))
-    from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+    from regnb.tables.frame import of_rows  # pandas waits for a frame
 
     return of_rows("receipts", rows)

@@ -19,13 +19,14 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
 from regnb.oci.reference import Digest, check_repository, check_tag
-from regnb.text import count, human
+from regnb.text import count, escaped, human
 from regnb.wire.addresses import parse_registry
 
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
+EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
 """What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
 touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""
@@ -105,7 +106,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 class Effect(Struct, frozen=True, forbid_unknown_fields=True):
     """Something beside the rows themselves that a plan touches, or takes care not to touch (``effects``)."""
 
-    effect: str
+    effect: EffectKind
     repository: str
     reference: str = ""
     size: _Sum = 0
@@ -249,7 +250,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
                 text = error.message if isinstance(error, InvalidArgument | InvalidReference) else str(error)
                 raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=_AGAIN) from None
 
-    def _values(self) -> Iterator[tuple[str, Callable[[Any], object], Any]]:
+    def _values(self) -> Iterator[tuple[str, Callable[[Any], object], object]]:
         """Yield each value that becomes a part of a request: where it stands, what checks it, and the value."""
         yield "plan.url", _check_origin, self.url
         if self.source:
@@ -306,14 +307,14 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         for number, step in enumerate(self.steps):
             target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
             rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("plan", rows)
 
     @property
     def blast(self) -> Frame:
         """The blast radius: a row for each effect (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("effects", map(msgspec.structs.astuple, self.effects))
 
@@ -400,13 +401,11 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         return f"<Plan {self.code}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        import html  # noqa: PLC0415 -- only where a notebook shows a plan
-
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
         blast = f"<h4>What else this touches</h4>{self.blast._repr_html_()}" if self.effects else ""
         shown = self.to_frame().drop(columns="curl")
         return (
-            f"<p><b>{html.escape(self.summary())}</b></p>"
+            f"<p><b>{escaped(self.summary())}</b></p>"
             f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
             f"{blast}<h4>Rows</h4>{shown._repr_html_()}"
         )
@@ -419,7 +418,7 @@ class _Document(Struct, forbid_unknown_fields=True):
     plan: msgspec.Raw
 
 
-class _Fields(dict[str, Any]):
+class _Fields(dict[str, object]):
     """An object of a document, with a name that stands in it twice."""
 
     twice = ""
@@ -429,7 +428,7 @@ def _check_fields(data: bytes) -> None:
     """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
     found: list[_Fields] = []
 
-    def collect(pairs: list[tuple[str, Any]]) -> _Fields:
+    def collect(pairs: list[tuple[str, object]]) -> _Fields:
         fields = _Fields(pairs)
         if len(fields) < len(pairs):
             names = [name for name, _ in pairs]
@@ -443,7 +442,7 @@ def _check_fields(data: bytes) -> None:
         raise ValueError(f"Object contains field `{found[0].twice[:80]}` twice - at `{where}`")
 
 
-def _walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -- what JSON may hold
+def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
     yield path, value
     if isinstance(value, dict):
         for name, each in value.items():

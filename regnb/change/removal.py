@@ -1,4 +1,4 @@
-"""What goes with a removal: one computation for a deletion, a retention policy and a rename."""
+"""What a removal means: the steps of it, in words, for a deletion, a retention policy and a rename."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from regnb.crawl.selection import Picked, check_seen
 from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
+from regnb.tables.removal import WHY, Removal, Why, removal
 from regnb.text import names
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Held(Struct):
     Attributes:
         tags: Tag to digest; "" where it could not be read.
         on: Digest to its tags, sorted.
+        places: Tag to its row in ``inventory.tags``.
         rows: Digest of a manifest to its row in ``inventory.manifests``.
         parents: Digest to the indexes of this repository that list it.
         children: Index (of any repository) to what it lists.
@@ -51,6 +53,7 @@ class Held(Struct):
     children: Mapping[str, tuple[str, ...]]
     tags: dict[str, str] = {}
     on: dict[str, list[str]] = {}
+    places: dict[str, int] = {}
     rows: dict[str, int] = {}
     parents: dict[str, list[str]] = {}
     subject: dict[str, str] = {}
@@ -60,6 +63,10 @@ class Held(Struct):
     schema1: set[str] = set()
     unread: list[str] = []
     dangling: list[str] = []
+
+    def row(self, one: Picked) -> int:
+        """Return the row of what was selected; -1 where it has none."""
+        return self.rows.get(one.digest or self.tags[one.tag], -1)
 
     def title(self, digest: str) -> str:
         """Return a name of a manifest for people: its tags, if it has some."""
@@ -91,10 +98,13 @@ def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
             here.parents.setdefault(child, []).append(digest)
     problems = inventory.problems[inventory.problems["problem"] == "dangling"]
     dangling = set(zip(*lists(problems, "repository", "reference"), strict=True))
-    tags = inventory.tags[inventory.tags["repository"].isin(held)]
-    for name, tag, digest, subject in zip(*lists(tags, "repository", "tag", "digest", "subject"), strict=True):
+    places = np.flatnonzero(inventory.tags["repository"].isin(held))
+    tags = inventory.tags.iloc[places]
+    for place, name, tag, digest, subject in zip(
+        places.tolist(), *lists(tags, "repository", "tag", "digest", "subject"), strict=True
+    ):
         here = held[name]
-        here.tags[tag] = digest
+        here.tags[tag], here.places[tag] = digest, place
         if digest:
             here.on.setdefault(digest, []).append(tag)
         else:
@@ -158,101 +168,37 @@ class Running:
         return self._tags.get((repository, tag)) or self._digests.get(digest, "")
 
 
-class Removal:
-    """What goes from one repository once something is selected, in an order in which it can be done.
+class Loss:
+    """What one repository loses by a removal, in words and in an order in which it can be done.
 
     Args:
         held: The repository.
-        children: Whether the children of a deleted index go that nothing else needs.
-        referrers: Whether what refers to a deleted manifest goes.
 
     Attributes:
-        gone: Digests that are deleted, to why: ``tag``, ``digest``, ``child`` or ``referrer``.
+        gone: Digests that are deleted, to why.
         tags: Tags that go, to the digest that takes them along; "" for a tag that was selected.
     """
 
-    def __init__(self, held: Held, *, children: bool, referrers: bool) -> None:
+    def __init__(self, held: Held) -> None:
         self.held = held
-        self.gone: dict[str, str] = {}
+        self.gone: dict[str, Why] = {}
         self.tags: dict[str, str] = {}
-        self._take = (children, referrers)
-        self._wanted: dict[str, str] = {}
 
-    def select(self, picked: Iterable[Picked], *, parents: bool) -> None:
-        """Work out what goes.
-
-        Args:
-            picked: Tags and digests of this repository.
-            parents: Whether a digest may go although an index that stays lists it.
+    def check(self, digests: Iterable[str]) -> None:
+        """Refuse what could not go of that which was selected by digest.
 
         Raises:
-            Refused: An index that stays lists one of the digests.
+            Refused: An index that stays lists it.
         """
-        here = self.held
-        digests = []
-        for one in picked:
-            if one.digest:
-                digests.append(one.digest)
-                self._wanted[one.digest] = "digest"
-            else:
-                self.tags[one.tag] = ""
-                if digest := here.tags[one.tag]:
-                    self._wanted.setdefault(digest, "tag")
-        for digest in digests:
-            for tag in here.on.get(digest, ()):
-                self.tags.setdefault(tag, digest)
-        self._settle(list(self._wanted))
-        while pending := dict.fromkeys(digest for digest in digests if digest not in self.gone):
-            # The outermost first: what it lists and is pending, too, then goes after it.
-            digest = next(digest for digest in pending if not any(index in pending for index in self.staying(digest)))
-            if not parents:
-                index = self.staying(digest)[0]
+        held = dict.fromkeys(digest for digest in digests if digest not in self.gone)
+        for digest in held:
+            indexes = self.staying(digest)
+            if not any(index in held for index in indexes):
                 raise Refused(
-                    f"{here.name}@{Digest(digest).short} is listed by the index {here.title(index)}, which would break",
+                    f"{self.held.name}@{Digest(digest).short} is listed by the index {self.held.title(indexes[0])}, "
+                    "which would break",
                     hint="delete the index, which takes along what only it needs, or allow 'parents'",
                 )
-            self._settle(self._go(digest))
-
-    def _settle(self, digests: Iterable[str]) -> None:
-        """Let go, of some manifests and of what depends on them, whatever nothing holds any more."""
-        todo = list(digests)[::-1]
-        while todo:
-            digest = todo.pop()
-            if digest not in self.gone and self._free(digest):
-                todo += self._go(digest)[::-1]
-
-    def _free(self, digest: str) -> bool:
-        here = self.held
-        if self.staying(digest) or not all(tag in self.tags for tag in here.on.get(digest, ())):
-            return False
-        # A child may refer to another manifest: a signature of what stays is found through the referrers API.
-        subject = here.subject.get(digest)
-        return self._wanted[digest] != "child" or subject not in here.rows or subject in self.gone
-
-    def _go(self, digest: str) -> list[str]:
-        """Delete a manifest, and return those that may be able to go now."""
-        here = self.held
-        self.gone[digest] = self._wanted[digest]
-        children, referrers = self._take
-        for child in here.children.get(digest, ()):
-            if children and child in here.rows:
-                self._wanted.setdefault(child, "child")
-        if referrers:
-            for referrer in here.referrers.get(digest, ()):
-                self._refers(referrer, here.on.get(referrer, ()), digest)
-            for tag in here.signed.get(digest, ()):
-                if here.tags[tag] in here.rows:
-                    self._refers(here.tags[tag], (tag,), digest)
-        signed = (here.tags[tag] for tag in here.signed.get(digest, ()))
-        after = dict.fromkeys((*here.children.get(digest, ()), *here.referrers.get(digest, ()), *signed))
-        return [other for other in after if other in self._wanted]
-
-    def _refers(self, referrer: str, tags: Iterable[str], subject: str) -> None:
-        """Take a referrer along with its tags, or with those that tie it to what is deleted."""
-        if self._wanted.get(referrer, "child") == "child":
-            self._wanted[referrer] = "referrer"
-        for tag in tags:
-            self.tags.setdefault(tag, subject)
 
     def staying(self, digest: str) -> list[str]:
         """Return the indexes that list a manifest and stay."""
@@ -291,16 +237,16 @@ class Removal:
             digest = here.tags[tag]
             if digest in self.gone:
                 continue
-            why = reasons.get((here.name, tag)) or self._why(tag)
+            text = reasons.get((here.name, tag)) or self._why(tag)
             if not digest:
-                reason = f"{why}; its manifest is gone already"
+                reason = f"{text}; its manifest is gone already"
                 found.append(Step(action="untag", repository=here.name, tag=tag, reason=reason))
                 continue
             others = [other for other in here.on[digest] if other not in self.tags]
             indexes = [here.title(index) for index in self.staying(digest)]
             keeps = f"{names(others)} {'keeps' if len(others) == 1 else 'keep'} this digest" if others else ""
             lists = f"the index {names(indexes)} lists it" if indexes else ""
-            reason = f"{why}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}"
+            reason = f"{text}; its manifest stays: {' and '.join(filter(None, (keeps, lists)))}"
             needed = (number[because],) if because in number else ()
             found.append(Step(action="untag", tag=tag, reason=reason, needs=needed, **about(digest)))
         return found
@@ -401,12 +347,10 @@ def remove(
     for name, some in chosen.items():
         _check_selected(held[name], some)
     _check_known(inventory, chosen, allow)
-    removals = []
-    for name, some in chosen.items():
-        removals.append(removal := Removal(held[name], children=children, referrers=referrers))
-        removal.select(some, parents="parents" in allow)
-        _check_removal(removal)
-    alive = [row for removal in removals for row in _alive(removal, used)]
+    found, losses = _losses(inventory, held, chosen, children=children, referrers=referrers, parents="parents" in allow)
+    for loss in losses:
+        _check_loss(loss)
+    alive = [row for loss in losses for row in _alive(loss, used)]
     if alive and "running" not in allow:
         texts = dict.fromkeys(f"{row.repository}{at(row.reference)} ({row.message})" for row in alive)
         raise Refused(
@@ -415,24 +359,63 @@ def remove(
         )
     graph = inventory.graph
     sizes = inventory.manifests["size"].to_numpy()
-    gone = np.zeros(len(sizes), dtype=bool)
-    tagged = graph.tagged.copy()
-    for removal in removals:
-        here = removal.held
-        gone[[here.rows[digest] for digest in removal.gone]] = True
-        for tag in removal.tags.keys() - set(here.dangling):
-            tagged[here.rows[here.tags[tag]]] -= 1
+    gone = found.gone
+    tagged = graph.tagged - np.bincount(graph.tags[found.going & (graph.tags >= 0)], minlength=len(sizes))
     # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
     stays = graph.reached((tagged > 0) & ~gone)
     lost = gone | (graph.reached(graph.tagged > 0) & ~stays)
     bare = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
-    steps = {removal.held.name: removal.steps(inventory, reasons) for removal in removals}
+    steps = {loss.held.name: loss.steps(inventory, reasons) for loss in losses}
     return Removed(
         steps,
-        (*alive, *(row for removal in removals for row in removal.effects(sizes)), *_sharing(inventory, gone)),
+        (*alive, *(row for loss in losses for row in loss.effects(sizes)), *_sharing(inventory, gone)),
         graph.bytes(graph.freed(lost)),
         tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
     )
+
+
+def _losses(
+    inventory: Inventory,
+    held: Mapping[str, Held],
+    chosen: Mapping[str, Sequence[Picked]],
+    *,
+    children: bool,
+    referrers: bool,
+    parents: bool,
+) -> tuple[Removal, list[Loss]]:
+    """Apply the rule of removal to what was selected.
+
+    Raises:
+        Refused: An index that stays lists what was selected by digest.
+    """
+    graph = inventory.graph
+    selected = [held[one.repository].row(one) for some in chosen.values() for one in some]
+    digests = [held[one.repository].rows[one.digest] for some in chosen.values() for one in some if one.digest]
+    places = [held[one.repository].places[one.tag] for some in chosen.values() for one in some if not one.digest]
+    tags = np.zeros(len(inventory.tags), dtype=bool)
+    tags[places] = True
+    found = removal(graph, tags, _ints(digests), children=children, referrers=referrers, parents=parents)
+    losses = {name: Loss(held[name]) for name in chosen}
+    names, texts = inventory.manifests["repository"].array, inventory.manifests["digest"].array
+    order = found.ordered(graph, _ints(row for row in selected if row >= 0))
+    for row in order.tolist():
+        losses[names[row]].gone[texts[row]] = WHY[found.wanted[row]]
+    for one in (one for some in chosen.values() for one in some if not one.digest):
+        losses[one.repository].tags[one.tag] = ""
+    names, tag = inventory.tags["repository"].array, inventory.tags["tag"].array
+    # The others in the order of what takes them along.
+    rank = np.zeros(len(found.gone), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    along = np.flatnonzero(found.because >= 0)
+    for place in along[np.argsort(rank[found.because[along]], kind="stable")].tolist():
+        losses[names[place]].tags[tag[place]] = texts[found.because[place]]
+    for name, some in chosen.items():
+        losses[name].check([one.digest for one in some if one.digest])
+    return found, list(losses.values())
+
+
+def _ints(values: Iterable[int]) -> NDArray[np.int64]:
+    return np.fromiter(values, np.int64)
 
 
 def numbered(groups: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
@@ -566,15 +549,15 @@ def _check_known(inventory: Inventory, repositories: Collection[str], allow: Col
         )
 
 
-def _check_removal(removal: Removal) -> None:
+def _check_loss(loss: Loss) -> None:
     """Refuse deletions by digest that a registry gets wrong."""
-    here = removal.held
-    if old := [here.title(digest) for digest in removal.gone if digest in here.schema1]:
+    here = loss.held
+    if old := [here.title(digest) for digest in loss.gone if digest in here.schema1]:
         raise Refused(
             f"{here.name}: {names(old)} is of the withdrawn schema 1, whose digest a registry makes up as it answers",
             hint="delete it with the registry's own tools",
         )
-    if removal.gone and here.unread:
+    if loss.gone and here.unread:
         raise Refused(
             f"{names(here.unread)} of {here.name} could not be read, and may point at what would go; a registry may "
             "answer 500 to a deletion by digest there, and delete all the same",
@@ -582,13 +565,13 @@ def _check_removal(removal: Removal) -> None:
         )
 
 
-def _alive(removal: Removal, used: Running) -> Iterator[Effect]:
+def _alive(loss: Loss, used: Running) -> Iterator[Effect]:
     """Yield what a cluster runs of what goes."""
-    here = removal.held
-    for tag in removal.tags:
+    here = loss.held
+    for tag in loss.tags:
         if where := used.where(here.name, tag, here.tags[tag]):
             yield Effect("running", here.name, tag, 0, f"runs in {where}")
-    for digest in removal.gone:
+    for digest in loss.gone:
         if not here.on.get(digest) and (where := used.where(here.name, digest=digest)):
             yield Effect("running", here.name, digest, 0, f"runs in {where}")
 

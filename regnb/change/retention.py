@@ -224,7 +224,7 @@ def _among(count: int | None, noun: str) -> str:
     return f"the newest {noun}" if count == 1 else f"among the {count} newest {noun}s"
 
 
-def _first(ranks: Iterable[tuple[str, Any]], count: int | None) -> set[str]:
+def _first(ranks: Iterable[tuple[str, object]], count: int | None) -> set[str]:
     """Return so many images, each taken at the highest of its ranks; of equal rank with the last, all."""
     best: dict[str, Any] = {}
     for digest, rank in ranks:

@@ -147,7 +147,7 @@ class _Loaded(MutableMapping[str, Any]):
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- typer's command
+    def __getitem__(self, name: str) -> object:
         if name not in self._found:
             group = typer.main.get_group(importlib.import_module(f"regnb.cli.{COMMANDS[name].module}").app)
             self._found[name] = group.commands.get(name, group)
@@ -203,7 +203,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from regnb import __version__  # noqa: PLC0415 -- pulls in the package
+        from regnb import __version__  # pulls in the package
 
         typer.echo(f"regnb {__version__}")
         raise typer.Exit
@@ -228,7 +228,7 @@ def main() -> None:
         # Typer's own code for a mistyped word is that of an exceeded threshold here: so the codes are set here.
         sys.exit(app(standalone_mode=False) or OK)
     except TyperException as error:
-        from typer.rich_utils import rich_format_error  # noqa: PLC0415 -- only where there is an error
+        from typer.rich_utils import rich_format_error  # only where there is an error
 
         rich_format_error(error)  # type: ignore[arg-type]
         sys.exit(ERROR)

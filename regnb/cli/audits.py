@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeAlias, cast
 
 import typer
 from rich.markup import escape
@@ -196,7 +196,7 @@ def audit(
             make_folder(folder)
     inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
     if json_:
-        document: dict[str, Any] = {**inventory.summary._asdict(), "source": inventory.source}
+        document: dict[str, object] = {**inventory.summary._asdict(), "source": inventory.source}
         for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):
             document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
         typer.echo(json.dumps(document, indent=2))

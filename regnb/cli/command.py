@@ -35,20 +35,20 @@ _LAZY: Final = {"Registry": object, "Answer": object}
 
 def connect(url: str, **given: Any) -> AbstractContextManager[Registry]:  # noqa: ANN401 -- as there
     """Connect to a registry, as :func:`regnb.registry.connect`."""
-    from regnb import registry  # noqa: PLC0415 -- what reads files loads no HTTP
+    from regnb import registry  # what reads files loads no HTTP
 
     return registry.connect(url, **given)
 
 
 def reached(
-    use: Callable[..., Any],
+    use: Callable[..., object],
     url: str,
     *,
     user: User = "",
     ca_bundle: CaBundle = None,
     client_cert: ClientCert = None,
     insecure: Insecure = False,
-) -> Any:  # noqa: ANN401 -- a connection, or the environment of a kernel that is to make one
+) -> object:
     """Hand the registry that the command is about, with how to reach it, to what uses it."""
     known = login(user, "REGNB_PASSWORD", "Password")
     return use(url, **known, ca_bundle=ca_bundle, client_cert=client_cert, insecure=insecure)
@@ -93,7 +93,7 @@ Present: TypeAlias = Callable[..., None]
 """What shows a plan, with its options bound: of a registry, a plan, and what a copy reads from."""
 
 
-def _options(helper: Callable[..., Any]) -> list[inspect.Parameter]:
+def _options(helper: Callable[..., object]) -> list[inspect.Parameter]:
     found = inspect.signature(helper, eval_str=True, locals=_LAZY).parameters.values()
     return [each for each in found if each.kind == each.KEYWORD_ONLY]
 
@@ -117,7 +117,7 @@ def _command(app: typer.Typer, work: Callable[..., None]) -> Callable[..., None]
     }
 
     @functools.wraps(work)
-    def run(**given: Any) -> None:  # noqa: ANN401 -- what the signature below says
+    def run(**given: object) -> None:
         bound = {
             name: functools.partial(_SHARED[name], **{each.name: given.pop(each.name) for each in options})
             for name, options in shared.items()

@@ -33,7 +33,7 @@ def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
     def run(*, output: Path | None, parts: list[str] | None, **given: Any) -> None:  # noqa: ANN401
         work(Settings(parts=tuple(parts or expose_.PARTS), **given), output)
 
-    options: dict[str, tuple[Any, Any]] = {
+    options: dict[str, tuple[object, object]] = {
         field.name: (Annotated[field.type, Option(help=FIELDS[field.name])], field.default)
         for field in structs.fields(Settings)
     }

@@ -80,7 +80,7 @@ def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> No
         head = answer.head if include or answer.exchange.method == "HEAD" else ""
         typer.echo("\n\n".join(filter(None, [head, answer.text])))
     elif answer.whole:
-        from regnb.wire.exchange import view  # noqa: PLC0415 -- what reads files loads no HTTP
+        from regnb.wire.exchange import view  # what reads files loads no HTTP
 
         sys.stdout.buffer.write(view(answer, include=include))
     else:

@@ -79,7 +79,7 @@ def report(
 
     Exit code 0: written, 1: error, 4: written, but something could not be read.
     """
-    from regnb.pages.report import report as report_  # noqa: PLC0415 -- an extra
+    from regnb.pages.report import report as report_  # an extra
 
     if capacity is not None:
         parse_size(capacity)

@@ -39,7 +39,7 @@ def serve(
     read_only: Annotated[bool, Option("--read-only", help="Refuse every write.")] = False,
 ) -> None:
     """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
-    from regnb.local import embedded  # noqa: PLC0415 -- an extra
+    from regnb.local import embedded  # an extra
 
     def ready(url: str) -> None:
         say(f"Serving {folder} at {url} (Ctrl-C ends it)")
@@ -57,7 +57,7 @@ def demo(
     serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
-    from regnb.local.sandbox import demo_registry  # noqa: PLC0415 -- an extra
+    from regnb.local.sandbox import demo_registry  # an extra
 
     with demo_registry(data, port) as found:
         if serve:
@@ -68,7 +68,7 @@ def demo(
         with connect(found.url, cache=False) as registry:
             show_inventory(registry.inventory())
         if lab:
-            from regnb.notebooks.lab import open_lab  # noqa: PLC0415 -- an extra
+            from regnb.notebooks.lab import open_lab  # an extra
 
             open_lab(folder, surroundings=environment(found.url) | found.environment)
 
@@ -90,7 +90,7 @@ def lab(
 
     What you have edited is never overwritten. With --update nothing is opened.
     """
-    from regnb.notebooks import lab as lab_  # noqa: PLC0415 -- an extra
+    from regnb.notebooks import lab as lab_  # an extra
 
     done = lab_.copy_notebooks(folder, update=update)
     for state, text in _COPIED.items():
@@ -126,7 +126,7 @@ def ui(
 
     With a token in the environment's REGNB_UI_TOKEN a visitor is asked for it.
     """
-    from regnb.pages import ui as ui_  # noqa: PLC0415 -- an extra
+    from regnb.pages import ui as ui_  # an extra
 
     known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
     ui_.serve(

@@ -70,7 +70,7 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
 def show(frame: Frame, json_: bool, title: str = "") -> None:
     """Print a frame whole, as a table or as JSON lines."""
     if json_:
-        from regnb.tables.write import json_lines  # noqa: PLC0415 -- pandas is not needed for help
+        from regnb.tables.write import json_lines  # pandas is not needed for help
 
         sys.stdout.write(json_lines(frame))
     else:

@@ -51,7 +51,7 @@ class _Spec(TypedDict, total=False):
 class _Meta(TypedDict, total=False):
     name: Required[str]
     namespace: str
-    annotations: dict[str, Any] | None
+    annotations: dict[str, object] | None
 
 
 class _Ingress(TypedDict):

@@ -238,8 +238,8 @@ async def _certificate(transport: Transport) -> Check:
         return Check("certificate", "warn", "accepted without looking at it", "leave insecure out")
     days = (ssl.cert_time_to_seconds(found["notAfter"]) - time.time()) / 86_400
     names = ", ".join(name for _, name in found.get("subjectAltName", ()))
-    state, hint = ("ok", "") if days >= _SOON else ("warn", "renew it")
-    return Check("certificate", state, f"trusted, {days:,.0f} days left, for {names}", hint)
+    text = f"trusted, {days:,.0f} days left, for {names}"
+    return Check("certificate", "ok", text) if days >= _SOON else Check("certificate", "warn", text, "renew it")
 
 
 async def _asked(transport: Transport, name: str, path: str) -> Check:

@@ -232,7 +232,7 @@ def notes(settings: Settings) -> list[str]:
     return found
 
 
-def to_yaml(documents: Iterable[Mapping[str, Any]], remarks: Iterable[str] = ()) -> str:
+def to_yaml(documents: Iterable[Mapping[str, object]], remarks: Iterable[str] = ()) -> str:
     """Return manifests as YAML for ``kubectl apply -f -``.
 
     Args:
@@ -261,7 +261,7 @@ def yaml_library() -> Any:  # noqa: ANN401 -- a module
         MissingExtra: It is not installed.
     """
     try:
-        import yaml  # noqa: PLC0415 -- an extra
+        import yaml  # an extra
     except ImportError:
         raise MissingExtra("pyyaml", "cli") from None
     return yaml
@@ -337,7 +337,7 @@ def _volume(it: Settings, suffix: str, size: str) -> Document:
     return _made(it, "PersistentVolumeClaim", "v1", suffix, spec)
 
 
-def _pod(app: str, container: Document, mounts: Mapping[str, tuple[str, Document]], **more: Any) -> Document:  # noqa: ANN401
+def _pod(app: str, container: Document, mounts: Mapping[str, tuple[str, Document]], **more: object) -> Document:
     """Return a pod's template: no account, no root, nothing to write but its volumes, given as name: (path, what)."""
     mounts = {**mounts, "scratch": ("/tmp", {"emptyDir": {}})}  # noqa: S108 -- the container's own
     container |= {

@@ -233,7 +233,7 @@ def _lines(data: bytes, name: str) -> Iterator[tuple[str, Used]]:
             yield host, Used(repository, tag, digest, f"line {number} of {name}")
 
 
-def _document(in_use: str | Path | Mapping[str, Any]) -> bytes:
+def _document(in_use: str | Path | Mapping[str, object]) -> bytes:
     if isinstance(in_use, Mapping):
         try:
             return msgspec.json.encode(in_use)
@@ -329,8 +329,8 @@ def _parse(text: str) -> tuple[str, str, str, str]:
 def _cluster() -> Iterator[tuple[str, msgspec.Raw]]:
     """Ask the cluster that kubectl is set to for all its pods and workloads, page by page."""
     try:
-        import urllib3  # noqa: PLC0415 -- comes with kubernetes
-        from kubernetes import client, config  # noqa: PLC0415
+        import urllib3  # comes with kubernetes
+        from kubernetes import client, config
     except ImportError:
         raise MissingExtra("kubernetes", "kubernetes") from None
     asked = "pods"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import ClassVar, Final
 
-import anyio
-from anyio.abc import TaskGroup
-
+from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
 from regnb.crawl.recording import Recording
 from regnb.crawl.records import (
@@ -23,7 +19,8 @@ from regnb.crawl.records import (
     Records,
     TagRecord,
 )
-from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError, Unproven, Unsupported
+from regnb.crawl.referring import Referrers
+from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError
 from regnb.oci.manifest import (
     ACCEPT_ANY,
     CONFIG_LIMIT,
@@ -33,16 +30,13 @@ from regnb.oci.manifest import (
     contradiction,
     decode_config,
 )
-from regnb.oci.reference import Digest, check_repository, is_digest, is_glob, is_tag, select
+from regnb.oci.reference import Digest, check_repository, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
 from regnb.wire.probe import is_mirror
 
 _MIRROR: Final = "pull-through cache"
-
-_SPARE: Final = 8
-"""Workers beyond the requests that may be under way."""
 
 
 @dataclass(slots=True)
@@ -63,66 +57,6 @@ class Progress:
         return total, self.tags_done, f"{self.repositories_done:,}/{self.repositories:,} repositories"
 
 
-class _Jobs:
-    """A stack of jobs that a few workers empty: depth first, so that little is waiting at any time."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
-        self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
-        self._busy = self._workers = 0
-        self._group: TaskGroup
-        self._wake = anyio.Event()
-        self._held: dict[str, anyio.Event] = {}
-
-    def add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
-        """Put jobs on the stack: the last comes first."""
-        self._waiting.extend(jobs)
-        if self._workers:
-            self._hire()
-        self._wake.set()
-        self._wake = anyio.Event()
-
-    async def run(self) -> None:
-        """Do every job, those that jobs add included."""
-        async with anyio.create_task_group() as group:
-            self._group = group
-            self._hire()
-
-    def _hire(self) -> None:
-        """Keep a few more workers than there may be requests: that some wait shows that more would be of use."""
-        wanted = min(self._limit() + _SPARE, len(self._waiting) + self._busy)
-        for _ in range(wanted - self._workers):
-            self._workers += 1
-            self._group.start_soon(self._work)
-
-    async def _work(self) -> None:
-        while True:
-            while self._waiting:
-                job = self._waiting.pop()
-                self._hire()
-                self._busy += 1
-                try:
-                    await job()
-                finally:
-                    self._busy -= 1
-            if not self._busy:
-                self._wake.set()
-                return
-            await self._wake.wait()
-
-    @contextlib.asynccontextmanager
-    async def alone(self, what: str) -> AsyncIterator[None]:
-        """Let one worker at a time do what the others, once it is done, need not do again."""
-        while event := self._held.get(what):
-            await event.wait()
-        event = self._held[what] = anyio.Event()
-        try:
-            yield
-        finally:
-            del self._held[what]
-            event.set()
-
-
 class _Crawl:
     """One crawl, and the records that it writes."""
 
@@ -137,8 +71,8 @@ class _Crawl:
         self.recording = Recording(records)
         self.problem = self.recording.problem
         self.progress = progress
-        self.referrers: bool | None = False if cache.lacks(records.registry, "referrers") else None
-        self._jobs = _Jobs(lambda: client.pace.limit)
+        self._jobs = Jobs(lambda: client.pace.limit)
+        self.referrers = Referrers(client, cache, self.recording, self._jobs)
         self._failed: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
@@ -273,7 +207,7 @@ class _Crawl:
                     self.known.keep(digest, configured=configured)
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
-                following += await self.referring(repository, digest)
+                following += await self.referrers.of(repository, digest)
             fresh = [child for child in dict.fromkeys(following) if child not in met]
             if not fresh:
                 continue
@@ -368,35 +302,6 @@ class _Crawl:
         record.created = config.made(self.records.started)
         record.commands = tuple(map(self.recording.text, config.commands(len(record.layers))))
         return True
-
-    async def referring(self, repository: str, digest: str) -> list[str]:
-        """Return the digests of a manifest's referrers, where the registry can list them (distribution spec 1.1)."""
-        # Until it is known whether it can, one worker asks and the others wait.
-        async with self._jobs.alone("referrers") if self.referrers is None else contextlib.nullcontext():
-            if self.referrers is False:
-                return []
-            counts = self.records.coverage.referrers
-            try:
-                found = await self.client.referrers(repository, Digest(digest), fallback=False)
-            except Unsupported as error:
-                # The tag schema's referrers are tags, and so they are in the listing already.
-                if not self.referrers:
-                    self.referrers = False
-                    self.cache.found_lacking(self.records.registry, "referrers")
-                    return []
-                if not isinstance(error.__cause__, Unproven):
-                    return []  # some registries, such as those that mirror others, list for some repositories only
-                counts.listed += 1
-                self.problem(repository, digest, counts.fail(error.__cause__), error.__cause__)
-                return []
-            except RegnbError as error:
-                counts.listed += 1
-                self.problem(repository, digest, counts.fail(error), error)
-                return []
-            self.referrers = True
-            counts.listed += 1
-            counts.read += 1
-            return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]
 
     async def settle(self, repository: str, digest: str, claims: Mapping[int, Sequence[str]]) -> None:
         """Ask the registry for the size of a blob of which manifests claim different ones."""

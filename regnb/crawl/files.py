@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from regnb.errors import MissingExtra, RegnbError, StorageError
 
@@ -110,7 +110,7 @@ def explained(url: str | Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:  # noqa: ANN401 -- fsspec's
+def opened(url: str | Path, what: str, **options: object) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
     """Open what a URL or a path names, and turn every error within into one that says what to do.
 
     Args:
@@ -131,8 +131,8 @@ def opened(url: str | Path, what: str, **options: Any) -> Iterator[tuple[fsspec.
         '/registry'
     """
     with explained(url, what):
-        import fsspec  # noqa: PLC0415 -- `import regnb` stays light
-        from fsspec.archive import AbstractArchiveFileSystem  # noqa: PLC0415
+        import fsspec  # `import regnb` stays light
+        from fsspec.archive import AbstractArchiveFileSystem
 
         fs, path = fsspec.core.url_to_fs(str(url), **options)
         if isinstance(fs, AbstractArchiveFileSystem):

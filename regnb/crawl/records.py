@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,8 @@ from regnb.oci.age import CREATED
 from regnb.oci.manifest import Descriptor, Index, Schema1, decode
 from regnb.oci.reference import Digest
 
+Source: TypeAlias = Literal["api", "storage"]
+"""What was read: the registry's API, or its files."""
 DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
@@ -198,7 +200,7 @@ class Records:
     registry: str
     started: datetime
     finished: datetime | None = None
-    source: str = "api"
+    source: Source = "api"
     repositories: dict[str, str] = field(default_factory=dict)
     tags: list[TagRecord] = field(default_factory=list)
     links: dict[tuple[str, str], bool] = field(default_factory=dict)

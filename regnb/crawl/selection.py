@@ -210,7 +210,7 @@ async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list
         NotFound: Something that was named is not there.
         InvalidReference, InvalidArgument: As :func:`selectors` says.
     """
-    from regnb.crawl.reader import each  # noqa: PLC0415 -- what reads files loads no HTTP
+    from regnb.crawl.reader import each  # what reads files loads no HTTP
 
     named = selectors(what, host=reader.client.host, whole=whole)
     listed: list[str] = []

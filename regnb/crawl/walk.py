@@ -265,7 +265,7 @@ class RemoteFiles:
             )
             yield File(self._inner(f"{bucket}/{upload['Key']}"), sum(sizes), upload["Initiated"].timestamp())
 
-    def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: Any) -> Iterator[Any]:  # noqa: ANN401 -- S3's
+    def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: object) -> Iterator[Any]:
         """Yield what all pages of a listing have."""
         while True:
             self._lists += 1

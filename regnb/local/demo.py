@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -151,7 +151,7 @@ async def seed(client: Client) -> Seeded:
         if repository == sources[blob]:
             await client.upload_blob(repository, blob, _digest(blob))
         elif (begun := await client.mount(repository, _digest(blob), sources[blob])) is not None:
-            await client.finish_upload(begun, _digest(blob), blob)
+            await client.uploads.finish_upload(begun, _digest(blob), blob)
 
     async def put(same: list[Item]) -> None:
         # One after the other: two writers of the same bytes are a race that a registry may lose.
@@ -251,7 +251,7 @@ def _json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
 
 
-def _descriptor(media_type: str, data: bytes, **more: object) -> dict[str, Any]:
+def _descriptor(media_type: str, data: bytes, **more: object) -> dict[str, object]:
     return {"mediaType": media_type, "digest": _digest(data), "size": len(data), **more}
 
 
@@ -268,7 +268,7 @@ def _image(
     """One image: ``tags`` are separated by blanks."""
     layers = tuple(layers)
     date = f"{created}T08:30:00Z"
-    history: list[dict[str, Any]] = [{"created": date, "created_by": layer.created_by} for layer in layers]
+    history: list[dict[str, object]] = [{"created": date, "created_by": layer.created_by} for layer in layers]
     history.append({"created": date, "created_by": 'CMD ["/bin/sh"]', "empty_layer": True})
     config = _json(
         {
@@ -313,7 +313,7 @@ def _artifact(
 ) -> Item:
     """A manifest that is no image, with one layer: media type, bytes and annotations."""
     layer_type, data, annotations = layer
-    manifest: dict[str, Any] = {
+    manifest: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": _descriptor(*config),
@@ -335,7 +335,7 @@ def _no_image(system: str, data: bytes, **more: object) -> tuple[str, bytes]:
     return OCI_CONFIG, _json({"architecture": system, "os": system, **more, "config": {}, "rootfs": rootfs})
 
 
-def _index(repository: str, tags: str, children: Mapping[Item, Mapping[str, Any]], media_type: str) -> Item:
+def _index(repository: str, tags: str, children: Mapping[Item, Mapping[str, object]], media_type: str) -> Item:
     """An index or Docker list; each child comes with what its descriptor says beside digest and size."""
     listed = [_descriptor(child.media_type, child.raw, **more) for child, more in children.items()]
     raw = _json({"schemaVersion": 2, "mediaType": media_type, "manifests": listed})
@@ -437,8 +437,8 @@ def _multi_platform(base: Layer) -> list[Item]:
         {"architecture": "amd64", "os": "linux"},
         {"architecture": "arm64", "os": "linux", "variant": "v8"},
     ]
-    children: dict[Item, Mapping[str, Any]] = {}
-    attestations: dict[Item, Mapping[str, Any]] = {}
+    children: dict[Item, Mapping[str, object]] = {}
+    attestations: dict[Item, Mapping[str, object]] = {}
     for platform in platforms:
         name = platform["architecture"]
         program = _layer("COPY cli /usr/local/bin/", {"usr/local/bin/cli": _noise(f"cli {name}", 180_000)})
@@ -473,7 +473,7 @@ def _multi_platform(base: Layer) -> list[Item]:
 
 def _docker_list() -> list[Item]:
     repository, created = "library/proxy", "2025-05-12"
-    children: dict[Item, Mapping[str, Any]] = {}
+    children: dict[Item, Mapping[str, object]] = {}
     for name in ("amd64", "arm64"):
         platform = {"architecture": name, "os": "linux"}
         rootfs = _layer("ADD rootfs.tar /", {"usr/sbin/proxy": _noise(f"proxy {name}", 420_000)})
@@ -514,7 +514,7 @@ def _signed(base: Layer) -> list[Item]:
         _artifact(repository, "", (media_type, data, {}), artifact_type=media_type, subject=image, created=created)
         for media_type, data in ((_BUNDLE, bundle), (_SPDX, sbom))
     ]
-    listed: dict[Item, Mapping[str, Any]] = {
+    listed: dict[Item, Mapping[str, object]] = {
         item: {
             "artifactType": media_type,
             "annotations": {"org.opencontainers.image.created": f"{created}T08:30:00Z"},

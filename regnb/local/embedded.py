@@ -91,6 +91,40 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
     )
 
 
+class _Subjects:
+    """What manifests refer to, remembered between listings of referrers."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._known: dict[Digest, tuple[str, dict[str, object]] | None] = {}
+
+    def of(self, name: str, digest: Digest) -> tuple[str, dict[str, object]] | None:
+        """Return what a manifest refers to, and its own descriptor as the listing shows it.
+
+        There is no index of referrers on disk, where docker-registry would not keep it up. Bytes with a known digest
+        do not change, so each manifest is decoded once; whether it is still there is asked every time.
+        """
+        if digest in self._known:
+            return self._known[digest] if self._layout.has_manifest(name, digest) else None
+        raw = self._layout.manifest(name, digest)
+        if raw is None:
+            return None
+        entry = manifest = None
+        with suppress(RegnbError):
+            manifest = decode(raw)
+        if isinstance(manifest, Manifest | Index) and manifest.subject is not None:
+            described: dict[str, object] = {"mediaType": manifest.media_type, "digest": digest, "size": len(raw)}
+            if manifest.artifact_type:
+                described["artifactType"] = manifest.artifact_type
+            if texts := {key: value for key, value in manifest.annotations.items() if isinstance(value, str)}:
+                described["annotations"] = texts
+            entry = (manifest.subject.digest, described)
+        if len(self._known) >= MEMO_LIMIT:
+            self._known.clear()
+        self._known[digest] = entry
+        return entry
+
+
 class _Registry:
     """The endpoints. Those that take a body are coroutines; the others run in a thread, for they wait for the disk."""
 
@@ -99,7 +133,7 @@ class _Registry:
         self.delete = delete
         self.read_only = read_only
         self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
-        self.subjects: dict[Digest, tuple[str, dict[str, Any]] | None] = {}
+        self.subjects = _Subjects(layout)
         # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
         uploads = {"POST": self.start_upload}
         self.endpoints: dict[str, dict[str, Callable[..., Any]]] = {
@@ -179,7 +213,7 @@ class _Registry:
 
     def referrers(self, request: Request, name: str, last: str) -> Response:
         subject = _digest(last)
-        found = [self._subject(name, digest) for digest in self.layout.revisions(name)]
+        found = [self.subjects.of(name, digest) for digest in self.layout.revisions(name)]
         manifests = [entry[1] for entry in found if entry is not None and entry[0] == subject]
         headers = {}
         if wanted := request.query_params.get("artifactType"):
@@ -187,32 +221,6 @@ class _Registry:
             headers["OCI-Filters-Applied"] = "artifactType"
         body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
         return Response(json.dumps(body), media_type=OCI_INDEX, headers=headers)
-
-    def _subject(self, name: str, digest: Digest) -> tuple[str, dict[str, Any]] | None:
-        """Return what a manifest refers to, and its own descriptor as the listing shows it.
-
-        There is no index of referrers on disk, where docker-registry would not keep it up. Bytes with a known digest
-        do not change, so each manifest is decoded once; whether it is still there is asked every time.
-        """
-        if digest in self.subjects:
-            return self.subjects[digest] if self.layout.has_manifest(name, digest) else None
-        raw = self.layout.manifest(name, digest)
-        if raw is None:
-            return None
-        entry = manifest = None
-        with suppress(RegnbError):
-            manifest = decode(raw)
-        if isinstance(manifest, Manifest | Index) and manifest.subject is not None:
-            described: dict[str, Any] = {"mediaType": manifest.media_type, "digest": digest, "size": len(raw)}
-            if manifest.artifact_type:
-                described["artifactType"] = manifest.artifact_type
-            if texts := {key: value for key, value in manifest.annotations.items() if isinstance(value, str)}:
-                described["annotations"] = texts
-            entry = (manifest.subject.digest, described)
-        if len(self.subjects) >= MEMO_LIMIT:
-            self.subjects.clear()
-        self.subjects[digest] = entry
-        return entry
 
     # Manifests
 

@@ -294,7 +294,7 @@ def _outputs(notebook: Any) -> list[Any]:  # noqa: ANN401 -- nbformat's
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def _gaps(notebook: Any) -> tuple[str, ...]:  # noqa: ANN401 -- nbformat's
+def _gaps(notebook: object) -> tuple[str, ...]:
     """Return what the inventories that were shown lack."""
     found = [each for output in _outputs(notebook) if (each := output.get("data", {}).get(MIME))]
     return tuple(dict.fromkeys(each["registry"] for each in found if not each["complete"]))
@@ -304,7 +304,5 @@ def _error(output: Any, path: Path) -> RegnbError:  # noqa: ANN401 -- nbformat's
     """Return what a cell raised: regnb's own error, or one that points to the traceback."""
     kind = getattr(errors, output.ename, None)
     if isinstance(kind, type) and issubclass(kind, RegnbError):
-        # What RegnbError._render_traceback_ gives.
-        message, _, hint = "\n".join(output.traceback).removeprefix(f"{output.ename}: ").partition("\nHint: ")
-        return RegnbError(message, hint=hint)
+        return RegnbError.of_lines(output.traceback)
     return RegnbError(f"{output.ename}: {output.evalue}", hint=f"the traceback is in {path}")

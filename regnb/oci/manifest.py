@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -82,7 +82,7 @@ class Descriptor(Struct, frozen=True, rename="camel"):
     media_type: str = ""
     platform: Platform | None = None
     artifact_type: str | None = None
-    annotations: dict[str, Any] | None = None
+    annotations: dict[str, object] | None = None
     urls: list[str] | None = None
 
     @property
@@ -119,7 +119,7 @@ class Manifest(Struct, frozen=True):
     layers: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str = ""
-    annotations: dict[str, Any] = {}
+    annotations: dict[str, object] = {}
 
     def __repr__(self) -> str:
         return f"<Manifest {self.kind} {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
@@ -163,7 +163,7 @@ class Index(Struct, frozen=True):
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None = None
     artifact_type: str = ""
-    annotations: dict[str, Any] = {}
+    annotations: dict[str, object] = {}
 
     kind = "index"
 
@@ -232,7 +232,7 @@ class ImageConfig(Struct, frozen=True):
     os: str | None = None
     variant: str | None = None
     history: list[HistoryEntry] | None = None
-    config: dict[str, Any] | None = None
+    config: dict[str, object] | None = None
 
     @property
     def platform(self) -> str:
@@ -272,7 +272,7 @@ class _Wire(Struct, frozen=True, rename="camel"):
     fs_layers: list[_FsLayer] | None = None
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    annotations: dict[str, Any] | None = None
+    annotations: dict[str, object] | None = None
 
 
 _NULL: Final = b"null"
@@ -281,8 +281,8 @@ _NULL: Final = b"null"
 class _Shape(Struct, rename="camel"):
     """What of a manifest tells its media type; nothing else in it is looked at."""
 
-    schema_version: Any = 2
-    media_type: Any = ""
+    schema_version: object = 2
+    media_type: object = ""
     config: msgspec.Raw = msgspec.Raw(_NULL)
     layers: msgspec.Raw = msgspec.Raw(_NULL)
     blobs: msgspec.Raw = msgspec.Raw(_NULL)
@@ -360,7 +360,7 @@ def contradiction(announced: str, told: str) -> str:
     return header if header != told and header in MANIFEST_TYPES else ""
 
 
-def _media_type(version: Any, declared: Any, header: str, *, index: bool, image: bool) -> str:  # noqa: ANN401 - any JSON
+def _media_type(version: object, declared: object, header: str, *, index: bool, image: bool) -> str:
     if version == 1:
         return header if header in SCHEMA1_TYPES else SCHEMA1
     if isinstance(declared, str) and declared in INDEXES | MANIFESTS:

@@ -21,7 +21,7 @@ from regnb.tables.columns import COLUMNS
 from regnb.text import count, human, printable
 
 try:
-    import plotly.graph_objects as go  # type: ignore[import-untyped]
+    import plotly.graph_objects as go
 except ImportError:
     raise MissingExtra("plotly", "lab") from None
 
@@ -59,7 +59,7 @@ _SCALE: Final = [[0, "rgba(86,180,233,0.25)"], [0.5, _BLUE], [1, _ORANGE]]
 _BAR: Final = {"thickness": 12, "outlinewidth": 0, "title": {"text": "bytes shared", "side": "right"}}
 _POINT: Final = {"color": _BLUE, "opacity": 0.7, "line": {"color": _SKY, "width": 1}}
 _STEPS: Final = {"totals": _BLUE, "increasing": _ORANGE, "decreasing": _GREEN}
-_TRACES: Final[dict[str, dict[str, Any]]] = {
+_TRACES: Final[dict[str, dict[str, object]]] = {
     "bar": {"marker": {"pattern": _PATTERN}, **_OUTSIDE},
     "heatmap": {"colorscale": _SCALE, "colorbar": _BAR, "hoverongaps": False, "xgap": 1, "ygap": 1},
     "scatter": {"cliponaxis": False},
@@ -148,7 +148,7 @@ def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
     return "<br>".join(map(_escape, found))
 
 
-def _figure(traces: Sequence[Any], title: str, about: str, height: int, **layout: Any) -> go.Figure:  # noqa: ANN401 -- plotly's
+def _figure(traces: Sequence[Any], title: str, about: str, height: int, **layout: object) -> go.Figure:
     """Return a figure that can be read on light and on dark pages."""
     subtitle = _lines(about, width=100)
     named = sum(trace.name is not None for trace in traces) > 1
@@ -172,7 +172,7 @@ def _tick(size: float) -> str:
     return human(size).replace(".0 ", " ")
 
 
-def _sizes(values: Iterable[float]) -> dict[str, Any]:
+def _sizes(values: Iterable[float]) -> dict[str, object]:
     """Return a linear axis of bytes: at most nine ticks on round numbers, and room for a text at each end of a bar."""
     found = list(map(float, values))
     low, high = min([0.0, *found]), max([0.0, *found])
@@ -184,7 +184,7 @@ def _sizes(values: Iterable[float]) -> dict[str, Any]:
     return {"title": _SIZE, "range": [low, 1.16 * max(high, 1.0)], **ticks}
 
 
-def _days(when: Iterable[pd.Timestamp], title: str) -> dict[str, Any]:
+def _days(when: Iterable[pd.Timestamp], title: str) -> dict[str, object]:
     """Return an axis of dates; around a single one plotly would show its microseconds."""
     days = set(when)
     alone = {"range": [min(days) - _DAY, max(days) + _DAY]} if len(days) == 1 else {}
@@ -333,7 +333,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     gains = [row for row in rows if row.what == "reclaimable"]
     levels = accumulate(steps, lambda level, row: row.size + (0 if row.total else level), initial=0)
 
-    def shared(part: Sequence[_Row]) -> dict[str, Any]:
+    def shared(part: Sequence[_Row]) -> dict[str, object]:
         hovers = [_lines(f"{row.what}: {human(row.size)}", row.message) for row in part]
         return {"orientation": "h", "x": [float(row.size) for row in part], "hovertext": hovers}
 

@@ -25,7 +25,7 @@ from regnb.tables.markup import Cell, render, table
 from regnb.text import count, escaped, human, printable
 
 try:
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs
 except ImportError:
     raise MissingExtra("plotly", "lab") from None
 

@@ -195,7 +195,7 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
         siblings[number] = here[rows[number].repository, rows[number].digest] - 1
         elsewhere[number] = there[rows[number].digest] - siblings[number] - 1
 
-    def of(values: Any) -> Any:  # noqa: ANN401 -- a column
+    def of(values: object) -> Any:  # noqa: ANN401 -- a column
         return pd.Series(values).reindex(at)
 
     subject = of(manifests["subject"]).to_numpy(dtype=object, na_value=None)

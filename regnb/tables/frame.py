@@ -20,10 +20,10 @@ _LONGEST = 2000
 """Letters of a sentence: no registry needs more to say what is wrong."""
 
 
-def _cell(column: str) -> Callable[[Any], str]:
+def _cell(column: str) -> Callable[[object], str]:
     most = _LONGEST if column in SENTENCES else _WIDEST
 
-    def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
+    def show(value: object) -> str:
         if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
             return ""
         if isinstance(value, bool | np.bool_):
@@ -127,7 +127,7 @@ def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:
     return make(name, dict(zip(COLUMNS[name], columns, strict=True)))
 
 
-def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
+def joined(names: Any, groups: object, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
     """Return the names of each group as one text; beyond ``limit`` they are only counted.
 
     Args:
@@ -139,8 +139,8 @@ def joined(names: Any, groups: Any, limit: int = 20) -> pd.Series[str]:  # noqa:
         >>> joined(["8", "8.4", "9"], [2, 1]).to_list()
         ['8, 8.4', '9']
     """
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-    import pyarrow.compute as pc  # noqa: PLC0415 -- a million lists take a Python loop some seconds
+    import pyarrow as pa  # `import regnb` stays light
+    import pyarrow.compute as pc  # a million lists take a Python loop some seconds
 
     groups = np.asarray(groups, dtype=np.int64)
     rank = np.arange(len(names)) - np.repeat(np.cumsum(groups) - groups, groups)

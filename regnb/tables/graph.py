@@ -145,8 +145,8 @@ class Graph:
     @classmethod
     def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames."""
-        import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
-        import pyarrow.compute as pc  # noqa: PLC0415 -- many times faster than an index of strings
+        import pyarrow as pa  # `import regnb` stays light
+        import pyarrow.compute as pc  # many times faster than an index of strings
 
         digests = blobs["digest"].reset_index(drop=True)
         stored = np.flatnonzero(blobs["alias"].notna())
@@ -383,55 +383,6 @@ class Graph:
         names = np.array(self.repositories, dtype=object).repeat(pairs.counts)
         return pd.DataFrame({"repository": names, "blob": pairs.target, "size": self.sizes[pairs.target]})
 
-    def removed(
-        self, tags: Mask, *, children: bool = True, referrers: bool = True, seen: Mask | None = None
-    ) -> tuple[Mask, Mask]:
-        """Work out which rows a deletion of some tags removes, and which tags go in the end.
-
-        A manifest goes if none of its tags stays and no index that stays lists it; with it go the children that
-        nothing else needs, and what refers to it.
-
-        Args:
-            tags: For each tag whether it is deleted.
-            children: Whether the children of an index go with it.
-            referrers: Whether what refers to a manifest goes with it.
-            seen: The rows that the deletion knows of, by default all: one that it does not see holds nothing back.
-        """
-        seen = np.ones(len(self.manifest), dtype=bool) if seen is None else seen
-        going = np.asarray(tags).copy()
-        gone, wanted, asked = (np.zeros(len(self.manifest), dtype=bool) for _ in range(3))
-        left = self.tagged.copy()
-        above = np.bincount(self.below.of(np.flatnonzero(seen))[1], minlength=len(seen))
-        look = self.tags[going & (self.tags >= 0)]
-        np.subtract.at(left, look, 1)
-        asked[look] = wanted[look] = True
-        while len(look := np.unique(look)):
-            look = look[wanted[look] & ~gone[look] & (left[look] == 0) & (above[look] == 0)]
-            # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
-            subject = self.subject[look]
-            look = look[asked[look] | (subject < 0) | ~seen[subject] | gone[subject]]
-            gone[look] = True
-            _, below = self.below.of(look)
-            np.subtract.at(above, below, 1)
-            if children:
-                wanted[below] = True
-            following = [below]
-            if referrers:
-                refer = np.flatnonzero(seen & (self.subject >= 0) & gone[self.subject] & ~gone)
-                extra = (self.signs >= 0) & gone[self.signs] & (self.tags >= 0)
-                signing = self.tags[extra]
-                asked[refer] = wanted[refer] = asked[signing] = wanted[signing] = True
-                on = np.zeros(len(gone), dtype=bool)
-                on[refer] = True
-                extra = (extra | ((self.tags >= 0) & on[self.tags])) & ~going
-                going |= extra
-                np.subtract.at(left, self.tags[extra], 1)
-                following += [refer, signing]
-            else:
-                following.append(np.flatnonzero(wanted & (self.subject >= 0) & gone[self.subject] & ~gone))
-            look = np.concatenate(following) if len(look) else look
-        return gone, going
-
 
 class Numbered:
     """Records as numbers: a blob is its position in ``records.blobs``, a manifest that in ``records.manifests``.
@@ -514,7 +465,7 @@ def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of i
 
 def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
     """Return texts as Arrow has them, without a Python string for each."""
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow as pa  # `import regnb` stays light
 
     found = pa.array(texts.astype("str").array, pa.large_string())
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found

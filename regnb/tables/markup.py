@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 @cache
 def _template(path: Path) -> Template:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 -- only where HTML is shown
+    from jinja2 import Environment, StrictUndefined  # only where HTML is shown
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     return environment.from_string(path.read_text(encoding="utf-8"))

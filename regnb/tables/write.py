@@ -73,7 +73,7 @@ def arrow(name: str, frame: Frame) -> pa.Table:
         >>> arrow("catalog", Frame({"repository": ["vm/centos8"]})).num_rows
         1
     """
-    import pyarrow as pa  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow as pa  # `import regnb` stays light
 
     text = pa.large_string()
     types = {"string": text, "boolean": pa.bool_(), "double": pa.float64(), "int64": pa.int64(), "int32": pa.int32()}
@@ -91,7 +91,7 @@ def arrow(name: str, frame: Frame) -> pa.Table:
     return pa.table(columns)
 
 
-def write_parquet(table: pa.Table, where: Any, **options: Any) -> None:  # noqa: ANN401 -- what pyarrow takes
+def write_parquet(table: pa.Table, where: object, **options: object) -> None:
     """Write a table with the schema that Parquet itself has for it, the same whatever the columns hold.
 
     Args:
@@ -99,7 +99,7 @@ def write_parquet(table: pa.Table, where: Any, **options: Any) -> None:  # noqa:
         where: A path, or a file that is open for writing.
         options: For ``pyarrow.parquet.write_table``.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- `import regnb` stays light
+    import pyarrow.parquet as pq  # `import regnb` stays light
 
     # Arrow's own schema would be written beside it, with a width for each dictionary that follows its length: the files
     # of two days could then not be read as one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from regnb.oci.manifest import DOCKER_MANIFEST
 from regnb.registry import Registry
 from regnb.tables.markup import Cell, table
 from regnb.widgets.forms import Form
-from regnb.widgets.page import WIDE, WRAP, box, choice, faint, text_area, text_field
+from regnb.widgets.page import WIDE, WRAP, box, choice, faint, preformatted, text_area, text_field
 from regnb.wire.exchange import READS, Answer, check_headers, headers_of
 
 try:
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
@@ -194,10 +193,9 @@ class Console(Form):
         reads, own = fields["method"].value in READS, fields["lesson"].value == _OWN
         shown = {fields[name]: f"{{{name}}}" in lesson.path or name == lesson.more for name in _FILLED}
         shown |= {fields["headers"]: own or bool(lesson.accept), fields["body"]: own}
-        _, _, answer, *planning, _ = self.children
-        shown |= dict.fromkeys((self._to_send, fields["view"], answer), reads)
+        shown |= dict.fromkeys((self._to_send, fields["view"], self.parts["Answer"]), reads)
         shown |= {box: (name == "overwrite") == (fields["method"].value == "PUT") for name, box in self._allow.items()}
-        shown |= dict.fromkeys(planning, not reads or self.receipt is not None)
+        shown |= dict.fromkeys((self.parts["Preview"], self.parts["Confirm"]), not reads or self.receipt is not None)
         for widget, wanted in shown.items():
             widget.layout.display = None if wanted else "none"
 
@@ -274,20 +272,20 @@ def _answer_html(answer: Answer, *, include: bool) -> str:
     """Return an answer for people: request, status, what it means, headers, body, and the curl command."""
     kind = "good" if answer.status < 300 else "warn" if answer.status < 400 else "bad"  # noqa: PLR2004 -- HTTP's own
     about = f"{_duration(answer)}, {answer.summary}"
-    parts = [f"<pre>{html.escape(answer.request)}</pre>", box(kind, answer.line, about)]
+    parts = [f"{preformatted(answer.request)}", box(kind, answer.line, about)]
     if answer.problem:
         parts.append(box("warn", answer.problem, answer.hint))
     if include or answer.exchange.method == "HEAD":
-        parts.append(f"<pre>{html.escape(answer.head)}</pre>")
+        parts.append(f"{preformatted(answer.head)}")
     if text := answer.text:
         lines = text.count("\n") + 1
         cut = f"<p>{len(text) - SHOWN:,} characters more: console.answer.text</p>" if len(text) > SHOWN else ""
         parts.append(
             f"<details{' open' if lines <= _FOLDED else ''}><summary>Body, {lines:,} lines</summary>"
             f"<div class='regnb-scroll' tabindex='0' role='region' aria-label='Body'>"
-            f"<pre>{html.escape(text[:SHOWN])}</pre></div>{cut}</details>"
+            f"{preformatted(text[:SHOWN])}</div>{cut}</details>"
         )
-    parts.append(f"<p>The same with curl (a click selects it):</p><pre><code>{html.escape(answer.curl)}</code></pre>")
+    parts.append(f"<p>The same with curl (a click selects it):</p>{preformatted(answer.curl, command=True)}")
     return "".join(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import shlex
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from regnb.widgets.page import (
     choice,
     download,
     faint,
+    preformatted,
     read_only,
     served,
     text_area,
@@ -29,7 +29,7 @@ from regnb.widgets.page import (
 )
 
 try:
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
@@ -127,7 +127,7 @@ class ExposeForm(Panel):
         link = download(self.yaml.encode(), FILE, f"Download {FILE}")
         self._made.value = (
             f"<p>{link}, then <code>kubectl apply -f {FILE}</code>; or"
-            f"</p><pre><code>{html.escape(line)}</code></pre>{made}{_shown(self.yaml, 'Manifests')}"
+            f"</p>{preformatted(line, command=True)}{made}{_shown(self.yaml, 'Manifests')}"
         )
 
     def _follow(self, change: Any) -> None:  # noqa: ANN401 -- a traitlets Bunch
@@ -194,7 +194,7 @@ def _command(settings: Settings) -> str:
 
 
 def _shown(text: str, label: str) -> str:
-    inside = f"<pre>{html.escape(text)}</pre>"
+    inside = preformatted(text)
     return f"<div class='regnb-scroll' tabindex='0' role='region' aria-label='{label}'>{inside}</div>"
 
 

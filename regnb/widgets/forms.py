@@ -5,7 +5,6 @@ Every operation is the same :class:`Form`: it says only what its fields are, and
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -29,6 +28,7 @@ from regnb.widgets.page import (
     check_box,
     download,
     faint,
+    preformatted,
     read_only,
     served,
     text_area,
@@ -37,7 +37,7 @@ from regnb.widgets.page import (
 from regnb.widgets.table import Table
 
 try:
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
@@ -358,7 +358,7 @@ def _plan_html(plan: Plan) -> str:
     if numbers:
         lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
         rest = f"<p>{len(numbers) - _CURLS:,} more: <code>form.plan.curl(row)</code></p>" if numbers[_CURLS:] else ""
-        parts.append(f"<details><summary>The same with curl</summary><pre>{html.escape(lines)}</pre>{rest}</details>")
+        parts.append(f"<details><summary>The same with curl</summary>{preformatted(lines)}{rest}</details>")
     return "".join(parts)
 
 

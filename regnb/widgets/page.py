@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from regnb.text import escaped
 
 try:
     import anywidget
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
     from IPython.display import HTML, display
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
@@ -176,12 +177,28 @@ class _Keys(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
 
+def preformatted(text: str, *, command: bool = False) -> str:
+    """Return foreign text as it is, line by line; a click selects the whole of a command.
+
+    Example:
+        >>> preformatted("<b>")
+        '<pre>&lt;b&gt;</pre>'
+    """
+    shown = html.escape(text)
+    return f"<pre><code>{shown}</code></pre>" if command else f"<pre>{shown}</pre>"
+
+
 class Panel(widgets.VBox):  # type: ignore[misc]
-    """A titled box of parts, each with a heading and what belongs to it."""
+    """A titled box of parts, each with a heading and what belongs to it.
+
+    Attributes:
+        parts: By heading.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._thread: threading.Thread | None = None
+        self.parts: dict[str, Widget] = {}
         self.add_class("regnb-form")
 
     def _lay_out(self, title: str, where: str, parts: Mapping[str, Sequence[Widget]], *, steps: bool = False) -> None:
@@ -194,6 +211,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         for part in found:
             part.add_class("regnb-part")
         self.children = found
+        self.parts = dict(zip((heading for heading, children in parts.items() if children), found[1:], strict=True))
 
     def _button(self, text: str, style: str, work: Callable[[], None], where: Widget, *, busy: bool = False) -> Widget:
         """Return a button; what goes wrong at the click is shown in ``where``.

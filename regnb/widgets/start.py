@@ -18,7 +18,7 @@ from regnb.widgets.page import WRAP, Panel, box, checks_html, faint, read_only, 
 
 try:
     import anywidget
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
 except ImportError as missing:
     raise MissingExtra(missing.name or "anywidget", "lab") from None
 
@@ -147,7 +147,7 @@ class Start(Panel):
         self._checks.value = checks_html(checks)
 
     def _reset(self) -> None:
-        from regnb.local.sandbox import reset_demo  # noqa: PLC0415 -- the embedded registry is an extra
+        from regnb.local.sandbox import reset_demo  # the embedded registry is an extra
 
         def work() -> None:
             self._state.value = box("", "Resetting the demo…")

@@ -14,7 +14,7 @@ from regnb.text import human
 from regnb.widgets.page import WRAP, Widget, choice, faint, text_field
 
 try:
-    import ipywidgets as widgets  # type: ignore[import-untyped]
+    import ipywidgets as widgets
     from itables import JavascriptFunction
     from itables.widget import ITable
 except ImportError as missing:
@@ -100,9 +100,9 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._tools.layout.display = self._pager.layout.display = None if self._long else "none"
         self._search()
 
-    def _repr_mimebundle_(self, **given: object) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **given: object) -> dict[str, object]:
         """What is shown where there are no widgets: the first rows, as a table that stands still."""
-        found: dict[str, Any] = super()._repr_mimebundle_(**given)
+        found: dict[str, object] = super()._repr_mimebundle_(**given)
         return found | {"text/html": Frame(self._rows[self._columns])._repr_html_()}
 
     @property

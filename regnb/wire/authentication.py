@@ -1,7 +1,5 @@
 """Challenges answered: Basic, and Bearer tokens by scope."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib

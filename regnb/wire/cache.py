@@ -176,7 +176,7 @@ class Cache:
         self._content[digest] = Cached(data, media_type)
         if self._put is not None:
             self._put.add(digest)
-        if len(self._content) >= 500:  # noqa: PLR2004 -- rows a transaction: enough to make its cost vanish
+        if len(self._content) >= 500:
             self.flush()
 
     def derived(self, digests: Iterable[str]) -> dict[str, bytes]:

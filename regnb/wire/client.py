@@ -1,19 +1,14 @@
 """The distribution spec 1.1 as methods: one per endpoint, reading and writing alike."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, NoReturn, Self
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Final, Self
+from urllib.parse import urlsplit
 
-import msgspec
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import Struct
 
 from regnb.errors import (
     ConnectionFailed,
@@ -21,12 +16,8 @@ from regnb.errors import (
     Denied,
     DigestMismatch,
     InvalidArgument,
-    InvalidReference,
-    NotARegistry,
     NotFound,
-    Refused,
     RegistryError,
-    TooLarge,
     Unauthorized,
     Unsupported,
 )
@@ -35,29 +26,18 @@ from regnb.oci.manifest import Descriptor, RawManifest
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
-from regnb.wire.addresses import join, redact
+from regnb.wire.answers import digest_of, expect, not_a_registry, refuse
+from regnb.wire.asking import exchanged
 from regnb.wire.capabilities import Capabilities
-from regnb.wire.exchange import READS, Answer, Target, check_headers, target
+from regnb.wire.exchange import Answer, Target, target
 from regnb.wire.existence import REFUSALS
-from regnb.wire.failures import failure, raise_for, unproven
-from regnb.wire.messages import BODY_LIMIT, Response, Streamed
+from regnb.wire.failures import failure, unproven
 from regnb.wire.pace import Pace
+from regnb.wire.pages import Page, pages
 from regnb.wire.transport import Transport
+from regnb.wire.uploads import Upload, Uploads, push
 
-PAGE_LIMIT = 100_000
-"""Pages of one listing. At the usual 100 entries a page that is ten million: whoever sends more will never end."""
-LIST_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes of one page: distribution 2.8 puts all the tags of a repository into one."""
 _ACCEPT: Final = {"Accept": ", ".join(model.ACCEPT)}
-_OCTETS: Final = "application/octet-stream"
-_NEXT: Final = re.compile(r"""<([^<>]*)>\s*;(?:[^,"]|"[^"]*")*?\brel\s*=\s*"?next\b""", re.IGNORECASE)
-_HINTS: Final = {
-    "NAME_UNKNOWN": "GET /v2/_catalog lists the repositories",
-    "MANIFEST_UNKNOWN": "GET tags/list has the repository's tags; what is deleted, or not accepted, is not found",
-    "BLOB_UNKNOWN": "the manifest names the digests of its config and layers",
-    "PAGINATION_NUMBER_INVALID": "ask for fewer at once, or leave n out",
-}
-"""What to do about an error code, to whom asked by hand."""
 _CATALOG_HINT: Final = "this registry does not list its repositories: name them yourself"
 
 
@@ -71,39 +51,6 @@ class Ping(Struct, frozen=True):
 
     api_version: str
     authenticated: bool
-
-
-class Upload(Struct, frozen=True):
-    """An upload that is under way (distribution spec 1.1, "Pushing blobs").
-
-    Attributes:
-        repository: Where the blob will be.
-        location: The absolute URL of the next request; it changes with every chunk.
-        offset: Bytes that the registry has.
-        chunk_min: The least bytes that each chunk but the last must have, or 0.
-    """
-
-    repository: str
-    location: str
-    offset: int = 0
-    chunk_min: int = 0
-
-
-class _Page(Struct):
-    """One page of a listing, whichever it is."""
-
-    name: Any = UNSET
-    repositories: list[str] | UnsetType | None = UNSET
-    tags: list[str] | UnsetType | None = UNSET
-    manifests: list[Descriptor] | UnsetType | None = UNSET
-
-    @property
-    def listing(self) -> bool:
-        """Whether it is one: null is a registry's word for an empty list, and an empty object is nobody's."""
-        return any(each is not UNSET for each in (self.name, self.repositories, self.tags, self.manifests))
-
-
-_page: Final = msgspec.json.Decoder(_Page)
 
 
 class Client:
@@ -125,6 +72,7 @@ class Client:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self.uploads = Uploads(transport)
         self._heads = True
         self.capabilities = Capabilities()
 
@@ -168,8 +116,8 @@ class Client:
         response = await self.transport.request("GET", "/v2/")
         version = response.headers.get("docker-distribution-api-version", "")
         if response.status == 404 or (response.status == 200 and not version and response.html):
-            raise _not_a_registry(response)
-        self._expect(response, 200)
+            raise not_a_registry(response)
+        expect(response, self.transport.url, 200)
         self.capabilities.note("API version", "yes", "GET /v2/: 200", version)
         return Ping(version, response.authorized)
 
@@ -189,7 +137,12 @@ class Client:
         """
         begun = False
         try:
-            async for page in self._pages("/v2/_catalog", page_size, ("registry:catalog:*",), paged="catalog in pages"):
+            async for page in self._pages(
+                "/v2/_catalog",
+                page_size,
+                ("registry:catalog:*",),
+                paged="catalog in pages",
+            ):
                 if not begun:
                     self.capabilities.note("catalog", "yes", "GET /v2/_catalog: 200")
                 begun = True
@@ -239,8 +192,8 @@ class Client:
             response = await self.transport.request("HEAD", path, headers=_ACCEPT, scope=_pull(repository), limit=0)
             self._heads = response.status not in (405, 501)
             if self._heads and response.status != 404:
-                self._expect(response, 200)
-                digest, length = _digest_of(response), response.headers.get("content-length", "")
+                expect(response, self.transport.url, 200)
+                digest, length = digest_of(response), response.headers.get("content-length", "")
         if digest is None or not length.isdecimal():
             raw = await self.manifest(repository, target)
             return Descriptor(raw.digest, len(raw.data), raw.announced or raw.media_type)
@@ -277,10 +230,10 @@ class Client:
             limit=model.MANIFEST_LIMIT,
         )
         if response.status != 200:
-            self._refuse(response)
-        data, announced = response.data, _digest_of(response)
+            refuse(response, self.transport.url)
+        data, announced = response.data, digest_of(response)
         if response.html:
-            raise _not_a_registry(response)
+            raise not_a_registry(response)
         if not wanted and not announced and (doubt := existence.doubt(response, self.transport.url)):
             raise unproven(response, doubt)
         raw = RawManifest.of(data, response.media_type, wanted or announced or Digest.of(data))
@@ -300,7 +253,7 @@ class Client:
             ``await client.blob("vm/centos8", manifest.config.digest, limit=CONFIG_LIMIT)``
         """
         response = await self.transport.request("GET", _blob(repository, digest), scope=_pull(repository), limit=limit)
-        self._expect(response, 200)
+        expect(response, self.transport.url, 200)
         model.verify(response.data, digest)
         return response.data
 
@@ -323,7 +276,7 @@ class Client:
         path = _blob(repository, digest)
         async with self.transport.stream("GET", path, headers=headers, scope=_pull(repository)) as response:
             if response.status not in (200, 206):
-                self._refuse(await response.read())
+                refuse(await response.read(), self.transport.url)
             if whole:
                 yield _verified(response.chunks, Digest(digest))
             else:
@@ -341,11 +294,11 @@ class Client:
         if response.status in (404, 405, 501):
             async with self.transport.stream("GET", path, headers={"Range": "bytes=0-0"}, scope=scope) as answer:
                 if answer.status not in (200, 206):
-                    self._refuse(await answer.read())
+                    refuse(await answer.read(), self.transport.url)
                 announced = answer.headers.get("content-length" if answer.status == 200 else "content-range", "")
                 length = announced.rpartition("/")[2]
         else:
-            self._expect(response, 200)
+            expect(response, self.transport.url, 200)
             length = response.headers.get("content-length", "")
         if not length.isdecimal():
             raise ContentError(f"{repository}@{digest}: the registry announced no size")
@@ -368,7 +321,7 @@ class Client:
                     return True
                 if response.status not in (200, 206):
                     try:
-                        self._refuse(await response.read())
+                        refuse(await response.read(), self.transport.url)
                     except NotFound:
                         return False
                 try:
@@ -450,116 +403,9 @@ class Client:
             ``(await client.ask("GET", "/v2/_catalog")).text``
         """
         where = self.target(path)
-        if method not in READS:
-            raise Refused(f"{method} could write, and is not sent as it is", hint="plan_request makes a plan of it")
-        scope = _pull(where.repository) if where.repository else ("registry:catalog:*",) if where.kind else ()
-        known = {name.title(): value for name, value in check_headers(headers).items()}
-        sent = {**(_ACCEPT if where.kind == "manifests" else {}), **known}
-        before = self.transport.sent
-        try:
-            async with self.transport.stream(method, where.path, headers=sent, scope=scope) as answer:
-                body = bytearray()
-                async for piece in answer.chunks:
-                    body += piece
-                    if len(body) > BODY_LIMIT:
-                        break
-        except (Unauthorized, Denied) as error:
-            # Credentials did not settle it. What the registry said first is worth seeing, too.
-            new = islice(reversed(self.transport.exchanges), self.transport.sent - before)
-            if challenge := next((each for each in new if each.status == 401), None):
-                return Answer(challenge, whole=False, problem=error.message, hint=error.hint)
-            raise
-        data = bytes(body[:BODY_LIMIT])
-        return _answered(answer, f"{self.transport.url}{where.path}", sent, data, whole=len(body) <= BODY_LIMIT)
+        return await exchanged(self.transport, method, where, headers)
 
     # Writing
-
-    async def start_upload(self, repository: str) -> Upload:
-        """Begin an upload (POST blobs/uploads/).
-
-        Example:
-            ``upload = await client.start_upload("vm/centos8")``
-        """
-        path = f"/v2/{check_repository(repository)}/blobs/uploads/"
-        response = await self.transport.request("POST", path, scope=_push(repository))
-        self._expect(response, 202)
-        return _upload(repository, response, 0)
-
-    async def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
-        """Send the next bytes (PATCH <location>, "Pushing a blob in chunks").
-
-        Example:
-            ``upload = await client.upload_chunk(upload, data)``
-        """
-        headers = {"Content-Type": _OCTETS, "Content-Range": f"{upload.offset}-{upload.offset + len(data) - 1}"}
-        response = await self.transport.request(
-            "PATCH", upload.location, headers=headers, content=data, scope=_push(upload.repository)
-        )
-        self._expect(response, 202)
-        return _upload(upload.repository, response, upload.offset + len(data))
-
-    async def finish_upload(
-        self, upload: Upload, digest: str, data: bytes | AsyncIterable[bytes] = b"", size: int | None = None
-    ) -> None:
-        """Send the last bytes, or all of them, and close the upload (PUT <location>?digest=).
-
-        Args:
-            upload: What was begun.
-            digest: The whole blob's.
-            data: At once, or a stream.
-            size: How many bytes there are, if ``data`` is a stream and they are known: some registries insist.
-
-        Raises:
-            DigestMismatch: The registry stored something else.
-
-        Example:
-            ``await client.finish_upload(upload, Digest.of(data))``
-        """
-        digest, size = Digest(digest), len(data) if isinstance(data, bytes) else size
-        joint = "&" if "?" in upload.location else "?"
-        headers = {"Content-Type": _OCTETS}
-        if size is not None:
-            headers["Content-Length"] = str(size)
-        response = await self.transport.request(
-            "PUT",
-            f"{upload.location}{joint}digest={quote(digest, safe='')}",
-            headers=headers,
-            content=data,
-            scope=_push(upload.repository),
-            kind="upload",
-        )
-        self._expect(response, 201, 204)
-        announced = _digest_of(response)
-        if announced is not None and announced.algorithm == digest.algorithm and announced != digest:
-            raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}")
-
-    async def upload_status(self, upload: Upload) -> Upload:
-        """Ask how far an upload came (GET <location>), to resume it.
-
-        Example:
-            ``upload = await client.upload_status(upload)``
-        """
-        response = await self.transport.request("GET", upload.location, scope=_push(upload.repository))
-        self._expect(response, 204)
-        _, _, end = response.headers.get("range", "0-0").rpartition("-")
-        if not end.isdecimal():
-            raise ContentError(f"{upload.repository}: the upload's Range is malformed")
-        # distribution says 0-0 of nothing and of one byte alike.
-        offset = int(end) + 1 if int(end) or upload.offset else 0
-        return _upload(upload.repository, response, offset, upload.location)
-
-    async def cancel_upload(self, upload: Upload) -> None:
-        """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is no error.
-
-        distribution 2.8 does not find an upload again whose last request it refused or lost: it removes those itself
-        after a week.
-
-        Example:
-            ``await client.cancel_upload(upload)``
-        """
-        response = await self.transport.request("DELETE", upload.location, scope=_push(upload.repository))
-        if response.status != 404:
-            self._expect(response, 200, 202, 204)
 
     async def upload_blob(
         self, repository: str, data: bytes | AsyncIterable[bytes], digest: str, size: int | None = None
@@ -580,12 +426,12 @@ class Client:
         """
         if isinstance(data, bytes):
             model.verify(data, Digest(digest))
-        upload = await self.start_upload(repository)
+        upload = await self.uploads.start_upload(repository)
         try:
-            await self.finish_upload(upload, digest, data, size)
+            await self.uploads.finish_upload(upload, digest, data, size)
         except Exception:
             with contextlib.suppress(RegistryError):
-                await self.cancel_upload(upload)
+                await self.uploads.cancel_upload(upload)
             raise
 
     async def mount(self, repository: str, digest: str, source: str) -> Upload | None:
@@ -599,10 +445,10 @@ class Client:
         """
         path = f"/v2/{check_repository(repository)}/blobs/uploads/"
         params = {"mount": Digest(digest), "from": check_repository(source)}
-        scope = (*_push(repository), *_pull(source))
+        scope = (*push(repository), *_pull(source))
         response = await self.transport.request("POST", path, params=params, scope=scope)
-        self._expect(response, 201, 202)
-        return None if response.status == 201 else _upload(repository, response, 0)
+        expect(response, self.transport.url, 201, 202)
+        return None if response.status == 201 else Upload.of(repository, response, 0)
 
     async def put_manifest(self, repository: str, target: str, data: bytes, media_type: str) -> Digest:
         """Push a manifest, byte for byte, under a tag or its digest (PUT manifests/<target>).
@@ -621,10 +467,10 @@ class Client:
             f"/v2/{repository}/manifests/{target}",
             headers={"Content-Type": media_type},
             content=data,
-            scope=_push(repository),
+            scope=push(repository),
         )
-        self._expect(response, 201)
-        announced = _digest_of(response)
+        expect(response, self.transport.url, 201)
+        announced = digest_of(response)
         if media_type not in model.SCHEMA1_TYPES:
             model.verify(data, announced)
         return wanted or announced or Digest.of(data)
@@ -638,7 +484,9 @@ class Client:
             ``await client.delete_manifest("vm/centos8", digest)``
         """
         path = f"/v2/{check_repository(repository)}/manifests/{Digest(digest)}"
-        self._expect(await self.transport.request("DELETE", path, scope=_delete(repository)), 200, 202, 204)
+        expect(
+            await self.transport.request("DELETE", path, scope=_delete(repository)), self.transport.url, 200, 202, 204
+        )
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag and leave its manifest (DELETE manifests/<tag>).
@@ -653,14 +501,14 @@ class Client:
         response = await self.transport.request("DELETE", path, scope=_delete(repository))
         if response.status == 400:
             try:
-                self._refuse(response)
+                refuse(response, self.transport.url)
             except RegistryError as error:
                 if not {"DIGEST_INVALID", "UNSUPPORTED"}.intersection(error.codes):
                     raise
                 hint = "delete by digest, which takes every tag on it along"
                 text = f"{self.host} does not delete by tag"
                 raise failure(Unsupported, response, text, hint=hint, codes=error.codes) from None
-        self._expect(response, 200, 202, 204)
+        expect(response, self.transport.url, 200, 202, 204)
 
     async def delete_blob(self, repository: str, digest: str) -> None:
         """Delete a repository's link to a blob (DELETE blobs/<digest>).
@@ -669,94 +517,21 @@ class Client:
             ``await client.delete_blob("vm/centos8", layer.digest)``
         """
         response = await self.transport.request("DELETE", _blob(repository, digest), scope=_delete(repository))
-        self._expect(response, 200, 202, 204)
+        expect(response, self.transport.url, 200, 202, 204)
 
-    # Inside
-
-    def _expect(self, response: Response, *statuses: int) -> None:
-        if response.status not in statuses:
-            self._refuse(response)
-
-    def _refuse(self, response: Response) -> NoReturn:
-        raise_for(response, self.transport.url)
-        if response.html:
-            raise _not_a_registry(response)
-        text = f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here"
-        raise failure(RegistryError, response, text)
-
-    async def _pages(
+    def _pages(
         self,
         path: str,
         size: int | None,
         scope: tuple[str, ...],
-        params: dict[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
         paged: str = "",
-    ) -> AsyncIterator[_Page]:
-        """Follow Link to the end ("Listing Tags"), trusting no page to bring that end nearer."""
-        query = {**(params or {}), **({} if size is None else {"n": str(size)})}
-        url = f"{path}?{urlencode(query)}" if query else path
-        seen = {url}
-        previous: _Page | None = None
-        asked_on = False
-        for number in range(PAGE_LIMIT):
-            response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
-            if response.status == 400 and number == 0 and size is not None:
-                # distribution 3 refuses an n over its own maximum, which it does not tell.
-                size, url = None, path
-                response = await self.transport.request("GET", url, scope=scope, limit=LIST_LIMIT, kind="list")
-            self._expect(response, 200)
-            page = _decode(response)
-            if not page.listing:
-                raise unproven(response, "an object that is not a list", self.transport.url)
-            if page == previous:
-                if asked_on:
-                    return  # the question was not understood, so there was nothing to ask for
-                raise ContentError(f"{path}: the registry sends the same page again and again")
-            yield page
-            previous, asked_on = page, False
-            if link := _NEXT.search(response.headers.get("link", "")):
-                url = join(response.url, link[1])
-                if paged and number == 0:
-                    each = len(page.repositories or page.tags or ())
-                    self.capabilities.note(paged, "yes", "a Link to the next page", f"{each} a page")
-                if not self.transport.owns(url):
-                    raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
-            else:
-                entries = page.repositories or page.tags or []
-                if size is None or len(entries) != size:
-                    return
-                # A full page without a Link can be a silent cut (by go-containerregistry's): ask what comes next.
-                url, asked_on = f"{path}?{urlencode({**query, 'last': entries[-1]})}", True
-            if url in seen:
-                raise ContentError(f"{path}: the registry's pages go in a circle")
-            seen.add(url)
-        raise TooLarge(f"{path}: more than {PAGE_LIMIT} pages")
-
-
-def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, *, whole: bool) -> Answer:
-    """Return an answer with the request that was asked for, wherever the registry redirected it to."""
-    problem = hint = following = ""
-    try:
-        raise_for(Response(answer.method, url, answer.status, answer.headers, body))
-    except RegistryError as error:
-        problem, hint = error.message, error.hint or next(filter(None, map(_HINTS.get, error.codes)), "")
-    if link := _NEXT.search(answer.headers.get("link", "")):
-        with contextlib.suppress(ContentError):
-            following = join(url, link[1])
-    origin = url.partition("/v2")[0]
-    exchange = structs.replace(answer.exchange, url=redact(url), request_headers=headers)
-    if answer.url != url:
-        exchange = structs.replace(exchange, options=(*exchange.options, "--location"))
-    following = following.removeprefix(origin) if following.startswith(f"{origin}/") else ""
-    return Answer(exchange, body, whole, problem, hint, following)
+    ) -> AsyncIterator[Page]:
+        return pages(self.transport, self.capabilities, path, size, scope=scope, params=params, paged=paged)
 
 
 def _pull(repository: str) -> tuple[str, ...]:
     return (f"repository:{repository}:pull",)
-
-
-def _push(repository: str) -> tuple[str, ...]:
-    return (f"repository:{repository}:pull,push",)
 
 
 def _delete(repository: str) -> tuple[str, ...]:
@@ -776,24 +551,6 @@ def _blob(repository: str, digest: str) -> str:
     return f"/v2/{check_repository(repository)}/blobs/{Digest(digest)}"
 
 
-def _digest_of(response: Response) -> Digest | None:
-    header = response.headers.get("docker-content-digest")
-    if not header:
-        return None
-    try:
-        return Digest(header)
-    except InvalidReference:
-        raise ContentError(f"{response.url}: the registry announced no digest but {header[:100]!r}") from None
-
-
-def _upload(repository: str, response: Response, offset: int, default: str = "") -> Upload:
-    location = response.headers.get("location", default)
-    if not location:
-        raise ContentError(f"{response.url}: the registry gave no Location for the upload")
-    least = response.headers.get("oci-chunk-min-length", "")
-    return Upload(repository, join(response.url, location), offset, int(least) if least.isdecimal() else 0)
-
-
 def _refused(error: RegistryError) -> bool:
     """Whether a registry refused an endpoint that it need not have; what a token server refuses is another matter."""
     return error.method == "GET" and error.status in REFUSALS
@@ -803,22 +560,6 @@ def _unsupported(error: RegistryError, lacks: str, hint: str = "") -> Unsupporte
     """Return the error of a registry that refused an endpoint that it need not have."""
     text = f"{urlsplit(error.url).netloc} {lacks}: it answers {' '.join([str(error.status), *error.codes])}"
     return Unsupported(text, hint=hint, status=error.status, codes=error.codes, method=error.method, url=error.url)
-
-
-def _decode(response: Response) -> _Page:
-    if response.html:
-        raise _not_a_registry(response)
-    try:
-        return _page.decode(response.data)
-    except RecursionError:
-        raise ContentError(f"{response.url}: the answer is nested too deeply") from None
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ContentError(f"{response.url}: not the JSON that the registry API asks for: {str(error)[:200]}") from None
-
-
-def _not_a_registry(response: Response) -> NotARegistry:
-    text = f"{response.url}: something answers, but it is no registry"
-    return failure(NotARegistry, response, text, hint="give the address of the registry itself, not of its web page")
 
 
 async def _verified(chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:

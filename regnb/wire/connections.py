@@ -378,7 +378,7 @@ class Connections:
         there = origin.host_and_port
         lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}", *_proxy_authorization(proxy), "\r\n"]
         answer = await connection.exchange("CONNECT", "\r\n".join(lines).encode(), b"", None, Budget(inf, inf, inf))
-        if answer.status != 200:  # noqa: PLR2004 - an HTTP status is known by its number
+        if answer.status != 200:
             raise OSError(f"the proxy {_split(proxy)[1].rpartition('@')[2]} answers {answer.status}")
         loop = asyncio.get_running_loop()
         transport = await loop.start_tls(connection.transport, connection, self._context(), server_hostname=origin.host)

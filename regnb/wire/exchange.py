@@ -345,7 +345,7 @@ def view(answer: Answer, *, include: bool) -> bytes:
     return head + answer.body
 
 
-def asked(method: str, url: str, **about: Any) -> Exchange:  # noqa: ANN401 -- the fields of an Exchange
+def asked(method: str, url: str, **about: object) -> Exchange:
     """Return a request that was not sent, for its curl command.
 
     Example:

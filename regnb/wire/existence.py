@@ -4,8 +4,6 @@ A proxy, a load balancer or a web server in front of a registry answers 404, too
 holds. So an answer proves that something is absent only if it looks like the registry's own word.
 """
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 from collections.abc import Sequence

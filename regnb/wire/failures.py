@@ -1,22 +1,24 @@
 """What an answer, or the lack of one, means as an error."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from regnb.errors import (
+    ConnectionFailed,
     Denied,
     NotFound,
     RateLimited,
+    ReadOnly,
     RegistryError,
     ServerFailed,
+    TLSFailed,
     Unauthorized,
     Unproven,
     Unsupported,
@@ -36,7 +38,7 @@ BY_STATUS: Final[dict[int, tuple[type[RegistryError], str]]] = {
     429: (RateLimited, "try again later, or with credentials that have a higher limit"),
 }
 # What stands in the names or texts of a failure and its causes, what it means, and a hint; the first that fits counts.
-TLS_FAILURES: Final = (
+_TLS_FAILURES: Final = (
     (
         ("self-signed", "self signed", "unable to get local issuer"),
         "its certificate is signed by an unknown authority",
@@ -54,7 +56,7 @@ TLS_FAILURES: Final = (
         "pass client_cert",
     ),
 )
-FAILURES: Final = (
+_FAILURES: Final = (
     (("TimeoutError",), "{host} did not answer in {seconds:g} s", ""),
     (("gaierror", "UnicodeError"), "there is no host called {host}", "check the spelling"),
     # Where a name has several addresses, asyncio tells of them in one text.
@@ -124,7 +126,7 @@ def raise_for(response: Response, registry: str = "") -> None:
     other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
     kind, hint = BY_STATUS.get(status, other)
     if status == 405 and response.method != "GET" and response.media_type == "text/plain":
-        hint = "the registry is read-only (storage.maintenance.readonly in its config)"
+        kind, hint = ReadOnly, "the registry is read-only (storage.maintenance.readonly in its config)"
     elif status == 405 and response.method == "DELETE":
         hint = "set storage.delete.enabled: true in the registry's config"
     what = "; ".join(lines) or reason(status) or "no reason given"
@@ -132,10 +134,51 @@ def raise_for(response: Response, registry: str = "") -> None:
     raise failure(kind, response, text, hint=hint, codes=codes)
 
 
+def unreached(method: str, url: str, error: OSError, seconds: float) -> ConnectionFailed:
+    """Return the error of a request without an answer, told apart by the names and texts of the error and its causes.
+
+    Args:
+        method: Of the request.
+        url: Of the request.
+        error: What was raised.
+        seconds: How long the first byte was waited for.
+
+    Example:
+        >>> str(unreached("GET", "http://localhost:5000/v2/", ConnectionRefusedError(), 30))
+        'localhost:5000 refuses connections; check the port, and that the registry runs'
+    """
+    shown = redact(url)
+    host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None and cause not in causes:
+        causes.append(cause)
+    kinds = " ".join(type(each).__name__ for each in causes)
+    if "SSL" in kinds:
+        text = " ".join([kinds, *map(str, causes)])
+        message, hint = next(
+            (found for marks, *found in _TLS_FAILURES if any(mark in text for mark in marks)),
+            ("the TLS handshake failed", ""),
+        )
+        reason = next(filter(None, (getattr(each, "verify_message", "") for each in causes)), "verification failed")
+        return TLSFailed(
+            f"{host}: {message.format(reason=reason)}", hint=hint.format(host=host), method=method, url=shown
+        )
+    told = f"{kinds} {error}"
+    for marks, message, hint in _FAILURES:
+        if any(mark in told for mark in marks):
+            return ConnectionFailed(message.format(host=host, seconds=seconds), hint=hint, method=method, url=shown)
+    hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
+    if isinstance(error, ConnectionError):
+        return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, method=method, url=shown)
+    return ConnectionFailed(
+        f"cannot reach {host}: {printable(str(causes[-1]) or str(error))}", hint=hint, method=method, url=shown
+    )
+
+
 class _Error(Struct):
-    code: Any = ""
-    message: Any = ""
-    detail: Any = None
+    code: object = ""
+    message: object = ""
+    detail: object = None
 
 
 class _Errors(Struct):

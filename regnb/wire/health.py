@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from regnb.errors import InvalidReference, RegistryError, Unsupported
 from regnb.oci.reference import check_repository
@@ -14,11 +14,14 @@ _NOWHERE: Final = "regnb/absent"
 """A repository to ask about where none is known; it need not be there."""
 
 
+State: TypeAlias = Literal["ok", "warn", "fail", "skipped"]
+
+
 class Check(NamedTuple):
     """One row: what was looked at, how it is (``ok``, ``warn``, ``fail`` or ``skipped``), in words, and what to do."""
 
     check: str
-    state: str
+    state: State
     found: str
     hint: str = ""
 
@@ -108,5 +111,5 @@ async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
         return Check("deletion", "ok", "manifests by their digest, with every tag on them; no tag alone", hint)
     if found.manifests is None:
         return Check("deletion", "warn", found.reason, found.hint)
-    read_only = "read-only" in found.hint
-    return Check("deletion", "warn", "the registry is read-only" if read_only else "it is switched off", found.hint)
+    text = "the registry is read-only" if found.read_only else "it is switched off"
+    return Check("deletion", "warn", text, found.hint)

@@ -1,7 +1,5 @@
 """An answer of HTTP/1.1 as it comes; llhttp (httptools) reads it."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import secrets
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
 import msgspec
 
-from regnb.errors import NotFound, RegistryError, Unproven, Unsupported
+from regnb.errors import NotFound, ReadOnly, RegistryError, Unproven, Unsupported
 from regnb.oci.reference import Digest
-from regnb.wire.client import Client, Upload
+from regnb.wire.client import Client
+from regnb.wire.uploads import Upload
 
 
 def absent() -> Digest:
@@ -29,7 +30,7 @@ def absent() -> Digest:
 class _Nested(msgspec.Struct):
     """An error of a registry; a pull-through cache hands on its upstream's errors as the detail of one of its own."""
 
-    detail: Any = None
+    detail: object = None
 
 
 class _Errors(msgspec.Struct):
@@ -121,12 +122,14 @@ class Deletion(NamedTuple):
         tags: A tag alone.
         reason: Why not, or "".
         hint: What would change that, or "".
+        read_only: Whether it takes no writes at all.
     """
 
     manifests: bool | None
     tags: bool
     reason: str = ""
     hint: str = ""
+    read_only: bool = False
 
 
 async def deletion(client: Client, repository: str) -> Deletion:
@@ -144,9 +147,10 @@ async def deletion(client: Client, repository: str) -> Deletion:
     except Unproven as error:
         return Deletion(manifests=None, tags=False, reason=error.message, hint=error.hint)
     except RegistryError as error:
-        if error.status != 405:  # noqa: PLR2004 -- an HTTP status is known by its number
+        if error.status != 405:
             raise
-        return Deletion(manifests=False, tags=False, reason=error.message, hint=error.hint)
+        read_only = isinstance(error, ReadOnly)
+        return Deletion(manifests=False, tags=False, reason=error.message, hint=error.hint, read_only=read_only)
     return Deletion(manifests=True, tags=await by_tag(client, repository, digest))
 
 
@@ -181,17 +185,17 @@ async def upload(client: Client, repository: str, size: int) -> Pushed:
     Example:
         ``(await upload(client, "vm/centos8", 20_000_000)).refused``
     """
-    begun = await client.start_upload(repository)
+    begun = await client.uploads.start_upload(repository)
     refused = None
     # What a proxy gets wrong about the address must not hide what else it does: the bytes go where the registry is.
     going = _home(client, begun)
     try:
-        going = _home(client, await client.upload_chunk(going, bytes(size)))
+        going = _home(client, await client.uploads.upload_chunk(going, bytes(size)))
     except RegistryError as error:
         refused = error
     finally:
         with anyio.move_on_after(10, shield=True), contextlib.suppress(RegistryError):
-            await client.cancel_upload(going)
+            await client.uploads.cancel_upload(going)
     parts = urlsplit(begun.location)
     return Pushed(f"{parts.scheme}://{parts.netloc}", client.transport.owns(begun.location), refused)
 

@@ -1,7 +1,5 @@
 """How requests reach one registry: TLS, authorisation, pace, retries, redirects, and the record of what was sent."""
 
-# ruff: noqa: PLR2004 - an HTTP status is known by its number
-
 from __future__ import annotations
 
 import contextlib
@@ -36,7 +34,7 @@ from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
-from regnb.wire.failures import BY_STATUS, FAILURES, TLS_FAILURES, failure
+from regnb.wire.failures import BY_STATUS, failure, unreached
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import (
@@ -384,7 +382,7 @@ class Transport:
         except OSError as error:
             if source is not None and source.error is not None:
                 raise source.error from None
-            raise self._unreached(method, url, error, kind) from error
+            raise unreached(method, url, error, self._budgets[kind].first) from error
         except ValueError as error:
             if source is not None and source.error is not None:
                 raise
@@ -430,32 +428,6 @@ class Transport:
         self.exchanges.append(exchange)
         return exchange
 
-    def _unreached(self, method: str, url: str, error: OSError, kind: Kind) -> ConnectionFailed:
-        """Tell failures apart by the names and texts of the error and its causes."""
-        host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__) is not None and cause not in causes:
-            causes.append(cause)
-        kinds = " ".join(type(each).__name__ for each in causes)
-        known: dict[str, Any] = {"method": method, "url": redact(url)}
-        if "SSL" in kinds:
-            text = " ".join([kinds, *map(str, causes)])
-            message, hint = next(
-                (found for marks, *found in TLS_FAILURES if any(mark in text for mark in marks)),
-                ("the TLS handshake failed", ""),
-            )
-            reason = next(filter(None, (getattr(each, "verify_message", "") for each in causes)), "verification failed")
-            return TLSFailed(f"{host}: {message.format(reason=reason)}", hint=hint.format(host=host), **known)
-        told = f"{kinds} {error}"
-        seconds = self._budgets[kind].first
-        for marks, message, hint in FAILURES:
-            if any(mark in told for mark in marks):
-                return ConnectionFailed(message.format(host=host, seconds=seconds), hint=hint, **known)
-        hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
-        if isinstance(error, ConnectionError):
-            return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, **known)
-        return ConnectionFailed(f"cannot reach {host}: {printable(str(causes[-1]) or str(error))}", hint=hint, **known)
-
 
 def _ssl_context(
     ca_bundle: str | Path | None, client_cert: str | Path | tuple[str, str] | None, *, insecure: bool
@@ -464,7 +436,7 @@ def _ssl_context(
     paths = ssl.get_default_verify_paths()
     try:
         if paths.cafile is None and paths.capath is None:
-            import certifi  # noqa: PLC0415 - only where the system has none
+            import certifi  # only where the system has none
 
             context.load_verify_locations(certifi.where())
         if ca_bundle is not None:

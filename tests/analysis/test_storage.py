@@ -44,7 +44,7 @@ def made(distribution_program: None, tmp_path_factory: pytest.TempPathFactory) -
 
     async def more(client: Client) -> None:
         await client.upload_blob("vm/app", LOOSE, Digest.of(LOOSE))
-        await client.upload_chunk(await client.start_upload("vm/app"), b"begun")
+        await client.uploads.upload_chunk(await client.uploads.start_upload("vm/app"), b"begun")
 
     with Distribution(folder) as registry:
         pushes = [("vm/app", "1", OLD), ("vm/app", "1", ONE), ("vm/app", "2", TWO), ("vm/app/sub", "x", ONE)]
@@ -432,7 +432,7 @@ def test_the_differences_add_up(real: Distribution) -> None:
 
     async def more(client: Client) -> None:
         await client.upload_blob("vm/app", LOOSE, Digest.of(LOOSE))
-        await client.upload_chunk(await client.start_upload("vm/app"), b"begun")
+        await client.uploads.upload_chunk(await client.uploads.start_upload("vm/app"), b"begun")
 
     ask(real.url, more)
     real.blob(Digest.of(layer(5, 40))).unlink()

@@ -579,6 +579,11 @@ def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:
     freed = {data for digest in gone | bare for data in (model.all[digest].data, *model.all[digest].blobs)} - kept
     assert found.freed == sum(map(len, freed))
 
+    # The question what a deletion gives back is answered by the same rule.
+    if selected and not digests:
+        asked = inventory.reclaim(what, **options)
+        assert (asked.deleted, asked.removed) == (len(lost), len(gone))
+
 
 def test_what_only_an_index_leads_to_is_said() -> None:
     """Where a tag goes and only an index keeps its image, the plan names the garbage collection that would take it."""

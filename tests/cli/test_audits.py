@@ -254,8 +254,8 @@ def test_uploads_are_shown_apart(filled: Distribution, tmp_path: Path) -> None:
     """An upload that was begun and not finished is on the disk, and no collection takes it."""
 
     async def begin(client: Client) -> None:
-        upload = await client.start_upload("vm/app")
-        await client.upload_chunk(upload, b"x" * 7_000)
+        upload = await client.uploads.start_upload("vm/app")
+        await client.uploads.upload_chunk(upload, b"x" * 7_000)
 
     ask(filled.url, begin)
     done = regnb(tmp_path, "gc", str(filled.root))

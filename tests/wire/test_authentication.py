@@ -343,11 +343,11 @@ async def test_too_little_scope_is_denied(tokens: Tokens) -> None:
     async with Client(Transport(registry.url, credentials=Credentials("me", SECRET))) as client:
         assert not await client.blob_present("a", Digest.of(b"x"))
         with pytest.raises(Denied, match="does not allow this to me"):
-            await client.start_upload("a")
+            await client.uploads.start_upload("a")
     async with Client(Transport(registry.url)) as client:
         assert not await client.blob_present("a", Digest.of(b"x"))
         with pytest.raises(Unauthorized, match="anonymously"):
-            await client.start_upload("a")
+            await client.uploads.start_upload("a")
 
 
 async def test_wrong_password_at_the_token_server(tokens: Tokens) -> None:

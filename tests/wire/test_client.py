@@ -26,9 +26,10 @@ from regnb.errors import (
 )
 from regnb.oci import manifest as model
 from regnb.oci.reference import Digest
-from regnb.wire import client as module
-from regnb.wire.client import Client, Upload
+from regnb.wire import pages as module
+from regnb.wire.client import Client
 from regnb.wire.transport import Transport
+from regnb.wire.uploads import Upload
 
 pytestmark = pytest.mark.anyio
 CONFIG = b"{}"
@@ -133,7 +134,7 @@ Call = Callable[[Client, str], Awaitable[object]]
         lambda client, name: client.blob(name, ABSENT, limit=1),
         lambda client, name: client.head_blob(name, ABSENT),
         lambda client, name: client.blob_present(name, ABSENT),
-        lambda client, name: client.start_upload(name),
+        lambda client, name: client.uploads.start_upload(name),
         lambda client, name: client.mount(name, ABSENT, "a"),
         lambda client, name: client.mount("a", ABSENT, name),
         lambda client, name: client.referrers(name, ABSENT),
@@ -376,12 +377,12 @@ async def test_an_upload_in_chunks(real: distribution.Distribution) -> None:
     parts = [b"a" * 1000, b"b" * 500, b"c"]
     whole = b"".join(parts)
     async with Client(Transport(real.url)) as client:
-        upload = await client.start_upload("a")
-        upload = await client.upload_chunk(upload, parts[0])
-        assert (await client.upload_status(upload)).offset == upload.offset == 1000
-        upload = await client.upload_status(Upload("a", upload.location))
-        upload = await client.upload_chunk(upload, parts[1])
-        await client.finish_upload(upload, Digest.of(whole), parts[2])
+        upload = await client.uploads.start_upload("a")
+        upload = await client.uploads.upload_chunk(upload, parts[0])
+        assert (await client.uploads.upload_status(upload)).offset == upload.offset == 1000
+        upload = await client.uploads.upload_status(Upload("a", upload.location))
+        upload = await client.uploads.upload_chunk(upload, parts[1])
+        await client.uploads.finish_upload(upload, Digest.of(whole), parts[2])
         assert await client.blob("a", Digest.of(whole), limit=2000) == whole
 
 
@@ -413,10 +414,10 @@ async def test_what_fails_leaves_no_litter(real: distribution.Distribution) -> N
         assert caught.value.codes == ("DIGEST_INVALID",)
         assert client.transport.exchanges[-1].method == "DELETE"
         before = litter(real)
-        upload = await client.upload_chunk(await client.start_upload("a"), b"x")
+        upload = await client.uploads.upload_chunk(await client.uploads.start_upload("a"), b"x")
         assert len(litter(real)) == len(before) + 1
-        await client.cancel_upload(upload)
-        await client.cancel_upload(upload)
+        await client.uploads.cancel_upload(upload)
+        await client.uploads.cancel_upload(upload)
     assert litter(real) == before
 
 
@@ -444,11 +445,11 @@ async def test_mount(real: distribution.Distribution) -> None:
         assert await client.blob("there", digest, limit=5) == data
         upload = await client.mount("absent", digest, "elsewhere")
         assert upload is not None
-        await client.finish_upload(upload, digest, data)
+        await client.uploads.finish_upload(upload, digest, data)
         assert await client.blob_present("absent", digest)
         upload = await client.mount("absent", ABSENT, "source")
         assert upload is not None
-        await client.cancel_upload(upload)
+        await client.uploads.cancel_upload(upload)
     assert litter(real) == []
 
 
@@ -485,7 +486,7 @@ async def test_a_read_only_registry(distribution_program: None, tmp_path: Path) 
             with pytest.raises(Unsupported, match="readonly"):
                 await client.delete_manifest("a", ABSENT)
             with pytest.raises(Unsupported, match="readonly"):
-                await client.start_upload("a")
+                await client.uploads.start_upload("a")
             with pytest.raises(Unsupported, match="readonly"):
                 await client.put_manifest("a", "t", image(), model.OCI_MANIFEST)
 

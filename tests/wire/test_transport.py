@@ -384,9 +384,9 @@ async def test_an_upload_location_elsewhere_gets_no_credentials() -> None:
 
         with scripted.serve(answer) as server:
             async with Client(Transport(server.url, credentials=Credentials("me", "planted"))) as client:
-                upload = await client.start_upload("a")
+                upload = await client.uploads.start_upload("a")
                 with pytest.raises(Unauthorized, match="outer address"):
-                    await client.upload_chunk(upload, b"x")
+                    await client.uploads.upload_chunk(upload, b"x")
     assert [each.headers.get("authorization") for each in thief.requests] == [None]
 
 

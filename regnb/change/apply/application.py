@@ -51,7 +51,7 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
     by_tag = bool(removals) and await _probe(course, [plan.steps[number] for number in removals])
     if puts:
         await course.keep(puts)
-        journal.intend(puts)
+        await anyio.to_thread.run_sync(journal.intend, puts)
         blobs = Blobs(course, source)
         setting = Setting(course, source, blobs)
 

@@ -14,7 +14,7 @@ from regnb.change.apply.course import HOPELESS, Course
 from regnb.change.plan import Step
 from regnb.crawl.reader import Reader
 from regnb.errors import ContentError, Denied, NotFound, RegnbError, Unauthorized
-from regnb.wire.client import Upload
+from regnb.wire.uploads import Upload
 
 _STREAMS: Final = 4
 """Blobs whose bytes are sent at once."""
@@ -144,15 +144,15 @@ class Blobs:
                     raise NotFound(text, hint="that image is damaged: push it there again") from None
                 if upload is None:
                     with anyio.CancelScope(shield=True):  # only what is known to have begun can be given up
-                        upload = await self._client.start_upload(blob.repository)
+                        upload = await self._client.uploads.start_upload(blob.repository)
                     self._course.wrote = True
-                await self._client.finish_upload(
+                await self._client.uploads.finish_upload(
                     cast("Upload", upload), blob.digest, self._counted(blob, chunks), blob.size
                 )
         except BaseException:
             if upload is not None:
                 with anyio.move_on_after(_GRACE, shield=True), contextlib.suppress(RegnbError):
-                    await self._client.cancel_upload(upload)
+                    await self._client.uploads.cancel_upload(upload)
             raise
 
     async def _counted(self, blob: _Blob, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

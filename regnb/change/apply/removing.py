@@ -40,7 +40,7 @@ class Removing:
             async with self._surveys.turn:
                 await self._surveys.read(repository)
                 await course.keep(queue)
-            course.journal.intend(queue)
+            await anyio.to_thread.run_sync(course.journal.intend, queue)
         for number in queue:
             if await course.may(number):
                 try:

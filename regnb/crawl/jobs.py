@@ -1,0 +1,74 @@
+"""The jobs of a crawl, and the workers that do them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+_SPARE: Final = 8
+"""Workers beyond the requests that may be under way."""
+
+
+class Jobs:
+    """A stack of jobs that a few workers empty: depth first, so that little is waiting at any time."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
+        self._busy = self._workers = 0
+        self._group: TaskGroup
+        self._wake = anyio.Event()
+        self._held: dict[str, anyio.Event] = {}
+
+    def add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+        """Put jobs on the stack: the last comes first."""
+        self._waiting.extend(jobs)
+        if self._workers:
+            self._hire()
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    async def run(self) -> None:
+        """Do every job, those that jobs add included."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            self._hire()
+
+    def _hire(self) -> None:
+        """Keep a few more workers than there may be requests: that some wait shows that more would be of use."""
+        wanted = min(self._limit() + _SPARE, len(self._waiting) + self._busy)
+        for _ in range(wanted - self._workers):
+            self._workers += 1
+            self._group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            while self._waiting:
+                job = self._waiting.pop()
+                self._hire()
+                self._busy += 1
+                try:
+                    await job()
+                finally:
+                    self._busy -= 1
+            if not self._busy:
+                self._wake.set()
+                return
+            await self._wake.wait()
+
+    @contextlib.asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[None]:
+        """Let one worker at a time do what the others, once it is done, need not do again."""
+        while event := self._held.get(what):
+            await event.wait()
+        event = self._held[what] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._held[what]
+            event.set()

@@ -1,0 +1,57 @@
+"""What refers to a manifest, where a registry lists it: signatures, SBOMs, attestations."""
+
+from __future__ import annotations
+
+import contextlib
+
+from regnb.crawl.jobs import Jobs
+from regnb.crawl.recording import Recording
+from regnb.errors import RegnbError, Unproven, Unsupported
+from regnb.oci.reference import Digest, is_digest
+from regnb.wire.cache import Cache
+from regnb.wire.client import Client
+
+
+class Referrers:
+    """The referrers API of one registry during one crawl (distribution spec 1.1, "Listing Referrers").
+
+    Args:
+        client: The registry.
+        cache: Knows for a day of a registry that has no such API.
+        recording: Where it is counted, and noted what fails.
+        jobs: The crawl's.
+    """
+
+    def __init__(self, client: Client, cache: Cache, recording: Recording, jobs: Jobs) -> None:
+        self._client, self._cache, self._jobs = client, cache, jobs
+        self._problem, self._records = recording.problem, recording.records
+        self._listed: bool | None = False if cache.lacks(self._records.registry, "referrers") else None
+
+    async def of(self, repository: str, digest: str) -> list[str]:
+        """Return the digests of a manifest's referrers, where the registry can list them."""
+        # Until it is known whether it can, one worker asks and the others wait.
+        async with self._jobs.alone("referrers") if self._listed is None else contextlib.nullcontext():
+            if self._listed is False:
+                return []
+            counts = self._records.coverage.referrers
+            try:
+                found = await self._client.referrers(repository, Digest(digest), fallback=False)
+            except Unsupported as error:
+                # The tag schema's referrers are tags, and so they are in the listing already.
+                if not self._listed:
+                    self._listed = False
+                    self._cache.found_lacking(self._records.registry, "referrers")
+                    return []
+                if not isinstance(error.__cause__, Unproven):
+                    return []  # some registries, such as those that mirror others, list for some repositories only
+                counts.listed += 1
+                self._problem(repository, digest, counts.fail(error.__cause__), error.__cause__)
+                return []
+            except RegnbError as error:
+                counts.listed += 1
+                self._problem(repository, digest, counts.fail(error), error)
+                return []
+            self._listed = True
+            counts.listed += 1
+            counts.read += 1
+            return [descriptor.digest for descriptor in found if is_digest(descriptor.digest)]

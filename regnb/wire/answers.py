@@ -1,0 +1,62 @@
+"""What an answer is to be: refused with the error that fits where it is another."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from regnb.errors import ContentError, InvalidReference, NotARegistry, RegistryError
+from regnb.oci.reference import Digest
+from regnb.wire.failures import failure, raise_for
+from regnb.wire.messages import Response
+
+
+def expect(response: Response, registry: str, *statuses: int) -> None:
+    """Refuse an answer that has none of some statuses.
+
+    Args:
+        response: The answer.
+        registry: The origin that was asked.
+        statuses: Those that are expected.
+
+    Raises:
+        RegistryError: Of the kind that fits.
+
+    Example:
+        >>> expect(Response("GET", "http://localhost:5000/v2/", 200, {}, b"{}"), "http://localhost:5000", 200)
+    """
+    if response.status not in statuses:
+        refuse(response, registry)
+
+
+def refuse(response: Response, registry: str) -> NoReturn:
+    """Raise the error that fits an answer which was not expected.
+
+    Raises:
+        RegistryError: Of the kind that fits.
+    """
+    raise_for(response, registry)
+    if response.html:
+        raise not_a_registry(response)
+    text = f"{response.method} {response.url}: the registry answered {response.status}, which makes no sense here"
+    raise failure(RegistryError, response, text)
+
+
+def not_a_registry(response: Response) -> NotARegistry:
+    """Return the error of an answer that is a web page."""
+    text = f"{response.url}: something answers, but it is no registry"
+    return failure(NotARegistry, response, text, hint="give the address of the registry itself, not of its web page")
+
+
+def digest_of(response: Response) -> Digest | None:
+    """Return the digest that an answer announces, if it does.
+
+    Raises:
+        ContentError: It announces something else under that name.
+    """
+    header = response.headers.get("docker-content-digest")
+    if not header:
+        return None
+    try:
+        return Digest(header)
+    except InvalidReference:
+        raise ContentError(f"{response.url}: the registry announced no digest but {header[:100]!r}") from None
