@@ -52,6 +52,8 @@ def test_an_error_of_our_own_is_left_as_it_is() -> None:
 def test_what_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without s3fs a bucket's URL says which extra brings it."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    # What another test has opened is remembered by fsspec.
+    monkeypatch.setattr("fsspec.registry._registry", {})
     with pytest.raises(MissingExtra) as raised, opened("s3://bucket/x", "read", skip_instance_cache=True):
         pass
     assert "regnb[s3]" in raised.value.hint
