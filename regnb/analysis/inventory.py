@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
-from regnb.analysis.collection import Marking, bounds
+from regnb.analysis.collection import bounds
+from regnb.analysis.marking import mattering
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records
 from regnb.errors import NotFound
@@ -267,15 +268,15 @@ class Inventory:
         """
         going = mask_of(self.tags, what, self.registry)
         gone, going = self.graph.removed(going, children=children, referrers=referrers, seen=self._seen)
-        known = bounds(
+        problems = mattering(self.problems)
+        meant = bounds(
             self.source,
-            self.problems,
+            problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
             hollow=bool(self.graph.hollow[gone].any()),
         )
-        found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
-        return Reclaim(found, self.blobs, self.tags, gone, going, known)
+        return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, gone, going, meant)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
