@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from regnb.analysis.inventory import Inventory
+from regnb.analysis.stock import Stock
 from regnb.crawl.files import explained, local_path, opened, shown
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import StorageError
 from regnb.oci.layout import BASE
+
+if TYPE_CHECKING:
+    from regnb.analysis.inventory import Inventory
 
 _IN_DATABASE: Final = "lockfiles/database-in-use"
 """Beside ``v2``: GitLab's registry puts this file there when its metadata moves to a database."""
@@ -94,15 +97,11 @@ class Storage:
             hint=f"name the folder that holds {BASE}",
         )
 
-    def inventory(self, *, brief: bool = False) -> Inventory:
+    def inventory(self) -> Inventory:
         """Read the storage, and return it as the same DataFrames as a registry's, complete by construction.
 
         Beyond these there are manifests that no tag leads to, blobs that no manifest needs (kind ``orphan``),
         ``history``, ``uploads`` and ``disk``. What is corrupt or missing is in ``problems``.
-
-        Args:
-            brief: Whether to leave out what a garbage collection does not look at: configs, uploads, and the files
-                that ``disk`` counts.
 
         Raises:
             StorageError: It cannot be read at all.
@@ -110,14 +109,35 @@ class Storage:
         Example:
             >>> open_storage("s3://registry").inventory().problems  # doctest: +SKIP
         """
+        from regnb.analysis.inventory import Inventory  # noqa: PLC0415 -- a verdict takes no frames
+
+        with self._read(brief=False) as reading:
+            reading.records.finished = datetime.now(UTC)
+            return Inventory.of(reading.records)
+
+    def stock(self) -> Stock:
+        """Read what a garbage collection looks at, and return what each would remove: quick, and without frames.
+
+        Raises:
+            StorageError: It cannot be read at all.
+
+        Example:
+            >>> stock = open_storage("/var/lib/registry").stock()  # doctest: +SKIP
+            >>> [stock.size(one.goes) for one in stock.collections]  # doctest: +SKIP
+        """
+        with self._read(brief=True) as reading:
+            return Stock(reading)
+
+    @contextlib.contextmanager
+    def _read(self, *, brief: bool) -> Iterator[Reading]:
+        """Read the storage; in brief, only what a garbage collection looks at."""
         reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
         with self._opened(reading.notes.unlisted) as files:
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
             reading.run(files)
-        reading.records.finished = datetime.now(UTC)
-        return Inventory.of(reading.records)
+            yield reading
 
 
 def open_storage(url: str | Path, **options: Any) -> Storage:  # noqa: ANN401 -- fsspec's

@@ -25,8 +25,6 @@ _CHUNK: Final = 2048
 """Small files that are asked for together."""
 _CHUNK_SIZE: Final = 1 << 26
 """Bytes that are asked for together."""
-BRIEF: Final = frozenset({"_uploads"})
-"""Folders that a garbage collection does not look into."""
 FOREIGN: Final = frozenset({
     "@eaDir", "#recycle", "#snapshot", ".snapshot", ".snapshots", ".zfs", "lost+found", "System Volume Information",
     "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100",
@@ -76,16 +74,21 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """A local folder, without what a general library costs for each file."""
+    """A local folder, without what a general library costs for each file.
+
+    Attributes:
+        base: The folder's path.
+        failed: Takes note of a path that cannot be listed, and why.
+    """
 
     def __init__(self, base: str, failed: Callable[[str, Exception], None]) -> None:
-        self._base = base
+        self.base = base
         self._real = os.path.realpath(base)
-        self._failed = failed
+        self.failed = failed
 
-    def walk(self, *, brief: bool) -> Iterator[File]:
-        """See `Files.walk`."""
-        pending = ["blobs", "repositories"] if brief else [""]
+    def walk(self, *, brief: bool, below: Sequence[str] = ("blobs", "repositories")) -> Iterator[File]:
+        """See `Files.walk`; if it is to be brief, only these folders are walked."""
+        pending = list(below) if brief else [""]
         linked: set[str] = set()
         counted: set[tuple[int, int]] = set()
 
@@ -97,7 +100,7 @@ class LocalFiles:
             return getattr(about, "st_blocks", 0) * _BLOCK
 
         if not brief:
-            yield File("/", 0, 0, used(os.stat(self._base)))  # noqa: PTH116 -- as below
+            yield File("/", 0, 0, used(os.stat(self.base)))  # noqa: PTH116 -- as below
         while pending:
             folder = pending.pop()
             leaf = self._leaf(folder) if brief else None
@@ -115,12 +118,11 @@ class LocalFiles:
                         yield File(f"{path}/{leaf.lstrip('/')}", 0, 0)
                     elif not entry.is_symlink() or self._leads_out(entry.path, linked):
                         yield File(f"{path}/", 0, 0, 0 if brief else used(entry.stat()))
-                        if not (brief and entry.name in BRIEF):
-                            pending.append(path)
+                        pending.append(path)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # it went while the others were read, or is a link to nothing
                 except OSError as error:
-                    self._failed(path, error)
+                    self.failed(path, error)
 
     @staticmethod
     def _leaf(folder: str) -> str | None:
@@ -145,12 +147,12 @@ class LocalFiles:
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(f"{self._base}/{folder}") as entries:
+            with os.scandir(f"{self.base}/{folder}") as entries:
                 return list(entries)
         except FileNotFoundError:
             return []  # it went while the others were read
         except OSError as error:
-            self._failed(folder, error)
+            self.failed(folder, error)
             return []
 
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
@@ -158,7 +160,7 @@ class LocalFiles:
         for path, size in files:
             try:
                 # What is no file, such as a pipe, does not keep this waiting.
-                handle = os.open(f"{self._base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
+                handle = os.open(f"{self.base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     yield path, os.read(handle, size)
                 finally:
