@@ -36,7 +36,7 @@ class Stock(Content[set[int], set[str]]):
         reading: Of the storage, in brief.
 
     Attributes:
-        url: Of the storage.
+        registry: The storage's URL.
         links: Repository and digest of each row, in order.
         manifests: By digest: ``config``, ``layers`` and ``children`` alone are set.
         sizes: Bytes of each blob on disk; below zero where some manifest needs it and nobody asked for its size.
@@ -53,7 +53,7 @@ class Stock(Content[set[int], set[str]]):
 
     def __init__(self, reading: Reading) -> None:
         records = reading.records
-        self.url = records.registry
+        self.registry = records.registry
         self.links = sorted(link for link in records.links if link[1] in records.manifests)
         self.manifests: dict[str, ManifestRecord] = records.manifests
         self.sizes = reading.sizes
@@ -75,16 +75,11 @@ class Stock(Content[set[int], set[str]]):
         self.unread = [problem for problem in mattering if problem.problem in UNREAD]
         self.twice = [(one.repository, one.reference) for one in mattering if one.problem == "linked twice"]
         known = {name for name, _ in (*self.links, *self.twice)}
-        self._place = {name: at for at, name in enumerate(in_order(known, self.url))}
+        self._place = {name: at for at, name in enumerate(in_order(known, self.registry))}
         meant = bounds("storage", mattering, complete=self.complete, checked=True)
         self.collections: list[Verdict[set[int], set[str]]] = self.verdicts(
             meant, before=tagged, tagged=tagged, gone=set()
         )
-
-    @classmethod
-    def of(cls, reading: Reading) -> Stock:
-        """Return the stock of a storage that was read in brief."""
-        return cls(reading)
 
     def size(self, blobs: Iterable[str]) -> int:
         """Return the bytes of some blobs that a collection removes."""
