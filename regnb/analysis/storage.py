@@ -18,6 +18,8 @@ from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import StorageError
 from regnb.oci.layout import BASE
+from regnb.oci.manifest import ACCEPT, media_type_of
+from regnb.oci.reference import Digest, is_digest
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
@@ -26,6 +28,30 @@ _IN_DATABASE: Final = "lockfiles/database-in-use"
 """Beside ``v2``: GitLab's registry puts this file there when its metadata moves to a database."""
 _EXPIRY: Final = "scheduler-state.json"
 """In the root: a pull-through cache keeps there what expires when."""
+
+
+class _Kept:
+    """The user's cache, of manifests alone: see `regnb.crawl.walk.Kept`."""
+
+    def __init__(self) -> None:
+        from regnb.wire.cache import Cache  # noqa: PLC0415 -- a local folder needs none
+
+        self._cache = Cache(Cache.folder())
+
+    def get(self, digest: str) -> bytes | None:
+        """Return the verified bytes with this digest, or None."""
+        found = self._cache.get(Digest(digest)) if is_digest(digest) else None
+        return found.data if found else None
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a manifest, if it has this digest and says itself of what type it is: no registry was asked."""
+        told = media_type_of(data)
+        if told and all(media_type_of(data, other) == told for other in ACCEPT) and Digest.of(data) == digest:
+            self._cache.put(Digest(digest), told, data)
+
+    def close(self) -> None:
+        """Write what was put."""
+        self._cache.close()
 
 
 class Storage:
@@ -44,11 +70,12 @@ class Storage:
     def __init__(self, url: str | Path, options: Mapping[str, Any]) -> None:
         self._url, self._options = url, dict(options)
         self.is_mirror = False
+        self._base = ""
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
-        with self._opened(lambda *_: None):
-            pass
+        with self._opened(lambda *_: None) as files:
+            self._base = files.base
 
     def __repr__(self) -> str:
         return f"<Storage {self.url}>"
@@ -67,7 +94,11 @@ class Storage:
         with opened(self._url, "read", **self._options) as (fs, path):
             fs.invalidate_cache()
             root = path.rstrip("/")
-            yield RemoteFiles(fs, self._found(root, fs.isdir, partial(_names, fs), fs.exists), failed)
+            # What was found when it was opened is not looked for again by the first reading.
+            base = self._base or self._found(root, fs.isdir, partial(_names, fs), fs.exists)
+            self._base = ""
+            with contextlib.closing(_Kept()) as kept:
+                yield RemoteFiles(fs, base, failed, kept)
 
     def _found(
         self,
