@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from regnb.analysis.collection import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
@@ -44,6 +44,7 @@ class Stock(Content[set[int], set[str]]):
         uploads: Begun and not finished.
         problems: What is not as it should be, in order.
         complete: Whether everything that matters to a collection could be read.
+        layers: Repository to the digests that it links below ``_layers``.
         collections: What each of :data:`regnb.analysis.collection.COLLECTIONS` would remove now.
 
     Example:
@@ -58,6 +59,7 @@ class Stock(Content[set[int], set[str]]):
         self.manifests: dict[str, ManifestRecord] = records.manifests
         self.sizes = reading.sizes
         self.tags = sorted((row.repository, row.tag, row.digest) for row in records.tags)
+        self.layers = reading.layers
         self.uploads: Sequence[UploadRecord] = records.uploads
         self.none = set()
         self.rows = set(range(len(self.links)))
@@ -68,7 +70,9 @@ class Stock(Content[set[int], set[str]]):
         self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
         tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
         # Every collection reads these rows at least: what they need is removed by none of them.
-        reading.measure(self.sizes.keys() - self._needs(tagged - self.unlayered))
+        self._loose = self.sizes.keys() - self._needs(tagged - self.unlayered)
+        reading.measure(self._loose)
+        self._loose &= self.sizes.keys()
         self.problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
         self.complete = not any(problem.incomplete for problem in self.problems) and _whole(records)
         mattering = [self._explained(one, records) for one in self.problems if one.problem in MATTERING]
@@ -95,6 +99,21 @@ class Stock(Content[set[int], set[str]]):
             for digest in sorted(set().union(*by.values()))
         ]
         return sorted(found, key=lambda one: -one.size)
+
+    def idle(self, collection: Collection) -> Iterator[tuple[str, str]]:
+        """Yield repository and digest of each layer link that no manifest there needs once a collection ran.
+
+        A collection of version 2.8 leaves these links; version 3 removes those whose blob it removes.
+        """
+        gone = set(self.removes(collection))
+        left: dict[str, set[int]] = {}
+        for row, link in enumerate(self.links):
+            if link not in gone:
+                left.setdefault(link[0], set()).add(row)
+        for repository, digests in sorted(self.layers.items()):
+            needed = self._needs(left.get(repository, set()))
+            needed = needed | {self._aliases[digest] for digest in needed & self._aliases.keys()}
+            yield from ((repository, digest) for digest in sorted(digests - needed))
 
     def removes(self, collection: Collection) -> list[tuple[str, str]]:
         """Return repository and digest of each manifest that a collection takes out of its repository."""
@@ -139,14 +158,18 @@ class Stock(Content[set[int], set[str]]):
         text = f"{problem.message}; breaks {count(len(tags), 'tag')}: {names(tags)}"
         return Problem(repository, digest, problem.problem, text, problem.hint, problem.incomplete)
 
-    def _needs(self, rows: Iterable[int]) -> set[str]:
+    def _needs(self, rows: set[int]) -> set[str]:
         """Return the digests that the manifests of some rows name, and their own."""
+        for known, found in self._needed:
+            if rows == known:
+                return found
         digests = {self.links[row][1] for row in rows}
-        found = set(digests)
-        for digest in digests:
-            record = self.manifests[digest]
-            found.add(record.config)
-            found.update(record.layers, record.children)
+        records = [self.manifests[digest] for digest in digests]
+        below = chain.from_iterable([record.children for record in records if record.children])
+        layers = chain.from_iterable([record.layers for record in records])
+        found = digests.union([record.config for record in records], layers, below)
+        # Collections often read the same rows: those of the last ones are at hand.
+        self._needed = [*self._needed[-2:], (rows, found)]
         return found
 
     def less(self, some: set[int], others: set[int]) -> set[int]:
@@ -159,12 +182,7 @@ class Stock(Content[set[int], set[str]]):
 
     def unneeded(self, rows: set[int]) -> set[str]:
         """See `Content.unneeded`."""
-        for known, found in self._needed:
-            if rows == known:
-                return found
-        found = self.sizes.keys() - self._needs(rows)
-        self._needed.append((rows, found))
-        return found
+        return self._loose - self._needs(rows)
 
     def among(self, rows: set[int], blobs: set[str]) -> set[int]:
         """See `Content.among`."""
@@ -177,7 +195,7 @@ class Stock(Content[set[int], set[str]]):
     def marks(self, rows: set[int], repository: str, digest: str) -> bool:
         """See `Content.marks`."""
         place = self._place[repository]
-        before = (row for row in rows if self._place[self.links[row][0]] <= place)
+        before = {row for row in rows if self._place[self.links[row][0]] <= place}
         return self._aliases[digest] in self._needs(before)
 
     def reached(self, rows: set[int]) -> set[int]:
@@ -206,7 +224,16 @@ class Stock(Content[set[int], set[str]]):
         """See `Content.breaking`."""
         if blobs <= self.unneeded(self.rows) and not self._aliases:
             return set()
-        bad = {digest for digest, record in self.manifests.items() if self._takes(digest, record, blobs)}
+        apart = blobs.isdisjoint
+        bad = {
+            digest
+            for digest, record in self.manifests.items()
+            if digest in blobs
+            or record.config in blobs
+            or not apart(record.layers)
+            or not apart(record.children)
+            or (self._aliases and not apart(self._aliases.get(blob, blob) for blob in (record.config, *record.layers)))
+        }
         if not bad:
             return set()
         found = {row for row in rows if self.links[row][1] in bad}
@@ -214,15 +241,6 @@ class Stock(Content[set[int], set[str]]):
             row for row in rows & self._listing if any(self.links[below][1] in bad for below in self._behind(row))
         )
         return found
-
-    def _takes(self, digest: str, record: ManifestRecord, blobs: set[str]) -> bool:
-        """Whether a manifest needs one of these blobs, by whatever digest it names it."""
-        if digest in blobs or record.config in blobs:
-            return True
-        if not (blobs.isdisjoint(record.layers) and blobs.isdisjoint(record.children)):
-            return True
-        named = (record.config, *record.layers)
-        return bool(self._aliases) and not blobs.isdisjoint(self._aliases.get(blob, blob) for blob in named)
 
     @cached_property
     def aliased(self) -> bool:  # type: ignore[override]

@@ -39,7 +39,7 @@ class Repository:
         pushed: Tag to when its current link was written.
         bad_tags: Files where the folder of a tag should be.
         history: Tag, digest, and when the link was written.
-        layers: Digests of the links below ``_layers``, by their paths. Not known in brief.
+        layers: Digests of the links below ``_layers``, by their paths.
         odd_layers: Of these the paths of links that are not by sha256, or too short or too long for one.
         walked: Digests of the manifests that a garbage collection visits.
         current: Tag to its digest, of a repository in which all is regular: nothing more need be read there.
@@ -193,7 +193,7 @@ class Listing:
         if not parts or parts[-1] != "link":
             return
         digest = ":".join(parts[:-1])
-        if not self._brief and is_digest(digest):
+        if is_digest(digest):
             found.layers.add(digest)
         if file.size != LINK_SIZE or parts[0] != "sha256" or not is_digest(digest):
             found.odd_layers.append(file.path)

@@ -5,7 +5,7 @@ differs in the least (a repository with a corrupt link, a folder that is no regi
 not judged here: it is listed and read file by file, and the one place that knows what to say of it says it.
 """
 
-# ruff: noqa: PTH116, PTH120, PTH208 -- a Path for each of a hundred thousand files would cost more than reading them
+# ruff: noqa: PTH120, PTH208 -- a Path for each of a hundred thousand files would cost more than reading them
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
+from os import close, read, stat
+from os import open as open_
 
-from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository, blob_file, is_tag
+from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository, is_tag
 from regnb.crawl.notes import is_repository
 from regnb.crawl.records import ManifestRecord
 from regnb.crawl.references import references
@@ -66,14 +68,18 @@ class Survey:
     def measure(self, digests: Iterable[str]) -> None:
         """Look whether the bytes of blobs are there, and how many they are, unless that is known."""
         sizes = self._listing.sizes
-        for digest in {digest for digest in digests if sizes.get(digest) == UNKNOWN}:
-            path = blob_file(digest)
-            try:
-                sizes[digest] = os.stat(f"{self._base}/{path}").st_size
-            except OSError as error:
-                del sizes[digest]
-                if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                    self._files.failed(path.removesuffix("/data"), error)
+        todo = {digest for digest in digests if sizes.get(digest) == UNKNOWN}
+        if not todo:
+            return
+        with _opened(f"{self._base}/blobs/sha256") as (at, _):
+            for digest in todo:
+                hexes = digest[7:]
+                try:
+                    sizes[digest] = stat(f"{hexes[:2]}/{hexes}/data", dir_fd=at).st_size
+                except OSError as error:
+                    del sizes[digest]
+                    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                        self._files.failed(f"blobs/sha256/{hexes[:2]}/{hexes}", error)
 
     def _else(self, folder: str, look: Callable[[], None]) -> None:
         """Look at a folder; if something in it is not regular, list it file by file."""
@@ -148,12 +154,15 @@ class Survey:
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
+            there = []
             for name in names:
                 try:
-                    if os.stat(f"{name}/link", dir_fd=at).st_size != LINK_SIZE:
+                    if stat(f"{name}/link", dir_fd=at).st_size != LINK_SIZE:
                         raise _Irregular
                 except FileNotFoundError:  # it is deleted
                     continue
+                there.append(f"sha256:{name}")
+            found.layers.update(map(self._shared.get, there, there))
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
@@ -176,39 +185,38 @@ class Survey:
     def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
         """Read the manifests that some repositories have, and return those whose bytes are not there."""
         lost: set[str] = set()
-        sizes = self._listing.sizes
-        share = self._shared.setdefault
-        for digest in dict.fromkeys(chain.from_iterable(found.walked for found in repositories.values())):
-            hexes = digest[7:]
-            try:
-                at = os.open(f"{self._base}/blobs/sha256/{hexes[:2]}/{hexes}/data", _READ)
-                try:
-                    data = os.read(at, _USUAL)
-                    if len(data) == _USUAL:
-                        data += os.read(at, MANIFEST_LIMIT)
-                finally:
-                    os.close(at)
-            except OSError:
-                lost.add(digest)
-                continue
-            if len(data) > MANIFEST_LIMIT or sha256(data).hexdigest() != hexes:
-                lost.add(digest)
-                continue
-            sizes[digest] = len(data)
-            if named := references(data):
-                config, layers, children = named
-                self._known[digest] = ManifestRecord(
-                    digest,
-                    "",
-                    "",
-                    "",
-                    len(data),
-                    share(config, config),
-                    tuple([share(layer, layer) for layer in layers]),
-                    tuple([share(child, child) for child in children]),
-                    "",
-                )
+        digests = dict.fromkeys(chain.from_iterable(found.walked for found in repositories.values()))
+        if digests:
+            with _opened(f"{self._base}/blobs/sha256") as (blobs, _):
+                lost.update(digest for digest in digests if not self._manifest(digest, blobs))
         return lost
+
+    def _manifest(self, digest: str, blobs: int) -> bool:
+        """Read a manifest, and return whether its bytes are there, and are its own."""
+        hexes = digest[7:]
+        try:
+            at = open_(f"{hexes[:2]}/{hexes}/data", _READ, dir_fd=blobs)
+            try:
+                data = read(at, _USUAL)
+                if len(data) == _USUAL:
+                    data += read(at, MANIFEST_LIMIT)
+            finally:
+                close(at)
+        except OSError:
+            return False
+        if len(data) > MANIFEST_LIMIT or sha256(data).hexdigest() != hexes:
+            return False
+        self._listing.sizes[digest] = len(data)
+        if named := references(data):
+            share = self._shared.setdefault
+            config, layers, children = named
+            self._known[digest] = ManifestRecord(
+                *(digest, "", "", "", len(data), share(config, config)),
+                tuple([share(layer, layer) for layer in layers]),
+                tuple([share(child, child) for child in children]),
+                "",
+            )
+        return True
 
 
 @contextlib.contextmanager
@@ -237,11 +245,11 @@ def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str
 
 def _link(path: str, folder: int) -> str:
     """Return what is in a link."""
-    at = os.open(path, _READ, dir_fd=folder)
+    at = open_(path, _READ, dir_fd=folder)
     try:
-        return os.read(at, LINK_LIMIT).decode("ascii", "replace")
+        return read(at, LINK_LIMIT).decode("ascii", "replace")
     finally:
-        os.close(at)
+        close(at)
 
 
 def _are_hex(names: list[str]) -> bool:
