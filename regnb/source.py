@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regnb.analysis import snapshot
-from regnb.analysis.inventory import Inventory
 from regnb.analysis.storage import open_storage
 from regnb.environment import variable
 from regnb.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from regnb.analysis.inventory import Inventory
     from regnb.registry import Registry
 
 
@@ -65,6 +64,8 @@ def read(
             return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)
     if repositories:
         raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")
+    from regnb.analysis import inventory, snapshot
+
     if snapshot.is_snapshot(where):
-        return Inventory.load(where)
+        return inventory.Inventory.load(where)
     return open_storage(where).inventory()

@@ -16,6 +16,7 @@ from distribution import Distribution
 from images import Image, ask, attestation, cache_index, config, descriptor, image, index, layer, pack, push
 
 from regnb.analysis.reclaim import Reclaim
+from regnb.analysis.stock import Stock
 from regnb.errors import RegistryError
 from regnb.oci.manifest import DOCKER_MANIFEST, OCI_EMPTY
 from regnb.oci.reference import Digest
@@ -65,6 +66,23 @@ def agrees(found: Reclaim, how: str, real: Outcome) -> None:
     assert set(blobs["digest"]) == real.blobs, how
     assert blobs["size"].sum() == row["size"]
     assert row["manifests"] == real.manifests, how
+
+
+def same_verdict(found: Reclaim, stock: Stock) -> None:
+    """What was read for the verdict alone decides as the whole inventory does: each figure, each word, each blob."""
+    told = [
+        (
+            *(one.collection.command, one.collection.version, stock.size(one.goes), stock.size(one.before)),
+            *(len(one.goes), one.manifests, one.bound, one.message),
+        )
+        for one in stock.collections
+    ]
+    assert told == list(found.table.itertuples(index=False, name=None))
+    columns = [one.collection.column for one in stock.collections]
+    removed = [
+        (each.digest, each.kind, each.size, *(column in each.by for column in columns)) for each in stock.removed()
+    ]
+    assert removed == list(found.blobs.drop(columns="before").itertuples(index=False, name=None))
 
 
 def stored(root: Path) -> dict[str, int]:

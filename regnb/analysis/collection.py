@@ -1,25 +1,21 @@
 """The garbage collections of distribution 2.8 and 3: what each marks, and what ends it.
 
-`docs/storage.md` has the table of these rules with their sources.
+`docs/storage.md` has the table of these rules with their sources. They know no frames: a verdict on a storage does
+without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-import numpy as np
-import pandas as pd
-
-from regnb.crawl.records import Source
-from regnb.tables.graph import Edges
+from regnb.crawl.records import Problem, Source
 from regnb.text import count, names
-
-if TYPE_CHECKING:
-    from regnb.tables.graph import Graph, Ints, Mask
 
 Marks: TypeAlias = Literal["all", "tagged", "reach"]
 BoundWord: TypeAlias = Literal["exact", "at most", "at least", "estimate", "fails"]
+
 PLAIN: Final = "garbage-collect"
 UNTAGGED: Final = "garbage-collect --delete-untagged"
 
@@ -62,6 +58,11 @@ COLLECTIONS: Final = (
     Collection("untagged_2", UNTAGGED, "2.8", "tagged", _2 | {"corrupt tag", "no tags"}, _UNREAD_2),
 )
 
+MATTERING: Final = frozenset({"no tags", "linked twice"}).union(*(each.fails | each.unread for each in COLLECTIONS))
+"""Problems by which some collection goes another way."""
+UNREAD: Final = _UNREAD_3
+"""Of these the ones of single manifests, which matter to a collection that reads them."""
+
 
 class Bound(NamedTuple):
     """How the bytes of a collection are meant (``bound`` of the frame ``reclaim``), and why."""
@@ -71,27 +72,31 @@ class Bound(NamedTuple):
 
 
 def bounds(
-    source: Source, problems: pd.DataFrame, *, complete: bool, checked: bool, hollow: bool = False
+    source: Source, problems: Iterable[Problem], *, complete: bool, checked: bool, hollow: bool = False
 ) -> list[Bound]:
     """Return how the figures of each of :data:`COLLECTIONS` are meant.
 
     Args:
         source: ``api`` or ``storage``.
-        problems: Of the inventory.
+        problems: Of the inventory, at least those of :data:`MATTERING`.
         complete: Whether everything was read.
         checked: Whether the registry was asked for every manifest, and none came from the cache.
         hollow: Whether what is deleted lists a manifest that the repository does not have.
 
     Example:
-        >>> bounds("api", pd.DataFrame({"problem": []}), complete=True, checked=True)[0].word
+        >>> bounds("api", [], complete=True, checked=True)[0].word
         'at most'
     """
+    problems = list(problems)
+    lacking = {problem.repository for problem in problems if problem.problem == "no layers"}
     found = []
     for collection in COLLECTIONS:
-        fatal = problems[problems["problem"].isin(collection.fails)]
-        if len(fatal) and collection.by_layers:
-            fatal = fatal[~fatal["repository"].isin(_lacking(problems, "no layers"))]
-        if len(fatal):
+        fatal = [
+            problem
+            for problem in problems
+            if problem.problem in collection.fails and not (collection.by_layers and problem.repository in lacking)
+        ]
+        if fatal:
             found.append(_failure(fatal))
         elif not complete:
             found.append(Bound("estimate", "not everything could be read, and it may need some of this"))
@@ -111,173 +116,240 @@ def bounds(
     return found
 
 
-def _failure(fatal: pd.DataFrame) -> Bound:
+def _failure(fatal: Sequence[Problem]) -> Bound:
     """Return what is said of a collection that some problems end."""
-    first = fatal.iloc[0]
-    where = f"{first['repository']} {first['reference']}".strip()
+    first = fatal[0]
+    where = f"{first.repository} {first.reference}".strip()
     more = f" (and {count(len(fatal) - 1, 'more problem')})" if len(fatal) > 1 else ""
-    return Bound("fails", f"removes nothing: {where}: {first['problem']}: {first['message']}{more}")
+    return Bound("fails", f"removes nothing: {where}: {first.problem}: {first.message}{more}")
 
 
-def _lacking(problems: pd.DataFrame, sort: str) -> set[str]:
-    """Return the repositories that have a problem."""
-    return set(problems.loc[problems["problem"] == sort, "repository"]) if len(problems) else set()
+Rows = TypeVar("Rows")
+"""Some rows: a row is a manifest in a repository."""
+Blobs = TypeVar("Blobs")
+"""Some blobs that are on disk, manifests included."""
 
 
-class Marking(NamedTuple):
-    """What a garbage collection meets.
+class Verdict(NamedTuple, Generic[Rows, Blobs]):
+    """What one collection removes.
 
     Attributes:
-        graph: Of the inventory.
-        unlayered: Rows of repositories without a folder for layers.
-        unlabelled: Rows of repositories without a folder for tags.
-        order: The place of each repository in the order in which version 3 visits them.
-        twice: Place of a repository and number of a blob, of each blob that a repository links by two digests.
-        unread: Problems of manifests that some collection cannot read, with the number of the manifest's blob.
+        collection: Which one.
+        goes: The blobs.
+        before: Of these the ones that it would remove without the deletion, too.
+        manifests: How many manifests it takes out of their repositories.
+        bound: How the figures are meant.
+        message: Why, or what to beware of.
+        reads: The rows that it reads, and so keeps what they need.
     """
 
-    graph: Graph
-    unlayered: Mask
-    unlabelled: Mask
-    order: Ints
-    twice: Sequence[tuple[int, int]]
-    unread: pd.DataFrame
+    collection: Collection
+    goes: Blobs
+    before: Blobs
+    manifests: int
+    bound: str
+    message: str
+    reads: Rows
 
-    @classmethod
-    def of(cls, graph: Graph, problems: pd.DataFrame, blobs: pd.DataFrame, url: str) -> Marking:
-        """Return what the collections meet in an inventory."""
 
-        def rows(sort: str) -> Mask:
-            some = _lacking(problems, sort)
-            lacks = np.fromiter((name in some for name in graph.repositories), bool, len(graph.repositories))
-            return lacks[graph.repository] if len(lacks) else np.zeros(len(graph.repository), dtype=bool)
+class Content(ABC, Generic[Rows, Blobs]):
+    """What the collections meet in a registry, and what each of them does with it.
 
-        names = pd.Series(graph.repositories, dtype="str")
-        linked = problems[problems["problem"] == "linked twice"]
-        by_key = url.startswith(("s3:", "s3a:"))
-        place = {name: at for at, name in enumerate(_walked({*names, *linked["repository"]}, by_key=by_key))}
-        aliased = np.flatnonzero(blobs["alias"].notna())
-        stored = dict(zip(blobs["alias"].iloc[aliased], aliased.tolist(), strict=True))
-        pairs = zip(linked["repository"].to_list(), linked["reference"].to_list(), strict=True)
-        twice = [(place[name], stored[alias]) for name, alias in pairs]
-        some = problems[problems["problem"].isin(_UNREAD_3)]
-        unread = some.merge(
-            pd.DataFrame({"reference": blobs["digest"].array, "blob": np.arange(len(blobs))}), on="reference"
-        )
-        return cls(graph, rows("no layers"), rows("no tags"), names.map(place).to_numpy(np.int64), twice, unread)
+    The rules are written here, once. How rows and blobs are kept is left to who knows the content: as arrays for any
+    deletion from an inventory, as sets for a verdict on a storage as it is. Both are told apart by ``&`` alone.
 
-    def failure(self, collection: Collection, kept: Mask) -> Bound | None:
-        """Return what is said of a collection that cannot read one of the manifests that it is to keep."""
-        known = self.unread[self.unread["problem"].isin(collection.unread)]
-        fatal = known[known["blob"].isin(self.graph.manifest[kept])]
-        return _failure(fatal) if len(fatal) else None
+    Attributes:
+        rows: All of them.
+        none: No blob.
+        unlayered: Rows of repositories without a folder for layers.
+        unlabelled: Rows of repositories without a folder for tags.
+        unread: Problems of manifests that some collection cannot read.
+        twice: Repository and digest of each blob that a repository links by two digests.
+        aliased: Whether some blob is named by another digest than that under which its bytes are stored.
+    """
 
-    def marks(self, kept: Mask, place: int, blob: int) -> bool:
-        """Whether version 3 has marked a blob when it comes to the layers of the repository at a place."""
-        before = self.order[self.graph.repository] <= place
-        return bool(self.graph.needed(kept & before)[blob])
+    rows: Rows
+    none: Blobs
+    unlayered: Rows
+    unlabelled: Rows
+    unread: Sequence[Problem]
+    twice: Sequence[tuple[str, str]]
+    aliased: bool
 
-    def kept(self, collection: Collection, tagged: Ints, gone: Mask) -> Mask:
+    @abstractmethod
+    def less(self, some: Rows, others: Rows) -> Rows:
+        """Return rows without some others."""
+
+    @abstractmethod
+    def number(self, some: Rows | Blobs) -> int:
+        """Return how many rows or blobs there are."""
+
+    @abstractmethod
+    def unneeded(self, rows: Rows) -> Blobs:
+        """Return the blobs on disk that a collection removes which reads these rows."""
+
+    @abstractmethod
+    def among(self, rows: Rows, blobs: Blobs) -> Rows:
+        """Return the rows whose manifest is one of these blobs."""
+
+    @abstractmethod
+    def keeps(self, rows: Rows, digest: str) -> bool:
+        """Whether a manifest is that of one of these rows."""
+
+    @abstractmethod
+    def marks(self, rows: Rows, repository: str, digest: str) -> bool:
+        """Whether the rows of the repositories up to this one, as version 3 visits them, need a blob."""
+
+    @abstractmethod
+    def reached(self, rows: Rows) -> Rows:
+        """Return the rows that some rows lead to within their repositories, these included."""
+
+    @abstractmethod
+    def breaking(self, rows: Rows, blobs: Blobs) -> Rows:
+        """Return the rows that lead to one of these blobs."""
+
+    @abstractmethod
+    def misnamed(self, blobs: Blobs) -> bool:
+        """Whether one of these blobs is needed, and by another digest only than its own."""
+
+    @abstractmethod
+    def tagging(self, rows: Rows) -> Sequence[tuple[str, str]]:
+        """Return repository and name of each tag that points at one of these rows, in order."""
+
+    @abstractmethod
+    def visits(self, rows: Rows) -> Iterable[list[int]]:
+        """Return the numbers of rows, those of each repository together, in the order in which version 3 visits it."""
+
+    @abstractmethod
+    def names(self, row: int) -> Iterable[tuple[Any, int]]:
+        """Return the manifests that a row's manifest names, as a child or as a layer.
+
+        Each with the number of its row in the same repository; -1 if it has none there.
+        """
+
+    @abstractmethod
+    def manifest(self, row: int) -> Any:  # noqa: ANN401 -- what stands for a manifest in `names`
+        """Return the manifest of a row."""
+
+    @abstractmethod
+    def numbered(self, rows: Iterable[int]) -> Rows:
+        """Return the rows with these numbers."""
+
+    def kept(self, collection: Collection, tagged: Rows, gone: Rows) -> Rows:
         """Return the rows whose manifests a collection reads, and so keeps what they need.
 
         Args:
             collection: Which one.
-            tagged: How many tags each row has.
+            tagged: Rows that have a tag.
             gone: Rows that are not there any more.
         """
-        seen = ~gone & ~self.unlayered if collection.by_layers else ~gone
+        seen = self.less(self.rows, gone)
+        if collection.by_layers:
+            seen = self.less(seen, self.unlayered)
         if collection.marks == "all":
             return seen
-        marked = np.asarray(tagged > 0) & seen
-        return marked if collection.marks == "tagged" else self._reached(marked, gone)
+        marked: Rows = tagged & seen  # type: ignore[operator]
+        return marked if collection.marks == "tagged" else self.followed(marked, gone)
 
-    def _reached(self, roots: Mask, gone: Mask) -> Mask:
-        """Return the rows that version 3 reads: those of tags, and what these lead to.
+    def followed(self, roots: Rows, gone: Rows) -> Rows:
+        """Return the rows that version 3 reads: those of tags, and what these lead to, repository by repository.
 
         What another repository had marked before is not followed any more, even where that one did not have it.
         """
-        row, blob, at = self._references
-        there = (at >= 0) & ~gone[at]
-        found = roots.copy()
-        following = Edges(row[there], at[there], len(found))
-        frontier = np.flatnonzero(found)
-        while len(frontier):
-            below = following.of(frontier)[1]
-            frontier = np.unique(below[~found[below]])
-            found[frontier] = True
-        if not (found[row] & ~there).any():
-            return found
-        return self._visited(roots, Edges(row, np.arange(len(row)), len(found)), blob, np.where(there, at, -1))
-
-    def _visited(self, roots: Mask, references: Edges, blob: Ints, at: Ints) -> Mask:
-        """Return what :meth:`_reached` does, repository by repository."""
-        graph = self.graph
-        found = roots.copy()
-        before: set[int] = set()
-        starts = np.flatnonzero(roots)
-        starts = starts[np.argsort(self.order[graph.repository[starts]], kind="stable")]
-        each = np.split(starts, np.flatnonzero(np.diff(graph.repository[starts])) + 1)
-        for rows in each:
-            marked = set(graph.manifest[rows].tolist())
-            todo = rows.tolist()
+        lost = {row for rows in self.visits(gone) for row in rows}
+        found: set[int] = set()
+        before: set[Any] = set()
+        for rows in self.visits(roots):
+            found.update(rows)
+            marked = {self.manifest(row) for row in rows}
+            todo = list(rows)
             while todo:
-                _, pairs = references.of(np.array([todo.pop()]))
-                for child, below in zip(blob[pairs].tolist(), at[pairs].tolist(), strict=True):
-                    if child not in before and below >= 0 and not found[below]:
-                        found[below] = True
+                for child, below in self.names(todo.pop()):
+                    if child not in before and below >= 0 and below not in lost and below not in found:
+                        found.add(below)
                         todo.append(below)
                     marked.add(child)
             before |= marked
+        return self.numbered(found)
+
+    def verdicts(self, meant: Sequence[Bound], *, before: Rows, tagged: Rows, gone: Rows) -> list[Verdict[Rows, Blobs]]:
+        """Return what each of :data:`COLLECTIONS` removes.
+
+        Args:
+            meant: How the figures of each are meant, as :func:`bounds` has it.
+            before: Rows that have a tag.
+            tagged: Those that have one after the deletion.
+            gone: Rows that the deletion removes.
+        """
+        nothing = self.less(gone, gone)
+        found: list[Verdict[Rows, Blobs]] = []
+        for collection, bound in zip(COLLECTIONS, meant, strict=True):
+            reads = self.kept(collection, tagged, gone)
+            if bound.word != "fails":
+                bound = self._failing(collection, reads) or bound  # noqa: PLW2901 -- it is this one's
+            if bound.word == "fails":
+                found.append(Verdict(collection, self.none, self.none, 0, *bound, nothing))
+                continue
+            goes = self.unneeded(reads)
+            was = goes
+            if self.number(gone) or self.number(before) != self.number(tagged):
+                was = goes & self.unneeded(self.kept(collection, before, nothing))  # type: ignore[operator]
+            manifests, eaten = self._taken(collection, reads, tagged, gone)
+            text = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
+            warnings = self._warnings(collection, reads, goes, self.less(tagged, gone))
+            message = "; ".join(filter(None, [text * (eaten > 0), *warnings, bound.message]))
+            found.append(Verdict(collection, goes, was, manifests, bound.word, message, reads))
         return found
 
-    @property
-    def _references(self) -> tuple[Ints, Ints, Ints]:
-        """Each row with the manifests that it names, as a child or as a layer, and their rows in its repository."""
-        graph = self.graph
-        is_manifest = np.zeros(len(graph.digests), dtype=bool)
-        is_manifest[graph.manifest] = True
-        at = np.flatnonzero(is_manifest)
-        owner, target = graph.followed.of(at)
-        named = is_manifest[target] & (target != at[owner])
-        edges = Edges(at[owner[named]], target[named], len(graph.digests))
-        row, blob = edges.of(graph.manifest)
-        return row, blob, graph.find(graph.repository[row], blob)
+    def _failing(self, collection: Collection, reads: Rows) -> Bound | None:
+        """Return what is said of a collection that cannot read one of the manifests that it is to keep."""
+        fatal = [
+            problem
+            for problem in self.unread
+            if problem.problem in collection.unread and self.keeps(reads, problem.reference)
+        ]
+        return _failure(fatal) if fatal else None
+
+    def doomed(self, collection: Collection, reads: Rows, tagged: Rows, gone: Rows) -> Rows:
+        """Return the rows whose manifest a collection takes out of its repository."""
+        if collection.marks == "all":
+            return self.less(self.rows, self.rows)
+        left = self.less(self.less(self.rows, gone), tagged)
+        if collection.marks == "tagged":
+            return self.less(left, self.unlayered)
+        # What is marked anywhere stays, in every repository.
+        return self.among(self.less(left, self.unlabelled), self.unneeded(reads))
+
+    def _taken(self, collection: Collection, reads: Rows, tagged: Rows, gone: Rows) -> tuple[int, int]:
+        """Return how many manifests a collection takes out of their repositories, and how many of them wrongly."""
+        rows = self.doomed(collection, reads, tagged, gone)
+        eaten = self.number(rows & self.reached(reads)) if collection.marks == "tagged" else 0  # type: ignore[operator]
+        return self.number(rows), eaten
+
+    def _warnings(self, collection: Collection, reads: Rows, goes: Blobs, tagged: Rows) -> Iterator[str]:
+        """Yield what to beware of: the tags that a collection breaks, why, and whether its run ends red."""
+        holders = self.breaking(tagged, goes)
+        if broken := self.tagging(holders):
+            why = []
+            if collection.by_layers and self.number(holders & self.unlayered):  # type: ignore[operator]
+                why.append("it does not see a repository without a folder _layers")
+            if self.aliased and self.misnamed(goes):
+                why.append("it does not know layers by sha512")
+            because = f", as {' and '.join(why)}" if why else ""
+            whom = names([f"{repository}:{tag}" for repository, tag in broken])
+            yield f"breaks {count(len(broken), 'tag')}: {whom}{because}"
+        if not collection.by_layers and any(not self.marks(reads, *one) for one in self.twice):
+            yield "removes all this, and then ends with exit code 1, as a layer was pushed by sha512"
 
 
-def _walked(repositories: Iterable[str], *, by_key: bool) -> list[str]:
-    """Return repositories as version 3 visits them: folder by folder, or in a bucket by the whole key."""
+def in_order(repositories: Iterable[str], url: str) -> list[str]:
+    """Return repositories as version 3 visits them: folder by folder, or in a bucket by the whole key.
+
+    Example:
+        >>> in_order(["a-b", "a"], "/srv"), in_order(["a-b", "a"], "s3://bucket")
+        (['a', 'a-b'], ['a-b', 'a'])
+    """
+    by_key = url.startswith(("s3:", "s3a:"))
     return sorted(
         repositories, key=lambda name: (f"{name}/_manifests",) if by_key else (*name.split("/"), "_manifests")
     )
-
-
-def warnings(  # noqa: PLR0917 -- what they are about
-    collection: Collection, marking: Marking, kept: Mask, removed: Mask, tagged: Mask, tags: pd.DataFrame
-) -> list[str]:
-    """Return what to beware of: the tags that a collection breaks, why, and whether its run ends red.
-
-    Args:
-        collection: Which one.
-        marking: What it meets.
-        kept: The rows that it reads.
-        removed: The blobs that it removes.
-        tagged: The rows that have a tag.
-        tags: Rows of the inventory's tags: ``repository`` and ``tag``.
-    """
-    graph = marking.graph
-    found = []
-    holders = tagged & (graph.total(graph.behind, removed.astype(np.int64)) > 0)
-    rows = np.append(holders, False)[graph.tags[tags.index]]
-    if rows.any():
-        broken = tags[rows]
-        whom = names([f"{row.repository}:{row.tag}" for row in broken.itertuples()])
-        why = []
-        if collection.by_layers and (holders & marking.unlayered).any():
-            why.append("it does not see a repository without a folder _layers")
-        if graph.followed is not graph.own and removed[np.setdiff1d(graph.own.target, graph.followed.target)].any():
-            why.append("it does not know layers by sha512")
-        because = f", as {' and '.join(why)}" if why else ""
-        found.append(f"breaks {count(len(broken), 'tag')}: {whom}{because}")
-    if not collection.by_layers and any(not marking.marks(kept, *one) for one in marking.twice):
-        found.append("removes all this, and then ends with exit code 1, as a layer was pushed by sha512")
-    return found

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
-from regnb.analysis.collection import Marking, bounds
+from regnb.analysis.collection import bounds
+from regnb.analysis.marking import mattering
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
@@ -275,15 +276,15 @@ class Inventory:
     def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
         going = mask_of(self.tags, what, self.registry)
         removed = removal(self.graph, going, children=children, referrers=referrers, seen=self._seen)
-        known = bounds(
+        problems = mattering(self.problems)
+        meant = bounds(
             self.source,
-            self.problems,
+            problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
             hollow=bool(self.graph.hollow[removed.gone].any()),
         )
-        found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
-        return Reclaim(found, self.blobs, self.tags, removed.gone, removed.going, known)
+        return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 
     def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.

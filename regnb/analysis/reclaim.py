@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Some
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from regnb.analysis.collection import COLLECTIONS, PLAIN, Bound, Collection, Marking, warnings
+from regnb.analysis.collection import COLLECTIONS, PLAIN, Bound
+from regnb.analysis.marking import Marking
+from regnb.crawl.records import Problem
 from regnb.crawl.selection import What, check_seen, pick, selectors
 from regnb.errors import InvalidArgument, NotFound
 from regnb.oci.reference import Digest
@@ -39,56 +41,45 @@ class Reclaim:
     """
 
     def __init__(  # noqa: PLR0917 -- what it is computed from
-        self, marking: Marking, blobs: Frame, tags: Frame, gone: Mask, going: Mask, bounds: Some[Bound]
+        self,
+        graph: Graph,
+        problems: Sequence[Problem],
+        frames: tuple[Frame, Frame],
+        url: str,
+        gone: Mask,
+        going: Mask,
+        meant: Sequence[Bound],
     ) -> None:
-        graph = marking.graph
+        blobs, tags = frames
         self._graph, self._gone = graph, gone
         self._kinds, self._names = blobs["kind"], tags["tag"][~going]
         self.deleted, self.removed = int(going.sum()), int(gone.sum())
         lost = graph.tags[going & (graph.tags >= 0)]
         self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
         self._asked = np.unique(lost)
-        self._goes: dict[str, Mask] = {}
-        self._before: dict[str, Mask] = {}
-        rows = []
-        for collection, meant in zip(COLLECTIONS, bounds, strict=True):
-            column = collection.column
-            after = marking.kept(collection, self._tagged, gone)
-            bound = meant if meant.word == "fails" else marking.failure(collection, after) or meant
-            none = np.zeros(len(graph.digests), dtype=bool)
-            nothing = np.zeros(len(gone), dtype=bool)
-            self._goes[column], self._before[column], manifests, messages = none, none, 0, [bound.message]
-            if bound.word != "fails":
-                before = marking.kept(collection, graph.tagged, nothing)
-                goes = ~graph.needed(after) & ~graph.absent
-                self._goes[column] = goes
-                self._before[column] = goes & ~graph.needed(before)
-                manifests, eaten = self._manifests(collection, marking, after)
-                messages = [
-                    f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag" * (eaten > 0),
-                    *warnings(collection, marking, after, goes, (self._tagged > 0) & ~gone, tags[~going]),
-                    bound.message,
-                ]
-            goes = self._goes[column]
-            sizes = (graph.bytes(goes), graph.bytes(self._before[column]), int(goes.sum()), manifests)
-            message = "; ".join(filter(None, messages))
-            rows.append((collection.command, collection.version, *sizes, bound.word, message))
-        self.table = of_rows("reclaim", rows)
+        marking = Marking(graph, problems, blobs, tags[~going], url)
+        verdicts = marking.verdicts(meant, before=graph.tagged > 0, tagged=self._tagged > 0, gone=gone)
+        self._goes = {one.collection.column: one.goes for one in verdicts}
+        self._before = {one.collection.column: one.before for one in verdicts}
+        self.table = of_rows(
+            "reclaim",
+            (
+                (
+                    one.collection.command,
+                    one.collection.version,
+                    graph.bytes(one.goes),
+                    graph.bytes(one.before),
+                    int(one.goes.sum()),
+                    one.manifests,
+                    one.bound,
+                    one.message,
+                )
+                for one in verdicts
+            ),
+        )
         # What is said of "a plain collection" is that of version 2.8, unless only version 3 can collect.
-        works = [one.column for one, row in zip(COLLECTIONS, rows, strict=True) if row[-2] != "fails"]
+        works = [one.collection.column for one in verdicts if one.bound != "fails"]
         self._plain = "plain" if "plain" in works and "plain_2" not in works else "plain_2"
-
-    def _manifests(self, collection: Collection, marking: Marking, after: Mask) -> tuple[int, int]:
-        """Return how many manifests a collection takes out of their repositories, and how many of them wrongly."""
-        graph = self._graph
-        if collection.marks == "all":
-            return 0, 0
-        left = (self._tagged == 0) & ~self._gone
-        if collection.marks == "tagged":
-            left &= ~marking.unlayered
-            return int(left.sum()), int((left & graph.reached(after)).sum())
-        # What is marked anywhere stays, in every repository.
-        return int((left & ~marking.unlabelled & ~graph.needed(after)[graph.manifest]).sum()), 0
 
     @property
     def size(self) -> int:

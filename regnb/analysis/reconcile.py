@@ -29,16 +29,16 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         disk; the rows between add up to the difference.
 
     Raises:
-        InvalidArgument: The first is not from the API, or the second not from a storage, or it was read in brief.
+        InvalidArgument: The first is not from the API, or the second not from a storage.
         StorageError: The storage cannot be read.
 
     Example:
         >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))  # doctest: +SKIP
     """
     disk = storage.inventory() if isinstance(storage, Storage) else storage
-    if (inventory.source, disk.source) != ("api", "storage") or disk.disk.empty:
+    if (inventory.source, disk.source) != ("api", "storage"):
         raise InvalidArgument(
-            "one inventory of a registry's API and one of its storage, not in brief, are needed",
+            "one inventory of a registry's API and one of its storage are needed",
             hint="reconcile(regnb.connect(URL).inventory(), regnb.open_storage(DIR))",
         )
     graph = disk.graph

@@ -9,20 +9,49 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from regnb.analysis.inventory import Inventory
+from regnb.analysis.stock import Stock
 from regnb.crawl.files import explained, local_path, opened, shown
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import StorageError
 from regnb.oci.layout import BASE
+from regnb.oci.manifest import ACCEPT, media_type_of
+from regnb.oci.reference import Digest, is_digest
+
+if TYPE_CHECKING:
+    from regnb.analysis.inventory import Inventory
 
 _IN_DATABASE: Final = "lockfiles/database-in-use"
 """Beside ``v2``: GitLab's registry puts this file there when its metadata moves to a database."""
 _EXPIRY: Final = "scheduler-state.json"
 """In the root: a pull-through cache keeps there what expires when."""
+
+
+class _Kept:
+    """The user's cache, of manifests alone: see `regnb.crawl.walk.Kept`."""
+
+    def __init__(self) -> None:
+        from regnb.wire.cache import Cache
+
+        self._cache = Cache(Cache.folder())
+
+    def get(self, digest: str) -> bytes | None:
+        """Return the verified bytes with this digest, or None."""
+        found = self._cache.get(Digest(digest)) if is_digest(digest) else None
+        return found.data if found else None
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep a manifest, if it has this digest and says itself of what type it is: no registry was asked."""
+        told = media_type_of(data)
+        if told and all(media_type_of(data, other) == told for other in ACCEPT) and Digest.of(data) == digest:
+            self._cache.put(Digest(digest), told, data)
+
+    def close(self) -> None:
+        """Write what was put."""
+        self._cache.close()
 
 
 class Storage:
@@ -41,11 +70,12 @@ class Storage:
     def __init__(self, url: str | Path, options: Mapping[str, object]) -> None:
         self._url, self._options = url, dict(options)
         self.is_mirror = False
+        self._base = ""
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
-        with self._opened(lambda *_: None):
-            pass
+        with self._opened(lambda *_: None) as files:
+            self._base = files.base
 
     def __repr__(self) -> str:
         return f"<Storage {self.url}>"
@@ -64,7 +94,11 @@ class Storage:
         with opened(self._url, "read", **self._options) as (fs, path):
             fs.invalidate_cache()
             root = path.rstrip("/")
-            yield RemoteFiles(fs, self._found(root, fs.isdir, partial(_names, fs), fs.exists), failed)
+            # What was found when it was opened is not looked for again by the first reading.
+            base = self._base or self._found(root, fs.isdir, partial(_names, fs), fs.exists)
+            self._base = ""
+            with contextlib.closing(_Kept()) as kept:
+                yield RemoteFiles(fs, base, failed, kept)
 
     def _found(
         self,
@@ -94,15 +128,11 @@ class Storage:
             hint=f"name the folder that holds {BASE}",
         )
 
-    def inventory(self, *, brief: bool = False) -> Inventory:
+    def inventory(self) -> Inventory:
         """Read the storage, and return it as the same DataFrames as a registry's, complete by construction.
 
         Beyond these there are manifests that no tag leads to, blobs that no manifest needs (kind ``orphan``),
         ``history``, ``uploads`` and ``disk``. What is corrupt or missing is in ``problems``.
-
-        Args:
-            brief: Whether to leave out what a garbage collection does not look at: configs, uploads, and the files
-                that ``disk`` counts.
 
         Raises:
             StorageError: It cannot be read at all.
@@ -110,14 +140,35 @@ class Storage:
         Example:
             >>> open_storage("s3://registry").inventory().problems  # doctest: +SKIP
         """
+        from regnb.analysis.inventory import Inventory
+
+        with self._read(brief=False) as reading:
+            reading.records.finished = datetime.now(UTC)
+            return Inventory.of(reading.records)
+
+    def stock(self) -> Stock:
+        """Read what a garbage collection looks at, and return what each would remove: quick, and without frames.
+
+        Raises:
+            StorageError: It cannot be read at all.
+
+        Example:
+            >>> stock = open_storage("/var/lib/registry").stock()  # doctest: +SKIP
+            >>> [stock.size(one.goes) for one in stock.collections]  # doctest: +SKIP
+        """
+        with self._read(brief=True) as reading:
+            return Stock(reading)
+
+    @contextlib.contextmanager
+    def _read(self, *, brief: bool) -> Iterator[Reading]:
+        """Read the storage; in brief, only what a garbage collection looks at."""
         reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
         with self._opened(reading.notes.unlisted) as files:
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
             reading.run(files)
-        reading.records.finished = datetime.now(UTC)
-        return Inventory.of(reading.records)
+            yield reading
 
 
 def open_storage(url: str | Path, **options: object) -> Storage:

@@ -48,7 +48,7 @@ COMMANDS: Final = MappingProxyType(
         "request": Entry(
             "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
         ),
-        "gc": Entry("audits", "Space", "Tell what registry garbage-collect would remove now, without running it."),
+        "gc": Entry("verdict", "Space", "Tell what registry garbage-collect would remove now, without running it."),
         "reclaim": Entry(
             "audits",
             "Space",

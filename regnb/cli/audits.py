@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.markup import escape
@@ -16,7 +16,6 @@ from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
-from regnb.analysis.reclaim import Reclaim
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, Sourced, command_of
@@ -26,15 +25,17 @@ from regnb.cli.terminal import (
     DRIFT,
     ERROR,
     INCOMPLETE,
-    OK,
     OVER,
     Json,
+    Reason,
+    leave,
     out,
     say,
     section,
     show,
     table,
 )
+from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
 from regnb.crawl.records import NOTES
 from regnb.errors import InvalidArgument, StorageError
@@ -67,7 +68,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         section(rows[rows["what"] != "reclaimable"].drop(columns="total"), "Where the bytes are")
         for fact in disk.facts(inventory, prices):
             out.print(f"- {fact}.", markup=False)
-        _collections(inventory.reclaim().table.drop(columns="before"), "What each garbage collection would remove now")
+        show_collections(rows_of(inventory.reclaim()), "What each garbage collection would remove now")
     else:
         hidden += ["untagged", "layer_links", "stale_links"]
     section(largest.drop(columns=hidden), "Repositories, largest first")
@@ -84,32 +85,6 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         table(inventory.coverage)
     if not storage:
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
-
-
-Reason: TypeAlias = tuple[int, str]
-
-
-"""Why a command does not exit with 0: the code, and a sentence."""
-
-
-def leave(reasons: Iterable[Reason], *inventories: Inventory) -> NoReturn:
-    """Say on standard error why, and what could not be read, and exit with the lowest code."""
-    gaps = [
-        f"Incomplete: not everything in {each.registry} could be read." for each in inventories if not each.complete
-    ]
-    found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
-    for _, reason in found:
-        say(reason)
-    raise typer.Exit(found[0][0] if found else OK)
-
-
-def _collections(table: Frame, title: str) -> None:
-    """Print what collections remove; what is to be known about each, which no column has room for, below."""
-    section(table.drop(columns="message"), title)
-    for message in filter(None, table["message"].unique()):
-        rows = table[table["message"] == message]
-        of = ", ".join(f"{row.collection} ({row.version})" for row in rows.itertuples())
-        out.print(f"- {'all' if len(rows) == len(table) else of}: {message}", markup=False)
 
 
 def _used(inventory: Inventory) -> int:
@@ -248,31 +223,6 @@ def _since(inventory: Inventory, folder: str, growth: str | None, drift: bool) -
 
 
 @command
-def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = False) -> None:
-    """Tell what registry garbage-collect would remove now, without running it.
-
-    Exit code 0: told, 1: error, 4: a garbage collection would fail, or something could not be read.
-    """
-    inventory = read(url, connect=connected)
-    found = inventory.reclaim()
-    if blobs or json_:
-        show(found.blobs.drop(columns="before") if blobs else found.table, json_)
-    else:
-        out.print(f"[bold]{escape(inventory.registry)}[/]", soft_wrap=True)
-        _collections(found.table.drop(columns="before"), "What each garbage collection would remove now")
-        if number := len(inventory.uploads):
-            size = human(sum(inventory.uploads["size"].tolist()))
-            begun = f"{count(number, 'upload')} begun and not finished, {size}"
-            out.print(f"\nNot in these: {begun}. No garbage collection takes them.")
-    leave(_failing(found), inventory)
-
-
-def _failing(found: Reclaim) -> Iterator[Reason]:
-    for row in found.table[found.table["bound"] == "fails"].itertuples():
-        yield INCOMPLETE, f"{row.collection} ({row.version}) {row.message}"
-
-
-@command
 def reclaim(
     connected: Connected,
     url: Where,
@@ -288,13 +238,14 @@ def reclaim(
     """
     inventory = read(url, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
+    rows = rows_of(found)
     if blobs or json_:
         show(found.blobs if blobs else found.table, json_)
     else:
         out.print(f"[bold]{escape(found.sentence)}[/]")
-        _collections(found.table, "What each garbage collection would then remove")
+        show_collections(rows, "What each garbage collection would then remove", before=True)
         section(found.stays, "What stays of it, and because of whom")
-    leave(_failing(found), inventory)
+    leave(failing(rows), inventory)
 
 
 @command

@@ -11,12 +11,12 @@ from rich.markup import escape
 from typer import Argument, Option
 
 from regnb.analysis.growth import growth as growth_
-from regnb.cli.audits import leave
 from regnb.cli.command import Connected, Surrounded, command_of
 from regnb.cli.options import Where
 from regnb.cli.terminal import (
     INCOMPLETE,
     INTERRUPTED,
+    leave,
     out,
     say,
 )

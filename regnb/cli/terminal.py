@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeAlias
 
 import typer
 from rich.console import Console
@@ -18,6 +18,8 @@ from typer import Option
 from regnb import environment
 
 if TYPE_CHECKING:
+    from regnb.analysis.inventory import Inventory
+    from regnb.analysis.stock import Stock
     from regnb.tables.frame import Frame
 
 OK: Final = 0
@@ -39,6 +41,19 @@ ClientCert = Annotated[Path | None, Option(help="Certificate and key in one file
 Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.")]
 
 
+Reason: TypeAlias = tuple[int, str]
+"""Why a command does not exit with 0: the code, and a sentence."""
+
+
+def leave(reasons: Iterable[Reason], *read: Inventory | Stock) -> NoReturn:
+    """Say on standard error why, and what could not be read, and exit with the lowest code."""
+    gaps = [f"Incomplete: not everything in {each.registry} could be read." for each in read if not each.complete]
+    found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
+    for _, reason in found:
+        say(reason)
+    raise typer.Exit(found[0][0] if found else OK)
+
+
 def say(text: str) -> None:
     """Print a line on standard error, for people; standard output is what was asked for."""
     err.print(text, markup=False, soft_wrap=True)
@@ -56,13 +71,27 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
     text, _ = frame.head(limit).readable()
     caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
+    columns = [(str(name), str(frame[name].dtype).startswith("int")) for name in text.columns]
+    draw(columns, text.itertuples(index=False, name=None), title, caption)
+
+
+def draw(
+    columns: Iterable[tuple[str, bool]], rows: Iterable[Iterable[object]], title: str = "", caption: str | None = None
+) -> None:
+    """Print cells for people as a table, below its title.
+
+    Args:
+        columns: Each name, and whether its cells are numbers, which stand to the right.
+        rows: The cells.
+        title: Above it.
+        caption: Below it.
+    """
     if title:
         out.print(f"[italic]{title}[/]", soft_wrap=True)
     drawn = Table(caption=caption, header_style="bold", box=None)
-    for name in text.columns:
-        number = str(frame[name].dtype).startswith("int")
-        drawn.add_column(str(name), justify="right" if number else "left", overflow="fold")
-    for row in text.itertuples(index=False, name=None):
+    for name, number in columns:
+        drawn.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
         drawn.add_row(*(escape(str(cell)) for cell in row))
     out.print(drawn)
 

@@ -67,10 +67,14 @@ class Contents:
         self._needs = Needs()
 
     def manifests(self) -> Needs:
-        """Read every manifest once, and note every blob on disk."""
+        """Read every manifest once, but for those that are known already."""
         counts = self._records.coverage.manifests
-        counts.listed = len(self._first)
-        small = {blob_file(digest): digest for digest in sorted(self._first) if self._sizes[digest] <= MANIFEST_LIMIT}
+        known = self._records.manifests = {
+            digest: record for digest, record in self._records.manifests.items() if digest in self._first
+        }
+        counts.listed, counts.read = len(self._first), len(known)
+        todo = sorted(self._first.keys() - known.keys())
+        small = {blob_file(digest): digest for digest in todo if self._sizes[digest] <= MANIFEST_LIMIT}
         for path, data in self._files.read((path, self._sizes[digest]) for path, digest in small.items()):
             digest = small[path]
             if isinstance(data, bytes):
@@ -86,10 +90,9 @@ class Contents:
                     counts.failed += 1
                     text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
                     self._notes.problem(name, digest, "malformed", text, incomplete=True)
-        self._blobs()
         return self._needs
 
-    def _blobs(self) -> None:
+    def blobs(self) -> None:
         """Record the blobs on disk, and those that are needed and are not there."""
         blobs, manifests, kinds = self._records.blobs, self._records.manifests, self._needs.kinds
         stored = {stored: kinds[alias] for alias, stored in self._records.aliases.items() if alias in kinds}

@@ -20,8 +20,10 @@ CURRENT: Final = "current/link"
 BLOB_FILE: Final = re.compile(
     r"blobs/(?=sha256/../.{64}/|sha384/../.{96}/|sha512/../.{128}/)(sha\d+)/([0-9a-f]{2})/(\2[0-9a-f]+)/data"
 )
-_LINK_SIZE: Final = len("sha256:") + 64
+LINK_SIZE: Final = len("sha256:") + 64
 """Bytes of a link to a blob: every version of distribution stores the bytes under sha256."""
+UNKNOWN: Final = -1
+"""The size of a blob of which no more is known than that its folder is there."""
 
 
 class Repository:
@@ -37,9 +39,10 @@ class Repository:
         pushed: Tag to when its current link was written.
         bad_tags: Files where the folder of a tag should be.
         history: Tag, digest, and when the link was written.
-        layers: Digests of the links below ``_layers``, by their paths. Not known in brief.
+        layers: Digests of the links below ``_layers``, by their paths.
         odd_layers: Of these the paths of links that are not by sha256, or too short or too long for one.
         walked: Digests of the manifests that a garbage collection visits.
+        current: Tag to its digest, of a repository in which all is regular: nothing more need be read there.
     """
 
     def __init__(self) -> None:
@@ -53,6 +56,7 @@ class Repository:
         self.layers: set[str] = set()
         self.odd_layers: list[str] = []
         self.walked: dict[str, None] = {}
+        self.current: dict[str, str] = {}
 
 
 class Listing:
@@ -64,7 +68,7 @@ class Listing:
 
     Attributes:
         repositories: By name.
-        sizes: Digest of each blob on disk to its bytes.
+        sizes: Digest of each blob on disk to its bytes, or to `UNKNOWN`.
         uploads: By repository and upload.
         begun: Path of the file that says when an upload was begun, to the upload.
         large: Paths of links that are too large to be links.
@@ -189,9 +193,9 @@ class Listing:
         if not parts or parts[-1] != "link":
             return
         digest = ":".join(parts[:-1])
-        if not self._brief and is_digest(digest):
+        if is_digest(digest):
             found.layers.add(digest)
-        if file.size != _LINK_SIZE or parts[0] != "sha256" or not is_digest(digest):
+        if file.size != LINK_SIZE or parts[0] != "sha256" or not is_digest(digest):
             found.odd_layers.append(file.path)
 
     def _manifest(self, found: Repository, parts: Sequence[str], file: File) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from regnb.crawl.contents import Contents
@@ -12,7 +12,8 @@ from regnb.crawl.files import reason
 from regnb.crawl.listing import CURRENT, LINK_LIMIT, Listing, Repository, blob_file, date, is_tag
 from regnb.crawl.notes import Notes
 from regnb.crawl.records import HistoryRecord, Records, TagRecord
-from regnb.crawl.walk import Files
+from regnb.crawl.survey import Survey
+from regnb.crawl.walk import Files, LocalFiles
 from regnb.oci.age import plausible
 from regnb.oci.reference import is_digest
 
@@ -39,15 +40,20 @@ class Reading:
         self._repositories = self._listing.repositories
         self._unknown: set[str] = set()
         self._twice: set[tuple[str, str]] = set()
+        self._survey: Survey | None = None
 
     def run(self, files: Files) -> None:
         """Read everything: the listing first, then links, manifests and configs."""
         self._files = files
-        for file in files.walk(brief=self._brief):
-            self._listing.note(file)
+        if self._brief and isinstance(files, LocalFiles):
+            self._survey = Survey(files, self._listing)
+            self.records.manifests.update(self._survey.look())
+        else:
+            for file in files.walk(brief=self._brief):
+                self._listing.note(file)
         self._listing.check()
+        self._parts()
         if not self._brief:
-            self._parts()
             self.records.disk = self._listing.disk
         self._layers()
         self._links()
@@ -57,6 +63,21 @@ class Reading:
         self._uploads()
         self._count()
         self.records.requests = dict(files.requests())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Digest of each blob on disk to its bytes; in brief they may have to be measured first."""
+        return self._listing.sizes
+
+    @property
+    def layers(self) -> dict[str, set[str]]:
+        """Repository to the digests that it links below ``_layers``."""
+        return {name: found.layers for name, found in self._repositories.items() if found.layers}
+
+    def measure(self, digests: Iterable[str]) -> None:
+        """Look whether the bytes of blobs are there, and how many they are, unless that is known."""
+        if self._survey is not None:
+            self._survey.measure(digests)
 
     def _parts(self) -> None:
         """Count what is written in parts; if that is not allowed, say that it is missing."""
@@ -91,6 +112,8 @@ class Reading:
     def _layers(self) -> None:
         """Read the links of layers that are not by sha256, or have a wrong length; version 3 reads all of them."""
         of = {path: name for name, found in self._repositories.items() for path in found.odd_layers}
+        if of:
+            self.measure(list(self.sizes))
         twice: dict[str, tuple[str, str]] = {}
         for path, data in self._files.read((path, LINK_LIMIT) for path in of):
             folder, _, named = path.removesuffix("/link").rpartition("/_layers/")
@@ -117,9 +140,12 @@ class Reading:
             for path in (*found.revisions.values(), *found.strays, *filter(None, found.tags.values()))
         }
         content: dict[str, str] = {}
-        broken = dict.fromkeys(self._listing.large, "the link does not hold a digest: it is too long")
-        for path, data in self._files.read((path, LINK_LIMIT) for path in wanted if path not in broken):
-            if isinstance(data, bytes):
+        too_long = "the link does not hold a digest: it is too long"
+        broken = dict.fromkeys(self._listing.large, too_long)
+        for path, data in self._files.read((path, LINK_LIMIT + 1) for path in wanted if path not in broken):
+            if isinstance(data, bytes) and len(data) > LINK_LIMIT:
+                broken[path] = too_long
+            elif isinstance(data, bytes):
                 digest = data.decode("ascii", "replace")
                 if is_digest(digest):
                     content[path] = digest
@@ -132,6 +158,7 @@ class Reading:
                 tags = self.records.coverage.tags if path.endswith(CURRENT) else None
                 self.notes.statuses[wanted[path]] = self.notes.unread(wanted[path], path, "cannot read it", data, tags)
                 self._unknown.add(path)
+        self.measure(content.values())
         for name, found in sorted(self._repositories.items()):
             self._revisions(name, found, content, broken)
             self._tags(name, found, content, broken)
@@ -191,11 +218,12 @@ class Reading:
             if pushed and not plausible(pushed, self.records.started):
                 pushed = None
             self.records.tags.append(TagRecord(name, tag, digest if digest in found.walked else "", pushed))
+        self.records.tags += [TagRecord(name, tag, digest) for tag, digest in sorted(found.current.items())]
         for tag, digest, when in sorted(found.history):
             current = content.get(found.tags.get(tag, "")) == digest
             record = HistoryRecord(name, tag, digest, date(when), current, digest in found.walked)
             self.records.history.append(record)
-        status = "read" if found.tags else "empty"
+        status = "read" if found.tags or found.current else "empty"
         self.records.repositories[name] = self.notes.statuses.get(name, status)
 
     def _manifests(self) -> None:
@@ -207,9 +235,11 @@ class Reading:
         contents = Contents(self.notes, self._listing, self._files, first)
         needs = contents.manifests()
         find_fatal(self.notes, needs, first)
-        find_damage(self.notes, needs, self._listing.sizes, self._repositories)
+        if not self._brief:
+            find_damage(self.notes, needs, self._listing.sizes, self._repositories)
         find_aliased(self.notes, needs, self._twice, self._repositories)
         if not self._brief:
+            contents.blobs()
             self._stale()
             contents.configs()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -25,8 +26,6 @@ _CHUNK: Final = 2048
 """Small files that are asked for together."""
 _CHUNK_SIZE: Final = 1 << 26
 """Bytes that are asked for together."""
-BRIEF: Final = frozenset({"_uploads"})
-"""Folders that a garbage collection does not look into."""
 FOREIGN: Final = frozenset({
     "@eaDir", "#recycle", "#snapshot", ".snapshot", ".snapshots", ".zfs", "lost+found", "System Volume Information",
     "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100",
@@ -35,6 +34,8 @@ FOREIGN: Final = frozenset({
 _IN_FOREIGN: Final = re.compile(f"(^|/)({'|'.join(map(re.escape, sorted(FOREIGN)))})/.")
 _SIZED: Final = frozenset({"data", "link"})
 """Files whose size matters. That of a revision's or a tag's link does not: it is read."""
+_IN_BLOB: Final = 4
+"""Folders above a blob's bytes: blobs, sha256, two letters, and all of them."""
 _BLOCK: Final = 512
 """Bytes of a block as ``stat`` counts them, whatever the file system's own blocks are."""
 
@@ -56,7 +57,13 @@ class File(NamedTuple):
 
 
 class Files(Protocol):
-    """Where the files are."""
+    """Where the files are.
+
+    Attributes:
+        base: The folder's path.
+    """
+
+    base: str
 
     def walk(self, *, brief: bool) -> Iterator[File]:
         """Yield every file, and every folder there is, with a path that ends in a slash.
@@ -76,16 +83,21 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """A local folder, without what a general library costs for each file."""
+    """A local folder, without what a general library costs for each file.
+
+    Attributes:
+        base: The folder's path.
+        failed: Takes note of a path that cannot be listed, and why.
+    """
 
     def __init__(self, base: str, failed: Callable[[str, Exception], None]) -> None:
-        self._base = base
+        self.base = base
         self._real = os.path.realpath(base)
-        self._failed = failed
+        self.failed = failed
 
-    def walk(self, *, brief: bool) -> Iterator[File]:
-        """See `Files.walk`."""
-        pending = ["blobs", "repositories"] if brief else [""]
+    def walk(self, *, brief: bool, below: Sequence[str] = ("blobs", "repositories")) -> Iterator[File]:
+        """See `Files.walk`; if it is to be brief, only these folders are walked."""
+        pending = list(below) if brief else [""]
         linked: set[str] = set()
         counted: set[tuple[int, int]] = set()
 
@@ -97,7 +109,7 @@ class LocalFiles:
             return getattr(about, "st_blocks", 0) * _BLOCK
 
         if not brief:
-            yield File("/", 0, 0, used(os.stat(self._base)))  # noqa: PTH116 -- as below
+            yield File("/", 0, 0, used(os.stat(self.base)))  # noqa: PTH116 -- as below
         while pending:
             folder = pending.pop()
             leaf = self._leaf(folder) if brief else None
@@ -115,12 +127,11 @@ class LocalFiles:
                         yield File(f"{path}/{leaf.lstrip('/')}", 0, 0)
                     elif not entry.is_symlink() or self._leads_out(entry.path, linked):
                         yield File(f"{path}/", 0, 0, 0 if brief else used(entry.stat()))
-                        if not (brief and entry.name in BRIEF):
-                            pending.append(path)
+                        pending.append(path)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # it went while the others were read, or is a link to nothing
                 except OSError as error:
-                    self._failed(path, error)
+                    self.failed(path, error)
 
     @staticmethod
     def _leaf(folder: str) -> str | None:
@@ -145,12 +156,12 @@ class LocalFiles:
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(f"{self._base}/{folder}") as entries:
+            with os.scandir(f"{self.base}/{folder}") as entries:
                 return list(entries)
         except FileNotFoundError:
             return []  # it went while the others were read
         except OSError as error:
-            self._failed(folder, error)
+            self.failed(folder, error)
             return []
 
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
@@ -158,7 +169,7 @@ class LocalFiles:
         for path, size in files:
             try:
                 # What is no file, such as a pipe, does not keep this waiting.
-                handle = os.open(f"{self._base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
+                handle = os.open(f"{self.base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     yield path, os.read(handle, size)
                 finally:
@@ -175,19 +186,90 @@ class LocalFiles:
         return {}
 
 
-class RemoteFiles:
-    """Any file system of fsspec: listings in pages and some at a time, small files many at a time."""
+class Told:
+    """What a bucket's listing tells of the content of links: the MD5 of each is its ETag, unless a key encrypts them.
 
-    def __init__(self, fs: fsspec.AbstractFileSystem, base: str, failed: Callable[[str, Exception], None]) -> None:
+    A link's text is believed only if it is the digest of a manifest that some repository has, and its MD5 the ETag.
+
+    Example:
+        >>> told, link = Told(), f"repositories/app/_manifests/revisions/sha256/{'0' * 64}/link"
+        >>> told.note(link, hashlib.md5(f"sha256:{'0' * 64}".encode()).hexdigest())
+        >>> told.content(link) == f"sha256:{'0' * 64}".encode()
+        True
+    """
+
+    def __init__(self) -> None:
+        self._tags: dict[str, str] = {}
+        self._texts: dict[str, bytes] = {}
+
+    def note(self, path: str, tag: str) -> None:
+        """Take note of a file's ETag."""
+        if path.endswith("/link") and tag:
+            self._tags[path] = tag.strip('"')
+            _, revision, rest = path.partition("/_manifests/revisions/")
+            if revision:
+                text = rest.removesuffix("/link").replace("/", ":").encode()
+                self._texts[hashlib.md5(text, usedforsecurity=False).hexdigest()] = text
+
+    def content(self, path: str) -> bytes | None:
+        """Return what a link holds; None if it has to be read."""
+        return self._texts.get(self._tags.get(path, ""))
+
+
+def _digest(path: str) -> str:
+    """Return the digest of the blob whose bytes a path is that of; else ""."""
+    folder, _, name = path.rpartition("/")
+    parts = folder.split("/")
+    return f"{parts[1]}:{parts[3]}" if name == "data" and parts[0] == "blobs" and len(parts) == _IN_BLOB else ""
+
+
+class Kept(Protocol):
+    """Manifests that were read before, by their digests."""
+
+    def get(self, digest: str) -> bytes | None:
+        """Return the verified bytes with this digest, or None."""
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Keep bytes, if they have this digest."""
+
+
+class RemoteFiles:
+    """Any file system of fsspec: listings in pages and some at a time, small files many at a time.
+
+    Args:
+        fs: The file system.
+        base: The folder's path there.
+        failed: Takes note of a path that cannot be listed, and why.
+        kept: Where manifests are that were read before. Everything else is asked for every time.
+
+    Attributes:
+        base: The folder's path.
+    """
+
+    def __init__(
+        self,
+        fs: fsspec.AbstractFileSystem,
+        base: str,
+        failed: Callable[[str, Exception], None],
+        kept: Kept | None = None,
+    ) -> None:
         self._fs = fs
-        self._base = base
+        self._kept = kept
+        self._told: Told | None = None
+        self.base = base
         self._failed = failed
         self._in_bucket = hasattr(fs, "call_s3")
         self._lists = self._gets = 0
 
-    def walk(self, *, brief: bool) -> Iterator[File]:  # noqa: ARG002 -- pages hold what lies there
-        """See `Files.walk`."""
-        level, whole = [self._base], list[str]()
+    def walk(self, *, brief: bool) -> Iterator[File]:
+        """See `Files.walk`; a bucket's is one listing of all keys if it is to be brief: the fewest requests."""
+        if brief and self._in_bucket:
+            self._told = Told()
+            if not (found := self._list(self.base, below=True)):
+                raise FileNotFoundError(self.base)
+            yield from found
+            return
+        level, whole = [self.base], list[str]()
         with ThreadPoolExecutor(_AT_ONCE if self._fs.async_impl else 1) as pool:
             # Level by level, until there are enough folders to list each in one go with what is below it.
             while level and len(level) + len(whole) < _PARTS:
@@ -196,8 +278,8 @@ class RemoteFiles:
                     for file in found:
                         yield file
                         if file.path.endswith("/") and file.path[:-1].rpartition("/")[2] not in FOREIGN:
-                            small = file.path.startswith("blobs/") and parent != f"{self._base}/blobs"
-                            name = f"{self._base}/{file.path[:-1]}"
+                            small = file.path.startswith("blobs/") and parent != f"{self.base}/blobs"
+                            name = f"{self.base}/{file.path[:-1]}"
                             (whole if small or "/_" in file.path else following).append(name)
                 level = following
             for found in pool.map(partial(self._list, below=True), [*level, *whole]):
@@ -213,13 +295,16 @@ class RemoteFiles:
         except FileNotFoundError:
             return []
         except Exception as error:
-            if folder == self._base:
+            if folder == self.base:
                 raise
             self._failed(self._inner(folder), error)
             return []
         # A page has a thousand names.
         self._lists += max(1, -(-len(infos) // _PAGE))
         inside = f"{folder.strip('/')}/"
+        if self._told is not None:
+            for info in infos:
+                self._told.note(self._inner(str(info["name"])), str(info.get("ETag", "")))
         files = (self._file(info) for info in infos if str(info["name"]).strip("/").startswith(inside))
         return [file for file in files if not _IN_FOREIGN.search(file.path)]
 
@@ -233,30 +318,44 @@ class RemoteFiles:
 
     def _inner(self, name: str) -> str:
         # Some file systems' names begin with a slash.
-        return name.strip("/").removeprefix(f"{self._base}/".lstrip("/"))
+        return name.strip("/").removeprefix(f"{self.base}/".lstrip("/"))
 
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
         """See `Files.read`."""
         chunk: list[str] = []
         total = 0
         for path, size in files:
+            if (known := self._known(path)) is not None:
+                yield path, known
+                continue
             if len(chunk) == _CHUNK or (chunk and total + size > _CHUNK_SIZE):
                 yield from self._read(chunk)
                 chunk, total = [], 0
-            chunk.append(f"{self._base}/{path}")
+            chunk.append(f"{self.base}/{path}")
             total += size
         if chunk:
             yield from self._read(chunk)
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
         self._gets += len(chunk)
-        return ((self._inner(name), data) for name, data in self._fs.cat(chunk, on_error="return").items())
+        for name, data in self._fs.cat(chunk, on_error="return").items():
+            path = self._inner(name)
+            if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
+                self._kept.put(digest, data)
+            yield path, data
+
+    def _known(self, path: str) -> bytes | None:
+        """Return the bytes of a file that are known: the listing told them, or they were read before."""
+        if self._told is not None and (text := self._told.content(path)):
+            return text
+        digest = _digest(path)
+        return self._kept.get(digest) if digest and self._kept is not None else None
 
     def parts(self) -> Iterator[File]:
         """See `Files.parts`: the multipart uploads of a bucket."""
         if not self._in_bucket:
             return
-        bucket, _, prefix = self._base.partition("/")
+        bucket, _, prefix = self.base.partition("/")
         found = self._pages("list_multipart_uploads", "Uploads", ("KeyMarker", "UploadIdMarker"), bucket, Prefix=prefix)
         for upload in found:
             which = {"Key": upload["Key"], "UploadId": upload["UploadId"]}

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from collected import FLAGS, PLACE, agrees, collect
+from collected import FLAGS, PLACE, agrees, collect, same_verdict
 from collector import Collected, Collector3, Disk, Failed
 
 from regnb.analysis.reclaim import Reclaim
@@ -45,6 +45,7 @@ def play(disk: Disk, *, real: bool) -> None:
     """One storage: what version 3 removes by the model, also by the real 2.8 if asked, before and after a deletion."""
     before = open_storage(disk.root).inventory()
     judge(before.reclaim(), disk.root)
+    same_verdict(before.reclaim(), open_storage(disk.root).stock())
     assert set(before.blobs["digest"][~before.blobs["kind"].isin(["missing"])]) == {
         f"{path.parts[-4]}:{path.parts[-2]}" for path in disk.base.glob("blobs/*/*/*/data")
     }

@@ -181,7 +181,7 @@ def test_what_a_collection_cannot_do_is_said() -> None:
 )
 def test_how_figures_are_meant(source: str, words: list[str], *, complete: bool, checked: bool) -> None:
     """Only a whole storage gives exact figures; over HTTP each has its direction, or none."""
-    found = bounds(source, pd.DataFrame({"problem": []}), complete=complete, checked=checked)
+    found = bounds(source, [], complete=complete, checked=checked)
     assert [bound.word for bound in found] == words
     assert len(found) == len(COLLECTIONS)
 

@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 import pandas as pd
 import pytest
-from collected import collect
+from collected import collect, same_verdict
 from conftest import Seeded
 from distribution import Distribution
 from images import ask, config, fill, image, index, layer, surroundings
@@ -163,22 +163,25 @@ def test_it_reads_no_layer_and_writes_nothing(made: Path, brief: bool) -> None: 
     OPENED.clear()
     WATCHING.append(True)
     try:
-        found = open_storage(made).inventory(brief=brief)
+        if brief:
+            open_storage(made).stock()
+        else:
+            open_storage(made).inventory()
     finally:
         WATCHING.clear()
     assert files(made) == before
     opened = {Digest(f"sha256:{Path(path).parent.name}") for path in OPENED if path.endswith("/data")}
-    kinds = found.blobs.set_index("digest")["kind"]
+    kinds = open_storage(made).inventory().blobs.set_index("digest")["kind"]
     assert set(kinds[list(opened)]) == ({"manifest"} if brief else {"manifest", "config"})
     assert not [path for path in OPENED if path.startswith("written: ") and str(made) in path]
 
 
-def test_brief_decides_as_the_whole_does(made: Path) -> None:
-    """What a garbage collection would do is the same without configs, uploads and layer links."""
-    whole, brief = (open_storage(made).inventory(brief=each) for each in (False, True))
-    pd.testing.assert_frame_equal(whole.reclaim().table, brief.reclaim().table)
-    pd.testing.assert_frame_equal(plain(whole.reclaim().blobs, "kind"), plain(brief.reclaim().blobs, "kind"))
-    assert brief.disk["size"].sum() == 0
+def test_the_stock_decides_as_the_inventory_does(made: Path) -> None:
+    """What a garbage collection would do is the same without configs, histories and frames."""
+    whole, stock = open_storage(made).inventory(), open_storage(made).stock()
+    same_verdict(whole.reclaim(), stock)
+    uploads = [(one.repository, one.upload, one.started, one.size) for one in stock.uploads]
+    assert uploads == list(whole.uploads.itertuples(index=False, name=None))
     assert whole.reclaim().table["size"].iloc[0] == len(LOOSE)
 
 
@@ -270,20 +273,19 @@ def test_damages(name: str, root: Path) -> None:
     """Each is named, breaks nothing else, and what the collections would remove is what the real one says."""
     damage, expected = DAMAGES[name]
     damage(root)
-    found, brief = (open_storage(root).inventory(brief=each) for each in (False, True))
+    found = open_storage(root).inventory()
     assert problems(found) == expected
-    assert problems(brief) == expected
+    same_verdict(found.reclaim(), open_storage(root).stock())
     assert found.disk["size"].sum() == sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    for inventory in (found, brief):
-        table = inventory.reclaim().table.set_index(["collection", "version"])
-        blobs = inventory.reclaim().blobs
-        for flags, place, how in (
-            ((), ("garbage-collect", "2.8"), "plain_2"),
-            (("--delete-untagged",), ("garbage-collect --delete-untagged", "2.8"), "untagged_2"),
-        ):
-            real = collect(root, "--dry-run", *flags)
-            assert (table["bound"][place] == "fails") == bool(real.failed), (flags, real.failed)
-            assert set(blobs["digest"][blobs[how]]) == real.blobs, flags
+    table = found.reclaim().table.set_index(["collection", "version"])
+    blobs = found.reclaim().blobs
+    for flags, place, how in (
+        ((), ("garbage-collect", "2.8"), "plain_2"),
+        (("--delete-untagged",), ("garbage-collect --delete-untagged", "2.8"), "untagged_2"),
+    ):
+        real = collect(root, "--dry-run", *flags)
+        assert (table["bound"][place] == "fails") == bool(real.failed), (flags, real.failed)
+        assert set(blobs["digest"][blobs[how]]) == real.blobs, flags
     assert set(found.repositories["repository"]) >= {"vm/app", "vm/app/sub", "tools"}
 
 
@@ -500,6 +502,3 @@ def test_only_an_api_and_a_storage_are_reconciled(made: Path) -> None:
     found = open_storage(made).inventory()
     with pytest.raises(InvalidArgument, match="storage"):
         reconcile(found, found)
-    shown = Inventory("localhost:5000", found.started, found.finished, found.frames)
-    with pytest.raises(InvalidArgument, match="brief"):
-        reconcile(shown, open_storage(made).inventory(brief=True))

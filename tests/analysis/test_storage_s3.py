@@ -13,13 +13,16 @@ from typing import Any
 import fsspec
 import pytest
 import s3fs
+from collected import same_verdict
 from conftest import Seeded
 from distribution import free_port
 from moto.server import ThreadedMotoServer
 from test_storage import made, same  # noqa: F401 -- a fixture
+from werkzeug.serving import WSGIRequestHandler
 
 from regnb.analysis.disk import Prices, facts
 from regnb.analysis.storage import open_storage
+from regnb.crawl.walk import Told
 from regnb.errors import MissingExtra, StorageError
 
 
@@ -59,8 +62,48 @@ def test_a_bucket_is_read_as_a_folder(bucket: str, seeded_real: Seeded) -> None:
     assert (other["files"][["LIST requests", "GET requests"]] > 0).all()
     assert found.history["when"].notna().all()
     assert found.registry == f"s3://{bucket}/some/prefix"
-    brief = open_storage(f"s3://{bucket}/some/prefix").inventory(brief=True)
-    assert brief.reclaim().table.equals(local.reclaim().table)
+    same_verdict(local.reclaim(), open_storage(f"s3://{bucket}/some/prefix").stock())
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Method and path of every request that the bucket answers, whatever sent it."""
+    found: list[str] = []
+
+    def note(self: Any, *_: Any, **__: Any) -> None:
+        found.append(f"{self.command} {self.path}")
+
+    monkeypatch.setattr(WSGIRequestHandler, "log_request", note)
+    return found
+
+
+def test_a_verdict_sends_few_requests(
+    bucket: str,
+    made: Path,  # noqa: F811
+    requests: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No link is read whose ETag tells its text, and no manifest twice; where a key encrypts, every link is read."""
+    put(made, f"{bucket}/few")
+    expected = open_storage(made).inventory().reclaim()
+    manifests = len(set(open_storage(made).inventory().manifests["digest"]))
+
+    def sent() -> tuple[int, int]:
+        """How many requests one verdict sent, and how many of them read a file."""
+        requests.clear()
+        same_verdict(expected, open_storage(f"s3://{bucket}/few").stock())
+        read = [one for one in requests if one.startswith("GET") and one.partition("?")[0].endswith(("/data", "/link"))]
+        return len(requests), len(read)
+
+    first, read = sent()
+    assert read == manifests
+    second, read = sent()
+    assert read == 0
+    assert second == first - manifests <= 12
+    note = Told.note
+    monkeypatch.setattr(Told, "note", lambda self, path, tag: note(self, path, f"{tag[:-2]}0" if tag else ""))
+    _, read = sent()
+    assert read > manifests
 
 
 def test_multipart_uploads_are_counted(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

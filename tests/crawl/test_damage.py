@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from collected import collect
+from collected import collect, same_verdict
 from collector import Disk as Random
 from distribution import Distribution
 from images import fill, image, index, layer, surroundings
@@ -127,12 +127,13 @@ def test_folders_of_a_file_server(disk: Disk, name: str, where: str) -> None:
     folder = disk.v2 / where / name
     (folder / "_layers").mkdir(parents=True)
     (folder / "data").write_text("x", encoding="utf-8")
-    for brief in (False, True):
-        found = open_storage(disk.root).inventory(brief=brief)
-        noted = found.problems[found.problems["problem"] == "ignored"]
-        assert len(noted) == len(found.problems) == (0 if brief and not where else 1)
-        assert found.complete
-        pd.testing.assert_frame_equal(found.reclaim().table, before.reclaim().table)
+    found, stock = open_storage(disk.root).inventory(), open_storage(disk.root).stock()
+    assert found.problems["problem"].to_list() == ["ignored"]
+    assert [problem.problem for problem in stock.problems] == ["ignored"] * bool(where)
+    assert found.complete
+    assert stock.complete
+    pd.testing.assert_frame_equal(found.reclaim().table, before.reclaim().table)
+    same_verdict(found.reclaim(), stock)
     assert len(found.tags) == len(before.tags)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collected import FLAGS, agrees, collect
+from collected import FLAGS, agrees, collect, same_verdict
 from images import LAYER, Image, descriptor, image, index, layer, pack
 
 from regnb.analysis.reclaim import Reclaim
@@ -267,6 +267,7 @@ def test_a_damaged_storage_is_judged_as_the_real_collection_judges_it(
     CASES[case](disk)
     inventory = open_storage(disk.root).inventory()
     found = inventory.reclaim()
+    same_verdict(found, open_storage(disk.root).stock())
     for how, flags in FLAGS.items():
         agrees(found, how, collect(disk.root, "--dry-run", *flags))
     files = [path.stat().st_size for path in disk.v2.rglob("*") if path.is_file()]

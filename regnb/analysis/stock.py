@@ -1,0 +1,299 @@
+"""A storage as its garbage collections meet it, read for their verdict alone: as sets, without frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain, groupby
+from typing import NamedTuple
+
+from regnb.analysis.collection import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
+from regnb.crawl.records import ManifestRecord, Problem, Records, UploadRecord
+from regnb.crawl.storage import Reading
+from regnb.text import count, names
+
+
+class Removed(NamedTuple):
+    """A blob that some collection removes.
+
+    Attributes:
+        kind: ``manifest``, ``config`` or ``layer``; ``orphan`` if no manifest names it.
+        by: Columns of the collections that remove it.
+    """
+
+    digest: str
+    kind: str
+    size: int
+    by: frozenset[str]
+
+
+class Stock(Content[set[int], set[str]]):
+    """What a storage holds, as its garbage collections meet it.
+
+    A row is a manifest in a repository: its number is its place in ``links``.
+
+    Args:
+        reading: Of the storage, in brief.
+
+    Attributes:
+        registry: The storage's URL.
+        links: Repository and digest of each row, in order.
+        manifests: By digest: ``config``, ``layers`` and ``children`` alone are set.
+        sizes: Bytes of each blob on disk; below zero where some manifest needs it and nobody asked for its size.
+        tags: Repository and name of each tag, in order, and the digest it points at ("" if it dangles).
+        uploads: Begun and not finished.
+        problems: What is not as it should be, in order.
+        complete: Whether everything that matters to a collection could be read.
+        layers: Repository to the digests that it links below ``_layers``.
+        collections: What each of :data:`regnb.analysis.collection.COLLECTIONS` would remove now.
+
+    Example:
+        >>> open_storage("/var/lib/registry").stock().collections[0].bound  # doctest: +SKIP
+        'exact'
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        records = reading.records
+        self.registry = records.registry
+        self.links = sorted(link for link in records.links if link[1] in records.manifests)
+        self.manifests: dict[str, ManifestRecord] = records.manifests
+        self.sizes = reading.sizes
+        self.tags = sorted((row.repository, row.tag, row.digest) for row in records.tags)
+        self.layers = reading.layers
+        self.uploads: Sequence[UploadRecord] = records.uploads
+        self.none = set()
+        self.rows = set(range(len(self.links)))
+        self._aliases = records.aliases
+        self._needed: list[tuple[set[int], set[str]]] = []
+        self._at = {link: row for row, link in enumerate(self.links)}
+        problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
+        self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
+        tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
+        # Every collection reads these rows at least: what they need is removed by none of them.
+        self._loose = self.sizes.keys() - self._needs(tagged - self.unlayered)
+        reading.measure(self._loose)
+        self._loose &= self.sizes.keys()
+        self.problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
+        self.complete = not any(problem.incomplete for problem in self.problems) and _whole(records)
+        mattering = [self._explained(one, records) for one in self.problems if one.problem in MATTERING]
+        self.unread = [problem for problem in mattering if problem.problem in UNREAD]
+        self.twice = [(one.repository, one.reference) for one in mattering if one.problem == "linked twice"]
+        known = {name for name, _ in (*self.links, *self.twice)}
+        self._place = {name: at for at, name in enumerate(in_order(known, self.registry))}
+        meant = bounds("storage", mattering, complete=self.complete, checked=True)
+        self.collections: list[Verdict[set[int], set[str]]] = self.verdicts(
+            meant, before=tagged, tagged=tagged, gone=set()
+        )
+
+    def size(self, blobs: Iterable[str]) -> int:
+        """Return the bytes of some blobs that a collection removes."""
+        return sum(map(self.sizes.__getitem__, blobs))
+
+    def removed(self) -> list[Removed]:
+        """Return the blobs that some collection removes, largest first."""
+        by = {one.collection.column: one.goes for one in self.collections}
+        found = [
+            Removed(
+                digest, self._kind(digest), self.sizes[digest], frozenset(name for name in by if digest in by[name])
+            )
+            for digest in sorted(set().union(*by.values()))
+        ]
+        return sorted(found, key=lambda one: -one.size)
+
+    def idle(self, collection: Collection) -> Iterator[tuple[str, str]]:
+        """Yield repository and digest of each layer link that no manifest there needs once a collection ran.
+
+        A collection of version 2.8 leaves these links; version 3 removes those whose blob it removes.
+        """
+        gone = set(self.removes(collection))
+        left: dict[str, set[int]] = {}
+        for row, link in enumerate(self.links):
+            if link not in gone:
+                left.setdefault(link[0], set()).add(row)
+        for repository, digests in sorted(self.layers.items()):
+            needed = self._needs(left.get(repository, set()))
+            needed = needed | {self._aliases[digest] for digest in needed & self._aliases.keys()}
+            yield from ((repository, digest) for digest in sorted(digests - needed))
+
+    def removes(self, collection: Collection) -> list[tuple[str, str]]:
+        """Return repository and digest of each manifest that a collection takes out of its repository."""
+        verdict = self.collections[COLLECTIONS.index(collection)]
+        if verdict.bound == "fails":
+            return []
+        tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
+        return [self.links[row] for row in sorted(self.doomed(collection, verdict.reads, tagged, set()))]
+
+    def _kind(self, digest: str) -> str:
+        return "manifest" if digest in self.manifests else self._kinds.get(digest, "orphan")
+
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        """What the manifests take a blob for: a config first, then a layer."""
+        found: dict[str, str] = {}
+        for record in self.manifests.values():
+            found.update(dict.fromkeys(record.children, "manifest"))
+        for kind in ("layer", "config"):
+            for record in self.manifests.values():
+                some = record.layers if kind == "layer" else (record.config,)
+                found.update((self._aliases.get(blob, blob), kind) for blob in some)
+        return found
+
+    def _lacking(self, problems: Iterable[Problem], sort: str) -> set[int]:
+        some = {problem.repository for problem in problems if problem.problem == sort}
+        return {row for row, (name, _) in enumerate(self.links) if name in some} if some else set()
+
+    def _explained(self, problem: Problem, records: Records) -> Problem:
+        """Return a problem with the tags that break by it, where it is about a manifest that is damaged or missing."""
+        repository, digest = problem.repository, problem.reference
+        row = self._at.get((repository, digest))
+        if (repository, digest) not in records.damaged and (row is not None or ":" not in digest):
+            return problem
+        of = {row for row, (name, _) in enumerate(self.links) if name == repository}
+        listing = {row for row in of if digest in self.manifests[self.links[row][1]].children}
+        if row is None and not listing and digest in self.sizes:
+            return problem
+        tags = [tag for _, tag in self.tagging(self.breaking(of, {digest}))]
+        if not tags:
+            return problem
+        text = f"{problem.message}; breaks {count(len(tags), 'tag')}: {names(tags)}"
+        return Problem(repository, digest, problem.problem, text, problem.hint, problem.incomplete)
+
+    def _needs(self, rows: set[int]) -> set[str]:
+        """Return the digests that the manifests of some rows name, and their own."""
+        for known, found in self._needed:
+            if rows == known:
+                return found
+        digests = {self.links[row][1] for row in rows}
+        records = [self.manifests[digest] for digest in digests]
+        below = chain.from_iterable([record.children for record in records if record.children])
+        layers = chain.from_iterable([record.layers for record in records])
+        found = digests.union([record.config for record in records], layers, below)
+        # Collections often read the same rows: those of the last ones are at hand.
+        self._needed = [*self._needed[-2:], (rows, found)]
+        return found
+
+    def less(self, some: set[int], others: set[int]) -> set[int]:
+        """See `Content.less`."""
+        return some - others
+
+    def number(self, some: set[int] | set[str]) -> int:
+        """See `Content.number`."""
+        return len(some)
+
+    def unneeded(self, rows: set[int]) -> set[str]:
+        """See `Content.unneeded`."""
+        return self._loose - self._needs(rows)
+
+    def among(self, rows: set[int], blobs: set[str]) -> set[int]:
+        """See `Content.among`."""
+        return {row for row in rows if self.links[row][1] in blobs}
+
+    def keeps(self, rows: set[int], digest: str) -> bool:
+        """See `Content.keeps`."""
+        return any(self.links[row][1] == digest for row in rows)
+
+    def marks(self, rows: set[int], repository: str, digest: str) -> bool:
+        """See `Content.marks`."""
+        place = self._place[repository]
+        before = {row for row in rows if self._place[self.links[row][0]] <= place}
+        return self._aliases[digest] in self._needs(before)
+
+    def reached(self, rows: set[int]) -> set[int]:
+        """See `Content.reached`."""
+        return rows.union(*map(self._behind, self._listing & rows))
+
+    @cached_property
+    def _listing(self) -> set[int]:
+        """The rows of indexes."""
+        return {row for row, (_, digest) in enumerate(self.links) if self.manifests[digest].children}
+
+    def _behind(self, row: int) -> set[int]:
+        """Return the rows that a row leads to, itself included."""
+        found: set[int] = set()
+        todo = [row]
+        while todo:
+            row = todo.pop()
+            if row not in found:
+                found.add(row)
+                name, digest = self.links[row]
+                below = (self._at.get((name, child)) for child in self.manifests[digest].children)
+                todo += [one for one in below if one is not None]
+        return found
+
+    def breaking(self, rows: set[int], blobs: set[str]) -> set[int]:
+        """See `Content.breaking`."""
+        if blobs <= self.unneeded(self.rows) and not self._aliases:
+            return set()
+        apart = blobs.isdisjoint
+        bad = {
+            digest
+            for digest, record in self.manifests.items()
+            if digest in blobs
+            or record.config in blobs
+            or not apart(record.layers)
+            or not apart(record.children)
+            or (self._aliases and not apart(self._aliases.get(blob, blob) for blob in (record.config, *record.layers)))
+        }
+        if not bad:
+            return set()
+        found = {row for row in rows if self.links[row][1] in bad}
+        found.update(
+            row for row in rows & self._listing if any(self.links[below][1] in bad for below in self._behind(row))
+        )
+        return found
+
+    @cached_property
+    def aliased(self) -> bool:  # type: ignore[override]
+        """See `Content.aliased`."""
+        return bool(self._aliases) and bool(self._named & self._aliases.keys())
+
+    @cached_property
+    def _named(self) -> set[str]:
+        """What some manifest names."""
+        return self._needs(self.rows)
+
+    def misnamed(self, blobs: set[str]) -> bool:
+        """See `Content.misnamed`."""
+        stored = {self._aliases[alias] for alias in self._named & self._aliases.keys()}
+        return bool(blobs & stored - self._named)
+
+    def tagging(self, rows: set[int]) -> list[tuple[str, str]]:
+        """See `Content.tagging`."""
+        if not rows:
+            return []
+        return [(name, tag) for name, tag, digest in self.tags if self._at.get((name, digest)) in rows]
+
+    def visits(self, rows: set[int]) -> Iterator[list[int]]:
+        """See `Content.visits`."""
+        some = sorted(rows)
+        groups = [(name, list(group)) for name, group in groupby(some, lambda row: self.links[row][0])]
+        for _, group in sorted(groups, key=lambda one: self._place[one[0]]):
+            yield group
+
+    def names(self, row: int) -> list[tuple[str, int]]:
+        """See `Content.names`."""
+        repository, digest = self.links[row]
+        record = self.manifests[digest]
+        if (
+            not record.children
+            and self.manifests.keys().isdisjoint(record.layers)
+            and record.config not in self.manifests
+        ):
+            return []
+        named = dict.fromkeys((record.config, *record.layers, *record.children))
+        some = [each for each in named if each in self.manifests and each != digest]
+        return [(each, self._at.get((repository, each), -1)) for each in some]
+
+    def manifest(self, row: int) -> str:
+        """See `Content.manifest`."""
+        return self.links[row][1]
+
+    def numbered(self, rows: Iterable[int]) -> set[int]:
+        """See `Content.numbered`."""
+        return set(rows)
+
+
+def _whole(records: Records) -> bool:
+    """Whether nothing that was listed failed."""
+    counts = (records.coverage.repositories, records.coverage.tags, records.coverage.manifests)
+    return not any(one.failed or one.denied for one in counts)

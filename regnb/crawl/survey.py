@@ -1,0 +1,262 @@
+"""A quick look at a local storage: what is regular there is taken at once, and what is not is left to the reading.
+
+A registry writes nearly everything in the same way, so nearly everything can be read without asking what it is. What
+differs in the least (a repository with a corrupt link, a folder that is no registry's, a manifest of an odd shape) is
+not judged here: it is listed and read file by file, and the one place that knows what to say of it says it.
+"""
+
+# ruff: noqa: PTH120, PTH208 -- a Path for each of a hundred thousand files would cost more than reading them
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
+from itertools import chain
+from os import close, read, stat
+from os import open as open_
+
+from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository, is_tag
+from regnb.crawl.notes import is_repository
+from regnb.crawl.records import ManifestRecord
+from regnb.crawl.references import references
+from regnb.crawl.walk import FOREIGN, File, LocalFiles
+from regnb.oci.manifest import MANIFEST_LIMIT
+
+_READ = os.O_RDONLY | os.O_NONBLOCK
+"""What is no file, such as a pipe, does not keep this waiting."""
+_LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_USUAL = 16_384
+"""Bytes that nearly every manifest is smaller than."""
+_HEX = 64
+"""Letters of a sha256."""
+
+
+class _Irregular(Exception):
+    """Something is not as a registry writes it."""
+
+
+class Survey:
+    """Takes what is regular in a local storage, for a garbage collection.
+
+    Args:
+        files: Of the storage.
+        listing: To fill.
+
+    Example:
+        ``manifests = Survey(files, listing).look()``
+    """
+
+    def __init__(self, files: LocalFiles, listing: Listing) -> None:
+        self._files = files
+        self._base = files.base
+        self._known: dict[str, ManifestRecord] = {}
+        self._listing = listing
+        self._shared: dict[str, str] = {}
+
+    def look(self) -> dict[str, ManifestRecord]:
+        """Look at everything that a garbage collection looks at, and at uploads; return the manifests of usual shapes.
+
+        Of a blob that is no manifest only the folder is seen: `measure` says more.
+        """
+        self._else("blobs", self._blobs)
+        self._else("repositories", self._repositories)
+        self._shared.clear()
+        return self._known
+
+    def measure(self, digests: Iterable[str]) -> None:
+        """Look whether the bytes of blobs are there, and how many they are, unless that is known."""
+        sizes = self._listing.sizes
+        todo = {digest for digest in digests if sizes.get(digest) == UNKNOWN}
+        if not todo:
+            return
+        with _opened(f"{self._base}/blobs/sha256") as (at, _):
+            for digest in todo:
+                hexes = digest[7:]
+                try:
+                    sizes[digest] = stat(f"{hexes[:2]}/{hexes}/data", dir_fd=at).st_size
+                except OSError as error:
+                    del sizes[digest]
+                    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                        self._files.failed(f"blobs/sha256/{hexes[:2]}/{hexes}", error)
+
+    def _else(self, folder: str, look: Callable[[], None]) -> None:
+        """Look at a folder; if something in it is not regular, list it file by file."""
+        try:
+            look()
+        except (OSError, _Irregular):
+            self._list(folder)
+
+    def _list(self, *folders: str) -> None:
+        for file in self._files.walk(brief=True, below=folders):
+            self._listing.note(file)
+
+    def _blobs(self) -> None:
+        """Take the names of the blobs; whether their bytes are there is asked of those for which it matters."""
+        found: list[str] = []
+        base = f"{self._base}/blobs"
+        for algorithm in os.listdir(base):
+            if algorithm != "sha256":
+                raise _Irregular
+            for shard in os.listdir(f"{base}/sha256"):
+                names = os.listdir(f"{base}/sha256/{shard}")
+                # As all are of one length, the first and the last of them say how all begin.
+                if not _are_hex(names) or (names and {min(names)[:2], max(names)[:2]} != {shard}):
+                    raise _Irregular
+                found += [f"sha256:{name}" for name in names]
+        self._listing.sizes.update(dict.fromkeys(found, UNKNOWN))
+        self._shared = dict(zip(found, found, strict=True))
+
+    def _repositories(self) -> None:
+        regular: dict[str, Repository] = {}
+        odd: list[str] = []
+        uploads: list[str] = []
+        pending = ["repositories"]
+        while pending:
+            folder = pending.pop()
+            marks: list[str] = []
+            with os.scandir(f"{self._base}/{folder}") as entries:
+                for entry in entries:
+                    if entry.is_symlink() or entry.name in FOREIGN:
+                        raise _Irregular
+                    if entry.name.startswith("_"):
+                        if not entry.is_dir() or entry.name not in ("_layers", "_manifests", "_uploads"):
+                            raise _Irregular
+                        marks.append(entry.name)
+                    elif entry.is_dir():
+                        pending.append(f"{folder}/{entry.name}")
+            if "_uploads" in marks:
+                marks.remove("_uploads")
+                uploads.append(f"{folder}/_uploads")
+            if marks:
+                name = folder.removeprefix("repositories/")
+                found = None
+                if len(marks) > 1 and folder != "repositories" and is_repository(name):
+                    with contextlib.suppress(OSError, _Irregular):
+                        found = self._repository(f"{self._base}/{folder}")
+                if found is None:
+                    odd += [f"{folder}/{mark}" for mark in marks]
+                else:
+                    regular[name] = found
+        lost = self._manifests(regular)
+        for name, found in regular.items():
+            if lost.isdisjoint(found.walked):
+                self._listing.repositories[name] = found
+            else:
+                odd += [f"repositories/{name}/{mark}" for mark in ("_layers", "_manifests")]
+        for folder in odd:
+            self._listing.note(File(f"{folder}/", 0, 0))
+        self._list(*odd, *uploads)
+
+    def _repository(self, folder: str) -> Repository:
+        """Take a repository that has layers, revisions and tags, each with the link that belongs there, or none."""
+        found = Repository()
+        found.has_layers = found.has_manifests = found.has_tags = True
+        with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
+            there = []
+            for name in names:
+                try:
+                    if stat(f"{name}/link", dir_fd=at).st_size != LINK_SIZE:
+                        raise _Irregular
+                except FileNotFoundError:  # it is deleted
+                    continue
+                there.append(f"sha256:{name}")
+            found.layers.update(map(self._shared.get, there, there))
+        if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
+            raise _Irregular
+        with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
+            for name in names:
+                digest = f"sha256:{name}"
+                try:
+                    if _link(f"{name}/link", at) != digest:
+                        raise _Irregular
+                except FileNotFoundError:
+                    continue
+                found.walked[self._shared.setdefault(digest, digest)] = None
+        with _opened(f"{folder}/_manifests/tags") as (at, names):
+            for name in names:
+                digest = self._shared.get(_link(f"{name}/current/link", at), "")
+                if digest not in found.walked or not is_tag(name):
+                    raise _Irregular
+                found.current[name] = digest
+        return found
+
+    def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
+        """Read the manifests that some repositories have, and return those whose bytes are not there."""
+        lost: set[str] = set()
+        digests = dict.fromkeys(chain.from_iterable(found.walked for found in repositories.values()))
+        if digests:
+            with _opened(f"{self._base}/blobs/sha256") as (blobs, _):
+                lost.update(digest for digest in digests if not self._manifest(digest, blobs))
+        return lost
+
+    def _manifest(self, digest: str, blobs: int) -> bool:
+        """Read a manifest, and return whether its bytes are there, and are its own."""
+        hexes = digest[7:]
+        try:
+            at = open_(f"{hexes[:2]}/{hexes}/data", _READ, dir_fd=blobs)
+            try:
+                data = read(at, _USUAL)
+                if len(data) == _USUAL:
+                    data += read(at, MANIFEST_LIMIT)
+            finally:
+                close(at)
+        except OSError:
+            return False
+        if len(data) > MANIFEST_LIMIT or sha256(data).hexdigest() != hexes:
+            return False
+        self._listing.sizes[digest] = len(data)
+        if named := references(data):
+            share = self._shared.setdefault
+            config, layers, children = named
+            self._known[digest] = ManifestRecord(
+                *(digest, "", "", "", len(data), share(config, config)),
+                tuple([share(layer, layer) for layer in layers]),
+                tuple([share(child, child) for child in children]),
+                "",
+            )
+        return True
+
+
+@contextlib.contextmanager
+def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Open a folder, and give its number with the names in it; if it is to be alone, they are digests.
+
+    Raises:
+        _Irregular: Something else is beside it, or among the digests.
+    """
+    if alone:
+        beside = os.listdir(os.path.dirname(folder))
+        if not beside:
+            yield -1, []
+            return
+        if len(beside) > 1:
+            raise _Irregular
+    at = os.open(folder, _LIST)
+    try:
+        names = os.listdir(at)
+        if alone and not _are_hex(names):
+            raise _Irregular
+        yield at, names
+    finally:
+        os.close(at)
+
+
+def _link(path: str, folder: int) -> str:
+    """Return what is in a link."""
+    at = open_(path, _READ, dir_fd=folder)
+    try:
+        return read(at, LINK_LIMIT).decode("ascii", "replace")
+    finally:
+        close(at)
+
+
+def _are_hex(names: list[str]) -> bool:
+    """Whether all names are those of a sha256."""
+    text = "".join(names)
+    try:
+        whole = 2 * len(bytes.fromhex(text)) == len(text)
+    except ValueError:
+        return False
+    return whole and text == text.lower() and all(len(name) == _HEX for name in names)
