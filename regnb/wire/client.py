@@ -36,6 +36,7 @@ from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
 from regnb.wire.addresses import join, redact
+from regnb.wire.authentication import Unscoped
 from regnb.wire.capabilities import Capabilities
 from regnb.wire.exchange import READS, Answer, Target, check_headers, target
 from regnb.wire.existence import REFUSALS
@@ -67,10 +68,12 @@ class Ping(Struct, frozen=True):
     Attributes:
         api_version: The header Docker-Distribution-Api-Version (``registry/2.0``), or "": the spec asks for none.
         authenticated: Whether the answer was given to credentials.
+        reserved: Why nobody is let in without naming a repository, which may be readable; or "".
     """
 
     api_version: str
     authenticated: bool
+    reserved: str = ""
 
 
 class Upload(Struct, frozen=True):
@@ -165,7 +168,12 @@ class Client:
         Example:
             ``(await client.ping()).authenticated``
         """
-        response = await self.transport.request("GET", "/v2/")
+        try:
+            response = await self.transport.request("GET", "/v2/")
+        except Unscoped as error:
+            # ghcr.io names a scope there that is a placeholder; podman logs in to a namespace alone.
+            self.capabilities.note("API version", "yes", f"GET /v2/: {error.status}")
+            return Ping("", authenticated=False, reserved=error.message)
         version = response.headers.get("docker-distribution-api-version", "")
         if response.status == 404 or (response.status == 200 and not version and response.html):
             raise _not_a_registry(response)

@@ -10,7 +10,7 @@ import base64
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,32 @@ def test_a_stored_login_is_for_its_host(serve: Serve, docker: Callable[[dict[str
     assert_nothing_got(other)
     connected(mine.url)
     assert (BASIC in got(mine)) == (key in {"{host}", "http://{host}", "https://{host}/v2/"})
+
+
+def test_a_login_of_a_namespace_goes_with_its_requests_only(
+    serve: Serve, docker: Callable[[dict[str, Any]], None]
+) -> None:
+    """Of two logins on one host each is sent with requests for its own namespace, and neither with anything else."""
+    mine = serve(locked)
+    other = base64.b64encode(b"other:planted-other").decode()
+    docker({f"{mine.host}/team": {"auth": BASIC}, f"{mine.host}/other/app": {"auth": other}})
+
+    async def read() -> None:
+        async with Client(Transport(mine.url, stored=True)) as client:
+            for repository in ("team/a", "other/app", "team/a", "teams/a", "other/b"):
+                with suppress(RegnbError):
+                    await client.head_blob(repository, BLOB)
+            with suppress(RegnbError):
+                _ = [page async for page in client.catalog()]
+
+    anyio.run(read)
+    sent = {
+        (each.path.split("/")[2], each.headers["authorization"])
+        for each in mine.requests
+        if "authorization" in each.headers
+    }
+    assert sent == {("team", f"Basic {BASIC}"), ("other", f"Basic {other}")}
+    assert {each.path for each in mine.requests if other in repr(each)} == {f"/v2/other/app/blobs/{BLOB}"}
 
 
 # Tokens, and the servers that give them
