@@ -438,7 +438,8 @@ class Client:
             if not self.transport.owns(path):
                 elsewhere = f"{parts.netloc.rpartition('@')[2][:200]!r} is not the registry at {self.transport.url}"
                 raise InvalidArgument(elsewhere, hint="connect to that one, or give the path alone, from /v2/ on")
-            path = parts._replace(scheme="", netloc="").geturl()
+            base = urlsplit(self.transport.url).path
+            path = parts._replace(scheme="", netloc="", path=parts.path.removeprefix(base)).geturl()
         return target(path)
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -478,7 +479,8 @@ class Client:
                 return Answer(challenge, whole=False, problem=error.message, hint=error.hint)
             raise
         data = bytes(body[:BODY_LIMIT])
-        return _answered(answer, f"{self.transport.url}{where.path}", sent, data, whole=len(body) <= BODY_LIMIT)
+        whole = len(body) <= BODY_LIMIT
+        return _answered(answer, self.transport.url, where.path, sent, data, whole=whole)
 
     # Writing
 
@@ -741,8 +743,11 @@ class Client:
         raise TooLarge(f"{path}: more than {PAGE_LIMIT} pages")
 
 
-def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, *, whole: bool) -> Answer:
+def _answered(
+    answer: Streamed, registry: str, path: str, headers: dict[str, str], body: bytes, *, whole: bool
+) -> Answer:
     """Return an answer with the request that was asked for, wherever the registry redirected it to."""
+    url = f"{registry}{path}"
     problem = hint = following = ""
     try:
         raise_for(Response(answer.method, url, answer.status, answer.headers, body))
@@ -751,11 +756,10 @@ def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, 
     if link := _NEXT.search(answer.headers.get("link", "")):
         with contextlib.suppress(ContentError):
             following = join(url, link[1])
-    origin = url.partition("/v2")[0]
     exchange = structs.replace(answer.exchange, url=redact(url), request_headers=headers)
     if answer.url != url:
         exchange = structs.replace(exchange, options=(*exchange.options, "--location"))
-    following = following.removeprefix(origin) if following.startswith(f"{origin}/") else ""
+    following = following.removeprefix(registry) if following.startswith(f"{registry}/v2/") else ""
     return Answer(exchange, body, whole, problem, hint, following)
 
 
@@ -826,7 +830,11 @@ def _decode(response: Response) -> _Page:
 
 def _not_a_registry(response: Response) -> NotARegistry:
     text = f"{response.url}: something answers, but it is no registry"
-    return failure(NotARegistry, response, text, hint="give the address of the registry itself, not of its web page")
+    hint = "give the address of the registry itself, not of its web page"
+    parts = urlsplit(response.url)
+    if (path := parts.path.partition("/v2/")[0].strip("/")) and parts.path.endswith("/v2/"):
+        hint = f"if {path} is a repository, write {parts.scheme}://{parts.netloc}, and name the repository apart"
+    return failure(NotARegistry, response, text, hint=hint)
 
 
 async def _verified(chunks: AsyncIterator[bytes], digest: Digest) -> AsyncIterator[bytes]:

@@ -16,11 +16,11 @@ import msgspec
 
 from regnb.errors import RegnbError
 from regnb.log import logger
+from regnb.oci.reference import HUB
 
 HELPER_TIMEOUT: Final = 30.0
 """Seconds that a credential helper may take: some unlock a key ring, none should hang a notebook."""
 TOKEN_USER: Final = "<token>"  # noqa: S105 - what a helper answers in place of a user's name, not a secret
-HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 HUB_KEY: Final = "https://index.docker.io/v1/"
 CLOUDS: Final = (
     (re.compile(r"public\.ecr\.aws|.+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"), ("ecr-login",)),

@@ -33,7 +33,7 @@ from regnb.errors import (
 )
 from regnb.log import logger
 from regnb.text import printable
-from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
+from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
@@ -101,8 +101,9 @@ class Transport:
     """Sends requests to one registry and keeps its credentials to itself.
 
     Args:
-        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name
-            and password in it are taken as credentials and shown nowhere.
+        url: ``https://host[:port]`` or ``http://host[:port]``, and a path where the registry lies below one; without
+            a scheme https, or http on loopback. A user name and password in it are taken as credentials and shown
+            nowhere.
         credentials: Or None for anonymous.
         stored: Whether to use what ``docker login`` stored, where no credentials are given and the registry asks.
         ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
@@ -141,6 +142,7 @@ class Transport:
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
         self.url, self.host, found = parse_registry(url)
+        self._base = urlsplit(self.url).path
         self.sent = 0
         self.read_only = read_only
         self._patient = patient
@@ -206,8 +208,9 @@ class Transport:
             return dict(found or {})
 
     def owns(self, url: str) -> bool:
-        """Whether a URL is at this registry's own origin (scheme, host and port)."""
-        return url.startswith(f"{self.url}/") or (url == self.url) or origin(url) == self.url
+        """Whether a URL is at this registry: its scheme, host and port, and below its path if it has one."""
+        # Where there is no path, most URLs are seen to be its own at a glance.
+        return (not self._base and url.startswith(f"{self.url}/")) or within(url, self.url)
 
     async def request(
         self,
