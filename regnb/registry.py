@@ -388,13 +388,13 @@ class Registry:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
             to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
             source: The registry to read from; by default this one.
-            platform: Such as ``linux/arm64``: of an index only this image is copied.
+            platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
             referrers: Whether signatures, SBOMs and other referrers come along.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
-            Refused: It would move a tag, or it is an image of schema 1.
+            Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP

@@ -40,7 +40,9 @@ def copy(
     what: What,
     to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
     source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
-    platform: Annotated[str | None, Option(help="Of an index only this image, such as linux/arm64.")] = None,
+    platform: Annotated[
+        str | None, Option(help="Of an index only this image, such as linux/arm64 or windows/amd64:10.0.20348.")
+    ] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
