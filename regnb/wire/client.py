@@ -59,7 +59,9 @@ _HINTS: Final = {
     "PAGINATION_NUMBER_INVALID": "ask for fewer at once, or leave n out",
 }
 """What to do about an error code, to whom asked by hand."""
-_CATALOG_HINT: Final = "this registry does not list its repositories: name them yourself"
+_CATALOG_HINT: Final = (
+    "name the repositories: --repository NAME, or --repository @FILE with one on each line; repositories= in Python"
+)
 
 
 class Ping(Struct, frozen=True):
@@ -207,6 +209,9 @@ class Client:
             hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
         except RegistryError as error:
+            if isinstance(error, ConnectionFailed) and error.status is None and self.transport.reached:
+                hint = "; or ".join(filter(None, (error.hint, _CATALOG_HINT)))
+                raise error.saying(f"the catalog was not read: {error.message}", hint=hint) from None
             if begun or not _refused(error):
                 raise
             self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")

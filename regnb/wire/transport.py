@@ -207,6 +207,11 @@ class Transport:
             found: Any = stream.extra(TLSAttribute.peer_certificate)  # noqa: S610 -- not Django
             return dict(found or {})
 
+    @property
+    def reached(self) -> bool:
+        """Whether the registry has answered a request of late."""
+        return any(exchange.status is not None for exchange in self.exchanges)
+
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry: its scheme, host and port, and below its path if it has one."""
         # Where there is no path, most URLs are seen to be its own at a glance.
