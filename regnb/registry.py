@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
+from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import seconds, variable
-from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
+from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
@@ -324,7 +325,8 @@ class Registry:
         A tag or repository that cannot be read becomes a row in ``problems``, never the end of the crawl.
 
         Args:
-            repositories: Names and globs such as ``team/*``; by default the whole catalog.
+            repositories: Names and globs such as ``team/*``, ``@FILE`` for a file with one on each line, or ``-`` for
+                standard input; by default the whole catalog. Names alone need no catalog.
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
             fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
@@ -336,7 +338,7 @@ class Registry:
             Refused: It is a pull-through cache, and ``fill_cache`` was not given.
             Interrupted: The user interrupted; what was read is in the cache.
         """
-        patterns = [repositories] if isinstance(repositories, str) else repositories
+        patterns = None if repositories is None else named(repositories)
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
@@ -387,13 +389,13 @@ class Registry:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
             to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
             source: The registry to read from; by default this one.
-            platform: Such as ``linux/arm64``: of an index only this image is copied.
+            platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
             referrers: Whether signatures, SBOMs and other referrers come along.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
-            Refused: It would move a tag, or it is an image of schema 1.
+            Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
@@ -428,6 +430,7 @@ class Registry:
         what: What,
         *,
         inventory: Inventory | None = None,
+        repositories: str | Sequence[str] | None = None,
         children: bool = True,
         referrers: bool = True,
         in_use: InUse = None,
@@ -442,6 +445,7 @@ class Registry:
         Args:
             what: As in :meth:`plan_retag`.
             inventory: What the blast radius is computed from; by default the repositories concerned are read now.
+            repositories: What globs are matched with, instead of the catalog; as in :meth:`inventory`.
             children: Whether the children of an index that nothing else needs go with it.
             referrers: Whether signatures and other referrers go with what they refer to.
             in_use: What lists pods and workloads (:data:`regnb.cluster.running.COMMAND`), as a path, ``-`` for standard
@@ -460,7 +464,8 @@ class Registry:
         from regnb.change.delete import plan_delete, repositories_of  # kept out of `import regnb`
 
         if inventory is None:
-            inventory = self.inventory(repositories_of(what, self.host))
+            wanted = repositories_of(what, self.host)
+            inventory = self.inventory(wanted if repositories is None else [*named(repositories), *exact(wanted)])
         return plan_delete(
             inventory,
             what,
@@ -510,6 +515,7 @@ class Registry:
         policy: str | Path | Policy,
         *,
         inventory: Inventory | None = None,
+        repositories: str | Sequence[str] | None = None,
         storage: str | Path | None = None,
         in_use: InUse = None,
         in_use_host: Iterable[str] = (),
@@ -519,7 +525,9 @@ class Registry:
 
         Args:
             policy: A TOML file's path, its text, or a :class:`regnb.change.policy.Policy`.
-            inventory: By default the whole registry is read now.
+            inventory: By default the whole registry is read now; where it lists no repositories, those that the policy
+                names without a wildcard.
+            repositories: Those to read instead, as in :meth:`inventory`.
             storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
                 in where the age of an image is unknown.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
@@ -537,7 +545,7 @@ class Registry:
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
-        found = inventory or self.inventory()
+        found = inventory or self._named(repositories, [name for rule in policy.rules for name in rule.repositories])
         asked = missing_subjects(found, policy)
         return retain(
             found,
@@ -550,6 +558,15 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+
+    def _named(self, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
+        """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
+        try:
+            return self.inventory(repositories)
+        except RegistryError:
+            if repositories is not None or exact(otherwise) != list(dict.fromkeys(otherwise)):
+                raise
+            return self.inventory(otherwise)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.

@@ -43,7 +43,7 @@ def read(
     Args:
         where: ``http://host:port`` of a registry, or a folder or URL (``s3://bucket/folder``) that holds a registry's
             storage or a snapshot; by default the environment's ``REGNB_URL``.
-        repositories: Of a registry only these: names or globs.
+        repositories: Of a registry only these, as for :meth:`Registry.inventory`.
         cached: As for :meth:`Registry.inventory`.
         fill_cache: As for :meth:`Registry.inventory`.
         connect: What connects to a registry, such as one that has credentials.

@@ -9,9 +9,9 @@ from regnb.change.plan import Plan, check_allow
 from regnb.change.retag import named, read_picked
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, find
-from regnb.errors import InvalidArgument, NotFound
+from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, RawManifest, decode
-from regnb.oci.reference import check_repository, check_tag
+from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
 from regnb.text import human
 
@@ -33,12 +33,13 @@ async def plan_copy(
         what: What is copied; a repository's bare name means all its tags.
         to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
         source: The registry that is read from; by default the same one.
-        platform: Such as ``linux/arm64``: of an index only this image is copied.
+        platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
         referrers: Whether signatures, SBOMs and other referrers come along.
         allow: ``overwrite``.
 
     Raises:
         NotFound: What was named, a manifest behind it, or the platform is not there.
+        Refused: Two images of an index are for the platform; the message names them.
         InvalidReference, InvalidArgument: A name that is not lawful, source and destination are one, or two sources
             have the same destination.
         Refused: It would move a tag, or it is an image of schema 1.
@@ -124,10 +125,16 @@ def _destinations(picked: Sequence[Picked], to: str) -> dict[Picked, tuple[str, 
 
 
 def _parse(text: str) -> Platform:
-    words = text.split("/")
-    if len(words) not in (2, 3) or not all(words):
-        raise InvalidArgument(f"not a platform: {text!r}", hint="write os/architecture, such as linux/arm64")
-    return Platform(os=words[0], architecture=words[1], variant=words[2] if len(words) > 2 else "")  # noqa: PLR2004
+    """Read ``os/architecture[/variant][:version][+feature…]``."""
+    names, _, rest = text.partition(":")
+    version, *features = rest.split("+") if rest else names.split("+")
+    if not rest:
+        names, version = version, ""
+    words = names.split("/")
+    if len(words) not in (2, 3) or not all((*words, *features)):
+        hint = "write os/architecture, such as linux/arm64 or linux/arm/v7; a version as in windows/amd64:10.0.20348"
+        raise InvalidArgument(f"not a platform: {text!r}", hint=hint)
+    return Platform(words[1], words[0], words[2] if len(words) > 2 else "", version, features)  # noqa: PLR2004
 
 
 def _key(platform: Platform) -> tuple[str, str, str]:
@@ -137,10 +144,20 @@ def _key(platform: Platform) -> tuple[str, str, str]:
     return platform.os or "", architecture, platform.variant or silent
 
 
+def _fits(platform: Platform, wanted: Platform) -> bool:
+    """Whether an image is for a platform: of a version the beginning is enough, as 10.0.17763 of 10.0.17763.1."""
+    version = f"{platform.os_version or ''}."
+    return (
+        _key(platform) == _key(wanted)
+        and wanted.features <= platform.features
+        and (not wanted.os_version or version.startswith(f"{wanted.os_version}."))
+    )
+
+
 async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:
     """Return the image for a platform: a child of an index, or the image itself."""
     root = decode(raw.data, raw.media_type, digest=raw.digest)
-    there: dict[str, None] = {}
+    there: dict[str, Platform] = {}
     for child in parts(root)[0] or (Descriptor(raw.digest, len(raw.data), raw.media_type),):
         platform = child.platform
         if platform is None or not platform.os:
@@ -148,12 +165,26 @@ async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platfor
             manifest = decode(found.data, found.media_type, digest=found.digest)
             config = await origin.config(one.repository, manifest) or ImageConfig()
             platform = Platform(config.architecture or "", config.os or "", config.variant or "")
-        if str(platform) in ("", UNKNOWN_PLATFORM):
-            continue
-        if _key(platform) == _key(wanted):
-            return await origin.present(one.repository, child.digest)
-        there[str(platform)] = None
+        if str(platform) not in ("", UNKNOWN_PLATFORM):
+            there.setdefault(child.digest, platform)
+    fitting = {digest: platform for digest, platform in there.items() if _fits(platform, wanted)}
+    # An image that asks for a feature is for those who ask for it: Nydus lists its images beside the usual ones.
+    plain = {digest: platform for digest, platform in fitting.items() if platform.features <= wanted.features}
+    chosen = [*(plain or fitting)]
+    if len(chosen) == 1:
+        return await origin.present(one.repository, chosen[0])
+    if chosen:
+        choices = [f"{fitting[digest].whole} ({Digest(digest).short})" for digest in chosen]
+        which = next((fitting[digest].whole for digest in chosen if fitting[digest].whole != wanted.whole), "")
+        told = len({fitting[digest].whole for digest in chosen}) == len(chosen)
+        raise Refused(
+            f"{named(one)} has {len(chosen)} images for {wanted.whole}: {', '.join(choices)}",
+            hint=f"name one of them, such as {which}"
+            if told
+            else f"copy one by its digest: {one.repository}@{chosen[0]}",
+        )
+    names = dict.fromkeys(platform.whole for platform in there.values())
     raise NotFound(
-        f"{named(one)} is not there for {wanted}, but for {', '.join(there) or 'no platform that it tells'}",
+        f"{named(one)} is not there for {wanted.whole}, but for {', '.join(names) or 'no platform that it tells'}",
         hint="choose one of these, or copy the whole index" if isinstance(root, Index) else "copy it as it is",
     )

@@ -19,7 +19,7 @@ from regnb.analysis.inventory import Inventory
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, Sourced, command_of
-from regnb.cli.options import Allow, Blobs, Children, PlanOut, Referrers, What, Where
+from regnb.cli.options import Allow, Blobs, Children, PlanOut, Referrers, Repositories, What, Where
 from regnb.cli.plans import keep_plan
 from regnb.cli.terminal import (
     DRIFT,
@@ -37,6 +37,7 @@ from regnb.cli.terminal import (
 )
 from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
+from regnb.crawl.naming import named
 from regnb.crawl.records import NOTES
 from regnb.errors import InvalidArgument, StorageError
 from regnb.source import is_file, read
@@ -121,9 +122,7 @@ def _named(frame: Frame, limit: int = 5) -> str:
 def audit(
     connected: Connected,
     url: Where,
-    repositories: Annotated[
-        list[str] | None, Option("--repository", "-r", help="A name or a glob; again for more. Default: all.")
-    ] = None,
+    repositories: Repositories = None,
     output: Annotated[Path | None, Option("--output", "-o", help="Write every frame into this folder.")] = None,
     form: Annotated[str, Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
     snapshot: Annotated[
@@ -184,8 +183,8 @@ def audit(
         reasons.append((OVER, f"Over the threshold: {human(used)}, more than {human(limit)}."))
     problems = inventory.problems[~inventory.problems["problem"].isin(NOTES)]
     if fail_on_problems and len(problems):
-        named = (f"{row.repository}:{row.reference} ({row.problem})" for row in problems.head(5).itertuples())
-        reasons.append((OVER, f"{count(len(problems), 'problem')}: {', '.join(named)}"))
+        rows = (f"{row.repository}:{row.reference} ({row.problem})" for row in problems.head(5).itertuples())
+        reasons.append((OVER, f"{count(len(problems), 'problem')}: {', '.join(rows)}"))
         broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
         if len(broken):
             reasons.append((OVER, f"{count(len(broken), 'tag')} cannot be pulled: {_named(broken)}"))
@@ -227,6 +226,7 @@ def reclaim(
     connected: Connected,
     url: Where,
     what: What,
+    repositories: Repositories = None,
     children: Children = True,
     referrers: Referrers = True,
     blobs: Blobs = False,
@@ -236,7 +236,7 @@ def reclaim(
 
     Nothing is deleted. Exit code 0: told, 1: error, 4: a collection would fail, or something could not be read.
     """
-    inventory = read(url, connect=connected)
+    inventory = read(url, repositories, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
     rows = rows_of(found)
     if blobs or json_:
@@ -257,6 +257,7 @@ def free(
         list[str] | None, Option(metavar="GLOB", help="What stays, such as *:latest; repeatable.")
     ] = None,
     keep: Annotated[int, Option(help="Newest tags that stay in each repository.", min=0)] = 1,
+    repositories: Repositories = None,
     plan_out: PlanOut = None,
     allow: Allow = None,
     json_: Json = False,
@@ -268,11 +269,13 @@ def free(
     if plan_out is not None and is_file(url):
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
     wanted = parse_size(size)
-    inventory = read(url, connect=connected)
+    inventory = read(url, repositories, connect=connected)
     found = inventory.free(wanted, protect=protect, keep=keep)
     total = int(found["total"].iloc[-1]) if len(found) else 0
     words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
+    if repositories:
+        say("At most: only some repositories were read, and others may share these layers.")
     if plan_out is not None:
         with connected(url) as registry:
             keep_plan(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
@@ -290,14 +293,16 @@ def compare(
     first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.")],
     second: Annotated[str, Argument(metavar="B", help="Another one, such as a mirror of it.")],
     prefix: Annotated[str, Option(help="Before A's repository names, to find them in B; such as mirror/.")] = "",
+    repositories: Repositories = None,
     json_: Json = False,
 ) -> None:
     """Tell which tags of A are missing in B, point elsewhere there, or are only there.
 
     The options with --from are about A. Exit code 0: the same, 1: error, 3: they differ, 4: not everything was read.
     """
-    one = read(first, connect=cast("Connected", sourced))
-    two = read(second, connect=connected)
+    names = named(repositories) if repositories else None
+    one = read(first, names, connect=cast("Connected", sourced))
+    two = read(second, names and [f"{prefix}{name}" for name in names], connect=connected)
     found = difference.compare(one, two, prefix=prefix)
     numbers = found["state"].value_counts()
     words = ", ".join(f"{number:,} {state}" for state, number in numbers.items()) or "no tags"

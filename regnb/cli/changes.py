@@ -11,7 +11,7 @@ from typer import Argument, Option
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, What
+from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
@@ -40,7 +40,9 @@ def copy(
     what: What,
     to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
     source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
-    platform: Annotated[str | None, Option(help="Of an index only this image, such as linux/arm64.")] = None,
+    platform: Annotated[
+        str | None, Option(help="Of an index only this image, such as linux/arm64 or windows/amd64:10.0.20348.")
+    ] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
@@ -71,16 +73,18 @@ def delete(
     referrers: Referrers = True,
     in_use: InUse = None,
     in_use_host: InUseHost = None,
+    repositories: Repositories = None,
     whole: Annotated[
         bool, Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
     ] = False,
     allow: Allow = None,
 ) -> None:
     """Delete tags, or digests with every tag on them; what else would go or break is shown first."""
-    inventory = registry.inventory() if whole else None
+    inventory = registry.inventory(repositories) if whole else None
     plan = registry.plan_delete(
         what,
         inventory=inventory,
+        repositories=repositories,
         children=children,
         referrers=referrers,
         in_use=in_use,
@@ -99,6 +103,7 @@ def retention(
         str | None,
         Option(metavar="DIR", help="The registry's own storage: its push dates stand in for ages that are unknown."),
     ] = None,
+    repositories: Repositories = None,
     in_use: InUse = None,
     in_use_host: InUseHost = None,
     allow: Allow = None,
@@ -108,7 +113,12 @@ def retention(
     Exit code 0: planned, 1: error, 5: the policy would remove more than it may.
     """
     plan = registry.plan_retention(
-        policy, storage=storage, in_use=in_use, in_use_host=in_use_host or (), allow=allow or ()
+        policy,
+        repositories=repositories,
+        storage=storage,
+        in_use=in_use,
+        in_use_host=in_use_host or (),
+        allow=allow or (),
     )
     present(registry, plan)
 

@@ -20,6 +20,16 @@ Where = Annotated[
         show_envvar=True,
     ),
 ]
+Repositories = Annotated[
+    list[str] | None,
+    Option(
+        "--repository",
+        "-r",
+        metavar="NAME|GLOB|@FILE|-",
+        help="Read only these repositories (repeatable): a name, a glob in quotes, @FILE with one on each line, or - "
+        "for standard input. Names alone need no catalog.",
+    ),
+]
 Ref = Annotated[str, Argument(help="repository:tag or repository@digest")]
 What = Annotated[
     list[str], Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")

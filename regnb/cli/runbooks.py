@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from regnb.analysis.growth import growth as growth_
 from regnb.cli.command import Connected, Surrounded, command_of
-from regnb.cli.options import Where
+from regnb.cli.options import Repositories, Where
 from regnb.cli.terminal import (
     INCOMPLETE,
     INTERRUPTED,
@@ -73,6 +73,7 @@ def report(
         str | None, Option(metavar="URL", help="Where its snapshots are, to show how it grows.")
     ] = None,
     capacity: Annotated[str | None, Option(metavar="SIZE", help="Of its disk, such as 1TB: when is it full?")] = None,
+    repositories: Repositories = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
 ) -> None:
     """Write what a registry or its storage holds as one HTML file that needs no network, and print its path.
@@ -86,9 +87,10 @@ def report(
         if snapshots is None:
             raise InvalidArgument("without snapshots nothing is known of growth", hint="add --snapshots URL")
     make_folder(output.parent)
-    inventory = read(url, cached=not no_cache, connect=connected)
+    inventory = read(url, repositories, cached=not no_cache, connect=connected)
     found = growth_(snapshots, registry=inventory.registry) if snapshots is not None else None
     words = ["regnb", "report", shown(url), "-o", output.name]
+    words += [word for name in repositories or () for word in ("-r", name)]
     words += ["--snapshots", shown(snapshots)] if snapshots else []
     words += ["--capacity", capacity] if capacity else []
     text = report_(inventory, growth=found, capacity=capacity, command=shlex.join(words))

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, command_of
-from regnb.cli.options import Blobs, Where
+from regnb.cli.options import Blobs, Repositories, Where
 from regnb.cli.terminal import INCOMPLETE, Json, Reason, draw, leave, out
 from regnb.errors import StorageError
 from regnb.oci.reference import Digest
@@ -43,18 +43,24 @@ class Row(NamedTuple):
 
 
 @command
-def gc(connected: Connected, url: Where, blobs: Blobs = False, json_: Json = False) -> None:
+def gc(
+    connected: Connected,
+    url: Where,
+    repositories: Repositories = None,
+    blobs: Blobs = False,
+    json_: Json = False,
+) -> None:
     """Tell what registry garbage-collect would remove now, without running it.
 
     Exit code 0: told, 1: error, 4: a garbage collection would fail, or something could not be read.
     """
     found: Stock | Inventory
     removed: Sequence[Mapping[str, object]]
-    if stock := _stock(url):
+    if not repositories and (stock := _stock(url)):
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []
         uploads = [one.size for one in stock.uploads]
     else:
-        found = inventory = read(url, connect=connected)
+        found = inventory = read(url, repositories, connect=connected)
         reclaim = inventory.reclaim()
         rows = rows_of(reclaim)
         removed = _of_frame(reclaim.blobs.drop(columns="before")) if blobs else []

@@ -61,6 +61,24 @@ class Platform(Struct, frozen=True):
     os: str | None = ""
     variant: str | None = ""
     os_version: str | None = field(name="os.version", default="")
+    os_features: object = field(name="os.features", default=None)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the system must be able to do, such as ``win32k``, or ``nydus.remoteimage.v1`` for a Nydus image."""
+        found = self.os_features if isinstance(self.os_features, list) else ()
+        return frozenset(each for each in found if each and isinstance(each, str))
+
+    @property
+    def whole(self) -> str:
+        """All of it, as ``--platform`` takes it.
+
+        Example:
+            >>> Platform("amd64", "windows", os_version="10.0.17763.1", os_features=["win32k"]).whole
+            'windows/amd64:10.0.17763.1+win32k'
+        """
+        rest = "+".join((self.os_version or "", *sorted(self.features)))
+        return f"{self}:{rest}" if rest else str(self)
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

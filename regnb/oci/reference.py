@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from regnb.errors import InvalidReference
 
@@ -19,7 +19,9 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?(?:/[\w.~-]+)*")
+HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+"""Docker Hub's names. Only the last one is a registry's address; the first is what images are called by."""
 
 
 class Digest(str):
@@ -135,7 +137,7 @@ class Reference:
         repository: Such as ``vm/centos8``.
         tag: Or None.
         digest: Or None; it wins over the tag, as it does for every client.
-        registry: ``host[:port]``, or None where the registry is known.
+        registry: ``host[:port]`` and its path if it has one, or None where the registry is known.
 
     Raises:
         InvalidReference: A part that the grammar forbids.
@@ -166,8 +168,9 @@ class Reference:
         Args:
             text: What a person wrote. Its first part is a host, as for Docker, if it holds a dot or a colon, or is
                 ``localhost`` or upper-case.
-            registry: The ``host[:port]`` of the registry that is meant. Then a first part with a dot is a host only if
-                it is this one: ``a.b/c`` is a lawful repository.
+            registry: The ``host[:port]`` of the registry that is meant, and its path if it has one. Then a first part
+                with a dot is a host only if it is this one: ``a.b/c`` is a lawful repository. On Docker Hub ``nginx``
+                is ``library/nginx``.
 
         Raises:
             InvalidReference: The text is no reference.
@@ -179,9 +182,13 @@ class Reference:
         first, slash, path = rest.partition("/")
         if slash:
             named = "." in first or ":" in first or first == "localhost" or first != first.lower()
-            if (registry is None and named) or first == registry:
-                host, rest = first, path
+            if (registry is None and named) or first == registry or (first in HUB and registry in HUB):
+                host, rest = first if registry is None else registry, path
+            elif registry is not None and rest.startswith(f"{registry}/"):
+                host, rest = registry, rest.removeprefix(f"{registry}/")
         repository, colon, tag = rest.partition(":")
+        if registry in HUB or (registry is None and host in HUB):
+            repository = on_hub(repository)
         if at and not digest:
             raise InvalidReference(f"no digest after the @: {text!r}", hint="write repository@sha256:…")
         if colon and not tag:
@@ -198,6 +205,16 @@ class Reference:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{host}{self.repository}{tag}{digest}"
+
+
+def on_hub(repository: str) -> str:
+    """Return the whole name of a repository of Docker Hub, where the official ones are called without ``library``.
+
+    Example:
+        >>> on_hub("nginx"), on_hub("team/app")
+        ('library/nginx', 'team/app')
+    """
+    return repository if "/" in repository or not repository else f"library/{repository}"
 
 
 def select(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
+from regnb.oci.reference import HUB
 from regnb.wire.credentials import Credentials
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -15,6 +16,10 @@ _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential"
 _ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
 """Headers with addresses, and what of them is one."""
 HIDDEN: Final = "***"
+_API: Final = re.compile(r"/v[12]/?$")
+_BASE: Final = re.compile(r"(?:/(?!v[12](?:/|$))[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+"""A registry's path: no part of it is empty, or a dot segment, or where the API begins."""
+_HUB: Final = "https://registry-1.docker.io"
 
 
 def same(one: str, other: str) -> bool:
@@ -83,6 +88,23 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{netloc.removesuffix(default)}"
 
 
+def within(url: str, registry: str) -> bool:
+    """Whether a URL is at a registry: of its origin, and below its path if it has one.
+
+    What else lies on the same host is somebody else's: a proxy may lead each path to another server.
+
+    Example:
+        >>> within("http://h/a/v2/", "http://h/a"), within("http://h/b/v2/", "http://h/a")
+        (True, False)
+    """
+    own, _, base = registry.partition("://")[2].partition("/")
+    if origin(url) != f"{registry.partition('://')[0]}://{own}":
+        return False
+    path = urlsplit(url).path
+    steps = {unquote(step) for step in re.split(r"[/\\]", unquote(path))}
+    return not base or ((path == f"/{base}" or path.startswith(f"/{base}/")) and not {".", ".."} & steps)
+
+
 def is_loopback(name: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if name == "localhost" or name.endswith(".localhost"):
@@ -94,7 +116,15 @@ def is_loopback(name: str) -> bool:
 
 
 def parse_registry(url: str) -> tuple[str, str, Credentials | None]:
-    """Return a registry's origin, its ``host[:port]``, and the credentials that stood in the URL."""
+    """Return a registry's address, the same without its scheme, and the credentials that stood in the URL.
+
+    The address is ``scheme://host[:port]``, and a path where the registry lies below one (``http.prefix`` in its
+    config, or a repository manager's path for each of its registries). Docker Hub's names are one address.
+
+    Example:
+        >>> parse_registry("https://h/artifactory/api/docker/team/v2/")[:2]
+        ('https://h/artifactory/api/docker/team', 'h/artifactory/api/docker/team')
+    """
     text = url.strip()
     shown = repr(text.rpartition("@")[2][:200])
     hint = "write https://host, http://host:port or host:port"
@@ -108,11 +138,14 @@ def parse_registry(url: str) -> tuple[str, str, Credentials | None]:
     if scheme not in ("http", "https") or not name or any(each.isspace() for each in name):
         raise InvalidArgument(f"no registry's URL: {shown}", hint=hint)
     own = origin(f"{scheme}://{parts.netloc}")
-    if parts.path.rstrip("/") not in ("", "/v2", "/v1") or parts.query or parts.fragment:
+    base = _API.sub("", parts.path).rstrip("/")
+    if not _BASE.fullmatch(base) or parts.query or parts.fragment:
         raise InvalidArgument(
             f"the registry's URL goes on after its host: {shown}", hint=f"write {own} and name repositories apart"
         )
+    if own.partition("://")[2] in HUB and not base:
+        own = _HUB
     credentials = None
     if parts.username:
         credentials = Credentials(unquote(parts.username), unquote(parts.password or ""))
-    return own, own.partition("://")[2], credentials
+    return f"{own}{base}", f"{own}{base}".partition("://")[2], credentials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from regnb.errors import ContentError, InvalidReference, NotARegistry, RegistryError
 from regnb.oci.reference import Digest
@@ -44,7 +45,11 @@ def refuse(response: Response, registry: str) -> NoReturn:
 def not_a_registry(response: Response) -> NotARegistry:
     """Return the error of an answer that is a web page."""
     text = f"{response.url}: something answers, but it is no registry"
-    return failure(NotARegistry, response, text, hint="give the address of the registry itself, not of its web page")
+    hint = "give the address of the registry itself, not of its web page"
+    parts = urlsplit(response.url)
+    if (path := parts.path.partition("/v2/")[0].strip("/")) and parts.path.endswith("/v2/"):
+        hint = f"if {path} is a repository, write {parts.scheme}://{parts.netloc}, and name the repository apart"
+    return failure(NotARegistry, response, text, hint=hint)
 
 
 def digest_of(response: Response) -> Digest | None:

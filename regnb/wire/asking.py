@@ -65,11 +65,14 @@ async def exchanged(
             return Answer(challenge, whole=False, problem=error.message, hint=error.hint)
         raise
     data = bytes(body[:BODY_LIMIT])
-    return _answered(answer, f"{transport.url}{where.path}", sent, data, whole=len(body) <= BODY_LIMIT)
+    return _answered(answer, transport.url, where.path, sent, data, whole=len(body) <= BODY_LIMIT)
 
 
-def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, *, whole: bool) -> Answer:
+def _answered(
+    answer: Streamed, registry: str, path: str, headers: dict[str, str], body: bytes, *, whole: bool
+) -> Answer:
     """Return an answer with the request that was asked for, wherever the registry redirected it to."""
+    url = f"{registry}{path}"
     problem = hint = following = ""
     try:
         raise_for(Response(answer.method, url, answer.status, answer.headers, body))
@@ -78,9 +81,8 @@ def _answered(answer: Streamed, url: str, headers: dict[str, str], body: bytes, 
     if link := next_page(answer.headers.get("link", "")):
         with contextlib.suppress(ContentError):
             following = join(url, link)
-    origin = url.partition("/v2")[0]
     exchange = structs.replace(answer.exchange, url=redact(url), request_headers=headers)
     if answer.url != url:
         exchange = structs.replace(exchange, options=(*exchange.options, "--location"))
-    following = following.removeprefix(origin) if following.startswith(f"{origin}/") else ""
+    following = following.removeprefix(registry) if following.startswith(f"{registry}/v2/") else ""
     return Answer(exchange, body, whole, problem, hint, following)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode, urlsplit
 
 import anyio
 import msgspec
 
-from regnb.errors import Denied, NotARegistry, RegistryError, Unauthorized
+from regnb.errors import Denied, NotARegistry, RateLimited, RegistryError, ServerFailed, Unauthorized
 from regnb.log import logger
-from regnb.wire.credentials import Credentials, find_credentials
+from regnb.wire.credentials import Credentials, Logins
 
 _LOG: Final = logger("wire")
 _LOGIN: Final = "give credentials to regnb.connect, or run: docker login {host}"
+_LONGEST: Final = 86400.0
+"""Seconds for which a token is used at most."""
+
+
+class Unscoped(Denied):
+    """Nobody is let in who names no repository: it says nothing about what a repository's readers may do."""
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -69,12 +74,35 @@ Send = Callable[[str, str, dict[str, str], bytes | None], Awaitable[Answer]]
 
 
 class _Token(msgspec.Struct):
-    """What a token server answers (distribution's token authentication specification)."""
+    """What a token server answers (distribution's token authentication specification). Any of it may be null."""
 
-    token: str | None = None
-    access_token: str | None = None
-    expires_in: float | None = None
-    refresh_token: str | None = None
+    token: Any = None
+    access_token: Any = None
+    expires_in: Any = None
+    refresh_token: Any = None
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read an answer; one that is malformed holds nothing."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return cls()
+
+    @property
+    def text(self) -> str:
+        """The token, or "". A line break in it would be a header of the server's making."""
+        found = next((each for each in (self.token, self.access_token) if each and isinstance(each, str)), "")
+        return found if found.isascii() and found.isprintable() else ""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is valid: the specification says 60 s where the answer does not. Some write it as text."""
+        try:
+            found = float(self.expires_in or 60.0)
+        except (TypeError, ValueError):
+            found = 60.0
+        return min(max(found, 1.0), _LONGEST) if found == found else 60.0  # noqa: PLR0124 -- NaN is not itself
 
 
 @dataclass(slots=True)
@@ -83,7 +111,8 @@ class _Realm:
 
     url: str
     service: str
-    tokens: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
+    tokens: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict, repr=False)
+    """Of a login and a scope."""
     asked: dict[tuple[str, ...], str] = field(default_factory=dict)
     """The scope that a challenge asked for, where it is not the one that regnb expected."""
 
@@ -106,91 +135,156 @@ class Authenticator:
     token server over plain http if the registry itself is reached over https.
 
     Args:
-        origin: ``scheme://host:port`` of the registry.
+        url: The registry's, with its path if it has one.
         credentials: Or None for anonymous.
         send: Sends a request to the token server, without following redirects.
-        stored: Whether the first challenge, if there are no credentials, is answered with those that `find_credentials`
-            finds: no helper is run for a registry that asks for none.
+        stored: Whether challenges, if there are no credentials, are answered with what docker and podman stored: for
+            the repository that is asked for, else for the host. No helper is run for a registry that asks for none.
 
     Example:
         ``Authenticator("https://registry.example.org", None, send)``
     """
 
-    def __init__(self, origin: str, credentials: Credentials | None, send: Send, *, stored: bool = False) -> None:
-        self._origin = origin
-        self._host = urlsplit(origin).netloc
-        self._credentials = credentials
+    def __init__(self, url: str, credentials: Credentials | None, send: Send, *, stored: bool = False) -> None:
+        parts = urlsplit(url)
+        self._secure = parts.scheme == "https"
+        self._host = parts.netloc
+        self._base = parts.path.strip("/")
+        self._given = credentials
         self._send = send
-        self._look = stored and credentials is None
-        self._basic: str | None = None
+        self._stored = stored and credentials is None
+        self._logins: Logins | None = None
+        self._basic: dict[str, str] = {}
         self._realm: _Realm | None = None
-        self._refresh = credentials.identity_token if credentials else ""
+        self._refresh: dict[str, str] = {}
         self._lock = anyio.Lock()
 
     def __repr__(self) -> str:
-        return f"Authenticator({self._origin!r}, {self._credentials!r})"
+        return f"Authenticator({self._host!r}, {self._given!r})"
 
     async def header(self, scope: tuple[str, ...]) -> str | None:
         """Return the Authorization of a request, as far as earlier challenges tell; None before the first."""
+        path = self._path(scope)
         if self._realm is None:
-            return self._basic
-        return await self._token(self._realm, self._realm.asked.get(scope) or _canonical(scope), "")
+            return self._basic.get(self._login(path)) if self._basic else None
+        if self._logins is not None and not self._logins.known(path):
+            return None
+        return await self._token(self._realm, self._realm.asked.get(scope) or _canonical(scope), scope, "")
 
     async def answer(self, headers: Mapping[str, str], scope: tuple[str, ...], sent: str | None) -> str:
         """Return the Authorization that answers a 401.
 
         Args:
             headers: The 401's.
-            scope: What the request needs, where the challenge does not say.
+            scope: What the request needs, where the challenge does not say; () for one that names no repository.
             sent: The Authorization that was refused, or None.
 
         Raises:
             Unauthorized: There are no credentials, or they are wrong.
             Denied: The token server refuses this scope.
+            Unscoped: It refuses to give a token for no repository, or there are only logins for repositories.
             RegistryError: The challenge cannot, or must not, be answered.
             RegnbError: The stored credentials cannot be read.
         """
-        await self._look_once()
+        credentials = await self._look(scope)
         challenges = {each.scheme: each for each in parse_challenges(headers.get("www-authenticate", ""))}
         if bearer := challenges.get("bearer"):
             realm = self._accept(bearer.parameters)
-            wanted = realm.asked[scope] = _canonical(bearer.parameters.get("scope", "").split() or scope)
-            return await self._token(realm, wanted, (sent or "").removeprefix("Bearer "))
-        if "basic" in challenges and self._credentials is not None and self._credentials.username:
+            realm.asked[scope] = _canonical(bearer.parameters.get("scope", "").split() or scope)
+            try:
+                return await self._token(realm, realm.asked[scope], scope, (sent or "").removeprefix("Bearer "))
+            except (Denied, Unauthorized) as error:
+                if scope or (isinstance(error, Unauthorized) and not self._others(credentials)):
+                    raise
+                raise Unscoped(error.message, hint=error.hint, status=error.status) from None
+        if "basic" in challenges and credentials is not None and credentials.username:
             if sent is not None:
-                raise self._unauthorized("does not accept these credentials")
-            self._basic = self._credentials.basic
-            return self._basic
+                raise self.refused(headers, scope)
+            return self._basic.setdefault(self._login(self._path(scope)), credentials.basic)
         if challenges and not challenges.keys() & {"basic", "bearer"}:
             raise self._unauthorized(f"asks for {', '.join(challenges)}, which regnb does not speak", hint="")
+        if not scope and self._others(credentials):
+            raise Unscoped(
+                f"{self._host} asks for credentials, and they are stored for {self._parts} alone", status=401
+            )
         raise self._unauthorized("asks for credentials and there are none")
 
-    def refused(self, headers: Mapping[str, str]) -> RegistryError:
+    async def anonymous(self, scope: tuple[str, ...]) -> str | None:
+        """Return the Authorization of a request without the login that was refused, if the login was a stored one.
+
+        Raises:
+            RegistryError: The token server gives none.
+        """
+        if self._realm is None or not self._credentials(scope) or self._given is not None:
+            return None
+        wanted = self._realm.asked.get(scope) or _canonical(scope)
+        return f"Bearer {(await self._fetch(self._realm, wanted, None, '')).text}"
+
+    def useless(self, error: RegistryError, scope: tuple[str, ...]) -> Unauthorized:
+        """Return the error of a stored login that is refused, where anyone without one is let in."""
+        credentials = self._credentials(scope)
+        what = f"{self._host} refuses {_these(credentials)}; without it this can be read"
+        hint = f"run docker logout {self._host}, or log in again: docker login {self._host}"
+        return Unauthorized(what, hint=hint, status=error.status)
+
+    def refused(self, headers: Mapping[str, str], scope: tuple[str, ...]) -> RegistryError:
         """Return the error for a 401 that came back to an Authorization which answered the challenge."""
+        credentials = self._credentials(scope)
         if self._realm is None:
-            return self._unauthorized("does not accept these credentials")
-        if self._credentials is None:
+            return self._unauthorized(f"does not accept {_these(credentials)}")
+        if credentials is None:
             return self._unauthorized("does not allow this anonymously")
         if "invalid_token" in headers.get("www-authenticate", ""):
             hint = "compare their clocks, and the registry's rootcertbundle with the token server's key"
             return self._unauthorized("does not accept the token that its own token server gave", hint=hint)
-        identity = self._credentials.username or "this identity"
+        identity = credentials.username or "this identity"
         return Denied(f"{self._host} does not allow this to {identity}", status=401)
 
     def _unauthorized(self, what: str, *, hint: str | None = None) -> Unauthorized:
-        return Unauthorized(f"{self._host} {what}", hint=self._login if hint is None else hint, status=401)
+        return Unauthorized(f"{self._host} {what}", hint=self._hint if hint is None else hint, status=401)
 
-    async def _look_once(self) -> None:
+    # Whose credentials
+
+    def _path(self, scope: tuple[str, ...]) -> str:
+        """Return what the logins of a host are stored for: the first repository of a scope, below the registry."""
+        kind, _, rest = scope[0].partition(":") if scope else ("", "", "")
+        return "/".join(filter(None, (self._base, rest.rpartition(":")[0] if kind == "repository" else "")))
+
+    def _login(self, path: str) -> str:
+        return self._logins.login(path) if self._logins is not None else ""
+
+    def _credentials(self, scope: tuple[str, ...]) -> Credentials | None:
+        """Return the credentials for a scope, once they were looked up."""
+        path = self._path(scope)
+        if self._logins is not None and self._logins.known(path):
+            return self._logins.find(path)
+        return self._given
+
+    async def _look(self, scope: tuple[str, ...]) -> Credentials | None:
+        if not self._stored:
+            return self._given
+        path = self._path(scope)
         async with self._lock:
-            if self._look:
+            if self._logins is None:
+                self._logins = await anyio.to_thread.run_sync(Logins, self._host)
+            if not self._logins.known(path):
                 # In a thread, and given up on an interrupt: a helper may wait for its user.
-                found = await anyio.to_thread.run_sync(find_credentials, self._host, abandon_on_cancel=True)
-                self._look, self._credentials = False, found
-                self._refresh = found.identity_token if found else ""
+                await anyio.to_thread.run_sync(self._logins.find, path, abandon_on_cancel=True)
+            return self._logins.find(path)
+
+    def _others(self, credentials: Credentials | None) -> bool:
+        """Whether a repository may have a reader although nobody is let in without one."""
+        return bool((credentials and credentials.stored) or (self._logins and self._logins.paths))
 
     @property
-    def _login(self) -> str:
-        return _LOGIN.format(host=self._host)
+    def _parts(self) -> str:
+        paths = sorted(self._logins.paths if self._logins else ())
+        return ", ".join(f"{self._host}/{path}" for path in paths[:3]) + ("…" if len(paths) > 3 else "")
+
+    @property
+    def _hint(self) -> str:
+        missing = self._logins.missing if self._logins else ()
+        return "; ".join([*missing, _LOGIN.format(host=self._host)])
 
     def _accept(self, parameters: Mapping[str, str]) -> _Realm:
         url, service = parameters.get("realm", ""), parameters.get("service", "")
@@ -201,7 +295,7 @@ class Authenticator:
             usable = False
         if not usable:
             raise NotARegistry(f"{self._host} names no usable token server", status=401)
-        if parts.scheme == "http" and self._origin.startswith("https:"):
+        if parts.scheme == "http" and self._secure:
             hint = "the token server's address (auth.token.realm) must be https"
             what = f"asks for credentials to be sent over plain http to {parts.netloc}: refused"
             raise self._unauthorized(what, hint=hint)
@@ -209,45 +303,52 @@ class Authenticator:
             self._realm = _Realm(url, service)
         return self._realm
 
-    async def _token(self, realm: _Realm, scope: str, refused: str) -> str:
+    async def _token(self, realm: _Realm, wanted: str, scope: tuple[str, ...], refused: str) -> str:
         """Return a token from memory, or a new one; never the one that was refused."""
+        login = self._login(self._path(scope))
         async with self._lock:  # a hundred requests that need one token ask for it once
-            token, until = realm.tokens.get(scope, ("", 0.0))
+            token, until = realm.tokens.get((login, wanted), ("", 0.0))
             if not token or token == refused or time.monotonic() >= until:
-                token, seconds = await self._fetch(realm, scope)
+                credentials = self._credentials(scope)
+                refresh = self._refresh.get(login) or (credentials.identity_token if credentials else "")
+                answer = await self._fetch(realm, wanted, credentials, refresh)
+                if refresh and answer.refresh_token and isinstance(answer.refresh_token, str):
+                    self._refresh[login] = answer.refresh_token
+                token = answer.text
                 # A token that lasts until the answer comes may be refused on its way: leave a tenth.
-                realm.tokens[scope] = (token, time.monotonic() + 0.9 * seconds)
+                realm.tokens[login, wanted] = (token, time.monotonic() + 0.9 * answer.seconds)
         return f"Bearer {token}"
 
-    async def _fetch(self, realm: _Realm, scope: str) -> tuple[str, float]:
-        if self._refresh:
-            form = {"grant_type": "refresh_token", "service": realm.service, "client_id": "regnb", "scope": scope}
-            body = urlencode({**form, "refresh_token": self._refresh}).encode()
+    async def _fetch(self, realm: _Realm, scope: str, credentials: Credentials | None, refresh: str) -> _Token:
+        service = {"service": realm.service} if realm.service else {}
+        if refresh:
+            form = {"grant_type": "refresh_token", **service, "client_id": "regnb", "scope": scope}
+            body = urlencode({**form, "refresh_token": refresh}).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             response = await self._send("POST", realm.url, headers, body)
         else:
-            pairs = [("service", realm.service), *(("scope", each) for each in scope.split())]
+            query = urlencode([*service.items(), *(("scope", each) for each in scope.split())])
             joint = "&" if urlsplit(realm.url).query else "?"
-            known = self._credentials is not None and self._credentials.username
-            headers = {"Authorization": self._credentials.basic} if self._credentials and known else {}
-            response = await self._send("GET", f"{realm.url}{joint}{urlencode(pairs)}", headers, None)
-        server = urlsplit(realm.url).netloc
-        _LOG.info("token server %s: %d for %s", server, response.status, scope or "no scope")
-        if response.status in (400, 401):
-            what = "does not accept these credentials" if self._credentials else "gives nothing anonymously"
-            raise Unauthorized(f"the token server {server} {what}", hint=self._login, status=response.status)
-        if response.status == 403:
-            raise Denied(f"the token server {server} refuses {scope or 'this'}", status=403)
-        answer = _Token()
-        if response.status == 200:
-            with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
-                # Not strict: some servers write the seconds as text.
-                answer = msgspec.json.decode(response.data, type=_Token, strict=False)
-        token = answer.token or answer.access_token
-        # A line break in a token would be a header of the server's making.
-        if not token or not token.isascii() or not token.isprintable():
-            raise RegistryError(f"the token server {server} gave no token", status=response.status)
-        if self._refresh and answer.refresh_token:
-            self._refresh = answer.refresh_token
-        # 60 s is what the specification says where the answer does not.
-        return token, max(answer.expires_in or 60.0, 1.0)
+            headers = {"Authorization": credentials.basic} if credentials and credentials.username else {}
+            response = await self._send("GET", f"{realm.url}{joint}{query}" if query else realm.url, headers, None)
+        server = f"the token server {urlsplit(realm.url).netloc}"
+        _LOG.info("%s: %d for %s", server, response.status, scope or "no scope")
+        status = response.status
+        if status in (400, 401):
+            what = f"does not accept {_these(credentials)}" if credentials else "gives nothing anonymously"
+            raise Unauthorized(f"{server} {what}", hint=self._hint, status=status)
+        if status == 403:
+            with_login = f" with {_these(credentials)}" if credentials else ""
+            raise Denied(f"{server} refuses {scope or 'this'}{with_login}", hint=self._hint, status=status)
+        if status == 429:
+            raise RateLimited(f"{server} answers 429, although it was asked again", hint="try again later", status=429)
+        if status >= 500:
+            raise ServerFailed(f"{server} answers {status}", hint="its log says why", status=status)
+        answer = _Token.read(response.data) if status == 200 else _Token()
+        if not answer.text:
+            raise RegistryError(f"{server} gave no token", status=status)
+        return answer
+
+
+def _these(credentials: Credentials | None) -> str:
+    return f"the login stored in {credentials.stored}" if credentials and credentials.stored else "these credentials"

@@ -28,6 +28,7 @@ from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
 from regnb.wire.answers import digest_of, expect, not_a_registry, refuse
 from regnb.wire.asking import exchanged
+from regnb.wire.authentication import Unscoped
 from regnb.wire.capabilities import Capabilities
 from regnb.wire.exchange import Answer, Target, target
 from regnb.wire.existence import REFUSALS
@@ -38,7 +39,9 @@ from regnb.wire.transport import Transport
 from regnb.wire.uploads import Upload, Uploads, push
 
 _ACCEPT: Final = {"Accept": ", ".join(model.ACCEPT)}
-_CATALOG_HINT: Final = "this registry does not list its repositories: name them yourself"
+_CATALOG_HINT: Final = (
+    "name the repositories: --repository NAME, or --repository @FILE with one on each line; repositories= in Python"
+)
 
 
 class Ping(Struct, frozen=True):
@@ -47,10 +50,12 @@ class Ping(Struct, frozen=True):
     Attributes:
         api_version: The header Docker-Distribution-Api-Version (``registry/2.0``), or "": the spec asks for none.
         authenticated: Whether the answer was given to credentials.
+        reserved: Why nobody is let in without naming a repository, which may be readable; or "".
     """
 
     api_version: str
     authenticated: bool
+    reserved: str = ""
 
 
 class Client:
@@ -113,7 +118,12 @@ class Client:
         Example:
             ``(await client.ping()).authenticated``
         """
-        response = await self.transport.request("GET", "/v2/")
+        try:
+            response = await self.transport.request("GET", "/v2/")
+        except Unscoped as error:
+            # ghcr.io names a scope there that is a placeholder; podman logs in to a namespace alone.
+            self.capabilities.note("API version", "yes", f"GET /v2/: {error.status}")
+            return Ping("", authenticated=False, reserved=error.message)
         version = response.headers.get("docker-distribution-api-version", "")
         if response.status == 404 or (response.status == 200 and not version and response.html):
             raise not_a_registry(response)
@@ -152,6 +162,9 @@ class Client:
             hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
         except RegistryError as error:
+            if isinstance(error, ConnectionFailed) and error.status is None and self.transport.reached:
+                hint = "; or ".join(filter(None, (error.hint, _CATALOG_HINT)))
+                raise error.saying(f"the catalog was not read: {error.message}", hint=hint) from None
             if begun or not _refused(error):
                 raise
             self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")
@@ -383,7 +396,8 @@ class Client:
             if not self.transport.owns(path):
                 elsewhere = f"{parts.netloc.rpartition('@')[2][:200]!r} is not the registry at {self.transport.url}"
                 raise InvalidArgument(elsewhere, hint="connect to that one, or give the path alone, from /v2/ on")
-            path = parts._replace(scheme="", netloc="").geturl()
+            base = urlsplit(self.transport.url).path
+            path = parts._replace(scheme="", netloc="", path=parts.path.removeprefix(base)).geturl()
         return target(path)
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:

@@ -324,7 +324,7 @@ class Connections:
         return await connection.exchange(method, head, body, None if length is None else int(length), budget)
 
     def _origin(self, scheme: str, netloc: str) -> tuple[Origin, str | None]:
-        """Return where a URL leads, and the proxy on the way (https_proxy, http_proxy, no_proxy)."""
+        """Return where a URL leads, and the proxy on the way (https_proxy, http_proxy, all_proxy, no_proxy)."""
         parts = urlsplit(f"{scheme}://{netloc}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("neither http nor https")
@@ -332,7 +332,11 @@ class Connections:
         host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
         origin = Origin(secure, host, parts.port or (443 if secure else 80))
         direct = is_loopback(host) or urllib.request.proxy_bypass(host)
-        proxy = None if direct else urllib.request.getproxies().get(parts.scheme)
+        proxies = {} if direct else urllib.request.getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if proxy is not None and _split(proxy)[0].lower() not in ("http", "https"):
+            kind, where = _split(proxy)
+            raise OSError(f"its proxy {where.rpartition('@')[2]} speaks {kind}, and regnb speaks http and https")
         found = self._origins[scheme, netloc] = origin, proxy
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,17 +15,28 @@ from typing import Final
 import msgspec
 
 from regnb.errors import RegnbError
+from regnb.log import logger
+from regnb.oci.reference import HUB
 
 HELPER_TIMEOUT: Final = 30.0
 """Seconds that a credential helper may take: some unlock a key ring, none should hang a notebook."""
 TOKEN_USER: Final = "<token>"  # noqa: S105 - what a helper answers in place of a user's name, not a secret
-HUB: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 HUB_KEY: Final = "https://index.docker.io/v1/"
+CLOUDS: Final = (
+    (re.compile(r"public\.ecr\.aws|.+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"), ("ecr-login",)),
+    (re.compile(r"(.+\.)?gcr\.io|.+\.pkg\.dev"), ("gcloud", "gcr")),
+    (re.compile(r".+\.azurecr\.(io|cn|us)"), ("acr-env", "acr-login")),
+)
+"""The hosts of clouds, and their credential helpers: the first one on the PATH is asked where no login is stored."""
+_LOG: Final = logger("wire")
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A user name and password, or an identity token. Their repr shows no secret.
+
+    Attributes:
+        stored: The file or the credential helper that they come from, or "" where they were given.
 
     Example:
         >>> Credentials("admin", "planted")
@@ -34,6 +46,7 @@ class Credentials:
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    stored: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r}, ***)"
@@ -44,33 +57,120 @@ class Credentials:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
 
 
-def find_credentials(host: str) -> Credentials | None:
-    """Find what ``docker login`` or ``podman login`` stored for a registry.
+def find_credentials(host: str, path: str = "") -> Credentials | None:
+    """Find what ``docker login`` or ``podman login`` stored for a registry, or for a part of it.
 
     The first of these files that knows the host: ``$REGISTRY_AUTH_FILE``, ``$DOCKER_CONFIG/config.json``,
     ``$XDG_RUNTIME_DIR/containers/auth.json``, ``~/.config/containers/auth.json``, ``~/.docker/config.json``. In each,
-    ``credHelpers`` beats ``credsStore`` beats ``auths``.
+    ``host/namespace`` beats ``host``, and ``credHelpers`` beats ``credsStore`` beats ``auths``. Where none knows it,
+    the credential helper of the host's cloud is asked, if it is installed.
 
     Args:
         host: ``host[:port]``.
+        path: The repository that is asked for, or "".
 
     Raises:
         RegnbError: A file is malformed, or the helper that it names fails.
 
     Example:
-        ``find_credentials("registry.example.org:5000")``
+        ``find_credentials("registry.example.org:5000", "team/app")``
     """
-    for path in _files():
+    return Logins(host).find(path)
+
+
+class Logins:
+    """What is stored for one host: files are read once, and a helper is asked once for each login.
+
+    Args:
+        host: ``host[:port]``.
+
+    Attributes:
+        paths: The namespaces and repositories that have a login of their own.
+        missing: A sentence for each helper that could not be asked, although that is no error yet.
+
+    Example:
+        ``Logins("registry.example.org:5000").find("team/app")``
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.missing: list[str] = []
+        self._files: list[tuple[Path, _Config | RegnbError]] = []
+        keys: list[str] = []
+        for file in _files():
+            try:
+                config = _read(file)
+            except RegnbError as error:
+                self._files.append((file, error))  # it counts where no file before it knows the host
+            else:
+                if config is not None:
+                    self._files.append((file, config))
+                    keys += [*(config.auths or ()), *(config.helpers or ())]
+        self.paths = frozenset(filter(None, (_path(key, host) for key in keys)))
+        self._found: dict[str, Credentials | None] = {}
+
+    def login(self, path: str) -> str:
+        """Return the namespace or repository whose login is that of a path: the most specific one, or ""."""
+        return next((each for each in _upwards(path) if each in self.paths), "")
+
+    def known(self, path: str) -> bool:
+        """Whether :meth:`find` has the answer at hand."""
+        return self.login(path) in self._found
+
+    def find(self, path: str = "") -> Credentials | None:
+        """Return the login of a repository, or of the host alone.
+
+        Raises:
+            RegnbError: A file is malformed, or the helper that it names fails.
+        """
+        login = self.login(path)
+        if login not in self._found:
+            in_files = (self._in_file(file, config, login) for file, config in self._files)
+            self._found[login] = next((each for each in in_files if each is not None), None) or self._of_cloud()
+        return self._found[login]
+
+    def _in_file(self, file: Path, config: _Config | RegnbError, path: str) -> Credentials | None:
+        if isinstance(config, RegnbError):
+            raise config
+        for place in (*_upwards(path), ""):
+            keys = {key: entry for key, entry in (config.auths or {}).items() if _path(key, self.host) == place}
+            for key, helper in (config.helpers or {}).items():
+                if _path(key, self.host) == place:
+                    if (program := _program(helper)) is None:
+                        raise RegnbError(_not_installed(helper, file), hint="install it, or log in again")
+                    return _ask(program, key)
+            if config.store and (keys or not place):
+                if (program := _program(config.store)) is None:
+                    self.missing.append(_not_installed(config.store, file))
+                else:
+                    asked = next(iter(keys), HUB_KEY if self.host in HUB else self.host)
+                    if (found := _ask(program, asked)) is not None:
+                        return found
+            for key, entry in keys.items():
+                if entry is not None and (found := _entry(file, key, entry)) is not None:
+                    return found
+        return None
+
+    def _of_cloud(self) -> Credentials | None:
+        name = self.host.partition(":")[0].lower()
+        helpers = next((helpers for pattern, helpers in CLOUDS if pattern.fullmatch(name)), ())
+        program = next(filter(None, map(_program, helpers)), None)
+        if program is None:
+            return None
         try:
-            text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise RegnbError(f"cannot read {path}: {error.strerror}") from None
-        found = _in_file(path, text, host)
-        if found is not None:
-            return found
-    return None
+            return _ask(program, self.host)
+        except RegnbError as error:
+            # Nobody named it: what is public can be read without it.
+            _LOG.info("%s", error.message)
+            self.missing.append(error.message)
+            return None
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """Give a path and the namespaces that it is in, from the innermost one."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
 
 
 def _files() -> Iterator[Path]:
@@ -96,46 +196,50 @@ class _Config(msgspec.Struct):
     store: str | None = msgspec.field(default=None, name="credsStore")
 
 
-def _in_file(path: Path, text: bytes, host: str) -> Credentials | None:
+def _read(file: Path) -> _Config | None:
+    """Read a configuration of docker or podman, if it is there."""
     try:
-        config = msgspec.json.decode(text, type=_Config) if text.strip() else _Config()
+        text = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RegnbError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return msgspec.json.decode(text, type=_Config) if text.strip() else _Config()
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         # What it says names a place and a type, and repeats nothing of what stands there.
         hint = "repair it, or move it away and log in again"
-        raise RegnbError(f"{path} is no configuration of docker: {error}", hint=hint) from None
-    keys = {key: entry for key, entry in (config.auths or {}).items() if _same_host(key, host)}
-    asked = next(iter(keys), HUB_KEY if host in HUB else host)
-    for key, helper in (config.helpers or {}).items():
-        if _same_host(key, host):
-            return _ask(helper, key, required=True)
-    if config.store and (found := _ask(config.store, asked, required=False)) is not None:
-        return found
-    for key, entry in keys.items():
-        if entry is not None and (found := _entry(path, key, entry)) is not None:
-            return found
-    return None
+        raise RegnbError(f"{file} is no configuration of docker: {error}", hint=hint) from None
 
 
-def _same_host(key: str, host: str) -> bool:
-    """Whether a key (``host:port``, ``http://host``, ``https://host/v1/``) means this host."""
+def _path(key: str, host: str) -> str | None:
+    """Return what a key means on this host: "" the host, else a namespace or repository; None if another host.
+
+    Example:
+        >>> _path("https://h:5000/v1/", "h:5000"), _path("h:5000/team/app", "h:5000"), _path("h", "h:5000")
+        ('', 'team/app', None)
+    """
     name, _, path = key.partition("://")[2 if "://" in key else 0].partition("/")
-    if path.strip("/") not in ("", "v1", "v2"):
-        return False
-    return name.lower() == host.lower() or (name in HUB and host in HUB)
+    if name.lower() != host.lower() and not (name in HUB and host in HUB):
+        return None
+    parts = path.strip("/").split("/")
+    return "/".join(parts[:-1] if parts[-1] in ("v1", "v2") else parts)
 
 
 def _entry(path: Path, key: str, entry: _Entry) -> Credentials | None:
     username, password, token = entry.username or "", entry.password or "", entry.identitytoken or ""
     if entry.auth:
         try:
-            username, colon, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
+            # Whoever wrote it with base64(1) has folded it.
+            auth = "".join(entry.auth.split())
+            username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
         except ValueError:
             colon = ""
         if not colon:
             # The text itself may be a password: it is not repeated.
             raise RegnbError(f"{path}: the 'auth' of {key!r} is not base64 of user:password", hint="log in again")
     # docker pads the password with NUL.
-    return Credentials(username, password.strip("\0"), token) if username or token else None
+    return Credentials(username, password.strip("\0"), token, str(path)) if username or token else None
 
 
 class _Answered(msgspec.Struct, rename="pascal"):
@@ -143,14 +247,18 @@ class _Answered(msgspec.Struct, rename="pascal"):
     secret: str
 
 
-def _ask(helper: str, key: str, *, required: bool) -> Credentials | None:
+def _program(helper: str) -> str | None:
+    """Return the path of a credential helper, or None if it is not installed."""
+    return shutil.which(f"docker-credential-{helper}") if "/" not in helper else None
+
+
+def _not_installed(helper: str, file: Path) -> str:
+    return f"the credential helper docker-credential-{helper}, which {file} names, is not on the PATH"
+
+
+def _ask(program: str, key: str) -> Credentials | None:
     """Ask a credential helper (docker-credential-helpers' protocol: ``get``, the server's name on stdin)."""
-    name = f"docker-credential-{helper}"
-    program = shutil.which(name) if "/" not in helper else None
-    if program is None:
-        if required:
-            raise RegnbError(f"the credential helper {name} is not on the PATH", hint="install it, or log in again")
-        return None
+    name = Path(program).name
     try:
         done = subprocess.run(  # noqa: S603 - an argument list, no shell
             [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_TIMEOUT, check=False
@@ -168,5 +276,5 @@ def _ask(helper: str, key: str, *, required: bool) -> Credentials | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise RegnbError(f"the credential helper {name} did not answer as a credential helper does") from None
     if answer.username == TOKEN_USER:
-        return Credentials(identity_token=answer.secret)
-    return Credentials(answer.username, answer.secret) if answer.username else None
+        return Credentials(identity_token=answer.secret, stored=name)
+    return Credentials(answer.username, answer.secret, stored=name) if answer.username else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from regnb.oci.manifest import media_type_of
-from regnb.wire.addresses import origin, redact
+from regnb.wire.addresses import origin, redact, within
 from regnb.wire.messages import Response
 
 ABSENT: Final = frozenset(
@@ -26,7 +26,7 @@ def doubt(response: Response, registry: str, codes: Sequence[str] = ()) -> str:
 
     Args:
         response: Status 404, or 200 to a GET of a manifest. Any other status says nothing, and is another error.
-        registry: The origin that was asked.
+        registry: The registry that was asked.
         codes: The error codes in its body.
 
     Example:
@@ -38,7 +38,7 @@ def doubt(response: Response, registry: str, codes: Sequence[str] = ()) -> str:
         if media_type_of(response.data, response.media_type):
             return ""
         return "an answer without a digest whose content is not a manifest"
-    if origin(response.url) != registry:
+    if not within(response.url, registry):
         return f"an answer from another server, {redact(origin(response.url))}, to which the registry redirected"
     if response.method == "HEAD":
         return "an answer to HEAD, which holds no error code"

@@ -25,7 +25,7 @@ from regnb.errors import (
 )
 from regnb.text import printable
 from regnb.wire import existence
-from regnb.wire.addresses import origin, redact
+from regnb.wire.addresses import origin, redact, within
 from regnb.wire.exchange import reason
 from regnb.wire.messages import Response, Streamed
 
@@ -88,12 +88,12 @@ def unproven(response: Response, doubt: str, registry: str = "") -> Unproven:
     Args:
         response: The answer.
         doubt: Why, in the words of :func:`regnb.wire.existence.doubt`.
-        registry: The origin that was asked; by default the one that answered.
+        registry: The registry that was asked; by default the origin that answered.
     """
-    answered = origin(response.url)
+    answered = origin(response.url) if origin(response.url) != origin(registry) else response.url
     text = f"{response.method} {redact(response.url)}: {response.status}: {doubt}, so it is not known what exists there"
     hint = "check the proxy or load balancer in front of the registry, then try again"
-    if registry not in ("", answered):
+    if registry and not within(response.url, registry):
         hint = f"connect to {redact(answered)} itself"
     return failure(Unproven, response, text, hint=hint)
 
@@ -105,7 +105,7 @@ def raise_for(response: Response, registry: str = "") -> None:
 
     Args:
         response: The answer.
-        registry: The origin that was asked; by default the one that answered.
+        registry: The registry that was asked; by default the origin that answered.
 
     Raises:
         Unauthorized, Denied, NotFound, Unsupported, RateLimited, ServerFailed: For 401, 403, 404, 405, 429 and 5xx.

@@ -42,7 +42,12 @@ async def health(client: Client, *, probes: bool = False) -> list[Check]:
     ping = await client.ping()
     version = ping.api_version or "it answers as the OCI spec has it, without a version"
     secure = client.transport.url.startswith("https:") or client.transport.local
-    found = [Check("API", "ok", version), _authentication(authenticated=ping.authenticated, secure=secure)]
+    if ping.reserved:
+        hint = "name a repository: what it needs is asked for by itself"
+        who = Check("authentication", "warn", f"nobody is let in without naming a repository: {ping.reserved}", hint)
+    else:
+        who = _authentication(authenticated=ping.authenticated, secure=secure)
+    found = [Check("API", "ok", version), who]
     repositories: list[str] = []
     found.append(await _catalog(client, repositories))
     somewhere = next(filter(_lawful, repositories), _NOWHERE)

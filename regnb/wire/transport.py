@@ -20,16 +20,18 @@ from anyio.streams.tls import TLSAttribute
 from regnb.errors import (
     ConnectionFailed,
     ContentError,
+    Denied,
     InvalidArgument,
     NotARegistry,
     RateLimited,
     Refused,
+    RegistryError,
     TLSFailed,
     Unauthorized,
 )
 from regnb.log import logger
 from regnb.text import printable
-from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers
+from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
@@ -97,8 +99,9 @@ class Transport:
     """Sends requests to one registry and keeps its credentials to itself.
 
     Args:
-        url: ``https://host[:port]`` or ``http://host[:port]``; without a scheme https, or http on loopback. A user name
-            and password in it are taken as credentials and shown nowhere.
+        url: ``https://host[:port]`` or ``http://host[:port]``, and a path where the registry lies below one; without
+            a scheme https, or http on loopback. A user name and password in it are taken as credentials and shown
+            nowhere.
         credentials: Or None for anonymous.
         stored: Whether to use what ``docker login`` stored, where no credentials are given and the registry asks.
         ca_bundle: A PEM file of certificate authorities to trust, beside the system's.
@@ -137,6 +140,7 @@ class Transport:
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
         self.url, self.host, found = parse_registry(url)
+        self._base = urlsplit(self.url).path
         self.sent = 0
         self.read_only = read_only
         self._patient = patient
@@ -201,9 +205,15 @@ class Transport:
             found: Any = stream.extra(TLSAttribute.peer_certificate)  # noqa: S610 -- not Django
             return dict(found or {})
 
+    @property
+    def reached(self) -> bool:
+        """Whether the registry has answered a request of late."""
+        return any(exchange.status is not None for exchange in self.exchanges)
+
     def owns(self, url: str) -> bool:
-        """Whether a URL is at this registry's own origin (scheme, host and port)."""
-        return url.startswith(f"{self.url}/") or (url == self.url) or origin(url) == self.url
+        """Whether a URL is at this registry: its scheme, host and port, and below its path if it has one."""
+        # Where there is no path, most URLs are seen to be its own at a glance.
+        return (not self._base and url.startswith(f"{self.url}/")) or within(url, self.url)
 
     async def request(
         self,
@@ -304,15 +314,22 @@ class Transport:
             if not self._patient or not await self._again(answer, attempt, began):
                 return answer
 
-    async def _again(self, answer: Response | Streamed, attempt: int, began: float) -> bool:
-        """Whether to send a read again; if so, after the wait that is due."""
+    async def _again(self, answer: Response | Streamed, attempt: int, began: float | None = None) -> bool:
+        """Whether to send a request again; if so, after the wait that is due.
+
+        Args:
+            answer: A 429 or 5xx.
+            attempt: How often it was sent.
+            began: When, if its answer says something about the registry's pace.
+        """
         status = answer.status
         asked = retry_after(answer.headers.get("retry-after"))
         if status == 429:
             if asked is not None and asked > PATIENCE:
                 text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
                 raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
-            self.pace.limited(asked or 0.0, began)
+            if began is not None:
+                self.pace.limited(asked or 0.0, began)
         if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
             return False
         if asked is None:
@@ -332,22 +349,15 @@ class Transport:
                 hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
             )
         for _ in range(REDIRECTS + 1):
-            own = self.owns(call.url)
-            authorization = await self._auth.header(call.scope) if own else None
-            answer = await self._send(call, authorization)
-            if answer.status == 401:
-                await answer.raw.aclose()
-                if not own:
+            if self.owns(call.url):
+                answer = await self._authorized(call)
+            else:
+                answer = await self._send(call, None)
+                if answer.status == 401:
+                    await answer.raw.aclose()
                     where = f"{redact(origin(call.url))}, where {self.host} sent this request"
                     hint = "it gets none; behind a proxy the registry needs its outer address (http.host)"
                     raise failure(Unauthorized, answer, f"{where}, asks for credentials", hint=hint)
-                authorization = await self._auth.answer(answer.headers, call.scope, authorization)
-                if call.streams:
-                    raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
-                answer = await self._send(call, authorization)
-                if answer.status == 401:
-                    await answer.raw.aclose()
-                    raise self._auth.refused(answer.headers)
             location = answer.headers.get("location")
             if answer.status not in _MOVED or location is None or call.method not in GET_OR_HEAD:
                 return answer
@@ -361,10 +371,56 @@ class Transport:
             call = call._replace(url=url, headers=headers)
         raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}")
 
+    async def _authorized(self, call: _Call) -> Streamed:
+        """Send with what authorises it, and once more to answer a challenge.
+
+        Where a stored login is refused, a read is tried without it: whoever only wants what is public should know.
+        """
+        try:
+            authorization = await self._auth.header(call.scope)
+            answer = await self._send(call, authorization)
+            if answer.status != 401:
+                return answer
+            await answer.raw.aclose()
+            authorization = await self._auth.answer(answer.headers, call.scope, authorization)
+            if call.streams:
+                raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
+            answer = await self._send(call, authorization)
+            if answer.status == 401:
+                await answer.raw.aclose()
+                raise self._auth.refused(answer.headers, call.scope)
+        except (Unauthorized, Denied) as error:
+            if call.method in GET_OR_HEAD and call.scope and await self._public(call):
+                raise self._auth.useless(error, call.scope) from None
+            raise
+        return answer
+
+    async def _public(self, call: _Call) -> bool:
+        """Whether a read that was refused to a stored login is allowed without it."""
+        try:
+            authorization = await self._auth.anonymous(call.scope)
+            if authorization is None:
+                return False
+            answer = await self._send(call, authorization)
+        except RegistryError:
+            return False
+        await answer.raw.aclose()
+        return answer.status < 400
+
     async def _ask(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> Response:
-        """Send a request to the token server: outside the pace, as the request that needs it has a slot already."""
-        answer = await self._send(_Call(method, url, headers, content, kind="look"), None)
-        return await answer.read(1024 * 1024)
+        """Send a request to the token server: outside the pace, as the request that needs it has a slot already.
+
+        A token server that is busy is asked again, whatever needs the token: nothing has been written yet.
+        """
+        call = _Call(method, url, headers, content, kind="look")
+        attempt = 0
+        while True:
+            attempt += 1
+            answer = await (await self._send(call, None)).read(1024 * 1024)
+            if answer.status not in (429, 503) or not self._patient:
+                return answer
+            if not await self._again(answer, attempt):
+                return answer
 
     async def _send(self, call: _Call, authorization: str | None) -> Streamed:
         method, url, headers, content, _, kind = call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import shutil
 import subprocess
 import threading
@@ -651,6 +652,24 @@ def test_a_mount_that_is_refused_becomes_an_upload(served: Served) -> None:
     assert len([each for each in done.writes if each.startswith("POST")]) == len(ONE.blobs)
     assert done.progress.moved == sum(map(len, ONE.blobs))
     assert done.progress.state()[2].endswith(" sent")
+    assert not litter(served.root)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500])
+def test_a_mount_that_is_an_error_becomes_an_upload(served: Served, status: int) -> None:
+    """Where the registry answers a mount with an error, the bytes are sent."""
+    fill(served.url, ("a", "x", ONE))
+
+    def answer(request: Request) -> Reply | None:
+        code = {401: "UNAUTHORIZED", 403: "DENIED", 404: "BLOB_UNKNOWN", 405: "UNSUPPORTED"}.get(status, "UNKNOWN")
+        body = json.dumps({"errors": [{"code": code}]}).encode()
+        return Reply(status, {"Content-Type": "application/json"}, body) if "?mount=" in request.path else None
+
+    with proxy(served.host, answer) as server:
+        done = applied(make(server.url, set_tag("b", "x", ONE, source="a")))
+    assert done.statuses == ["done"], done.messages
+    assert tagged(served.url, "b") == {"b:x": ONE.digest}
+    assert done.progress.moved == sum(map(len, ONE.blobs))
     assert not litter(served.root)
 
 

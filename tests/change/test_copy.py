@@ -378,6 +378,69 @@ def test_a_platform_that_is_not_there(
         plan(real.url, what, "b", platform=platform)
 
 
+def several(*platforms: dict[str, object]) -> tuple[Image, list[Image]]:
+    """An index of images for these platforms."""
+    images = [image([layer(f"platform {number}", 9)]) for number in range(len(platforms))]
+    document = json.loads(index([(each, "linux/amd64") for each in images]).data)
+    for entry, about in zip(document["manifests"], platforms, strict=True):
+        entry["platform"] = {"architecture": "amd64", **about}
+    return Image(pack(document), OCI_INDEX), images
+
+
+BUILDS = tuple({"os": "windows", "os.version": f"10.0.{build}"} for build in ("17763.1", "17763.20", "20348.1"))
+NYDUS = ({"os": "linux", "os.features": ["nydus.remoteimage.v1"]}, {"os": "linux", "os.features": None})
+
+
+@pytest.mark.parametrize(
+    ("platforms", "wanted", "chosen"),
+    [
+        (BUILDS, "windows/amd64:10.0.20348", 2),
+        (BUILDS, "windows/amd64:10.0.17763.20", 1),
+        (BUILDS[1:], "windows/amd64:10.0.17763", 0),
+        (NYDUS, "linux/amd64", 1),
+        (NYDUS, "linux/amd64+nydus.remoteimage.v1", 0),
+        (NYDUS[:1], "linux/amd64", 0),
+    ],
+)
+def test_versions_and_features_choose(
+    both: Registries, platforms: tuple[dict[str, object], ...], wanted: str, chosen: int
+) -> None:
+    """Of several images for one platform its version or its features choose; one without features is the usual one."""
+    whole, images = several(*platforms)
+    fill(both.real, *(("a", f"x{number}", each) for number, each in enumerate(images)), ("a", "1", whole))
+    assert rows(plan(both.real, "a:1", "b", platform=wanted)) == [("tag", "1", images[chosen].digest)]
+
+
+@pytest.mark.parametrize(
+    ("platforms", "wanted", "text"),
+    [
+        (
+            BUILDS,
+            "windows/amd64",
+            r"3 images for windows/amd64: .*:10\.0\.17763\.1 \(.*:10\.0\.20348\.1.*; name one of them",
+        ),
+        (BUILDS, "windows/amd64:10.0.17763", r"2 images .*:10\.0\.17763\.1 .*:10\.0\.17763\.20"),
+        (BUILDS[:1] * 2, "windows/amd64", r"2 images .*; copy one by its digest: a@sha256:"),
+    ],
+)
+def test_two_images_for_one_platform(
+    both: Registries, platforms: tuple[dict[str, object], ...], wanted: str, text: str
+) -> None:
+    """Where several images fit, none is taken: the error names them, and how to choose."""
+    whole, images = several(*platforms)
+    fill(both.real, *(("a", f"x{number}", each) for number, each in enumerate(images)), ("a", "1", whole))
+    with pytest.raises(Refused, match=text):
+        plan(both.real, "a:1", "b", platform=wanted)
+
+
+def test_a_build_that_is_not_there(both: Registries) -> None:
+    """A version that only begins with the same digits is another one; the error names those that there are."""
+    whole, images = several(*BUILDS)
+    fill(both.real, *(("a", f"x{number}", each) for number, each in enumerate(images)), ("a", "1", whole))
+    with pytest.raises(NotFound, match=r"but for windows/amd64:10\.0\.17763\.1, windows"):
+        plan(both.real, "a:1", "b", platform="windows/amd64:10.0.177")
+
+
 # Referrers
 
 

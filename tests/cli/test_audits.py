@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from distribution import Distribution
 from images import ask, config, fill, image, index, layer, regnb, regnb_process
+from proxied import proxy
+from scripted import Reply
 
 from regnb.change.plan import Plan
 from regnb.wire.client import Client
@@ -356,3 +358,25 @@ def test_what_was_written_wrongly(command: str, filled: Distribution, empty: Pat
         check(done, 1, "Error")
         assert "s3cret" not in done.stderr, arguments
         assert done.stdout == "", arguments
+
+
+COMMANDS = (
+    "audit {url}",
+    "gc {url}",
+    "reclaim {url} vm/app:1",
+    "free {url} 1KB",
+    "compare {url} {url}",
+    "report {url}",
+)
+
+
+def test_repositories_are_named_where_there_is_no_catalog(filled: Distribution, tmp_path: Path) -> None:
+    """Every command that makes an inventory takes names, also from a file, and then asks for no catalog."""
+    names = tmp_path / "names"
+    names.write_text("vm/app\n", encoding="utf-8")
+    with proxy(filled.host, lambda request: Reply(404) if "/_catalog" in request.path else None) as server:
+        for command in COMMANDS:
+            check(regnb(tmp_path, *command.format(url=server.url).split(), "-r", f"@{names}"), 0)
+        check(regnb(tmp_path, *COMMANDS[0].format(url=server.url).split()), 1, "--repository NAME")
+        check(regnb(tmp_path, "delete", server.url, "vm/*:1", "-r", "vm/app", "--plan-out", str(tmp_path / "plan")), 0)
+    assert not [each for each in server.requests if "/_catalog" in each.path][1:]

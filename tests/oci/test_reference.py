@@ -141,3 +141,19 @@ def test_a_reference_checks_what_it_is_made_of() -> None:
     for parts in ({"tag": "no tag"}, {"digest": "sha256:1"}, {"registry": "no host/"}):
         with pytest.raises(InvalidReference):
             Reference("a", **parts)  # type: ignore[arg-type]
+
+
+def test_docker_hub_has_several_names() -> None:
+    """On Docker Hub each of its names is the registry, and an official image is in library."""
+    for text in ("nginx:1", "docker.io/nginx:1", "index.docker.io/library/nginx:1", "registry-1.docker.io/nginx:1"):
+        assert Reference.parse(text, registry="registry-1.docker.io").repository == "library/nginx"
+    assert Reference.parse("docker.io/nginx").repository == "library/nginx"
+    assert Reference.parse("docker.io/team/app", registry="registry-1.docker.io").repository == "team/app"
+    assert Reference.parse("nginx:1", registry="localhost:5000").repository == "nginx"
+
+
+def test_a_registry_below_a_path() -> None:
+    """A reference may name the registry with its path, where it is known."""
+    found = Reference.parse("h:5000/team/registry/a/b:1", registry="h:5000/team/registry")
+    assert (found.registry, found.repository, found.tag) == ("h:5000/team/registry", "a/b", "1")
+    assert Reference.parse("a/b:1", registry="h:5000/team/registry").registry is None

@@ -21,7 +21,7 @@ import trustme
 from conftest import need
 
 import regnb
-from regnb.errors import Denied, RegnbError, Unauthorized
+from regnb.errors import Denied, RateLimited, RegnbError, ServerFailed, Unauthorized
 from regnb.oci.reference import Digest
 from regnb.wire import credentials
 from regnb.wire.authentication import parse_challenges
@@ -171,6 +171,85 @@ def test_a_helper_that_knows_nothing_is_no_error(home: Path, tmp_path: Path, mon
     assert find_credentials("h") is None
     with pytest.raises(RegnbError, match="docker-credential-missing"):
         find_credentials("i")
+
+
+@pytest.mark.parametrize(
+    ("path", "user"),
+    [
+        ("", "host"),
+        ("team", "team"),
+        ("team/app", "app"),
+        ("team/app/x", "app"),
+        ("team/other", "team"),
+        ("tea", "host"),
+    ],
+)
+def test_the_most_specific_path_wins(home: Path, path: str, user: str) -> None:
+    """A login of the repository is used first, then that of its namespace, then that of the host."""
+    auths = {
+        "h:5000/team": entry("team", "x"),
+        "h:5000": entry("host", "x"),
+        "https://h:5000/team/app": entry("app", "x"),
+    }
+    config(home, auths={"h/team": entry("no", "no"), **auths})
+    found = find_credentials("h:5000", path)
+    assert found == Credentials(user, "x")
+    assert found.stored == str(home / ".docker" / "config.json")
+
+
+def test_a_login_of_a_namespace_is_for_nothing_else(home: Path) -> None:
+    """Where only a namespace has a login, the host and other namespaces have none."""
+    config(home, auths={"h/team": entry("team", "x")})
+    assert find_credentials("h", "team/app") == Credentials("team", "x")
+    assert [find_credentials("h", path) for path in ("", "te", "team2/app")] == [None] * 3
+
+
+def test_folded_base64(home: Path) -> None:
+    """An auth that base64(1) has folded into lines is read."""
+    folded = base64.encodebytes(b"me:" + b"long" * 40).decode()
+    assert "\n" in folded.strip()
+    config(home, auths={"h": {"auth": folded}})
+    assert find_credentials("h") == Credentials("me", "long" * 40)
+
+
+def test_a_store_that_is_not_installed_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A credsStore that is not on the PATH is no error of its own, but the error of a registry that asks names it."""
+    file = config(home, auths={"127.0.0.1": {}}, credsStore="desktop")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asks = scripted.Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
+    with scripted.serve(lambda *_: asks) as server, pytest.raises(Unauthorized, match="there are none") as caught:
+        regnb.connect(server.url, cache=False)
+    assert f"docker-credential-desktop, which {file} names, is not on the PATH" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "ecr-login"),
+        ("public.ecr.aws", "ecr-login"),
+        ("europe-docker.pkg.dev", "gcloud"),
+        ("eu.gcr.io", "gcloud"),
+        ("mine.azurecr.io", "acr-env"),
+    ],
+)
+def test_the_helper_of_a_cloud_is_asked(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
+    """A cloud's own helper on the PATH is asked for the cloud's hosts only, and what is stored wins over it."""
+    helper(tmp_path / "bin", name, 'read host; printf \'{"Username":"cloud","Secret":"for %s"}\' "$host"', monkeypatch)
+    assert find_credentials(host) == Credentials("cloud", f"for {host}")
+    assert find_credentials(f"{host}.example.org") is None
+    config(home, auths={host: entry("me", "x")})
+    assert find_credentials(host) == Credentials("me", "x")
+
+
+def test_a_cloud_helper_that_fails_is_no_error_yet(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cloud's helper that nobody configured and that fails leaves the registry to be read without a login."""
+    helper(tmp_path / "bin", "ecr-login", "echo planted; exit 1", monkeypatch)
+    logins = credentials.Logins("public.ecr.aws")
+    assert logins.find() is None
+    assert ["docker-credential-ecr-login" in each for each in logins.missing] == [True]
+    assert "planted" not in repr(logins.missing)
 
 
 def test_no_repr_shows_a_secret() -> None:
@@ -420,6 +499,9 @@ async def test_a_realm_that_is_none(realm: str) -> None:
         b'{"token": "t", "expires_in": "300"}',
         b'{"access_token": "t", "token": null}',
         b'{"token": "t", "expires_in": 0}',
+        b'{"token": "t", "expires_in": null, "access_token": null, "refresh_token": null}',
+        b'{"token": "t", "expires_in": "soon", "refresh_token": 7}',
+        b'{"token": "t", "expires_in": 1e300, "issued_at": 3}',
     ],
 )
 async def test_what_token_servers_answer_beside_the_token(body: bytes) -> None:
@@ -452,3 +534,107 @@ async def test_a_token_server_that_gives_no_token(body: bytes) -> None:
         async with Client(Transport(server.url)) as client:
             with pytest.raises(RegnbError, match="gave no token"):
                 await client.ping()
+
+
+# Token servers as they are
+
+
+class TokenServer:
+    """A registry and its token server in one; ``give`` says what is answered to which scope and Authorization."""
+
+    def __init__(self, give: Callable[[list[str], str], scripted.Reply], *, scope: str = "") -> None:
+        self.give, self.scope = give, scope
+
+    def __call__(self, request: scripted.Request, _: int) -> scripted.Reply:
+        authorization = request.headers.get("authorization", "")
+        if request.path.startswith("/token"):
+            return self.give(parse_qs(urlsplit(request.path).query).get("scope", []), authorization)
+        if authorization == "Bearer good":
+            return scripted.Reply(body=b'{"name":"team/app","tags":["v1"]}')
+        placeholder = f',scope="{self.scope}"' if request.path == "/v2/" and self.scope else ""
+        realm = f"http://{request.headers['host']}/token"
+        return scripted.Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}"{placeholder}'})
+
+
+GOOD = scripted.Reply(body=b'{"token":"good"}')
+REFUSED = scripted.Reply(403, body=b'{"errors":[{"code":"DENIED"}]}')
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_placeholder_scope(home: Path, status: int) -> None:
+    """A token server that refuses the scope that /v2/ names keeps nobody from a repository that may be read."""
+    readable = ["repository:team/app:pull"]
+    refused = scripted.Reply(status)
+    config(home, auths={})
+    registry = TokenServer(lambda scope, _: GOOD if scope == readable else refused, scope="repository:user/image:pull")
+    with scripted.serve(registry) as server:
+        async with Client(Transport(server.url)) as client:
+            if status == 401:  # there is no login that could be valid for something else
+                with pytest.raises(Unauthorized, match="gives nothing anonymously"):
+                    await client.ping()
+            else:
+                assert "refuses repository:user/image:pull" in (await client.ping()).reserved
+            assert [page async for page in client.tags("team/app")] == [["v1"]]
+
+
+async def test_a_challenge_without_a_service() -> None:
+    """Where the challenge names no service, none is sent to the token server, not even an empty one."""
+    with scripted.serve(TokenServer(lambda *_: GOOD)) as server:
+        async with Client(Transport(server.url)) as client:
+            await client.ping()
+            assert [page async for page in client.tags("team/app")] == [["v1"]]
+    asked = [each.path for each in server.requests if each.path.startswith("/token")]
+    assert asked == ["/token", "/token?scope=repository%3Ateam%2Fapp%3Apull"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_token_server_that_is_busy_is_asked_again(status: int) -> None:
+    """One 429 or 503 of the token server is waited for, also before a write, and does not slow the registry down."""
+    answers = [scripted.Reply(status, {"Retry-After": "0"}), GOOD]
+    with scripted.serve(TokenServer(lambda *_: answers.pop(0) if len(answers) > 1 else GOOD)) as server:
+        async with Client(Transport(server.url)) as client:
+            before = client.pace.limit
+            with pytest.raises(RegnbError, match="200"):
+                await client.start_upload("team/app")
+            assert not client.pace.refused
+            assert client.pace.limit == before
+    assert [each.path.partition("?")[0] for each in server.requests][-3:] == [
+        "/token",
+        "/token",
+        server.requests[0].path,
+    ]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (500, ServerFailed)])
+async def test_a_token_server_that_stays_busy_is_an_error(status: int, kind: type[RegnbError]) -> None:
+    """A token server that never gives a token is the error, with its status and its name."""
+    with scripted.serve(TokenServer(lambda *_: scripted.Reply(status, {"Retry-After": "0"}))) as server:
+        async with Client(Transport(server.url, patient=False)) as client:
+            with pytest.raises(kind, match=f"the token server {server.host} answers {status}"):
+                await client.ping()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("public", [False, True])
+def test_a_stale_login(home: Path, status: int, *, public: bool) -> None:
+    """A stored login that is refused is the error, with its file; what can be read without it is said to be so."""
+    registry = TokenServer(lambda _, given: scripted.Reply(status) if given or not public else GOOD)
+    with scripted.serve(registry) as server:
+        file = config(home, auths={server.host: entry("old", "planted")})
+        with regnb.connect(server.url, cache=False) as connected, pytest.raises(RegnbError) as caught:
+            connected.tag_names("team/app")
+    said = str(caught.value)
+    assert f"the login stored in {file}" in said
+    assert ("without it this can be read; run docker logout" in said) == public
+    assert f"docker login {server.host}" in said
+    assert "planted" not in said
+
+
+def test_a_login_that_was_given_is_not_tried_without(home: Path) -> None:
+    """Credentials that the user gave and that are refused are an error at once: nobody asks anonymously."""
+    registry = TokenServer(lambda _, given: scripted.Reply(401) if given else GOOD)
+    refused = pytest.raises(Unauthorized, match="does not accept these credentials")
+    with scripted.serve(registry) as server, refused:
+        regnb.connect(server.url, username="me", password="planted", cache=False)
+    asked = [each for each in server.requests if each.path.startswith("/token")]
+    assert all("authorization" in each.headers for each in asked)

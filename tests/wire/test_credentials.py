@@ -10,7 +10,7 @@ import base64
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,19 @@ def test_the_registry_of_the_environment_gets_its_credentials(mine: Server) -> N
     assert BASIC in got(mine)
 
 
+def test_another_path_of_the_host_gets_no_credentials_of_the_environment(
+    mine: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry below another path of the host of REGNB_URL is another registry: it gets nothing."""
+    monkeypatch.setenv("REGNB_URL", f"{mine.url}/team")
+    connected(f"{mine.url}/team")
+    assert BASIC in got(mine)
+    mine.requests.clear()
+    for other in (f"{mine.url}/other", f"{mine.url}/tea", f"{mine.url}/team/more", mine.url):
+        connected(other)
+    assert_nothing_got(mine)
+
+
 @pytest.mark.parametrize("written", ["{url}", "{host}", "{url}/v2/", "http://localhost:{port}", "http://x@{host}"])
 def test_another_registry_gets_no_credentials_of_the_environment(mine: Server, serve: Serve, written: str) -> None:
     """However its URL is written, a registry on another port of the same machine gets nothing."""
@@ -191,6 +204,32 @@ def test_a_stored_login_is_for_its_host(serve: Serve, docker: Callable[[dict[str
     assert_nothing_got(other)
     connected(mine.url)
     assert (BASIC in got(mine)) == (key in {"{host}", "http://{host}", "https://{host}/v2/"})
+
+
+def test_a_login_of_a_namespace_goes_with_its_requests_only(
+    serve: Serve, docker: Callable[[dict[str, Any]], None]
+) -> None:
+    """Of two logins on one host each is sent with requests for its own namespace, and neither with anything else."""
+    mine = serve(locked)
+    other = base64.b64encode(b"other:planted-other").decode()
+    docker({f"{mine.host}/team": {"auth": BASIC}, f"{mine.host}/other/app": {"auth": other}})
+
+    async def read() -> None:
+        async with Client(Transport(mine.url, stored=True)) as client:
+            for repository in ("team/a", "other/app", "team/a", "teams/a", "other/b"):
+                with suppress(RegnbError):
+                    await client.head_blob(repository, BLOB)
+            with suppress(RegnbError):
+                _ = [page async for page in client.catalog()]
+
+    anyio.run(read)
+    sent = {
+        (each.path.split("/")[2], each.headers["authorization"])
+        for each in mine.requests
+        if "authorization" in each.headers
+    }
+    assert sent == {("team", f"Basic {BASIC}"), ("other", f"Basic {other}")}
+    assert {each.path for each in mine.requests if other in repr(each)} == {f"/v2/other/app/blobs/{BLOB}"}
 
 
 # Tokens, and the servers that give them
@@ -320,6 +359,35 @@ def test_a_redirect_elsewhere(
     led.headers["Location"] = location.format(**places(other, mine))
     connected(mine.url)
     assert_nothing_got(other)
+
+
+@pytest.mark.parametrize("location", ["/other/v2/", "/team/../other/v2/", "/team/%2e%2e/other/v2/", "/teams/v2/"])
+def test_a_redirect_to_another_path_of_the_host(
+    serve: Serve, docker: Callable[[dict[str, Any]], None], location: str
+) -> None:
+    """A registry below a path that leads to another path of its host does not send the login there."""
+
+    def answer(request: Request) -> Reply:
+        if "/blobs/" in request.path and "authorization" in request.headers:
+            return Reply(307, {"Location": location})
+        return locked(request)
+
+    mine = serve(answer)
+    docker({mine.host: {"auth": BASIC}})
+    connected(f"{mine.url}/team")
+    away = [each for each in mine.requests if not each.path.startswith("/team/v2/")]
+    assert away
+    assert not [each for each in away if "authorization" in each.headers]
+
+
+def test_logins_below_a_path(serve: Serve, docker: Callable[[dict[str, Any]], None]) -> None:
+    """The login of a registry below a path is that of the path, not that of another path of its host."""
+    mine = serve(locked)
+    other = base64.b64encode(b"other:planted-other").decode()
+    docker({f"{mine.host}/other": {"auth": other}, f"{mine.url}/team/v2/": {"auth": BASIC}})
+    connected(f"{mine.url}/team")
+    assert BASIC in got(mine)
+    assert other not in got(mine)
 
 
 @LOGINS

@@ -213,7 +213,7 @@ def test_optional_endpoints_may_be_refused(actual: Served, status: int) -> None:
         assert crawl(server.url, repositories=["a"])[0].repositories == {"a": "read"}
         with pytest.raises(RegnbError) as caught:
             crawl(server.url)
-    assert "name them yourself" in caught.value.hint
+    assert "--repository NAME" in caught.value.hint
 
 
 def test_a_list_of_referrers_that_fails_in_the_middle_is_a_row(by_tag: Served) -> None:

@@ -30,6 +30,7 @@ from regnb.errors import (
     TooLarge,
     Unauthorized,
 )
+from regnb.oci.reference import Digest
 from regnb.wire import transport as module
 from regnb.wire.client import Client
 from regnb.wire.credentials import Credentials
@@ -59,17 +60,25 @@ def anyio_backend() -> str:
         ("HTTPS://Registry.Example.org:443/v2/", "https://registry.example.org"),
         ("http://registry:80", "http://registry"),
         ("https://localhost:5000", "https://localhost:5000"),
+        ("localhost:5000/registry/", "http://localhost:5000/registry"),
+        ("https://h:443/artifactory/api/docker/team/v2/", "https://h/artifactory/api/docker/team"),
+        ("https://h/repository/docker-hosted", "https://h/repository/docker-hosted"),
+        ("docker.io", "https://registry-1.docker.io"),
+        ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
     ],
 )
 def test_urls(given: str, url: str) -> None:
-    """A bare host is https unless it is loopback, /v2/ is tolerated, and the host is what a config.json would say."""
+    """A bare host is https unless it is loopback, a path is kept without /v2/, and Docker Hub has one address."""
     assert Transport(given).url == url
     assert url.endswith(f"://{Transport(given).host}")
 
 
 @pytest.mark.parametrize(
     "given",
-    ["", "http://", "ftp://h", "http://h:port", "http://h:99999", "http://h/ui", "http://h?x=1", "a b", "http://["],
+    [
+        *("", "http://", "ftp://h", "http://h:port", "http://h:99999", "http://h?x=1", "a b", "http://["),
+        *("http://h/v2/_catalog", "http://h/a//b", "http://h/a/../b", "http://h/a%2fb", "http://h/a b", "http://h/#x"),
+    ],
 )
 def test_bad_urls(given: str) -> None:
     """What is no registry's URL is refused with a hint, before anything is sent."""
@@ -82,7 +91,67 @@ def test_a_url_with_a_password_is_never_shown() -> None:
     """A user and password in the URL become credentials, also when the rest of the URL is refused."""
     assert Transport("http://me:planted@h:5000").url == "http://h:5000"
     with pytest.raises(InvalidArgument) as caught:
-        Transport("http://me:planted@h:5000/ui")
+        Transport("http://me:planted@h:5000/ui?x=1")
+    assert "planted" not in str(caught.value)
+
+
+# Below a path
+
+
+async def test_a_registry_below_a_path(distribution_program: None, tmp_path: Path) -> None:
+    """Upload, mount, pages, tags and deletion work where the registry's http.prefix puts its API below a path."""
+    with distribution.Distribution(tmp_path, config={"http": {"prefix": "/team/registry/"}}) as real:
+        async with Client(Transport(f"{real.url}/team/registry")) as client:
+            data = b"layer"
+            digest = Digest.of(data)
+            await client.upload_blob("a", data, digest)
+            assert await client.mount("b/c", digest, "a") is None
+            assert [name async for page in client.catalog(1) for name in page] == ["a", "b/c"]
+            assert await client.blob("b/c", digest, limit=9) == data
+            await client.delete_blob("b/c", digest)
+            assert not await client.blob_present("b/c", digest)
+            page = await client.ask("GET", "/v2/_catalog?n=1")
+            assert page.curl == f"curl -sS '{real.url}/team/registry/v2/_catalog?n=1'"
+            assert page.following.startswith("/v2/_catalog?last=a")
+            assert client.target(f"{real.url}/team/registry/v2/a/tags/list").path == "/v2/a/tags/list"
+            with pytest.raises(InvalidArgument):
+                client.target(f"{real.url}/v2/a/tags/list")
+            litter = {each.url.removeprefix(client.transport.url)[:4] for each in client.transport.exchanges}
+            assert litter == {"/v2/"}
+
+
+async def test_a_repository_in_the_url(real: distribution.Distribution) -> None:
+    """Where the URL goes on with a repository's name, the error says how to write it."""
+    async with Client(Transport(f"{real.url}/vm/centos8")) as client:
+        with pytest.raises(NotARegistry) as caught:
+            await client.ping()
+    assert caught.value.hint == f"if vm/centos8 is a repository, write {real.url}, and name the repository apart"
+
+
+@pytest.mark.parametrize(
+    ("url", "owned"),
+    [
+        *(("http://h/a/v2/", True), ("http://h/a", True), ("HTTP://H:80/a/x?y=/b", True)),
+        *(("http://h/b/v2/", False), ("http://h/", False), ("http://h/ab/v2/", False), ("https://h/a/v2/", False)),
+        *(("http://h/a/../b", False), ("http://h/a/%2e%2e/b", False), ("http://h/a/..%2fb", False)),
+        *(("http://h/a/..%5cb", False), ("http://h:81/a/", False), ("http://h/a%2f..%2fb", False)),
+    ],
+)
+def test_what_is_a_registrys_own(url: str, *, owned: bool) -> None:
+    """Of a registry below a path only what is below the path is its own, however the URL is written."""
+    assert Transport("http://h/a").owns(url) == owned
+
+
+def test_a_proxy_that_does_not_speak_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy in the environment is an error that names it, without its password."""
+    monkeypatch.setenv("all_proxy", "socks5://me:planted@proxy.example.org:1080")
+
+    async def ping() -> None:
+        async with Client(Transport("http://registry.example.org")) as client:
+            await client.ping()
+
+    with pytest.raises(ConnectionFailed, match=r"its proxy proxy\.example\.org:1080 speaks socks5") as caught:
+        anyio.run(ping)
     assert "planted" not in str(caught.value)
 
 

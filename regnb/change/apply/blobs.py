@@ -13,13 +13,24 @@ from anyio.abc import TaskGroup
 from regnb.change.apply.course import HOPELESS, Course
 from regnb.change.plan import Step
 from regnb.crawl.reader import Reader
-from regnb.errors import ContentError, Denied, NotFound, RegnbError, Unauthorized
+from regnb.errors import (
+    ContentError,
+    Denied,
+    NotFound,
+    RegnbError,
+    ServerFailed,
+    Unauthorized,
+    Unproven,
+    Unsupported,
+)
 from regnb.wire.uploads import Upload
 
 _STREAMS: Final = 4
 """Blobs whose bytes are sent at once."""
 _TRANSFERS: Final = 16
 """Blobs that are looked for or mounted at once."""
+_NOT_MOUNTED: Final = (Denied, Unauthorized, NotFound, Unproven, Unsupported, ServerFailed)
+"""What a registry answers that does not mount. If it does not take uploads either, that is the error."""
 _GRACE: Final = 3.0
 """Seconds for giving up an upload when everything else is cancelled."""
 
@@ -106,8 +117,8 @@ class Blobs:
                 f"{near} has lost it: a garbage collection has removed it", hint="push the image again from elsewhere"
             )
         upload = None
-        # Some registries refuse to mount what may be read and pushed: then it is sent.
-        with contextlib.suppress(Denied, Unauthorized):
+        # Some registries refuse to mount what may be read and pushed, or do not know how: then it is sent.
+        with contextlib.suppress(*_NOT_MOUNTED):
             if near:
                 upload = await self._client.mount(blob.repository, blob.digest, near)
                 self._course.wrote = True
