@@ -237,6 +237,15 @@ def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(st
         assert kinds(verdict.planned(state, Plan(operation="test", url=stocked.proxy.url, steps=steps))) == wrong
 
 
+def test_a_policy_that_leaves_out_what_it_could_not_read_is_as_good() -> None:
+    """Where it would be refused for one repository, a plan that removes nothing there and says so is no violation."""
+    row = Step(action="untag", repository="app", tag="one", before=ONE.digest)
+    plan = Plan(operation="retention", url="http://h", steps=(row,), notes=("Nothing goes from base: x may need it.",))
+    assert trial.left_out(plan, "emptying:base")
+    assert not trial.left_out(plan, "emptying:app")
+    assert not trial.left_out(structs.replace(plan, notes=()), "emptying:base")
+
+
 def test_time_never_goes_back() -> None:
     """A loop that has read a test's clock does not sleep for what that clock had moved on once the test is over."""
     with contextlib.closing(asyncio.new_event_loop()) as loop:
