@@ -594,8 +594,7 @@ async def test_a_token_server_that_is_busy_is_asked_again(status: int) -> None:
     with scripted.serve(TokenServer(lambda *_: answers.pop(0) if len(answers) > 1 else GOOD)) as server:
         async with Client(Transport(server.url)) as client:
             before = client.pace.limit
-            with pytest.raises(RegnbError, match="200"):
-                await client.start_upload("team/app")
+            await client.delete_blob("team/app", Digest.of(b"x"))
             assert not client.pace.refused
             assert client.pace.limit == before
     assert [each.path.partition("?")[0] for each in server.requests][-3:] == [
