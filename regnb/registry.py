@@ -318,6 +318,7 @@ class Registry:
         *,
         cached: bool = True,
         fill_cache: bool = False,
+        thorough: bool = False,
         progress: Show = None,
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
@@ -330,6 +331,8 @@ class Registry:
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
             fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
+            thorough: Whether each image that an index lists is asked for (HEAD) in its repository, although the cache
+                has it; what is gone there is then known before anything is planned.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
@@ -342,8 +345,9 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
+        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters, fill=fill_cache), bar)
+            records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
             if cached:
                 raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
@@ -465,7 +469,8 @@ class Registry:
 
         if inventory is None:
             wanted = repositories_of(what, self.host)
-            inventory = self.inventory(wanted if repositories is None else [*named(repositories), *exact(wanted)])
+            wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
+            inventory = self.inventory(wanted, thorough=True)
         return plan_delete(
             inventory,
             what,
@@ -545,7 +550,8 @@ class Registry:
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
-        found = inventory or self._named(repositories, [name for rule in policy.rules for name in rule.repositories])
+        named_there = [name for rule in policy.rules for name in rule.repositories]
+        found = inventory or _inventory(self, repositories, named_there)
         asked = missing_subjects(found, policy)
         return retain(
             found,
@@ -558,15 +564,6 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-
-    def _named(self, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
-        """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
-        try:
-            return self.inventory(repositories)
-        except RegistryError:
-            if repositories is not None or exact(otherwise) != list(dict.fromkeys(otherwise)):
-                raise
-            return self.inventory(otherwise)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
@@ -656,6 +653,16 @@ class Registry:
             bar = _bar(counters, show)
             self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
+
+
+def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
+    """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
+    try:
+        return registry.inventory(repositories)
+    except RegistryError:
+        if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
+            return registry.inventory(otherwise)
+        raise
 
 
 def connect(
