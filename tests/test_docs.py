@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tokenize
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 from images import ROOT, surroundings
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import regnb
 from regnb import cli
@@ -176,6 +179,15 @@ def test_the_policy_shown_is_one() -> None:
     """The retention policy in the documents is read, and has the rules that one sees."""
     policies = re.findall(r"```toml\n(.*?)```", DOCUMENTS, re.DOTALL)
     assert [len(Policy.parse(text).rules) for text in policies] == [3]
+
+
+def test_the_pins_hold_with_the_oldest_python() -> None:
+    """Every pinned release that is installed here accepts Debian 12's Python, 3.11.2."""
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    installed = {canonicalize_name(each.name): each.metadata["Requires-Python"] or "" for each in distributions()}
+    wants = {name: installed.get(canonicalize_name(name), "") for name in pinned}
+    assert sum(map(bool, wants.values())) > 50
+    assert [name for name, wanted in wants.items() if "3.11.2" not in SpecifierSet(wanted)] == []
 
 
 def test_the_floors_are_those_that_are_checked() -> None:
