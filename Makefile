@@ -1,10 +1,10 @@
-# make demo: see it work.  make test: every test.  make lint: what the tests do not see.
+# make demo: see it work.  make test: every test.  make lint: what the tests do not see.  make docs: the documentation.
 # ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
 ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: demo test lint bench soak lock clean
+.PHONY: demo test lint docs bench soak lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/regnb demo $(ARGS)
@@ -21,6 +21,12 @@ lint: .venv/test.stamp
 	$(BIN)/biome lint --error-on-warnings
 	$(BIN)/djlint regnb --lint --quiet --profile=jinja --ignore=H021
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+# The documentation as a site, in build/docs; the tutorials are the notebooks, executed on the sample registry.
+docs: .venv/test.stamp
+	$(BIN)/python docs/tutorials.py
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "Open build/docs/index.html"
 
 bench: .venv/test.stamp
 	@.ci/install
@@ -39,7 +45,7 @@ soak: .venv/test.stamp
 lock:
 	rm -rf .venv
 	: > constraints.txt
-	.ci/venv all,test
+	.ci/venv all test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
 	touch .venv/demo.stamp .venv/test.stamp
 
@@ -55,5 +61,5 @@ COPIED := $(shell find share -type f)
 	@touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt $(COPIED)
-	@.ci/venv all,test
+	@.ci/venv all test
 	@touch $@ .venv/demo.stamp
