@@ -22,6 +22,7 @@ release = version = regnb.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "README.md"]
 nb_execution_mode = "off"  # `make docs` executes the notebooks on the sample registry before
+nb_ipywidgets_js: dict[str, object] = {}  # a form is a sentence here, and nothing comes from the network
 nb_mime_priority_overrides = [("html", "text/html", 0)]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

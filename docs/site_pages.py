@@ -50,12 +50,15 @@ def write(folder: Path) -> None:
 def drawn(notebook: dict[str, Any]) -> int:
     """Turn each chart of a notebook into HTML, and each widget into a sentence; return how many charts there were."""
     charts = 0
+    notebook["metadata"].pop("widgets", None)
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             continue
         outputs = cell["outputs"]
         for output in outputs:
-            data = output.get("data", {})
+            data = output.get("data")
+            if data is None:
+                continue
             if PLOTLY in data:
                 charts += 1
                 figure = plotly.io.from_json(json.dumps(data[PLOTLY]), skip_invalid=True)

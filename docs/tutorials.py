@@ -25,7 +25,9 @@ def main() -> None:
         data = Path(folder, "demo")
         log = Path(folder, "demo.log")
         with log.open("w") as out:
-            serving = subprocess.Popen([*REGNB, "demo", "--serve", "--data", data, "--port", str(PORT)], stdout=out)
+            serving = subprocess.Popen(
+                [*REGNB, "demo", "--serve", "--data", data, "--port", str(PORT)], stdout=out, stderr=subprocess.STDOUT
+            )
         try:
             until = time.monotonic() + 120
             while "Serving" not in log.read_text(encoding="utf-8"):
