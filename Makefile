@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: demo test lint docs bench soak lock clean
+.PHONY: demo test lint docs dist release bench soak lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/regnb demo $(ARGS)
@@ -28,6 +28,15 @@ docs: .venv/test.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 	@echo "Open build/docs/index.html"
 
+# Wheel and sdist, in dist.
+dist: .venv/test.stamp
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# make release VERSION=1.2.3
+release: .venv/test.stamp
+	@.ci/release $(VERSION)
+
 bench: .venv/test.stamp
 	@.ci/install
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -44,9 +53,14 @@ soak: .venv/test.stamp
 # 3.11.2): what it gets, later ones get too, and not the other way round.
 lock:
 	rm -rf .venv
+	mkdir -p build
 	: > constraints.txt
 	.ci/venv all test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	{ sed -n '/^#/p' requirements.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --universal \
+	    --python-version 3.11.2 --constraint constraints.txt --no-header --no-annotate; } > build/requirements.txt
+	mv build/requirements.txt requirements.txt
 	touch .venv/demo.stamp .venv/test.stamp
 
 clean:

@@ -191,6 +191,22 @@ def test_the_pins_hold_with_the_oldest_python() -> None:
     assert [name for name, wanted in wants.items() if "3.11.2" not in SpecifierSet(wanted)] == []
 
 
+def test_the_hashes_are_of_the_pins() -> None:
+    """requirements.txt has the releases of constraints.txt, each with hashes, and every dependency that is declared."""
+
+    def pins(name: str) -> dict[str, str]:
+        found = re.findall(r"^([\w.-]+)==([^ ;\n]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        return {canonicalize_name(package): version for package, version in found}
+
+    hashed, pinned = pins("requirements.txt"), pins("constraints.txt")
+    assert {name: version for name, version in hashed.items() if pinned.get(name, version) != version} == {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
+    assert {canonicalize_name(re.split(r"[^\w.-]", each)[0]) for each in wanted} - {"regnb"} <= set(hashed)
+    parts = re.split(r"\n(?=[a-z])", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    assert all("--hash=sha256:" in part for part in parts[1:])
+
+
 def test_the_floors_are_those_that_are_checked() -> None:
     """CONTRIBUTING draws the floors from the top as import-linter's contract has them."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
