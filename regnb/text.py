@@ -11,6 +11,8 @@ from typing import Final
 
 from regnb.errors import InvalidArgument
 
+FORMULA: Final = r"^([=+\-@\t\r])"
+"""What a text begins with that a spreadsheet would run."""
 _SHOWN: Final = 3
 """Names in a sentence, before the rest is only counted."""
 

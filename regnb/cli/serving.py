@@ -31,7 +31,7 @@ app = typer.Typer()
 command = command_of(app)
 
 
-@app.command()
+@command
 def serve(
     folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
@@ -48,7 +48,7 @@ def serve(
         embedded.serve(folder, host=host, port=port, read_only=read_only, ready=ready)
 
 
-@app.command()
+@command
 def demo(
     lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
     folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
@@ -76,10 +76,16 @@ def demo(
 @command
 def lab(
     surrounded: Surrounded,
-    url: Annotated[str, Argument(help="The registry; can be given later, too.", envvar="REGNB_URL")] = "",
+    url: Annotated[
+        str, Argument(metavar="URL", help="The registry; it can be named later too.", envvar="REGNB_URL")
+    ] = "",
     folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    storage: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's storage here.", envvar="REGNB_STORAGE")
+    ] = "",
+    snapshots: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's snapshots here.", envvar="REGNB_SNAPSHOTS")
+    ] = "",
     update: Annotated[
         bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
     ] = False,
@@ -111,8 +117,12 @@ def ui(
     registry_: Annotated[
         str, Option("--registry", metavar="URL", help="The registry.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    storage: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's storage here.", envvar="REGNB_STORAGE")
+    ] = "",
+    snapshots: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's snapshots here.", envvar="REGNB_SNAPSHOTS")
+    ] = "",
     base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,

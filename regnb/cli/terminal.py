@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv as csv_
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -16,6 +18,8 @@ from rich.table import Table
 from typer import Option
 
 from regnb import environment
+from regnb.errors import Interrupted, InvalidArgument, RegnbError
+from regnb.text import FORMULA, printable
 
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
@@ -28,20 +32,129 @@ INCOMPLETE: Final = 4
 EXCESSIVE: Final = 5
 INTERRUPTED: Final = 130
 
-# A pipe or a log has no width: there a table must not be folded to that of an old terminal.
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Json = Annotated[bool, Option("--json", help="JSON lines on standard output.")]
-User = Annotated[str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")]
-CaBundle = Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)]
-ClientCert = Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)]
-Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.")]
+Form: TypeAlias = Literal["", "json", "csv"]
+"""The form of the output: for people, as JSON lines or as CSV."""
+
+_CONNECTION: Final = "Connection"
+_EVERYWHERE: Final = "Options of every command"
+
+Json = Annotated[Form, Option("--json", help="Print JSON lines; errors are JSON too.")]
+User = Annotated[
+    str,
+    Option(
+        "--user",
+        "-u",
+        metavar="NAME",
+        help="User name; the password is read from REGNB_PASSWORD or a prompt.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+CaBundle = Annotated[
+    Path | None, Option(help="Trust the certificates in this file.", dir_okay=False, rich_help_panel=_CONNECTION)
+]
+ClientCert = Annotated[
+    Path | None,
+    Option(
+        help="Send the client certificate in this file, which also holds its key.",
+        dir_okay=False,
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.", rich_help_panel=_CONNECTION)]
+
+
+def form(json_: bool, *, csv: Annotated[bool, Option("--csv", help="Print CSV, with a heading.")] = False) -> Form:
+    """Return the form of the output that --json and --csv choose.
+
+    Raises:
+        InvalidArgument: Both were given.
+    """
+    if json_ and csv:
+        raise InvalidArgument("--json and --csv cannot be used together", hint="leave one of them out")
+    return "json" if json_ else "csv" if csv else ""
+
+
+Quiet = Annotated[
+    bool,
+    Option("--quiet", "-q", help="Print results and errors only, no remarks.", rich_help_panel=_EVERYWHERE),
+]
+NoProgress = Annotated[bool, Option("--no-progress", help="Show no progress.", rich_help_panel=_EVERYWHERE)]
+Timeout = Annotated[
+    float | None,
+    Option(metavar="SECONDS", help="Wait this long for a registry. Default: 30.", rich_help_panel=_EVERYWHERE),
+]
+Concurrency = Annotated[
+    int | None,
+    Option(metavar="N", help="Send at most N requests at once. Default: 128.", rich_help_panel=_EVERYWHERE),
+]
+
+
+def heed(
+    *, quiet: Quiet = False, no_progress: NoProgress = False, timeout: Timeout = None, concurrency: Concurrency = None
+) -> None:
+    """Put the options of every command into the environment, where this process and its kernels find them.
+
+    Raises:
+        InvalidArgument: A number that makes no sense.
+    """
+    given = {
+        "REGNB_QUIET": "1" if quiet else "",
+        "REGNB_NO_PROGRESS": "1" if quiet or no_progress else "",
+        "REGNB_TIMEOUT": "" if timeout is None else str(timeout),
+        "REGNB_CONCURRENCY": "" if concurrency is None else str(concurrency),
+    }
+    os.environ.update({name: value for name, value in given.items() if value})
+    environment.seconds(timeout)
+    environment.concurrency(concurrency)
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, for people; standard output is what was asked for."""
-    err.print(text, markup=False, soft_wrap=True)
+    """Print a remark on standard error, for people; standard output is what was asked for."""
+    if not environment.variable("REGNB_QUIET"):
+        err.print(text, markup=False, soft_wrap=True)
+
+
+def as_json() -> bool:
+    """Whether the command line asks for JSON."""
+    # Asked of the words themselves: a command line that cannot be read is an error, too.
+    return "--json" in sys.argv[1:]
+
+
+def _line(document: dict[str, object]) -> None:
+    sys.stderr.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def report_error(error: RegnbError | Interrupted, code: int) -> None:
+    """Print an error on standard error: its message, its hint and the receipt to go on with; with --json as JSON."""
+    message, hint = (error.message, error.hint) if isinstance(error, RegnbError) else (str(error), "")
+    if as_json():
+        found = {
+            "error": type(error).__name__,
+            "message": message,
+            "hint": hint,
+            "receipt": error.receipt,
+            "exit": code,
+        }
+        return _line({name: value for name, value in found.items() if value})
+    if isinstance(error, RegnbError):
+        message = f"[red]Error:[/] {escape(message)}"
+    err.print(message, soft_wrap=True, markup=isinstance(error, RegnbError))
+    if hint:
+        err.print(f"[yellow]Hint:[/] {escape(hint)}", soft_wrap=True)
+    if error.receipt:
+        err.print(f"To continue: regnb apply --resume {error.receipt}", soft_wrap=True)
+    return None
+
+
+def report_reason(reason: str, code: int) -> None:
+    """Print on standard error why a command exits with this code; with --json as JSON."""
+    if as_json():
+        _line({"reason": reason, "exit": code})
+    else:
+        err.print(reason, markup=False, soft_wrap=True)
 
 
 def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
@@ -53,43 +166,63 @@ def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
 
 
 def table(frame: Frame, title: str = "", limit: int = 20) -> None:
-    """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
-    text, _ = frame.head(limit).readable()
-    caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
+    """Print a frame as a table, below its title: readable cells, numbers to the right.
+
+    On a terminal rows beyond the limit are counted below it. A pipe gets every row, each on one line.
+    """
+    terminal = sys.stdout.isatty()
+    shown = frame.head(limit) if terminal else frame
+    text = shown.readable(len(shown))[0]
     if title:
         out.print(f"[italic]{title}[/]", soft_wrap=True)
+    right = [str(frame[name].dtype).startswith("int") for name in text.columns]
+    rows = list(text.itertuples(index=False, name=None))
+    if not terminal:
+        _plain([str(name) for name in text.columns], rows, right)
+        return
+    caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
     drawn = Table(caption=caption, header_style="bold", box=None)
-    for name in text.columns:
-        number = str(frame[name].dtype).startswith("int")
+    for name, number in zip(text.columns, right, strict=True):
         drawn.add_column(str(name), justify="right" if number else "left", overflow="fold")
-    for row in text.itertuples(index=False, name=None):
+    for row in rows:
         drawn.add_row(*(escape(str(cell)) for cell in row))
     out.print(drawn)
 
 
-def show(frame: Frame, json_: bool, title: str = "") -> None:
-    """Print a frame whole, as a table or as JSON lines."""
-    if json_:
-        from regnb.tables.write import json_lines  # noqa: PLC0415 -- pandas is not needed for help
+def _plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """Write rows below a heading in columns as wide as they need, each on one line."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
-        sys.stdout.write(json_lines(frame))
+
+def show(frame: Frame, form: Form | bool, title: str = "") -> None:
+    """Print a frame whole, as a table, as JSON lines or as CSV."""
+    if form:
+        from regnb.tables import write  # noqa: PLC0415 -- pandas is not needed for help
+
+        sys.stdout.write(write.csv(frame) if form == "csv" else write.json_lines(frame))
     else:
         table(frame, title, len(frame))
 
 
-def listing(json_: bool, **columns: Sequence[str]) -> None:
-    """Print columns of names, as a table or as JSON lines: a command that only lists does without pandas."""
+def listing(form: Form, shown: str, **columns: Sequence[str | int]) -> None:
+    """Print names, one a line, or every column as JSON lines or CSV: what only lists needs no pandas."""
     rows = list(zip(*columns.values(), strict=True))
-    if json_:
+    if form == "json":
         for row in rows:
             sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")) + "\n")
-        return
-    drawn = Table(header_style="bold", box=None)
-    for name in columns:
-        drawn.add_column(name, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(escape, row))
-    out.print(drawn)
+    elif form == "csv":
+        writer = csv_.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([re.sub(FORMULA, r"'\1", str(cell)) for cell in row] for row in rows)
+    else:
+        for name in columns[shown]:
+            sys.stdout.write(printable(str(name)) + "\n")
 
 
 def section(frame: Frame, title: str = "", limit: int = 20) -> None:

@@ -61,9 +61,10 @@ class Frame(pd.DataFrame):
     def _constructor(self) -> Callable[..., Frame]:
         return Frame
 
-    def readable(self) -> tuple[pd.DataFrame, bool]:
-        """Return the rows that fit a screen, as text for people, and whether some were cut."""
-        rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
+    def readable(self, rows: int | None = None) -> tuple[pd.DataFrame, bool]:
+        """Return rows as text for people, by default as many as fit a screen, and whether some were cut."""
+        if rows is None:
+            rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
         cut = len(self) > rows
         shown = pd.DataFrame(self.head(rows) if cut else self)
         # By position: a selection may well hold a column twice.
