@@ -88,24 +88,25 @@ class _Command(Command):
             values, extra, _ = self.make_parser(ctx).parse_args(args=list(args))
             words = [values.get(str(each.name)) for each in arguments]
             flat = [word for each in words for word in (each if isinstance(each, tuple) else (each,)) if word]
-            if not extra and _left_out(flat, arguments[1:], known):
+            plain = arguments[0].name == "url" and bool(flat) and is_registry(flat[0], known)
+            # While a word is completed, the words that follow it are not there yet.
+            if not (extra or plain) and (ctx.resilient_parsing or _left_out(flat, arguments[1:])):
                 args = [known, *args]
         return super().parse_args(ctx, args)
 
 
-def _left_out(words: Sequence[str], rest: Sequence[Any], known: str) -> bool:
+def _left_out(words: Sequence[str], rest: Sequence[Any]) -> bool:
     """Whether these arguments of a command line do not begin with a registry.
 
     Args:
         words: The arguments.
         rest: The parameters that follow the registry.
-        known: The registry that the environment names.
 
     Raises:
         InvalidArgument: The first word may be a registry or a tag.
     """
     many = any(each.nargs < 0 for each in rest)
-    if not words or is_registry(words[0], known) or (len(words) != len(rest) and not many):
+    if not words or (len(words) != len(rest) and not many):
         return False
     if len(words) > len(rest) and "/" not in words[0] and "@" not in words[0]:
         name = words[0]

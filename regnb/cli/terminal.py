@@ -172,7 +172,7 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     """
     terminal = sys.stdout.isatty()
     shown = frame.head(limit) if terminal else frame
-    text = shown.readable(len(shown))[0]
+    text = shown.readable(len(shown), whole=not terminal)[0]
     if title:
         out.print(f"[italic]{title}[/]", soft_wrap=True)
     right = [str(frame[name].dtype).startswith("int") for name in text.columns]

@@ -20,8 +20,8 @@ _LONGEST = 2000
 """Letters of a sentence: no registry needs more to say what is wrong."""
 
 
-def _cell(column: str) -> Callable[[Any], str]:
-    most = _LONGEST if column in SENTENCES else _WIDEST
+def _cell(column: str, *, whole: bool = False) -> Callable[[Any], str]:
+    most = _LONGEST if column in SENTENCES or whole else _WIDEST
 
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
@@ -30,7 +30,7 @@ def _cell(column: str) -> Callable[[Any], str]:
             return "yes" if value else "no"
         if column in SIZES and isinstance(value, int | float | np.number):
             return human(float(value))
-        if column in _DIGESTS and isinstance(value, str) and is_digest(value):
+        if column in _DIGESTS and not whole and isinstance(value, str) and is_digest(value):
             return Digest(value).short
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
@@ -61,14 +61,22 @@ class Frame(pd.DataFrame):
     def _constructor(self) -> Callable[..., Frame]:
         return Frame
 
-    def readable(self, rows: int | None = None) -> tuple[pd.DataFrame, bool]:
-        """Return rows as text for people, by default as many as fit a screen, and whether some were cut."""
+    def readable(self, rows: int | None = None, *, whole: bool = False) -> tuple[pd.DataFrame, bool]:
+        """Return rows as text for people, and whether some were cut.
+
+        Args:
+            rows: How many; by default as many as fit a screen.
+            whole: Whether digests and long texts are kept whole.
+        """
         if rows is None:
             rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
         cut = len(self) > rows
         shown = pd.DataFrame(self.head(rows) if cut else self)
         # By position: a selection may well hold a column twice.
-        columns = [[_cell(str(name))(value) for value in shown.iloc[:, at]] for at, name in enumerate(shown.columns)]
+        columns = [
+            [_cell(str(name), whole=whole)(value) for value in shown.iloc[:, at]]
+            for at, name in enumerate(shown.columns)
+        ]
         text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
         text.columns = shown.columns
         return text, cut
