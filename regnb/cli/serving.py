@@ -55,11 +55,19 @@ def demo(
     data: Annotated[Path | None, Option(help="Keep the registry here; default: a temporary folder.")] = None,
     port: Annotated[int, Option(help="Of the registry; 0 for a free one.", min=0, max=65535)] = 0,
     serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
+    like_2_8: Annotated[
+        bool,
+        Option("--like-2.8", help="Answer as distribution 2.8: no deletion of single tags, no referrers endpoint."),
+    ] = False,
+    no_delete: Annotated[
+        bool, Option("--no-delete", help="Refuse every deletion.")
+    ] = False,
+    damaged: Annotated[bool, Option("--damaged", help="Damage one tag, to see how regnb shows it.")] = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
     from regnb.local.sandbox import demo_registry  # noqa: PLC0415 -- an extra
 
-    with demo_registry(data, port) as found:
+    with demo_registry(data, port, damaged=damaged, delete=not no_delete, like_2_8=like_2_8) as found:
         if serve:
             say(f"Serving the demo registry at {found.url} (Ctrl-C ends it)")
             with suppress(KeyboardInterrupt):
