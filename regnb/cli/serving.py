@@ -59,9 +59,7 @@ def demo(
         bool,
         Option("--like-2.8", help="Answer as distribution 2.8: no deletion of single tags, no referrers endpoint."),
     ] = False,
-    no_delete: Annotated[
-        bool, Option("--no-delete", help="Refuse every deletion.")
-    ] = False,
+    no_delete: Annotated[bool, Option("--no-delete", help="Refuse every deletion.")] = False,
     damaged: Annotated[bool, Option("--damaged", help="Damage one tag, to see how regnb shows it.")] = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""

@@ -130,7 +130,7 @@ def test_more_namespaces_and_repositories_than_fit_are_counted() -> None:
     columns = {"namespace": [name for name, _ in many], "repository": [name for _, name in many]}
     rest = {"tag": [""] * len(many), "kind": ["tags"] * len(many), "size": [10**6 + at for at in range(len(many))]}
     trace = charts.treemap(make("usage", {**columns, **rest})).data[0]
-    assert "900 more namespaces" in trace.labels
+    assert "970 more namespaces" in trace.labels
     assert any(re.fullmatch(r"\d+ more repositories", label) for label in trace.labels)
     assert len(trace.ids) < 2000
     assert trace.values[0] == sum(rest["size"])
@@ -180,14 +180,16 @@ def test_the_layers_say_who_uses_them(inventory: Inventory) -> None:
 
 @pytest.mark.parametrize("number", [3, 200])
 def test_the_repositories_add_up(number: int) -> None:
-    """All bars together are the sum of the parts, however many repositories; those that do not fit are one row."""
+    """The bars add up; of many repositories the 40 largest are drawn, and the words say what is left out."""
     frame = rows("repositories", number).assign(exclusive=400, share=range(1000, 1000 + number))
     figure = charts.repositories(Frame(frame))
     alone, shared = bars(figure).values()
-    assert sum(alone) == 400 * number
-    assert sum(alone) + sum(shared) == sum(frame["share"])
-    assert len(alone) == min(number, 41)
-    assert (f"{number - 40} others" in figure.layout.yaxis.ticktext) == (number > 40)
+    drawn = sorted(frame["share"])[-40:]
+    assert sum(alone) == 400 * len(drawn)
+    assert sum(alone) + sum(shared) == sum(drawn)
+    assert ("the 40 largest" in figure.layout.title.text) == (number > 40)
+    left = f"{number - 40} others with {human(sum(frame['share']) - sum(drawn))} together"
+    assert (left in figure.layout.title.subtitle.text.replace("<br>", " ")) == (number > 40)
 
 
 def test_the_matrix_is_symmetric_and_adds_up() -> None:
