@@ -70,6 +70,17 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
+def middle(text: str, most: int) -> str:
+    """Return a name of at most so many letters: what is too long loses its middle, as its end tells it apart.
+
+    Example:
+        >>> middle("release-2026-11-29-nightly", 16)
+        'release-…nightly'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
+
+
 def escaped(text: str) -> str:
     """Make foreign text safe within HTML, in an element or a quoted attribute.
 

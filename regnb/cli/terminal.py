@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
@@ -38,6 +39,8 @@ err = Console(stderr=True, highlight=False)
 Form: TypeAlias = Literal["", "json", "csv"]
 """The form of the output: for people, as JSON lines or as CSV."""
 
+_LEAST: Final = 30
+"""Letters that a sentence gets at least before columns are left out."""
 _CONNECTION: Final = "Connection"
 _EVERYWHERE: Final = "Options of every command"
 
@@ -170,6 +173,8 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
 
     On a terminal rows beyond the limit are counted below it. A pipe gets every row, each on one line.
     """
+    from regnb.tables.columns import SENTENCES  # noqa: PLC0415 -- pandas is not needed for help
+
     terminal = sys.stdout.isatty()
     shown = frame.head(limit) if terminal else frame
     text = shown.readable(len(shown), whole=not terminal)[0]
@@ -180,12 +185,19 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     if not terminal:
         _plain([str(name) for name in text.columns], rows, right)
         return
-    caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
-    drawn = Table(caption=caption, header_style="bold", box=None)
-    for name, number in zip(text.columns, right, strict=True):
-        drawn.add_column(str(name), justify="right" if number else "left", overflow="fold")
+    widths = [max(map(len, map(str, column))) for column in zip(text.columns, *rows, strict=True)]
+    least = [
+        min(width, _LEAST) if name in SENTENCES else width for name, width in zip(text.columns, widths, strict=True)
+    ]
+    fits = max(1, sum(1 for used in accumulate(width + 2 for width in least) if used - 2 <= out.width))
+    more = [f"{len(frame) - limit:,} more rows"] if len(frame) > limit else []
+    more += [f"not shown: {', '.join(map(str, text.columns[fits:]))}; --json shows all"] if fits < len(least) else []
+    drawn = Table(caption="; ".join(more) or None, header_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, number in list(zip(text.columns, right, strict=True))[:fits]:
+        long = name in SENTENCES or len(least) == 1
+        drawn.add_column(str(name), justify="right" if number else "left", no_wrap=not long, overflow="ellipsis")
     for row in rows:
-        drawn.add_row(*(escape(str(cell)) for cell in row))
+        drawn.add_row(*(escape(str(cell)) for cell in row[:fits]))
     out.print(drawn)
 
 

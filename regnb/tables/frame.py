@@ -9,19 +9,21 @@ import numpy as np
 import pandas as pd
 
 from regnb.oci.reference import Digest, is_digest
-from regnb.tables.columns import COLUMNS, SENTENCES, SIZES
+from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, meanings
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
-from regnb.text import count, human, printable
+from regnb.text import count, human, middle, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _WIDEST = 60
+_NAMES = {"tag": 32}
+"""Letters of a name in a column that has names with a digest in them beside short ones."""
 _LONGEST = 2000
 """Letters of a sentence: no registry needs more to say what is wrong."""
 
 
 def _cell(column: str, *, whole: bool = False) -> Callable[[Any], str]:
-    most = _LONGEST if column in SENTENCES or whole else _WIDEST
+    most = _LONGEST if column in SENTENCES or whole else _NAMES.get(column, _WIDEST)
 
     def show(value: Any) -> str:  # noqa: ANN401 -- a cell holds anything
         if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
@@ -35,7 +37,7 @@ def _cell(column: str, *, whole: bool = False) -> Callable[[Any], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= most else text[: most - 1] + "…"
+        return text if len(text) <= most else text[: most - 1] + "…" if most == _LONGEST else middle(text, most)
 
     return show
 
@@ -87,8 +89,9 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
+        meaning = meanings([str(name) for name in self.columns])
         head = [Cell("", scope="col")] + [
-            Cell(str(name), scope="col", style=f"text-align:{side}")
+            Cell(str(name), meaning.get(str(name), ""), scope="col", style=f"text-align:{side}")
             for name, side in zip(text.columns, align, strict=True)
         ]
         whole = self.head(len(text)).itertuples(index=False, name=None)
