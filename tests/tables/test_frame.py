@@ -176,7 +176,7 @@ def test_nothing_shared_gives_empty_frames() -> None:
 
 
 def test_a_long_tag_keeps_its_end_and_a_column_its_meaning() -> None:
-    """A signature's tag is cut in the middle, whole in its tooltip; the heading's tooltip says what the column holds."""
+    """A signature's tag is cut in the middle, whole in its tooltip; the heading's tooltip explains the column."""
     tag = f"sha256-{'ab' * 32}.sig"
     page = Frame({"repository": ["app"], "tag": [tag], "size": [1]})._repr_html_()
     assert re.search(r"sha256-\w+…\w+\.sig<", page)
