@@ -81,6 +81,7 @@ class Start(Panel):
         self._to_connect = self._button("Connect", "primary", self._connect, self._state)
         self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
         self._to_reset = self._button("Reset the demo", "warning", self._reset, self._state)
+        self._to_probe.disabled = read_only()
         note = "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
         probe = [] if read_only() else [widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)]
         fields = [] if served() else [self._url, self._user, self._password, self._to_connect]

@@ -48,6 +48,16 @@ def test_reset_makes_it_as_new(monkeypatch: pytest.MonkeyPatch) -> None:
         assert registry.inventory(progress=False).problems.empty
 
 
+def test_the_highlights_of_the_demo() -> None:
+    """Three sentences name the largest namespace, the largest layer with its users, and what old tags would free."""
+    with sandbox.demo_registry() as found, regnb.connect(found.url, cache=False) as registry:
+        space, layer, old = registry.inventory(progress=False).highlights
+    assert space.startswith("68% of the space (28.0 MB) is used by vm/*")
+    assert "25.2 MB" in layer
+    assert "vm/centos8" in layer
+    assert old.startswith("At most")
+
+
 def test_the_policy_of_the_notebook_removes_something() -> None:
     """On the demo the packaged policy deletes old tags, and no safety check has to be overridden."""
     with sandbox.demo_registry() as found, regnb.connect(found.url, cache=False) as registry:
