@@ -15,6 +15,7 @@ from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
+from regnb.environment import concurrency as at_once
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
@@ -25,6 +26,7 @@ from regnb.wire.cache import Cache
 from regnb.wire.client import Client
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import Answer
+from regnb.wire.pace import MOST, START
 from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ def _let_go(client: Client, cache: Cache) -> None:
 
 def _bar(work: Counted, show: Show) -> Bar:
     # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-    return Bar(work, show=False if show is None and variable("REGNB_SERVED") else show)
+    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
+    return Bar(work, show=False if hidden else show)
 
 
 class Registry:
@@ -346,7 +349,11 @@ class Registry:
             records = self._run(lambda: collect(self._client, cache, patterns, progress=counters, fill=fill_cache), bar)
         except Interrupted as stop:
             if cached:
-                raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
+                total, done, _ = counters.state()
+                raise Interrupted(
+                    f"{stop} {done:,} of about {max(total, done):,} tags were read, and their manifests are cached. "
+                    "Run the same command again to continue."
+                ) from None
             raise
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
 
@@ -670,6 +677,7 @@ def connect(
     cache: Path | bool = True,
     read_only: bool | None = None,
     timeout: float | None = None,
+    concurrency: int | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -685,12 +693,13 @@ def connect(
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
         timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
+        concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
 
     Raises:
-        InvalidArgument: No URL, or one that makes no sense; a timeout that is not a positive number.
+        InvalidArgument: No URL, or one that makes no sense; a timeout or concurrency that is not a positive number.
         ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
         NotARegistry: Something else answered.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
@@ -711,6 +720,7 @@ def connect(
         insecure = insecure or bool(variable("REGNB_INSECURE"))
     if username is not None:
         credentials = Credentials(username, password or "")
+    most = at_once(concurrency) or MOST
     store = Cache(Cache.folder() if cache is True else cache or None)
 
     transport = partial(
@@ -722,6 +732,8 @@ def connect(
         insecure=insecure,
         read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
         timeout=seconds(timeout),
+        concurrency=min(START, most),
+        max_concurrency=most,
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

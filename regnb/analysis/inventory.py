@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,13 +14,14 @@ from regnb.analysis.marking import mattering
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
+from regnb.tables.age import ages
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
-from regnb.text import escaped, human
+from regnb.text import count, escaped, human
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +116,25 @@ class Brief(NamedTuple):
         )
 
 
+class Highlights(tuple[str, ...]):
+    """A few sentences; a notebook shows them as a list.
+
+    Example:
+        >>> print(Highlights(["One layer has 2.1 GB."]))
+        One layer has 2.1 GB.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return f"<ul>{''.join(f'<li>{escaped(text)}</li>' for text in self)}</ul>"
+
+
 class Inventory:
     """What a registry holds.
 
@@ -193,6 +213,34 @@ class Inventory:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
         return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
+
+    @property
+    def highlights(self) -> Highlights:
+        """What takes the space, in up to three sentences: the largest namespace, the largest layer, what could go.
+
+        Example:
+            >>> print(inventory.highlights)  # doctest: +SKIP
+            85 % of the space (32 MB) is used by vm/*.
+        """
+        found = []
+        stored = max(1, self.summary.stored)
+        for row in self.namespaces.sort_values("share").tail(1).to_dict("records"):
+            name = f"{row['namespace']}/*" if row["repositories"] > 1 else row["namespace"]
+            found.append(f"{row['share'] / stored:.0%} of the space ({human(row['share'])}) is used by {name}.")
+        for row in self.largest.sort_values("size").tail(1).to_dict("records"):
+            behind = f"{count(row['tags'], 'tag')}: {row['used_by']}"
+            found.append(f"The largest layer has {human(row['size'])} and is behind {behind}.")
+        created = ages(self.tags)["age"]
+        newest = created.groupby(self.tags["repository"]).transform("max")
+        old = (created < self.started - timedelta(days=365)) & (created < newest)
+        for row in self.reclaim(old).table.head(1).to_dict("records") if old.any() else ():
+            if row["bound"] != "fails":
+                bound = {"exact": "", "estimate": "about "}.get(row["bound"], f"{row['bound']} ")
+                found.append(
+                    f"{bound}{human(row['size'])} would be free after a garbage collection if the tags older than a "
+                    f"year were deleted ({int(old.sum()):,}); the newest of each repository stays."
+                )
+        return Highlights(text[:1].upper() + text[1:] for text in found)
 
     @cached_property
     def graph(self) -> Graph:

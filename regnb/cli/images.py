@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from regnb.cli.command import Connected, Present, command_of
-from regnb.cli.options import Allow, Ref
+from regnb.cli.options import Allow, Ref, Repository
 from regnb.cli.terminal import (
     Json,
     listing,
@@ -26,24 +26,22 @@ command = command_of(app)
 
 
 @command
-def catalog(registry: Registry, json_: Json = False) -> None:
+def catalog(registry: Registry, json_: Json = "") -> None:
     """List the repositories."""
-    listing(json_, repository=registry.repository_names())
+    listing(json_, "repository", repository=registry.repository_names())
 
 
 @command
-def tags(
-    registry: Registry, repository: Annotated[str, Argument(help="A repository's name.")], json_: Json = False
-) -> None:
+def tags(registry: Registry, repository: Repository, json_: Json = "") -> None:
     """List the tags of a repository."""
     found = registry.tag_names(repository)
-    listing(json_, repository=[repository] * len(found), tag=found)
+    listing(json_, "tag", repository=[repository] * len(found), tag=found)
 
 
 @command
-def digest(registry: Registry, reference: Ref) -> None:
+def digest(registry: Registry, reference: Ref, json_: Json = "") -> None:
     """Print the digest that a tag points at."""
-    typer.echo(registry.digest(reference))
+    listing(json_, "digest", reference=[reference], digest=[registry.digest(reference)])
 
 
 @command
@@ -61,7 +59,10 @@ def request(
     url: Annotated[
         str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
-    header: Annotated[list[str] | None, Option("--header", "-H", help="Such as 'Accept: …'. Again for more.")] = None,
+    header: Annotated[
+        list[str] | None,
+        Option("--header", "-H", metavar="HEADER", help="Send a header, such as 'Accept: …' (repeatable)."),
+    ] = None,
     data: Annotated[str, Option("--data", "-d", help="A manifest to PUT: @FILE, @- or the text itself.")] = "",
     include: Annotated[bool, Option("--include", "-i", help="Print status line and headers, too.")] = False,
     head: Annotated[bool, Option("--head", "-I", help="Send a HEAD, and print status line and headers.")] = False,
@@ -92,6 +93,6 @@ def _data(data: str) -> bytes:
 
 
 @command
-def layers(registry: Registry, reference: Ref, json_: Json = False) -> None:
+def layers(registry: Registry, reference: Ref, json_: Json = "") -> None:
     """List the layers of an image, their sizes and the commands that made them."""
     show(registry.layers(reference), json_)

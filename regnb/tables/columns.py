@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 INVENTORY: Final = (
@@ -377,3 +377,14 @@ SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
     "pulled", "disk", "used",
 })  # fmt: skip
+
+
+def meanings(names: Sequence[str]) -> dict[str, str]:
+    """Return what the columns of a frame mean: as in the frame of :data:`COLUMNS` that has most of them.
+
+    Example:
+        >>> meanings(["repository", "tag", "size"])["tag"]
+        'name'
+    """
+    nearest = max(COLUMNS.values(), key=lambda columns: sum(name in columns for name in names))
+    return {name: nearest[name][1] for name in names if name in nearest}

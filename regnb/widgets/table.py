@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
 
 from regnb.errors import MissingExtra
-from regnb.tables.columns import SIZES
+from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame
-from regnb.text import human
-from regnb.widgets.page import WRAP, Widget, choice, faint, text_field
+from regnb.text import count, human
+from regnb.widgets.page import WRAP, Widget, check_box, choice, faint, text_field
 
 try:
     import ipywidgets as widgets
@@ -25,10 +27,11 @@ WHOLE: Final = 2_000
 PAGE: Final = 100
 """Rows of such a page."""
 
-_KEYS_ARE_OURS: Final = (
-    "function (settings) { for (const row of settings.nTBody.rows)"
-    " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
-)
+# A function in a file needs a name, and DataTables takes one without.
+_DRAWN: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").replace("_drawn", "", 1)
+"""What is done to a table in the browser whenever it was drawn."""
+_ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
+"""Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"
 
 
@@ -66,6 +69,8 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._back, self._on = (widgets.Button(description=text) for text in ("Previous page", "Next page"))
         self._all, self._none = (widgets.Button(description=text) for text in ("Choose all", "Choose none"))
         self._count, self._place = widgets.HTML(), widgets.VBox()
+        self._aside = check_box("")
+        self._aside.observe(lambda _: self._search(), "value")
         self._tools = widgets.HBox([self._filter, self._sort, self._order], layout=WRAP)
         buttons = [self._back, self._on, *([self._all, self._none] if choose == "many" else [])]
         self._pager = widgets.HBox(buttons, layout=WRAP)
@@ -78,7 +83,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._on.on_click(lambda _: self._turn(PAGE))
         self._all.on_click(lambda _: self._pick(self._found))
         self._none.on_click(lambda _: self._pick(()))
-        self.children = [self._tools, self._count, self._place, self._pager]
+        self.children = [self._tools, self._aside, self._count, self._place, self._pager]
         self.show(rows)
 
     def show(self, rows: pd.DataFrame) -> None:
@@ -90,6 +95,12 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._names = pd.Series("", index=self._rows.index, dtype="str")
         for text in texts[:2]:
             self._names = self._names + (":" + text if text is not texts[0] else text)
+        self._folded = (
+            self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
+        )
+        number = int(self._folded.sum())
+        self._aside.description = f"Show signatures, SBOMs and caches: {count(number, 'row')}."
+        self._aside.layout.display = None if 0 < number < len(self._rows) else "none"
         self._long = len(self._rows) > WHOLE
         # The controls below look for rows as soon as they are set: not for those of before.
         self._matching = self._rows.index
@@ -97,6 +108,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         with self.hold_trait_notifications():
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
+            self._aside.value = number == len(self._rows)
         self._tools.layout.display = self._pager.layout.display = None if self._long else "none"
         self._search()
 
@@ -123,7 +135,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""
         matches = self._names.str.contains(self._filter.value.strip(), case=False, regex=False)
-        self._matching = self._rows.index[matches]
+        self._matching = self._rows.index[matches if self._aside.value else matches & ~self._folded]
         self._chosen = set()
         self._look()
         self.changed()
@@ -216,7 +228,6 @@ def _grid(rows: pd.DataFrame, *, choose: str, part: bool) -> Widget:
             select=select if choose != "none" else False,
             style="width:100%;margin:0",
             text_in_header_can_be_selected=False,
-            # Else JupyterLab takes the arrow keys for its cells.
-            drawCallback=JavascriptFunction(_KEYS_ARE_OURS),
+            drawCallback=JavascriptFunction(_DRAWN.replace("MEANINGS", json.dumps(meanings(list(map(str, text)))))),
             **options,
         )

@@ -91,6 +91,27 @@ class Cache:
         """Return the user's own cache folder for regnb."""
         return platformdirs.user_cache_path("regnb")
 
+    @classmethod
+    def known(cls, registry: str, prefix: str = "", most: int = 10_000) -> list[tuple[str, str]]:
+        """Return repositories and tags of a registry as they were last seen: a quick look that makes no file.
+
+        Args:
+            registry: ``host:port``.
+            prefix: Of the repository's name.
+            most: Rows to return.
+        """
+        where = (cls.folder() / "content.sqlite").as_uri() + "?mode=ro"
+        query = (
+            "SELECT repository, tag FROM seen WHERE registry = ? AND repository >= ? AND repository < ? "
+            "ORDER BY repository, tag LIMIT ?"
+        )
+        with contextlib.suppress(*_FAILURES), contextlib.closing(sqlite3.connect(where, uri=True)) as database:
+            rows = database.execute(query, (registry, prefix, prefix + chr(0x10FFFF), most)).fetchall()
+            return [
+                (repository, tag) for repository, tag in rows if isinstance(repository, str) and isinstance(tag, str)
+            ]
+        return []
+
     @staticmethod
     def _connect(where: str | Path) -> sqlite3.Connection:
         # The connection is used by one thread at a time: the event loop's, or the one that closes it.

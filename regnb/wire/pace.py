@@ -12,6 +12,14 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import anyio
 
+from regnb.errors import RateLimited
+from regnb.log import logger
+from regnb.wire.addresses import redact
+from regnb.wire.failures import BY_STATUS, failure
+from regnb.wire.messages import Response, Streamed
+
+_LOG: Final = logger("wire")
+
 PATIENCE: Final = 60.0
 """Seconds that a Retry-After may ask for: whoever asks for more gets an error now and not a frozen notebook."""
 ATTEMPTS: Final = {429: 7, 502: 5, 503: 6, 504: 5}
@@ -175,6 +183,39 @@ class Pace:
             if len(self._window) >= _FEW and self._measures(now):
                 lately = max(_FEW, sum(now - each < 1 for each in self._window))
                 self.rate = min(self.rate, 0.75 * lately / max(0.001, now - self._window[-lately]))
+
+
+async def asked_again(answer: Response | Streamed, attempt: int, pace: Pace | None = None, began: float = 0.0) -> bool:
+    """Whether to send a request again; if so, after the wait that is due.
+
+    Args:
+        answer: A 429 or 5xx.
+        attempt: How often it was sent.
+        pace: What a 429 slows down, if it says something about the registry.
+        began: When the request was sent.
+
+    Raises:
+        RateLimited: The wait would be longer than :data:`PATIENCE`.
+    """
+    status = answer.status
+    asked = retry_after(answer.headers.get("retry-after"))
+    if status == 429:
+        if asked is not None and asked > PATIENCE:
+            text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
+            raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
+        if pace is not None:
+            pace.limited(asked or 0.0, began)
+    if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
+        return False
+    if asked is None:
+        asked = backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
+    else:
+        asked += random.uniform(0, 0.1)  # noqa: S311 - spreads requests, hides nothing
+    _LOG.info(
+        "%s %s: %d; asked again in %.1f s, attempt %d", answer.method, redact(answer.url), status, asked, attempt + 1
+    )
+    await anyio.sleep(asked)
+    return True
 
 
 def backoff(attempt: int, first: float) -> float:

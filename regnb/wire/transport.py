@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import ssl
 import time
 from collections import deque
@@ -23,7 +22,6 @@ from regnb.errors import (
     Denied,
     InvalidArgument,
     NotARegistry,
-    RateLimited,
     Refused,
     RegistryError,
     TLSFailed,
@@ -36,20 +34,18 @@ from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
-from regnb.wire.failures import BY_STATUS, failure, unreached
+from regnb.wire.failures import failure, unreached
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import (
-    ATTEMPTS,
     FEW_ATTEMPTS,
     MOST,
-    PATIENCE,
     START,
     Kind,
     Pace,
+    asked_again,
     backoff,
     budgets,
-    retry_after,
 )
 
 EXCHANGES: Final = 1000
@@ -311,35 +307,8 @@ class Transport:
                 continue
             if answer.status < 500 and answer.status != 429:
                 return answer
-            if not self._patient or not await self._again(answer, attempt, began):
+            if not self._patient or not await asked_again(answer, attempt, self.pace, began):
                 return answer
-
-    async def _again(self, answer: Response | Streamed, attempt: int, began: float | None = None) -> bool:
-        """Whether to send a request again; if so, after the wait that is due.
-
-        Args:
-            answer: A 429 or 5xx.
-            attempt: How often it was sent.
-            began: When, if its answer says something about the registry's pace.
-        """
-        status = answer.status
-        asked = retry_after(answer.headers.get("retry-after"))
-        if status == 429:
-            if asked is not None and asked > PATIENCE:
-                text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
-                raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
-            if began is not None:
-                self.pace.limited(asked or 0.0, began)
-        if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
-            return False
-        if asked is None:
-            asked = backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
-        else:
-            asked += random.uniform(0, 0.1)  # noqa: S311 - spreads requests, hides nothing
-        line = "%s %s: %d; asked again in %.1f s, attempt %d"
-        _LOG.info(line, answer.method, redact(answer.url), status, asked, attempt + 1)
-        await anyio.sleep(asked)
-        return True
 
     async def _open(self, call: _Call) -> Streamed:
         """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
@@ -419,7 +388,7 @@ class Transport:
             answer = await (await self._send(call, None)).read(1024 * 1024)
             if answer.status not in (429, 503) or not self._patient:
                 return answer
-            if not await self._again(answer, attempt):
+            if not await asked_again(answer, attempt):
                 return answer
 
     async def _send(self, call: _Call, authorization: str | None) -> Streamed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from fsspec import registry
+from fsspec.registry import _registry
 
 from regnb.crawl.files import opened, reason, shown
 from regnb.errors import MissingExtra, StorageError
@@ -54,7 +54,7 @@ def test_what_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     """Without s3fs a bucket's URL says which extra brings it."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
     # What another test has opened is remembered by fsspec.
-    monkeypatch.delitem(registry._registry, "s3", raising=False)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(MissingExtra) as raised, opened("s3://bucket/x", "read", skip_instance_cache=True):
         pass
     assert "regnb[s3]" in raised.value.hint

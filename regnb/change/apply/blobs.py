@@ -17,6 +17,7 @@ from regnb.errors import (
     ContentError,
     Denied,
     NotFound,
+    ReadOnly,
     RegnbError,
     ServerFailed,
     Unauthorized,
@@ -117,14 +118,18 @@ class Blobs:
                 f"{near} has lost it: a garbage collection has removed it", hint="push the image again from elsewhere"
             )
         upload = None
-        # Some registries refuse to mount what may be read and pushed, or do not know how: then it is sent.
-        with contextlib.suppress(*_NOT_MOUNTED):
+        try:
             if near:
                 upload = await self._client.mount(blob.repository, blob.digest, near)
                 self._course.wrote = True
                 if upload is None:
                     await self._check_mounted(blob, near)
                     return
+        except ReadOnly:
+            raise
+        except _NOT_MOUNTED:
+            # Some registries refuse to mount what may be read and pushed, or do not know how: then it is sent.
+            upload = None
         async with self._streams:
             await self._send(blob, upload)
 
