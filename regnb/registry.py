@@ -75,6 +75,8 @@ class Registry:
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
+        host = self._client.host
+        self._client.capabilities.remember(cache.capabilities(host), partial(cache.found, host))
         self._reader = Reader(self._client, cache)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
@@ -422,7 +424,7 @@ class Registry:
         """
         from regnb.change.rename import plan_rename  # noqa: PLC0415 -- kept out of `import regnb`
 
-        return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
+        return self._foreseen(self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
 
     def plan_delete(
         self,
@@ -462,7 +464,7 @@ class Registry:
 
         if inventory is None:
             inventory = self.inventory(repositories_of(what, self.host))
-        return plan_delete(
+        plan = plan_delete(
             inventory,
             what,
             url=self._reader.url,
@@ -473,6 +475,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return self._foreseen(plan)
 
     def plan_request(
         self,
@@ -502,9 +505,10 @@ class Registry:
         """
         from regnb.change.request import plan_request  # noqa: PLC0415 -- kept out of `import regnb`
 
-        return self._run(
+        plan = self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
+        return self._foreseen(plan)
 
     def plan_retention(
         self,
@@ -540,7 +544,7 @@ class Registry:
         policy = read_policy(policy)
         found = inventory or self.inventory()
         asked = missing_subjects(found, policy)
-        return retain(
+        plan = retain(
             found,
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
@@ -551,6 +555,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return self._foreseen(plan)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
@@ -569,7 +574,39 @@ class Registry:
         from regnb.change.undo import plan_undo  # noqa: PLC0415 -- kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return self._run(lambda: plan_undo(self._reader, found, allow=allow))
+        return self._foreseen(self._run(lambda: plan_undo(self._reader, found, allow=allow)))
+
+    def _foreseen(self, plan: Plan) -> Plan:
+        from regnb.change.refusals import foresee  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return foresee(plan, self._client.capabilities)
+
+    def check(self, plan: Plan) -> Plan:
+        """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
+
+        A plan that removes something costs a DELETE of a digest in each repository, and one of a tag, that do not
+        exist; nothing that exists is touched. The answer is kept for a day, for later plans. A plan that puts something
+        costs an OPTIONS. Where nothing may be written from here, nothing is sent.
+
+        Args:
+            plan: A plan for this registry.
+
+        Raises:
+            PlanMismatch: It is another registry's.
+
+        Example:
+            >>> plan = registry.check(registry.plan_delete("vm/centos8:8.1"))  # doctest: +SKIP
+            >>> plan.refusals  # doctest: +SKIP
+            ()
+        """
+        from regnb.change.refusals import check  # noqa: PLC0415 -- kept out of `import regnb`
+
+        self._check_ours(plan)
+        return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
+
+    def _check_ours(self, plan: Plan) -> None:
+        if plan.url != self._reader.url:
+            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -621,8 +658,7 @@ class Registry:
         from regnb.change.apply import Progress as Progress_  # noqa: PLC0415 -- kept out of `import regnb`
         from regnb.change.apply import apply  # noqa: PLC0415
 
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
+        self._check_ours(plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
         if (plan.source or plan.url) != there.url:
             raise PlanMismatch(

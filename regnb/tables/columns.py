@@ -315,12 +315,16 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "plan": {
         "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
         "repository": ("str", "name"),
-        "tag": ("str", "name; empty where a manifest is meant by its digest"),
-        "before": ("str", "digest that is there when the plan is made; missing if there is none"),
-        "after": ("str", "digest that will be there; missing if there will be none"),
+        "tag": (
+            "str",
+            "name; for a manifest that is deleted, every tag on it, or in brackets what it belongs to; empty for put",
+        ),
+        "before": ("str", "digest that is there when the plan is made; missing if there is none, or it stays"),
+        "after": ("str", "digest that will be there; missing if there will be none, or it stays"),
         "tags": ("int64", "tags that a deletion by digest takes along"),
         "size": ("int64", "bytes of every blob behind the manifest, counted once"),
         "reason": ("str", "why this row is here"),
+        "refused": ("str", "what the registry will refuse of it, or what is not known about that; else empty"),
         "curl": ("str", "the same for a shell, without credentials"),
     },
     "effects": {
@@ -371,7 +375,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "hint"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",

@@ -5,7 +5,6 @@ Every operation is the same :class:`Form`: it says only what its fields are, and
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -17,6 +16,7 @@ from regnb.change import journal
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
+from regnb.change.preview import html
 from regnb.errors import InvalidArgument, MissingExtra, Refused
 from regnb.registry import Registry
 from regnb.tables.frame import Frame
@@ -48,8 +48,6 @@ _NAMED: Final = 10
 """Chosen rows that are named below the table."""
 _LISTED: Final = 1_000
 """Rows of a plan, or of what else it touches, that a page shows."""
-_CURLS: Final = 50
-"""Steps whose commands are shown below the plan."""
 _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
 _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
@@ -57,7 +55,7 @@ _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "
 
 _ALLOWANCES: Final = {
     "overwrite": "overwrite: move a tag that exists and points elsewhere.",
-    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over and delete that.",
+    "dummy": "dummy: if the registry cannot remove a single tag, point it at a placeholder manifest and delete that.",
     "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
@@ -220,27 +218,35 @@ class Form(Panel):
                     if self._edition == edition:
                         self._offer_allowances(error.allow)
                 raise
-            shown = _plan_html(plan)
+            if plan.changes:
+                # A click asked for it, and nothing that is there is touched.
+                plan = self.registry.check(plan)
+            shown = html(plan, most=_LISTED)
             with self._lock:
                 if self._edition == edition:
                     self._preview.value = shown
+                    self._offer_allowances(one.allow for one in plan.refusals if one.allow)
                     self._offer(plan)
 
         self._run(self._preview, work, lambda: self._edition == edition, self._hide)
 
     def _offer_allowances(self, refused: Iterable[str]) -> None:
-        """Show a box for each allowance that a refusal names and the form lacks; those that are ticked stay."""
+        """Show a box for each allowance that a refusal names; those that are ticked stay."""
         kept = {name: box for name, box in self._once.items() if box.value}
         for name in list(refused)[:_NAMED]:
-            if name not in self._allow and name not in kept:
-                kept[name] = check_box(f"{name}: {_SCOPED[name.partition(':')[0]]}")
+            if name in self._allow:  # the same box, where it is needed
+                kept[name] = self._allow[name]
+            elif name not in kept:
+                kept[name] = check_box(_ALLOWANCES.get(name) or f"{name}: {_SCOPED[name.partition(':')[0]]}")
                 kept[name].observe(lambda _: self._change(), "value")
         self._once = kept
         heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
         self._offered.children = [*heading, *kept.values()]
 
     def _offer(self, plan: Plan) -> None:
-        if not plan.changes:
+        if not plan.ready:
+            refused = "The registry would refuse this plan: see the preview for what to do."
+            self._prompt.value = faint(refused if plan.changes else "Nothing to do: there is nothing to confirm.")
             return
         self.plan = plan
         if read_only():
@@ -256,8 +262,8 @@ class Form(Panel):
         code = f"<code class='regnb-code'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")
         self._prompt.value = (
-            f"Nothing has been written. To arm the button for this plan, type its code: {code} (or {link}, for "
-            "<code>regnb apply</code>.)"
+            f"Nothing has been written. To change <b>{escaped(plan.host)}</b>, type the code of this plan: {code} (or "
+            f"{link}, for <code>regnb apply</code>.)"
         )
 
     # What is written
@@ -335,31 +341,6 @@ def _rows_html(frame: Frame) -> str:
     with pd.option_context("display.max_rows", _LISTED):
         more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
         return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
-
-
-def _plan_html(plan: Plan) -> str:
-    """Return a plan for people: what else it touches comes before its rows."""
-    parts = [f"<p><b>{escaped(plan.summary())}</b></p>"]
-    if plan.effects:
-        counts = plan.blast["effect"].value_counts()
-        words = ", ".join(f"{count:,} &times; {escaped(str(effect))}" for effect, count in counts.items())
-        harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
-        kind = "bad" if set(counts.index) - harmless else "warn"
-        parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
-        parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
-    elif plan.changes:
-        parts.append(box("good", "Nothing else is touched."))
-    parts += ["<ul>", *(f"<li>{escaped(note)}</li>" for note in plan.notes), "</ul>"]
-    # What changes comes first: a policy may well keep thousands of rows.
-    rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
-    columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]
-    parts += ["<h4>Rows</h4>", _rows_html(rows[columns])]
-    numbers = [number for number, step in enumerate(plan.steps) if step.writes]
-    if numbers:
-        lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
-        rest = f"<p>{len(numbers) - _CURLS:,} more: <code>form.plan.curl(row)</code></p>" if numbers[_CURLS:] else ""
-        parts.append(f"<details><summary>The same with curl</summary><pre>{html.escape(lines)}</pre>{rest}</details>")
-    return "".join(parts)
 
 
 def _in_use(text: str) -> str | None:
