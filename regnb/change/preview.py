@@ -57,8 +57,8 @@ def _clauses(plan: Plan) -> Iterator[str]:
     if plan.moved:
         yield f"at most {human(plan.moved)} will be sent"
     if alone := sum(bool(step.before) for step in done["untag"]):
-        manifests = "its manifest stays" if alone == 1 else "their manifests stay"
-        yield f"{count(alone, 'tag')} {'goes' if alone == 1 else 'go'} alone: {manifests}"
+        what = f"of {alone:,} of these tags " if alone < tags else ""
+        yield f"the manifest {what}stays" if alone == 1 else f"the manifests {what}stay"
     if number := len(done["keep"]):
         yield _unchanged(number)
     if done["delete"] or moved:

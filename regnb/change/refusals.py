@@ -19,7 +19,7 @@ from regnb.wire.client import Client
 _REMOVALS: Final[tuple[Action, ...]] = ("untag", "delete")
 _SURE: Final = (Denied, Unauthorized, Unproven, Unsupported)
 """Answers with which :func:`regnb.change.apply.apply` ends before it writes anything."""
-_CHECK: Final = "check it: registry.check(plan) in Python, --probe on the command line"
+_CHECK: Final = "to check: registry.check(plan) in Python, --probe on the command line"
 
 
 def foresee(plan: Plan, known: Capabilities) -> Plan:
@@ -45,7 +45,7 @@ def _refusals(plan: Plan, known: Capabilities) -> Iterator[Refusal]:
     if deletion.supported == "no":
         yield Refusal(
             f"{plan.host} will refuse this: it does not delete ({deletion.how})",
-            hint=f"enable deletion in its configuration, then {_CHECK}",
+            hint=f"enable deletion in its configuration; {_CHECK}",
             actions=tuple(actions),
         )
         return

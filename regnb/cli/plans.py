@@ -105,8 +105,8 @@ def show_plan(plan: Plan) -> None:
 
     _line(f"[bold]{escape(plan.summary())}[/]")
     for one in plan.refusals:
-        _line(f"[bold]{'Refused' if one.known else 'Not known'}:[/] {escape(one.message)}")
-        _line(f"  Hint: {escape(one.hint)}" if one.hint else "")
+        _line(f"[bold]{'Refused: ' if one.known else ''}{escape(one.message)}[/]")
+        _line(f"Hint: {escape(one.hint)}" if one.hint else "")
     effects = plan.blast
     section(effects[effects["effect"] != "shared"], "What else this touches", 50)
     section(touched(plan.to_frame()), "Rows")

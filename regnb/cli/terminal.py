@@ -61,7 +61,8 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     drawn = Table(caption=caption, header_style="bold", box=None)
     for name in text.columns:
         number = str(frame[name].dtype).startswith("int")
-        drawn.add_column(str(name), justify="right" if number else "left", overflow="fold")
+        whole = str(name) in ("before", "after")  # a digest that is folded cannot be copied
+        drawn.add_column(str(name), justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for row in text.itertuples(index=False, name=None):
         drawn.add_row(*(escape(str(cell)) for cell in row))
     out.print(drawn)

@@ -256,7 +256,7 @@ def test_what_a_person_sees() -> None:
     plan = msgspec.structs.replace(PLAN, steps=steps)
     assert plan.summary() == (
         "retag on localhost:5000: 1 tag will be moved to another manifest, 1 manifest will be put, 3 tags and 1 "
-        "manifest will be gone; at most 4 B will be sent; 1 tag goes alone: its manifest stays; 1 tag stays as it is; "
+        "manifest will be gone; at most 4 B will be sent; the manifest of 1 of these tags stays; 1 tag stays as it is; "
         "the next garbage collection frees at most 3 B, and after it this cannot be undone"
     )
     assert plan.changes == 4

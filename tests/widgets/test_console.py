@@ -213,7 +213,7 @@ def test_what_writes_is_not_sent(read: Console, seeded_real: Seeded) -> None:
         form._to_send.click()
         settle(form)
         assert "could write" in form._answered.value
-        assert "1 manifest deleted with 3 tags" in preview(form)
+        assert "3 tags and 1 manifest will be gone" in preview(form)
         assert "DELETE of" not in preview(form)
         choose(form, OWN, method="DELETE", path=f"/v2/vm/centos8/blobs/{digest}")
         shown = preview(form)
