@@ -205,7 +205,7 @@ def test_the_history_is_short(read: Console) -> None:
 
 
 def test_what_writes_is_not_sent(read: Console, seeded_real: Seeded) -> None:
-    """Send is refused for a writing method whatever else is set, and planning reads only."""
+    """Send is refused for a writing method whatever else is set, and a preview touches nothing that is there."""
     with proxy(seeded_real.host, lambda _: None) as between, regnb.connect(between.url, cache=False) as connected:
         form = console(connected)
         digest = connected.digest("vm/centos8:latest")
