@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import Marking, bounds
+from regnb.analysis.find import find
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records
 from regnb.errors import NotFound
@@ -246,6 +247,25 @@ class Inventory:
     def breakdown(self) -> Frame:
         """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
         return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+
+    def find(self, text: str) -> Frame:
+        """Find tags by what is at hand: a name, a reference as a pod or a shell has it, a digest or the start of one.
+
+        Args:
+            text: ``repository:tag``, ``host:port/repository:tag`` whatever the host is called, a part of a name; the
+                digest of a manifest, a config or a layer, or at least six digits of it.
+
+        Returns:
+            Columns: repository, tag, digest, size (bytes), match, pull. A plan takes it as it is.
+
+        Raises:
+            InvalidArgument: The text is empty.
+
+        Example:
+            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")  # doctest: +SKIP
+            >>> inventory.find("87c6c69372dc")  # doctest: +SKIP
+        """
+        return find(self.frames, text, self.registry if self.source == "api" else "")
 
     def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
         """Compute what garbage collections remove once some tags are deleted: of any set; exactly, of a storage.

@@ -86,6 +86,9 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
 
 
+_FOUND = 50
+"""Rows that ``regnb find`` prints."""
+
 Reason: TypeAlias = tuple[int, str]
 
 
@@ -295,6 +298,32 @@ def reclaim(
         _collections(found.table, "What each garbage collection would then remove")
         section(found.stays, "What stays of it, and because of whom")
     leave(_failing(found), inventory)
+
+
+@command
+def find(
+    connected: Connected,
+    url: Where,
+    text: Annotated[
+        str, Argument(metavar="TEXT", help="repository:tag, a reference with any host, a digest or six digits of one.")
+    ],
+    json_: Json = False,
+) -> None:
+    """Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.
+
+    Exit code 0: found, 1: not found or an error, 4: something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.find(text)
+    if json_:
+        show(found, json_)
+    elif len(found):
+        table(found.drop(columns=["digest", "pull"]), limit=_FOUND)
+        typer.echo("")
+        for line in found["pull"].head(_FOUND):
+            typer.echo(line)
+    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    leave(missing, inventory)
 
 
 @command

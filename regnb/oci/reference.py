@@ -177,10 +177,8 @@ class Reference:
         rest, at, digest = text.partition("@")
         host: str | None = None
         first, slash, path = rest.partition("/")
-        if slash:
-            named = "." in first or ":" in first or first == "localhost" or first != first.lower()
-            if (registry is None and named) or first == registry:
-                host, rest = first, path
+        if slash and ((registry is None and names_host(first)) or first == registry):
+            host, rest = first, path
         repository, colon, tag = rest.partition(":")
         if at and not digest:
             raise InvalidReference(f"no digest after the @: {text!r}", hint="write repository@sha256:…")
@@ -198,6 +196,16 @@ class Reference:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{host}{self.repository}{tag}{digest}"
+
+
+def names_host(first: str) -> bool:
+    """Whether Docker takes the first part of a reference for a host: it has a dot, a colon or an upper-case letter.
+
+    Example:
+        >>> names_host("localhost"), names_host("r.example"), names_host("vm")
+        (True, True, False)
+    """
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def select(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

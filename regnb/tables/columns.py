@@ -212,6 +212,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "that still needs it"),
         "because": ("str", "its tags that lead to it, or the digest of a manifest without a tag"),
     },
+    "found": {
+        "repository": ("str", "name"),
+        "tag": ("str", "name; missing for a manifest that no tag leads to"),
+        "digest": ("str", "of the manifest that the tag points at"),
+        "size": ("int64", "bytes: every blob behind it, counted once"),
+        "match": (
+            "str",
+            "what fits: name, part of the name, digest, config, a layer by its position; or of which child",
+        ),
+        "pull": ("str", "the command that pulls exactly this; empty where the registry's host is not known"),
+    },
     "free": {
         "repository": ("str", "name"),
         "tag": ("str", "name"),

@@ -104,7 +104,8 @@ class Form(Panel):
         self.plan: Plan | None = None
         self.receipt: Receipt | None = None
         self._title, self._make, self._source = title, make, source
-        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose) if choose else None
+        self._host = (source or registry).host
+        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose, host=self._host) if choose else None
         self._fields = dict(fields or {})
         self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
         self._once: dict[str, Any] = {}
@@ -167,8 +168,14 @@ class Form(Panel):
         names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
         more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
         listed = ", ".join(escaped(name) for name in names) + more
-        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
+        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}{self._pull(chosen)}"
         self._change()
+
+    def _pull(self, chosen: pd.DataFrame) -> str:
+        """Return the line that pulls the one image that is chosen, with its whole digest, to be copied."""
+        if len(chosen) != 1 or self.inventory is None or not isinstance(digest := chosen.iloc[0]["digest"], str):
+            return ""
+        return f"<br><code>docker pull {escaped(f'{self._host}/{chosen.iloc[0].repository}@{digest}')}</code>"
 
     # What is planned
 
