@@ -15,8 +15,8 @@ from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.reader import Reader
 from regnb.environment import seconds, variable
-from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused
-from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
+from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused
+from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
 from regnb.wire.addresses import same
@@ -27,6 +27,7 @@ from regnb.wire.exchange import Answer
 from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from regnb.analysis.image import Image
     from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
@@ -293,26 +294,31 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
+        from regnb.analysis.image import layers_of, read_image  # noqa: PLC0415 -- pandas waits for a frame
 
-        async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
-            raw = await self._client.manifest(where.repository, where.target)
-            *behind, (_, top) = await self._reader.tree(where.repository, raw)
-            if isinstance(top, Schema1):
-                raise MalformedManifest(
-                    f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
-                    hint="push it again with a current client",
-                )
-            images = [child for _, child in behind if isinstance(child, Manifest) and child.kind != "attestation"]
-            images += [top] if isinstance(top, Manifest) else []
-            found = []
-            for image in images:
-                config = await self._reader.config(where.repository, image) or ImageConfig()
-                found.append((config.platform, image, config.commands(len(image.layers))))
-            return found
+        return layers_of(self._read(reference, lambda where: read_image(self._reader, where, strict=True))[1])
 
-        from regnb.tables.build import image_layers  # noqa: PLC0415 -- pandas waits for a frame
+    def image(self, reference: str | Reference, *, inventory: Inventory | None = None) -> Image:
+        """Return one image: names, size, layers and the steps that made them, config, referrers, and who shares it.
 
-        return image_layers(self._read(reference, read))
+        Args:
+            reference: ``repository:tag`` or ``repository@digest``.
+            inventory: What exclusive bytes, sharing and referrers are computed from; by default the image's repository
+                is read now, and what other repositories share is not seen.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+
+        Example:
+            >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
+        """
+        from regnb.analysis.image import Image, read_image  # noqa: PLC0415 -- pandas waits for a frame
+
+        where = self._reference(reference)
+        top, parts = self._read(where, lambda where: read_image(self._reader, where))
+        known = self.inventory(where.repository) if inventory is None else inventory
+        return Image(self.host, where, top, parts, known)
 
     def inventory(
         self,

@@ -228,6 +228,25 @@ class Inventory:
         largest = self.tags.sort_values("size", ascending=False).iloc[0]
         return f"{largest['repository']}:{largest['tag']}"
 
+    def reference(self, text: str = "") -> str:
+        """Return the first tag that :meth:`find` finds, as ``repository:tag``; without a text the largest one.
+
+        Raises:
+            NotFound: Nothing fits.
+
+        Example:
+            >>> inventory.reference("be464415e92a")  # doctest: +SKIP
+            'vm/centos8:8'
+        """
+        if not text:
+            return self.example
+        found = self.find(text)
+        if found.empty:
+            raise NotFound(f"nothing in {self.registry} fits {text}", hint="write repository:tag, or a digest")
+        row = found.iloc[0]
+        tag = row["tag"]
+        return f"{row['repository']}:{tag}" if isinstance(tag, str) else f"{row['repository']}@{row['digest']}"
+
     @cached_property
     def usage(self) -> Frame:
         """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""

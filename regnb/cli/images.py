@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from typer import Argument, Option
 
 from regnb.cli.command import Connected, Present, command_of
@@ -14,6 +15,8 @@ from regnb.cli.options import Allow, Ref
 from regnb.cli.terminal import (
     Json,
     listing,
+    out,
+    section,
     show,
 )
 from regnb.crawl.files import file_errors
@@ -89,6 +92,36 @@ def _data(data: str) -> bytes:
         return data.encode()
     with file_errors(f"read {data[1:]}"):
         return sys.stdin.buffer.read() if data == "@-" else Path(data[1:]).read_bytes()
+
+
+@command
+def image(
+    registry: Registry,
+    reference: Ref,
+    other: Annotated[str, Option("--compare", metavar="REFERENCE", help="Print what differs from this image.")] = "",
+    whole: Annotated[bool, Option("--whole", help="Read the whole registry, to see who else shares layers.")] = False,
+    json_: Json = False,
+) -> None:
+    """Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.
+
+    With --json, the lines of one table: what differs, or the layers.
+    """
+    inventory = registry.inventory() if whole else None
+    found = registry.image(reference, inventory=inventory)
+    if other:
+        show(found.compare(registry.image(other, inventory=inventory)), json_, f"{found.name} and {other}")
+        return
+    if json_:
+        show(found.layers, json_)
+        return
+    for what, value in found.about.itertuples(index=False, name=None):
+        out.print(f"[bold]{escape(what)}[/]: {escape(value)}", soft_wrap=True)
+    section(found.layers.drop(columns=["media_type", *([] if len(found.parts) > 1 else ["platform"])]), "Layers", 100)
+    for note in found.notes:
+        out.print(f"- {escape(note)}")
+    section(found.config.drop(columns=[] if len(found.parts) > 1 else ["platform"]), "How it runs", 100)
+    section(found.referrers, "What refers to it")
+    section(found.shared_with, "Who shares its layers")
 
 
 @command

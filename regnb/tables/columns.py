@@ -323,6 +323,33 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes, compressed"),
         "command": ("str", "the history entry that made it, where the config says"),
     },
+    "about": {
+        "what": ("str", "what is told"),
+        "value": ("str", "how it is"),
+    },
+    "image_config": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "setting": ("str", "entrypoint, command, user, ports, …; or the name of a variable or a label"),
+        "value": ("str", "its value"),
+    },
+    "image_referrers": {
+        "kind": ("str", "signature, sbom, attestation or artifact"),
+        "tag": ("str", "that names it; empty where the registry lists it"),
+        "digest": ("str", "of the referrer"),
+        "subject": ("str", "digest of the manifest that it refers to: the image, or one of its platforms"),
+    },
+    "image_shared": {
+        "repository": ("str", "that needs some of its layers, too"),
+        "tags": ("str", "that lead to them there"),
+        "layers": ("int64", "how many"),
+        "size": ("int64", "bytes of these layers, each counted once"),
+    },
+    "image_difference": {
+        "platform": ("str", "that it concerns; empty for all of them"),
+        "what": ("str", "size, platform, a layer by its digest, or a setting"),
+        "first": ("str", "how it is in the first image; empty: not there"),
+        "second": ("str", "how it is in the second one; empty: not there"),
+    },
     "plan": {
         "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
         "repository": ("str", "name"),

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import pandas as pd
 
+from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
 from regnb.change.journal import Receipt
@@ -170,6 +171,11 @@ class Form(Panel):
         listed = ", ".join(escaped(name) for name in names) + more
         self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}{self._pull(chosen)}"
         self._change()
+
+    def choose(self, repository: str, tag: str) -> None:
+        """Choose the row of one tag, as a click on it does; another one stays chosen where there is no such row."""
+        if self._table is not None:
+            self._table.find(repository=repository, tag=tag)
 
     def _pull(self, chosen: pd.DataFrame) -> str:
         """Return the line that pulls the one image that is chosen, with its whole digest, to be copied."""
@@ -412,6 +418,34 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         },
         allow=("overwrite",),
     )
+
+
+def image(registry: Registry, image: Image) -> widgets.VBox:
+    """Return buttons that open the forms to retag, copy and delete one image, its row chosen already.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        image: Of :meth:`Registry.image`.
+
+    Example:
+        >>> forms.image(registry, registry.image("vm/centos8:8.4"))  # doctest: +SKIP
+    """
+    place, buttons = widgets.VBox(), []
+
+    def button(text: str, make: Callable[[Registry, Inventory], Form]) -> None:
+        found = widgets.Button(description=text, layout={"width": "max-content"})
+
+        def open_(_: object) -> None:
+            form = make(registry, image.inventory)
+            form.choose(image.repository, image.tag)
+            place.children = [form]
+
+        found.on_click(open_)
+        buttons.append(found)
+
+    for text, make in (("Retag…", retag), ("Copy…", copy), ("Delete…", delete)):
+        button(text, make)
+    return widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
 
 
 def rename(registry: Registry, inventory: Inventory) -> Form:

@@ -105,6 +105,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         # The controls below look for rows as soon as they are set: not for those of before.
         self._matching = self._rows.index
         self._chosen: set[int] = set()
+        self._found: list[int] = []
         with self.hold_trait_notifications():
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
@@ -130,6 +131,17 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def grid(self) -> Widget:
         """The table that the browser draws."""
         return self._place.children[0]
+
+    def find(self, **values: str) -> None:
+        """Choose the row with these values, and bring it to the top."""
+        rows = self._rows
+        for name, value in values.items():
+            rows = rows[rows[name] == value]
+        if len(rows):
+            self._found = [*rows.index, *(number for number in self._found if number not in set(rows.index))]
+            self._first, self._chosen = 0, {int(rows.index[0])}
+            self._turn(0)
+            self.changed()
 
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""

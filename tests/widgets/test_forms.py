@@ -580,3 +580,17 @@ def test_a_missing_library_is_named(library: str, tmp_path: Path) -> None:
     )
     assert done.stdout.startswith(library)
     assert "pip install 'regnb[lab]'" in done.stdout
+
+
+def test_an_image_has_buttons_that_open_forms_with_its_row(read: tuple[Registry, Inventory]) -> None:
+    """Each form opens with the tag chosen, its digest whole in the line that pulls it, and nothing is planned yet."""
+    registry, inventory = read
+    shown = forms.image(registry, registry.image("vm/centos8:8.4", inventory=inventory))
+    buttons, place = shown.children
+    assert [button.description for button in buttons.children] == ["Retag…", "Copy…", "Delete…"]
+    for button in buttons.children:
+        button.click()
+        (form,) = place.children
+        assert form._chosen()["tag"].to_list() == ["8.4"]
+        assert f"docker pull {registry.host}/vm/centos8@sha256:" in form._named.value
+        assert form.plan is None
