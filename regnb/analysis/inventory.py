@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import Marking, bounds
 from regnb.analysis.find import find
-from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
+from regnb.analysis.proposal import Order, free
+from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records
 from regnb.errors import NotFound
 from regnb.tables.build import shared_layers, shared_tags, tabulate
@@ -316,15 +317,18 @@ class Inventory:
         found = Marking.of(self.graph, self.problems, self.blobs, self.registry)
         return Reclaim(found, self.blobs, self.tags, gone, going, known)
 
-    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
-        """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1, order: Order = "oldest") -> Frame:
+        """Propose what to delete so that a plain garbage collection frees this much.
 
-        What has no date, was not wholly read, or refers to something else is never proposed on its own.
+        Images that others are built on, and tags that free next to nothing, are proposed only if the rest does not
+        suffice. What has no date, was not wholly read, or refers to something else is never proposed on its own.
 
         Args:
             size: Bytes, or a text such as ``50GB``.
             protect: What must stay, as for :meth:`reclaim`.
             keep: How many of the newest tags of each repository stay as well.
+            order: What goes first: ``oldest`` (of one day what shares least), ``largest-gain``, ``fewest-tags`` (most
+                bytes for each tag), or ``unused`` (repositories without a new image for longest).
 
         Returns:
             Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
@@ -336,7 +340,8 @@ class Inventory:
         Example:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
-        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
+        protected = mask_of(self.tags, protect, self.registry)
+        return free(self.tags, self.graph, self.layers, size, protected, keep, self._seen, order)
 
     @cached_property
     def summary(self) -> Summary:

@@ -16,6 +16,7 @@ from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.proposal import Order
 from regnb.analysis.reclaim import Reclaim
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
@@ -335,6 +336,14 @@ def free(
         list[str] | None, Option(metavar="GLOB", help="What stays, such as *:latest; repeatable.")
     ] = None,
     keep: Annotated[int, Option(help="Newest tags that stay in each repository.", min=0)] = 1,
+    order: Annotated[
+        str,
+        Option(
+            metavar="ORDER",
+            help="What goes first: oldest, largest-gain, fewest-tags, or unused (repositories without a new image for "
+            "longest). Images that others are built on come last.",
+        ),
+    ] = "oldest",
     plan_out: PlanOut = None,
     allow: Allow = None,
     json_: Json = False,
@@ -347,7 +356,7 @@ def free(
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
     wanted = parse_size(size)
     inventory = read(url, connect=connected)
-    found = inventory.free(wanted, protect=protect, keep=keep)
+    found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order))
     total = int(found["total"].iloc[-1]) if len(found) else 0
     words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
