@@ -16,6 +16,7 @@ from regnb.cli.terminal import (
     Json,
     listing,
     out,
+    say,
     section,
     show,
 )
@@ -23,6 +24,7 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
 from regnb.wire.exchange import READS, headers_of
+from regnb.wire.pasted import pasted
 
 app = typer.Typer()
 command = command_of(app)
@@ -59,8 +61,15 @@ def manifest(registry: Registry, reference: Ref) -> None:
 def request(
     connected: Connected,
     present: Present,
-    method: Annotated[str, Argument(metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan.")],
-    path: Annotated[str, Argument(metavar="PATH", help="Such as /v2/_catalog; or a URL, its registry included.")],
+    method: Annotated[
+        str,
+        Argument(
+            metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan. Or a whole curl line, in quotes."
+        ),
+    ],
+    path: Annotated[
+        str, Argument(metavar="[PATH]", help="Such as /v2/_catalog; or a URL, its registry included.")
+    ] = "",
     url: Annotated[
         str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
@@ -74,6 +83,14 @@ def request(
 
     Exit code 0: the status is below 400, 1: it is not, or there was no answer.
     """
+    if method.split()[:1] == ["curl"] and not path:
+        line = pasted(method)
+        for note in line.notes:
+            say(f"Note: {note}.")
+        method, path = line.method, f"{line.url}{line.path}"
+        header, data, include = [*line.headers, *(header or ())], line.data or data, include or line.include
+    elif not path:
+        raise InvalidArgument("no path was given", hint="write GET /v2/_catalog, or a curl line in quotes")
     headers, body = headers_of(header or ()), _data(data)
     scheme, _, rest = path.partition("://")
     with connected(url or (f"{scheme}://{rest.partition('/')[0]}" if rest else "")) as registry:

@@ -220,7 +220,10 @@ def test_what_writes_is_not_sent(read: Console, seeded_real: Seeded) -> None:
         assert form.plan is None
         assert "could not be put back" in shown
         assert f"curl -sS -X DELETE {between.url}/v2/vm/centos8/blobs/{digest}" in shown
-        assert {request.method for request in between.requests} <= {"GET", "HEAD"}
+        # A preview asks, with a digest that is not there, what the registry would refuse.
+        sent = [request for request in between.requests if request.method not in ("GET", "HEAD")]
+        assert {request.method for request in sent} <= {"DELETE"}
+        assert not [request.path for request in sent if digest in request.path]
 
 
 def test_delete_by_digest_takes_the_siblings_and_comes_back(registry: Registry, writable: Seeded) -> None:  # noqa: F811
@@ -301,3 +304,19 @@ def test_it_says_what_it_is(read: Console) -> None:
     """It prints as the console of its registry."""
     send(read, "Is this a registry?")
     assert repr(read) == f"<Console of {read.registry.host}, 1 requests>"
+
+
+def test_a_pasted_curl_line_fills_in_the_fields(read: Console) -> None:
+    """What it asks for stands in the fields, a shell's cut and another host are said, and a POST leads to a copy."""
+    fields = read._fields
+    fields["line"].value = "curl -H 'Accept: a/b' -i r.example:5000/v2/_catalog?n=1&last=a"
+    assert (fields["method"].value, fields["path"].value) == ("GET", "/v2/_catalog?n=1&last=a")
+    assert fields["headers"].value == "Accept: a/b"
+    assert fields["line"].value == ""
+    assert "never sends &amp;last=a" in read._teaches.value
+    assert "names r.example:5000" in read._teaches.value
+    fields["line"].value = "curl -X POST r/v2/a/blobs/uploads/?mount=sha256:0&from=b"
+    assert "plan_copy" in read._answered.value
+    fields["line"].value = "curl -H 'Authorization: Basic abc' r/v2/"
+    assert "is not sent from here" in read._answered.value
+    assert fields["headers"].value == ""
