@@ -126,7 +126,7 @@ def test_every_operation_says_what_it_teaches(read: Console, lesson: str) -> Non
     shown = {name for name in ("repository", "reference", "digest", "tag") if is_shown(read._fields[name])}
     assert shown - needed <= {LESSONS[lesson].more}
     assert needed <= shown
-        reads = LESSONS[lesson].method in ("GET", "HEAD", "OPTIONS")
+    reads = LESSONS[lesson].method in ("GET", "HEAD", "OPTIONS")
     assert is_shown(read._to_send) == reads
     assert [is_shown(part) for part in read.children] == [True, True, reads, not reads, not reads, True]
     for control in read._fields.values():
