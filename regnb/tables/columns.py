@@ -376,7 +376,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "step": ("int64", "row of the plan"),
         "action": ("str", "as in the plan"),
         "repository": ("str", "name"),
-        "tag": ("str", "name, or empty"),
+        "tag": ("str", "as in the plan"),
         "before": ("str", "digest that was there just before; missing if there was none"),
         "after": ("str", "digest that was there just after, as it was read again; missing if there was none"),
         "status": (
