@@ -184,6 +184,10 @@ class Image:
         children, tags = self.inventory.children.astype({"manifest": "str", "child": "str"}), self.inventory.tags
         found: list[tuple[int, str, str, int]] = []
         for repository, group in some.groupby("repository", observed=True):
+            if repository == self.repository:
+                above = set(children.loc[children["child"].isin(own), "manifest"]) - own
+                # Without an index of others above it, the image itself is not who shares.
+                group = group if above else group[~group["manifest"].isin(own)]  # noqa: PLW2901 -- the rows that count
             holders = set(group["manifest"])
             holders |= set(children.loc[children["child"].isin(holders), "manifest"])
             holders -= {self.digest} if repository == self.repository else set()
@@ -230,7 +234,9 @@ class Image:
         return f"<Image {self.host}/{self.name}: {human(self.size)}, {count(len(self.layers), 'layer')}>"
 
     def _repr_html_(self) -> str:
-        parts = [f"<h3>{escaped(self.name)}</h3>", self.about._repr_html_()]
+        # Whole, to be copied: a table would cut a digest.
+        about = "".join(f"<dt><b>{escaped(what)}</b></dt><dd>{escaped(value)}</dd>" for what, value in self._about())
+        parts = [f"<h3>{escaped(self.name)}</h3><dl style='overflow-wrap:anywhere'>{about}</dl>"]
         parts += ["<h4>Layers</h4>", *(f"<p>{escaped(note)}</p>" for note in self.notes), self.layers._repr_html_()]
         for title, rows in (
             ("How it runs", self.config), ("What refers to it", self.referrers),

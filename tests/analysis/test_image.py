@@ -57,7 +57,10 @@ def test_what_an_image_is(registry: Registry) -> None:
     }  # fmt: skip
     shared = {row.repository: row.tags for row in found.shared_with.itertuples()}
     assert shared == {"app": "2 and m", "web": "1"}
+    sizes = {row.repository: row.layers for row in registry.image("app:2").shared_with.itertuples()}
+    assert sizes == {"app": 1}, "the base layer alone is shared, and the image's own layers do not count"
     html = found._repr_html_()
+    assert f"docker pull {registry.host}/app@{ONE.digest}<" in html
     assert "&lt;web&gt;" in html
     assert "<web>" not in html
 
