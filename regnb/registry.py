@@ -17,8 +17,8 @@ from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import concurrency as at_once
 from regnb.environment import seconds, variable
-from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
-from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
+from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
+from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
 from regnb.wire.addresses import same
@@ -30,6 +30,7 @@ from regnb.wire.pace import MOST, START
 from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from regnb.analysis.image import Image
     from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
@@ -79,6 +80,8 @@ class Registry:
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
+        host = self._client.host
+        self._client.capabilities.remember(cache.capabilities(host), partial(cache.found, host))
         self._reader = Reader(self._client, cache)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
@@ -294,26 +297,31 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
+        from regnb.analysis.image import layers_of, read_image  # pandas waits for a frame
 
-        async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
-            raw = await self._client.manifest(where.repository, where.target)
-            *behind, (_, top) = await self._reader.tree(where.repository, raw)
-            if isinstance(top, Schema1):
-                raise MalformedManifest(
-                    f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
-                    hint="push it again with a current client",
-                )
-            images = [child for _, child in behind if isinstance(child, Manifest) and child.kind != "attestation"]
-            images += [top] if isinstance(top, Manifest) else []
-            found = []
-            for image in images:
-                config = await self._reader.config(where.repository, image) or ImageConfig()
-                found.append((config.platform, image, config.commands(len(image.layers))))
-            return found
+        return layers_of(self._read(reference, lambda where: read_image(self._reader, where, strict=True))[1])
 
-        from regnb.tables.build import image_layers  # pandas waits for a frame
+    def image(self, reference: str | Reference, *, inventory: Inventory | None = None) -> Image:
+        """Return one image: names, size, layers and the steps that made them, config, referrers, and who shares it.
 
-        return image_layers(self._read(reference, read))
+        Args:
+            reference: ``repository:tag`` or ``repository@digest``.
+            inventory: What exclusive bytes, sharing and referrers are computed from; by default the image's repository
+                is read now, and what other repositories share is not seen.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+
+        Example:
+            >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
+        """
+        from regnb.analysis.image import Image, read_image  # pandas waits for a frame
+
+        where = self._reference(reference)
+        top, parts = self._read(where, lambda where: read_image(self._reader, where))
+        known = self.inventory(where.repository) if inventory is None else inventory
+        return Image(self.host, where, top, parts, known)
 
     def inventory(
         self,
@@ -430,7 +438,7 @@ class Registry:
         """
         from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
-        return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
+        return self._foreseen(self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
 
     def plan_delete(
         self,
@@ -473,7 +481,7 @@ class Registry:
         if inventory is None:
             wanted = repositories_of(what, self.host)
             inventory = self.inventory(wanted if repositories is None else [*named(repositories), *exact(wanted)])
-        return plan_delete(
+        plan = plan_delete(
             inventory,
             what,
             url=self._reader.url,
@@ -484,6 +492,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return self._foreseen(plan)
 
     def plan_request(
         self,
@@ -513,9 +522,10 @@ class Registry:
         """
         from regnb.change.request import plan_request  # kept out of `import regnb`
 
-        return self._run(
+        plan = self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
+        return self._foreseen(plan)
 
     def plan_retention(
         self,
@@ -554,7 +564,7 @@ class Registry:
         policy = read_policy(policy)
         found = inventory or self._named(repositories, [name for rule in policy.rules for name in rule.repositories])
         asked = missing_subjects(found, policy)
-        return retain(
+        plan = retain(
             found,
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
@@ -565,6 +575,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return self._foreseen(plan)
 
     def _named(self, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
         """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
@@ -592,7 +603,39 @@ class Registry:
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return self._run(lambda: plan_undo(self._reader, found, allow=allow))
+        return self._foreseen(self._run(lambda: plan_undo(self._reader, found, allow=allow)))
+
+    def _foreseen(self, plan: Plan) -> Plan:
+        from regnb.change.refusals import foresee  # kept out of `import regnb`
+
+        return foresee(plan, self._client.capabilities)
+
+    def check(self, plan: Plan) -> Plan:
+        """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
+
+        A plan that removes something costs a DELETE of a digest in each repository, and one of a tag, that do not
+        exist; nothing that exists is touched. The answer is kept for a day, for later plans. A plan that puts something
+        costs an OPTIONS. Where nothing may be written from here, nothing is sent.
+
+        Args:
+            plan: A plan for this registry.
+
+        Raises:
+            PlanMismatch: It is another registry's.
+
+        Example:
+            >>> plan = registry.check(registry.plan_delete("vm/centos8:8.1"))  # doctest: +SKIP
+            >>> plan.refusals  # doctest: +SKIP
+            ()
+        """
+        from regnb.change.refusals import check  # kept out of `import regnb`
+
+        self._check_ours(plan)
+        return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
+
+    def _check_ours(self, plan: Plan) -> None:
+        if plan.url != self._reader.url:
+            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -644,8 +687,7 @@ class Registry:
         from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
         from regnb.change.apply import apply
 
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
+        self._check_ours(plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
         if (plan.source or plan.url) != there.url:
             raise PlanMismatch(

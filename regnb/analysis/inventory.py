@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import bounds
+from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
-from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
+from regnb.analysis.proposal import Order, free
+from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
 from regnb.tables.age import ages
@@ -277,6 +279,25 @@ class Inventory:
         largest = self.tags.sort_values("size", ascending=False).iloc[0]
         return f"{largest['repository']}:{largest['tag']}"
 
+    def reference(self, text: str = "") -> str:
+        """Return the first tag that :meth:`find` finds, as ``repository:tag``; without a text the largest one.
+
+        Raises:
+            NotFound: Nothing fits.
+
+        Example:
+            >>> inventory.reference("be464415e92a")  # doctest: +SKIP
+            'vm/centos8:8'
+        """
+        if not text:
+            return self.example
+        found = self.find(text)
+        if found.empty:
+            raise NotFound(f"nothing in {self.registry} fits {text}", hint="write repository:tag, or a digest")
+        row = found.iloc[0]
+        tag = row["tag"]
+        return f"{row['repository']}:{tag}" if isinstance(tag, str) else f"{row['repository']}@{row['digest']}"
+
     @cached_property
     def usage(self) -> Frame:
         """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
@@ -296,6 +317,25 @@ class Inventory:
     def breakdown(self) -> Frame:
         """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
         return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+
+    def find(self, text: str) -> Frame:
+        """Find tags by what is at hand: a name, a reference as a pod or a shell has it, a digest or the start of one.
+
+        Args:
+            text: ``repository:tag``, ``host:port/repository:tag`` whatever the host is called, a part of a name; the
+                digest of a manifest, a config or a layer, or at least six digits of it.
+
+        Returns:
+            Columns: repository, tag, digest, size (bytes), match, pull. A plan takes it as it is.
+
+        Raises:
+            InvalidArgument: The text is empty.
+
+        Example:
+            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")  # doctest: +SKIP
+            >>> inventory.find("87c6c69372dc")  # doctest: +SKIP
+        """
+        return find(self.frames, text, self.registry if self.source == "api" else "")
 
     def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
         """Compute what garbage collections remove once some tags are deleted: of any set; exactly, of a storage.
@@ -334,15 +374,18 @@ class Inventory:
         )
         return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 
-    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
-        """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1, order: Order = "oldest") -> Frame:
+        """Propose what to delete so that a plain garbage collection frees this much.
 
-        What has no date, was not wholly read, or refers to something else is never proposed on its own.
+        Images that others are built on, and tags that free next to nothing, are proposed only if the rest does not
+        suffice. What has no date, was not wholly read, or refers to something else is never proposed on its own.
 
         Args:
             size: Bytes, or a text such as ``50GB``.
             protect: What must stay, as for :meth:`reclaim`.
             keep: How many of the newest tags of each repository stay as well.
+            order: What goes first: ``oldest`` (of one day what shares least), ``largest-gain``, ``fewest-tags`` (most
+                bytes for each tag), or ``unused`` (repositories without a new image for longest).
 
         Returns:
             Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
@@ -354,7 +397,8 @@ class Inventory:
         Example:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
-        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
+        protected = mask_of(self.tags, protect, self.registry)
+        return free(self.tags, self.graph, self.layers, size, protected, keep, self._seen, order)
 
     @cached_property
     def summary(self) -> Summary:

@@ -57,7 +57,17 @@ COMMANDS: Final = MappingProxyType(
         "tags": Entry("images", "Read", "List the tags of a repository."),
         "digest": Entry("images", "Read", "Print the digest that a tag points at."),
         "manifest": Entry("images", "Read", "Print a manifest, byte for byte."),
+        "image": Entry(
+            "images",
+            "Read",
+            "Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.",
+        ),
         "layers": Entry("images", "Read", "List the layers of an image, their sizes and the commands that made them."),
+        "find": Entry(
+            "audits",
+            "Read",
+            "Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.",
+        ),
         "request": Entry(
             "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
         ),

@@ -16,6 +16,7 @@ from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.proposal import Order
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, Sourced, command_of
@@ -87,6 +88,10 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         table(inventory.coverage)
     if not storage:
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+
+
+_FOUND = 50
+"""Rows that ``regnb find`` prints."""
 
 
 def _used(inventory: Inventory) -> int:
@@ -256,6 +261,32 @@ def reclaim(
 
 
 @command
+def find(
+    connected: Connected,
+    url: Where,
+    text: Annotated[
+        str, Argument(metavar="TEXT", help="repository:tag, a reference with any host, a digest or six digits of one.")
+    ],
+    json_: Json = "",
+) -> None:
+    """Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.
+
+    Exit code 0: found, 1: not found or an error, 4: something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.find(text)
+    if json_:
+        show(found, json_)
+    elif len(found):
+        table(found.drop(columns=["digest", "pull"]), limit=_FOUND)
+        typer.echo("")
+        for line in found["pull"].head(_FOUND):
+            typer.echo(line)
+    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    leave(missing, inventory)
+
+
+@command
 def free(
     connected: Connected,
     url: Where,
@@ -264,6 +295,14 @@ def free(
         list[str] | None, Option(metavar="GLOB", help="Keep these tags, such as '*:latest' (repeatable).")
     ] = None,
     keep: Annotated[int, Option(help="Keep the N newest tags of each repository.", min=0)] = 1,
+    order: Annotated[
+        str,
+        Option(
+            metavar="ORDER",
+            help="What goes first: oldest, largest-gain, fewest-tags, or unused (repositories without a new image for "
+            "longest). Images that others are built on come last.",
+        ),
+    ] = "oldest",
     repositories: Repositories = None,
     plan_out: PlanOut = None,
     allow: Allow = None,
@@ -277,7 +316,7 @@ def free(
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
     wanted = parse_size(size)
     inventory = read(url, repositories, connect=connected)
-    found = inventory.free(wanted, protect=protect, keep=keep)
+    found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order))
     total = int(found["total"].iloc[-1]) if len(found) else 0
     words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)

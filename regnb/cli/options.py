@@ -91,6 +91,13 @@ What = Annotated[
     ),
 ]
 PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for regnb apply.", dir_okay=False)]
+Probe = Annotated[
+    bool,
+    Option(
+        "--probe",
+        help="Ask first what the registry will refuse, with DELETE requests for a digest and a tag that do not exist.",
+    ),
+]
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]

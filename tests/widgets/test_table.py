@@ -29,7 +29,7 @@ def test_a_short_table_is_whole() -> None:
     """Every row is in the browser, where it can be sorted and searched, and there is nothing to turn."""
     found = Table(rows(WHOLE), ["repository", "tag", "size"], choose="many")
     assert len(found.shown) == WHOLE
-    assert found.grid._dt_args["data_json"].count("team/app-") == WHOLE
+    assert found.grid._dt_args["data_json"].count('["team/app-') == WHOLE
     assert "downsampling_warning" not in found.grid._dt_args
     assert found._tools.layout.display == found._pager.layout.display == "none"
     assert f"{WHOLE:,} of {WHOLE:,} rows shown" in found._count.value
