@@ -552,7 +552,9 @@ class Registry:
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
-        found = inventory or self._named(repositories, [name for rule in policy.rules for name in rule.repositories])
+        found = inventory or _inventory(
+            self, repositories, [name for rule in policy.rules for name in rule.repositories]
+        )
         asked = missing_subjects(found, policy)
         return retain(
             found,
@@ -565,15 +567,6 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-
-    def _named(self, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
-        """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
-        try:
-            return self.inventory(repositories)
-        except RegistryError:
-            if repositories is not None or exact(otherwise) != list(dict.fromkeys(otherwise)):
-                raise
-            return self.inventory(otherwise)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
@@ -663,6 +656,16 @@ class Registry:
             bar = _bar(counters, show)
             self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
+
+
+def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
+    """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
+    try:
+        return registry.inventory(repositories)
+    except RegistryError:
+        if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
+            return registry.inventory(otherwise)
+        raise
 
 
 def connect(

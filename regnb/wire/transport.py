@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import ssl
 import time
@@ -292,9 +293,7 @@ class Transport:
 
     async def _retried(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Send a read, and send it again after lost connections, 429 and 5xx for as long as that may help."""
-        attempt = 0
-        while True:
-            attempt += 1
+        for attempt in itertools.count(1):
             began = time.monotonic()
             try:
                 answer = await once()
@@ -382,14 +381,11 @@ class Transport:
         A token server that is busy is asked again, whatever needs the token: nothing has been written yet.
         """
         call = _Call(method, url, headers, content, kind="look")
-        attempt = 0
-        while True:
-            attempt += 1
+        for attempt in itertools.count(1):
             answer = await (await self._send(call, None)).read(1024 * 1024)
-            if answer.status not in (429, 503) or not self._patient:
+            if answer.status not in (429, 503) or not self._patient or not await asked_again(answer, attempt):
                 return answer
-            if not await asked_again(answer, attempt):
-                return answer
+        raise AssertionError  # it is counted without end
 
     async def _send(self, call: _Call, authorization: str | None) -> Streamed:
         method, url, headers, content, _, kind = call
