@@ -293,7 +293,9 @@ class Transport:
 
     async def _retried(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Send a read, and send it again after lost connections, 429 and 5xx for as long as that may help."""
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             began = time.monotonic()
             try:
                 answer = await once()
