@@ -306,9 +306,8 @@ class Transport:
                 _LOG.info("%s; asked again in %.1f s, attempt %d", error.message, seconds, attempt + 1)
                 await anyio.sleep(seconds)
                 continue
-            if answer.status < 500 and answer.status != 429:
-                return answer
-            if not self._patient or not await asked_again(answer, attempt, self.pace, began):
+            failed = answer.status >= 500 or answer.status == 429
+            if not (failed and self._patient and await asked_again(answer, attempt, self.pace, began)):
                 return answer
 
     async def _open(self, call: _Call) -> Streamed:
