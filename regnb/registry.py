@@ -321,6 +321,7 @@ class Registry:
         *,
         cached: bool = True,
         fill_cache: bool = False,
+        thorough: bool = False,
         progress: Show = None,
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
@@ -333,6 +334,8 @@ class Registry:
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
             fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
+            thorough: Whether each image that an index lists is asked for (HEAD) in its repository, although the cache
+                has it; what is gone there is then known before anything is planned.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
@@ -345,8 +348,9 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
+        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters, fill=fill_cache), bar)
+            records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
             if cached:
                 total, done, _ = counters.state()
@@ -472,7 +476,8 @@ class Registry:
 
         if inventory is None:
             wanted = repositories_of(what, self.host)
-            inventory = self.inventory(wanted if repositories is None else [*named(repositories), *exact(wanted)])
+            wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
+            inventory = self.inventory(wanted, thorough=True)
         return plan_delete(
             inventory,
             what,
