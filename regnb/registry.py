@@ -329,6 +329,7 @@ class Registry:
         *,
         cached: bool = True,
         fill_cache: bool = False,
+        thorough: bool = False,
         progress: Show = None,
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
@@ -341,6 +342,8 @@ class Registry:
             cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
                 Whether a tag exists, and what it points at, is asked every time.
             fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
+            thorough: Whether each image that an index lists is asked for (HEAD) in its repository, although the cache
+                has it; what is gone there is then known before anything is planned.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
@@ -353,8 +356,9 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
+        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(lambda: collect(self._client, cache, patterns, progress=counters, fill=fill_cache), bar)
+            records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
             if cached:
                 total, done, _ = counters.state()
@@ -438,7 +442,7 @@ class Registry:
         """
         from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
-        return self._foreseen(self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
+        return _foreseen(self._client, self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
 
     def plan_delete(
         self,
@@ -480,7 +484,8 @@ class Registry:
 
         if inventory is None:
             wanted = repositories_of(what, self.host)
-            inventory = self.inventory(wanted if repositories is None else [*named(repositories), *exact(wanted)])
+            wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
+            inventory = self.inventory(wanted, thorough=True)
         plan = plan_delete(
             inventory,
             what,
@@ -492,7 +497,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-        return self._foreseen(plan)
+        return _foreseen(self._client, plan)
 
     def plan_request(
         self,
@@ -525,7 +530,7 @@ class Registry:
         plan = self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
-        return self._foreseen(plan)
+        return _foreseen(self._client, plan)
 
     def plan_retention(
         self,
@@ -562,7 +567,9 @@ class Registry:
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
-        found = inventory or self._named(repositories, [name for rule in policy.rules for name in rule.repositories])
+        found = inventory or _inventory(
+            self, repositories, [name for rule in policy.rules for name in rule.repositories]
+        )
         asked = missing_subjects(found, policy)
         plan = retain(
             found,
@@ -575,16 +582,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-        return self._foreseen(plan)
-
-    def _named(self, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
-        """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
-        try:
-            return self.inventory(repositories)
-        except RegistryError:
-            if repositories is not None or exact(otherwise) != list(dict.fromkeys(otherwise)):
-                raise
-            return self.inventory(otherwise)
+        return _foreseen(self._client, plan)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
@@ -603,12 +601,7 @@ class Registry:
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return self._foreseen(self._run(lambda: plan_undo(self._reader, found, allow=allow)))
-
-    def _foreseen(self, plan: Plan) -> Plan:
-        from regnb.change.refusals import foresee  # kept out of `import regnb`
-
-        return foresee(plan, self._client.capabilities)
+        return _foreseen(self._client, self._run(lambda: plan_undo(self._reader, found, allow=allow)))
 
     def check(self, plan: Plan) -> Plan:
         """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
@@ -630,12 +623,8 @@ class Registry:
         """
         from regnb.change.refusals import check  # kept out of `import regnb`
 
-        self._check_ours(plan)
+        _check_ours(self._client, plan)
         return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
-
-    def _check_ours(self, plan: Plan) -> None:
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -687,7 +676,7 @@ class Registry:
         from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
         from regnb.change.apply import apply
 
-        self._check_ours(plan)
+        _check_ours(self._client, plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
         if (plan.source or plan.url) != there.url:
             raise PlanMismatch(
@@ -705,6 +694,29 @@ class Registry:
             bar = _bar(counters, show)
             self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
+
+
+def _foreseen(client: Client, plan: Plan) -> Plan:
+    """Return a plan with what is known that its registry will refuse."""
+    from regnb.change.refusals import foresee  # kept out of `import regnb`
+
+    return foresee(plan, client.capabilities)
+
+
+def _check_ours(client: Client, plan: Plan) -> None:
+    """Check that a plan is for this registry."""
+    if plan.url != client.transport.url:
+        raise PlanMismatch(f"the plan is for {plan.host}, and this is {client.host}", hint=f"connect to {plan.url}")
+
+
+def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
+    """Read some repositories, or all of them; where the registry lists none, what is named exactly."""
+    try:
+        return registry.inventory(repositories)
+    except RegistryError:
+        if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
+            return registry.inventory(otherwise)
+        raise
 
 
 def connect(

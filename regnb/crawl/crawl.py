@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -60,10 +60,9 @@ class Progress:
 class _Crawl:
     """One crawl, and the records that it writes."""
 
-    def __init__(
-        self, client: Client, cache: Cache, records: Records, progress: Progress, named: Iterable[str]
-    ) -> None:
-        self._named = frozenset(named)
+    def __init__(self, client: Client, cache: Cache, records: Records, progress: Progress, *, thorough: bool) -> None:
+        self.named: frozenset[str] = frozenset()
+        self._thorough = thorough
         self.client = client
         self.cache = cache
         self.records = records
@@ -96,7 +95,7 @@ class _Crawl:
                 tags.update(dict.fromkeys(page))
         except RegnbError as error:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
-            if not isinstance(error, NotFound) or name in self._named:
+            if not isinstance(error, NotFound) or name in self.named:
                 sort = counts.fail(error)
                 self.records.repositories[name] = "denied" if sort == "denied" else "failed"
                 self.problem(name, "", sort, error)
@@ -230,7 +229,8 @@ class _Crawl:
 
     async def fetch(self, repository: str, digest: Digest) -> None:
         counts = self.records.coverage.manifests
-        if known := self.known.take(digest):
+        gone = self._thorough and await _is_gone(self.client, repository, digest)
+        if not gone and (known := self.known.take(digest)):
             counts.listed += 1
             counts.cached += 1
             configs = self.records.coverage.configs
@@ -239,7 +239,7 @@ class _Crawl:
             self._configured.add(digest)
             self.recording.enter(repository, known.record, known.blobs)
             return
-        if cached := self.cache.get(digest):
+        if not gone and (cached := self.cache.get(digest)):
             counts.listed += 1
             counts.cached += 1
             self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))
@@ -402,6 +402,17 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
     return list(dict.fromkeys(chosen))
 
 
+async def _is_gone(client: Client, repository: str, digest: Digest) -> bool:
+    """Whether a repository has lost a manifest that the cache has; what answers otherwise proves nothing."""
+    try:
+        await client.head_manifest(repository, digest)
+    except NotFound:
+        return True
+    except RegnbError:
+        return False
+    return False
+
+
 async def collect(
     client: Client,
     cache: Cache,
@@ -409,6 +420,7 @@ async def collect(
     *,
     progress: Progress | None = None,
     fill: bool = True,
+    thorough: bool = False,
 ) -> Records:
     """Crawl a registry.
 
@@ -421,6 +433,8 @@ async def collect(
         cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
         repositories: Names and globs (``team/*``); None for the whole catalog.
         progress: Counters to keep up.
+        thorough: Whether each child of an index is asked for in its repository, with a HEAD, although the cache has it:
+            a plan of a deletion names nothing that is gone.
         fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
 
     Returns:
@@ -434,7 +448,8 @@ async def collect(
         >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
     """
     records = Records(client.host, datetime.now(UTC))
-    crawl = _Crawl(client, cache, records, progress or Progress(), repositories or ())
+    crawl = _Crawl(client, cache, records, progress or Progress(), thorough=thorough)
+    crawl.named = frozenset(repositories or ())
     try:
         names = await find_repositories(client, records, repositories)
         records.coverage.repositories.listed += len(names)

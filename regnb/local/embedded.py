@@ -132,22 +132,17 @@ class _Registry:
 
     def __init__(self, layout: Layout, *, delete: bool, read_only: bool, like_2_8: bool) -> None:
         self.layout = layout
-        self.like_2_8 = like_2_8
-        self.delete = delete
-        self.read_only = read_only
+        self.delete, self.read_only, self.like_2_8 = delete, read_only, like_2_8
         self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self.subjects = _Subjects(layout)
         # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
         uploads = {"POST": self.start_upload}
+        manifests = {"GET": self.get_manifest, "PUT": self.put_manifest, "DELETE": self.delete_manifest}
         self.endpoints: dict[str, dict[str, Callable[..., Any]]] = {
             "": {"GET": self.base},
             "/": {"GET": self.base},
             "/_catalog": {"GET": self.catalog},
-            "/{name:path}/manifests/{last}": {
-                "GET": self.get_manifest,
-                "PUT": self.put_manifest,
-                "DELETE": self.delete_manifest,
-            },
+            "/{name:path}/manifests/{last}": manifests,
             "/{name:path}/blobs/uploads": uploads,
             "/{name:path}/blobs/uploads/": uploads,
             "/{name:path}/blobs/uploads/{last}": {

@@ -147,12 +147,8 @@ class Client:
         """
         begun = False
         try:
-            async for page in self._pages(
-                "/v2/_catalog",
-                page_size,
-                ("registry:catalog:*",),
-                paged="catalog in pages",
-            ):
+            scope = ("registry:catalog:*",)
+            async for page in self._pages("/v2/_catalog", page_size, scope, paged="catalog in pages"):
                 if not begun:
                     self.capabilities.note("catalog", "yes", "GET /v2/_catalog: 200")
                 begun = True

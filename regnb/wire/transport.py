@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import ssl
 import time
@@ -305,9 +306,8 @@ class Transport:
                 _LOG.info("%s; asked again in %.1f s, attempt %d", error.message, seconds, attempt + 1)
                 await anyio.sleep(seconds)
                 continue
-            if answer.status < 500 and answer.status != 429:
-                return answer
-            if not self._patient or not await asked_again(answer, attempt, self.pace, began):
+            failed = answer.status >= 500 or answer.status == 429
+            if not (failed and self._patient and await asked_again(answer, attempt, self.pace, began)):
                 return answer
 
     async def _open(self, call: _Call) -> Streamed:
@@ -382,14 +382,11 @@ class Transport:
         A token server that is busy is asked again, whatever needs the token: nothing has been written yet.
         """
         call = _Call(method, url, headers, content, kind="look")
-        attempt = 0
-        while True:
-            attempt += 1
+        for attempt in itertools.count(1):
             answer = await (await self._send(call, None)).read(1024 * 1024)
-            if answer.status not in (429, 503) or not self._patient:
+            if answer.status not in (429, 503) or not self._patient or not await asked_again(answer, attempt):
                 return answer
-            if not await asked_again(answer, attempt):
-                return answer
+        raise AssertionError  # it is counted without end
 
     async def _send(self, call: _Call, authorization: str | None) -> Streamed:
         method, url, headers, content, _, kind = call
