@@ -9,13 +9,15 @@ function _drawn(settings) {
   }
   // Each table of a page counts from 0: labels would point at the first table's fields.
   box.dataset.mark ??= Math.random().toString(36).slice(2);
+  const mark = `-${box.dataset.mark}`;
   for (const each of [box, ...box.querySelectorAll("[id]")]) {
-    const old = each.id;
-    if (!old || old.endsWith(box.dataset.mark)) continue;
-    each.id = `${old}-${box.dataset.mark}`;
-    for (const label of box.querySelectorAll(`[for="${old}"]`)) label.htmlFor = each.id;
-    for (const name of ["aria-controls", "aria-describedby"]) {
-      for (const other of box.querySelectorAll(`[${name}="${old}"]`)) other.setAttribute(name, each.id);
+    if (each.id && !each.id.endsWith(mark)) each.id += mark;
+  }
+  // The buttons of the pages are made anew with each drawing, and name the id that the table had at first.
+  for (const name of ["for", "aria-controls", "aria-describedby"]) {
+    for (const each of box.querySelectorAll(`[${name}]`)) {
+      const marked = each.getAttribute(name) + mark;
+      if (box.id === marked || box.querySelector(`[id="${marked}"]`)) each.setAttribute(name, marked);
     }
   }
 }
