@@ -567,9 +567,8 @@ class Registry:
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
         policy = read_policy(policy)
-        found = inventory or _inventory(
-            self, repositories, [name for rule in policy.rules for name in rule.repositories]
-        )
+        named_there = [name for rule in policy.rules for name in rule.repositories]
+        found = inventory or _inventory(self, repositories, named_there)
         asked = missing_subjects(found, policy)
         plan = retain(
             found,

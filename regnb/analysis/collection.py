@@ -201,8 +201,8 @@ class Content(ABC, Generic[Rows, Blobs]):
         """Whether the rows of the repositories up to this one, as version 3 visits them, need a blob."""
 
     @abstractmethod
-    def reached(self, rows: Rows) -> Rows:
-        """Return the rows that some rows lead to within their repositories, these included."""
+    def reached(self, rows: Rows, gone: Rows) -> Rows:
+        """Return the rows that some lead to within their repositories, these included, but not by way of one gone."""
 
     @abstractmethod
     def breaking(self, rows: Rows, blobs: Blobs) -> Rows:
@@ -323,7 +323,7 @@ class Content(ABC, Generic[Rows, Blobs]):
     def _taken(self, collection: Collection, reads: Rows, tagged: Rows, gone: Rows) -> tuple[int, int]:
         """Return how many manifests a collection takes out of their repositories, and how many of them wrongly."""
         rows = self.doomed(collection, reads, tagged, gone)
-        eaten = self.number(rows & self.reached(reads)) if collection.marks == "tagged" else 0  # type: ignore[operator]
+        eaten = self.number(rows & self.reached(reads, gone)) if collection.marks == "tagged" else 0  # type: ignore[operator]
         return self.number(rows), eaten
 
     def _warnings(self, collection: Collection, reads: Rows, goes: Blobs, tagged: Rows) -> Iterator[str]:

@@ -88,9 +88,9 @@ class Marking(Content["Mask", "Mask"]):
         before = self._order[self._graph.repository] <= self._place[repository]
         return bool(self._graph.needed(rows & before)[self._stored[digest]])
 
-    def reached(self, rows: Mask) -> Mask:
+    def reached(self, rows: Mask, gone: Mask) -> Mask:
         """See `Content.reached`."""
-        return self._graph.reached(rows)
+        return self._graph.reached(rows, gone)
 
     def breaking(self, rows: Mask, blobs: Mask) -> Mask:
         """See `Content.breaking`."""

@@ -113,7 +113,7 @@ class Reclaim:
         lost[graph.behind.of(self._asked)[1]] = True
         lost &= ~self._goes[self._plain] & ~graph.absent
         kept = (self._tagged > 0) & ~self._gone
-        holders = np.flatnonzero(kept | ~(graph.reached(kept) | self._gone))
+        holders = np.flatnonzero(kept | ~(graph.reached(kept, self._gone) | self._gone))
         at, blob = graph.behind.of(holders)
         pairs = pd.DataFrame({"row": holders[at], "blob": blob})[lost[blob]]
         rows = pairs["row"].unique()

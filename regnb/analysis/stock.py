@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from itertools import chain, groupby
 from typing import NamedTuple
@@ -198,17 +199,17 @@ class Stock(Content[set[int], set[str]]):
         before = {row for row in rows if self._place[self.links[row][0]] <= place}
         return self._aliases[digest] in self._needs(before)
 
-    def reached(self, rows: set[int]) -> set[int]:
+    def reached(self, rows: set[int], gone: set[int]) -> set[int]:
         """See `Content.reached`."""
-        return rows.union(*map(self._behind, self._listing & rows))
+        return (rows - gone).union(*(self._behind(row, gone) for row in self._listing & rows - gone))
 
     @cached_property
     def _listing(self) -> set[int]:
         """The rows of indexes."""
         return {row for row, (_, digest) in enumerate(self.links) if self.manifests[digest].children}
 
-    def _behind(self, row: int) -> set[int]:
-        """Return the rows that a row leads to, itself included."""
+    def _behind(self, row: int, gone: AbstractSet[int] = frozenset()) -> set[int]:
+        """Return the rows that a row leads to, itself included, but not by way of one that is gone."""
         found: set[int] = set()
         todo = [row]
         while todo:
@@ -217,7 +218,7 @@ class Stock(Content[set[int], set[str]]):
                 found.add(row)
                 name, digest = self.links[row]
                 below = (self._at.get((name, child)) for child in self.manifests[digest].children)
-                todo += [one for one in below if one is not None]
+                todo += [one for one in below if one is not None and one not in gone]
         return found
 
     def breaking(self, rows: set[int], blobs: set[str]) -> set[int]:

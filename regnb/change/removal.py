@@ -367,7 +367,7 @@ def remove(
     gone = found.gone
     tagged = graph.tagged - np.bincount(graph.tags[found.going & (graph.tags >= 0)], minlength=len(sizes))
     # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
-    stays = graph.reached((tagged > 0) & ~gone)
+    stays = graph.reached(tagged > 0, gone)
     lost = gone | (graph.reached(graph.tagged > 0) & ~stays)
     bare = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
     steps = {loss.held.name: loss.steps(inventory, reasons) for loss in losses}

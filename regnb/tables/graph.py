@@ -197,13 +197,14 @@ class Graph:
             return np.full(len(keys), -1)
         return np.where((self._keys[place] == keys) & (manifest >= 0), self._order[place], -1)
 
-    def reached(self, rows: Mask) -> Mask:
-        """Return the rows that some rows lead to, these included."""
-        found = rows.copy()
-        frontier = np.flatnonzero(rows & (self.below.counts > 0))
+    def reached(self, rows: Mask, gone: Mask | None = None) -> Mask:
+        """Return the rows that some rows lead to, these included, but not by way of one that is gone."""
+        found = rows.copy() if gone is None else rows & ~gone
+        frontier = np.flatnonzero(found & (self.below.counts > 0))
         while len(frontier):
             _, following = self.below.of(frontier)
-            frontier = np.unique(following[~found[following]])
+            stopped = found if gone is None else found | gone
+            frontier = np.unique(following[~stopped[following]])
             found[frontier] = True
         return found
 

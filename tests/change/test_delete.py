@@ -225,6 +225,14 @@ def test_indexes_within_indexes() -> None:
     assert {step.before for step in kept.steps} == {NEST.digest, D.digest}
 
 
+def test_what_a_broken_index_leads_to_no_more_is_freed() -> None:
+    """Where an inner index goes and the outer one stays broken, a collection of the untagged takes what it listed."""
+    outer = index([(AC, ""), (D, "")])
+    found = planned(("app", "all", outer), ("app", "a", A), what=f"app@{AC.digest}", children=False, allow=["parents"])
+    assert rows(found) == [("delete", AC.digest)]
+    assert found.freed == len(C.data) + sum(map(len, set(C.blobs) - set(A.blobs) - set(D.blobs)))
+
+
 def test_what_an_index_lists_stays() -> None:
     """The last tag of a child goes alone: the index still needs the manifest. With the index it goes, too."""
     inventory = Stored(("app", "ab", AB), ("app", "a", A)).inventory()
