@@ -13,7 +13,8 @@ function _drawn(settings) {
   for (const each of [box, ...box.querySelectorAll("[id]")]) {
     if (each.id && !each.id.endsWith(mark)) each.id += mark;
   }
-  // The buttons of the pages are made anew with each drawing, and name the id that the table had at first.
+  // The buttons of the pages are made anew whenever a column changes its width, too, and name this id.
+  settings.sTableId = settings.nTable.id;
   for (const name of ["for", "aria-controls", "aria-describedby"]) {
     for (const each of box.querySelectorAll(`[${name}]`)) {
       const marked = each.getAttribute(name) + mark;
