@@ -1,5 +1,5 @@
 # make demo: see it work.  make test: every test.  make lint: what the tests do not see.  make docs: the documentation.
-# ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
+# ARGS is handed on: make demo ARGS=--no-lab (or --like-2.8, --no-delete, --damaged; regnb demo --help lists all), make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
 ARGS ?=
 BIN := .venv/bin
 export PYTHON

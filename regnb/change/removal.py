@@ -254,20 +254,25 @@ class Loss:
     def _why(self, tag: str) -> str:
         because = self.tags[tag]
         if because == self.held.tags[tag]:
-            return "goes with this digest"
-        return f"refers to {self.held.title(because)}, which goes" if because else "selected"
+            return "deleted with this digest"
+        if because:
+            return f"deleted because it refers to {self.held.title(because)}, which is deleted"
+        return "deleted because it was selected"
 
     def _reason(self, digest: str, why: str, reasons: Mapping[tuple[str, str], str]) -> str:
         here = self.held
         if why == "child":
             index = next(index for index in here.parents[digest] if index in self.gone)
-            return f"a child of {here.title(index)} that nothing else needs"
-        groups: dict[str, list[str]] = {"selected by digest": []} if why == "digest" else {}
+            return f"deleted because only the index {here.title(index)} needs it"
+        groups: dict[str, list[str]] = {"deleted because this digest was selected": []} if why == "digest" else {}
         for tag in here.on.get(digest, ()):
-            text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag), "selected")
-            groups.setdefault(text, []).append(tag)
-        texts = [f"{', '.join(tags)}: {text}" if tags else text for text, tags in groups.items()]
-        return "; ".join(texts) or f"refers to {here.title(here.subject[digest])}, which goes"
+            if self.tags[tag] != digest:
+                text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag)) or self._why(tag)
+                groups.setdefault(text, []).append(tag)
+        several = len(here.on.get(digest, ())) > 1
+        texts = [f"{', '.join(tags)}: {text}" if tags and several else text for text, tags in groups.items()]
+        subject = here.subject.get(digest, "")
+        return "; ".join(texts) or f"deleted because it refers to {here.title(subject)}, which is deleted"
 
     def effects(self, sizes: NDArray[np.int64]) -> Iterator[Effect]:
         """Yield what this touches beside what was selected; ``sizes`` are those of ``inventory.manifests``."""
@@ -370,7 +375,7 @@ def remove(
         steps,
         (*alive, *(row for loss in losses for row in loss.effects(sizes)), *_sharing(inventory, gone)),
         graph.bytes(graph.freed(lost)),
-        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
+        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, bare=bare)),
     )
 
 
@@ -588,17 +593,12 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
 
 
-def _notes(inventory: Inventory, actions: Collection[str], allow: Collection[str], *, bare: bool) -> Iterator[str]:
+def _notes(inventory: Inventory, actions: Collection[str], *, bare: bool) -> Iterator[str]:
     if "delete" in actions:
-        yield "The registry's garbage collection frees the space; until then undo works."
         yield (
-            "At most so much becomes free by a plain garbage collection: manifests without a tag cannot be seen over "
-            "HTTP, and may need blobs."
+            "What becomes free is an upper bound: untagged manifests are invisible over HTTP and may still use these "
+            "blobs."
         )
-    if "untag" in actions:
-        yield "A tag that goes alone leaves its manifest, and frees nothing."
-        if "dummy" not in allow:
-            yield "Where the registry does not delete by tag, a tag goes alone only if 'dummy' is allowed."
     if not whole(inventory):
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:

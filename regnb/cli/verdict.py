@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -29,6 +30,10 @@ app = typer.Typer()
 command = command_of(app)
 
 
+_REMOVED: Final = ("digest", "kind", "size", "plain_2", "plain", "untagged", "untagged_2")
+"""What is printed of a blob that collections remove: all but the first three say which of them."""
+
+
 class Row(NamedTuple):
     """A row of the frame ``reclaim``."""
 
@@ -48,7 +53,7 @@ def gc(
     url: Where,
     repositories: Repositories = None,
     blobs: Blobs = False,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell what registry garbage-collect would remove now, without running it.
 
@@ -65,12 +70,16 @@ def gc(
         rows = rows_of(reclaim)
         removed = _of_frame(reclaim.blobs.drop(columns="before")) if blobs else []
         uploads = inventory.uploads["size"].to_list()
-    if json_:
-        for row in removed if blobs else (row._asdict() for row in rows):
+    told = removed if blobs else [row._asdict() for row in rows]
+    if json_ == "csv":
+        lines = csv.DictWriter(sys.stdout, _REMOVED if blobs else Row._fields, lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(told)
+    elif json_:
+        for row in told:
             sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
     elif blobs:
-        columns = ("digest", "kind", "size", *("plain_2", "plain", "untagged", "untagged_2"))
-        draw([(name, name == "size") for name in columns], map(_readable, removed))
+        draw([(name, name == "size") for name in _REMOVED], map(_readable, removed))
     else:
         out.print(f"[bold]{escape(found.registry)}[/]", soft_wrap=True)
         show_collections(rows, "What each garbage collection would remove now")
@@ -113,15 +122,10 @@ def _removed(stock: Stock) -> list[dict[str, object]]:
     ]
 
 
-def _readable(row: Mapping[str, object]) -> Iterator[str]:
-    """Yield the cells of a blob that is removed, for people."""
-    for name, value in row.items():
-        if isinstance(value, bool):
-            yield "yes" if value else "no"
-        elif name == "digest":
-            yield Digest(str(value)).short
-        else:
-            yield human(float(str(value))) if name == "size" else str(value)
+def _readable(row: Mapping[str, object]) -> list[str]:
+    """Return the cells of a blob that is removed, for people."""
+    digest, kind, size = Digest(str(row["digest"])).short, str(row["kind"]), human(float(str(row["size"])))
+    return [digest, kind, size, *("yes" if row[name] else "no" for name in _REMOVED[3:])]
 
 
 def rows_of(found: Reclaim) -> list[Row]:

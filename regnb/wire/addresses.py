@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import unquote, unquote_plus, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
 from regnb.oci.reference import HUB
@@ -15,6 +15,7 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
 _ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
 """Headers with addresses, and what of them is one."""
+_PARAMETER: Final = re.compile(r"([^&;=]+)=([^&]*)")
 HIDDEN: Final = "***"
 _API: Final = re.compile(r"/v[12]/?$")
 _BASE: Final = re.compile(r"(?:/(?!v[12](?:/|$))[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
@@ -56,15 +57,19 @@ def join(base: str, given: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Hide what a URL lets whoever sees it do: a password, or a signed or token-like parameter."""
+    """Hide a URL's password and its signed or token-like parameters; the rest stays as it is, byte for byte."""
     if "?" not in url and "@" not in url:
         return url
     parts = urlsplit(url)
-    query = [
-        (key, HIDDEN if any(word in key.lower() for word in _SECRET_PARAMETERS) else value)
-        for key, value in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query, safe="*:/,")).geturl()
+    query = _PARAMETER.sub(_hidden, parts.query)
+    if query != parts.query or "@" in parts.netloc:
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query).geturl()
+    return url
+
+
+def _hidden(parameter: re.Match[str]) -> str:
+    key = unquote_plus(parameter[1]).lower()
+    return f"{parameter[1]}={HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
 
 
 def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
