@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
+from regnb.oci import transports
 from regnb.oci.reference import HUB
 from regnb.wire.credentials import Credentials
 
@@ -23,7 +24,7 @@ _HUB: Final = "https://registry-1.docker.io"
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two URLs are of one registry.
+    """Whether two URLs are of one registry, or two names of one layout.
 
     Raises:
         InvalidArgument: One of them is no registry's URL.
@@ -32,7 +33,8 @@ def same(one: str, other: str) -> bool:
         >>> same("localhost:5000", "http://localhost:5000/v2/")
         True
     """
-    return parse_registry(one)[0] == parse_registry(other)[0]
+    places = [transports.parse(name) for name in (one, other)]
+    return places[0] == places[1] if any(places) else parse_registry(one)[0] == parse_registry(other)[0]
 
 
 def join(base: str, given: str) -> str:
@@ -97,6 +99,8 @@ def within(url: str, registry: str) -> bool:
         >>> within("http://h/a/v2/", "http://h/a"), within("http://h/b/v2/", "http://h/a")
         (True, False)
     """
+    if transports.parse(registry):
+        return url.startswith(f"{registry}/")
     own, _, base = registry.partition("://")[2].partition("/")
     if origin(url) != f"{registry.partition('://')[0]}://{own}":
         return False

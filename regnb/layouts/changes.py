@@ -1,0 +1,205 @@
+"""Layouts answer as a registry does: the writing endpoints of the distribution spec, over the layout in one folder.
+
+Blobs come before the manifest that needs them, and ``index.json`` is replaced last and in one step: whenever a copy is cut
+short, what is there is a valid layout. Nothing removes a blob: what nothing leads to any more, ``umoci gc`` does.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from regnb.errors import MalformedManifest, Unsupported
+from regnb.layouts.answers import Answer, error
+from regnb.layouts.folder import Folder
+from regnb.layouts.index import Entry, Listing, entry_of, name_of, nameless
+from regnb.layouts.layout import Layout
+from regnb.layouts.shelf import Shelf
+from regnb.oci.manifest import AnyManifest, Index, Schema1, decode, media_type_of
+from regnb.oci.reference import Digest, is_digest
+from regnb.wire.exchange import Target, target
+
+_PART: Final = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
+_REF_NAME: Final = re.compile(rf"{_PART}(?:/{_PART})*")
+"""What an entry may be called (OCI image spec, "Pre-Defined Annotation Keys"): skopeo and umoci take no other name."""
+
+
+class Changes:
+    """The writing endpoints.
+
+    Args:
+        shelf: The layout that is written to; of any other one nothing is written.
+
+    Example:
+        ``Changes(shelf).answer("PUT", "/v2/app/manifests/1.0", {"Content-Type": OCI_MANIFEST}, data)``
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._begun: set[str] = set()
+        self._ours: set[str] = set()
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        """Answer a request whose body is there.
+
+        Raises:
+            Unsupported: Nothing is written there.
+            RegnbError: The layout cannot be read or written, or a name in the path is not valid.
+        """
+        parts = urlsplit(path)
+        where = target(parts.path)
+        folder, layout = self._writable()
+        if method == "POST" and where.kind == "blobs/uploads":
+            folder.begin()
+            mounted = parse_qs(parts.query).get("mount", [""])[0]
+            if mounted and folder.size(mounted) is not None:
+                return Answer(201, {"docker-content-digest": mounted})
+            number = secrets.token_hex(8)
+            self._begun.add(number)
+            return Answer(202, {"location": f"/v2/{where.repository}/blobs/uploads/{number}"})
+        if method == "DELETE" and where.kind == "blobs/uploads":
+            return Answer(204) if self._end(where) else error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload")
+        if where.kind == "manifests" and method == "PUT":
+            folder.begin()
+            return self._put(folder, layout, where, headers.get("Content-Type", ""), body)
+        if where.kind == "manifests" and method == "DELETE":
+            if self._shelf.new:
+                return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} is still empty")
+            return self._delete_digest(layout, where) if is_digest(where.reference) else self._delete_tag(layout, where)
+        return error(405, "UNSUPPORTED", f"{method} of {where.kind or where.path} is not possible in a layout")
+
+    def upload(self, path: str) -> tuple[Folder, Digest] | None:
+        """Return where the bytes of an upload go, and the digest that they are to have; None if it was not begun.
+
+        Raises:
+            InvalidReference: The digest is not one.
+        """
+        parts = urlsplit(path)
+        digest = Digest(parse_qs(parts.query).get("digest", [""])[0])
+        return (self._writable()[0], digest) if self._end(target(parts.path)) else None
+
+    def _end(self, where: Target) -> bool:
+        begun = where.reference in self._begun
+        self._begun.discard(where.reference)
+        return begun
+
+    def _writable(self) -> tuple[Folder, Layout]:
+        if self._shelf.folder is None:
+            text = f"{self._shelf.place} is only read: {self._shelf.why}"
+            raise Unsupported(text, hint=self._shelf.hint, status=405)
+        return self._shelf.folder, self._shelf.layouts[0]
+
+    def _put(self, folder: Folder, layout: Layout, where: Target, media_type: str, body: bytes) -> Answer:
+        """Take a manifest whose blobs and children are there."""
+        tag = "" if is_digest(where.reference) else where.reference
+        digest = Digest.of(body, "sha256" if tag else Digest(where.reference).algorithm)
+        if not tag and digest != where.reference:
+            return error(400, "DIGEST_INVALID", f"the bytes have the digest {digest}")
+        try:
+            manifest = decode(body, media_type_of(body, media_type), digest=digest)
+        except MalformedManifest as malformed:
+            return error(400, "MANIFEST_INVALID", malformed.message)
+        if isinstance(manifest, Schema1):
+            return error(400, "MANIFEST_INVALID", "an image of the withdrawn schema 1 cannot be in a layout")
+        if lacking := [*_lacking(layout, manifest)]:
+            return error(400, "MANIFEST_BLOB_UNKNOWN", *lacking)
+        name = tag if not tag or where.repository == layout.repository else f"{where.repository}:{tag}"
+        if tag and layout.reference not in ("", tag, name, f"{where.repository}:{tag}"):
+            return error(403, "DENIED", f"{self._shelf.place} stands for one tag alone: write oci:{folder.path}")
+        if tag and not _REF_NAME.fullmatch(name):
+            return error(400, "NAME_INVALID", f"a layout cannot hold the name {name}: skopeo and umoci refuse it")
+        folder.put(digest, body)
+        layout.forget(digest)
+
+        def entry(name: str) -> Entry:
+            return entry_of(body, manifest.media_type, digest, manifest.artifact_type or "", name)
+
+        def edit(listing: Listing) -> list[Entry]:
+            before = listing.tags.get(where.repository, {}).get(tag)
+            if (before is not None and before.digest == digest) or (
+                not tag and digest in layout.reachable(where.repository)
+            ):
+                return listing.entries
+            # What an index lists needs no entry of its own any more, and neither does what gets a name.
+            children = {child.digest for child in manifest.children} if isinstance(manifest, Index) else set()
+            spare = self._ours & ({child for child in children if not layout.subject(child)} | {str(digest)})
+            self._ours = (self._ours - spare) | (set() if tag else {str(digest)})
+            kept = [one for one in listing.entries if one.tag or one.digest not in spare]
+            if before is None:
+                return [*kept, entry(name)]
+            return [entry(name_of(before.descriptor)) if one is before else one for one in kept]
+
+        _change(folder, layout, edit)
+        return Answer(201, {"docker-content-digest": digest})
+
+    def _delete_tag(self, layout: Layout, where: Target) -> Answer:
+        """Take a name away; its manifest stays, without a name if nothing else leads to it."""
+        folder, _ = self._writable()
+        if where.reference not in layout.tags.get(where.repository, {}):
+            return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} has no {where.repository}:{where.reference}")
+
+        def edit(listing: Listing) -> list[Entry]:
+            gone = listing.tags.get(where.repository, {}).get(where.reference)
+            rest = [one for one in listing.entries if one[2:] != (where.repository, where.reference)]
+            if gone is None or gone.digest in _behind(layout, where.repository, rest):
+                return rest
+            return [*rest, nameless(gone)]
+
+        _change(folder, layout, edit)
+        return Answer(202)
+
+    def _delete_digest(self, layout: Layout, where: Target) -> Answer:
+        """Take every entry of a manifest away that its repository has; the children of an index stay."""
+        folder, _ = self._writable()
+        digest = where.reference
+        if digest not in layout.reachable(where.repository):
+            return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} has no {where.repository}@{digest}")
+        children = layout.children(digest)
+
+        def edit(listing: Listing) -> list[Entry]:
+            rest = [
+                one for one in listing.entries if one.digest != digest or one.repository not in ("", where.repository)
+            ]
+            known = _behind(layout, where.repository, rest)
+            for child in () if digest in known else children:
+                data = None if child in known else layout.manifest(child)
+                if data is not None:
+                    rest.append(entry_of(data, layout.media_type(child, data), child, ""))
+            return rest
+
+        _change(folder, layout, edit)
+        if digest in layout.reachable(where.repository):
+            return error(405, "UNSUPPORTED", f"an index in {self._shelf.place} lists {digest}")
+        return Answer(202)
+
+
+def _change(folder: Folder, layout: Layout, edit: Callable[[Listing], Iterable[Entry]]) -> None:
+    """Replace the entries of ``index.json`` by others."""
+
+    def change(data: bytes) -> bytes:
+        listing = layout.parse(data)
+        entries = [*edit(listing)]
+        return data if entries == listing.entries else listing.to_json(entries)
+
+    folder.change(change)
+
+
+def _behind(layout: Layout, repository: str, entries: Iterable[Entry]) -> set[str]:
+    return layout.behind(one.descriptor for one in entries if one.repository in ("", repository))
+
+
+def _lacking(layout: Layout, manifest: AnyManifest) -> Iterator[str]:
+    """Yield what a manifest needs that is not there, or has another size than it says."""
+    if isinstance(manifest, Schema1):
+        return
+    needs = manifest.manifests if isinstance(manifest, Index) else manifest.blobs
+    for need in {need.digest: need for need in needs if not need.foreign}.values():
+        size = layout.files.size(need.digest)
+        if size is None:
+            yield f"{need.digest} is not in the layout"
+        elif size != need.size:
+            text = f"{need.digest} has {size:,} bytes in the layout, and the manifest states {need.size:,}"
+            yield f"{text}: remove the file, and copy again"
