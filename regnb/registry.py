@@ -15,6 +15,7 @@ from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
+from regnb.environment import retries as attempts
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.layouts.shelf import Shelf, find
@@ -402,7 +403,7 @@ class Registry:
     def plan_copy(
         self,
         what: What,
-        to: str,
+        to: str = "",
         *,
         source: Registry | None = None,
         platform: str | None = None,
@@ -413,7 +414,8 @@ class Registry:
 
         Args:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
-            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under
+                the same names, or under the tag that the name of a layout ends with.
             source: The registry to read from; by default this one.
             platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
             referrers: Whether signatures, SBOMs and other referrers come along.
@@ -422,6 +424,7 @@ class Registry:
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
             Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
+            Unsupported: This is an archive or a tree of layouts, which are only read.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
@@ -699,6 +702,7 @@ def connect(
     cache: Path | bool = True,
     read_only: bool | None = None,
     timeout: float | None = None,
+    retries: int | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -716,6 +720,8 @@ def connect(
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
         timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
+        retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
+            or 2 to 6 times, as the error deserves it.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -757,6 +763,7 @@ def connect(
         insecure=insecure,
         read_only=forbids,
         timeout=seconds(timeout),
+        retries=attempts(retries),
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:

@@ -1,4 +1,4 @@
-"""Whatever an inventory can be read from, by its name alone: a registry, its storage, a layout, an archive, a snapshot."""
+"""An inventory by a name alone: of a registry, its storage, a layout, an archive or a snapshot."""
 
 from __future__ import annotations
 

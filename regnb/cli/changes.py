@@ -38,15 +38,21 @@ def copy(
     present: Present,
     sourced: Sourced,
     what: What,
-    to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
-    source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
+    to: Annotated[
+        str,
+        Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}; default: the same names."),
+    ] = "",
+    source: Annotated[
+        str,
+        Option("--from", help="The registry, layout or archive to read from, such as oci:DIR; default: URL itself."),
+    ] = "",
     platform: Annotated[
         str | None, Option(help="Of an index only this image, such as linux/arm64 or windows/amd64:10.0.20348.")
     ] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
-    """Copy tags into the registry at URL, within it or from another one; a repository means all its tags."""
+    """Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags."""
     with sourced(source) as other:
         plan = registry.plan_copy(what, to, source=other, platform=platform, referrers=referrers, allow=allow or ())
         present(registry, plan, other)

@@ -10,12 +10,20 @@ from typer import Argument, Option
 from regnb.change.plan import CHOICES
 from regnb.cluster.running import COMMAND
 
-Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
+Url = Annotated[
+    str,
+    Argument(
+        help="http://host:port or https://host; or a layout or an archive, such as oci:DIR",
+        envvar="REGNB_URL",
+        show_envvar=True,
+    ),
+]
 Where = Annotated[
     str,
     Argument(
         metavar="URL|DIR",
-        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
+        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; oci:DIR[:TAG], "
+        "oci-archive:FILE or docker-archive:FILE; or a snapshot.",
         envvar="REGNB_URL",
         show_envvar=True,
     ),

@@ -111,7 +111,7 @@ def check(
     if repository:
         check_repository(repository)
     refuse = bool(variable("REGNB_READ_ONLY"))
-    ask = partial(Transport, ca_bundle=ca_bundle, insecure=insecure, timeout=timeout, patient=False, read_only=refuse)
+    ask = partial(Transport, ca_bundle=ca_bundle, insecure=insecure, timeout=timeout, retries=0, read_only=refuse)
     reach = _Reach(
         partial(ask, credentials=credentials, stored=True), ask, parse_size(size) if upload else 0, repository
     )

@@ -60,13 +60,13 @@ class Answers:
         if not where.kind:
             return json_({}) if where.path in ("/v2", "/v2/") else error(404, "UNSUPPORTED", "no such endpoint")
         layout = self.shelf.of(where.repository)
+        if where.kind == "referrers":
+            rows = layout.referrers(where.repository, where.reference) if layout else []
+            return json_({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}, OCI_INDEX)
         if layout is None:
             return self._unknown(where.repository)
         if where.kind == "tags":
             return self._tags(layout, where.repository, query)
-        if where.kind == "referrers":
-            rows = layout.referrers(where.repository, where.reference)
-            return json_({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}, OCI_INDEX)
         if where.kind == "blobs":
             return _blob(layout, where, headers.get("Range", ""))
         if where.kind == "manifests":

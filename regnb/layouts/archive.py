@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -58,7 +57,7 @@ class Archive:
     def blobs(self) -> Iterator[tuple[str, int]]:
         """Yield every blob."""
         for name in self._tar.names():
-            parts = name.split(os.sep)
+            parts = name.split("/")
             if len(parts) == _DEPTH and parts[0] == "blobs" and is_digest(f"{parts[1]}:{parts[2]}"):
                 member = self._tar.find(name)
                 if member is not None:

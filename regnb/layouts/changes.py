@@ -1,7 +1,8 @@
 """Layouts answer as a registry does: the writing endpoints of the distribution spec, over the layout in one folder.
 
-Blobs come before the manifest that needs them, and ``index.json`` is replaced last and in one step: whenever a copy is cut
-short, what is there is a valid layout. Nothing removes a blob: what nothing leads to any more, ``umoci gc`` does.
+Blobs come before the manifest that needs them, and ``index.json`` is replaced last and in one step: whenever a copy
+is cut short, what is there is a valid layout. Nothing removes a blob: ``umoci gc`` removes those that
+nothing leads to.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from regnb.layouts.folder import Folder
 from regnb.layouts.index import Entry, Listing, entry_of, name_of, nameless
 from regnb.layouts.layout import Layout
 from regnb.layouts.shelf import Shelf
-from regnb.oci.manifest import AnyManifest, Index, Schema1, decode, media_type_of
+from regnb.oci.manifest import IMAGE_CONFIGS, AnyManifest, Index, Schema1, decode, media_type_of
 from regnb.oci.reference import Digest, is_digest
 from regnb.wire.exchange import Target, target
 
@@ -71,6 +72,20 @@ class Changes:
             return self._delete_digest(layout, where) if is_digest(where.reference) else self._delete_tag(layout, where)
         return error(405, "UNSUPPORTED", f"{method} of {where.kind or where.path} is not possible in a layout")
 
+    def refusal(self, repository: str, tag: str) -> str:
+        """Return why the layout cannot hold a tag; "" if it can.
+
+        Raises:
+            Unsupported: Nothing is written there.
+        """
+        folder, layout = self._writable()
+        name = _called(layout, repository, tag)
+        if layout.reference not in ("", tag, name, f"{repository}:{tag}"):
+            return f"{self._shelf.place} stands for one tag alone, and not for {name}: write oci:{folder.path}"
+        if not _REF_NAME.fullmatch(name):
+            return f"a layout cannot hold the name {name}: skopeo and umoci refuse it"
+        return ""
+
     def upload(self, path: str) -> tuple[Folder, Digest] | None:
         """Return where the bytes of an upload go, and the digest that they are to have; None if it was not begun.
 
@@ -106,16 +121,15 @@ class Changes:
             return error(400, "MANIFEST_INVALID", "an image of the withdrawn schema 1 cannot be in a layout")
         if lacking := [*_lacking(layout, manifest)]:
             return error(400, "MANIFEST_BLOB_UNKNOWN", *lacking)
-        name = tag if not tag or where.repository == layout.repository else f"{where.repository}:{tag}"
-        if tag and layout.reference not in ("", tag, name, f"{where.repository}:{tag}"):
-            return error(403, "DENIED", f"{self._shelf.place} stands for one tag alone: write oci:{folder.path}")
-        if tag and not _REF_NAME.fullmatch(name):
-            return error(400, "NAME_INVALID", f"a layout cannot hold the name {name}: skopeo and umoci refuse it")
+        if tag and (refused := self.refusal(where.repository, tag)):
+            return error(400, "NAME_INVALID", refused)
+        name = _called(layout, where.repository, tag)
         folder.put(digest, body)
         layout.forget(digest)
 
         def entry(name: str) -> Entry:
-            return entry_of(body, manifest.media_type, digest, manifest.artifact_type or "", name)
+            kind = manifest.artifact_type
+            return entry_of(body, manifest.media_type, digest, "" if kind in IMAGE_CONFIGS else kind, name)
 
         def edit(listing: Listing) -> list[Entry]:
             before = listing.tags.get(where.repository, {}).get(tag)
@@ -174,6 +188,11 @@ class Changes:
         if digest in layout.reachable(where.repository):
             return error(405, "UNSUPPORTED", f"an index in {self._shelf.place} lists {digest}")
         return Answer(202)
+
+
+def _called(layout: Layout, repository: str, tag: str) -> str:
+    """Return what an entry is called: by the tag alone in the layout's own repository."""
+    return tag if not tag or repository == layout.repository else f"{repository}:{tag}"
 
 
 def _change(folder: Folder, layout: Layout, edit: Callable[[Listing], Iterable[Entry]]) -> None:

@@ -122,7 +122,7 @@ class DockerArchive:
     def _add(self, data: bytes, media_type: str) -> dict[str, object]:
         digest = Digest.of(data)
         self._made[digest] = data
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+        return {"mediaType": media_type, "digest": str(digest), "size": len(data)}
 
     def _layer(self, name: str, stated: str) -> dict[str, object]:
         """Return the descriptor of a layer: of a plain tar its digest stands in the config, and a copy verifies it."""
@@ -132,7 +132,7 @@ class DockerArchive:
         zipped = self._tar.open(member).read(2) == b"\x1f\x8b"
         digest = stated if is_digest(stated) and not zipped else digest_of(self._tar.open(member))
         self._members[digest] = member
-        return {"mediaType": f"{_LAYER}.gzip" if zipped else _LAYER, "digest": digest, "size": member.size}
+        return {"mediaType": f"{_LAYER}.gzip" if zipped else _LAYER, "digest": str(digest), "size": member.size}
 
     def _lacking(self, name: str) -> ContentError:
         text = f"{self.where} is not complete: {MANIFEST} names {printable(name)[:100]}, which is not in it"

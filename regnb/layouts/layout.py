@@ -109,7 +109,7 @@ class Layout:
         return media_type_of(data)
 
     def reachable(self, repository: str) -> set[str]:
-        """Return the manifests of a repository: those that have a tag there or no name at all, and those behind them."""
+        """Return the manifests of a repository: what has a tag there or no name at all, and what is behind it."""
         listing = self.listing
         if repository not in self._reachable:
             roots = [entry.descriptor for entry in listing.tags.get(repository, {}).values()]

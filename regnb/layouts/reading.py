@@ -96,9 +96,9 @@ def _look(shelf: Shelf, records: Records, whole: bool) -> None:  # noqa: FBT001 
         if digest not in there and blob.kind not in ("foreign layer", "manifest"):
             blob.kind = "missing"
     complete = whole and not any(problem.incomplete for problem in records.problems)
-    usage = records.disk["blobs"] = Usage()
+    records.disk |= {what: Usage() for what in ("blobs", "links", "uploads", "other", "folders")}
     for digest, size in there.items():
-        usage.add(size, size)
+        records.disk["blobs"].add(size, size)
         if complete and digest not in records.blobs and not shelf.place.reference:
             records.blobs[digest] = BlobRecord(size, "", "orphan")
 

@@ -112,6 +112,8 @@ class Shelf:
     def _open_archive(self, place: Place) -> None:
         self.why = "nothing is written into an archive"
         self.hint = "copy into oci:DIR, then pack it: tar -C DIR -cf FILE ."
+        if not os.path.exists(place.path):  # noqa: PTH110 -- a text
+            raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
         tar = Tar(place.path, str(place._replace(reference="")))
         if place.transport == "docker-archive" and not (Archive.fits(tar) and tar.find("index.json")):
             self._trees = [Layout(DockerArchive(tar), place.repository, place.reference)]

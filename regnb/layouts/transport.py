@@ -6,19 +6,20 @@ import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 import anyio
 
-from regnb.errors import DigestMismatch, Refused, TooLarge
+from regnb.errors import DigestMismatch, InvalidArgument, Refused, TooLarge
 from regnb.layouts.answers import Answer, Answers, error
 from regnb.layouts.changes import Changes
 from regnb.layouts.files import PIECE, errors_of
 from regnb.layouts.folder import Folder
 from regnb.layouts.shelf import Shelf
 from regnb.oci.reference import Digest
+from regnb.wire.client import Client
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import Kind, Pace
@@ -48,7 +49,7 @@ class LayoutTransport:
         self.pace = Pace(_AT_ONCE, _AT_ONCE)
         self.options: tuple[str, ...] = ()
         self._answers = Answers(shelf)
-        self._changes = Changes(shelf)
+        self.changes = Changes(shelf)
         self._turn = anyio.Lock()
 
     def __repr__(self) -> str:
@@ -140,7 +141,7 @@ class LayoutTransport:
                 answer = await anyio.to_thread.run_sync(self._answers.answer, path, headers)
             else:
                 self._check_writable(method)
-                answer = await anyio.to_thread.run_sync(self._changes.answer, method, path, headers, body)
+                answer = await anyio.to_thread.run_sync(self.changes.answer, method, path, headers, body)
         self._note(method, path, headers, answer.status, began)
         return answer
 
@@ -148,7 +149,7 @@ class LayoutTransport:
         """Take the bytes of a blob into a file of their own, which gets its place once they are complete."""
         began = time.perf_counter()
         self._check_writable("PUT")
-        begun = self._changes.upload(path)
+        begun = self.changes.upload(path)
         if begun is None:
             answer = error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload")
         else:
@@ -167,6 +168,26 @@ class LayoutTransport:
         self.sent += 1
         seconds = time.perf_counter() - began
         self.exchanges.append(Exchange(method, f"{self.url}{path}", status, dict(headers), {}, seconds, 0))
+
+
+def check_destination(client: Client, tags: Iterable[tuple[str, str]]) -> bool:
+    """Check that tags can be written to the layout that answers a client; whether it is a layout at all.
+
+    Args:
+        client: Of a registry or a layout.
+        tags: Repository and tag of each.
+
+    Raises:
+        Unsupported: Nothing is written there.
+        InvalidArgument: The layout cannot hold a tag.
+    """
+    transport = client.transport
+    if not isinstance(transport, LayoutTransport):
+        return False
+    for repository, tag in tags:
+        if refused := transport.changes.refusal(repository, tag):
+            raise InvalidArgument(refused, hint="choose another name with --to, or to= in Python")
+    return True
 
 
 class _Blob:

@@ -46,6 +46,8 @@ def layouts(root: str, failed: list[str], most: int = _FOLDERS) -> Iterator[str]
         except OSError as error:
             failed.append(f"{here or root}: {reason(error)}")
             continue
-        for name in names:
-            if not name.startswith((".", "_")) and not (found and name == "blobs"):
-                todo.append(f"{here}/{name}" if here else name)
+        todo += [
+            f"{here}/{name}" if here else name
+            for name in names
+            if not name.startswith((".", "_")) and not (found and name == "blobs")
+        ]

@@ -73,6 +73,16 @@ def parse(text: str) -> Place | None:
     return Place(cast("Transport", transport), path, reference)
 
 
+def is_place(text: str) -> bool:
+    """Whether a text begins as the name of a layout or an archive does.
+
+    Example:
+        >>> is_place("oci:/media/usb/app"), is_place("http://localhost:5000")
+        (True, False)
+    """
+    return text.partition(":")[0] in TRANSPORTS
+
+
 def named(text: str, otherwise: str) -> tuple[str, str] | None:
     """Return repository and tag of the name that an entry of ``index.json`` has; None if it names no such.
 

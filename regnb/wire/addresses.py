@@ -8,8 +8,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
-from regnb.oci import transports
 from regnb.oci.reference import HUB
+from regnb.oci.transports import is_place, parse
 from regnb.wire.credentials import Credentials
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -33,7 +33,7 @@ def same(one: str, other: str) -> bool:
         >>> same("localhost:5000", "http://localhost:5000/v2/")
         True
     """
-    places = [transports.parse(name) for name in (one, other)]
+    places = [parse(name) for name in (one, other)]
     return places[0] == places[1] if any(places) else parse_registry(one)[0] == parse_registry(other)[0]
 
 
@@ -83,7 +83,9 @@ def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items 
 
 
 def origin(url: str) -> str:
-    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port."""
+    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port; of a layout its name."""
+    if is_place(url):
+        return url.partition("/v2/")[0]
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2].lower()
     default = ":443" if parts.scheme == "https" else ":80"
@@ -99,7 +101,7 @@ def within(url: str, registry: str) -> bool:
         >>> within("http://h/a/v2/", "http://h/a"), within("http://h/b/v2/", "http://h/a")
         (True, False)
     """
-    if transports.parse(registry):
+    if is_place(registry):
         return url.startswith(f"{registry}/")
     own, _, base = registry.partition("://")[2].partition("/")
     if origin(url) != f"{registry.partition('://')[0]}://{own}":
