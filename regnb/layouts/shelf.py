@@ -73,6 +73,7 @@ class Shelf:
         self.why = self.hint = ""
         self._trees: list[Layout] = []
         self._tree = False
+        self._archive: Tar | None = None
         if place.transport == "oci":
             self._open_folder(place)
         else:
@@ -114,14 +115,31 @@ class Shelf:
         self.hint = "copy into oci:DIR, then pack it: tar -C DIR -cf FILE ."
         if not os.path.exists(place.path):  # noqa: PTH110 -- a text
             raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
-        tar = Tar(place.path, str(place._replace(reference="")))
+        tar = self._archive = Tar(place.path, str(place._replace(reference="")))
+        try:
+            self._trees = [Layout(self._files(place, tar), place.repository, place.reference)]
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _files(place: Place, tar: Tar) -> Archive | DockerArchive:
+        """Return the files of the layout in an archive.
+
+        Raises:
+            StorageError, ContentError: It holds none.
+        """
         if place.transport == "docker-archive" and not (Archive.fits(tar) and tar.find("index.json")):
-            self._trees = [Layout(DockerArchive(tar), place.repository, place.reference)]
-        elif place.transport == "oci-archive" and not Archive.fits(tar) and tar.find(MANIFEST):
+            return DockerArchive(tar)
+        if place.transport == "oci-archive" and not Archive.fits(tar) and tar.find(MANIFEST):
             text = f"{place.path} does not hold an OCI layout: docker save wrote it"
             raise StorageError(text, hint=f"write docker-archive:{place.path}")
-        else:
-            self._trees = [Layout(Archive(tar), place.repository, place.reference)]
+        return Archive(tar)
+
+    def close(self) -> None:
+        """Close the archive, if it is one."""
+        if self._archive is not None:
+            self._archive.close()
 
     @property
     def new(self) -> bool:

@@ -100,6 +100,10 @@ class Tar:
             file.close()
             raise
 
+    def close(self) -> None:
+        """Close the archive."""
+        self._file.close()
+
     def names(self) -> Iterator[str]:
         """Yield the names of the files."""
         yield from self._members
@@ -208,7 +212,7 @@ class Tar:
     def _header(self, position: int) -> bytes:
         """Return the next header; b"" at the end of the archive."""
         header = os.pread(self._file.fileno(), _BLOCK, position)
-        if position and (not header or header == bytes(_BLOCK)):
+        if position == self.size or (position and header == bytes(_BLOCK)):
             return b""
         if len(header) < _BLOCK:
             if position:

@@ -15,7 +15,7 @@ import anyio
 from regnb.errors import DigestMismatch, InvalidArgument, Refused, TooLarge
 from regnb.layouts.answers import Answer, Answers, error
 from regnb.layouts.changes import Changes
-from regnb.layouts.files import PIECE, errors_of
+from regnb.layouts.files import PIECE, Content, errors_of
 from regnb.layouts.folder import Folder
 from regnb.layouts.shelf import Shelf
 from regnb.oci.reference import Digest
@@ -62,7 +62,8 @@ class LayoutTransport:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Do nothing: no file stays open but an archive."""
+        """Close the archive, if it is one."""
+        self.shelf.close()
 
     @property
     def local(self) -> bool:
@@ -105,15 +106,16 @@ class LayoutTransport:
         path = f"{path}?{urlencode(params)}" if params else path
         given = headers or {}
         if method == "PUT" and "/blobs/uploads/" in path:
-            body = content if content is not None else b""
-            answer = await self._upload(path, _pieces(body) if isinstance(body, bytes) else body)
+            pieces = _pieces(content or b"") if content is None or isinstance(content, bytes) else content
+            answer = await self._upload(path, pieces)
         else:
             answer = await self._answer(method, path, given, content if isinstance(content, bytes) else b"")
         data = b"" if method == "HEAD" else answer.data
         if answer.layout is not None and method != "HEAD":
             if answer.stop - answer.start > limit:
                 raise TooLarge(f"{answer.layout.files.where}: {answer.digest} has more than {limit:,} bytes")
-            data = b"".join([piece async for piece in _Blob(answer)])
+            async with contextlib.aclosing(_Blob(answer)) as body:
+                data = b"".join([piece async for piece in body])
         return Response(method, f"{self.url}{path}", answer.status, answer.headers, data)
 
     @contextlib.asynccontextmanager
@@ -127,11 +129,8 @@ class LayoutTransport:
     ) -> AsyncIterator[Streamed]:
         """Answer a GET in pieces."""
         answer = await self._answer(method, path, headers or {}, b"")
-        body = _Blob(answer)
-        try:
+        async with contextlib.aclosing(_Blob(answer)) as body:
             yield Streamed(method, f"{self.url}{path}", False, body, self.exchanges[-1])  # noqa: FBT003 -- not authorized
-        finally:
-            await body.aclose()
 
     async def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         began = time.perf_counter()
@@ -197,6 +196,7 @@ class _Blob:
         self.status = answer.status
         self.headers = answer.headers
         self._answer = answer
+        self._file: Content | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         answer = self._answer
@@ -205,17 +205,16 @@ class _Blob:
             return
         files, left = answer.layout.files, answer.stop - answer.start
         with errors_of(files.where):
-            file = await anyio.to_thread.run_sync(files.open, answer.digest)
-            try:
-                file.seek(answer.start)
-                while left and (piece := await anyio.to_thread.run_sync(file.read, min(PIECE, left))):
-                    left -= len(piece)
-                    yield piece
-            finally:
-                file.close()
+            file = self._file = await anyio.to_thread.run_sync(files.open, answer.digest)
+            file.seek(answer.start)
+            while left and (piece := await anyio.to_thread.run_sync(file.read, min(PIECE, left))):
+                left -= len(piece)
+                yield piece
 
     async def aclose(self) -> None:
-        """Do nothing: the file is closed where it is read."""
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
