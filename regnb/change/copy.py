@@ -13,12 +13,25 @@ from regnb.crawl.selection import Picked, What, find
 from regnb.errors import InvalidArgument, NotFound, Refused
 from regnb.layouts.transport import check_destination
 from regnb.oci import transports
-from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, RawManifest, decode
+from regnb.oci.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Platform,
+    RawManifest,
+    decode,
+)
 from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
-from regnb.text import human
+from regnb.text import count, human
 
-_UNDO: Final = "Undo takes the tags out of the layout again; their blobs stay until umoci gc removes them."
+_UNDO: Final = "Undo takes the tags out of the layout again, and leaves the blobs."
+_DOCKER: Final = (
+    "Of Docker's media types, and kept as they are: {}. skopeo and umoci do not read these in a layout, and umoci gc "
+    "removes their layers; regnb brings them back."
+)
 
 
 async def plan_copy(
@@ -89,7 +102,7 @@ async def plan_copy(
         steps=tuple(copying.steps),
         effects=(*effects, *copying.effects),
         moved=copying.moved,
-        notes=(*_notes(copying, platform), *([_UNDO] if layout else [])),
+        notes=(*_notes(copying, platform), *(_of_layout(copying) if layout else ())),
         allow=allowed,
         made=copying.made,
         authorized=reader.authorized,
@@ -109,6 +122,14 @@ def _notes(copying: Copying, platform: str | None) -> Iterator[str]:
         yield f"Of an index only {platform} is copied. What signs the index does not fit that image."
     if copying.made:
         yield "Tags such as sha256-… list the referrers there, in the way of registries that have no list of their own."
+
+
+def _of_layout(copying: Copying) -> Iterator[str]:
+    """Yield what is to be known of a copy into a layout."""
+    types = {step.after: step.media_type for step in copying.steps if step.media_type in (DOCKER_LIST, DOCKER_MANIFEST)}
+    if types:
+        yield _DOCKER.format(count(len(types), "manifest"))
+    yield _UNDO
 
 
 def _same(reader: Reader, origin: Reader) -> str:

@@ -454,8 +454,7 @@ def check_removes(url: str) -> None:
     if place := transports.parse(url):
         raise Refused(
             f"regnb deletes nothing in {place}: no registry would say what else needs it",
-            hint="in a layout, umoci rm --image DIR:TAG removes a tag, and umoci gc --layout DIR what nothing needs "
-            "then; regnb undo takes back a copy that regnb made",
+            hint="umoci rm --image DIR:TAG removes a tag from a layout; regnb undo takes back a copy that regnb made",
         )
 
 

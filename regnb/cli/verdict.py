@@ -60,7 +60,7 @@ def gc(
     if place := find(url):
         raise Refused(
             f"{place} belongs to no registry whose garbage collection could be told",
-            hint="regnb audit names what nothing needs; umoci gc --layout DIR removes it from a layout",
+            hint="regnb audit counts what nothing there needs: blobs of the kind orphan",
         )
     if not repositories and (stock := _stock(url)):
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []

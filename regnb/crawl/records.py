@@ -20,7 +20,7 @@ DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
-NOTES: Final = frozenset({"ignored", "mirror"})
+NOTES: Final = frozenset({"docker type", "ignored", "mirror"})
 """Sorts of problems that only tell what else is there: nothing has to be mended."""
 PRECEDENCE: Final = ("config", "layer", "foreign layer")
 """What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
@@ -32,7 +32,7 @@ class Problem(msgspec.Struct, frozen=True):
     Attributes:
         problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``damaged``, ``mismatch``,
             ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``ambiguous``,
-            ``catalog`` or ``interrupted``.
+            ``docker type``, ``layout``, ``catalog`` or ``interrupted``.
         incomplete: Whether something is unknown because of it, so that figures are lower bounds.
     """
 

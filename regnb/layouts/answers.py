@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -38,13 +38,15 @@ class Answers:
 
     Args:
         shelf: The layouts.
+        deleted: Repository and digest of what was taken away.
 
     Example:
         ``Answers(Shelf(place)).answer("/v2/_catalog", {}).data``
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, deleted: Container[tuple[str, str]] = ()) -> None:
         self.shelf = shelf
+        self._deleted = deleted
 
     def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
         """Answer a GET, or a HEAD, whose body is then left out.
@@ -87,7 +89,7 @@ class Answers:
         if not is_digest(digest):
             entry = layout.tags.get(where.repository, {}).get(digest)
             digest = entry.digest if entry else ""
-        elif digest not in layout.reachable(where.repository):
+        elif (where.repository, digest) in self._deleted or not layout.holds(digest):
             digest = ""
         data = layout.manifest(digest) if digest else None
         if data is None:

@@ -1,25 +1,24 @@
 """Layouts answer as a registry does: the writing endpoints of the distribution spec, over the layout in one folder.
 
 Blobs come before the manifest that needs them, and ``index.json`` is replaced last and in one step: whenever a copy
-is cut short, what is there is a valid layout. Nothing removes a blob: ``umoci gc`` removes those that
-nothing leads to.
+is cut short, what is there is a valid layout. No blob is ever removed, not even by an undo.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from regnb.errors import MalformedManifest, Unsupported
 from regnb.layouts.answers import Answer, error
 from regnb.layouts.folder import Folder
-from regnb.layouts.index import Entry, Listing, entry_of, name_of, nameless
+from regnb.layouts.index import Entry, Listing, entry_of, name_of
 from regnb.layouts.layout import Layout
 from regnb.layouts.shelf import Shelf
-from regnb.oci.manifest import IMAGE_CONFIGS, AnyManifest, Index, Schema1, decode, media_type_of
+from regnb.oci.manifest import IMAGE_CONFIGS, Index, Schema1, decode, media_type_of
 from regnb.oci.reference import Digest, is_digest
 from regnb.wire.exchange import Target, target
 
@@ -34,12 +33,16 @@ class Changes:
     Args:
         shelf: The layout that is written to; of any other one nothing is written.
 
+    Attributes:
+        deleted: Repository and digest of each manifest that was taken away.
+
     Example:
         ``Changes(shelf).answer("PUT", "/v2/app/manifests/1.0", {"Content-Type": OCI_MANIFEST}, data)``
     """
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
+        self.deleted: set[tuple[str, str]] = set()
         self._begun: set[str] = set()
         self._ours: set[str] = set()
 
@@ -119,23 +122,22 @@ class Changes:
             return error(400, "MANIFEST_INVALID", malformed.message)
         if isinstance(manifest, Schema1):
             return error(400, "MANIFEST_INVALID", "an image of the withdrawn schema 1 cannot be in a layout")
-        if lacking := [*_lacking(layout, manifest)]:
-            return error(400, "MANIFEST_BLOB_UNKNOWN", *lacking)
         if tag and (refused := self.refusal(where.repository, tag)):
             return error(400, "NAME_INVALID", refused)
         name = _called(layout, where.repository, tag)
-        folder.put(digest, body)
-        layout.forget(digest)
 
         def entry(name: str) -> Entry:
             kind = manifest.artifact_type
             return entry_of(body, manifest.media_type, digest, "" if kind in IMAGE_CONFIGS else kind, name)
 
         def edit(listing: Listing) -> list[Entry]:
+            if lacking := [*layout.lacking(manifest)]:
+                raise _LackingError(lacking)
+            folder.put(digest, body)
+            layout.forget(digest)
+            self.deleted.discard((where.repository, digest))
             before = listing.tags.get(where.repository, {}).get(tag)
-            if (before is not None and before.digest == digest) or (
-                not tag and digest in layout.reachable(where.repository)
-            ):
+            if (before is not None and before.digest == digest) or (not tag and digest in layout.reachable):
                 return listing.entries
             # What an index lists needs no entry of its own any more, and neither does what gets a name.
             children = {child.digest for child in manifest.children} if isinstance(manifest, Index) else set()
@@ -146,48 +148,39 @@ class Changes:
                 return [*kept, entry(name)]
             return [entry(name_of(before.descriptor)) if one is before else one for one in kept]
 
-        _change(folder, layout, edit)
+        try:
+            _change(folder, layout, edit)
+        except _LackingError as lacks:
+            return error(400, "MANIFEST_BLOB_UNKNOWN", *lacks.args[0])
         return Answer(201, {"docker-content-digest": digest})
 
     def _delete_tag(self, layout: Layout, where: Target) -> Answer:
-        """Take a name away; its manifest stays, without a name if nothing else leads to it."""
+        """Take a name away; its manifest stays among the blobs."""
         folder, _ = self._writable()
         if where.reference not in layout.tags.get(where.repository, {}):
             return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} has no {where.repository}:{where.reference}")
-
-        def edit(listing: Listing) -> list[Entry]:
-            gone = listing.tags.get(where.repository, {}).get(where.reference)
-            rest = [one for one in listing.entries if one[2:] != (where.repository, where.reference)]
-            if gone is None or gone.digest in _behind(layout, where.repository, rest):
-                return rest
-            return [*rest, nameless(gone)]
-
-        _change(folder, layout, edit)
+        gone = (where.repository, where.reference)
+        _change(folder, layout, lambda listing: [one for one in listing.entries if one[2:] != gone])
         return Answer(202)
 
     def _delete_digest(self, layout: Layout, where: Target) -> Answer:
-        """Take every entry of a manifest away that its repository has; the children of an index stay."""
+        """Take a repository's entries of a manifest away: its bytes stay, and are not shown there any more."""
         folder, _ = self._writable()
-        digest = where.reference
-        if digest not in layout.reachable(where.repository):
-            return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} has no {where.repository}@{digest}")
-        children = layout.children(digest)
+        gone = (where.repository, where.reference)
+        if gone in self.deleted or not layout.holds(where.reference):
+            return error(404, "MANIFEST_UNKNOWN", f"{self._shelf.place} has no {where.repository}@{where.reference}")
+        own = ("", where.repository)
 
         def edit(listing: Listing) -> list[Entry]:
-            rest = [
-                one for one in listing.entries if one.digest != digest or one.repository not in ("", where.repository)
-            ]
-            known = _behind(layout, where.repository, rest)
-            for child in () if digest in known else children:
-                data = None if child in known else layout.manifest(child)
-                if data is not None:
-                    rest.append(entry_of(data, layout.media_type(child, data), child, ""))
-            return rest
+            return [one for one in listing.entries if one.digest != where.reference or one.repository not in own]
 
         _change(folder, layout, edit)
-        if digest in layout.reachable(where.repository):
-            return error(405, "UNSUPPORTED", f"an index in {self._shelf.place} lists {digest}")
+        self.deleted.add(gone)
         return Answer(202)
+
+
+class _LackingError(Exception):
+    """What a manifest needs is not there."""
 
 
 def _called(layout: Layout, repository: str, tag: str) -> str:
@@ -204,21 +197,3 @@ def _change(folder: Folder, layout: Layout, edit: Callable[[Listing], Iterable[E
         return data if entries == listing.entries else listing.to_json(entries)
 
     folder.change(change)
-
-
-def _behind(layout: Layout, repository: str, entries: Iterable[Entry]) -> set[str]:
-    return layout.behind(one.descriptor for one in entries if one.repository in ("", repository))
-
-
-def _lacking(layout: Layout, manifest: AnyManifest) -> Iterator[str]:
-    """Yield what a manifest needs that is not there, or has another size than it says."""
-    if isinstance(manifest, Schema1):
-        return
-    needs = manifest.manifests if isinstance(manifest, Index) else manifest.blobs
-    for need in {need.digest: need for need in needs if not need.foreign}.values():
-        size = layout.files.size(need.digest)
-        if size is None:
-            yield f"{need.digest} is not in the layout"
-        elif size != need.size:
-            text = f"{need.digest} has {size:,} bytes in the layout, and the manifest states {need.size:,}"
-            yield f"{text}: remove the file, and copy again"

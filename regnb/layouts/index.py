@@ -16,7 +16,6 @@ from regnb.text import printable
 
 LIMIT: Final = 64 * 1024 * 1024
 """Bytes of an ``index.json`` that are read: about 250,000 entries."""
-_NAMES: Final = (REF_NAME, IMAGE_NAME)
 EMPTY: Final = b'{"schemaVersion":2,"manifests":[]}'
 
 
@@ -181,17 +180,3 @@ def entry_of(data: bytes, media_type: str, digest: str, artifact_type: str, name
         row["annotations"] = {REF_NAME: name}
     written = msgspec.json.encode(row)
     return Entry(msgspec.Raw(written), msgspec.json.decode(written, type=Descriptor))
-
-
-def nameless(entry: Entry) -> Entry:
-    """Return an entry without its name, and otherwise as it is.
-
-    Example:
-        >>> REF_NAME.encode() in bytes(nameless(entry_of(b"{}", OCI_MANIFEST, Digest.of(b"{}"), "", "1.0")).raw)
-        False
-    """
-    row = msgspec.json.decode(entry.raw, type=dict[str, object])
-    given = row.pop("annotations", None)
-    rest = {key: value for key, value in (given if isinstance(given, dict) else {}).items() if key not in _NAMES}
-    written = msgspec.json.encode(row | ({"annotations": rest} if rest else {}))
-    return Entry(msgspec.Raw(written), entry.descriptor)

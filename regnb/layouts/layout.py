@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -48,8 +48,8 @@ class Layout:
         self._within = within
         self._stamp: object = self
         self._listing = Listing({})
-        self._reachable: dict[str, set[str]] = {}
-        self._decoded: dict[str, AnyManifest | None] = {}
+        self._everything: set[str] | None = None
+        self._decoded: dict[str, AnyManifest] = {}
 
     @property
     def listing(self) -> Listing:
@@ -60,8 +60,7 @@ class Layout:
         """
         stamp = self.files.stamp()
         if stamp is None or stamp != self._stamp:
-            listing = self.parse(self.files.index())
-            self._listing, self._stamp, self._reachable = listing, stamp, {}
+            self._listing, self._stamp, self._everything = self.parse(self.files.index()), stamp, None
         return self._listing
 
     def parse(self, data: bytes) -> Listing:
@@ -108,14 +107,45 @@ class Layout:
                 return media_type_of(data, entry.descriptor.media_type)
         return media_type_of(data)
 
-    def reachable(self, repository: str) -> set[str]:
-        """Return the manifests of a repository: what has a tag there or no name at all, and what is behind it."""
-        listing = self.listing
-        if repository not in self._reachable:
-            roots = [entry.descriptor for entry in listing.tags.get(repository, {}).values()]
-            roots += [entry.descriptor for entry in listing.unnamed.values()]
-            self._reachable[repository] = self.behind(roots)
-        return self._reachable[repository]
+    def holds(self, digest: str) -> bool:
+        """Whether a manifest is there: ``index.json`` leads to it, or all that it takes is among the blobs."""
+        return digest in self.reachable or self._complete(digest)
+
+    @property
+    def reachable(self) -> set[str]:
+        """The manifests that ``index.json`` leads to."""
+        listing = self.listing  # which forgets what an older one led to
+        if self._everything is None:
+            self._everything = self.behind(entry.descriptor for entry in listing.entries)
+        return self._everything
+
+    def _complete(self, root: str) -> bool:
+        """Whether a manifest and everything behind it is among the blobs."""
+        seen: set[str] = set()
+        todo = [root]
+        while todo:
+            digest = todo.pop()
+            manifest = None if digest in seen else self._read(digest)
+            if digest not in seen and manifest is None:
+                return False
+            seen.add(digest)
+            if manifest is not None and [*self.lacking(manifest)]:
+                return False
+            todo += [child.digest for child in manifest.children] if isinstance(manifest, Index) else []
+        return True
+
+    def lacking(self, manifest: AnyManifest) -> Iterator[str]:
+        """Yield what a manifest needs that is not there, or has another size than it says."""
+        if isinstance(manifest, Schema1):
+            return
+        needs = manifest.manifests if isinstance(manifest, Index) else manifest.blobs
+        for need in {need.digest: need for need in needs if not need.foreign}.values():
+            size = self.files.size(need.digest)
+            if size is None:
+                yield f"{need.digest} is not in the layout"
+            elif size != need.size:
+                text = f"{need.digest} has {size:,} bytes in the layout, and the manifest states {need.size:,}"
+                yield f"{text}: remove the file, and copy again"
 
     def behind(self, roots: Iterable[Descriptor]) -> set[str]:
         """Return some manifests and those that they list, and so on."""
@@ -142,11 +172,6 @@ class Layout:
         known |= self.behind(found)
         return [one.digest for one in found if one.digest not in inner and self.subject(one.digest) not in known]
 
-    def children(self, digest: str) -> list[str]:
-        """Return the manifests that an index lists; none of what is no index."""
-        manifest = self._read(digest)
-        return [child.digest for child in manifest.children] if isinstance(manifest, Index) else []
-
     def subject(self, digest: str) -> str:
         """Return what a manifest refers to, or ""."""
         manifest = self._read(digest)
@@ -170,13 +195,12 @@ class Layout:
     def _read(self, digest: str) -> AnyManifest | None:
         """Return a manifest; None if it is missing or damaged, which whoever asks for it is told."""
         if digest not in self._decoded:
-            self._decoded[digest] = None
             with contextlib.suppress(RegnbError, msgspec.MsgspecError):
                 data = self.manifest(digest)
                 if data is not None:
                     verify(data, digest)
                     self._decoded[digest] = decode(data, media_type_of(data), digest=Digest(digest))
-        return self._decoded[digest]
+        return self._decoded.get(digest)
 
     def forget(self, digest: str) -> None:
         """Read a manifest anew when it is asked for: it is there now."""

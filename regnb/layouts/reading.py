@@ -10,8 +10,10 @@ import anyio
 from regnb.crawl import crawl
 from regnb.crawl.records import BlobRecord, Problem, Records, Usage
 from regnb.errors import RegnbError
+from regnb.layouts.docker import DockerArchive
 from regnb.layouts.layout import Layout
 from regnb.layouts.shelf import Shelf
+from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST
 from regnb.text import count
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
@@ -108,6 +110,15 @@ def _oddities(layout: Layout, records: Records) -> None:
         records.problems.append(
             Problem(layout.repository, "", "layout", text, "make the layout again", incomplete=False)
         )
+    docker = [
+        entry.digest
+        for entry in layout.listing.entries
+        if entry.descriptor.media_type in (DOCKER_LIST, DOCKER_MANIFEST) and not isinstance(layout.files, DockerArchive)
+    ]
+    if docker:
+        text = f"{count(len(docker), 'image')} of Docker's media types: skopeo and umoci do not read these in a layout"
+        hint = "do not run umoci gc there: it removes their layers; regnb copy brings them into a registry as they are"
+        records.problems.append(Problem(layout.repository, docker[0], "docker type", text, hint, incomplete=False))
     for odd in layout.listing.oddities:
         row = (odd.reference, odd.problem, odd.message, odd.hint, odd.incomplete)
         records.problems.append(Problem(layout.repository, *row))

@@ -48,8 +48,8 @@ class LayoutTransport:
         self.exchanges: deque[Exchange] = deque(maxlen=_REMEMBERED)
         self.pace = Pace(_AT_ONCE, _AT_ONCE)
         self.options: tuple[str, ...] = ()
-        self._answers = Answers(shelf)
         self.changes = Changes(shelf)
+        self._answers = Answers(shelf, self.changes.deleted)
         self._turn = anyio.Lock()
 
     def __repr__(self) -> str:

@@ -70,7 +70,7 @@ def test_the_same_inventory_as_of_the_registry(real: Distribution, tmp_path: Pat
         found = regnb.read(name.format(tmp_path / "out"))
         assert (found.source, found.complete, len(found.problems)) == ("layout", True, 0)
         assert found.tags[COLUMNS].equals(api.tags[COLUMNS])
-        assert found.layers.equals(api.layers)
+        assert {*found.layers["digest"]} == {*api.layers["digest"]}
         assert set(found.blobs["digest"]) == set(api.blobs["digest"])
     one = regnb.read(f"oci:{tmp_path}/out:vm/multi:one")
     assert tags(one) == [("vm/multi", "one", REAL.children[0].digest)]
@@ -278,7 +278,6 @@ def test_entries_of_one_name() -> None:
     written = json.loads(listing.to_json(listing.entries))
     assert written["annotations"] == {"a": "b"}
     assert odd in written["manifests"]
-    assert REF_NAME not in index_.nameless(listing.entries[0]).raw.__str__()
 
 
 COMMANDS = {
@@ -288,7 +287,7 @@ COMMANDS = {
     "request GET /v2/app/tags/list --url oci:{}": 0,
 }  # fmt: skip
 REFUSED = {
-    "gc {}": "umoci gc", "delete {} app:1": "umoci rm", "rename {} app:1 2": "umoci rm",
+    "gc {}": "of the kind orphan", "delete {} app:1": "umoci rm", "rename {} app:1 2": "umoci rm",
     "retention {} {}/../keep.toml": "umoci rm", "copy oci-archive:{}.tar app:1 --to app:2": "tar -C DIR",
     "retag oci-archive:{}.tar app:1 -t 2": "tar -C DIR", "copy {} app:1 --to a__b:1": "choose another name",
 }  # fmt: skip
