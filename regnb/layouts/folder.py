@@ -1,5 +1,7 @@
 """A layout in a folder: read, and written so that it is valid whenever the writing ends."""
 
+# ruff: noqa: PTH103, PTH105, PTH108, PTH112, PTH113, PTH116, PTH120, PTH123 -- paths are texts
+
 from __future__ import annotations
 
 import contextlib
@@ -40,7 +42,8 @@ def is_layout(path: str) -> bool:
         >>> is_layout("/")
         False
     """
-    return os.path.isfile(f"{path}/{MARK}") or (os.path.isfile(f"{path}/{INDEX}") and os.path.isdir(f"{path}/blobs"))  # noqa: PTH112, PTH113 -- texts
+    whole = os.path.isfile(f"{path}/{INDEX}") and os.path.isdir(f"{path}/blobs")
+    return whole or os.path.isfile(f"{path}/{MARK}")
 
 
 def is_new(path: str) -> bool:
@@ -87,7 +90,7 @@ class Folder:
     def stamp(self) -> object:
         """Return a value that changes with ``index.json``."""
         try:
-            found = os.stat(f"{self.path}/{INDEX}")  # noqa: PTH116 -- a text
+            found = os.stat(f"{self.path}/{INDEX}")
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
@@ -95,7 +98,7 @@ class Folder:
     def size(self, digest: str) -> int | None:
         """Return the size of a blob, or None."""
         try:
-            found = os.stat(f"{self.path}/{blob(digest)}")  # noqa: PTH116 -- a text
+            found = os.stat(f"{self.path}/{blob(digest)}")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -157,15 +160,15 @@ class Folder:
             os.fsync(part.fileno())
             part.close()
             target = f"{self.path}/{blob(digest)}"
-            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120 -- texts
-            os.replace(part.name, target)  # noqa: PTH105 -- texts
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(part.name, target)
 
     def drop(self, part: IO[bytes]) -> None:
         """Remove a file that did not become complete."""
         with contextlib.suppress(OSError):
             part.close()
         with contextlib.suppress(OSError):
-            os.unlink(part.name)  # noqa: PTH108 -- a text
+            os.unlink(part.name)
 
     def put(self, digest: str, data: bytes) -> None:
         """Write a small blob, unless its bytes are there."""
@@ -224,12 +227,12 @@ class Folder:
             part.flush()
             os.fsync(part.fileno())
             part.close()
-            os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120 -- texts
-            os.replace(part.name, target)  # noqa: PTH105 -- texts
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(part.name, target)
         except BaseException:
             self.drop(part)
             raise
-        _sync(os.path.dirname(target))  # noqa: PTH120 -- a text
+        _sync(os.path.dirname(target))
 
 
 def _created(path: str) -> IO[bytes]:
@@ -247,7 +250,7 @@ def _opened(path: str) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(at).st_mode):
         os.close(at)
         raise OSError(errno.EINVAL, "not a regular file")
-    return open(at, "rb")  # noqa: PTH123 -- the caller closes it
+    return open(at, "rb")
 
 
 def _sync(folder: str) -> None:

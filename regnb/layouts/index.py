@@ -98,7 +98,7 @@ def read(data: bytes, repository: str, *, within: bool = False) -> Listing:
         MalformedManifest: It is no index.
 
     Example:
-        >>> one = entry_of(b"{}", OCI_MANIFEST, Digest.of(b"{}"), "", "1.0")
+        >>> one = entry_of(b"{}", "", Digest.of(b"{}"), "", "1.0")
         >>> [*read(read(EMPTY, "app").to_json([one]), "app").tags["app"]]
         ['1.0']
     """

@@ -24,23 +24,22 @@ _AGAIN = "copy the image into the layout again"
 async def collect(
     shelf: Shelf,
     client: Client,
-    cache: Cache,  # noqa: ARG001 -- a layout is read as it is: what another place had says nothing of it
+    _cache: Cache,
     repositories: Sequence[str] | None = None,
+    /,
     *,
     progress: crawl.Progress | None = None,
-    fill: bool = True,  # noqa: ARG001 -- it fills nothing
-    thorough: bool = False,  # noqa: ARG001 -- everything is read
+    **_: bool,
 ) -> Records:
     """Read the layouts of a shelf.
 
     Args:
         shelf: The layouts.
         client: Whose requests they answer.
-        cache: Not used.
+        _cache: Not used: a layout is read as it is, and what another place had says nothing of it.
         repositories: As for :func:`regnb.crawl.crawl.collect`.
         progress: As there.
-        fill: Not used.
-        thorough: Not used.
+        _: What else a registry is asked for; of a layout everything is read.
 
     Returns:
         The same records as of a registry; beside them what has no tag, what index.json says that makes no sense, blobs
@@ -53,7 +52,7 @@ async def collect(
     read = partial(crawl.collect, client, Cache(), repositories, progress=progress, untagged=untagged)
     records = await read()
     records.source = "layout"
-    await anyio.to_thread.run_sync(_look, shelf, records, repositories is None)
+    await anyio.to_thread.run_sync(_look, shelf, records, repositories)
     return records
 
 
@@ -69,13 +68,13 @@ def _untagged(shelf: Shelf) -> dict[str, list[str]]:
     return found
 
 
-def _look(shelf: Shelf, records: Records, whole: bool) -> None:  # noqa: FBT001 -- called by position
+def _look(shelf: Shelf, records: Records, repositories: Sequence[str] | None) -> None:
     """Hold records against the files: sizes of blobs, and what index.json and the folder are like.
 
     Args:
         shelf: The layouts.
         records: What was crawled.
-        whole: Whether every repository was read, so that a blob that nothing needs is known as such.
+        repositories: Those that were read; None for all, so that a blob that nothing needs is known as such.
     """
     of: dict[int, list[str]] = {}
     for name, status in records.repositories.items():
@@ -97,7 +96,7 @@ def _look(shelf: Shelf, records: Records, whole: bool) -> None:  # noqa: FBT001 
     for digest, blob in records.blobs.items():
         if digest not in there and blob.kind not in ("foreign layer", "manifest"):
             blob.kind = "missing"
-    complete = whole and not any(problem.incomplete for problem in records.problems)
+    complete = repositories is None and not any(problem.incomplete for problem in records.problems)
     records.disk |= {what: Usage() for what in ("blobs", "links", "uploads", "other", "folders")}
     for digest, size in there.items():
         records.disk["blobs"].add(size, size)

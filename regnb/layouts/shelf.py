@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
+from regnb.crawl.files import local_path
 from regnb.errors import NotFound, RegnbError, StorageError
 from regnb.layouts.archive import Archive
 from regnb.layouts.docker import MANIFEST, DockerArchive
@@ -40,11 +40,9 @@ def find(where: str | Path) -> Place | None:
     """
     if place := parse(str(where)):
         return place
-    if "://" in str(where) or not os.path.isdir(where):  # noqa: PTH112 -- a text
+    if "://" in str(where) or not Path(where).is_dir() or Path(where, BASE).is_dir():
         return None
-    path = os.path.abspath(where)  # noqa: PTH100 -- a text
-    if os.path.isdir(f"{path}/{BASE}"):  # noqa: PTH112 -- a text
-        return None
+    path = local_path(where)
     if is_layout(path) or next(layouts(path, [], _FEW), None) is not None:
         return Place("oci", path)
     return None
@@ -80,7 +78,7 @@ class Shelf:
             self._open_archive(place)
 
     def _open_folder(self, place: Place) -> None:
-        if os.path.isfile(place.path):  # noqa: PTH113 -- a text
+        if Path(place.path).is_file():
             hint = f"write oci-archive:{place.path}, or docker-archive: if docker save made it"
             raise StorageError(f"{place.path} is a file, and oci: names a folder", hint=hint)
         if is_layout(place.path) or is_new(place.path):
@@ -95,7 +93,7 @@ class Shelf:
         self.hint += f", or into one layout: oci:{place.path}/NAME"
         self._scan()
         if not self._trees:
-            names = sorted(os.listdir(place.path))[:_SHOWN]  # noqa: PTH208 -- a text
+            names = sorted(path.name for path in Path(place.path).iterdir())[:_SHOWN]
             text = f"{place.path} does not hold an OCI layout, but {', '.join(names)}"
             raise StorageError(text, hint="name the folder that holds index.json; for a new layout, an empty folder")
         if place.reference:
@@ -113,7 +111,7 @@ class Shelf:
     def _open_archive(self, place: Place) -> None:
         self.why = "nothing is written into an archive"
         self.hint = "copy into oci:DIR, then pack it: tar -C DIR -cf FILE ."
-        if not os.path.exists(place.path):  # noqa: PTH110 -- a text
+        if not Path(place.path).exists():
             raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
         tar = self._archive = Tar(place.path, str(place._replace(reference="")))
         try:

@@ -42,7 +42,7 @@ class Place(NamedTuple):
             >>> Place("oci-archive", "/media/usb/My App.tar").repository
             'my-app'
         """
-        name = os.path.basename(self.path).lower()  # noqa: PTH119 -- a text
+        name = self.path.rpartition("/")[2].lower()
         if self.transport != "oci":
             name = _ARCHIVE.sub("", name)
         name = re.sub(r"[^a-z0-9]+", lambda run: run[0] if run[0] in {".", "_", "-"} else "-", name)

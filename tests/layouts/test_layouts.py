@@ -20,7 +20,7 @@ import regnb
 from regnb.errors import InvalidArgument, NotFound, RegnbError
 from regnb.layouts import index as index_
 from regnb.oci.reference import Digest
-from regnb.oci.transports import IMAGE_NAME, REF_NAME
+from regnb.oci.transports import IMAGE_NAME
 
 
 def tar_of(data: bytes) -> bytes:
@@ -170,6 +170,19 @@ def rewrite(*rows: object) -> Callable[[Path], None]:
     return lambda folder: (folder / "index.json").write_bytes(pack({"manifests": rows})) and None
 
 
+def instead(what: bytes, make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        lose(what)(folder)
+        make(folder / "blobs" / "sha256" / Digest.of(what).hex)
+
+    return replace
+
+
+def nothing(folder: Path) -> None:
+    """Leave it as it is."""
+
+
+TEXT = {**row("x", TWO), "mediaType": "text/plain"}
 BIG = {**row("big", ONE), "size": -1}
 DAMAGE: dict[str, tuple[Callable[[Path], None], str, str, bool]] = {
     "a layer is missing": (lose(BASE), Digest.of(BASE), "missing", True),
@@ -177,13 +190,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str, str, bool]] = {
     "a manifest is missing": (lose(ONE.data), "1", "dangling", True),
     "a manifest has other bytes": (spoil(ONE.data, b"{}" + ONE.data[2:]), "1", "mismatch", False),
     "a manifest is none": (spoil(ONE.data, b"[]"), "1", "mismatch", False),
-    "a manifest is a folder": (lambda folder: (lose(ONE.data)(folder), os.mkdir(folder / "blobs" / "sha256" / ONE.digest.hex))[0], "1", "dangling", True),
-    "a manifest is a pipe": (lambda folder: (lose(ONE.data)(folder), os.mkfifo(folder / "blobs" / "sha256" / ONE.digest.hex))[0], "1", "dangling", True),
+    "a manifest is a folder": (instead(ONE.data, Path.mkdir), "1", "dangling", True),
+    "a manifest is a pipe": (instead(ONE.data, os.mkfifo), "1", "dangling", True),
     "oci-layout is missing": (lambda folder: (folder / "oci-layout").unlink(), "", "layout", True),
     "an entry is malformed": (rewrite(row("1", ONE), row("2", TWO), BIG), "index.json", "malformed", False),
     "a name is none": (rewrite(row("1", ONE), row("Not A Name!", TWO)), TWO.digest, "not a tag", True),
     "a name stands for two": (rewrite(row("1", ONE), row("1", TWO)), TWO.digest, "ambiguous", True),
-    "an entry is no manifest": (rewrite(row("1", ONE), {**row("x", TWO), "mediaType": "text/plain"}), TWO.digest, "ignored", True),
+    "an entry is no manifest": (rewrite(row("1", ONE), TEXT), TWO.digest, "ignored", True),
 }  # fmt: skip
 
 
@@ -206,24 +219,24 @@ def cut(path: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
-        ("oci:{}/nothing", lambda folder: None, "there is nothing in"),
+        ("oci:{}/nothing", nothing, "there is nothing in"),
         ("oci:{}/empty", lambda folder: (folder / "empty").mkdir(), "there is nothing in"),
         ("oci:{}/other", lambda folder: put(folder / "other", b""), "does not hold an OCI layout, but blobs"),
         ("oci:{}/app", lambda folder: (folder / "app" / "index.json").unlink(), "it has no index.json"),
         ("oci:{}/app", lambda folder: (folder / "app" / "index.json").write_text("[" * 9000), "index.json is"),
         ("oci:{}/app", lambda folder: os.truncate(folder / "app" / "index.json", 65 * 2**20), "more than 67,108,864"),
-        ("oci:{}/app:9", lambda folder: None, "has no 9"),
-        ("oci:{}/app.tar", lambda folder: None, "is a file"),
-        ("oci:", lambda folder: None, "names no path"),
-        ("oci://host/app", lambda folder: None, "does not name a folder"),
-        ("oci-archive:{}/none.tar", lambda folder: None, "no such file"),
-        ("oci-archive:{}/app/index.json", lambda folder: None, "is not a tar archive"),
+        ("oci:{}/app:9", nothing, "has no 9"),
+        ("oci:{}/app.tar", nothing, "is a file"),
+        ("oci:", nothing, "names no path"),
+        ("oci://host/app", nothing, "does not name a folder"),
+        ("oci-archive:{}/none.tar", nothing, "no such file"),
+        ("oci-archive:{}/app/index.json", nothing, "is not a tar archive"),
         ("oci-archive:{}/app.tar", lambda folder: cut(folder / "app.tar", 700), "is cut off"),
-        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"../index.json": b"{}"}), "has no index.json"),
-        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"/index.json": b"{}"}), "has no index.json"),
+        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"../index.json": b""}), "has no index.json"),
+        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"/index.json": b""}), "has no index.json"),
         ("oci-archive:{}/app.tgz", lambda folder: cut(folder / "app.tgz", 400), "does not end"),
         ("oci-archive:{}/app.tgz", lambda folder: spoil_at(folder / "app.tgz", 60), "is cut off, or damaged"),
-        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"manifest.json": b"[]"}), "docker save wrote"),
+        ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"manifest.json": b""}), "docker save wrote"),
         ("oci-archive:{}/app.zst", lambda folder: (folder / "app.zst").write_bytes(b"\x28\xb5\x2f\xfd"), "with zstd"),
         ("docker-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"a": b""}), "has no manifest.json"),
         ("docker-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"manifest.json": b"{"}), "is malformed"),
