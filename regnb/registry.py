@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -16,8 +16,10 @@ from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import concurrency as at_once
+from regnb.environment import retries as attempts
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
+from regnb.layouts.shelf import Shelf, find
 from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
@@ -34,10 +36,31 @@ if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
+    from regnb.crawl.records import Records
     from regnb.crawl.selection import What
+    from regnb.oci.transports import Place
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
+
+
+class Crawl(Protocol):
+    """What reads everything into records: :func:`regnb.crawl.crawl.collect`, or what does the same with layouts."""
+
+    def __call__(
+        self,
+        client: Client,
+        cache: Cache,
+        repositories: Sequence[str] | None = None,
+        /,
+        *,
+        progress: Progress | None = None,
+        fill: bool = True,
+        thorough: bool = False,
+    ) -> Awaitable[Records]:
+        """Read some repositories, or all of them."""
+
+
 _open: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -75,8 +98,8 @@ class Registry:
         ...     registry.tags("vm/centos8")
     """
 
-    def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, make_client: Callable[[], Client], cache: Cache, crawl: Crawl = collect) -> None:
+        self._cache, self._collect = cache, crawl
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
@@ -356,7 +379,7 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
-        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
+        read = partial(self._collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
             records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
@@ -395,7 +418,7 @@ class Registry:
     def plan_copy(
         self,
         what: What,
-        to: str,
+        to: str = "",
         *,
         source: Registry | None = None,
         platform: str | None = None,
@@ -406,7 +429,8 @@ class Registry:
 
         Args:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
-            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under
+                the same names, or under the tag that the name of a layout ends with.
             source: The registry to read from; by default this one.
             platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
             referrers: Whether signatures, SBOMs and other referrers come along.
@@ -415,6 +439,7 @@ class Registry:
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
             Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
+            Unsupported: This is an archive or a tree of layouts, which are only read.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
@@ -731,11 +756,14 @@ def connect(
     read_only: bool | None = None,
     timeout: float | None = None,
     concurrency: int | None = None,
+    retries: int | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
     Args:
-        url: ``http://host:port`` or ``https://host``; by default the environment's ``REGNB_URL``.
+        url: ``http://host:port`` or ``https://host``; or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
+            ``docker-archive:FILE``, or a folder of them, which need none of the rest. By default the environment's
+            ``REGNB_URL``.
         username: By default what ``docker login`` or ``podman login`` stored for this host.
         password: Of this user.
         credentials: User and password as one value.
@@ -747,6 +775,8 @@ def connect(
         timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
         concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
+        retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
+            or 2 to 6 times, as the error deserves it.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -756,6 +786,7 @@ def connect(
         ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
         NotARegistry: Something else answered.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
+        StorageError, ContentError: It is no layout or archive, or a broken one.
 
     Example:
         >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
@@ -764,6 +795,9 @@ def connect(
     where = url or known
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
+    forbids = bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only
+    if place := find(where):
+        return _layouts(place, read_only=forbids)
     if known and same(where, known):
         where = where if "@" in where else known
         if username is None and credentials is None and "@" not in where:
@@ -783,10 +817,11 @@ def connect(
         ca_bundle=ca_bundle,
         client_cert=client_cert,
         insecure=insecure,
-        read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
+        read_only=forbids,
         timeout=seconds(timeout),
         concurrency=min(START, most),
         max_concurrency=most,
+        retries=attempts(retries),
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:
@@ -795,3 +830,12 @@ def connect(
         registry.close()
         raise
     return registry
+
+
+def _layouts(place: Place, *, read_only: bool) -> Registry:
+    """Return a handle on layouts or an archive."""
+    from regnb.layouts.reading import collect as read  # what talks to a registry reads no layout
+    from regnb.layouts.transport import LayoutTransport
+
+    shelf = Shelf(place)
+    return Registry(lambda: Client(LayoutTransport(shelf, read_only=read_only)), Cache(), partial(read, shelf))

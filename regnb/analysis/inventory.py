@@ -87,7 +87,7 @@ class Brief(NamedTuple):
 
     Attributes:
         registry: ``host:port``, or the storage's URL.
-        source: ``api`` or ``storage``.
+        source: ``api``, ``storage`` or ``layout``.
         complete: Whether everything that was listed was read.
         problems: Their number.
         headline: What there is, in a sentence.
@@ -114,7 +114,7 @@ class Brief(NamedTuple):
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
-            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
+            f"{_UNSEEN if self.source == 'api' else ''}</p>"
         )
 
 
@@ -144,7 +144,7 @@ class Inventory:
         registry: ``host:port``.
         started: When the crawl began.
         finished: When it ended; None if it was interrupted.
-        source: ``api``, or ``storage`` where the registry's files were read.
+        source: ``api``; ``storage`` where the registry's files were read; ``layout`` for OCI layouts and archives.
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
@@ -205,7 +205,7 @@ class Inventory:
         bound = "" if found.complete else "at least "
         headline = (
             f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
-            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
+            f"{bound}{human(found.stored)} {'behind tags' if self.source == 'api' else 'stored'} "
             f"({human(found.pulled)} if nothing were shared)"
         )
         verdict = "Complete: everything that was listed was read."

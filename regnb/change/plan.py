@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
+from regnb.oci import transports
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
 from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.wire.addresses import parse_registry
@@ -185,8 +186,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     @property
     def host(self) -> str:
-        """``host[:port]`` of the registry that is written to."""
-        return self.url.partition("://")[2]
+        """``host[:port]`` of the registry that is written to; of a layout its whole name."""
+        return self.url.partition("://")[2] or self.url
 
     @property
     def changes(self) -> int:
@@ -361,9 +362,13 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     def curl(self, number: int) -> str:
         """Return what one step does as shell commands, without credentials; "" for a row that changes nothing.
 
+        There is no such command for a layout, either: "".
+
         Where the registry wants credentials, ``$AUTHORIZATION`` holds the header's value; ``$SOURCE_AUTHORIZATION``
         holds that of the registry that is copied from. Files are written into the current folder.
         """
+        if transports.parse(self.url) or transports.parse(self.source):
+            return ""
         step = self.steps[number]
         here = f"{self.url}/v2/{step.repository}"
         if step.action in ("put", "tag"):
@@ -482,7 +487,7 @@ def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _check_origin(url: str) -> None:
-    if parse_registry(url)[0] != url:
+    if str(transports.parse(url) or parse_registry(url)[0]) != url:
         raise InvalidArgument("not a registry's URL as a plan has it: scheme, host and port")
 
 

@@ -16,6 +16,7 @@ from regnb.change.plan import Effect, Step, allows, once
 from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
 from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
+from regnb.oci import transports
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.removal import WHY, Removal, Why, removal
@@ -446,15 +447,33 @@ def at(reference: str) -> str:
     return f"@{Digest(reference).short}" if ":" in reference else f":{reference}"
 
 
+def check_removes(url: str) -> None:
+    """Refuse to plan a deletion where regnb deletes nothing: in layouts and archives.
+
+    Raises:
+        Refused: It is one.
+
+    Example:
+        >>> check_removes("http://localhost:5000")
+    """
+    if place := transports.parse(url):
+        raise Refused(
+            f"regnb deletes nothing in {place}: no registry would say what else needs it",
+            hint="umoci rm --image DIR:TAG removes a tag from a layout; regnb undo takes back a copy that regnb made",
+        )
+
+
 def check_inventory(inventory: Inventory, url: str) -> None:
-    """Refuse to plan for one registry from what another one holds.
+    """Refuse to plan a deletion in one registry from what another one holds, or in a layout.
 
     Raises:
         InvalidArgument: It is another registry's inventory.
+        Refused: It is the inventory of a layout.
 
     Example:
         >>> check_inventory(inventory, "http://localhost:5000")  # doctest: +SKIP
     """
+    check_removes(url)
     host = url.partition("://")[2]
     if inventory.registry != host:
         raise InvalidArgument(

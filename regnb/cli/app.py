@@ -107,7 +107,7 @@ COMMANDS: Final = MappingProxyType(
         "copy": Entry(
             "changes",
             "Change",
-            "Copy tags into the registry at URL, within it or from another one; a repository means all its tags.",
+            "Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags.",
         ),
         "rename": Entry(
             "changes", "Change", "Rename a repository or a tag: copy, verify, then remove only what was renamed."

@@ -62,7 +62,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
         f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
-        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)"
+        f"{'behind tags' if inventory.source == 'api' else 'in them'} ({human(found.pulled)} if nothing were shared)"
     )
     largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
     hidden = ["manifests", "share", "complete"]
@@ -86,7 +86,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     else:
         out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         table(inventory.coverage)
-    if not storage:
+    if inventory.source == "api":
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
 
 

@@ -44,11 +44,17 @@ def copy(
         str,
         Option(
             metavar="DEST",
-            help="Copy to this repository or repository:tag, or a pattern such as mirror/{repository}:{tag}.",
+            help="Copy to this repository or repository:tag, or a pattern such as mirror/{repository}:{tag}. "
+            "Default: the same names.",
         ),
-    ],
+    ] = "",
     source: Annotated[
-        str, Option("--from", metavar="URL", help="Copy from this registry. Default: the registry that is copied to.")
+        str,
+        Option(
+            "--from",
+            metavar="URL",
+            help="Copy from this registry, layout or archive, such as oci:DIR. Default: where it is copied to.",
+        ),
     ] = "",
     platform: Annotated[
         str | None, Option(help="Of an index copy this image only, such as linux/arm64 or windows/amd64:10.0.20348.")
@@ -56,7 +62,7 @@ def copy(
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
-    """Copy tags into the registry at URL, within it or from another one; a repository means all its tags."""
+    """Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags."""
     with sourced(source) as other:
         plan = registry.plan_copy(what, to, source=other, platform=platform, referrers=referrers, allow=allow or ())
         present(registry, plan, other)

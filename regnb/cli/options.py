@@ -55,13 +55,19 @@ def _known(ctx: Context, prefix: str) -> list[tuple[str, str]]:
 
 
 Url = Annotated[
-    str, Argument(metavar="URL", help="The registry: http://host:port or https://host.", envvar="REGNB_URL")
+    str,
+    Argument(
+        metavar="URL",
+        help="The registry: http://host:port or https://host; or a layout or an archive, such as oci:DIR.",
+        envvar="REGNB_URL",
+    ),
 ]
 Where = Annotated[
     str,
     Argument(
         metavar="URL|DIR",
-        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
+        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; oci:DIR[:TAG], "
+        "oci-archive:FILE or docker-archive:FILE; or a snapshot.",
         envvar="REGNB_URL",
     ),
 ]

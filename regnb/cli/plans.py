@@ -23,7 +23,7 @@ from regnb.cli.terminal import (
     section,
     show,
 )
-from regnb.errors import TooLarge
+from regnb.errors import InvalidArgument, TooLarge
 from regnb.text import count
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def present(
     if json_:
         show(plan.to_frame(), json_)
     elif curl:
+        if plan.changes and not any(map(plan.curl, range(len(plan.steps)))):
+            raise InvalidArgument("no curl command reads or writes a layout", hint="leave out --curl")
         typer.echo(script(plan))
     else:
         show_plan(plan)

@@ -15,7 +15,8 @@ from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, command_of
 from regnb.cli.options import Blobs, Repositories, Where
 from regnb.cli.terminal import INCOMPLETE, Json, Reason, draw, leave, out
-from regnb.errors import StorageError
+from regnb.errors import Refused, StorageError
+from regnb.layouts.shelf import find
 from regnb.oci.reference import Digest
 from regnb.source import is_file, read
 from regnb.text import count, human
@@ -61,6 +62,11 @@ def gc(
     """
     found: Stock | Inventory
     removed: Sequence[Mapping[str, object]]
+    if place := find(url):
+        raise Refused(
+            f"{place} belongs to no registry whose garbage collection could be told",
+            hint="regnb audit counts what nothing there needs: blobs of the kind orphan",
+        )
     if not repositories and (stock := _stock(url)):
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []
         uploads = [one.size for one in stock.uploads]

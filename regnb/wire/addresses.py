@@ -9,6 +9,7 @@ from urllib.parse import unquote, unquote_plus, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
 from regnb.oci.reference import HUB
+from regnb.oci.transports import is_place, parse
 from regnb.wire.credentials import Credentials
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -24,7 +25,7 @@ _HUB: Final = "https://registry-1.docker.io"
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two URLs are of one registry.
+    """Whether two URLs are of one registry, or two names of one layout.
 
     Raises:
         InvalidArgument: One of them is no registry's URL.
@@ -33,7 +34,8 @@ def same(one: str, other: str) -> bool:
         >>> same("localhost:5000", "http://localhost:5000/v2/")
         True
     """
-    return parse_registry(one)[0] == parse_registry(other)[0]
+    places = [parse(name) for name in (one, other)]
+    return places[0] == places[1] if any(places) else parse_registry(one)[0] == parse_registry(other)[0]
 
 
 def join(base: str, given: str) -> str:
@@ -86,7 +88,9 @@ def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items 
 
 
 def origin(url: str) -> str:
-    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port."""
+    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port; of a layout its name."""
+    if is_place(url):
+        return url.partition("/v2/")[0]
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2].lower()
     default = ":443" if parts.scheme == "https" else ":80"
@@ -102,6 +106,8 @@ def within(url: str, registry: str) -> bool:
         >>> within("http://h/a/v2/", "http://h/a"), within("http://h/b/v2/", "http://h/a")
         (True, False)
     """
+    if is_place(registry):
+        return url.startswith(f"{registry}/")
     own, _, base = registry.partition("://")[2].partition("/")
     if origin(url) != f"{registry.partition('://')[0]}://{own}":
         return False
