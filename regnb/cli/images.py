@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Present, command_of
-from regnb.cli.options import Allow, Ref
+from regnb.cli.options import Ref
 from regnb.cli.terminal import (
     Json,
     listing,

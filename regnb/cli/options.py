@@ -7,9 +7,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from regnb.change.plan import CHOICES
-from regnb.cluster.running import COMMAND
-
 Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
 Where = Annotated[
     str,
@@ -38,18 +35,3 @@ PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
-InUse = Annotated[
-    str | None,
-    Option(
-        help="Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
-        f"output of {COMMAND}, or with an image reference on each line."
-    ),
-]
-InUseHost = Annotated[
-    list[str] | None,
-    Option(metavar="HOST", help="Another host name of this registry in the cluster's images (repeatable)."),
-]
-Allow = Annotated[
-    list[str] | None,
-    Option(metavar="CHECK", help=f"Override a safety check in this plan (repeatable): {', '.join(CHOICES)}."),
-]
