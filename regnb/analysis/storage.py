@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,7 +157,7 @@ class Storage:
             >>> stock = open_storage("/var/lib/registry").stock()  # doctest: +SKIP
             >>> [stock.size(one.goes) for one in stock.collections]  # doctest: +SKIP
         """
-        with self._read(brief=True) as reading:
+        with _unsearched(), self._read(brief=True) as reading:
             return Stock(reading)
 
     @contextlib.contextmanager
@@ -187,6 +188,19 @@ def open_storage(url: str | Path, **options: object) -> Storage:
         >>> storage = open_storage("/var/lib/registry")  # doctest: +SKIP
     """
     return Storage(url, options)
+
+
+@contextlib.contextmanager
+def _unsearched() -> Iterator[None]:
+    """Keep Python from looking for circles within: among a million new objects without one it takes a tenth longer."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _is_folder(path: str) -> bool:
