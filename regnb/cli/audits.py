@@ -19,8 +19,9 @@ from regnb.analysis.inventory import Inventory
 from regnb.analysis.proposal import Order
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
+from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
-from regnb.cli.options import Allow, Blobs, Children, PlanOut, Referrers, Repositories, What, Where
+from regnb.cli.options import Blobs, Children, PlanOut, Referrers, Repositories, What, Where
 from regnb.cli.plans import keep_plan
 from regnb.cli.terminal import (
     DRIFT,

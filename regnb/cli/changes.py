@@ -10,8 +10,9 @@ from typer import Argument, Option
 
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
+from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, Repositories, What
+from regnb.cli.options import Children, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry

@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
+from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Present, command_of
-from regnb.cli.options import Allow, Ref, Repository
+from regnb.cli.options import Ref, Repository
 from regnb.cli.terminal import (
     Json,
     listing,

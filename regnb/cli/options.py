@@ -8,8 +8,6 @@ from typing import Annotated
 
 from typer import Argument, Context, Option
 
-from regnb.change.plan import CHOICES
-from regnb.cluster.running import COMMAND
 from regnb.environment import variable
 from regnb.errors import RegnbError
 
@@ -107,19 +105,3 @@ Probe = Annotated[
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
-InUse = Annotated[
-    str | None,
-    Option(
-        metavar="cluster|FILE",
-        help="Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
-        f"output of {COMMAND}, or with an image reference on each line.",
-    ),
-]
-InUseHost = Annotated[
-    list[str] | None,
-    Option(metavar="HOST", help="Another host name of this registry in the cluster's images (repeatable)."),
-]
-Allow = Annotated[
-    list[str] | None,
-    Option(metavar="CHECK", help=f"Override a safety check in this plan (repeatable): {', '.join(CHOICES)}."),
-]

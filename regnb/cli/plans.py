@@ -11,8 +11,6 @@ import typer
 from rich.markup import escape
 from typer import Option
 
-from regnb.change.journal import Receipt
-from regnb.change.plan import Plan
 from regnb.cli.options import PlanOut, Probe
 from regnb.cli.terminal import (
     ERROR,
@@ -27,6 +25,8 @@ from regnb.errors import InvalidArgument, TooLarge
 from regnb.text import count
 
 if TYPE_CHECKING:
+    from regnb.change.journal import Receipt
+    from regnb.change.plan import Plan
     from regnb.registry import Registry
     from regnb.wire.exchange import Answer
 
@@ -57,6 +57,8 @@ def present(
 
     Of a request that only reads there is an answer instead, printed with its headers if they are to be included.
     """
+    from regnb.change.plan import Plan  # what makes no plan loads nothing of it
+
     if not isinstance(plan, Plan):
         show_answer(plan, include=include, curl=curl, json_=json_)
     if probe:
