@@ -158,7 +158,7 @@ def applied(
     return Applied(Receipt.load(anyio.run(run)), exchanges, progress)
 
 
-def make(url: str, *steps: Step, operation: str = "test", allow: tuple[str, ...] = (), source: str = "") -> Plan:
+def make(url: str, *steps: Step, operation: str = "request", allow: tuple[str, ...] = (), source: str = "") -> Plan:
     return Plan(operation=operation, url=url, steps=steps, allow=allow, source=source)
 
 
@@ -808,7 +808,7 @@ def test_bytes_that_the_plan_made_itself(served: Served) -> None:
     wrong = set_tag("a", "wrong", TWO)
     given = {made.digest: base64.b64encode(made.data).decode(), TWO.digest: base64.b64encode(b"{}").decode()}
     steps = (set_tag("a", "i", made), wrong)
-    done = applied(Plan(operation="test", url=served.url, steps=steps, made=given))
+    done = applied(Plan(operation="request", url=served.url, steps=steps, made=given))
     assert done.statuses == ["done", "failed"]
     assert tagged(served.url, "a") == {"a:x": ONE.digest, "a:i": made.digest}
 
