@@ -18,6 +18,7 @@ import anyio
 import distribution
 import pytest
 import reverse
+from processes import pytest_fixture_setup, pytest_runtest_protocol, pytest_runtest_teardown  # noqa: F401 -- pytest finds them here
 
 from regnb.local import demo, embedded
 from regnb.wire import transport
