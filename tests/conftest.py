@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import anyio
 import distribution
+import processes
 import pytest
 import reverse
-from processes import pytest_fixture_setup, pytest_runtest_protocol, pytest_runtest_teardown  # noqa: F401 -- pytest finds them here
 
 from regnb.local import demo, embedded
 from regnb.wire import transport
@@ -31,6 +31,11 @@ PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
 """What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
 """What the environment of the person who runs the tests must not decide."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for processes that tests leave behind: as a plugin, which is asked about fixtures of the session, too."""
+    config.pluginmanager.register(processes, "processes")
 
 
 @pytest.hookimpl(optionalhook=True)

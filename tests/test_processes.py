@@ -15,7 +15,7 @@ TESTS = """
 
     LASTING = ["sleep", "300"]
 
-    @pytest.fixture(scope="module")
+    @pytest.fixture(scope="session")
     def lasting():
         with subprocess.Popen(LASTING) as process:
             yield
@@ -24,7 +24,7 @@ TESTS = """
     def test_one_that_ends():
         subprocess.run(["true"], check=True)
 
-    def test_one_of_a_module(lasting):
+    def test_one_of_the_session(lasting):
         pass
 
     def test_one_that_stays():
@@ -39,15 +39,13 @@ TESTS = """
 
 
 def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
-    """The process is named and ended; one that a module's fixture keeps may last, and no other test fails."""
-    (tmp_path / "conftest.py").write_text(
-        "import processes\nfrom processes import *\nprocesses.watch.patience = 0.2\n", encoding="utf-8"
-    )
+    """The process is named and ended; one that the session's fixture keeps may last, and no other test fails."""
+    (tmp_path / "hurried.py").write_text("import processes\nprocesses.watch.patience = 0.2\n", encoding="utf-8")
     (tmp_path / "test_left.py").write_text(textwrap.dedent(TESTS), encoding="utf-8")
+    options = ["-p", "no:cacheprovider", "-p", "processes", "-p", "hurried", "-q", "-c", "/dev/null"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfE", str(tmp_path), "-c", "/dev/null"],
-        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT / "tests")}, capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, "-m", "pytest", *options, "-rE", str(tmp_path)], capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'tests'}:."}, timeout=60,
     )  # fmt: skip
     assert "5 passed, 2 errors" in done.stdout, done.stdout
     for number, name in ((301, "that_stays"), (302, "whose_parent_has_ended")):
