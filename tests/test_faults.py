@@ -61,7 +61,7 @@ def stocked(bench: Bench) -> Iterator[Bench]:
 
 
 def ask(proxy: Faulty, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-    with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=60)) as connection:
         connection.request(method, path, headers={"Accept": ONE.media_type})
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()

@@ -254,7 +254,7 @@ def test_writes_to_a_repository_are_one_at_a_time(served: Served) -> None:
             under_way.append(name)
             most[name] = max(most.get(name, 0), under_way.count(name))
             together.add(len(set(under_way)))
-        meeting.wait(20)  # which no one passes unless four are there
+        meeting.wait(60)  # which no one passes unless four are there
         with lock:
             under_way.remove(name)
         return None
@@ -1017,7 +1017,7 @@ def test_an_interrupt_leaves_no_litter(served: Served, tmp_path: Path) -> None:
     def answer(request: Request) -> Reply | None:
         if request.method == "GET" and request.path.endswith(Digest.of(big.blobs[1])):
             begun.set()
-            over.wait(20)
+            over.wait(60)
         return None
 
     with serving("embedded", tmp_path / "second") as target, proxy(served.host, answer) as source:
