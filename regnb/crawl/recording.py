@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from regnb.crawl.known import Claim
 from regnb.crawl.records import (
@@ -47,7 +47,7 @@ class Recording:
 
     def text(self, text: _T) -> _T:
         """Return the one object that stands for this text, or for these texts."""
-        return self._texts.setdefault(text, text)  # type: ignore[return-value]  # equal texts have one type
+        return cast("_T", self._texts.setdefault(text, text))  # equal texts have one type
 
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
