@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+import anyio
+
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
@@ -74,7 +76,7 @@ async def _close(client: Client, cache: Cache) -> None:
     if client.pace.refused:
         cache.paced(client.host, client.pace.limit, client.pace.rate)
     await client.aclose()
-    cache.close()
+    await anyio.to_thread.run_sync(cache.close)
 
 
 def _let_go(client: Client, cache: Cache) -> None:

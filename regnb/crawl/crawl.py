@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import ClassVar, Final
 
+import anyio
+
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
 from regnb.crawl.recording import Recording
@@ -467,6 +469,7 @@ async def collect(
             cache.found_lacking(records.registry, _MIRROR)
         await crawl.run(names)
     finally:
-        cache.flush()
+        with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
+            await anyio.to_thread.run_sync(cache.flush)
     records.finished = datetime.now(UTC)
     return records

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from regnb.crawl.records import ProblemKind
 from regnb.errors import MalformedManifest
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
@@ -49,7 +50,7 @@ class Oddity(NamedTuple):
     """
 
     reference: str
-    problem: str
+    problem: ProblemKind
     message: str
     hint: str = ""
     incomplete: bool = False

@@ -282,7 +282,7 @@ def test_serve_and_audit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 repositories, 1 tags" in done.stdout
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     killer.cancel()
     assert "Traceback" not in errors
     assert process.returncode in (0, 130)
