@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -16,8 +17,8 @@ from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import seconds, variable
-from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
-from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
+from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
+from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
 from regnb.wire.addresses import same
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
+    from regnb.layers.inside import Inside
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
@@ -115,11 +117,13 @@ class Registry:
             )
         return found
 
-    def _read(self, reference: str | Reference, read: Callable[[Reference], Awaitable[_T]]) -> _T:
+    def _read(
+        self, reference: str | Reference, read: Callable[[Reference], Awaitable[_T]], bar: Bar | None = None
+    ) -> _T:
         """Run a read of one reference; what is not there is named as the user named it."""
         where = self._reference(reference)
         try:
-            return self._run(lambda: read(where))
+            return self._run(lambda: read(where), bar)
         except NotFound as error:
             hint = "the catalog lists the repositories, and tags lists what is in one"
             raise error.saying(f"{self.host} has no {where}", hint=hint) from None
@@ -291,26 +295,70 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
-
-        async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
-            raw = await self._client.manifest(where.repository, where.target)
-            *behind, (_, top) = await self._reader.tree(where.repository, raw)
-            if isinstance(top, Schema1):
-                raise MalformedManifest(
-                    f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
-                    hint="push it again with a current client",
-                )
-            images = [child for _, child in behind if isinstance(child, Manifest) and child.kind != "attestation"]
-            images += [top] if isinstance(top, Manifest) else []
-            found = []
-            for image in images:
-                config = await self._reader.config(where.repository, image) or ImageConfig()
-                found.append((config.platform, image, config.commands(len(image.layers))))
-            return found
-
+        from regnb.layers.reading import images
         from regnb.tables.build import image_layers  # pandas waits for a frame
 
-        return image_layers(self._read(reference, read))
+        found = self._read(reference, lambda where: images(self._reader, where))
+        return image_layers([(image.platform, image.manifest, image.commands) for image in found])
+
+    @cached_property
+    def _inside(self) -> Inside:
+        from regnb.layers.inside import Inside  # kept out of `import regnb`
+
+        return Inside(self._reader)
+
+    def files(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return every file of an image over its layers, and which of them the image hides.
+
+        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other is read once, and
+        nothing of it is written to disk but its listing, which the cache keeps for every image with this layer.
+
+        Args:
+            reference: The image.
+            platform: Of several images, such as ``linux/arm64``; by default linux/amd64; ``all`` for every one.
+            progress: As for :meth:`inventory`: how many megabytes are to be read, and how many were.
+
+        Returns:
+            One row for each entry of each layer (:data:`regnb.tables.columns.COLUMNS`, ``files``). A layer that cannot
+            be read, such as a corrupt, encrypted or foreign one, is one row with the reason.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            InvalidArgument: There is no image for the platform.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
+
+        Example:
+            >>> files = registry.files("vm/centos8:latest")  # doctest: +SKIP
+            >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
+        """
+        from regnb.layers.files import files
+        from regnb.layers.reading import Progress as Reading
+
+        bar = _bar(counters := Reading(), progress)
+        return files(*self._read(reference, lambda where: self._inside.look(where, platform, counters), bar))
+
+    def open(
+        self, reference: str | Reference, path: str, *, platform: str | None = None, limit: int = 256 * 2**20
+    ) -> BytesIO:
+        """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
+
+        Args:
+            reference: The image.
+            path: Of the file in the image.
+            platform: As for :meth:`files`, but for ``all``.
+            limit: Bytes that it may have.
+
+        Raises:
+            NotFound: No such image, or no such file in it.
+            InvalidArgument: There is no image for the platform.
+            TooLarge: The file is larger than ``limit``.
+            ContentError: It is a folder or a device, or a layer cannot be read.
+
+        Example:
+            >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
+        """
+        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, limit=limit))
 
     def inventory(
         self,

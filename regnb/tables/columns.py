@@ -312,6 +312,36 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes, compressed"),
         "command": ("str", "the history entry that made it, where the config says"),
     },
+    "files": {
+        "platform": ("category", "of the image; empty if its config does not say"),
+        "path": ("str", "in the image, without a leading slash; of a whiteout the path that it removes"),
+        "name": ("str", "as the layer's archive has it, such as ./usr/.wh.lib"),
+        "layer": ("category", "digest of the layer"),
+        "position": ("int32", "of the layer: 0 is the base"),
+        "command": ("category", "the history entry that made the layer, where the config says"),
+        "kind": (
+            "category",
+            "file, directory, symlink, hardlink, character device, block device, fifo, or unread (a whole layer)",
+        ),
+        "size": ("int64", "bytes, as tar and ls show it"),
+        "stored": ("int64", "bytes in the layer's archive: fewer for a sparse file, 0 for a hard link"),
+        "compressed": (
+            "int64",
+            "bytes: its part of the compressed layer, header included; an estimate where the layer was streamed",
+        ),
+        "digest": ("str", "sha256 of the file's content; missing for what has none, and for sparse files"),
+        "mode": ("category", "permissions, octal, such as 0755"),
+        "owner": ("category", "user:group, as numbers"),
+        "target": ("str", "of a link"),
+        "whiteout": ("category", "deleted (removes a path of a lower layer), opaque (all of a folder), or empty"),
+        "shown": ("bool", "whether the image shows this entry at its path"),
+        "hidden": ("int64", "bytes of its content that a later entry overwrites or deletes: pulled, and never seen"),
+        "way": (
+            "category",
+            "stream (every byte was read and verified) or toc (the layer's table of contents, as its maker wrote it)",
+        ),
+        "message": ("str", "why a layer was not read; else empty"),
+    },
     "plan": {
         "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
         "repository": ("str", "name"),
@@ -375,5 +405,5 @@ SENTENCES = frozenset({"message", "reason", "hint"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used",
+    "pulled", "disk", "used", "compressed", "hidden",
 })  # fmt: skip

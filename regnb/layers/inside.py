@@ -1,0 +1,91 @@
+"""What is inside the images of one registry: their layers are read, and what was read is kept."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from regnb.crawl.reader import Reader
+from regnb.errors import InvalidArgument, TooLarge
+from regnb.layers.archive import Sink
+from regnb.layers.files import place
+from regnb.layers.images import Image, chosen
+from regnb.layers.kept import Kept
+from regnb.layers.listing import Layer
+from regnb.layers.reading import Progress, Repository, content, images, read
+from regnb.oci.reference import Reference
+from regnb.text import human
+
+OPEN_LIMIT: Final = 256 * 2**20
+"""Bytes of a file that are held in memory, unless more are allowed."""
+
+
+class Looked(NamedTuple):
+    """Images, and what is known of their layers by digest."""
+
+    images: list[Image]
+    layers: Mapping[str, Layer]
+
+
+class Inside:
+    """The images of a registry, looked into.
+
+    Args:
+        reader: The registry.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        path = reader.cache.path
+        self._kept = Kept(None if path is None else path.parent)
+
+    async def look(self, where: Reference, platform: str | None = None, progress: Progress | None = None) -> Looked:
+        """Read the layers of the images behind a reference.
+
+        Args:
+            where: The reference.
+            platform: As for :func:`regnb.layers.images.chosen`.
+            progress: What counts.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            InvalidArgument: There is no image for the platform.
+        """
+        found = chosen(await images(self._reader, where), where, platform)
+        layers = [layer for image in found for layer in image.layers]
+        blobs = Repository(self._reader.client, where.repository)
+        return Looked(found, await read(blobs, layers, self._kept, progress))
+
+    async def copy(self, where: Reference, path: str, sink: Sink, *, platform: str | None, limit: int | None) -> None:
+        """Give the content of the file that an image shows at a path to a sink, piece by piece.
+
+        Raises:
+            NotFound: There is no such image or file.
+            InvalidArgument: Several images are meant.
+            TooLarge: It has more than ``limit`` bytes.
+            ContentError: It is no file, or a layer could not be read.
+        """
+        found, layers = await self.look(where, platform)
+        if len(found) != 1:
+            names = ", ".join(image.platform for image in found)
+            raise InvalidArgument(f"{where} has {len(found)} images: {names}", hint="name one of them as the platform")
+        there = place(found[0], layers, path, str(where))
+        if limit is not None and there.size > limit:
+            raise TooLarge(
+                f"{path} has {human(there.size)}; at most {human(limit)} are held in memory",
+                hint="pass a larger limit, or write it to a file with regnb cat",
+            )
+        layer = found[0].layers[there.layer]
+        known = layers[layer.digest].listing
+        assert known is not None  # noqa: S101 -- the file was found in it
+        blobs = Repository(self._reader.client, where.repository)
+        await content(blobs, layer, known, there.row, sink)
+
+    async def open(self, where: Reference, path: str, *, platform: str | None, limit: int) -> io.BytesIO:
+        """Return the content of the file that an image shows at a path, as :meth:`copy` gives it."""
+        held = io.BytesIO()
+        await self.copy(where, path, held.write, platform=platform, limit=limit)
+        held.seek(0)
+        return held

@@ -1,0 +1,224 @@
+"""Layers with a table of contents: eStargz and zstd:chunked. A few ranges of the blob list every file.
+
+The table is verified against the manifest's annotation. Whether the blob's files are those of the table is not known
+until the blob is read: a listing says how it was got.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from regnb.errors import ContentError, TooLarge
+from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, NAME_LIMIT, SYMLINK
+from regnb.layers.compression import Caps
+from regnb.layers.listing import Listing, Packing, Row
+from regnb.oci.manifest import Descriptor
+from regnb.text import human
+
+TABLE_LIMIT: Final = 48 * 2**20
+"""Decoded bytes that a table may have; it has about 380 for a file. A layer with a larger one is streamed."""
+_FOOTER: Final = 51
+_ESTARGZ: Final = "containerd.io/snapshot/stargz/toc.digest"
+_CHUNKED: Final = ("io.github.containers.zstd-chunked", "io.containers.zstd-chunked")
+_KINDS: Final = {
+    "reg": FILE, "dir": DIRECTORY, "symlink": SYMLINK, "hardlink": HARDLINK, "char": CHARACTER, "block": DEVICE,
+    "fifo": FIFO,
+}  # fmt: skip
+
+Fetch: TypeAlias = Callable[[int, int], Awaitable[bytes]]
+"""Gives the bytes of a blob from one position up to another."""
+_Natural = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Item(Struct, frozen=True):
+    """An entry of a table. A large file has further entries of type ``chunk`` for the parts that follow."""
+
+    type: str
+    name: str
+    size: _Natural = 0
+    mode: int = 0
+    uid: _Natural = 0
+    gid: _Natural = 0
+    link: str = msgspec.field(default="", name="linkName")
+    digest: str | None = ""
+    offset: _Natural = 0
+    end: _Natural = msgspec.field(default=0, name="endOffset")
+
+
+class _Table(Struct, frozen=True):
+    entries: list[Item]
+    version: int = 1
+
+
+class Where(NamedTuple):
+    """Where a layer's table of contents is, as the manifest has it.
+
+    Attributes:
+        digest: Of the table: decoded for eStargz, compressed for zstd:chunked.
+        begin: Position in the blob; 0 for eStargz, whose footer tells it.
+        size: Bytes, compressed; 0 for eStargz.
+        decoded: Bytes, decoded; 0 for eStargz.
+    """
+
+    digest: str
+    begin: int = 0
+    size: int = 0
+    decoded: int = 0
+
+
+def where(layer: Descriptor) -> Where | None:
+    """Return where a layer has its table of contents; None if the manifest names none that is usable.
+
+    Example:
+        >>> where(Descriptor("sha256:" + "0" * 64, 9, annotations={_ESTARGZ: "sha256:" + "1" * 64})).digest[:9]
+        'sha256:11'
+    """
+    notes = layer.annotations or {}
+    digest = notes.get(_ESTARGZ)
+    if isinstance(digest, str) and _is_sha256(digest) and layer.size > _FOOTER:
+        return Where(digest)
+    for prefix in _CHUNKED:
+        digest, position = notes.get(f"{prefix}.manifest-checksum"), notes.get(f"{prefix}.manifest-position")
+        if isinstance(digest, str) and isinstance(position, str) and _is_sha256(digest):
+            match = re.fullmatch(r"(\d{1,15}):(\d{1,15}):(\d{1,15}):1", position)
+            if match and sum(map(int, match.groups()[:2])) <= layer.size and int(match[2]):
+                return Where(digest, *map(int, match.groups()))
+    return None
+
+
+def _is_sha256(text: str) -> bool:
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+
+
+class Table(NamedTuple):
+    """A table of contents.
+
+    Attributes:
+        items: Its entries.
+        end: Where the files end in the blob.
+    """
+
+    items: list[Item]
+    end: int
+
+
+async def read(layer: Descriptor, found: Where, fetch: Fetch) -> Table:
+    """Read a layer's table of contents.
+
+    Raises:
+        ContentError: It is not what the manifest says, or malformed.
+        TooLarge: It is larger than that of any image.
+    """
+    if found.size:
+        if found.decoded > TABLE_LIMIT or found.size > TABLE_LIMIT:
+            raise TooLarge(f"the table of contents has {human(max(found.decoded, found.size))}")
+        packed = await fetch(found.begin, found.begin + found.size)
+        _check(packed, found.digest)
+        return Table(_decode(_unpacked(packed, found.decoded)), found.begin)
+    footer = await fetch(layer.size - _FOOTER, layer.size)
+    match = re.search(rb"([0-9a-f]{16})STARGZ", footer)
+    begin = int(match[1], 16) if match else layer.size
+    if begin >= layer.size - _FOOTER or layer.size - begin > TABLE_LIMIT:
+        raise ContentError("the layer has no footer of eStargz, although the manifest says so")
+    table = _member(await fetch(begin, layer.size - _FOOTER))
+    _check(table, found.digest)
+    return Table(_decode(table), begin)
+
+
+def _check(data: bytes, digest: str) -> None:
+    if hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+        raise ContentError("the table of contents is not the one that the manifest names")
+
+
+def _unpacked(packed: bytes, size: int) -> bytes:
+    import pyarrow as pa  # `import regnb` stays light
+
+    try:
+        data: bytes = pa.Codec("zstd").decompress(packed, size, asbytes=True)
+    except (OSError, ValueError):
+        raise ContentError("the table of contents is corrupt") from None
+    return data
+
+
+def _member(packed: bytes) -> bytes:
+    """Return the file that an archive of one file holds."""
+    decoder = zlib.decompressobj(31)
+    try:
+        data = decoder.decompress(packed, TABLE_LIMIT)
+        if decoder.unconsumed_tail:
+            raise TooLarge(f"the table of contents has more than {human(TABLE_LIMIT)}")
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            first = archive.next()
+            file = archive.extractfile(first) if first is not None else None
+            return file.read() if file is not None else b""
+    except (zlib.error, tarfile.TarError, EOFError):
+        raise ContentError("the table of contents is corrupt") from None
+
+
+def _decode(table: bytes) -> list[Item]:
+    try:
+        return msgspec.json.decode(table, type=_Table).entries
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ContentError(f"the table of contents is malformed: {str(error)[:200]}") from None
+
+
+def listing(table: Table, caps: Caps | None = None) -> Listing:
+    """Return the listing that a table of contents gives.
+
+    Raises:
+        ContentError: A file begins beyond the blob, or has no valid digest.
+        TooLarge: It goes beyond the caps.
+    """
+    packing = Packing(caps or Caps())
+    sizes = packed(table)
+    decoded = 0
+    for number, item in enumerate(table.items):
+        kind = _KINDS.get(item.type)
+        if kind is None:
+            continue
+        stored = item.size if kind == FILE else 0
+        decoded += stored
+        name, target = (text.encode("utf-8", "surrogatepass") for text in (item.name, item.link))
+        if max(len(name), len(target)) > NAME_LIMIT:
+            raise TooLarge(f"a name in the table of contents has {human(max(len(name), len(target)))}")
+        digest = bytes.fromhex(item.digest[7:]) if item.digest and _is_sha256(item.digest) else b""
+        if not digest and kind == FILE and not item.size:
+            digest = hashlib.sha256().digest()
+        packing.add(
+            Row(
+                name, kind, stored, stored, item.mode & 0o7777, item.uid, item.gid, target, digest, sizes.get(number, 0)
+            )
+        )
+        if packing.full:
+            packing.pack()
+    return packing.finish("toc", decoded)
+
+
+def packed(table: Table) -> Mapping[int, int]:
+    """Return how many bytes of the blob each file takes, by its number among the items: up to where the next begins.
+
+    Raises:
+        ContentError: A file lies beyond the end of the files.
+    """
+    owners: list[tuple[int, int]] = []
+    owner = 0
+    for number, item in enumerate(table.items):
+        owner = number if item.type != "chunk" else owner
+        if item.offset and item.type in ("reg", "chunk"):
+            owners.append((item.offset, owner))
+            if max(item.offset, item.end) > table.end:
+                raise ContentError("the table of contents lists a file beyond the end of the layer's files")
+    owners.sort()
+    found: dict[int, int] = {}
+    for (begin, owner), (following, _) in zip(owners, [*owners[1:], (table.end, 0)], strict=True):
+        found[owner] = found.get(owner, 0) + following - begin
+    return found
