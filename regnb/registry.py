@@ -6,10 +6,9 @@ import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from io import BytesIO
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -125,6 +124,8 @@ class Registry:
         try:
             return self._run(lambda: read(where), bar)
         except NotFound as error:
+            if error.status is None:  # something in the image, and not the image
+                raise
             hint = "the catalog lists the repositories, and tags lists what is in one"
             raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
@@ -339,26 +340,26 @@ class Registry:
         return files(*self._read(reference, lambda where: self._inside.look(where, platform, counters), bar))
 
     def open(
-        self, reference: str | Reference, path: str, *, platform: str | None = None, limit: int = 256 * 2**20
-    ) -> BytesIO:
+        self, reference: str | Reference, path: str, *, platform: str | None = None, into: BinaryIO | None = None
+    ) -> BinaryIO:
         """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
 
         Args:
             reference: The image.
             path: Of the file in the image.
             platform: As for :meth:`files`, but for ``all``.
-            limit: Bytes that it may have.
+            into: A binary file that the content is written to, piece by piece, instead of memory.
 
         Raises:
             NotFound: No such image, or no such file in it.
             InvalidArgument: There is no image for the platform.
-            TooLarge: The file is larger than ``limit``.
+            TooLarge: The file has more than 256 MiB, and ``into`` was not given.
             ContentError: It is a folder or a device, or a layer cannot be read.
 
         Example:
             >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
         """
-        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, limit=limit))
+        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, into=into))
 
     def inventory(
         self,

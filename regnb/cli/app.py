@@ -45,6 +45,16 @@ COMMANDS: Final = MappingProxyType(
         "digest": Entry("images", "Read", "Print the digest that a tag points at."),
         "manifest": Entry("images", "Read", "Print a manifest, byte for byte."),
         "layers": Entry("images", "Read", "List the layers of an image, their sizes and the commands that made them."),
+        "files": Entry(
+            "contents",
+            "Read",
+            "List the files of an image over its layers, their sizes, and the bytes that later layers hide.",
+        ),
+        "cat": Entry(
+            "contents",
+            "Read",
+            "Print the file that an image shows at a path, byte for byte; symbolic links are followed.",
+        ),
         "request": Entry(
             "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
         ),

@@ -152,7 +152,8 @@ def _number(field: bytes) -> int:
 
 def _intact(header: bytes) -> bool:
     """Whether a header has the checksum that it names."""
-    named = _number(header[148:156])
+    digits = header[148:156].strip(b"\0 ")
+    named = int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else -1
     # Adler's first half is the sum of the bytes, and is computed twenty times as fast as Python adds them.
     if zlib.adler32(header) & 0xFFFF == (named - 256 + sum(header[148:156]) + 1) % 65521:
         return True
@@ -173,7 +174,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = int(digits) if digits.isdigit() else 0
         record = data[at + len(digits) + 1 : at + length]
         key, equal, value = record.partition(b"=")
-        if not equal or not value.endswith(b"\n"):
+        if not equal or not value.endswith(b"\n") or at + length > len(data):
             raise ContentError("an archive's pax header is malformed")
         yield key, value[:-1]
         at += length
@@ -292,8 +293,7 @@ def walk(data: Bytes, watch: Watch | None = None) -> Iterator[Entry]:
             if head.shown is not None or folder:
                 digest = b""
             data.skip(-stored % BLOCK)
-        # A hard link's size is that of the file that it shares.
-        size = head.size if head.shown is None else head.shown
+        size = stored if head.shown is None else head.shown
         mode = _number(header[100:108]) & 0o7777
         yield Entry(name, kind, size, stored, mode, head.uid, head.gid, head.target, digest, begin, data.position)
         begin = data.position

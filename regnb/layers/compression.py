@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from regnb.errors import ContentError, TooLarge
 from regnb.text import human
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BLOCK: Final = 256 * 1024
 """Bytes that are decoded at once."""
+PIECE: Final = 16 * 1024
+"""Bytes that a decoder is given at once: what follows a member is copied for each of them."""
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = tuple(bytes((0x50 + each,)) + b"\x2a\x4d\x18" for each in range(16))
@@ -38,67 +43,34 @@ class Caps(NamedTuple):
 
 
 class Counted:
-    """Compressed bytes as they come, counted.
+    """Compressed bytes as they come, in small pieces, counted.
 
     Attributes:
-        position: How many came.
+        position: How many were given out.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._held: list[bytes] = []
+        self._held = b""
+        self._at = 0
         self.position = 0
 
     def peek(self, count: int) -> bytes:
         """Return the first bytes, which are given out again; fewer if there are fewer."""
-        while sum(map(len, self._held)) < count and (chunk := next(self._chunks, b"")):
-            self._held.append(chunk)
-        return b"".join(self._held)[:count]
+        while len(self._held) < count and (chunk := next(self._chunks, b"")):
+            self._held += chunk
+        return self._held[:count]
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        while True:
-            chunk = self._held.pop(0) if self._held else next(self._chunks)
-            if chunk:
-                self.position += len(chunk)
-                return chunk
-
-
-class _File:
-    """The same as a file, for Arrow."""
-
-    closed = False
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, count: int = -1) -> bytes:
-        """Return the next bytes, at most ``count`` of them."""
-        chunk = self._rest or next(self._chunks, b"")
-        self._rest = chunk[count:]
-        return chunk[:count]
-
-    def readable(self) -> bool:
-        """Whether it can be read."""
-        return True
-
-    def writable(self) -> bool:
-        """Whether it can be written."""
-        return False
-
-    def seekable(self) -> bool:
-        """Whether it can be read in any order."""
-        return False
-
-    def flush(self) -> None:
-        """Do nothing: nothing is written."""
-
-    def close(self) -> None:
-        """Let go."""
-        self.closed = True
+        while self._at >= len(self._held):
+            self._held, self._at = next(self._chunks), 0
+        piece = self._held[self._at : self._at + PIECE]
+        self._at += len(piece)
+        self.position += len(piece)
+        return piece
 
 
 def _inflater() -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
@@ -107,16 +79,17 @@ def _inflater() -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
         from isal import isal_zlib  # an extra: decodes 1.6 times as fast
     except ImportError:
         return lambda: zlib.decompressobj(31), (zlib.error,)
-    return lambda: isal_zlib.decompressobj(31), (isal_zlib.error, zlib.error)
+    errors: tuple[Any, ...] = (isal_zlib.error, zlib.error)
+    return lambda: isal_zlib.decompressobj(31), errors
 
 
-def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Decode every member of a gzip stream: an eStargz layer has one for each file."""
     make, errors = _inflater()
     decoder, begun = make(), False
     try:
-        for chunk in chunks:
-            rest = chunk
+        for piece in pieces:
+            rest = piece
             while rest:
                 begun = True
                 if block := decoder.decompress(rest, BLOCK):
@@ -126,10 +99,7 @@ def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     decoder, begun = make(), False
                 else:
                     rest = decoder.unconsumed_tail
-        while begun and not decoder.eof:
-            block = decoder.decompress(b"", BLOCK)
-            if not block:
-                break
+        while begun and not decoder.eof and (block := decoder.decompress(b"", BLOCK)):
             yield block
     except errors as error:
         raise ContentError(f"the gzip stream is corrupt: {error}") from None
@@ -137,20 +107,26 @@ def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise ContentError("the gzip stream ends early")
 
 
-def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import pyarrow as pa  # `import regnb` stays light
-
-    with pa.PythonFile(_File(chunks), "r") as file, pa.CompressedInputStream(file, "zstd") as stream:
-        while block := _read(stream):
-            yield block
-
-
-def _read(stream: pa.NativeFile) -> bytes:
+def _zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decode every frame of a zstd stream; those to be skipped hold nothing."""
+    decoder, begun = zstd.ZstdDecompressor(), False
     try:
-        block: bytes = stream.read(BLOCK)
-    except OSError as error:
-        raise ContentError(f"the zstd stream is corrupt or ends early: {str(error)[:100]}") from None
-    return block
+        for piece in pieces:
+            rest, begun = piece, True
+            while begun:
+                if block := decoder.decompress(rest, BLOCK):
+                    yield block
+                if decoder.eof:
+                    rest = decoder.unused_data
+                    decoder, begun = zstd.ZstdDecompressor(), bool(rest)
+                elif decoder.needs_input:
+                    break
+                else:
+                    rest = b""
+    except zstd.ZstdError as error:
+        raise ContentError(f"the zstd stream is corrupt: {error}") from None
+    if begun:
+        raise ContentError("the zstd stream ends early")
 
 
 def decoded(chunks: Counted, caps: Caps | None = None) -> Iterator[bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from fnmatch import translate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.errors import ContentError, NotFound
@@ -146,6 +148,17 @@ def _text(values: Sequence[bytes]) -> pd.Series[str]:
     return pd.Series(texts.to_pandas(), dtype="str")
 
 
+def matching(found: Frame, pattern: str) -> Frame:
+    """Return the rows of a ``files`` frame whose path fits a glob, in which ``*`` means any text, slashes included.
+
+    Example:
+        >>> matching(files(registry, "vm/centos8:8.4"), "usr/lib/*.so*")  # doctest: +SKIP
+    """
+    from regnb.tables.frame import Frame
+
+    return Frame(found[found["path"].str.match(re.compile(translate(pattern.lstrip("/"))))])
+
+
 class Place(NamedTuple):
     """Where the content of a path is.
 
@@ -179,6 +192,8 @@ def place(image: Image, layers: Mapping[str, Layer], path: str, what: str) -> Pl
     entry = merge(image, layers).content(path.encode())
     if entry is None:
         raise NotFound(f"{what} has no file {path!r}", hint="regnb files lists the paths; give one without a wildcard")
+    if entry < 0:
+        raise _no_content(what, path, DIRECTORY)
     listings = [layers[layer.digest].listing for layer in image.layers]
     number, known = 0, listings[0]
     while known is not None and entry >= known.entries:
@@ -188,5 +203,9 @@ def place(image: Image, layers: Mapping[str, Layer], path: str, what: str) -> Pl
     assert known is not None  # noqa: S101 -- one that was not read would have been told above
     kind, size = (known.table[column][entry].as_py() for column in ("kind", "stored"))
     if kind != FILE:
-        raise ContentError(f"{what}: {path!r} is a {KINDS[kind]}, which has no content to read")
+        raise _no_content(what, path, kind)
     return Place(number, entry, size)
+
+
+def _no_content(what: str, path: str, kind: int) -> ContentError:
+    return ContentError(f"{what}: {path!r} is a {KINDS[kind]}, which has no content to read")

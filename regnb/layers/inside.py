@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from regnb.crawl.reader import Reader
 from regnb.errors import InvalidArgument, TooLarge
-from regnb.layers.archive import Sink
 from regnb.layers.files import place
 from regnb.layers.images import Image, chosen
 from regnb.layers.kept import Kept
@@ -18,7 +17,7 @@ from regnb.oci.reference import Reference
 from regnb.text import human
 
 OPEN_LIMIT: Final = 256 * 2**20
-"""Bytes of a file that are held in memory, unless more are allowed."""
+"""Bytes of a file that are held in memory."""
 
 
 class Looked(NamedTuple):
@@ -58,13 +57,19 @@ class Inside:
         blobs = Repository(self._reader.client, where.repository)
         return Looked(found, await read(blobs, layers, self._kept, progress))
 
-    async def copy(self, where: Reference, path: str, sink: Sink, *, platform: str | None, limit: int | None) -> None:
-        """Give the content of the file that an image shows at a path to a sink, piece by piece.
+    async def open(self, where: Reference, path: str, *, platform: str | None, into: BinaryIO | None) -> BinaryIO:
+        """Return the content of the file that an image shows at a path.
+
+        Args:
+            where: The image.
+            path: Of the file in the image.
+            platform: As for :meth:`look`.
+            into: What it is written to, piece by piece; None: a file in memory.
 
         Raises:
             NotFound: There is no such image or file.
             InvalidArgument: Several images are meant.
-            TooLarge: It has more than ``limit`` bytes.
+            TooLarge: It is too large for memory.
             ContentError: It is no file, or a layer could not be read.
         """
         found, layers = await self.look(where, platform)
@@ -72,20 +77,16 @@ class Inside:
             names = ", ".join(image.platform for image in found)
             raise InvalidArgument(f"{where} has {len(found)} images: {names}", hint="name one of them as the platform")
         there = place(found[0], layers, path, str(where))
-        if limit is not None and there.size > limit:
+        if into is None and there.size > OPEN_LIMIT:
             raise TooLarge(
-                f"{path} has {human(there.size)}; at most {human(limit)} are held in memory",
-                hint="pass a larger limit, or write it to a file with regnb cat",
+                f"{path} has {human(there.size)}; at most {human(OPEN_LIMIT)} are held in memory",
+                hint="write it to a file: open(…, into=file), or regnb cat",
             )
         layer = found[0].layers[there.layer]
         known = layers[layer.digest].listing
         assert known is not None  # noqa: S101 -- the file was found in it
-        blobs = Repository(self._reader.client, where.repository)
-        await content(blobs, layer, known, there.row, sink)
-
-    async def open(self, where: Reference, path: str, *, platform: str | None, limit: int) -> io.BytesIO:
-        """Return the content of the file that an image shows at a path, as :meth:`copy` gives it."""
-        held = io.BytesIO()
-        await self.copy(where, path, held.write, platform=platform, limit=limit)
-        held.seek(0)
-        return held
+        file = io.BytesIO() if into is None else into
+        await content(Repository(self._reader.client, where.repository), layer, known, there.row, file.write)
+        if into is None:
+            file.seek(0)
+        return file

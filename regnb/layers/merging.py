@@ -227,7 +227,9 @@ class Merge:
         return node
 
     def content(self, path: bytes) -> int | None:
-        """Return the number of the entry with the content that is shown at a path, symbolic links followed; or None.
+        """Return the number of the entry with the content that is shown at a path, symbolic links followed.
+
+        It is -1 for a folder that no entry names, and None where nothing is shown.
 
         Example:
             >>> merge = Merge()
@@ -236,7 +238,7 @@ class Merge:
             0
         """
         node = self._resolve(clean(path), make=False, last=True)
-        return None if node is None or self._content[node] == _NONE else self._content[node]
+        return None if node is None else self._content[node]
 
     def done(self) -> Merged:
         """Return what is shown now; more layers may follow."""

@@ -208,16 +208,22 @@ async def _feed(chunks: AsyncIterator[bytes], send: MemoryObjectSendStream[bytes
     async with send:
         pieces: list[bytes] = []
         held = 0
+
+        async def give() -> None:
+            nonlocal held
+            await send.send(b"".join(pieces))
+            if progress is not None:
+                progress.done += held
+            pieces.clear()
+            held = 0
+
         async for chunk in chunks:
             pieces.append(chunk)
             held += len(chunk)
             if held >= _PIECE:
-                await send.send(b"".join(pieces))
-                if progress is not None:
-                    progress.done += held
-                pieces, held = [], 0
+                await give()
         if pieces:
-            await send.send(b"".join(pieces))
+            await give()
 
 
 def _received(receive: MemoryObjectReceiveStream[bytes]) -> Iterator[bytes]:

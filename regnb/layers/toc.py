@@ -7,10 +7,7 @@ until the blob is read: a listing says how it was got.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import tarfile
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
@@ -18,8 +15,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from regnb.errors import ContentError, TooLarge
-from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, NAME_LIMIT, SYMLINK
-from regnb.layers.compression import Caps
+from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, NAME_LIMIT, SYMLINK, Bytes, walk
+from regnb.layers.compression import Caps, Counted, decoded
 from regnb.layers.listing import Listing, Packing, Row
 from regnb.oci.manifest import Descriptor
 from regnb.text import human
@@ -140,28 +137,18 @@ def _check(data: bytes, digest: str) -> None:
 
 
 def _unpacked(packed: bytes, size: int) -> bytes:
-    import pyarrow as pa  # `import regnb` stays light
-
-    try:
-        data: bytes = pa.Codec("zstd").decompress(packed, size, asbytes=True)
-    except (OSError, ValueError):
-        raise ContentError("the table of contents is corrupt") from None
+    data = b"".join(decoded(Counted([packed]), Caps(decoded=size, free=size)))
+    if len(data) != size:
+        raise ContentError("the table of contents is not as long as the manifest says")
     return data
 
 
 def _member(packed: bytes) -> bytes:
     """Return the file that an archive of one file holds."""
-    decoder = zlib.decompressobj(31)
-    try:
-        data = decoder.decompress(packed, TABLE_LIMIT)
-        if decoder.unconsumed_tail:
-            raise TooLarge(f"the table of contents has more than {human(TABLE_LIMIT)}")
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            first = archive.next()
-            file = archive.extractfile(first) if first is not None else None
-            return file.read() if file is not None else b""
-    except (zlib.error, tarfile.TarError, EOFError):
-        raise ContentError("the table of contents is corrupt") from None
+    held: list[bytes | memoryview] = []
+    caps = Caps(decoded=TABLE_LIMIT, free=TABLE_LIMIT)
+    next(walk(Bytes(decoded(Counted([packed]), caps)), lambda *_: held.append), None)
+    return b"".join(held)
 
 
 def _decode(table: bytes) -> list[Item]:
@@ -180,13 +167,13 @@ def listing(table: Table, caps: Caps | None = None) -> Listing:
     """
     packing = Packing(caps or Caps())
     sizes = packed(table)
-    decoded = 0
+    whole = 0
     for number, item in enumerate(table.items):
         kind = _KINDS.get(item.type)
         if kind is None:
             continue
         stored = item.size if kind == FILE else 0
-        decoded += stored
+        whole += stored
         name, target = (text.encode("utf-8", "surrogatepass") for text in (item.name, item.link))
         if max(len(name), len(target)) > NAME_LIMIT:
             raise TooLarge(f"a name in the table of contents has {human(max(len(name), len(target)))}")
@@ -200,7 +187,7 @@ def listing(table: Table, caps: Caps | None = None) -> Listing:
         )
         if packing.full:
             packing.pack()
-    return packing.finish("toc", decoded)
+    return packing.finish("toc", whole)
 
 
 def packed(table: Table) -> Mapping[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import random
@@ -16,7 +15,8 @@ from pathlib import Path
 from regnb.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from regnb.oci.reference import Digest
 
-GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+TAR = "application/vnd.oci.image.layer.v1.tar"
+GZIP = f"{TAR}+gzip"
 KINDS = {
     "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE,
     "fifo": tarfile.FIFOTYPE,
@@ -59,7 +59,7 @@ class Tree:
         self.folders = [each for each in self.folders if not each or not f"{each}/".startswith(f"{path}/")]
         self.files = [each for each in self.files if not f"{each}/".startswith(f"{path}/")]
 
-    def entry(self, first: bool) -> tuple[str, str, bytes | str]:
+    def entry(self, *, first: bool) -> tuple[str, str, bytes | str]:
         pick = self.random.random()
         if pick < 0.3:
             path = self.path("d")
@@ -91,7 +91,7 @@ class Tree:
         return path, "file", self.random.randbytes(self.random.randrange(40))
 
     def layer(self, number: int) -> bytes:
-        return archive([self.entry(number == 0) for _ in range(self.random.randrange(3, 25))])
+        return archive([self.entry(first=number == 0) for _ in range(self.random.randrange(3, 25))])
 
 
 def layout(folder: Path, images: dict[str, Sequence[bytes]], media_type: str = GZIP) -> None:
@@ -106,7 +106,8 @@ def layout(folder: Path, images: dict[str, Sequence[bytes]], media_type: str = G
 
     manifests = []
     for tag, layers in images.items():
-        diffs = [f"sha256:{hashlib.sha256(gzip.decompress(layer)).hexdigest()}" for layer in layers]
+        decoded = [gzip.decompress(layer) if layer[:2] == b"\x1f\x8b" else layer for layer in layers]
+        diffs = [Digest.of(layer) for layer in decoded]
         history = [{"created_by": f"step {number}"} for number in range(len(layers))]
         config = {
             "architecture": "amd64", "os": "linux", "history": history, "rootfs": {"type": "layers", "diff_ids": diffs},
@@ -141,3 +142,49 @@ def unpacked(folder: Path, tag: str, rootfs: Path) -> dict[str, tuple[str, int]]
         names = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo"}
         found[str(path.relative_to(rootfs))] = names[kind], size
     return found
+
+
+def estargz(entries: Sequence[tuple[str, str, bytes | str]], chunk: int = 1000) -> tuple[bytes, str]:
+    """A layer as the eStargz specification describes it, and its annotation: the digest of its table of contents.
+
+    Each payload, and each part of a large one, begins a gzip member; the table is the last file but for the footer.
+    """
+    blob, items = bytearray(), []
+    members: list[bytes] = []
+
+    def flush() -> None:
+        if members:
+            blob.extend(gzip.compress(b"".join(members), mtime=0))
+            members.clear()
+
+    for name, kind, rest in entries:
+        data = archive([(name, kind, rest)])[:-1024].rstrip(b"")
+        end = 512 + (-(-len(rest) // 512) * 512 if kind == "file" else 0)
+        head, payload = data[:512], data[512:end]
+        members.append(head)
+        item: dict[str, object] = {"name": name, "type": {"directory": "dir", "file": "reg"}.get(kind, kind)}
+        item |= {"mode": 0o755 if kind == "directory" else 0o644}
+        if isinstance(rest, str):
+            item["linkName"] = rest
+        elif kind == "file":
+            item |= {"size": len(rest), "digest": Digest.of(rest)}
+        items.append(item)
+        for at in range(0, len(rest) if kind == "file" else 0, chunk):
+            flush()
+            place = {"offset": len(blob), "chunkOffset": at, "chunkSize": min(chunk, len(rest) - at)}
+            if at:
+                items.append({"name": name, "type": "chunk", **place})
+            else:
+                item |= place
+            last = at + chunk >= len(rest)
+            members.append(payload[at:] if last else payload[at : at + chunk])
+            if not last:
+                flush()
+    flush()
+    table = json.dumps({"version": 1, "entries": items}).encode()
+    begin = len(blob)
+    blob += gzip.compress(archive([("stargz.index.json", "file", table)]), mtime=0)
+    extra = b"SG" + (22).to_bytes(2, "little") + b"%016xSTARGZ" % begin
+    head = b"\x1f\x8b\x08\x04" + bytes(4) + b"\0\xff" + len(extra).to_bytes(2, "little") + extra
+    blob += head + b"\x01\0\0\xff\xff" + bytes(8)
+    return bytes(blob), Digest.of(table)
