@@ -144,7 +144,7 @@ COMMANDS: Final = MappingProxyType(
         "demo": Entry(
             "serving", "Here", "Start the embedded registry with sample images, audit it, and open JupyterLab on it."
         ),
-        "cache": Entry("caches", "Here", "The cache of manifests and configs."),
+        "cache": Entry("caches", "Here", "The cache of manifests, configs, and listings of layers."),
         "kube": Entry("kubernetes", "Here", "A registry and its UI on Kubernetes: manifests, and whether they work."),
     }
 )

@@ -37,7 +37,7 @@ class Listing(Struct, frozen=True, array_like=True):
         data: Their columns, packed: Arrow's stream format, compressed with zstd.
 
     Example:
-        >>> listing([bytes(1024)], size=1024).entries
+        >>> listing([bytes(1024)]).entries
         0
     """
 

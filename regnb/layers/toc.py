@@ -76,7 +76,7 @@ def where(layer: Descriptor) -> Where | None:
     """Return where a layer has its table of contents; None if the manifest names none that is usable.
 
     Example:
-        >>> where(Descriptor("sha256:" + "0" * 64, 9, annotations={_ESTARGZ: "sha256:" + "1" * 64})).digest[:9]
+        >>> where(Descriptor("sha256:" + "0" * 64, 999, annotations={_ESTARGZ: "sha256:" + "1" * 64})).digest[:9]
         'sha256:11'
     """
     notes = layer.annotations or {}
