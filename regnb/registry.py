@@ -334,10 +334,69 @@ class Registry:
             >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
         """
         from regnb.layers.files import files
+
+        return self._looked(files, reference, platform, progress)
+
+    def _looked(
+        self,
+        tell: Callable[..., Frame],
+        reference: str | Reference,
+        platform: str | None,
+        show: Show,
+        *,
+        whole: bool = False,
+    ) -> Frame:
         from regnb.layers.reading import Progress as Reading
 
-        bar = _bar(counters := Reading(), progress)
-        return files(*self._read(reference, lambda where: self._inside.look(where, platform, counters), bar))
+        counters = Reading()
+        look = partial(self._inside.look, platform=platform, progress=counters, whole=whole)
+        return tell(*self._read(reference, look, _bar(counters, show)))
+
+    def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
+
+        Every layer is read whole, once: a table of contents does not tell.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A file that cannot be read, such as
+            rpm's Berkeley DB, and a layer that cannot, is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.packages("vm/centos8:latest").query("kind == 'rpm'")  # doctest: +SKIP
+        """
+        from regnb.layers.installed import packages
+
+        return self._looked(packages, reference, platform, progress, whole=True)
+
+    def hygiene(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with how to mend it. The value
+            of a secret is never shown or kept.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.hygiene("vm/centos8:latest")[["rule", "where", "found"]]  # doctest: +SKIP
+        """
+        from regnb.layers.hygiene import hygiene
+
+        return self._looked(hygiene, reference, platform, progress)
 
     def open(
         self, reference: str | Reference, path: str, *, platform: str | None = None, into: BinaryIO | None = None
@@ -659,7 +718,8 @@ class Registry:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
         plan.confirm(confirm)
-        return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
+        there = (source or self)._reader  # noqa: SLF001 -- our own kind
+        return _apply(self._reader, plan, lambda: Journal.begin(plan), there, show=progress)
 
     def resume(
         self, receipt: Receipt | str | Path, *, source: Registry | None = None, progress: Show = None
@@ -675,33 +735,33 @@ class Registry:
         """
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         # Read again once it is ours alone: another process may have been writing it until now.
-        return self._apply(found.plan, lambda: Journal.reopen(Receipt.load(found.path)), source, show=progress)
-
-    def _apply(
-        self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
-    ) -> Receipt:
-        from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
-        from regnb.change.apply import apply
-
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
-        if (plan.source or plan.url) != there.url:
-            raise PlanMismatch(
-                f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
-                hint="pass that registry as source",
-            )
-        if self._client.transport.read_only:
-            raise Refused(
-                f"nothing is written to {self.host} from here",
-                hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
-            )
-        counters = Progress_()
-        repositories = {step.repository for step in plan.steps if step.writes}
-        with hold(plan.host, repositories), open_journal() as journal:
-            bar = _bar(counters, show)
-            self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
-        return Receipt.load(journal.path)
+        return _apply(self._reader, found.plan, lambda: Journal.reopen(Receipt.load(found.path)), there, show=progress)
+
+
+def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], there: Reader, *, show: Show) -> Receipt:
+    """Apply a plan to the registry of a reader, copying from there."""
+    from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
+    from regnb.change.apply import apply
+
+    host = reader.client.host
+    if plan.url != reader.url:
+        raise PlanMismatch(f"the plan is for {plan.host}, and this is {host}", hint=f"connect to {plan.url}")
+    if (plan.source or plan.url) != there.url:
+        raise PlanMismatch(
+            f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
+            hint="pass that registry as source",
+        )
+    if reader.client.transport.read_only:
+        raise Refused(
+            f"nothing is written to {host} from here",
+            hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
+        )
+    counters = Progress_()
+    repositories = {step.repository for step in plan.steps if step.writes}
+    with hold(plan.host, repositories), open_journal() as journal:
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
+    return Receipt.load(journal.path)
 
 
 def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:

@@ -55,6 +55,12 @@ COMMANDS: Final = MappingProxyType(
             "Read",
             "Print the file that an image shows at a path, byte for byte; symbolic links are followed.",
         ),
+        "packages": Entry("contents", "Read", "List the packages that an image holds."),
+        "hygiene": Entry(
+            "contents",
+            "Read",
+            "Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.",
+        ),
         "request": Entry(
             "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
         ),

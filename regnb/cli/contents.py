@@ -1,8 +1,9 @@
-"""Commands that look into the layers of images: ``regnb files`` and ``regnb cat``."""
+"""Commands that look into the layers of images: files, cat, packages and hygiene."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from typer import Argument, Option
 
 from regnb.cli.command import command_of
 from regnb.cli.options import Ref
-from regnb.cli.terminal import INCOMPLETE, Json, leave, say, show
+from regnb.cli.terminal import INCOMPLETE, OVER, Json, leave, say, show
 from regnb.registry import Registry
 from regnb.text import count, human
 
@@ -51,10 +52,7 @@ def files(
     if top:
         rows = rows.sort_values("size", ascending=False, kind="stable", ignore_index=True).head(top)
     show(rows if json_ else rows[_SHOWN], json_)
-    leave(
-        (INCOMPLETE, f"Layer {layer} was {message}")
-        for layer, message in zip(unread["layer"], unread["message"], strict=True)
-    )
+    _leave(unread["message"])
 
 
 def _summary(rows: Frame) -> str:
@@ -77,3 +75,33 @@ def cat(
 ) -> None:
     """Print the file that an image shows at a path, byte for byte; symbolic links are followed."""
     registry.open(reference, path, platform=platform, into=sys.stdout.buffer)
+
+
+@command
+def packages(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = False) -> None:
+    """List the packages that an image holds.
+
+    Exit code 4: a layer, or what a package manager left, could not be read.
+    """
+    found = registry.packages(reference, platform=platform)
+    show(found if json_ else found[["kind", "name", "version", "architecture", "path", "message"]], json_)
+    _leave(found.loc[found["message"].str.startswith("not read"), "message"])
+
+
+@command
+def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = False) -> None:
+    """Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.
+
+    Exit code 2: something was found. 4: a layer could not be read, and nothing was found.
+    """
+    found = registry.hygiene(reference, platform=platform)
+    show(found if json_ else found[["rule", "where", "size", "found", "mend"]], json_)
+    unread = found["rule"] == "unread"
+    if not unread.all():
+        leave([(OVER, f"{count(int((~unread).sum()), 'finding')}.")])
+    _leave(found.loc[unread, "found"])
+
+
+def _leave(messages: Iterable[str]) -> None:
+    """Say what could not be read, each reason once, and exit accordingly."""
+    leave((INCOMPLETE, f"A part of the image was {message}.") for message in dict.fromkeys(messages))

@@ -39,13 +39,21 @@ class Inside:
         path = reader.cache.path
         self._kept = Kept(None if path is None else path.parent)
 
-    async def look(self, where: Reference, platform: str | None = None, progress: Progress | None = None) -> Looked:
+    async def look(
+        self,
+        where: Reference,
+        platform: str | None = None,
+        progress: Progress | None = None,
+        *,
+        whole: bool = False,
+    ) -> Looked:
         """Read the layers of the images behind a reference.
 
         Args:
             where: The reference.
             platform: As for :func:`regnb.layers.images.chosen`.
             progress: What counts.
+            whole: Whether every layer is read whole, although it has a table of contents.
 
         Raises:
             NotFound: No such repository, tag or digest.
@@ -55,7 +63,7 @@ class Inside:
         found = chosen(await images(self._reader, where), where, platform)
         layers = [layer for image in found for layer in image.layers]
         blobs = Repository(self._reader.client, where.repository)
-        return Looked(found, await read(blobs, layers, self._kept, progress))
+        return Looked(found, await read(blobs, layers, self._kept, progress, whole=whole))
 
     async def open(self, where: Reference, path: str, *, platform: str | None, into: BinaryIO | None) -> BinaryIO:
         """Return the content of the file that an image shows at a path.

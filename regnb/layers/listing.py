@@ -11,12 +11,13 @@ from msgspec import Struct
 from regnb.errors import ContentError, TooLarge
 from regnb.layers.archive import Bytes, walk
 from regnb.layers.compression import Caps, Counted, decoded
+from regnb.layers.packages import Collector, Package
 from regnb.text import human
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what is kept: another version's listing is made anew."""
 Way: TypeAlias = Literal["stream", "toc"]
 """How a listing was got: every byte was read and verified, or the layer's table of contents."""
@@ -34,6 +35,7 @@ class Listing(Struct, frozen=True, array_like=True):
         way: How it was got.
         decoded: Bytes of the archive.
         entries: How many there are.
+        packages: What package managers left in it; a table of contents does not tell.
         data: Their columns, packed: Arrow's stream format, compressed with zstd.
 
     Example:
@@ -45,6 +47,7 @@ class Listing(Struct, frozen=True, array_like=True):
     decoded: int
     entries: int
     data: bytes
+    packages: list[Package]
     version: int = VERSION
 
     @property
@@ -157,11 +160,11 @@ class Packing:
             self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._rows, self._names = [], 0
 
-    def finish(self, way: Way, decoded_bytes: int) -> Listing:
+    def finish(self, way: Way, decoded_bytes: int, packages: list[Package]) -> Listing:
         """Return the listing."""
         self.pack()
         self._stream.close()
-        return Listing(way, decoded_bytes, self.entries, self._sink.getvalue().to_pybytes())
+        return Listing(way, decoded_bytes, self.entries, self._sink.getvalue().to_pybytes(), packages)
 
 
 class _Places:
@@ -210,8 +213,10 @@ def listing(chunks: Iterable[bytes], *, caps: Caps | None = None) -> Listing:
     places = _Places(counted, decoded(counted, caps))
     data = Bytes(places)
     packing = Packing(caps)
+    collector = Collector()
     ends: list[int] = []
-    for entry in walk(data):
+    for entry in walk(data, collector.watch):
+        collector.end(packing.entries)
         packing.add(Row(*entry[:9], 0))
         ends.append(entry.end)
         if packing.full:
@@ -219,4 +224,4 @@ def listing(chunks: Iterable[bytes], *, caps: Caps | None = None) -> Listing:
             ends = []
     packing.pack(places.packed(ends, data.position))
     data.drain()
-    return packing.finish("stream", data.position)
+    return packing.finish("stream", data.position, collector.found)

@@ -98,6 +98,8 @@ async def read(
     kept: Kept,
     progress: Progress | None = None,
     caps: Caps | None = None,
+    *,
+    whole: bool = False,
 ) -> dict[str, Layer]:
     """Read layers, each digest once. One that cannot be read is told with the reason, and the others go on.
 
@@ -107,24 +109,25 @@ async def read(
         kept: What was read before, which is not read again.
         progress: What counts.
         caps: What bounds each.
+        whole: Whether every layer is read whole, although it has a table of contents.
     """
     progress = progress or Progress()
     found: dict[str, Layer] = {}
     todo: dict[str, Descriptor] = {}
     for layer in layers:
-        known = kept.get(layer.digest, "stream") or kept.get(layer.digest, "toc")
+        known = kept.get(layer.digest, "stream") or (None if whole else kept.get(layer.digest, "toc"))
         if known is not None:
             found[layer.digest] = Layer(known)
         elif reason := unreadable(layer):
             found[layer.digest] = Layer(None, reason)
         else:
             todo[layer.digest] = layer
-    streamed = [layer for layer in todo.values() if toc.where(layer) is None]
+    streamed = [layer for layer in todo.values() if whole or toc.where(layer) is None]
     progress.total, progress.layers = sum(layer.size for layer in streamed), len(streamed)
 
     async def one(layer: Descriptor) -> Layer:
         try:
-            result = await by_table(blobs, layer, caps)
+            result = None if whole else await by_table(blobs, layer, caps)
             if result is None:
                 if layer not in streamed:
                     progress.total += layer.size

@@ -187,7 +187,7 @@ def listing(table: Table, caps: Caps | None = None) -> Listing:
         )
         if packing.full:
             packing.pack()
-    return packing.finish("toc", whole)
+    return packing.finish("toc", whole, [])
 
 
 def packed(table: Table) -> Mapping[int, int]:

@@ -342,6 +342,32 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "message": ("str", "why a layer was not read; else empty"),
     },
+    "packages": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "kind": (
+            "str",
+            "deb, apk, rpm, pypi, npm, maven, os (the distribution itself), or unread (a layer that was not read)",
+        ),
+        "name": ("str", "of the package; empty where the file was not read"),
+        "version": ("str", "as it is written there"),
+        "architecture": ("str", "of the package, where it is told"),
+        "path": ("str", "of the file that says so"),
+        "layer": ("str", "digest of the layer that the file is in"),
+        "position": ("int64", "of the layer: 0 is the base"),
+        "message": ("str", "why a file or a layer was not read; else empty"),
+    },
+    "hygiene": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "rule": (
+            "str",
+            "secret (in environment, in history, file), root user, missing labels, package cache, build tools, unread",
+        ),
+        "where": ("str", "the part of the config, the step of the history, the layer, or the path"),
+        "position": ("int64", "of the layer that is concerned; -1 for none"),
+        "size": ("int64", "bytes that are concerned"),
+        "found": ("str", "what was found; never the value of a secret"),
+        "mend": ("str", "how to mend it"),
+    },
     "plan": {
         "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
         "repository": ("str", "name"),
@@ -401,7 +427,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "hint"})
+SENTENCES = frozenset({"message", "reason", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",

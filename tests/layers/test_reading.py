@@ -225,7 +225,12 @@ def test_the_command_line_lists_and_prints(real: Distribution, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (0, "x" * 5000)
     done = images.regnb(tmp_path, "files", real.url, "a:2")
     assert done.returncode == 4
-    assert "was not read: byte 0 of the archive is not a header of tar" in done.stderr
+    assert "A part of the image was not read: byte 0 of the archive is not a header of tar" in done.stderr
+    done = images.regnb(tmp_path, "packages", real.url, "a:2")
+    assert (done.returncode, "not a header of tar" in done.stdout) == (4, True)
+    done = images.regnb(tmp_path, "hygiene", real.url, "a:1", "--json")
+    assert (done.returncode, done.stderr) == (2, "2 findings.\n")
+    assert [json.loads(line)["rule"] for line in done.stdout.splitlines()] == ["root user", "missing labels"]
     done = images.regnb(tmp_path, "cat", real.url, "a:1", "usr/gone")
     assert (done.returncode, done.stdout) == (1, "")
     assert "a:1 has no file 'usr/gone'" in done.stderr
