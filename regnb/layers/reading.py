@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 class Blobs(Protocol):
     """Where the bytes of layers come from."""
 
-    def stream(self, layer: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def whole(self, layer: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give all the bytes of a layer; at their end they are verified."""
 
     def part(self, layer: Descriptor, begin: int, end: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -55,7 +55,7 @@ class Repository:
     def __init__(self, client: Client, name: str) -> None:
         self._client, self._name = client, name
 
-    def stream(self, layer: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def whole(self, layer: Descriptor) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give all the bytes of a layer; at their end they are verified."""
         return self._client.blob_stream(self._name, layer.digest)
 
@@ -176,7 +176,7 @@ async def streaming(
     blobs: Blobs, layer: Descriptor, work: Callable[[Iterator[bytes]], _T], progress: Progress | None = None
 ) -> _T:
     """Give a layer's bytes, as they come, to work in a thread; what it does not want is not read."""
-    async with blobs.stream(layer) as chunks:
+    async with blobs.whole(layer) as chunks:
         return await in_thread(chunks, work, progress)
 
 
