@@ -140,6 +140,11 @@ def _truncated(position: int) -> ContentError:
 
 def _number(field: bytes) -> int:
     """Read a number: octal digits, or base 256 where the first bit is set."""
+    if not field[-1]:  # as every tool of today writes it
+        try:
+            return int(field[:-1], 8)
+        except ValueError:
+            pass
     if field[0] & 0x80:
         if field[0] & 0x40:
             return int.from_bytes(field, "big", signed=True)

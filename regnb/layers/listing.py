@@ -21,7 +21,8 @@ VERSION: Final = 2
 """Of what is kept: another version's listing is made anew."""
 Way: TypeAlias = Literal["stream", "toc"]
 """How a listing was got: every byte was read and verified, or the layer's table of contents."""
-_ROWS: Final = 16_384
+ROWS: Final = 16_384
+"""Rows that are packed at once."""
 _NAMES: Final = 8 * 2**20
 """Bytes of names that are held before they are packed."""
 NAMES_LIMIT: Final = 2**30
@@ -120,49 +121,48 @@ class Packing:
         options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
         self._stream = pa.ipc.new_stream(self._sink, self._schema, options=options)
         self._caps = caps
-        self._rows: list[Row] = []
-        self._names = 0
-        self._all_names = 0
-        self.entries = 0
+        self._rows: list[tuple[bytes, int, int, int, int, int, int, bytes, bytes]] = []
+        self._held = self._names = self.entries = 0
 
     @property
     def full(self) -> bool:
         """Whether the rows that are held should be packed."""
-        return len(self._rows) >= _ROWS or self._names >= _NAMES
+        return len(self._rows) >= ROWS or self._held >= _NAMES
 
-    def add(self, row: Row) -> None:
-        """Take a row.
+    def add(self, row: tuple[bytes, int, int, int, int, int, int, bytes, bytes]) -> None:
+        """Take a row, but for its bytes of the compressed layer."""
+        self._rows.append(row)
+        self._held += len(row[0]) + len(row[7])
+
+    def pack(self, packed: Sequence[int]) -> None:
+        """Pack the rows that are held, whose bytes of the compressed layer are these."""
+        if self._rows:
+            self.write([*zip(*self._rows, strict=True), packed], self._held)
+        self._rows, self._held = [], 0
+
+    def write(self, columns: Sequence[Sequence[object]], names: int) -> None:
+        """Pack some rows, given as the columns of :class:`Row`, whose names and targets have so many bytes.
 
         Raises:
             TooLarge: There are more than an image has.
+            ContentError: A number does not fit.
         """
-        self._rows.append(row)
-        self._names += len(row.name) + len(row.target)
-        self.entries += 1
-        if self.entries > self._caps.entries:
-            raise TooLarge(f"the layer has more than {self._caps.entries:,} entries")
-
-    def pack(self, packed: Sequence[int] | None = None) -> None:
-        """Pack the rows that are held; ``packed`` has their bytes of the compressed layer where the rows do not."""
         import pyarrow as pa
 
-        self._all_names += self._names
-        if self._all_names > NAMES_LIMIT:
+        self.entries += len(columns[0])
+        self._names += names
+        if self.entries > self._caps.entries:
+            raise TooLarge(f"the layer has more than {self._caps.entries:,} entries")
+        if self._names > NAMES_LIMIT:
             raise TooLarge(f"the names in the layer have more than {human(NAMES_LIMIT)}")
-        if self._rows:
-            columns = [*zip(*self._rows, strict=True)]
-            if packed is not None:
-                columns[-1] = tuple(packed)
-            try:
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-            except (pa.ArrowInvalid, OverflowError):
-                raise ContentError("a number in the layer's archive is larger than that of any file") from None
-            self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-        self._rows, self._names = [], 0
+        try:
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        except (pa.ArrowInvalid, OverflowError):
+            raise ContentError("a number in the layer's archive is larger than that of any file") from None
+        self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
 
     def finish(self, way: Way, decoded_bytes: int, packages: list[Package]) -> Listing:
         """Return the listing."""
-        self.pack()
         self._stream.close()
         return Listing(way, decoded_bytes, self.entries, self._sink.getvalue().to_pybytes(), packages)
 
@@ -215,9 +215,9 @@ def listing(chunks: Iterable[bytes], *, caps: Caps | None = None) -> Listing:
     packing = Packing(caps)
     collector = Collector()
     ends: list[int] = []
-    for entry in walk(data, collector.watch):
-        collector.end(packing.entries)
-        packing.add(Row(*entry[:9], 0))
+    for number, entry in enumerate(walk(data, collector.watch)):
+        collector.end(number)
+        packing.add(entry[:9])
         ends.append(entry.end)
         if packing.full:
             packing.pack(places.packed(ends, data.position))

@@ -252,11 +252,11 @@ async def content(blobs: Blobs, layer: Descriptor, known: Listing, row: int, sin
     """
     name, size, digest = (known.table[column][row].as_py() for column in ("name", "stored", "digest"))
     if known.way == "toc" and (table := await table_of(blobs, layer)) is not None:
-        sizes = toc.packed(table)
+        sizes = toc.packed(table).tolist()
         places = [
             (item.offset, item.offset + sizes[number])
             for number, item in enumerate(table.items)
-            if item.type == "reg" and item.name.encode("utf-8", "surrogatepass") == name and number in sizes
+            if item.type == "reg" and item.name.encode() == name and sizes[number]
         ]
         if places:
             async with blobs.part(layer, *places[-1]) as chunks:

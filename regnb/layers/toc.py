@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,9 +17,13 @@ from msgspec import Meta, Struct
 from regnb.errors import ContentError, TooLarge
 from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, NAME_LIMIT, SYMLINK, Bytes, walk
 from regnb.layers.compression import Caps, Counted, decoded
-from regnb.layers.listing import Listing, Packing, Row
+from regnb.layers.listing import ROWS, Listing, Packing
 from regnb.oci.manifest import Descriptor
 from regnb.text import human
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 TABLE_LIMIT: Final = 48 * 2**20
 """Decoded bytes that a table may have; it has about 380 for a file. A layer with a larger one is streamed."""
@@ -31,21 +35,28 @@ _KINDS: Final = {
     "fifo": FIFO,
 }  # fmt: skip
 
+_CHUNK: Final = 2
+_CONTENT: Final = {"reg": 1, "chunk": _CHUNK}
+"""Items with a place in the blob."""
+_EMPTY: Final = hashlib.sha256().digest()
+_LENGTH: Final = len("sha256:") + 64
+
 Fetch: TypeAlias = Callable[[int, int], Awaitable[bytes]]
 """Gives the bytes of a blob from one position up to another."""
 _Natural = Annotated[int, Meta(ge=0, le=2**62)]
+_Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 
 
 class Item(Struct, frozen=True):
     """An entry of a table. A large file has further entries of type ``chunk`` for the parts that follow."""
 
     type: str
-    name: str
+    name: _Name
     size: _Natural = 0
     mode: int = 0
     uid: _Natural = 0
     gid: _Natural = 0
-    link: str = msgspec.field(default="", name="linkName")
+    link: _Name = msgspec.field(default="", name="linkName")
     digest: str | None = ""
     offset: _Natural = 0
     end: _Natural = msgspec.field(default=0, name="endOffset")
@@ -162,50 +173,59 @@ def listing(table: Table, caps: Caps | None = None) -> Listing:
     """Return the listing that a table of contents gives.
 
     Raises:
-        ContentError: A file begins beyond the blob, or has no valid digest.
+        ContentError: A file begins beyond the blob.
         TooLarge: It goes beyond the caps.
     """
     packing = Packing(caps or Caps())
-    sizes = packed(table)
-    whole = 0
-    for number, item in enumerate(table.items):
-        kind = _KINDS.get(item.type)
-        if kind is None:
-            continue
-        stored = item.size if kind == FILE else 0
-        whole += stored
-        name, target = (text.encode("utf-8", "surrogatepass") for text in (item.name, item.link))
-        if max(len(name), len(target)) > NAME_LIMIT:
-            raise TooLarge(f"a name in the table of contents has {human(max(len(name), len(target)))}")
-        digest = bytes.fromhex(item.digest[7:]) if item.digest and _is_sha256(item.digest) else b""
-        if not digest and kind == FILE and not item.size:
-            digest = hashlib.sha256().digest()
-        packing.add(
-            Row(
-                name, kind, stored, stored, item.mode & 0o7777, item.uid, item.gid, target, digest, sizes.get(number, 0)
-            )
+    rows = [
+        (item, sizes) for item, sizes in zip(table.items, packed(table).tolist(), strict=True) if item.type in _KINDS
+    ]
+    for start in range(0, len(rows), ROWS):
+        items, sizes = zip(*rows[start : start + ROWS], strict=True)
+        kinds = [_KINDS[item.type] for item in items]
+        stored = [item.size if kind == FILE else 0 for item, kind in zip(items, kinds, strict=True)]
+        names, targets = (
+            [text.encode() for text in texts] for texts in zip(*((item.name, item.link) for item in items), strict=True)
         )
-        if packing.full:
-            packing.pack()
-    return packing.finish("toc", whole, [])
+        digests = [_digest(item) if kind == FILE else b"" for item, kind in zip(items, kinds, strict=True)]
+        modes = [item.mode & 0o7777 for item in items]
+        owners = ([item.uid for item in items], [item.gid for item in items])
+        columns = [names, kinds, stored, stored, modes, *owners, targets, digests, sizes]
+        packing.write(columns, sum(map(len, names)) + sum(map(len, targets)))
+    return packing.finish("toc", sum(item.size for item, _ in rows if item.type == "reg"), [])
 
 
-def packed(table: Table) -> Mapping[int, int]:
-    """Return how many bytes of the blob each file takes, by its number among the items: up to where the next begins.
+def _digest(item: Item) -> bytes:
+    """Return the digest of a file's content; b"" where the table has none that is valid."""
+    text = item.digest or ""
+    if not item.size and not text:
+        return _EMPTY
+    if text[:7] != "sha256:" or len(text) != _LENGTH:
+        return b""
+    try:
+        return bytes.fromhex(text[7:])
+    except ValueError:
+        return b""
+
+
+def packed(table: Table) -> NDArray[np.int64]:
+    """Return how many bytes of the blob each item's file takes, up to where the next begins; 0 for what is no file.
 
     Raises:
         ContentError: A file lies beyond the end of the files.
     """
-    owners: list[tuple[int, int]] = []
-    owner = 0
-    for number, item in enumerate(table.items):
-        owner = number if item.type != "chunk" else owner
-        if item.offset and item.type in ("reg", "chunk"):
-            owners.append((item.offset, owner))
-            if max(item.offset, item.end) > table.end:
-                raise ContentError("the table of contents lists a file beyond the end of the layer's files")
-    owners.sort()
-    found: dict[int, int] = {}
-    for (begin, owner), (following, _) in zip(owners, [*owners[1:], (table.end, 0)], strict=True):
-        found[owner] = found.get(owner, 0) + following - begin
-    return found
+    import numpy as np
+
+    count = len(table.items)
+    offsets = np.fromiter((item.offset for item in table.items), np.int64, count)
+    ends = np.fromiter((item.end for item in table.items), np.int64, count)
+    sorts = np.fromiter((_CONTENT.get(item.type, 0) for item in table.items), np.int8, count)
+    # Further parts of a file follow it, and are counted as its own.
+    owners = np.maximum.accumulate(np.where(sorts == _CHUNK, 0, np.arange(count)))
+    places = np.flatnonzero((sorts > 0) & (offsets > 0))
+    if count and max(offsets[places].max(initial=0), ends[places].max(initial=0)) > table.end:
+        raise ContentError("the table of contents lists a file beyond the end of the layer's files")
+    places = places[np.argsort(offsets[places], kind="stable")]
+    sizes = np.zeros(count, dtype=np.int64)
+    np.add.at(sizes, owners[places], np.diff(offsets[places], append=table.end))
+    return sizes
