@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from regnb.cli.command import command_of
 from regnb.cli.options import Ref
-from regnb.cli.terminal import INCOMPLETE, OVER, Json, leave, say, show
+from regnb.cli.terminal import DRIFT, INCOMPLETE, OVER, Json, leave, say, show
 from regnb.registry import Registry
 from regnb.text import count, human
 
@@ -24,6 +24,8 @@ command = command_of(app)
 _SHOWN = ["path", "size", "hidden", "compressed", "kind", "position", "command"]
 """What a terminal has room for; --json has every column."""
 
+_COMPARED = ["path", "state", "first_size", "second_size"]
+
 Platform = Annotated[
     str | None,
     Option(help="Of several images this one, such as linux/arm64 (default: linux/amd64), or all.", show_default=False),
@@ -34,6 +36,7 @@ Platform = Annotated[
 def files(
     registry: Registry,
     reference: Ref,
+    other: Annotated[str, Argument(help="Another image of the registry, to compare with file by file.")] = "",
     top: Annotated[int, Option(help="How many entries to print, the largest first; 0 for all, in their order.")] = 30,
     path: Annotated[str, Option(metavar="GLOB", help="Only these paths, such as 'usr/lib/*'.")] = "",
     platform: Platform = None,
@@ -41,18 +44,23 @@ def files(
 ) -> None:
     """List the files of an image over its layers, their sizes, and the bytes that later layers hide.
 
-    Exit code 4: a layer could not be read.
+    Exit code 3: the other image differs. 4: a layer could not be read.
     """
+    from regnb.layers.comparing import compare_files
     from regnb.layers.files import UNREAD, matching
 
-    found = registry.files(reference, platform=platform)
-    unread = found[found["kind"] == UNREAD]
-    rows = matching(found, path) if path else found
-    say(_summary(rows))
-    if top:
-        rows = rows.sort_values("size", ascending=False, kind="stable", ignore_index=True).head(top)
-    show(rows if json_ else rows[_SHOWN], json_)
-    _leave(unread["message"])
+    found = [registry.files(each, platform=platform) for each in filter(None, (reference, other))]
+    unread = [message for each in found for message in each.loc[each["kind"] == UNREAD, "message"]]
+    rows = compare_files(*found) if other else found[0]
+    rows = matching(rows, path) if path else rows
+    say(f"Paths that differ: {len(rows):,}." if other else _summary(rows))
+    if top and not other:
+        rows = rows.sort_values("size", ascending=False, kind="stable", ignore_index=True)
+    rows = rows.head(top) if top else rows
+    show(rows if json_ else rows[_COMPARED if other else _SHOWN], json_)
+    if other and len(rows) and not unread:
+        raise typer.Exit(DRIFT)
+    _leave(unread)
 
 
 def _summary(rows: Frame) -> str:

@@ -342,6 +342,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "message": ("str", "why a layer was not read; else empty"),
     },
+    "compared_files": {
+        "path": ("str", "in the images, without a leading slash"),
+        "state": (
+            "str",
+            "only in the first, only in the second, or what differs: kind, content, target, mode or owner",
+        ),
+        "first_size": ("int64", "bytes in the first image; 0 if it is not there"),
+        "second_size": ("int64", "bytes in the second image; 0 if it is not there"),
+        "first_digest": ("str", "sha256 of the content in the first image"),
+        "second_digest": ("str", "sha256 of the content in the second image"),
+    },
     "packages": {
         "platform": ("str", "of the image; empty if its config does not say"),
         "kind": (
@@ -431,5 +442,5 @@ SENTENCES = frozenset({"message", "reason", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used", "compressed", "hidden",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size",
 })  # fmt: skip

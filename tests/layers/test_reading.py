@@ -22,6 +22,7 @@ from test_archive import entries, listed
 
 from regnb.errors import ContentError, InvalidArgument, NotFound, TooLarge
 from regnb.layers import inside
+from regnb.layers.comparing import compare_files
 from regnb.layers.kept import Kept
 from regnb.layers.listing import listing
 from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST
@@ -234,6 +235,40 @@ def test_the_command_line_lists_and_prints(real: Distribution, tmp_path: Path) -
     done = images.regnb(tmp_path, "cat", real.url, "a:1", "usr/gone")
     assert (done.returncode, done.stdout) == (1, "")
     assert "a:1 has no file 'usr/gone'" in done.stderr
+
+
+def test_two_images_are_compared_file_by_file(real: Distribution, tmp_path: Path) -> None:
+    """What only one shows, other content, another target and another kind; what is hidden or equal is no row."""
+    same = [("same", "file", b"same"), ("hidden", "file", b"hidden"), (".wh.hidden", "file", b"")]
+    first = [
+        *same,
+        ("gone", "file", b"1"),
+        ("text", "file", b"11"),
+        ("link", "symlink", "a"),
+        ("kind", "directory", b""),
+    ]
+    second = [
+        *same[:1],
+        ("new", "file", b"4" * 9),
+        ("text", "file", b"22"),
+        ("link", "symlink", "b"),
+        ("kind", "file", b""),
+    ]
+    fill(real.url, ("a", "1", image([packed(archive(first))])), ("a", "2", image([packed(archive(second))])))
+    with connect(real.url) as registry:
+        found = compare_files(registry.files("a:1"), registry.files("a:2"))
+        assert compare_files(registry.files("a:1"), registry.files("a:1")).empty
+    assert found[["path", "state", "first_size", "second_size"]].to_numpy().tolist() == [
+        ["new", "only in the second", 0, 9],
+        ["hidden", "only in the first", 6, 0],
+        ["text", "content differs", 2, 2],
+        ["gone", "only in the first", 1, 0],
+        ["kind", "kind differs", 0, 0],
+        ["link", "target differs", 0, 0],
+    ]
+    done = images.regnb(tmp_path, "files", real.url, "a:1", "a:2", "--path", "t*")
+    assert (done.returncode, done.stderr) == (3, "Paths that differ: 1.\n")
+    assert "content differs" in done.stdout
 
 
 def test_what_is_kept_is_bounded_and_whole(tmp_path: Path) -> None:
