@@ -55,6 +55,44 @@ with connect(url, cache=False) as registry:
 """
 
 
+BASES = """
+import json, time
+import numpy as np, pandas as pd
+from regnb.analysis.bases import bases
+from regnb.tables.frame import Frame
+def peak():
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1000
+count = 100_000
+number = np.arange(count)
+digests = pd.Index([f"sha256:{each:064x}" for each in range(count)], dtype="str")
+# 200 bases of 4 layers, 2,000 images of 8 on them, and the rest of 12 on these.
+chains = np.stack([
+    *(number % 200 * 4 + at for at in range(4)),
+    *(1000 + number % 2000 * 4 + at for at in range(4)),
+    *(10_000 + number * 4 + at for at in range(4)),
+], axis=1)
+lengths = np.full(count, 12)
+lengths[:2200] = 8
+lengths[:200] = 4
+there = np.arange(12) < lengths[:, None]
+codes, layers = pd.factorize(chains[there])
+names = pd.Index([f"sha256:{each:064x}" for each in layers], dtype="str")
+layers = Frame({
+    "manifest": pd.Categorical.from_codes(np.repeat(number, lengths), categories=digests),
+    "position": np.tile(np.arange(12), (count, 1))[there],
+    "digest": pd.Categorical.from_codes(codes, categories=names),
+    "size": np.full(len(codes), 1000),
+})
+manifests = Frame({"repository": "r", "digest": digests, "kind": "image", "platform": "", "layers": lengths})
+tags = Frame({"repository": "r", "tag": [f"t{each}" for each in number], "digest": digests, "subject": None})
+children = Frame({"manifest": pd.Categorical([]), "child": pd.Categorical([])})
+idle, start = peak(), time.process_time()
+found = bases(tags, manifests, children, layers)
+print(json.dumps({"cpu": time.process_time() - start, "grown": peak() - idle}))
+assert (found["base_layers"] == 8).sum() == count - 2200
+"""
+
+
 def archive(files: int, size: int, kinds: random.Random) -> Iterator[bytes]:
     """An archive of files whose sizes add up, half of them incompressible."""
     noise = kinds.randbytes(1_000_000)
@@ -175,3 +213,6 @@ def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         push(registry.url, "four", *parts)
         pairs = in_turn(options.rounds, lambda: look("four", 1)["wall"], lambda: look("four", 2)["wall"])
         yield compared("four layers: wall, one at a time beside two", pairs, "s", least=1.3)
+        found = python(BASES)
+        yield Row("bases of 100,000 images: CPU", shown(found["cpu"], "s"), "", found["cpu"], most=2)
+        yield Row("  memory above the frame", shown(found["grown"], "MB"), "", found["grown"], most=300)

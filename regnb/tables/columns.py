@@ -353,6 +353,21 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "first_digest": ("str", "sha256 of the content in the first image"),
         "second_digest": ("str", "sha256 of the content in the second image"),
     },
+    "bases": {
+        "repository": ("str", "name"),
+        "digest": ("str", "of the image's manifest"),
+        "platform": ("str", "of the image"),
+        "layers": ("int64", "of the image"),
+        "base": (
+            "str",
+            "repository:tag of the tagged image whose layers this one begins with, the most of them; or none",
+        ),
+        "base_digest": ("str", "of that image's manifest"),
+        "base_layers": ("int64", "layers that both begin with; 0 where no base is known"),
+        "base_size": ("int64", "bytes of these layers"),
+        "siblings": ("int64", "other images with the very same layers"),
+        "how": ("str", "layers (their digests are compared), or unknown: squashed, or built on what is not here"),
+    },
     "packages": {
         "platform": ("str", "of the image; empty if its config does not say"),
         "kind": (
@@ -442,5 +457,5 @@ SENTENCES = frozenset({"message", "reason", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size",
 })  # fmt: skip
