@@ -6,26 +6,34 @@ from contextlib import closing
 
 import typer
 
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
+from regnb.cli.terminal import Json, listing
 from regnb.layers.kept import Kept
 from regnb.text import human
 from regnb.wire.cache import Cache
 
-app = typer.Typer(help="The cache of manifests, configs, and listings of layers.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="The cache of manifests, configs, and listings of layers.", no_args_is_help=True)
 
 
-@app.command("clear")
+@command_of(app, "clear")
 def cache_clear() -> None:
-    """Forget every cached manifest and config, and every listing of a layer."""
+    """Remove every cached manifest and config, and every listing of a layer."""
     with closing(Cache(Cache.folder())) as cache:
         listings = Kept(Cache.folder()).clear()
         typer.echo(
-            f"Forgot {human(cache.clear())} of manifests and configs, and {human(listings)} of listings of layers."
+            f"Removed {human(cache.clear())} of manifests and configs, and {human(listings)} of listings of layers."
         )
 
 
-@app.command("info")
-def cache_info() -> None:
-    """Print where the cache is, and how much it holds."""
+@command_of(app, "info")
+def cache_info(json_: Json = "") -> None:
+    """Print where the cache is and its size."""
     with closing(Cache(Cache.folder())) as cache:
-        typer.echo(f"{cache.path or 'in memory'}: {human(cache.size)}")
-        typer.echo(f"listings of layers: {human(Kept(Cache.folder()).size)}")
+        where, size = str(cache.path or "in memory"), cache.size
+    listings = Kept(Cache.folder())
+    if json_:
+        listing(json_, "cache", cache=[where, "listings of layers"], size=[size, listings.size])
+    else:
+        typer.echo(f"{where}: {human(size)}")
+        typer.echo(f"listings of layers: {human(listings.size)}")

@@ -40,7 +40,7 @@ def files(
     top: Annotated[int, Option(help="How many entries to print, the largest first; 0 for all, in their order.")] = 30,
     path: Annotated[str, Option(metavar="GLOB", help="Only these paths, such as 'usr/lib/*'.")] = "",
     platform: Platform = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """List the files of an image over its layers, their sizes, and the bytes that later layers hide.
 
@@ -86,7 +86,7 @@ def cat(
 
 
 @command
-def packages(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = False) -> None:
+def packages(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
     """List the packages that an image holds.
 
     Exit code 4: a layer, or what a package manager left, could not be read.
@@ -97,7 +97,7 @@ def packages(registry: Registry, reference: Ref, platform: Platform = None, json
 
 
 @command
-def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = False) -> None:
+def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
     """Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.
 
     Exit code 2: something was found. 4: a layer could not be read, and nothing was found.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.errors import ContentError, NotFound
 from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK
-from regnb.layers.images import Image
+from regnb.layers.images import Part
 from regnb.layers.listing import Layer, Listing
 from regnb.layers.merging import Merge, Merged, whiteout
 
@@ -28,7 +28,7 @@ UNREAD: Final = "unread"
 """The kind of the row that stands for a layer that was not read."""
 
 
-def merge(image: Image, layers: Mapping[str, Layer]) -> Merge:
+def merge(image: Part, layers: Mapping[str, Layer]) -> Merge:
     """Lay an image's layers one on the other; one that was not read is left out."""
     tree = Merge()
     for layer in image.layers:
@@ -39,7 +39,7 @@ def merge(image: Image, layers: Mapping[str, Layer]) -> Merge:
     return tree
 
 
-def files(images: Sequence[Image], layers: Mapping[str, Layer]) -> Frame:
+def files(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
     """Return every entry of every layer of some images (:data:`regnb.tables.columns.COLUMNS`, ``files``)."""
     import pandas as pd
 
@@ -57,7 +57,7 @@ def files(images: Sequence[Image], layers: Mapping[str, Layer]) -> Frame:
     return Frame(pd.concat(frames, ignore_index=True))
 
 
-def _of_image(image: Image, layers: Mapping[str, Layer]) -> Frame:
+def _of_image(image: Part, layers: Mapping[str, Layer]) -> Frame:
     """Return the rows of one image, layer by layer; a layer that was not read is one row at its place."""
     from regnb.tables.frame import Frame, of_rows
 
@@ -173,7 +173,7 @@ class Place(NamedTuple):
     size: int
 
 
-def place(image: Image, layers: Mapping[str, Layer], path: str, what: str) -> Place:
+def place(image: Part, layers: Mapping[str, Layer], path: str, what: str) -> Place:
     """Return where the content of the file is that an image shows at a path, symbolic links followed.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.layers.archive import FILE, HARDLINK, SYMLINK
 from regnb.layers.files import merge
-from regnb.layers.images import Image
+from regnb.layers.images import Part
 from regnb.layers.listing import Layer
 from regnb.oci.manifest import ImageConfig
 
@@ -131,7 +131,7 @@ _RULES: Final = (
 )
 
 
-def of_layers(image: Image, layers: Mapping[str, Layer]) -> Iterator[Finding]:
+def of_layers(image: Part, layers: Mapping[str, Layer]) -> Iterator[Finding]:
     """Yield what the layers of an image show: caches and build tools, summed up by layer, and files with secrets."""
     merged = merge(image, layers).done()
     begin = 0
@@ -159,7 +159,7 @@ def of_layers(image: Image, layers: Mapping[str, Layer]) -> Iterator[Finding]:
         begin += known.entries
 
 
-def hygiene(images: Sequence[Image], layers: Mapping[str, Layer]) -> Frame:
+def hygiene(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
     """Return what should not be in some images (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``)."""
     from regnb.tables.frame import of_rows
 

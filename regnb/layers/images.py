@@ -16,7 +16,7 @@ USUAL: Final = "linux/amd64"
 """The platform that is meant of several, where none is named."""
 
 
-class Image(NamedTuple):
+class Part(NamedTuple):
     """One image, of one platform.
 
     Attributes:
@@ -40,7 +40,7 @@ class Image(NamedTuple):
         return self.config.commands(len(self.layers))
 
 
-def chosen(found: Sequence[Image], where: Reference, platform: str | None) -> list[Image]:
+def chosen(found: Sequence[Part], where: Reference, platform: str | None) -> list[Part]:
     """Return the images for a platform.
 
     Args:
@@ -64,6 +64,6 @@ def chosen(found: Sequence[Image], where: Reference, platform: str | None) -> li
     return fitting
 
 
-def _platform(image: Image) -> Platform:
+def _platform(image: Part) -> Platform:
     config = image.config
     return Platform(config.architecture, config.os, config.variant)

@@ -9,10 +9,10 @@ from typing import BinaryIO, Final, NamedTuple
 from regnb.crawl.reader import Reader
 from regnb.errors import InvalidArgument, TooLarge
 from regnb.layers.files import place
-from regnb.layers.images import Image, chosen
+from regnb.layers.images import Part, chosen
 from regnb.layers.kept import Kept
 from regnb.layers.listing import Layer
-from regnb.layers.reading import Progress, Repository, content, images, read
+from regnb.layers.reading import Progress, Repository, content, read, read_image
 from regnb.oci.reference import Reference
 from regnb.text import human
 
@@ -23,7 +23,7 @@ OPEN_LIMIT: Final = 256 * 2**20
 class Looked(NamedTuple):
     """Images, and what is known of their layers by digest."""
 
-    images: list[Image]
+    images: list[Part]
     layers: Mapping[str, Layer]
 
 
@@ -60,7 +60,8 @@ class Inside:
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
             InvalidArgument: There is no image for the platform.
         """
-        found = chosen(await images(self._reader, where), where, platform)
+        _, parts = await read_image(self._reader, where)
+        found = chosen(parts, where, platform)
         layers = [layer for image in found for layer in image.layers]
         blobs = Repository(self._reader.client, where.repository)
         return Looked(found, await read(blobs, layers, self._kept, progress, whole=whole))

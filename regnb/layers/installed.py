@@ -6,21 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from regnb.layers.files import merge
-from regnb.layers.images import Image
+from regnb.layers.images import Part
 from regnb.layers.listing import Layer
 
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 
-def packages(images: Sequence[Image], layers: Mapping[str, Layer]) -> Frame:
+def packages(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
     """Return the packages of some images (:data:`regnb.tables.columns.COLUMNS`, ``packages``)."""
     from regnb.tables.frame import of_rows
 
     return of_rows("packages", sorted({row for image in images for row in _rows(image, layers)}))
 
 
-def _rows(image: Image, layers: Mapping[str, Layer]) -> Iterator[tuple[object, ...]]:
+def _rows(image: Part, layers: Mapping[str, Layer]) -> Iterator[tuple[object, ...]]:
     merged = merge(image, layers).done()
     begin = 0
     for position, layer in enumerate(image.layers):

@@ -14,14 +14,14 @@ from anyio import from_thread, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from regnb.crawl.reader import Reader, each
-from regnb.errors import ContentError, MalformedManifest, RegnbError
+from regnb.errors import ContentError, MalformedManifest, NotFound, RegnbError
 from regnb.layers import toc
 from regnb.layers.archive import Bytes, Sink, walk
 from regnb.layers.compression import Caps, Counted, decoded
-from regnb.layers.images import Image
+from regnb.layers.images import Part
 from regnb.layers.kept import Kept
 from regnb.layers.listing import Layer, Listing, listing
-from regnb.oci.manifest import AnyManifest, Descriptor, ImageConfig, Manifest, Schema1
+from regnb.oci.manifest import AnyManifest, Descriptor, ImageConfig, Index, Manifest, Schema1
 from regnb.oci.reference import Reference
 from regnb.text import count, human
 from regnb.wire.client import Client
@@ -290,12 +290,20 @@ def _check(found: bytes, digest: bytes) -> None:
         raise ContentError("the file's bytes are not those that the layer's listing names")
 
 
-async def images(reader: Reader, where: Reference) -> list[Image]:
-    """Read every image behind a reference, without attestations.
+async def read_image(reader: Reader, where: Reference, *, strict: bool = False) -> tuple[AnyManifest, list[Part]]:
+    """Read a manifest and its platforms, in the order in which an index lists them.
+
+    Args:
+        reader: Of the registry.
+        where: A tag or a digest.
+        strict: Whether a config that cannot be read is an error; if not, its image has an empty one.
 
     Raises:
         NotFound: No such repository, tag or digest.
         ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+
+    Example:
+        ``top, parts = await read_image(reader, Reference.parse("vm/centos8:8.4"))``
     """
     raw = await reader.client.manifest(where.repository, where.target)
     *behind, (_, top) = await reader.tree(where.repository, raw)
@@ -304,12 +312,19 @@ async def images(reader: Reader, where: Reference) -> list[Image]:
             f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
             hint="push it again with a current client",
         )
-    found: list[AnyManifest] = [child for _, child in behind if isinstance(child, Manifest)]
-    found = [child for child in found if child.kind != "attestation"]
-    found += [top] if isinstance(top, Manifest) else []
-    result = []
-    for image in found:
-        if isinstance(image, Manifest):
-            config = await reader.config(where.repository, image) or ImageConfig()
-            result.append(Image(config.platform, image, config))
-    return result
+    listed = {str(one.digest): str(one.platform or "") for one in top.manifests} if isinstance(top, Index) else {}
+    order = {digest: place for place, digest in enumerate(listed)}
+    parts = []
+    for one in (*(manifest for _, manifest in behind), top):
+        if not isinstance(one, Manifest) or one.kind == "attestation":
+            continue
+        try:
+            config = await reader.config(where.repository, one)
+        except (ContentError, NotFound):
+            if strict:
+                raise
+            config = None
+        parts.append(
+            Part((config.platform if config else "") or listed.get(one.digest, ""), one, config or ImageConfig())
+        )
+    return top, sorted(parts, key=lambda part: order.get(str(part.manifest.digest), len(order)))
