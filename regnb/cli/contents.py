@@ -53,13 +53,15 @@ def files(
     unread = [message for each in found for message in each.loc[each["kind"] == UNREAD, "message"]]
     rows = compare_files(*found) if other else found[0]
     rows = matching(rows, path) if path else rows
-    say(f"Paths that differ: {len(rows):,}." if other else _summary(rows))
+    differing = len(rows)
+    if not other and not json_:
+        say(_summary(rows))
     if top and not other:
         rows = rows.sort_values("size", ascending=False, kind="stable", ignore_index=True)
     rows = rows.head(top) if top else rows
     show(rows if json_ else rows[_COMPARED if other else _SHOWN], json_)
-    if other and len(rows) and not unread:
-        raise typer.Exit(DRIFT)
+    if other and differing and not unread:
+        leave([(DRIFT, f"The images differ in {count(differing, 'path')}.")])
     _leave(unread)
 
 

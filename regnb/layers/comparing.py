@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from regnb.errors import InvalidArgument
 from regnb.tables.frame import Frame, make
 
 _ALIKE: Final = ("kind", "digest", "target", "mode", "owner")
@@ -20,9 +21,15 @@ def compare_files(first: Frame, second: Frame) -> Frame:
         One row for each path that differs, the largest first (:data:`regnb.tables.columns.COLUMNS`,
         ``compared_files``).
 
+    Raises:
+        InvalidArgument: One of them holds several platforms.
+
     Example:
         >>> compare_files(registry.files("vm/centos8:8.3"), registry.files("vm/centos8:8.4"))  # doctest: +SKIP
     """
+    for files in (first, second):
+        if (found := files["platform"].nunique()) > 1:
+            raise InvalidArgument(f"one of the images is for {found} platforms", hint="compare one platform at a time")
     both = _shown(first).add_suffix("_first").join(_shown(second).add_suffix("_second"), how="outer")
     missing, extra = both["kind_second"].isna(), both["kind_first"].isna()
     differs = {name: both[f"{name}_first"].fillna("") != both[f"{name}_second"].fillna("") for name in _ALIKE}

@@ -182,6 +182,8 @@ def test_a_file_is_opened_as_the_image_shows_it(real: Distribution, monkeypatch:
             registry.open("a:1", "etc/os-release")
         assert registry.files("a:1")["platform"].unique().tolist() == ["linux/amd64"]
         both = registry.files("a:1", platform="all")
+        with pytest.raises(InvalidArgument, match="is for 2 platforms"):
+            compare_files(both, both)
         assert both["platform"].value_counts().to_dict() == {"linux/amd64": 4, "linux/arm64": 2}
         with pytest.raises(InvalidArgument, match="no image for linux/s390x, but for linux/amd64, linux/arm64"):
             registry.files("a:1", platform="linux/s390x")
@@ -230,7 +232,7 @@ def test_the_command_line_lists_and_prints(real: Distribution, tmp_path: Path) -
     done = images.regnb(tmp_path, "packages", real.url, "a:2")
     assert (done.returncode, "not a header of tar" in done.stdout) == (4, True)
     done = images.regnb(tmp_path, "hygiene", real.url, "a:1", "--json")
-    assert (done.returncode, done.stderr) == (2, "2 findings.\n")
+    assert (done.returncode, json.loads(done.stderr)["reason"]) == (2, "2 findings.")
     assert [json.loads(line)["rule"] for line in done.stdout.splitlines()] == ["root user", "missing labels"]
     done = images.regnb(tmp_path, "cat", real.url, "a:1", "usr/gone")
     assert (done.returncode, done.stdout) == (1, "")
@@ -267,7 +269,7 @@ def test_two_images_are_compared_file_by_file(real: Distribution, tmp_path: Path
         ["link", "target differs", 0, 0],
     ]
     done = images.regnb(tmp_path, "files", real.url, "a:1", "a:2", "--path", "t*")
-    assert (done.returncode, done.stderr) == (3, "Paths that differ: 1.\n")
+    assert (done.returncode, done.stderr) == (3, "The images differ in 1 path.\n")
     assert "content differs" in done.stdout
 
 
@@ -286,3 +288,17 @@ def test_what_is_kept_is_bounded_and_whole(tmp_path: Path) -> None:
     assert kept.get(digests[3], "stream") is None
     assert kept.clear() > 0
     assert kept.size == 0
+
+
+def test_a_layout_is_looked_into_as_a_registry_is(tmp_path: Path) -> None:
+    """A folder that skopeo or umoci wrote: the same files, without a registry."""
+    layers = [packed(archive([("etc/a", "file", b"1")])), packed(archive([("etc/.wh.a", "file", b"")]))]
+    layout(tmp_path / "layout", {"t": layers})
+    with connect(f"oci:{tmp_path / 'layout'}") as registry:
+        (repository,) = registry.repository_names()
+        found = registry.files(f"{repository}:t")
+        assert registry.packages(f"{repository}:t").empty
+    assert found[["path", "command", "hidden", "shown"]].to_numpy().tolist() == [
+        ["etc/a", "step 0", 1, False],
+        ["etc/a", "step 1", 0, False],
+    ]
