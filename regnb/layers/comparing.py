@@ -28,8 +28,8 @@ def compare_files(first: Frame, second: Frame) -> Frame:
         >>> compare_files(registry.files("vm/centos8:8.3"), registry.files("vm/centos8:8.4"))  # doctest: +SKIP
     """
     for files in (first, second):
-        if (found := files["platform"].nunique()) > 1:
-            raise InvalidArgument(f"one of the images is for {found} platforms", hint="compare one platform at a time")
+        if (platforms := files["platform"].nunique()) > 1:
+            raise InvalidArgument(f"one of the images is for {platforms} platforms", hint="compare one platform at a time")
     both = _shown(first).add_suffix("_first").join(_shown(second).add_suffix("_second"), how="outer")
     missing, extra = both["kind_second"].isna(), both["kind_first"].isna()
     differs = {name: both[f"{name}_first"].fillna("") != both[f"{name}_second"].fillna("") for name in _ALIKE}
