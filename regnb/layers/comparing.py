@@ -29,7 +29,9 @@ def compare_files(first: Frame, second: Frame) -> Frame:
     """
     for files in (first, second):
         if (platforms := files["platform"].nunique()) > 1:
-            raise InvalidArgument(f"one of the images is for {platforms} platforms", hint="compare one platform at a time")
+            raise InvalidArgument(
+                f"one of the images is for {platforms} platforms", hint="compare one platform at a time"
+            )
     both = _shown(first).add_suffix("_first").join(_shown(second).add_suffix("_second"), how="outer")
     missing, extra = both["kind_second"].isna(), both["kind_first"].isna()
     differs = {name: both[f"{name}_first"].fillna("") != both[f"{name}_second"].fillna("") for name in _ALIKE}
