@@ -323,6 +323,88 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes, compressed"),
         "command": ("str", "the history entry that made it, where the config says"),
     },
+    "files": {
+        "platform": ("category", "of the image; empty if its config does not say"),
+        "path": ("str", "in the image, without a leading slash; of a whiteout the path that it removes"),
+        "name": ("str", "as the layer's archive has it, such as ./usr/.wh.lib"),
+        "layer": ("category", "digest of the layer"),
+        "position": ("int32", "of the layer: 0 is the base"),
+        "command": ("category", "the history entry that made the layer, where the config says"),
+        "kind": (
+            "category",
+            "file, directory, symlink, hardlink, character device, block device, fifo, or unread (a whole layer)",
+        ),
+        "size": ("int64", "bytes, as tar and ls show it"),
+        "stored": ("int64", "bytes in the layer's archive: fewer for a sparse file, 0 for a hard link"),
+        "compressed": (
+            "int64",
+            "bytes: its part of the compressed layer, header included; an estimate where the layer was streamed",
+        ),
+        "digest": ("str", "sha256 of the file's content; missing for what has none, and for sparse files"),
+        "mode": ("category", "permissions, octal, such as 0755"),
+        "owner": ("category", "user:group, as numbers"),
+        "target": ("str", "of a link"),
+        "whiteout": ("category", "deleted (removes a path of a lower layer), opaque (all of a folder), or empty"),
+        "shown": ("bool", "whether the image shows this entry at its path"),
+        "hidden": ("int64", "bytes of its content that a later entry overwrites or deletes: pulled, and never seen"),
+        "way": (
+            "category",
+            "stream (every byte was read and verified) or toc (the layer's table of contents, as its maker wrote it)",
+        ),
+        "message": ("str", "why a layer was not read; else empty"),
+    },
+    "compared_files": {
+        "path": ("str", "in the images, without a leading slash"),
+        "state": (
+            "str",
+            "only in the first, only in the second, or what differs: kind, content, target, mode or owner",
+        ),
+        "first_size": ("int64", "bytes in the first image; 0 if it is not there"),
+        "second_size": ("int64", "bytes in the second image; 0 if it is not there"),
+        "first_digest": ("str", "sha256 of the content in the first image"),
+        "second_digest": ("str", "sha256 of the content in the second image"),
+    },
+    "bases": {
+        "repository": ("str", "name"),
+        "digest": ("str", "of the image's manifest"),
+        "platform": ("str", "of the image"),
+        "layers": ("int64", "of the image"),
+        "base": (
+            "str",
+            "repository:tag of the tagged image whose layers this one begins with, the most of them; or none",
+        ),
+        "base_digest": ("str", "of that image's manifest"),
+        "base_layers": ("int64", "layers that both begin with; 0 where no base is known"),
+        "base_size": ("int64", "bytes of these layers"),
+        "siblings": ("int64", "other images with the very same layers"),
+        "how": ("str", "layers (their digests are compared), or unknown: squashed, or built on what is not here"),
+    },
+    "packages": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "kind": (
+            "str",
+            "deb, apk, rpm, pypi, npm, maven, os (the distribution itself), or unread (a layer that was not read)",
+        ),
+        "name": ("str", "of the package; empty where the file was not read"),
+        "version": ("str", "as it is written there"),
+        "architecture": ("str", "of the package, where it is told"),
+        "path": ("str", "of the file that says so"),
+        "layer": ("str", "digest of the layer that the file is in"),
+        "position": ("int64", "of the layer: 0 is the base"),
+        "message": ("str", "why a file or a layer was not read; else empty"),
+    },
+    "hygiene": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "rule": (
+            "str",
+            "secret (in environment, in history, file), root user, missing labels, package cache, build tools, unread",
+        ),
+        "where": ("str", "the part of the config, the step of the history, the layer, or the path"),
+        "position": ("int64", "of the layer that is concerned; -1 for none"),
+        "size": ("int64", "bytes that are concerned"),
+        "found": ("str", "what was found; never the value of a secret"),
+        "mend": ("str", "how to mend it"),
+    },
     "about": {
         "what": ("str", "what is told"),
         "value": ("str", "how it is"),
@@ -413,11 +495,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "refused", "hint"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size",
 })  # fmt: skip
 
 
