@@ -17,10 +17,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
-from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 NAME: Final = "regnb-nursery"
 """Of the provisioner, in the configuration of `KernelProvisionerFactory`."""
@@ -33,11 +35,13 @@ _ALONE: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _THREADED: Final = ("polars",)
 """Libraries that start threads when something imports them because they happen to be installed."""
 
-KernelProvisionerFactory.provisioners[NAME] = EntryPoint(NAME, f"{__name__}:Forked", KernelProvisionerFactory.GROUP_NAME)
+KernelProvisionerFactory.provisioners[NAME] = EntryPoint(
+    NAME, f"{__name__}:Forked", KernelProvisionerFactory.GROUP_NAME
+)
 
 
 class Child:
-    """A forked kernel, as `subprocess.Popen` shows one; its parent is the nursery, so it is watched by its ``pidfd``."""
+    """A forked kernel, as `subprocess.Popen` shows one. Its parent is the nursery: it is watched by its ``pidfd``."""
 
     stdin = stdout = stderr = None
 
@@ -90,7 +94,7 @@ class Nursery:
         self._control.settimeout(_START)
         source = f"from {__name__} import main; main({theirs.fileno()})"
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 -- this program
                 # Nothing in the folder that somebody stands in is imported.
                 [sys.executable, "-P", "-c", source],
                 pass_fds=[theirs.fileno()],
@@ -116,7 +120,6 @@ class Nursery:
         number, handles, _, _ = socket.recv_fds(self._control, _HEAD.size, 1)
         if len(number) < _HEAD.size or not handles:
             raise ConnectionResetError("no kernel was forked")
-        os.set_inheritable(handles[0], False)
         return Child(_HEAD.unpack(number)[0], handles[0])
 
     def close(self) -> None:
@@ -143,7 +146,7 @@ class Forked(LocalProvisioner):
                     except OSError as error:
                         self.log.warning("a kernel could not be forked: %s", error)
                     else:
-                        self.process = child
+                        self.process = cast("Any", child)
                         self.pid = self.pgid = child.pid
                         self.cwd = kwargs.get("cwd") or os.getcwd()  # noqa: PTH109 -- as there
                         return self.connection_info
@@ -162,7 +165,7 @@ class Forked(LocalProvisioner):
 
 
 def main(handle: int) -> None:
-    """Import everything, then fork a kernel for each request until whoever asks has ended; each kernel returns never."""
+    """Import everything, then fork a kernel for each request, until whoever asks has ended."""
     # A kernel ends when its parent does: its class reads which one that is when it is imported.
     os.environ["JPY_PARENT_PID"] = str(os.getpid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -183,21 +186,39 @@ def main(handle: int) -> None:
 
 def _import() -> None:
     """Import what pages need, and let no search for circles write to what all kernels share."""
-    sys.modules.update(dict.fromkeys(_THREADED))  # type: ignore[arg-type]  # importing them fails
+    sys.modules.update(cast("Any", dict.fromkeys(_THREADED)))  # importing them fails
     import pyarrow.compute
     import tqdm.auto
     from ipykernel import kernelapp
 
     from regnb import registry, source
-    from regnb.analysis import inventory, snapshot, storage
+    from regnb.analysis import snapshot, storage
     from regnb.pages import charts
     from regnb.widgets import forms, page, start
 
-    del charts, forms, inventory, kernelapp, page, pyarrow, registry, snapshot, source, start, storage, tqdm
+    del charts, forms, kernelapp, page, pyarrow, registry, snapshot, source, start, storage, tqdm
+    _rehearse()
     for name in _THREADED:
         del sys.modules[name]
     gc.collect()
     gc.freeze()
+
+
+def _rehearse() -> None:
+    """Do once what makes libraries load more, and keep it: they draw, read records and show frames."""
+    import anyio.from_thread
+    import plotly.graph_objects as go
+    import plotly.io
+
+    from regnb.analysis.inventory import Inventory
+    from regnb.crawl.records import Records
+
+    for kind in (go.Bar, go.Heatmap, go.Scatter, go.Treemap, go.Waterfall):
+        plotly.io.to_json(go.Figure(kind(), {"template": "plotly"}), validate=True)
+    found = Inventory.of(Records("localhost:5000", datetime.now(UTC)))
+    found._repr_html_()
+    with anyio.from_thread.start_blocking_portal() as portal:
+        portal.call(anyio.sleep, 0)
 
 
 def _received(control: socket.socket) -> dict[str, Any] | None:
@@ -225,7 +246,7 @@ def _become(arguments: Sequence[str], environment: Mapping[str, str], folder: st
     import ipywidgets
     from ipykernel.kernelapp import IPKernelApp
 
-    app = IPKernelApp.instance()
+    app = cast("Any", IPKernelApp.instance())
     app.initialize(list(arguments))
     # It does so itself when it is imported, if there is a kernel by then.
     ipywidgets.register_comm_target()

@@ -45,7 +45,7 @@ TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
 PAGES: Final = 20
-"""Pages that may be open at once: each takes a kernel, and that about 250 MB."""
+"""Pages that may be open at once: each takes a kernel, of 60 to 100 MB where it can be forked, else about 250 MB."""
 
 _LEAST: Final = 16
 """Characters of a token: nothing slows down whoever tries them all."""
