@@ -21,6 +21,7 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_CLIENT_CERT": "A file with client certificate and key, for the registry at REGNB_URL.",
         "REGNB_INSECURE": "If set, any certificate of the registry at REGNB_URL is accepted.",
         "REGNB_READ_ONLY": "If set, nothing is written to any registry from this process.",
+        "REGNB_PLAIN": "If set, only the registry API is asked, and not what Harbor, GitLab or ECR offers beside it.",
         "REGNB_TIMEOUT": "Seconds to wait for a registry: 30 by default. A catalog may take longer.",
         "REGNB_RECEIPTS": "The folder of receipts and locks, instead of the one in the user's state folder.",
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
+    from regnb.directories.directory import Directory
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
@@ -71,8 +72,9 @@ class Registry:
         ...     registry.tags("vm/centos8")
     """
 
-    def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
+    def __init__(self, make_client: Callable[[], Client], cache: Cache, *, plain: bool = False) -> None:
         self._cache = cache
+        self._plain = plain
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
@@ -90,6 +92,13 @@ class Registry:
     def host(self) -> str:
         """``host:port``."""
         return self._client.host
+
+    @cached_property
+    def _directory(self) -> Directory | None:
+        """The registry's own API, if regnb knows it and may ask it."""
+        from regnb.directories.detection import find  # kept out of `import regnb`
+
+        return None if self._plain else self._run(lambda: find(self._client))
 
     def __repr__(self) -> str:
         return f"<Registry {self.host}>"
@@ -163,10 +172,14 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
+        from regnb.directories.examination import examine  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
         from regnb.wire.health import health  # kept out of `import regnb`
 
-        return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
+        found = self._run(lambda: health(self._client, probes=probe))
+        if (directory := self._directory) is not None:
+            found += self._run(lambda: examine(directory))
+        return of_rows("checks", found)
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -345,7 +358,8 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
-        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
+        directory = self._directory
+        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough, directory=directory)
         try:
             records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
@@ -677,6 +691,7 @@ def connect(
     cache: Path | bool = True,
     read_only: bool | None = None,
     timeout: float | None = None,
+    plain: bool | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -692,6 +707,8 @@ def connect(
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
         timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
+        plain: Whether only the registry API is asked, and not what Harbor, GitLab, ECR and others offer beside it; by
+            default if the environment has ``REGNB_PLAIN``.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -730,7 +747,8 @@ def connect(
         read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
         timeout=seconds(timeout),
     )
-    registry = Registry(lambda: Client(transport(where)), store)
+    plain = bool(variable("REGNB_PLAIN")) if plain is None else plain
+    registry = Registry(lambda: Client(transport(where)), store, plain=plain)
     try:
         registry.ping()
     except BaseException:
