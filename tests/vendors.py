@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from unittest import mock
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import scripted
-from proxied import proxy
+from images import attestation, descriptor, fill, image, index, layer
+from proxied import forward, proxy
 from scripted import Reply, Request
 
 USER, PASSWORD = "robot", "s3cret-passw0rd"
@@ -84,6 +87,38 @@ class Content:
         return str((self.manifest(digest).get("subject") or {}).get("digest", ""))
 
 
+class Stocked(NamedTuple):
+    """A registry with what :func:`stock` pushes."""
+
+    url: str
+    root: Path
+
+    @property
+    def host(self) -> str:
+        return self.url.partition("://")[2]
+
+
+def stock(url: str, root: Path) -> None:
+    """Push what differs in kind: an index with an attestation, signatures of both sorts, aliases, a dangling tag."""
+    base = layer("base", 500)
+    images = [image([base, layer(number, 300)]) for number in range(8)]
+    proof = attestation(images[0])
+    both = index([(images[0], "linux/amd64"), (images[1], "linux/arm64"), (proof, "unknown/unknown")])
+    about = descriptor(images[2].media_type, images[2].data)
+    signature = image([layer("signature", 50)], subject=about, artifactType="application/vnd.example.signature")
+    fill(
+        url,
+        ("team/app", "1.0", images[0]), ("team/app", "1.1", images[3]), ("team/app", "latest", images[3]),
+        ("team/app/web", "multi", both), ("team/app/web", "2.0", images[2]), ("team/app/web", "2", images[2]),
+        ("team/app/web", signature.digest, signature),
+        ("team/app/web", f"sha256-{images[2].digest.hex}.sig", image([layer("cosign", 60)])),
+        *(("team/base", f"v{number}", what) for number, what in enumerate(images[4:7])),
+        ("other/dangling", "gone", images[7]), ("other/tool", "1", image([base])),
+    )  # fmt: skip
+    hexadecimal = images[7].digest.hex
+    (root / "docker/registry/v2/blobs/sha256" / hexadecimal[:2] / hexadecimal / "data").unlink()
+
+
 def stamp(when: datetime | None, never: str | None = None) -> str | None:
     return when.strftime("%Y-%m-%dT%H:%M:%S.000Z") if when else never
 
@@ -101,34 +136,42 @@ class Vendor:
         fault: What its API answers instead, if anything.
         page: Entries on a page at most.
         asked: Requests to its API.
+        catalog: Whether the registry lists its repositories.
     """
 
     name: ClassVar[str]
-    challenge: ClassVar[str]
+    challenge: ClassVar[str] = ""
     """Of a 401, with the place of the registry's own address."""
-    api: ClassVar[str]
-    """Where its API begins."""
+    tokens: ClassVar[str] = "/token"
+    """Where its token server is."""
 
     def __init__(self, root: Path) -> None:
         self.content = Content(root)
         self.fault: Callable[[Request], Reply | None] = lambda _: None
         self.page = 1000
         self.asked: list[Request] = []
+        self.catalog = True
 
     def __call__(self, request: Request) -> Reply | None:
         parts = urlsplit(request.path)
         own = f"http://{request.headers['host']}"
-        if parts.path == "/token":
+        if parts.path == self.tokens:
             return answer({"token": TOKEN, "expires_in": 3600})
-        if self.api and parts.path.startswith(self.api):
-            self.asked.append(request)
-            path = parts.path.removeprefix(self.api)
-            return self.fault(request) or self.answer(request, path, dict(parse_qsl(parts.query)), own)
         if parts.path.startswith("/v2/") and "authorization" not in request.headers and self.challenge:
             return answer({"errors": [{"code": "UNAUTHORIZED"}]}, {"WWW-Authenticate": self.challenge.format(own)}, 401)
+        if parts.path == "/v2/_catalog" and not self.catalog:
+            return answer({"errors": [{"code": "DENIED", "message": "not allowed"}]}, status=403)
+        if self.mine(parts.path):
+            self.asked.append(request)
+            return self.fault(request) or self.answer(request, parts.path, dict(parse_qsl(parts.query)))
         return None
 
-    def answer(self, request: Request, path: str, query: Mapping[str, str], own: str) -> Reply:
+    def mine(self, path: str) -> bool:
+        """Whether a path is one of its API."""
+        raise NotImplementedError
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        """Answer a request to its API."""
         raise NotImplementedError
 
     @contextmanager
@@ -141,8 +184,8 @@ class Vendor:
 class Harbor(Vendor):
     """Harbor 2.x: api/v2.0/swagger.yaml in goharbor/harbor, read on 2026-11-29.
 
-    ``/repositories`` (Repository), ``/projects/{project_name}/repositories/{repository_name}/artifacts`` (Artifact, Tag,
-    Accessory; parameters page, page_size up to 100, with_tag, with_immutable_status, with_accessory; headers
+    ``/repositories`` (Repository), ``/projects/{project_name}/repositories/{repository_name}/artifacts`` (Artifact,
+    Tag, Accessory; parameters page, page_size up to 100, with_tag, with_immutable_status, with_accessory; headers
     X-Total-Count and Link), ``…/artifacts/{reference}/tags/{tag_name}``, ``/quotas`` (Quota, administrators alone). A
     slash in a repository's name is encoded twice. What an index lists, and what refers to an artifact, is no artifact
     of its own in the list (the accessories stand with their subject). Never pulled is 0001-01-01T00:00:00.000Z.
@@ -152,11 +195,15 @@ class Harbor(Vendor):
     challenge = 'Bearer realm="{}/token",service="harbor-registry"'
     api = "/api/v2.0"
 
+    def mine(self, path: str) -> bool:
+        return path.startswith(self.api)
+
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.administrator = True
 
-    def answer(self, request: Request, path: str, query: Mapping[str, str], own: str) -> Reply:
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        path = path.removeprefix(self.api)
         if request.headers.get("authorization") != BASIC:
             return answer({"errors": [{"code": "UNAUTHORIZED", "message": "unauthorized"}]}, status=401)
         if path == "/repositories":
@@ -185,7 +232,9 @@ class Harbor(Vendor):
     def _delete(self, repository: str, tag: str) -> Reply:
         if (repository, tag) in self.content.locked:
             # src/lib/errors: PRECONDITION, "configured as immutable".
-            return answer({"errors": [{"code": "PRECONDITION", "message": "it is configured as immutable"}]}, status=412)
+            return answer(
+                {"errors": [{"code": "PRECONDITION", "message": "it is configured as immutable"}]}, status=412
+            )
         return answer({}) if untag(self.content.root, repository, tag) else answer({}, status=404)
 
     def _artifacts(self, repository: str) -> list[dict[str, object]]:
@@ -228,6 +277,240 @@ class Harbor(Vendor):
             following = urlencode({**query, "page": number + 1})
             headers["Link"] = f'<{self.api}{path}?{following}>; rel="next"'
         return answer(rows[(number - 1) * size : number * size], headers)
+
+
+class GitLab(Vendor):
+    """GitLab 18: docs.gitlab.com/api/graphql/reference and docs.gitlab.com/api/container_registry, of 2026.
+
+    GraphQL with GET, as config/routes/api.rb of gitlab-org/gitlab has it: ``projects`` (membership),
+    ``project.containerRepositories`` (ContainerRepository: id, path), ``containerRepository.tags``
+    (ContainerRepositoryTag: name, digest, totalSize as text, publishedAt, protection), each a connection with nodes and
+    pageInfo (endCursor, hasNextPage), of 100 nodes at most. A field that is not known is an error of the whole query.
+    DELETE ``/projects/:id/registry/repositories/:repository_id/tags/:tag_name``. Nothing tells when a tag was pulled.
+    """
+
+    name = "GitLab"
+    challenge = 'Bearer realm="{}/jwt/auth",service="container_registry",scope="repository:x:pull"'
+    tokens = "/jwt/auth"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.unknown: tuple[str, ...] = ()
+
+    def mine(self, path: str) -> bool:
+        return path.startswith("/api/")
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {PASSWORD}":
+            return answer({"message": "401 Unauthorized"}, status=401)
+        names = self.content.repositories()
+        if request.method == "DELETE":
+            _, _, _, _, _, _, _, number, _, tag = path.split("/")
+            gone = untag(self.content.root, names[int(number)], unquote(tag))
+            return answer(200 if gone else {"message": "404 Tag Not Found"}, status=200 if gone else 404)
+        text, given = query["query"], json.loads(query.get("variables", "{}"))
+        if wrong := [field for field in self.unknown if field in text]:
+            message = f"Field '{wrong[0]}' doesn't exist on type 'ContainerRepositoryTag'"
+            return answer({"errors": [{"message": message, "locations": [], "path": ["query"]}]})
+        projects = sorted({project(name) for name in names})
+        data: dict[str, Any]
+        if "projects(" in text:
+            rows = [
+                {"fullPath": one, "containerRepositories": self._repositories(one, None), "unknownField": None}
+                for one in projects
+            ]
+            data = {"projects": connection(rows, given.get("after"), self.page)}
+        elif "project(" in text:
+            there = given["path"] in projects
+            listed = self._repositories(given["path"], given.get("after"))
+            data = {"project": {"containerRepositories": listed} if there else None}
+        else:
+            number = int(given["id"].rpartition("/")[2])
+            tags = [
+                {
+                    "name": tag, "digest": digest, "totalSize": str(self.content.size(digest)) if number % 2 else None,
+                    "publishedAt": stamp(self.content.pushed(names[number], tag)),
+                    "protection": {"immutable": True} if (names[number], tag) in self.content.locked else None,
+                }
+                for tag, digest in self.content.tags(names[number]).items()
+            ]  # fmt: skip
+            data = {"containerRepository": {"tags": connection(tags, given.get("after"), self.page)}}
+        return answer({"data": data})
+
+    def _repositories(self, path: str, after: str | None) -> dict[str, object]:
+        rows = [
+            {"id": f"gid://gitlab/ContainerRepository/{number}", "path": name}
+            for number, name in enumerate(self.content.repositories())
+            if project(name) == path
+        ]
+        return connection(rows, after, self.page)
+
+
+def project(repository: str) -> str:
+    """The project of a repository, which here is named as its first two parts are."""
+    return "/".join(repository.split("/")[:2])
+
+
+def connection(rows: Sequence[object], after: str | None, page: int) -> dict[str, object]:
+    first = int(after or 0)
+    last = first + min(page, 100)
+    more = last < len(rows)
+    return {"nodes": rows[first:last], "pageInfo": {"hasNextPage": more, "endCursor": str(last) if more else None}}
+
+
+class Zot(Vendor):
+    """zot 2.1: pkg/extensions/search/schema.graphql and pkg/extensions/search/search.md in project-zot/zot, of 2026.
+
+    ``/v2/_oci/ext/discover`` lists the extension (distribution spec, extensions/_oci.md); GET ``/v2/_zot/ext/search``
+    answers ``RepoListWithNewestImage`` (RepoSummary: Name), ``ImageList`` (ImageSummary: Tag, Digest, Size as text,
+    PushTimestamp, TaggedTimestamp, LastPullTimestamp), with Page.TotalCount, and ``__type``. Signatures' tags are no
+    images. ``/v2/`` is answered with an empty body (CheckVersionSupport in pkg/api/routes.go).
+    """
+
+    name = "zot"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.fields = ["Tag", "Digest", "Size", "PushTimestamp", "LastPullTimestamp", "IsSigned"]
+
+    def mine(self, path: str) -> bool:
+        return path in ("/v2/", "/v2/_oci/ext/discover", "/v2/_zot/ext/search")
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:  # noqa: ARG002 -- as each
+        if path == "/v2/":
+            self.asked.pop()
+            headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
+            return Reply(200, headers, b"")
+        if path.endswith("discover"):
+            found = {"name": "_zot", "url": "https://zot", "description": "", "endpoints": ["/v2/_zot/ext/search"]}
+            return answer({"extensions": [found]})
+        text, given = query["query"], json.loads(query.get("variables", "{}"))
+        if "__type" in text:
+            return answer({"data": {"__type": {"fields": [{"name": name} for name in self.fields]}}})
+        if wrong := [
+            name for name in ("TaggedTimestamp", "LastPullTimestamp") if name in text and name not in self.fields
+        ]:
+            return answer({"errors": [{"message": f'Cannot query field "{wrong[0]}"'}], "data": None}, status=422)
+        first, last = given["offset"], given["offset"] + min(given["limit"], self.page)
+        rows: list[object]
+        if "RepoListWithNewestImage" in text:
+            rows = [{"Name": name} for name in self.content.repositories()]
+            page = {"TotalCount": len(rows), "ItemCount": self.page}
+            return answer({"data": {"RepoListWithNewestImage": {"Page": page, "Results": rows[first:last]}}})
+        name = given["repo"]
+        rows = [
+            {
+                "Tag": tag, "Digest": digest, "Size": str(self.content.size(digest)),
+                "PushTimestamp": stamp(self.content.pushed(name, tag)),
+                "LastPullTimestamp": stamp(self.content.pulled.get((name, tag)), "0001-01-01T00:00:00Z"),
+            }
+            for tag, digest in self.content.tags(name).items()
+            if not tag.endswith((".sig", ".att", ".sbom"))
+        ]  # fmt: skip
+        page = {"TotalCount": len(rows), "ItemCount": self.page}
+        return answer({"data": {"ImageList": {"Page": page, "Results": rows[first:last]}}})
+
+
+class ArtifactRegistry(Vendor):
+    """Google's registries: pkg/v1/google/list.go in google/go-containerregistry, of 2026.
+
+    ``tags/list`` has ``child``, ``manifest`` (digest to imageSizeBytes, mediaType, tag, timeCreatedMs and
+    timeUploadedMs, numbers as text), ``name`` and ``tags``.
+    """
+
+    name = "Artifact Registry"
+    challenge = 'Bearer realm="{}/token",service="europe-docker.pkg.dev"'
+
+    def mine(self, path: str) -> bool:
+        return path.endswith("/tags/list")
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:  # noqa: ARG002 -- as each
+        repository = path.removeprefix("/v2/").removesuffix("/tags/list")
+        if repository not in self.content.repositories():
+            return answer({"errors": [{"code": "NAME_UNKNOWN", "message": "unknown"}]}, status=404)
+        tags = self.content.tags(repository)
+        manifests = {
+            digest: {
+                "imageSizeBytes": str(self.content.size(digest)), "layerId": "", "mediaType": "application/json",
+                "tag": [tag for tag, other in tags.items() if other == digest] or None,
+                "timeCreatedMs": "-62135596800000",
+                "timeUploadedMs": str(max(
+                    (int(self.content.pushed(repository, tag).timestamp()) for tag, other in tags.items()
+                     if other == digest), default=0) * 1000),
+            }
+            for digest in {*self.content.revisions(repository), *tags.values()}
+        }  # fmt: skip
+        return answer({"child": [], "manifest": manifests, "name": repository, "tags": list(tags) or None})
+
+
+class ECR(Vendor):
+    """Amazon ECR: moto 5 answers its API, with what moto lacks added to DescribeImages.
+
+    ImageDetail of the API reference (docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html, of 2026):
+    imageDigest, imageTags, imageSizeInBytes, imagePushedAt, lastRecordedPullTime (absent for never), imageStatus.
+    nextToken and maxResults as in API_DescribeImages.html.
+    """
+
+    name = "Amazon ECR"
+    challenge = 'Basic realm="https://123456789012.dkr.ecr.eu-central-1.amazonaws.com/",service="ecr.amazonaws.com"'
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._moto = ""
+
+    def mine(self, path: str) -> bool:  # noqa: ARG002 -- as each; its API is at another address
+        return False
+
+    @contextmanager
+    def serve(self, host: str) -> Iterator[scripted.Server]:
+        import boto3  # noqa: PLC0415 -- a second, for one vendor
+        from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        moto.start()
+        try:
+            _, port = moto.get_host_and_port()
+            self._moto = f"127.0.0.1:{port}"
+            forward(self._moto, Request("POST", "/moto-api/reset", {}))  # one process has one state
+            secrets = {"aws_access_key_id": "canary-id", "aws_secret_access_key": PASSWORD}
+            client = boto3.client("ecr", endpoint_url=f"http://127.0.0.1:{port}", region_name="eu-central-1", **secrets)
+            for name in self.content.repositories():
+                client.create_repository(repositoryName=name)
+                for tag, digest in self.content.tags(name).items():
+                    manifest = {"mediaType": "application/json", **self.content.manifest(digest)}
+                    client.put_image(
+                        repositoryName=name, imageManifest=json.dumps(manifest), imageTag=tag, imageDigest=digest
+                    )
+            with proxy(f"127.0.0.1:{port}", self._front) as api, proxy(host, self) as server:
+                set_ = {
+                    "AWS_ENDPOINT_URL_ECR": api.url, "AWS_ACCESS_KEY_ID": "canary-id",
+                    "AWS_SECRET_ACCESS_KEY": PASSWORD, "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
+                }  # fmt: skip
+                with mock.patch.dict(os.environ, set_):
+                    yield server
+        finally:
+            moto.stop()
+
+    def _front(self, request: Request) -> Reply | None:
+        target = request.headers.get("x-amz-target", "").rpartition(".")[2]
+        wanted = json.loads(request.body or b"{}")
+        self.asked.append(request)
+        if fault := self.fault(request):
+            return fault
+        reply = forward(self._moto, request)
+        if target not in ("DescribeImages", "DescribeRepositories") or reply.status != 200:
+            return reply
+        key = "imageDetails" if target == "DescribeImages" else "repositories"
+        rows = json.loads(reply.body)[key]
+        for row in rows if target == "DescribeImages" else ():
+            when = [self.content.pulled.get((row["repositoryName"], tag)) for tag in row.get("imageTags", ())]
+            if last := max((one for one in when if one), default=None):
+                row["lastRecordedPullTime"] = last.timestamp()
+            row["imageStatus"] = "ACTIVE"
+        first = int(wanted.get("nextToken", 0))
+        last_row = first + min(wanted.get("maxResults", 100), self.page)
+        token = {"nextToken": str(last_row)} if last_row < len(rows) else {}
+        return answer({key: rows[first:last_row], **token}, {"Content-Type": "application/x-amz-json-1.1"})
 
 
 def untag(root: Path, repository: str, tag: str) -> bool:

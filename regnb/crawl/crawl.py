@@ -104,9 +104,8 @@ class _Crawl:
         counts = self.records.coverage.repositories
         tags = await self.told.tags(name)
         try:
-            if not tags:
-                async for page in self.client.tags(name):
-                    tags.update(dict.fromkeys(page, ""))
+            if not tags or not self.told.whole:
+                tags = {tag: tags.get(tag, "") async for page in self.client.tags(name) for tag in page}
         except RegnbError as error:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
             if not isinstance(error, NotFound) or name in self.named:

@@ -10,7 +10,7 @@ from regnb.crawl.reader import each
 from regnb.crawl.recording import Recording
 from regnb.crawl.records import TagRecord
 from regnb.directories.directory import Directory, Listed
-from regnb.errors import NotFound, RegnbError
+from regnb.errors import MissingExtra, NotFound, RegnbError
 from regnb.oci.reference import is_digest, is_tag
 from regnb.text import count
 from regnb.wire.client import Client
@@ -68,6 +68,7 @@ class Told:
         self._about: dict[tuple[str, str], tuple[str, ...] | None] = {}
         self._believed: dict[tuple[str, str], str] = {}
         self._failures = 0
+        self._silent = False
         self.moved: list[tuple[str, str]] = []
 
     async def tags(self, repository: str) -> dict[str, str]:
@@ -77,16 +78,20 @@ class Told:
             return {}
         try:
             found = await self._list(directory, repository)
-        except NotFound:
-            return {}  # the registry has the last word on what is not there
         except RegnbError as error:
-            self._failures += 1
-            last = f"{directory.name}'s API is not asked again in this reading" if self._failures == FAILURES else ""
+            self._failures += FAILURES if isinstance(error, MissingExtra) else 1
+            last = f"{directory.name}'s API is not asked again in this reading" if self._failures >= FAILURES else ""
             text = f"read over the registry API instead: {error.message}"
-            if self._failures <= FAILURES:
+            if not self._silent:
                 self._note(repository, text, "; ".join(filter(None, (error.hint, last))))
+            self._silent = self._failures >= FAILURES
             return {}
         return {tag: one.digest for tag, one in found.items()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether the directory lists every tag that the registry has."""
+        return self._directory is not None and self._directory.whole
 
     async def _list(self, directory: Directory, repository: str) -> dict[str, Listed]:
         listed = await directory.tags(repository)
@@ -141,7 +146,7 @@ class Told:
         chosen = sample(list(self._believed))
         about = sample([one for one, refers in self._about.items() if self._referrers and refers is not None])
         await each(tag, chosen)
-        await each(tags, sample(list(self._listed)))
+        await each(tags, sample(list(self._listed)) if directory.whole else [])
         await each(referrers, about)
         coverage = self.recording.records.coverage
         source = f"{directory.name}'s API"

@@ -4,4 +4,4 @@ One adapter a file, each a :class:`regnb.directories.directory.Directory`. Other
 the group ``regnb.directories``. What an adapter says is checked by samples; where it fails, the registry API is read.
 """
 
-__all__ = ["api", "detection", "directory", "harbor"]
+__all__ = ["api", "detection", "directory", "ecr", "examination", "gar", "gitlab", "harbor", "zot"]

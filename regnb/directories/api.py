@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from regnb.errors import ContentError, Denied, NotFound, RateLimited, RegistryError, TooLarge, Unauthorized
+from regnb.errors import ContentError, Denied, NotFound, RateLimited, RegistryError, TooLarge, Unauthorized, Unsupported
 from regnb.wire.addresses import join, origin, redact
 from regnb.wire.authentication import Challenge, parse_challenges
 from regnb.wire.credentials import Credentials
@@ -101,17 +101,42 @@ class Api:
         self._rights = rights
         self._headers = {"Accept": "application/json", **(headers or {})}
 
-    async def get(self, path: str, type_: type[_T], params: Mapping[str, str] | None = None) -> _T:
+    async def get(
+        self, path: str, type_: type[_T], params: Mapping[str, str] | None = None, scope: tuple[str, ...] = ()
+    ) -> _T:
         """Return what stands at a path, as a type; fields that it does not know are left out.
+
+        Args:
+            path: Below the API's address.
+            type_: What is expected.
+            params: The query.
+            scope: What a token of the registry must allow, where the API takes one.
 
         Raises:
             Unauthorized, Denied, NotFound, RateLimited, RegistryError: The API refuses, or does not answer.
             ContentError: Something else answers.
         """
-        return self.decoded(await self._get(f"{self._base}{path}", params), type_)
+        return self.decoded(await self._get(f"{self._base}{path}", params, scope), type_)
+
+    async def ask(self, path: str, text: str, type_: type[_T], variables: Mapping[str, object] | None = None) -> _T:
+        """Send a GraphQL query with GET, and return its data as a type.
+
+        Raises:
+            Unsupported: The server does not accept the query, such as a field that it does not know.
+        """
+        params = {"query": text, **({"variables": json.dumps(variables)} if variables else {})}
+        found = await self.get(path, _Graph, params)
+        if found.errors or not found.data:
+            why = "; ".join(str(each.message) for each in found.errors or ())[:_SHOWN] or "no data"
+            raise Unsupported(f"{self._name}'s API does not answer a query: {why}", hint=self._rights)
+        return self._converted(found.data, type_, path)
 
     async def pages(
-        self, path: str, type_: type[_T], params: Mapping[str, str] | None = None
+        self,
+        path: str,
+        type_: type[_T],
+        params: Mapping[str, str] | None = None,
+        scope: tuple[str, ...] = (),
     ) -> AsyncIterator[tuple[_T, Mapping[str, str]]]:
         """Follow the header Link to the end, giving each page with its headers.
 
@@ -122,7 +147,7 @@ class Api:
         url = f"{self._base}{path}" + (f"?{urlencode(params)}" if params else "")
         seen = {url}
         for _ in range(PAGE_LIMIT):
-            response = await self._get(url)
+            response = await self._get(url, scope=scope)
             yield self.decoded(response, type_), response.headers
             link = next_page(response.headers.get("link", ""))
             if not link:
@@ -135,10 +160,10 @@ class Api:
             seen.add(url)
         raise TooLarge(f"{self._name}'s API does not end its pages: {redact(url)}")
 
-    async def _get(self, url: str, params: Mapping[str, str] | None = None) -> Response:
+    async def _get(self, url: str, params: Mapping[str, str] | None = None, scope: tuple[str, ...] = ()) -> Response:
         try:
             response = await self._transport.request(
-                "GET", url, headers=self._headers, params=params, limit=LIST_LIMIT, kind="list"
+                "GET", url, headers=self._headers, params=params, scope=scope, limit=LIST_LIMIT, kind="list"
             )
         except (Unauthorized, Denied) as error:
             raise error.saying(f"{self._name}'s API refuses this login: {error.message}", hint=self._rights) from None
@@ -146,13 +171,13 @@ class Api:
             self.refuse(response)
         return response
 
-    async def delete(self, path: str) -> None:
+    async def delete(self, path: str, scope: tuple[str, ...] = ()) -> None:
         """Delete what stands at a path; it is sent once.
 
         Raises:
             Unauthorized, Denied, NotFound, RateLimited, RegistryError: The API refuses, or does not answer.
         """
-        response = await self._transport.request("DELETE", f"{self._base}{path}", headers=self._headers)
+        response = await self._transport.request("DELETE", f"{self._base}{path}", headers=self._headers, scope=scope)
         if response.status not in (200, 202, 204):
             self.refuse(response)
 
@@ -179,19 +204,29 @@ class Api:
         Raises:
             ContentError: It is something else.
         """
+        where = redact(response.url)
         try:
-            return msgspec.json.decode(response.data, type=type_, strict=False)
+            return self._converted(msgspec.json.decode(response.data), type_, where)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            why = "a web page" if response.html else str(error)[:_SHOWN]
-            text = f"{redact(response.url)}: this is not what {self._name}'s API answers: {why}"
-            raise ContentError(text, hint="check the address, and the proxy in front of it") from None
+            raise self._strange(where, "a web page" if response.html else error) from None
+
+    def _converted(self, found: object, type_: type[_T], where: str) -> _T:
+        try:
+            return msgspec.convert(found, type=type_, strict=False)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise self._strange(where, error) from None
+
+    def _strange(self, where: str, why: object) -> ContentError:
+        text = f"{where}: this is not what {self._name}'s API answers: {str(why)[:_SHOWN]}"
+        return ContentError(text, hint="check the address, and the proxy in front of it")
 
 
-def query(text: str, variables: Mapping[str, object] | None = None) -> dict[str, str]:
-    """Return the parameters of a GraphQL query that is sent with GET.
+class _Message(msgspec.Struct):
+    message: object = None
 
-    Example:
-        >>> query("{ a }", {"n": 1})
-        {'query': '{ a }', 'variables': '{"n": 1}'}
-    """
-    return {"query": text, **({"variables": json.dumps(variables)} if variables else {})}
+
+class _Graph(msgspec.Struct):
+    """What a GraphQL server answers."""
+
+    data: dict[str, object] | None = None
+    errors: list[_Message] | None = None

@@ -14,6 +14,10 @@ from regnb.wire.client import Client
 
 BUILT_IN: Final = {
     "harbor": "Harbor",
+    "gitlab": "GitLab",
+    "ecr": "ECR",
+    "gar": "ArtifactRegistry",
+    "zot": "Zot",
 }
 """Module to class, in the order in which they are tried."""
 _LOG: Final = logger("wire")

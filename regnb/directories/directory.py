@@ -62,9 +62,11 @@ class Directory(Protocol):
         name: The vendor's, as people know it.
         gives: What it can tell.
         rights: What the login must be allowed, in a sentence for people.
+        whole: Whether it lists every tag that the registry has; if not, the registry is asked for their names.
     """
 
     name: str
+    whole: bool
     gives: Sequence[Gift]
     rights: str
 

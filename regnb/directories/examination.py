@@ -16,6 +16,8 @@ async def examine(directory: Directory) -> list[Check]:
     """
     gives = ", ".join(directory.gives)
     page: list[str] = []
+    if "repositories" not in directory.gives:
+        return [Check("own API", "ok", f"{directory.name}'s API gives {gives}")]
     try:
         page = await anext(directory.repositories(), page)
     except RegnbError as error:

@@ -60,6 +60,7 @@ class Harbor:
     """
 
     name = "Harbor"
+    whole = True
     gives: tuple[Gift, ...] = (
         *("repositories", "digests", "sizes", "push dates", "pull dates", "locks", "referrers", "quota"),
     )
