@@ -27,6 +27,8 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",
         "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
         "REGNB_SNAPSHOTS": "The folder or URL where snapshots of that registry are kept.",
+        "REGNB_PULLS": "The file into which regnb pulls and regnb listen write when images were last pulled.",
+        "REGNB_LISTEN_TOKEN": "The token that a registry must send to regnb listen.",
         "REGNB_UI_TOKEN": "The token that a visitor of regnb ui is asked for.",
         "REGNB_LOG": "Writes the log to standard error: info, or debug with every request.",
         "REGNB_DEMO": "Set by regnb demo: the URL of the sample registry, which its notebooks may reset.",

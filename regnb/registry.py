@@ -536,6 +536,7 @@ class Registry:
         inventory: Inventory | None = None,
         repositories: str | Sequence[str] | None = None,
         storage: str | Path | None = None,
+        pulls: str | Path | None = None,
         in_use: InUse = None,
         in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
@@ -549,6 +550,7 @@ class Registry:
             repositories: Those to read instead, as in :meth:`inventory`.
             storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
                 in where the age of an image is unknown.
+            pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote, for ``keep_pulled_within``.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
             in_use_host: As in :meth:`plan_delete`.
             allow: As in :meth:`plan_delete`; ``emptying:REPOSITORY`` and ``share:REPOSITORY`` override the limits.
@@ -572,6 +574,7 @@ class Registry:
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
             storage=storage,
+            pulls=pulls,
             url=self._reader.url,
             authorized=self._reader.authorized,
             in_use=in_use,

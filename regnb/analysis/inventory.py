@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import bounds
 from regnb.analysis.marking import mattering
+from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
+from regnb.tables.age import in_use
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
-from regnb.text import escaped, human
+from regnb.text import escaped, human, parse_age
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -286,7 +288,22 @@ class Inventory:
         )
         return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 
-    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
+    def with_pulls(self, history: str | Path) -> Inventory:
+        """Return this inventory with what a history of pulls knows: ``pulled`` and ``pulls_since`` of ``tags``.
+
+        Args:
+            history: The file that ``regnb pulls`` or ``regnb listen`` wrote for this registry.
+
+        Raises:
+            StorageError: It cannot be read, or there is no such file.
+
+        Example:
+            >>> inventory.with_pulls("pulls.parquet").free("50GB", unused_for="180d")  # doctest: +SKIP
+        """
+        tags = with_pulls(self, History.load(history, must_exist=True))
+        return Inventory(self.registry, self.started, self.finished, {**self.frames, "tags": tags}, self.source)
+
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1, unused_for: str = "") -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
 
         What has no date, was not wholly read, or refers to something else is never proposed on its own.
@@ -295,6 +312,7 @@ class Inventory:
             size: Bytes, or a text such as ``50GB``.
             protect: What must stay, as for :meth:`reclaim`.
             keep: How many of the newest tags of each repository stay as well.
+            unused_for: Only what was not pulled for so long, such as ``180d``; where that is not known, a tag stays.
 
         Returns:
             Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
@@ -306,7 +324,10 @@ class Inventory:
         Example:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
-        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
+        protected = mask_of(self.tags, protect, self.registry)
+        if unused_for:
+            protected |= (in_use(self.tags, self.started - parse_age(unused_for)) != "").to_numpy()
+        return free(self.tags, self.graph, size, protected, keep, self._seen)
 
     @cached_property
     def summary(self) -> Summary:

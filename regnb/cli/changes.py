@@ -11,7 +11,7 @@ from typer import Argument, Option
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, Repositories, What
+from regnb.cli.options import Allow, Children, InUse, InUseHost, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
@@ -103,6 +103,7 @@ def retention(
         str | None,
         Option(metavar="DIR", help="The registry's own storage: its push dates stand in for ages that are unknown."),
     ] = None,
+    pulls: Pulls = None,
     repositories: Repositories = None,
     in_use: InUse = None,
     in_use_host: InUseHost = None,
@@ -116,6 +117,7 @@ def retention(
         policy,
         repositories=repositories,
         storage=storage,
+        pulls=pulls,
         in_use=in_use,
         in_use_host=in_use_host or (),
         allow=allow or (),
