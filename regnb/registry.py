@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -15,6 +15,8 @@ from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
+from regnb.crawl.records import Records
+from regnb.directories.detection import Own
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
-    from regnb.directories.directory import Directory
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
@@ -74,11 +75,11 @@ class Registry:
 
     def __init__(self, make_client: Callable[[], Client], cache: Cache, *, plain: bool = False) -> None:
         self._cache = cache
-        self._plain = plain
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
         self._reader = Reader(self._client, cache)
+        self._own = Own(self._client, plain=plain)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
         letting_go = Thread(target=_let_go, args=(self._client, cache), daemon=True)
@@ -92,13 +93,6 @@ class Registry:
     def host(self) -> str:
         """``host:port``."""
         return self._client.host
-
-    @cached_property
-    def _directory(self) -> Directory | None:
-        """The registry's own API, if regnb knows it and may ask it."""
-        from regnb.directories.detection import find  # kept out of `import regnb`
-
-        return None if self._plain else self._run(lambda: find(self._client))
 
     def __repr__(self) -> str:
         return f"<Registry {self.host}>"
@@ -172,14 +166,10 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
-        from regnb.directories.examination import examine  # kept out of `import regnb`
+        from regnb.directories.examination import health  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
-        from regnb.wire.health import health  # kept out of `import regnb`
 
-        found = self._run(lambda: health(self._client, probes=probe))
-        if (directory := self._directory) is not None:
-            found += self._run(lambda: examine(directory))
-        return of_rows("checks", found)
+        return of_rows("checks", self._run(lambda: health(self._client, self._own, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -358,8 +348,7 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
-        directory = self._directory
-        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough, directory=directory)
+        read = partial(_collect, self._client, self._own, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
             records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
@@ -670,6 +659,21 @@ class Registry:
             bar = _bar(counters, show)
             self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
+
+
+async def _collect(
+    client: Client,
+    own: Own,
+    cache: Cache,
+    patterns: Sequence[str] | None,
+    *,
+    fill: bool,
+    thorough: bool,
+    progress: Progress,
+) -> Records:
+    """Crawl a registry, with what its own API tells."""
+    directory = await own.directory()
+    return await collect(client, cache, patterns, progress=progress, fill=fill, thorough=thorough, directory=directory)
 
 
 def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:

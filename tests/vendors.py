@@ -37,6 +37,7 @@ class Content:
         locked: The tags that cannot be deleted.
         hidden: The tags that the vendor's API leaves out.
         wrong: Another digest that the vendor's API gives for a tag.
+        frozen: Whether no repository comes or goes, so that they need be looked for once.
     """
 
     root: Path
@@ -44,14 +45,18 @@ class Content:
     locked: set[tuple[str, str]] = field(default_factory=set)
     hidden: set[tuple[str, str]] = field(default_factory=set)
     wrong: dict[tuple[str, str], str] = field(default_factory=dict)
+    frozen: bool = False
+    names: list[str] = field(default_factory=list)
 
     @property
     def _folder(self) -> Path:
         return self.root / "docker/registry/v2"
 
     def repositories(self) -> list[str]:
-        top = self._folder / "repositories"
-        return sorted(str(path.parent.relative_to(top)) for path in top.rglob("_manifests"))
+        if not (self.frozen and self.names):
+            top = self._folder / "repositories"
+            self.names = sorted(str(path.parent.relative_to(top)) for path in top.rglob("_manifests"))
+        return self.names
 
     def tags(self, repository: str) -> dict[str, str]:
         """The tags of a repository with their digests, as the vendor tells them."""

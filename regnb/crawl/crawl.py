@@ -88,9 +88,7 @@ class _Crawl:
         await self._jobs.run()
         if wrong := await self.told.check():
             return wrong
-        if moved := set(self.told.moved):
-            self.records.tags = [row for row in self.records.tags if (row.repository, row.tag) not in moved]
-            self.records.coverage.tags.told -= len(moved)
+        if moved := self.told.take_back():
             self._jobs.add(partial(self.tag, *one, None) for one in moved)
             await self._jobs.run()
         for name, tags in self._not_found.items():
@@ -138,8 +136,8 @@ class _Crawl:
         except RegnbError as error:
             self.problem(repository, tag, counts.fail(error), error)
         else:
-            believed = self.told.believed(repository, tag)
-            counts.told, counts.read = counts.told + believed, counts.read + (not believed)
+            counts.told += (believed := self.told.believed(repository, tag))
+            counts.read += not believed
             record.digest = digest
             if digest != seen:
                 self.cache.saw(self.records.registry, repository, {tag: digest})

@@ -214,6 +214,13 @@ class Told:
         except RegnbError:
             return None
 
+    def take_back(self) -> set[tuple[str, str]]:
+        """Remove the tags that were set to something else from the records, for them to be read, and return them."""
+        records, moved = self.recording.records, set(self.moved)
+        records.tags = [row for row in records.tags if (row.repository, row.tag) not in moved]
+        records.coverage.tags.told -= len(moved)
+        return moved
+
     def date(self, tags: Sequence[TagRecord]) -> None:
         """Write the dates and locks of the directory into tags that point at what it says.
 

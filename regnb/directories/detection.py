@@ -56,3 +56,26 @@ async def find(client: Client) -> Directory | None:
         except RegnbError as error:
             _LOG.info("%s", error.message)
     return None
+
+
+class Own:
+    """A registry's own API beside the registry API, which is looked for once.
+
+    Args:
+        client: Of the registry.
+        plain: Whether it is not to be asked.
+
+    Example:
+        ``directory = await Own(client).directory()``
+    """
+
+    def __init__(self, client: Client, *, plain: bool = False) -> None:
+        self._client = client
+        self._known: Directory | None = None
+        self._asked = plain
+
+    async def directory(self) -> Directory | None:
+        """Return the adapter; None where regnb knows none, or may not ask it."""
+        if not self._asked:
+            self._known, self._asked = await find(self._client), True
+        return self._known

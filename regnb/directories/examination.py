@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from regnb.directories.detection import Own
 from regnb.directories.directory import Directory
 from regnb.errors import RegnbError
 from regnb.text import human
+from regnb.wire import health as wire
+from regnb.wire.client import Client
 from regnb.wire.health import Check
+
+
+async def health(client: Client, own: Own, *, probes: bool = False) -> list[Check]:
+    """Look at a registry, and at its own API if it has one.
+
+    Args:
+        client: Of the registry.
+        own: Its own API.
+        probes: As for :func:`regnb.wire.health.health`.
+
+    Raises:
+        ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: It cannot be talked to at all.
+
+    Example:
+        ``await health(client, Own(client))``
+    """
+    found = await wire.health(client, probes=probes)
+    directory = await own.directory()
+    return found if directory is None else [*found, *await examine(directory)]
 
 
 async def examine(directory: Directory) -> list[Check]:
