@@ -65,6 +65,7 @@ class _Crawl:
 
     def __init__(self, client: Client, cache: Cache, told: Told, progress: Progress, *, thorough: bool) -> None:
         self.named: frozenset[str] = frozenset()
+        self.untagged: Mapping[str, Sequence[str]] = {}
         self._thorough = thorough
         self.client = client
         self.cache = cache
@@ -123,6 +124,7 @@ class _Crawl:
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
         self.known.load({*seen.values(), *filter(None, tags.values())} - self.records.manifests.keys())
+        self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
     async def tag(self, repository: str, tag: str, seen: str | None) -> None:
@@ -136,8 +138,7 @@ class _Crawl:
         except RegnbError as error:
             self.problem(repository, tag, counts.fail(error), error)
         else:
-            counts.told += (believed := self.told.believed(repository, tag))
-            counts.read += not believed
+            self.told.count(repository, tag)
             record.digest = digest
             if digest != seen:
                 self.cache.saw(self.records.registry, repository, {tag: digest})
@@ -470,6 +471,7 @@ async def collect(
     fill: bool = True,
     thorough: bool = False,
     directory: Directory | None = None,
+    untagged: Mapping[str, Sequence[str]] | None = None,
 ) -> Records:
     """Crawl a registry.
 
@@ -487,6 +489,7 @@ async def collect(
         directory: The registry's own API, if it has one: where it lists digests, a warm crawl sends one request for
             each repository, and asks the registry for a sample of its tags alone.
         fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
+        untagged: Repository to the digests of manifests without a tag that are known to be there; they are read, too.
 
     Returns:
         Everything that was read; what was not is in ``problems`` and ``coverage``.
@@ -514,7 +517,7 @@ async def collect(
         while True:
             told = Told(directory, client, Recording(records), thorough=thorough, distrusted=distrusted)
             crawl = _Crawl(client, cache, told, progress, thorough=thorough)
-            crawl.named = frozenset(repositories or ())
+            crawl.named, crawl.untagged = frozenset(repositories or ()), untagged or {}
             if not (wrong := await crawl.run(names)):
                 break
             # What was read rests on what is not true: read anew, mostly from the cache, and say why.

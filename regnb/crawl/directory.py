@@ -113,9 +113,10 @@ class Told:
         """Note that the registry was not asked for a tag."""
         self._believed[repository, tag] = digest
 
-    def believed(self, repository: str, tag: str) -> bool:
-        """Whether the registry was not asked for a tag."""
-        return (repository, tag) in self._believed
+    def count(self, repository: str, tag: str) -> None:
+        """Count a tag among those that were read, or that were told."""
+        counts, believed = self.recording.records.coverage.tags, (repository, tag) in self._believed
+        counts.told, counts.read = counts.told + believed, counts.read + (not believed)
 
     def referrers(self, repository: str, digest: str) -> tuple[str, ...] | None:
         """Return what refers to a manifest; None where the directory does not say."""

@@ -11,6 +11,7 @@ from regnb.directories.directory import GROUP, Directory
 from regnb.errors import RegnbError
 from regnb.log import logger
 from regnb.wire.client import Client
+from regnb.wire.transport import Transport
 
 BUILT_IN: Final = {
     "harbor": "Harbor",
@@ -43,10 +44,13 @@ async def find(client: Client) -> Directory | None:
     Example:
         ``directory = await find(client)``
     """
-    seen = sight(client.transport)
+    transport = client.transport
+    if not isinstance(transport, Transport):
+        return None  # layouts and archives
+    seen = sight(transport)
     if seen is None:
         await client.ping()
-        seen = sight(client.transport)
+        seen = sight(transport)
     if seen is None:
         return None
     for kind in _classes():
@@ -56,26 +60,3 @@ async def find(client: Client) -> Directory | None:
         except RegnbError as error:
             _LOG.info("%s", error.message)
     return None
-
-
-class Own:
-    """A registry's own API beside the registry API, which is looked for once.
-
-    Args:
-        client: Of the registry.
-        plain: Whether it is not to be asked.
-
-    Example:
-        ``directory = await Own(client).directory()``
-    """
-
-    def __init__(self, client: Client, *, plain: bool = False) -> None:
-        self._client = client
-        self._known: Directory | None = None
-        self._asked = plain
-
-    async def directory(self) -> Directory | None:
-        """Return the adapter; None where regnb knows none, or may not ask it."""
-        if not self._asked:
-            self._known, self._asked = await find(self._client), True
-        return self._known

@@ -1,4 +1,4 @@
-"""Amazon ECR: its images with their tags and the dates of pushes and pulls, a thousand a request, by boto3."""
+"""Amazon ECR: its images with their tags and the dates of pushes and pulls, a thousand a request, by botocore."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 class ECR:
     """The private registry of an AWS account in one region.
 
-    AWS's own credentials are used, as boto3 finds them: the registry's login does not open this API.
+    AWS's own credentials are used, as its command line finds them: the registry's login does not open this API.
 
     Args:
         account: The registry's.
@@ -59,15 +59,15 @@ class ECR:
         return cls(found[1], found[2]) if found else None
 
     @cached_property
-    def _client(self) -> Any:  # noqa: ANN401 -- boto3 makes its classes as it runs
+    def _client(self) -> Any:  # noqa: ANN401 -- botocore makes its classes as it runs
         try:
-            import boto3
+            from botocore.session import get_session
         except ImportError as error:
-            raise MissingExtra(error.name or "boto3", "ecr") from error
-        return boto3.client("ecr", region_name=self._region)
+            raise MissingExtra(error.name or "botocore", "ecr") from error
+        return get_session().create_client("ecr", region_name=self._region)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
-        """Call boto3 in a thread; its errors become regnb's."""
+        """Call botocore in a thread; its errors become regnb's."""
         return await run_sync(self._called, work, abandon_on_cancel=True)
 
     def _called(self, work: Callable[[], _T]) -> _T:

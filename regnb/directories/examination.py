@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regnb.directories.detection import Own
+from regnb.directories.detection import find
 from regnb.directories.directory import Directory
 from regnb.errors import RegnbError
 from regnb.text import human
@@ -11,22 +11,22 @@ from regnb.wire.client import Client
 from regnb.wire.health import Check
 
 
-async def health(client: Client, own: Own, *, probes: bool = False) -> list[Check]:
+async def health(client: Client, *, own: bool = True, probes: bool = False) -> list[Check]:
     """Look at a registry, and at its own API if it has one.
 
     Args:
         client: Of the registry.
-        own: Its own API.
+        own: Whether its own API may be asked.
         probes: As for :func:`regnb.wire.health.health`.
 
     Raises:
         ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: It cannot be talked to at all.
 
     Example:
-        ``await health(client, Own(client))``
+        ``await health(client)``
     """
     found = await wire.health(client, probes=probes)
-    directory = await own.directory()
+    directory = await find(client) if own else None
     return found if directory is None else [*found, *await examine(directory)]
 
 
