@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 from measure import home, judge
 
-PARTS = ("commands", "wire", "operations", "storage", "pages", "report", "inside")
+PARTS = ("commands", "wire", "directories", "operations", "storage", "pages", "report", "inside")
 
 
 def main() -> int:

@@ -198,10 +198,10 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
+        from regnb.directories.examination import health  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
-        from regnb.wire.health import health  # kept out of `import regnb`
 
-        return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
+        return of_rows("checks", self._run(lambda: health(self._client, own=self._collect is _with_own, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -675,6 +675,7 @@ class Registry:
         inventory: Inventory | None = None,
         repositories: str | Sequence[str] | None = None,
         storage: str | Path | None = None,
+        pulls: str | Path | None = None,
         in_use: InUse = None,
         in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
@@ -688,6 +689,7 @@ class Registry:
             repositories: Those to read instead, as in :meth:`inventory`.
             storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
                 in where the age of an image is unknown.
+            pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote, for ``keep_pulled_within``.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
             in_use_host: As in :meth:`plan_delete`.
             allow: As in :meth:`plan_delete`; ``emptying:REPOSITORY`` and ``share:REPOSITORY`` override the limits.
@@ -711,6 +713,7 @@ class Registry:
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
             storage=storage,
+            pulls=pulls,
             url=self._reader.url,
             authorized=self._reader.authorized,
             in_use=in_use,
@@ -841,6 +844,24 @@ def _look(
     return partial(inside.look, platform=platform, progress=counters, whole=whole), _bar(counters, show)
 
 
+async def _with_own(
+    client: Client,
+    cache: Cache,
+    repositories: Sequence[str] | None = None,
+    /,
+    *,
+    progress: Progress | None = None,
+    fill: bool = True,
+    thorough: bool = False,
+) -> Records:
+    """Crawl a registry, with what its own API tells."""
+    from regnb.directories.detection import find as own  # kept out of `import regnb`
+
+    return await collect(
+        client, cache, repositories, progress=progress, fill=fill, thorough=thorough, directory=await own(client)
+    )
+
+
 def _foreseen(client: Client, plan: Plan) -> Plan:
     """Return a plan with what is known that its registry will refuse."""
     from regnb.change.refusals import foresee  # kept out of `import regnb`
@@ -878,6 +899,7 @@ def connect(
     timeout: float | None = None,
     concurrency: int | None = None,
     retries: int | None = None,
+    plain: bool | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -898,6 +920,8 @@ def connect(
         concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
         retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
             or 2 to 6 times, as the error deserves it.
+        plain: Whether only the registry API is asked, and not what Harbor, GitLab, ECR and others offer beside it; by
+            default if the environment has ``REGNB_PLAIN``.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -944,7 +968,8 @@ def connect(
         max_concurrency=most,
         retries=attempts(retries),
     )
-    registry = Registry(lambda: Client(transport(where)), store)
+    plain = bool(variable("REGNB_PLAIN")) if plain is None else plain
+    registry = Registry(lambda: Client(transport(where)), store, collect if plain else _with_own)
     try:
         registry.ping()
     except BaseException:

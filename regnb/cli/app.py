@@ -98,6 +98,12 @@ COMMANDS: Final = MappingProxyType(
             "Space",
             "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
         ),
+        "pulls": Entry(
+            "pulls", "Space", "Record from access logs of nginx or docker-registry when each image was last pulled."
+        ),
+        "listen": Entry(
+            "pulls", "Space", "Record what is pulled from the notifications that docker-registry sends, until Ctrl-C."
+        ),
         "reconcile": Entry("audits", "Space", "Tell why a registry's disk holds more than its API shows."),
         "snapshots": Entry(
             "audits", "Over time, and side by side", "List the snapshots that regnb audit --snapshot saved."

@@ -18,7 +18,7 @@ Source: TypeAlias = Literal["api", "storage", "layout"]
 """What was read: the registry's API, its files, or OCI layouts and archives."""
 ProblemKind: TypeAlias = Literal[
     "failed", "denied", "dangling", "vanished", "missing", "damaged", "mismatch", "malformed", "schema1", "too deep",
-    "size conflict", "media type", "not a tag", "ambiguous", "docker type", "layout", "catalog", "ignored",
+    "size conflict", "media type", "not a tag", "ambiguous", "docker type", "layout", "catalog", "directory", "ignored",
     "mirror",
     "bad repository", "bad layers", "bad manifests", "bad blob", "corrupt tag", "corrupt revision", "corrupt manifest",
     "corrupt layer link", "no layers", "no tags", "sha512", "linked twice",
@@ -106,13 +106,20 @@ class TagRecord(msgspec.Struct, gc=False):
     """A tag and the digest it points at; "" where that could not be read.
 
     Attributes:
-        pushed: When the tag was last pointed there, as the storage has it; None where that is not known.
+        pushed: When the tag was last pointed there, as the storage or the registry's own API has it; None where that
+            is not known.
+        pulled: When it was last pulled, as the registry's own API has it; None: never, or not known.
+        pulls_since: Since when pulls of it are recorded; None where they are not.
+        locked: Why the registry would not delete it; "" where nothing is known of that.
     """
 
     repository: str
     tag: str
     digest: str
     pushed: datetime | None = None
+    pulled: datetime | None = None
+    pulls_since: datetime | None = None
+    locked: str = ""
 
 
 class HistoryRecord(msgspec.Struct, gc=False):
@@ -158,13 +165,18 @@ class Usage:
 
 @dataclass(slots=True)
 class Counts:
-    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed."""
+    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed.
+
+    Attributes:
+        told: How many the registry's own API told of, so that the registry was not asked for each.
+    """
 
     listed: int = 0
     read: int = 0
     cached: int = 0
     failed: int = 0
     denied: int = 0
+    told: int = 0
 
     def fail(self, error: RegnbError) -> ProblemKind:
         """Count an error, and return what sort of problem it is."""
@@ -184,6 +196,7 @@ class Coverage:
 
     Attributes:
         catalog: How much of it was listed.
+        sources: ``catalog``, ``tags`` or ``referrers`` to what told of them, where that is not the registry API.
     """
 
     repositories: Counts = field(default_factory=Counts)
@@ -192,6 +205,7 @@ class Coverage:
     configs: Counts = field(default_factory=Counts)
     referrers: Counts = field(default_factory=Counts)
     catalog: CatalogCoverage = "complete"
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -49,8 +49,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "pushed": (
             "datetime64[us, UTC]",
-            "when the tag was last pushed, as a storage has it; moving that may have reset it; missing over HTTP",
+            "when the tag was last pushed, as a storage or the registry's own API has it; missing: not known",
         ),
+        "pulled": (
+            "datetime64[us, UTC]",
+            "when the tag or its manifest was last pulled, as far as that is recorded; missing: never, or not known",
+        ),
+        "pulls_since": (
+            "datetime64[us, UTC]",
+            "since when every pull of the tag is recorded, up to this reading; missing: pulls are not recorded",
+        ),
+        "locked": ("str", "why the registry refuses to delete the tag, as its own API has it; empty: nothing is known"),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
         "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
@@ -129,8 +138,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "listed": ("int64", "how many there are, as far as is known"),
         "read": ("int64", "asked of the registry in this crawl"),
         "cached": ("int64", "taken from the cache by digest, without asking whether they still exist"),
+        "told": ("int64", "told by the registry's own API, without asking for each"),
         "failed": ("int64", "could not be read"),
         "denied": ("int64", "not allowed"),
+        "source": (
+            "str",
+            "what this is from: the registry API, a storage, or the vendor's own API, and how that was checked",
+        ),
         "complete": ("bool", "nothing failed and nothing was denied; configs never count: no size depends on them"),
     },
     "history": {
