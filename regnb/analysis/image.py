@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -232,7 +232,7 @@ class Image:
         return "".join(parts)
 
 
-def _settings(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _settings(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for field, name in _SETTINGS:
         value = config.get(field)
         if isinstance(value, dict) and field == "Labels":

@@ -80,7 +80,7 @@ def sourced(
 class _Command(Command):
     """A command whose registry may be left out where the environment names one."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 -- typer's own click
+    def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
         """Read the words of a command line; if the first argument is left out, REGNB_URL is inserted for it."""
         arguments = [each for each in self.params if isinstance(each, TyperArgument)]
         known = variable("REGNB_URL")
@@ -95,7 +95,7 @@ class _Command(Command):
         return super().parse_args(ctx, args)
 
 
-def _left_out(words: Sequence[str], rest: Sequence[Any]) -> bool:
+def _left_out(words: Sequence[str], rest: Sequence[object]) -> bool:
     """Whether these arguments of a command line do not begin with a registry.
 
     Args:
@@ -117,7 +117,7 @@ def _left_out(words: Sequence[str], rest: Sequence[Any]) -> bool:
     return True
 
 
-_SHARED: Final[dict[str, Callable[..., Any]]] = {
+_SHARED: Final[dict[str, Callable[..., object]]] = {
     "present": present,
     "sourced": sourced,
     "connected": functools.partial(reached, connect),
