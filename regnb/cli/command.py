@@ -13,7 +13,7 @@ import typer
 from typer import Option
 from typer.core import TyperArgument
 
-from regnb.cli.help import Command
+from regnb.cli.help import Click, Command
 from regnb.cli.options import Url, is_registry
 from regnb.cli.plans import present
 from regnb.cli.terminal import (
@@ -95,7 +95,7 @@ class _Command(Command):
         return super().parse_args(ctx, args)
 
 
-def _left_out(words: Sequence[str], rest: Sequence[object]) -> bool:
+def _left_out(words: Sequence[str], rest: Sequence[Click]) -> bool:
     """Whether these arguments of a command line do not begin with a registry.
 
     Args:
@@ -117,7 +117,7 @@ def _left_out(words: Sequence[str], rest: Sequence[object]) -> bool:
     return True
 
 
-_SHARED: Final[dict[str, Callable[..., object]]] = {
+_SHARED: Final[dict[str, Callable[..., Any]]] = {
     "present": present,
     "sourced": sourced,
     "connected": functools.partial(reached, connect),

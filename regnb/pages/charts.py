@@ -124,7 +124,7 @@ _KINDS: Final = {
 }
 
 
-def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[Any]:
+def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[_Row]:
     """Return rows as named tuples, with Python's integers, as sums may leave 64 bits."""
     return list(_columns(frame, name, *columns).itertuples(index=False))
 
@@ -166,7 +166,7 @@ def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
     return "<br>".join(map(_escape, found))
 
 
-def _figure(traces: Sequence[Any], title: str, about: str, height: int, **layout: object) -> go.Figure:
+def _figure(traces: Sequence[_Row], title: str, about: str, height: int, **layout: object) -> go.Figure:
     """Return a figure that can be read on light and on dark pages."""
     subtitle = _lines(about, width=100)
     named = sum(trace.name is not None for trace in traces) > 1

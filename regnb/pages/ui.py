@@ -325,7 +325,7 @@ class Kernels(AsyncMappingKernelManager):
         """Count a page no longer that did not get as far as a kernel."""
         self._opening.discard(page)
 
-    async def start_kernel(self, **_: Any) -> str:  # type: ignore[override]  # noqa: ANN401 -- as Voilà calls it
+    async def start_kernel(self, **_: object) -> str:  # type: ignore[override]
         """Return the kernel in reserve, or a new one."""
         alive = [each for each in self._reserve if each in self]
         self._reserve = alive[1:]
