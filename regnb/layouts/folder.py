@@ -9,6 +9,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +21,8 @@ from regnb.layouts.files import blob, errors_of
 from regnb.layouts.index import EMPTY, LIMIT
 from regnb.oci.reference import is_digest
 
-try:
+if sys.platform != "win32":  # there regnb's own lock on a repository is left
     import fcntl
-except ImportError:  # Windows: regnb's own lock on a repository is left
-    fcntl = None  # type: ignore[assignment]
 
 MARK: Final = "oci-layout"
 INDEX: Final = "index.json"
@@ -197,7 +196,7 @@ class Folder:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others from changing ``index.json``: a lock on the folder itself, which leaves nothing behind."""
-        if fcntl is None:
+        if sys.platform == "win32":
             yield
             return
         with errors_of(self.where, "write"):
