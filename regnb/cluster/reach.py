@@ -139,9 +139,10 @@ class _Reach:
 
     async def ingress(self, http: str, https: str, *, https_only: bool) -> list[Check]:
         # Without TLS whoever listens reads a password: none goes there unless it is the only way in.
+        known = self._known(https)
         async with (
             Client(self._stranger(http)) as plain,
-            Client(self._known(https)) as secure,
+            Client(known) as secure,
             Client(self._known(http)) as clear,
         ):
             over_http = await _registry(plain, "registry over http")
@@ -159,8 +160,8 @@ class _Reach:
             elif not works:
                 over_https = over_https._replace(state="warn", hint=_PLAIN)
             rows = [over_http, over_https]
-            if any(exchange.status for exchange in secure.transport.exchanges):
-                rows.append(await _certificate(secure.transport))
+            if any(exchange.status for exchange in known.exchanges):
+                rows.append(await _certificate(known))
             client, answers = (secure, over_https) if works or moved else (clear, over_http)
             rows += await self._ui(client.transport.url)
             return rows + await self._pushed(client, answers.state)
@@ -230,7 +231,7 @@ def _moved(transport: Channel) -> str:
     return location if location.startswith("https://") else ""
 
 
-async def _certificate(transport: Channel) -> Check:
+async def _certificate(transport: Transport) -> Check:
     try:
         found = await transport.certificate()
     except RegnbError as error:

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlencode
 
 import anyio
@@ -74,10 +74,6 @@ class LayoutTransport:
     def reached(self) -> bool:
         """Whether it has answered."""
         return bool(self.exchanges)
-
-    async def certificate(self) -> dict[str, Any]:
-        """Return nothing: a folder has no certificate."""
-        return {}
 
     def owns(self, url: str) -> bool:
         """Whether a URL is here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from regnb.wire.exchange import Exchange
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
@@ -45,9 +45,6 @@ class Channel(Protocol):
     @property
     def reached(self) -> bool:
         """Whether the registry has answered a request of late."""
-
-    async def certificate(self) -> dict[str, Any]:
-        """Return the server's certificate, or {}."""
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry."""
