@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias, TypeVar
+
+import anyio
 
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     from regnb.cluster.running import InUse
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
+    from regnb.layers.inside import Inside, Looked
     from regnb.oci.transports import Place
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
+_Named: TypeAlias = str | Reference
 
 
 class Crawl(Protocol):
@@ -74,7 +78,7 @@ async def _close(client: Client, cache: Cache) -> None:
     if client.pace.refused:
         cache.paced(client.host, client.pace.limit, client.pace.rate)
     await client.aclose()
-    cache.close()
+    await anyio.to_thread.run_sync(cache.close)
 
 
 def _let_go(client: Client, cache: Cache) -> None:
@@ -144,12 +148,14 @@ class Registry:
             )
         return found
 
-    def _read(self, reference: str | Reference, read: Callable[[Reference], Awaitable[_T]]) -> _T:
+    def _read(self, reference: _Named, read: Callable[[Reference], Awaitable[_T]], bar: Bar | None = None) -> _T:
         """Run a read of one reference; what is not there is named as the user named it."""
         where = self._reference(reference)
         try:
-            return self._run(lambda: read(where))
+            return self._run(lambda: read(where), bar)
         except NotFound as error:
+            if error.status is None:  # something in the image, and not the image
+                raise
             hint = "the catalog lists the repositories, and tags lists what is in one"
             raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
@@ -320,7 +326,8 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
-        from regnb.analysis.image import layers_of, read_image  # pandas waits for a frame
+        from regnb.analysis.image import layers_of  # pandas waits for a frame
+        from regnb.layers.reading import read_image
 
         return layers_of(self._read(reference, lambda where: read_image(self._reader, where, strict=True))[1])
 
@@ -339,12 +346,116 @@ class Registry:
         Example:
             >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
         """
-        from regnb.analysis.image import Image, read_image  # pandas waits for a frame
+        from regnb.analysis.image import Image  # pandas waits for a frame
+        from regnb.layers.reading import read_image
 
         where = self._reference(reference)
         top, parts = self._read(where, lambda where: read_image(self._reader, where))
         known = self.inventory(where.repository) if inventory is None else inventory
         return Image(self.host, where, top, parts, known)
+
+    @cached_property
+    def _inside(self) -> Inside:
+        from regnb.layers.inside import Inside  # kept out of `import regnb`
+
+        return Inside(self._reader)
+
+    def files(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return every file of an image over its layers, and which of them the image hides.
+
+        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other is read once, and
+        nothing of it is written to disk but its listing, which the cache keeps for every image with this layer.
+
+        Args:
+            reference: The image.
+            platform: Of several images, such as ``linux/arm64``; by default linux/amd64; ``all`` for every one.
+            progress: As for :meth:`inventory`: how many megabytes are to be read, and how many were.
+
+        Returns:
+            One row for each entry of each layer (:data:`regnb.tables.columns.COLUMNS`, ``files``). A layer that cannot
+            be read, such as a corrupt, encrypted or foreign one, is one row with the reason.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            InvalidArgument: There is no image for the platform.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
+
+        Example:
+            >>> files = registry.files("vm/centos8:latest")  # doctest: +SKIP
+            >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
+        """
+        from regnb.layers.files import files
+
+        return files(*self._read(reference, *_look(self._inside, platform, progress)))
+
+    def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
+
+        Every layer is read whole, once: a table of contents does not tell.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A file that cannot be read, such as
+            rpm's Berkeley DB, and a layer that cannot, is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.packages("vm/centos8:latest").query("kind == 'rpm'")  # doctest: +SKIP
+        """
+        from regnb.layers.installed import packages
+
+        return packages(*self._read(reference, *_look(self._inside, platform, progress, whole=True)))
+
+    def hygiene(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with how to mend it. The value
+            of a secret is never shown or kept.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.hygiene("vm/centos8:latest")[["rule", "where", "found"]]  # doctest: +SKIP
+        """
+        from regnb.layers.hygiene import hygiene
+
+        return hygiene(*self._read(reference, *_look(self._inside, platform, progress)))
+
+    def open(
+        self, reference: _Named, path: str, *, platform: str | None = None, into: BinaryIO | None = None
+    ) -> BinaryIO:
+        """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
+
+        Args:
+            reference: The image.
+            path: Of the file in the image.
+            platform: As for :meth:`files`, but for ``all``.
+            into: A binary file that the content is written to, piece by piece, instead of memory.
+
+        Raises:
+            NotFound: No such image, or no such file in it.
+            InvalidArgument: There is no image for the platform.
+            TooLarge: The file has more than 256 MiB, and ``into`` was not given.
+            ContentError: It is a folder or a device, or a layer cannot be read.
+
+        Example:
+            >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
+        """
+        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, into=into))
 
     def inventory(
         self,
@@ -679,7 +790,8 @@ class Registry:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
         plan.confirm(confirm)
-        return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
+        there = (source or self)._reader  # noqa: SLF001 -- our own kind
+        return _apply(self._reader, plan, lambda: Journal.begin(plan), there, show=progress)
 
     def resume(
         self, receipt: Receipt | str | Path, *, source: Registry | None = None, progress: Show = None
@@ -695,32 +807,41 @@ class Registry:
         """
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         # Read again once it is ours alone: another process may have been writing it until now.
-        return self._apply(found.plan, lambda: Journal.reopen(Receipt.load(found.path)), source, show=progress)
-
-    def _apply(
-        self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
-    ) -> Receipt:
-        from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
-        from regnb.change.apply import apply
-
-        _check_ours(self._client, plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
-        if (plan.source or plan.url) != there.url:
-            raise PlanMismatch(
-                f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
-                hint="pass that registry as source",
-            )
-        if self._client.transport.read_only:
-            raise Refused(
-                f"nothing is written to {self.host} from here",
-                hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
-            )
-        counters = Progress_()
-        repositories = {step.repository for step in plan.steps if step.writes}
-        with hold(plan.host, repositories), open_journal() as journal:
-            bar = _bar(counters, show)
-            self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
-        return Receipt.load(journal.path)
+        return _apply(self._reader, found.plan, lambda: Journal.reopen(Receipt.load(found.path)), there, show=progress)
+
+
+def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], there: Reader, *, show: Show) -> Receipt:
+    """Apply a plan to the registry of a reader, copying from there."""
+    from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
+    from regnb.change.apply import apply
+
+    _check_ours(reader.client, plan)
+    if (plan.source or plan.url) != there.url:
+        raise PlanMismatch(
+            f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
+            hint="pass that registry as source",
+        )
+    if reader.client.transport.read_only:
+        raise Refused(
+            f"nothing is written to {reader.client.host} from here",
+            hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
+        )
+    counters = Progress_()
+    repositories = {step.repository for step in plan.steps if step.writes}
+    with hold(plan.host, repositories), open_journal() as journal:
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
+    return Receipt.load(journal.path)
+
+
+def _look(
+    inside: Inside, platform: str | None, show: Show, *, whole: bool = False
+) -> tuple[Callable[[Reference], Awaitable[Looked]], Bar]:
+    """Return what looks into the layers of an image, and the bar that shows how far it is."""
+    from regnb.layers.reading import Progress as Reading  # kept out of `import regnb`
+
+    counters = Reading()
+    return partial(inside.look, platform=platform, progress=counters, whole=whole), _bar(counters, show)
 
 
 async def _with_own(

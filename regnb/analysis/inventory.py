@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
+from regnb.analysis.bases import bases
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
@@ -267,6 +268,17 @@ class Inventory:
     def namespaces(self) -> Frame:
         """The repositories by the first part of their names (:data:`regnb.tables.columns.COLUMNS`, ``namespaces``)."""
         return usage.namespaces(self.repositories, self.graph)
+
+    @cached_property
+    def bases(self) -> Frame:
+        """What each image is built on: the tagged image here whose layers it begins with (``bases``).
+
+        A base that was compressed anew has other layers, and is not recognised.
+
+        Example:
+            >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
+        """
+        return bases(self.tags, self.manifests, self.children, self.layers)
 
     @property
     def example(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ from regnb.crawl.files import file_errors
 from regnb.errors import StorageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from regnb.analysis.inventory import Inventory
     from regnb.tables.frame import Frame
 
@@ -97,7 +99,7 @@ class History:
         import pyarrow.parquet as pq
 
         keys = sorted(self.last)
-        columns: dict[str, Any] = {
+        columns = {
             "repository": [name for name, _ in keys],
             "reference": [reference for _, reference in keys],
             "pulled": pa.array([self.last[key] for key in keys], pa.timestamp("us", "UTC")),
@@ -163,7 +165,9 @@ _NEVER: Final = np.iinfo(np.int64).min
 """The missing date, which is the smallest number."""
 
 
-def _times(last: Mapping[tuple[str, str], datetime], names: Any, references: Any) -> Any:  # noqa: ANN401 -- arrays
+def _times(
+    last: Mapping[tuple[str, str], datetime], names: pd.Series[str], references: pd.Series[str]
+) -> NDArray[np.int64]:
     keys = zip(names, references, strict=True)
     found = (last.get(key) for key in keys)
     stamps = (_NEVER if when is None else round(when.timestamp() * 1_000_000) for when in found)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import ClassVar, Final
 
+import anyio
+
 from regnb.crawl.directory import Claim, Told
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
@@ -526,6 +528,7 @@ async def collect(
             found.problems += why
             records = copy.deepcopy(found)
     finally:
-        cache.flush()
+        with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
+            await anyio.to_thread.run_sync(cache.flush)
     records.finished = datetime.now(UTC)
     return records

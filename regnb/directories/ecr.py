@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cached_property
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
@@ -26,6 +26,8 @@ _KINDS: Final[dict[str, type[RegistryError]]] = {
     "ExpiredTokenException": Unauthorized,
 }
 _T = TypeVar("_T")
+Row: TypeAlias = dict[str, Any]
+"""What botocore makes of an answer."""
 
 
 class ECR:
@@ -88,8 +90,8 @@ class ECR:
         except BotoCoreError as error:
             raise ConnectionFailed(f"{self.name}'s API does not answer: {error}") from None
 
-    def _pages(self, operation: str, **wanted: object) -> list[dict[str, Any]]:
-        pages: Iterable[dict[str, Any]] = self._client.get_paginator(operation).paginate(
+    def _pages(self, operation: str, **wanted: object) -> list[Row]:
+        pages: Iterable[Row] = self._client.get_paginator(operation).paginate(
             registryId=self._account, PaginationConfig={"PageSize": _PAGE}, **wanted
         )
         return list(pages)
@@ -123,8 +125,8 @@ class ECR:
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; with its last tag an image goes, too."""
 
-        def work() -> dict[str, Any]:
-            found: dict[str, Any] = self._client.batch_delete_image(
+        def work() -> Row:
+            found: Row = self._client.batch_delete_image(
                 registryId=self._account, repositoryName=repository, imageIds=[{"imageTag": tag}]
             )
             return found
@@ -134,6 +136,6 @@ class ECR:
             raise kind(f"{self.name} did not delete {repository}:{tag}: {failed.get('failureReason', '')}")
 
 
-def _active(image: dict[str, Any]) -> bool:
+def _active(image: Row) -> bool:
     """Whether an image can be pulled: one that is archived is asked for at the registry."""
     return image.get("imageStatus") in (None, "ACTIVE")

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from socket import socket
+from typing import Final, TypeAlias
 
 from regnb.analysis.pulls import History, record
 from regnb.crawl.access import Pulls, read_events
@@ -32,6 +33,9 @@ _PATIENCE: Final = 10.0
 _LEAST: Final = 16
 """Characters of a token: nothing slows down whoever tries them all."""
 _LOG: Final = logger("local")
+
+
+Asked: TypeAlias = socket | tuple[bytes, socket]
 
 
 class Listener:
@@ -165,13 +169,13 @@ class _Server(ThreadingHTTPServer):
         self._free = threading.BoundedSemaphore(AT_ONCE)
         super().__init__(address, handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 -- as there
+    def process_request(self, request: Asked, client_address: object) -> None:
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 -- as there
+    def process_request_thread(self, request: Asked, client_address: object) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
