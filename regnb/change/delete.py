@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regnb.analysis.inventory import Inventory
-from regnb.change.plan import Plan, check_allow
+from regnb.change.plan import Plan, Step, check_allow
 from regnb.change.protection import protect
 from regnb.change.removal import check_inventory, check_listed, holdings, lists, numbered, remove
 from regnb.cluster.running import InUse
 from regnb.crawl.selection import What, pick, selectors
+from regnb.errors import Refused
+from regnb.text import names
 
 
 def repositories_of(what: What, host: str) -> list[str]:
@@ -74,13 +76,38 @@ def plan_delete(
         referrers=referrers,
         allow=allowed,
     )
+    steps = numbered(found.steps.values())
+    check_locks(inventory, steps)
     return Plan(
         operation="delete",
         url=url,
-        steps=numbered(found.steps.values()),
+        steps=steps,
         effects=found.effects,
         freed=found.freed,
         notes=(*protection.notes, *found.notes) if picked else ("Nothing was selected.",),
         allow=allowed,
         authorized=authorized,
     )
+
+
+def check_locks(inventory: Inventory, steps: Iterable[Step]) -> None:
+    """Refuse to plan what the registry will not do: the deletion of a tag that its own API calls locked.
+
+    Raises:
+        Refused: A tag that would go is locked; nothing in regnb overrides that.
+
+    Example:
+        >>> check_locks(inventory, plan.steps)  # doctest: +SKIP
+    """
+    rows = inventory.tags[inventory.tags["locked"].fillna("") != ""]
+    locked = dict(zip(zip(rows["repository"], rows["tag"], strict=True), rows["locked"], strict=True))
+    if not locked:
+        return
+    removals = [step for step in steps if step.action in ("untag", "delete")]
+    going = [(step.repository, tag) for step in removals for tag in step.tags or (step.tag,)]
+    if found := [key for key in going if key in locked]:
+        text = names([f"{repository}:{tag}" for repository, tag in found])
+        raise Refused(
+            f"the registry would not delete {text}: {locked[found[0]]}",
+            hint="leave these tags out, or lift the rule in the registry first",
+        )

@@ -72,6 +72,8 @@ class _Tag(NamedTuple):
     rule: int
     used: str = ""
     """Why it may be in use, by what is known of its pulls; "" where it is not."""
+    locked: str = ""
+    """Why the registry would not delete it; "" where nothing is known of that."""
 
 
 class _Decision:
@@ -101,6 +103,8 @@ class _Decision:
                 self.kept[row.tag] = f"could not be read{gone}"
             elif where := self.used.where(here.name, row.tag, row.digest):
                 self.kept[row.tag] = f"runs in the cluster ({where})"
+            elif row.locked:
+                self.kept[row.tag] = f"the registry would not delete it: {row.locked}"
             elif row.digest in here.schema1:
                 self.kept[row.tag] = "of the withdrawn schema 1, whose digest cannot be relied on"
             elif subject := next((subject for subject in row.subjects if subject in here.rows), ""):
@@ -300,6 +304,7 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
     dates = (known[name].to_list() for name in ("age", "dated"))
     tags: dict[str, list[_Tag]] = {}
     rules: dict[tuple[str, str], int] = {}
+    locks = inventory.tags["locked"].fillna("").to_list()
     spans = {rule.unused for rule in policy.rules if rule.unused is not None}
     used_since = {span: in_use(inventory.tags, now - span).to_list() for span in spans}
     for at, (name, tag, kind, size, complete, age, dated) in enumerate(zip(*columns, *dates, strict=True)):
@@ -317,7 +322,7 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
         span = policy.rules[rule - 1].unused if rule else None
         why = used_since[span][at] if span is not None else ""
         tags.setdefault(name, []).append(
-            _Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule, why)
+            _Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule, why, locks[at])
         )
     found: list[Verdict] = []
     absent: dict[str, set[str]] = {}

@@ -62,6 +62,7 @@ class Directory(Protocol):
         name: The vendor's, as people know it.
         gives: What it can tell.
         rights: What the login must be allowed, in a sentence for people.
+        deletion: What decides whether a tag can be deleted there, in a sentence for people.
         whole: Whether it lists every tag that the registry has; if not, the registry is asked for their names.
     """
 
@@ -69,6 +70,7 @@ class Directory(Protocol):
     whole: bool
     gives: Sequence[Gift]
     rights: str
+    deletion: str
 
     @classmethod
     async def of(cls, sight: Sight) -> Self | None:

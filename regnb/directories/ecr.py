@@ -44,6 +44,7 @@ class ECR:
     whole = True
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "pull dates")
     rights = "AWS credentials that allow ecr:DescribeRepositories, ecr:DescribeImages (ecr:BatchDeleteImage to delete)"
+    deletion = "allow ecr:BatchDeleteImage to the AWS credentials; with its last tag an image goes, too"
 
     def __init__(self, account: str, region: str) -> None:
         self._account, self._region = account, region

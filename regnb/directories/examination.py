@@ -27,7 +27,14 @@ async def health(client: Client, *, own: bool = True, probes: bool = False) -> l
     """
     found = await wire.health(client, probes=probes)
     directory = await find(client) if own else None
-    return found if directory is None else [*found, *await examine(directory)]
+    if directory is None:
+        return found
+    # Nobody can set an option of distribution there.
+    found = [
+        row._replace(hint=directory.deletion) if row.check == "deletion" and row.state in ("warn", "fail") else row
+        for row in found
+    ]
+    return [*found, *await examine(directory)]
 
 
 async def examine(directory: Directory) -> list[Check]:

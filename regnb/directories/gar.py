@@ -38,6 +38,7 @@ class ArtifactRegistry:
     whole = True
     gives: tuple[Gift, ...] = ("digests", "sizes", "push dates")
     rights = "log in with the role Artifact Registry Reader (roles/artifactregistry.reader)"
+    deletion = "log in with the role Artifact Registry Repository Administrator; immutable tags of the repository stay"
 
     def __init__(self, api: Api) -> None:
         self._api = api

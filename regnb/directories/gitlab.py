@@ -100,6 +100,7 @@ class GitLab:
         "log in with a personal, group or project access token that has the scope read_api (api to delete tags); "
         "deploy tokens and job tokens do not open this API"
     )
+    deletion = "log in with a token that has the scope api, of a Developer or higher; protected tags stay"
 
     def __init__(self, api: Api) -> None:
         self._api = api

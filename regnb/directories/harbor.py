@@ -65,6 +65,7 @@ class Harbor:
         *("repositories", "digests", "sizes", "push dates", "pull dates", "locks", "referrers", "quota"),
     )
     rights = "log in as a user or robot with the permissions to list repositories, artifacts and tags of the project"
+    deletion = "give the user or robot the permission to delete tags and artifacts; immutable tags of the project stay"
 
     def __init__(self, api: Api) -> None:
         self._api = api

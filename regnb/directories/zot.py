@@ -93,6 +93,7 @@ class Zot:
     whole = False
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "pull dates")
     rights = "log in as a user whom accessControl allows to read the repository"
+    deletion = "allow the action delete to the user in accessControl"
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -22,7 +22,7 @@ from regnb.analysis.inventory import Inventory
 from regnb.directories.api import Sight
 from regnb.directories.detection import find
 from regnb.directories.directory import Directory, Listed
-from regnb.errors import Denied, NotFound
+from regnb.errors import Denied, NotFound, Refused
 from regnb.local import embedded
 from regnb.tables.columns import INVENTORY
 from regnb.wire.client import Client
@@ -262,6 +262,7 @@ def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, stoc
         whole = True
         gives = ("push dates",)
         rights = "none"
+        deletion = "none"
 
         @classmethod
         async def of(cls, _: Sight) -> Self | None:
@@ -283,3 +284,37 @@ def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, stoc
         found = registry.inventory(["team/app/web"], progress=False)
     assert len(found.tags) == 4
     assert "Own's API lists 1 tag" in found.problems.iloc[0]["message"]
+
+
+def test_what_the_registry_locks_is_in_no_plan(stocked: Stocked) -> None:
+    """An immutable tag, and a tag that would go with it, is refused in a deletion and kept by a policy."""
+    standing = Harbor(stocked.root)
+    standing.content.locked.add(("team/app/web", "2.0"))
+    with (
+        standing.serve(stocked.host) as server,
+        regnb.connect(server.url, username=USER, password=PASSWORD, cache=False) as registry,
+    ):
+        inventory = registry.inventory(progress=False)
+        with pytest.raises(Refused, match=r"would not delete team/app/web:2\.0: a rule of its project"):
+            registry.plan_delete("team/app/web:2*", inventory=inventory)
+        policy = '[[rule]]\nrepositories = ["team/app/web"]\nkeep_matching = ["multi"]\nremove_at_most = "100%"\n'
+        plan = registry.plan_retention(policy, inventory=inventory)
+    reasons = plan.to_frame().set_index("tag")["reason"]
+    assert reasons["2.0"] == "the registry would not delete it: a rule of its project makes it immutable"
+    assert reasons["2"] == "same image as 2.0, which is kept"
+
+
+def test_hints_fit_the_vendor(stocked: Stocked) -> None:
+    """Where Harbor refuses a deletion, nobody is told to set an option of distribution."""
+    standing = Harbor(stocked.root)
+
+    def refused(request: Request) -> Reply | None:
+        return Reply(405, {}, b"{}") if request.method == "DELETE" else standing(request)
+
+    with (
+        proxy(stocked.host, refused) as server,
+        regnb.connect(server.url, username=USER, password=PASSWORD, cache=False) as registry,
+    ):
+        row = registry.health(probe=True).set_index("check").loc["deletion"]
+    assert row["state"] == "warn"
+    assert row["hint"].startswith("give the user or robot the permission to delete tags")
