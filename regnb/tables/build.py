@@ -366,21 +366,10 @@ def _coverage(coverage: Coverage, source: Source) -> Frame:
         ("catalog", asked, asked * whole, 0, 0, int(not whole), 0, from_where.get("catalog", own), whole)
     ]
     for what in ("repositories", "tags", "manifests", "configs", "referrers"):
-        counts = getattr(coverage, what)
-        whole = what == "configs" or not (counts.failed or counts.denied)
-        rows.append(
-            (
-                what,
-                counts.listed,
-                counts.read,
-                counts.cached,
-                counts.told,
-                counts.failed,
-                counts.denied,
-                from_where.get(what, own),
-                whole,
-            )
-        )
+        of = getattr(coverage, what)
+        whole = what == "configs" or not (of.failed or of.denied)
+        numbers = (of.listed, of.read, of.cached, of.told, of.failed, of.denied)
+        rows.append((what, *numbers, from_where.get(what, own), whole))
     return of_rows("coverage", rows)
 
 
