@@ -540,11 +540,11 @@ class Registry:
 
         Args:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
-            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under
-                the same names, or under the tag that the name of a layout ends with.
+            to: Copy to this repository or ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+                Default: the same names. A layout may end with the tag.
             source: The registry to read from; by default this one.
-            platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
-            referrers: Whether signatures, SBOMs and other referrers come along.
+            platform: Of an index copy this image only, such as ``linux/arm64`` or ``windows/amd64:10.0.20348``.
+            referrers: Take along signatures, SBOMs and other referrers.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
@@ -601,12 +601,12 @@ class Registry:
             what: As in :meth:`plan_retag`.
             inventory: What the blast radius is computed from; by default the repositories concerned are read now.
             repositories: What globs are matched with, instead of the catalog; as in :meth:`inventory`.
-            children: Whether the children of an index that nothing else needs go with it.
-            referrers: Whether signatures and other referrers go with what they refer to.
-            in_use: What lists pods and workloads (:data:`regnb.cluster.running.COMMAND`), as a path, ``-`` for standard
-                input, or the document itself; a path to a file with an image reference on each line; or
-                ``cluster`` to ask the cluster that kubectl is set to: what runs there is refused.
-            in_use_host: Other host names of this registry, as the cluster's images have them.
+            children: With an index, take along the manifests that nothing else needs.
+            referrers: Take along signatures, SBOMs and other referrers.
+            in_use: Keep running images: ``cluster`` for the current kubectl context, or a file (``-`` for standard
+                input) with the output of kubectl, or with an image reference on each line. The command is
+                :data:`regnb.cluster.running.COMMAND`; what it printed may also be given itself.
+            in_use_host: Another host name of this registry in the cluster's images (repeatable): one, or a list.
             allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.change.plan.ALLOWANCES`).
 
         Raises:
@@ -687,8 +687,7 @@ class Registry:
             inventory: By default the whole registry is read now; where it lists no repositories, those that the policy
                 names without a wildcard.
             repositories: Those to read instead, as in :meth:`inventory`.
-            storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
-                in where the age of an image is unknown.
+            storage: The registry's own storage: its push dates stand in for ages that are unknown. A folder or a URL.
             pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote, for ``keep_pulled_within``.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
             in_use_host: As in :meth:`plan_delete`.

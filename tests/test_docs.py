@@ -10,6 +10,7 @@ import io
 import json
 import pkgutil
 import re
+import string
 import subprocess
 import sys
 import tokenize
@@ -286,3 +287,31 @@ def test_the_checkers_are_believed() -> None:
     assert ignored <= 18
     assert excepted / sum(source.count("\n") for source in sources) < 0.004
     assert untyped < 167
+
+
+RIDDLES = {*string.ascii_lowercase, "bare", "cfg", "fs", "lacks", "led", "met", "raws", "saw", "tmp", "val"} - {
+    "x",
+    "y",
+}
+"""What no name may consist of: letters (but plotly's axes), abbreviations that are not the field's, and riddles."""
+
+NAMED_ELSEWHERE = {"fs_layers", "n", "not_a_registry"}
+"""``fsLayers`` of a schema 1, tqdm's ``n``, and a whole phrase."""
+
+
+def test_names_are_whole_words() -> None:
+    """No function, argument, attribute or variable is a letter, an abbreviation, or a verb that nobody can guess."""
+    found: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                name = node.id if isinstance(node, ast.Name) else node.attr
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.arg):
+                name = node.arg
+            else:
+                continue
+            if RIDDLES & set(name.strip("_").split("_")) and name not in NAMED_ELSEWHERE:
+                found.add(f"{path.relative_to(PACKAGE)}: {name}")
+    assert sorted(found) == []

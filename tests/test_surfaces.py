@@ -17,6 +17,8 @@ from images import ROOT, ask
 from scripted import Reply
 
 from regnb import cli
+from regnb.change.options import CHECKS, CHECKS_OF_A_REPOSITORY, OPTIONS
+from regnb.change.plan import ALLOWANCES, SCOPED
 from regnb.errors import Refused
 from regnb.oci.reference import Digest
 from regnb.registry import Registry, connect
@@ -192,3 +194,22 @@ def test_what_applies_a_plan_writes_through_the_client() -> None:
     assert {name for module in APPLYING for name, _ in calls(module)} & WRITING
     for module in WRITERS - CLIENT:
         assert "request" not in {name for name, _ in calls(module)}
+
+
+@pytest.mark.parametrize("name", ["plan_retag", "plan_copy", "plan_delete", "plan_retention"])
+def test_an_option_has_one_wording(name: str) -> None:
+    """What the table says of an option stands in the docstring and in the command's help, word for word."""
+    arguments = inspect.getdoc(getattr(Registry, name)).partition("Args:\n")[2].partition("\n\n")[0]
+    told = dict(re.findall(r"^    (\w+): (.*(?:\n     .*)*)", arguments, re.MULTILINE))
+    texts = {option: " ".join(text.replace("``", "").split()) for option, text in told.items() if option in OPTIONS}
+    own = {option: text for option, text in texts.items() if not text.startswith("As in :meth:")}
+    assert own
+    assert [option for option, text in own.items() if not text.startswith(OPTIONS[option].removesuffix("."))] == []
+    command: Any = typer.main.get_command(cli.app).commands[name[5:]]  # type: ignore[attr-defined]
+    helps = {each.name: each.help for each in command.params}
+    assert [option for option in texts if not helps[option].startswith(OPTIONS[option])] == []
+
+
+def test_every_check_that_may_be_overridden_is_explained() -> None:
+    """The table has a sentence for each allowance of a plan and of a repository, and for no other."""
+    assert (set(CHECKS), set(CHECKS_OF_A_REPOSITORY)) == (set(ALLOWANCES), set(SCOPED))

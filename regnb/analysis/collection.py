@@ -246,12 +246,12 @@ class Content(ABC, Generic[Rows, Blobs]):
             tagged: Rows that have a tag.
             gone: Rows that are not there any more.
         """
-        seen = self.less(self.rows, gone)
+        listed = self.less(self.rows, gone)
         if collection.by_layers:
-            seen = self.less(seen, self.unlayered)
+            listed = self.less(listed, self.unlayered)
         if collection.marks == "all":
-            return seen
-        marked: Rows = tagged & seen  # type: ignore[operator]
+            return listed
+        marked: Rows = tagged & listed  # type: ignore[operator]
         return marked if collection.marks == "tagged" else self.followed(marked, gone)
 
     def followed(self, roots: Rows, gone: Rows) -> Rows:

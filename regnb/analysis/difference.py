@@ -120,37 +120,37 @@ def changes(first: snapshot.Stored, second: snapshot.Stored, *, prefix: str = ""
         second: Likewise.
         prefix: Put before the first's repository names.
     """
-    a, b = first.tables["tags"], second.tables["tags"]
-    place, left, right = _matched(a, b, prefix)
+    older, newer = first.tables["tags"], second.tables["tags"]
+    place, left, right = _matched(older, newer, prefix)
     both = np.flatnonzero(place >= 0)
     there = place[both]
-    alone = np.ones(len(b), dtype=bool)
+    alone = np.ones(len(newer), dtype=bool)
     alone[there] = False
-    only_a, only_b = np.flatnonzero(place < 0), np.flatnonzero(alone)
-    seen_b = _seen(second, prefix + a["repository"].iloc[only_a])
-    seen_a = _seen(first, b["repository"].iloc[only_b], prefix)
+    only_older, only_newer = np.flatnonzero(place < 0), np.flatnonzero(alone)
+    in_newer = _covered(second, prefix + older["repository"].iloc[only_older])
+    in_older = _covered(first, newer["repository"].iloc[only_newer], prefix)
     read = (left[both] >= 0) & (right[there] >= 0)
     equal = left[both] == right[there]
     moved, same, unread = ((both[mask], there[mask]) for mask in (read & ~equal, read & equal, ~read))
-    unknown = only_a[~seen_b], only_b[~seen_a]
-    return Changes(only_b[seen_a], moved, only_a[seen_b], same, unread, unknown)
+    unknown = only_older[~in_newer], only_newer[~in_older]
+    return Changes(only_newer[in_older], moved, only_older[in_newer], same, unread, unknown)
 
 
-def _matched(a: Frame, b: Frame, prefix: str) -> tuple[Ints, Ints, Ints]:
+def _matched(older: Frame, newer: Frame, prefix: str) -> tuple[Ints, Ints, Ints]:
     """Return the row in ``b`` of each tag of ``a``, or -1, and both tables' digests as numbers, -1 if missing."""
 
-    def numbers(x: pd.Series[str], y: pd.Series[str]) -> Ints:
-        return pd.factorize(pd.concat([x, y], ignore_index=True))[0]
+    def numbers(one: pd.Series[str], other: pd.Series[str]) -> Ints:
+        return pd.factorize(pd.concat([one, other], ignore_index=True))[0]
 
-    names = prefix + a["repository"] if prefix else a["repository"]
-    tag = numbers(a["tag"], b["tag"]).astype(np.int64)
-    keys = numbers(names, b["repository"]) * (int(tag.max(initial=0)) + 1) + tag
-    digests = numbers(a["digest"], b["digest"])
-    place = pd.Index(keys[len(a) :]).get_indexer(pd.Index(keys[: len(a)]))
-    return place, digests[: len(a)], digests[len(a) :]
+    names = prefix + older["repository"] if prefix else older["repository"]
+    tag = numbers(older["tag"], newer["tag"]).astype(np.int64)
+    keys = numbers(names, newer["repository"]) * (int(tag.max(initial=0)) + 1) + tag
+    digests = numbers(older["digest"], newer["digest"])
+    place = pd.Index(keys[len(older) :]).get_indexer(pd.Index(keys[: len(older)]))
+    return place, digests[: len(older)], digests[len(older) :]
 
 
-def _seen(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> Mask:
+def _covered(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> Mask:
     """Return whether a tag of each of these repositories would have been seen."""
     if side.finished is None:
         return np.zeros(len(names), dtype=bool)
@@ -202,27 +202,28 @@ def diff(
         if isinstance(first, Inventory):
             raise InvalidArgument("one inventory alone shows no difference", hint="give a second one, or a snapshot")
         first, second = _last_two(str(first), registry)
-    a, b = _inventory(first), _inventory(second)
-    if a.source == b.source and a.registry != b.registry:
+    older, newer = _inventory(first), _inventory(second)
+    if older.source == newer.source and older.registry != newer.registry:
         raise InvalidArgument(
-            f"inventories of different registries: {a.registry} and {b.registry}", hint="compare() compares a mirror"
+            f"inventories of different registries: {older.registry} and {newer.registry}",
+            hint="compare() compares a mirror",
         )
-    found = changes(_stored(a), _stored(b))
+    found = changes(_stored(older), _stored(newer))
     new, moved, vanished = found.new, found.moved, found.vanished
-    broken = _broken(a, b, found)
+    broken = _broken(older, newer, found)
     one = np.concatenate([np.full(len(new), -1), moved[0], vanished, broken[0]])
     two = np.concatenate([new, moved[1], np.full(len(vanished), -1), broken[1]])
-    tagged = a.source != b.source
-    went, came = _only(a, b)
-    freed = _bytes(a, went, one, _unsure(a, b, 0, found), tagged=tagged)
-    gained = _bytes(b, came, two, _unsure(b, a, 1, found), tagged=tagged)
+    tagged = older.source != newer.source
+    went, came = _only(older, newer)
+    freed = _bytes(older, went, one, _unsure(older, newer, 0, found), tagged=tagged)
+    gained = _bytes(newer, came, two, _unsure(newer, older, 1, found), tagged=tagged)
     rows = pd.DataFrame(
         {
             "change": np.repeat(_CHANGES, [len(new), len(moved[0]), len(vanished), len(broken[0])]),
-            "repository": _either(a.tags, b.tags, "repository", one, two),
-            "tag": _either(a.tags, b.tags, "tag", one, two),
-            "before": a.tags["digest"].reindex(one).array,
-            "after": b.tags["digest"].reindex(two).array,
+            "repository": _either(older.tags, newer.tags, "repository", one, two),
+            "tag": _either(older.tags, newer.tags, "tag", one, two),
+            "before": older.tags["digest"].reindex(one).array,
+            "after": newer.tags["digest"].reindex(two).array,
             "gained": gained.by_tag,
             "freed": freed.by_tag,
         }
@@ -230,14 +231,14 @@ def diff(
     ordered = rows.sort_values(["repository", "tag"])
     tags = make("changed_tags", {column: ordered[column] for column in COLUMNS["changed_tags"]})
     return Diff(
-        registry=a.registry,
-        before=a.started,
-        after=b.started,
+        registry=older.registry,
+        before=older.started,
+        after=newer.started,
         tags=tags,
         repositories=_repositories(tags, gained.untagged, freed.untagged),
         gained=gained.total,
         freed=freed.total,
-        notes=tuple(_notes(a, b, found)),
+        notes=tuple(_notes(older, newer, found)),
     )
 
 
@@ -251,18 +252,18 @@ def _stored(inventory: Inventory) -> snapshot.Stored:
     )
 
 
-def _either(a: Frame, b: Frame, column: str, first: Ints, second: Ints) -> object:
+def _either(older: Frame, newer: Frame, column: str, first: Ints, second: Ints) -> object:
     """Return a column's value at a row of ``a``, or of ``b`` where the first is -1."""
-    joined = pd.concat([a[column], b[column]], ignore_index=True)
-    return joined.take(np.where(first >= 0, first, second + len(a))).array
+    joined = pd.concat([older[column], newer[column]], ignore_index=True)
+    return joined.take(np.where(first >= 0, first, second + len(older))).array
 
 
-def _only(a: Inventory, b: Inventory) -> tuple[Mask, Mask]:
+def _only(older: Inventory, newer: Inventory) -> tuple[Mask, Mask]:
     """Return which blobs only the first has, and which only the second."""
-    place = pc.index_in(pa.array(a.blobs["digest"]), value_set=pa.array(b.blobs["digest"]))
+    place = pc.index_in(pa.array(older.blobs["digest"]), value_set=pa.array(newer.blobs["digest"]))
     place = place.fill_null(-1).to_numpy(zero_copy_only=False)
-    absent = b.graph.absent
-    here, there = ~a.graph.absent, ~absent
+    absent = newer.graph.absent
+    here, there = ~older.graph.absent, ~absent
     both = np.flatnonzero(here & (place >= 0))
     both = both[~absent[place[both]]]
     here[both] = there[place[both]] = False
@@ -274,10 +275,10 @@ def _pullable(side: Inventory) -> Mask:
     return side.tags["pullable"].fillna(value=True).to_numpy(bool)
 
 
-def _broken(a: Inventory, b: Inventory, found: Changes) -> tuple[Ints, Ints]:
+def _broken(older: Inventory, newer: Inventory, found: Changes) -> tuple[Ints, Ints]:
     """Return the rows of tags that did not move, and that can no longer be pulled."""
     one, two = (np.concatenate([pairs[at] for pairs in (found.same, found.unread)]) for at in range(2))
-    broken = _pullable(a)[one] & ~_pullable(b)[two]
+    broken = _pullable(older)[one] & ~_pullable(newer)[two]
     return one[broken], two[broken]
 
 
@@ -285,11 +286,11 @@ def _unsure(side: Inventory, other: Inventory, number: int, found: Changes) -> I
     """Return the rows of manifests that the other inventory may hold without having seen them."""
     graph = side.graph
     names = pd.Series(graph.repositories, dtype="str")
-    unseen = ~_seen(_stored(other), names)[graph.repository]
+    uncovered = ~_covered(_stored(other), names)[graph.repository]
     mine, theirs = (np.concatenate([pairs[at] for pairs in found.pairs]) for at in (number, 1 - number))
     at = graph.tags[mine[~other.tags["complete"].to_numpy()[theirs]]]
-    unseen[at[at >= 0]] = True
-    return np.flatnonzero(unseen)
+    uncovered[at[at >= 0]] = True
+    return np.flatnonzero(uncovered)
 
 
 class _Bytes(NamedTuple):
@@ -315,8 +316,8 @@ def _bytes(side: Inventory, only: Mask, tags: Ints, unsure: Ints, *, tagged: boo
     row = graph.tags[tags[here]]
     here, row = here[row >= 0], row[row >= 0]
     at, blob = _behind(graph, row)
-    led = only[blob]
-    edges = Edges(here[at[led]], blob[led], len(tags))
+    alone = only[blob]
+    edges = Edges(here[at[alone]], blob[alone], len(tags))
     rest = only.copy()
     rest[edges.target] = False
     untagged: dict[str, int] = {}
@@ -388,34 +389,34 @@ def emptied(after: Inventory, known: int, source: str, when: datetime) -> str:
     return f"The catalog is empty: {known:,} fewer {what} than {then}."
 
 
-def _notes(a: Inventory, b: Inventory, found: Changes) -> list[str]:
-    notes = list(filter(None, [emptied(b, len(a.repositories), a.source, a.started)]))
-    if b.started < a.started:
+def _notes(older: Inventory, newer: Inventory, found: Changes) -> list[str]:
+    notes = list(filter(None, [emptied(newer, len(older.repositories), older.source, older.started)]))
+    if newer.started < older.started:
         notes.append("The second was read before the first.")
-    if a.source != b.source:
+    if older.source != newer.source:
         notes.append(
-            f"The first was read from the {a.source}, the second from the {b.source}: "
+            f"The first was read from the {older.source}, the second from the {newer.source}: "
             "of the blobs only those are compared that a tag leads to."
         )
-    for which, side in (("first", a), ("second", b)):
+    for which, side in (("first", older), ("second", newer)):
         if not side.complete or side.finished is None:
             notes.append(f"The {which} is incomplete: bytes may be wrong.")
-    unseen = len(found.unknown[0]) + len(found.unknown[1])
-    if unseen:
-        notes.append(f"{count(unseen, 'tag')} of repositories that only one of them could read: left out.")
-    if unread := int(_pullable(b)[found.unread[1]].sum()):
+    uncovered = len(found.unknown[0]) + len(found.unknown[1])
+    if uncovered:
+        notes.append(f"{count(uncovered, 'tag')} of repositories that only one of them could read: left out.")
+    if unread := int(_pullable(newer)[found.unread[1]].sum()):
         notes.append(f"{count(unread, 'tag')} whose digest only one of them could read, or neither: left out.")
     return notes
 
 
-def _settled(found: Changes, a: Frame, b: Frame) -> Changes:
+def _settled(found: Changes, older: Frame, newer: Frame) -> Changes:
     """Tell tags that could not be read from those whose manifest is known to be gone: these are as good as missing."""
     one, two = found.unread
-    gone_a, gone_b = (
-        (side["digest"].isna() & side["complete"]).to_numpy(bool)[rows] for side, rows in ((a, one), (b, two))
+    gone_older, gone_newer = (
+        (side["digest"].isna() & side["complete"]).to_numpy(bool)[rows] for side, rows in ((older, one), (newer, two))
     )
-    here, there = a["digest"].notna().to_numpy(bool)[one], b["digest"].notna().to_numpy(bool)[two]
-    vanished, new, same = gone_b & here, gone_a & there, gone_a & gone_b
+    here, there = older["digest"].notna().to_numpy(bool)[one], newer["digest"].notna().to_numpy(bool)[two]
+    vanished, new, same = gone_newer & here, gone_older & there, gone_older & gone_newer
     left = ~(vanished | new | same)
     return found._replace(
         new=np.concatenate([found.new, two[new]]),
@@ -444,10 +445,12 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     Example:
         >>> compare(origin, mirror, prefix="mirror/").query("state != 'same'")  # doctest: +SKIP
     """
-    a, b = _inventory(first), _inventory(second)
-    theirs = b.tags[b.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else b.tags
-    side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
-    found = _settled(changes(_stored(a), side, prefix=prefix), a.tags, theirs)
+    origin, mirror = _inventory(first), _inventory(second)
+    theirs = (
+        mirror.tags[mirror.tags["repository"].str.startswith(prefix)].reset_index(drop=True) if prefix else mirror.tags
+    )
+    side = _stored(mirror)._replace(tables={**mirror.frames, "tags": theirs})
+    found = _settled(changes(_stored(origin), side, prefix=prefix), origin.tags, theirs)
     nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
     pieces: dict[State, tuple[Ints, Ints]] = {
         "missing": (found.vanished, nowhere[0]),
@@ -465,11 +468,11 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     rows = pd.DataFrame(
         {
             "state": order,
-            "repository": _either(a.tags, theirs, "repository", one, two),
-            "tag": _either(a.tags, theirs, "tag", one, two),
-            "first": a.tags["digest"].reindex(one).array,
+            "repository": _either(origin.tags, theirs, "repository", one, two),
+            "tag": _either(origin.tags, theirs, "tag", one, two),
+            "first": origin.tags["digest"].reindex(one).array,
             "second": theirs["digest"].reindex(two).array,
-            "size": _either(a.tags, theirs, "size", one, two),
+            "size": _either(origin.tags, theirs, "size", one, two),
         }
     ).sort_values(["state", "repository", "tag"])
     names = np.array(_STATES, dtype=object)[rows["state"]]

@@ -90,7 +90,7 @@ def _by_digest(frames: Mapping[str, Frame], text: str, digits: str) -> dict[str,
     names = layers["digest"].cat.categories.astype("str")
     hit = set(names[names.str.startswith(start)])
     for manifest, position in zip(
-        *(layers.loc[layers["digest"].isin(hit), c] for c in ("manifest", "position")), strict=True
+        *(layers.loc[layers["digest"].isin(hit), column] for column in ("manifest", "position")), strict=True
     ):
         found.setdefault(str(manifest), f"layer {position}")
     found |= dict.fromkeys(manifests.loc[manifests["digest"].str.startswith(start), "digest"], "digest")

@@ -186,8 +186,8 @@ def _passed(walk: _Walk, away: Floats, days: Floats) -> Floats:
     """Return how probable it is that the walk has gone so far by each day (the inverse Gaussian distribution)."""
     drift, variance, away = (each[:, None] for each in (walk.drift, walk.variance, np.maximum(away, 1e-12)))
     root = np.sqrt(variance * np.maximum(days, 1e-9))
-    direct = _phi((drift * days - away) / root)
-    mirrored = np.exp(np.minimum(2 * drift * away / variance, 600.0)) * _phi(-(drift * days + away) / root)
+    direct = _standard_normal((drift * days - away) / root)
+    mirrored = np.exp(np.minimum(2 * drift * away / variance, 600.0)) * _standard_normal(-(drift * days + away) / root)
     found: Floats = np.clip(direct + mirrored, 0.0, 1.0).mean(axis=0)
     return found
 
@@ -244,10 +244,12 @@ def _chi_square(freedom: int) -> Floats:
     return found
 
 
-def _phi(x: Floats) -> Floats:
+def _standard_normal(values: Floats) -> Floats:
     """Return the normal distribution's share below x (Abramowitz and Stegun, 26.2.17: within 1e-7)."""
-    t = 1 / (1 + 0.2316419 * np.abs(x))
-    tail = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
-    below = 1 - np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * tail
-    found: Floats = np.where(x >= 0, below, 1 - below)
+    scaled = 1 / (1 + 0.2316419 * np.abs(values))
+    tail = scaled * (
+        0.319381530 + scaled * (-0.356563782 + scaled * (1.781477937 + scaled * (-1.821255978 + scaled * 1.330274429)))
+    )
+    below = 1 - np.exp(-values * values / 2) / math.sqrt(2 * math.pi) * tail
+    found: Floats = np.where(values >= 0, below, 1 - below)
     return found

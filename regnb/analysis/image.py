@@ -148,7 +148,9 @@ class Image:
         for digest, kind, subject in zip(some["digest"], some["kind"], some["subject"], strict=True):
             found[digest] = (kind, "", digest, subject)
         named = tags[(tags["repository"] == self.repository) & tags["subject"].isin(ours)]
-        for tag, digest, kind, subject in zip(*(named[c] for c in ("tag", "digest", "kind", "subject")), strict=True):
+        for tag, digest, kind, subject in zip(
+            *(named[column] for column in ("tag", "digest", "kind", "subject")), strict=True
+        ):
             if kind != "index":  # the list of referrers of a registry without such an endpoint
                 found[digest] = (kind, tag, digest, subject)
         listed = self.inventory.children

@@ -260,9 +260,9 @@ class Inventory:
         )
 
     @property
-    def _seen(self) -> Mask | None:
+    def _rows_known(self) -> Mask | None:
         """The rows that a deletion knows of: the API does not tell of manifests that no tag leads to."""
-        return ~self.graph.bare if self.source == "storage" else None
+        return ~self.graph.untagged if self.source == "storage" else None
 
     @cached_property
     def namespaces(self) -> Frame:
@@ -376,7 +376,7 @@ class Inventory:
 
     def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
         going = mask_of(self.tags, what, self.registry)
-        removed = removal(self.graph, going, children=children, referrers=referrers, seen=self._seen)
+        removed = removal(self.graph, going, children=children, referrers=referrers, known=self._rows_known)
         problems = mattering(self.problems)
         meant = bounds(
             self.source,
@@ -437,7 +437,7 @@ class Inventory:
         protected = mask_of(self.tags, protect, self.registry)
         if unused_for:
             protected |= (in_use(self.tags, self.started - parse_age(unused_for)) != "").to_numpy()
-        return free(self.tags, self.graph, self.layers, size, protected, keep, self._seen, order)
+        return free(self.tags, self.graph, self.layers, size, protected, keep, self._rows_known, order)
 
     @cached_property
     def summary(self) -> Summary:

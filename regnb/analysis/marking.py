@@ -60,8 +60,8 @@ class Marking(Content["Mask", "Mask"]):
     def _lacking(self, problems: Sequence[Problem], sort: ProblemKind) -> Mask:
         some = {problem.repository for problem in problems if problem.problem == sort}
         names = self._graph.repositories
-        lacks = np.fromiter((name in some for name in names), bool, len(names))
-        return lacks[self._graph.repository] if len(lacks) else np.zeros(len(self.rows), dtype=bool)
+        concerned = np.fromiter((name in some for name in names), bool, len(names))
+        return concerned[self._graph.repository] if len(concerned) else np.zeros(len(self.rows), dtype=bool)
 
     def less(self, some: Mask, others: Mask) -> Mask:
         """See `Content.less`."""

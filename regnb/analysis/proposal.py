@@ -41,7 +41,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
     goal: float | str,
     protected: Mask,
     keep: int,
-    seen: Mask | None,
+    counted: Mask | None,
     order: Order = "oldest",
 ) -> Frame:
     """Return the tags to delete so that a plain garbage collection frees some bytes, and nothing in vain.
@@ -56,7 +56,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
         goal: Bytes, or a text such as ``50GB``.
         protected: Which tags must stay.
         keep: How many of each repository's newest tags stay as well.
-        seen: The rows that the deletion will know of, by default all.
+        counted: The rows that the deletion will know of, by default all.
         order: Of :data:`ORDERS`.
 
     Returns:
@@ -76,7 +76,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
         """Say of each blob whether it goes with these rows, and with what the deletion takes along."""
         chosen = np.zeros(len(graph.manifest) + 1, dtype=bool)
         chosen[some] = True
-        gone = removal(graph, chosen[graph.tags], seen=seen).gone
+        gone = removal(graph, chosen[graph.tags], known=counted).gone
         found = np.zeros(len(graph.digests), dtype=bool)
         found[graph.freed(gone)] = True
         return found
@@ -122,7 +122,7 @@ def _candidates(  # noqa: PLR0917 -- what they are chosen by
     stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()
     stays[tags.index.get_indexer(newest)] = True
     roots = graph.tagged > 0
-    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.bare))[1], minlength=len(graph.digests))
+    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.untagged))[1], minlength=len(graph.digests))
     candidate = roots & (graph.above == 0)
     candidate[graph.tags[stays & (graph.tags >= 0)]] = False
     named = protected.copy()

@@ -118,12 +118,12 @@ class Reclaim:
         pairs = pd.DataFrame({"row": holders[at], "blob": blob})[lost[blob]]
         rows = pairs["row"].unique()
         names = self._names[np.isin(graph.tags[self._names.index], rows)]
-        bare = rows[~kept[rows]]
-        digests = [Digest(digest).short for digest in graph.digests.take(graph.manifest[bare])]
+        untagged = rows[~kept[rows]]
+        digests = [Digest(digest).short for digest in graph.digests.take(graph.manifest[untagged])]
         known = pd.concat(
             [
                 pd.DataFrame({"row": graph.tags[names.index], "name": names}),
-                pd.DataFrame({"row": bare, "name": pd.Series(digests, dtype="str")}),
+                pd.DataFrame({"row": untagged, "name": pd.Series(digests, dtype="str")}),
             ]
         )
         pairs = pairs.merge(known, on="row")
@@ -197,8 +197,8 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
     picked = pick(selectors(what, host=registry), zip(tags["repository"], tags["tag"], strict=True))
     named = {(one.repository, one.digest or one.tag) for one in picked}
     digests = {(one.repository, one.digest) for one in picked if one.digest}
-    if digests and (bare := digests - set(zip(tags["repository"], tags["digest"], strict=True))):
-        name, digest = min(bare)
+    if digests and (untagged := digests - set(zip(tags["repository"], tags["digest"], strict=True))):
+        name, digest = min(untagged)
         raise NotFound(f"no tag points at {name}@{digest}", hint="name what has a tag, such as the index that lists it")
     rows = list(zip(tags["repository"], tags["tag"], tags["digest"].fillna(""), strict=True))
     if chosen := {(one.repository, one.tag): one for one in picked if one.seen}:

@@ -52,7 +52,7 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     unread = np.zeros(len(graph.digests) + 1, dtype=bool)
     unread[graph.behind.of(_unread(inventory, disk))[1]] = True
     holders = np.bincount(graph.own.target, minlength=len(graph.digests))
-    led, needed = (np.append(counts > 0, False) for counts in (graph.leading, holders))
+    reached, needed = (np.append(counts > 0, False) for counts in (graph.leading, holders))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
     still = np.zeros(len(api.digests) + 1, dtype=bool)
     still[api.behind.of(_unmoved(inventory, disk))[1]] = True
@@ -69,8 +69,8 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         ("size", differs, "the manifest or the API says another size than the file has"),
         ("foreign", foreign, "the API takes them for stored elsewhere, and they are on disk all the same"),
         ("not read", extra & unread[at], "behind tags that the API was not asked for, or could not read"),
-        ("new since", extra & led[at] & ~unread[at], "behind what was pushed between the two readings"),
-        ("untagged", extra & needed[at] & ~led[at] & ~unread[at], "only manifests without a tag need them"),
+        ("new since", extra & reached[at] & ~unread[at], "behind what was pushed between the two readings"),
+        ("untagged", extra & needed[at] & ~reached[at] & ~unread[at], "only manifests without a tag need them"),
         (
             "orphans",
             extra & ~needed[at] & ~unread[at],
@@ -100,7 +100,7 @@ def _unmoved(inventory: Inventory, disk: Inventory) -> Ints:
     columns = ["repository", "tag", "digest"]
     found = inventory.tags[columns].merge(disk.tags[columns], how="left", indicator=True)
     rows = inventory.graph.tags[(found["_merge"] == "both").to_numpy()]
-    return np.concatenate([rows[rows >= 0], np.flatnonzero(inventory.graph.bare)])
+    return np.concatenate([rows[rows >= 0], np.flatnonzero(inventory.graph.untagged)])
 
 
 def _unread(inventory: Inventory, disk: Inventory) -> Ints:

@@ -144,10 +144,10 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
     # The name is no date alone, which engines would parse, each in its own way.
     name = re.sub("[^A-Za-z0-9.]+", "-", header.registry).strip("-.")[-100:]
     stem = f"registry={quote(header.registry, safe='')[:200]}/date={day}/snapshot={name}-{_stamp(started)}"
-    with opened(url, "write") as (fs, root):
-        if fs.protocol == ("file", "local"):
-            fs.makedirs(root, exist_ok=True)
-        name, folder = _claim(fs, root, stem)
+    with opened(url, "write") as (filesystem, root):
+        if filesystem.protocol == ("file", "local"):
+            filesystem.makedirs(root, exist_ok=True)
+        name, folder = _claim(filesystem, root, stem)
         written = []
         try:
             for path, data in {
@@ -155,15 +155,15 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
                 f"{folder}/{_HEADER}": msgspec.json.format(msgspec.json.encode(header)),
             }.items():
                 written.append(path)
-                fs.pipe_file(path, data)
+                filesystem.pipe_file(path, data)
         except BaseException:
             # A disk that is full needs the space more than anyone needs half a snapshot.
             for path in written:
                 with suppress(Exception):
-                    fs.rm_file(path)
+                    filesystem.rm_file(path)
             for path in (folder, *_parents(folder)):
                 with suppress(Exception):
-                    fs.rmdir(path)  # of what others use this is refused
+                    filesystem.rmdir(path)  # of what others use this is refused
             raise
     return f"{shown(url).rstrip('/')}/{name}"
 
@@ -172,18 +172,18 @@ def _stamp(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def _claim(fs: fsspec.AbstractFileSystem, root: str, stem: str) -> tuple[str, str]:
+def _claim(filesystem: fsspec.AbstractFileSystem, root: str, stem: str) -> tuple[str, str]:
     """Make a folder that was not there, and return its name and its path."""
     for number in range(1, 1000):
         name = stem if number == 1 else f"{stem}-{number}"
         folder = f"{root.rstrip('/')}/{name}"
-        if not fs.exists(folder):
+        if not filesystem.exists(folder):
             for path in reversed(_parents(folder)):
                 with suppress(FileExistsError):
-                    fs.mkdir(path, create_parents=False)
+                    filesystem.mkdir(path, create_parents=False)
             with suppress(FileExistsError):
                 # With parents, an object store would make a bucket of a name that was mistyped.
-                fs.mkdir(folder, create_parents=False)
+                filesystem.mkdir(folder, create_parents=False)
                 return name, folder
     raise StorageError(f"{stem} was saved a thousand times", hint="save to another folder")
 
@@ -207,8 +207,8 @@ def is_snapshot(url: str | Path) -> bool:
     """
     if path := local_path(url):
         return os.path.exists(f"{path}/{_HEADER}")  # noqa: PTH110 -- a text
-    with opened(url, "read") as (fs, folder):
-        return bool(fs.exists(f"{folder}/{_HEADER}"))
+    with opened(url, "read") as (filesystem, folder):
+        return bool(filesystem.exists(f"{folder}/{_HEADER}"))
 
 
 def load(url: str | Path, only: Collection[str] = ()) -> Stored:
@@ -232,14 +232,14 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
         'localhost:5000'
     """
     named = shown(url)
-    with opened(url, "read") as (fs, folder):
-        header = _header(fs, folder, named)
+    with opened(url, "read") as (filesystem, folder):
+        header = _header(filesystem, folder, named)
         names = [name for name in header.files if name in INVENTORY and (not only or name in only)]
         if lacking := [name for name in _kept(only) if name in _FIRST and name not in names]:
             raise StorageError(f"{named} is damaged: {_HEADER} does not name {lacking[0]}.parquet", hint=_LOOK)
         if header.schema == 1 and "layers" in names and "blobs" not in names:
             names.append("blobs")
-        found = fs.cat_ranges([f"{folder}/{name}.parquet" for name in names], None, None)
+        found = filesystem.cat_ranges([f"{folder}/{name}.parquet" for name in names], None, None)
         for name, data in zip(names, found, strict=True):
             if isinstance(data, FileNotFoundError):
                 raise StorageError(f"{named} was cut short: {name}.parquet is missing", hint=_LOOK)
@@ -264,10 +264,10 @@ def _kept(only: Collection[str]) -> list[str]:
     return [name for name in INVENTORY if not only or name in only]
 
 
-def _folders(fs: fsspec.AbstractFileSystem, root: str) -> list[str]:
+def _folders(filesystem: fsspec.AbstractFileSystem, root: str) -> list[str]:
     """Return the paths below ``root`` that may be snapshots, of each version of the layout."""
     found = set()
-    for entry in fs.ls(root, detail=True):
+    for entry in filesystem.ls(root, detail=True):
         path = entry["name"].rstrip("/")
         if entry["type"] not in ("directory", "other"):
             continue
@@ -275,7 +275,7 @@ def _folders(fs: fsspec.AbstractFileSystem, root: str) -> list[str]:
             found.add(path)
             continue
         # One listing of everything below, which in a bucket costs less than one for each day.
-        for below in fs.find(path, withdirs=True):
+        for below in filesystem.find(path, withdirs=True):
             parts = below[len(path) :].split("/")
             at = next((at for at, part in enumerate(parts) if _NAME.fullmatch(part)), None)
             if at is not None and all(map(_PARTITION.fullmatch, parts[1:at])):
@@ -300,10 +300,10 @@ def snapshots(url: str | Path) -> Frame:
     Example:
         >>> snapshots("s3://backups/registry")[["registry", "started", "stored"]]  # doctest: +SKIP
     """
-    with opened(url, "read") as (fs, root):
-        fs.invalidate_cache()
-        folders = _folders(fs, root)
-        found = fs.cat_ranges([f"{folder}/{_HEADER}" for folder in folders], None, None)
+    with opened(url, "read") as (filesystem, root):
+        filesystem.invalidate_cache()
+        folders = _folders(filesystem, root)
+        found = filesystem.cat_ranges([f"{folder}/{_HEADER}" for folder in folders], None, None)
     rows = []
     for folder, data in zip(folders, found, strict=True):
         name = _below(folder)
@@ -350,16 +350,16 @@ def _listed(data: bytes | Exception) -> tuple[_Header | None, str]:
         return None, error.message
 
 
-def _header(fs: fsspec.AbstractFileSystem, folder: str, named: str) -> _Header:
+def _header(filesystem: fsspec.AbstractFileSystem, folder: str, named: str) -> _Header:
     try:
-        data = fs.cat_file(f"{folder}/{_HEADER}")
+        data = filesystem.cat_file(f"{folder}/{_HEADER}")
     except (FileNotFoundError, NotADirectoryError):
-        if not fs.isdir(folder):
+        if not filesystem.isdir(folder):
             raise StorageError(f"no such snapshot: {named}", hint=_LOOK) from None
-        inside = [entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(folder, detail=False)]
+        inside = [entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
         if "tags.parquet" in inside or _NAME.fullmatch(folder.rpartition("/")[2]):
             raise StorageError(f"{named} was cut short: {_HEADER} is missing", hint=_LOOK) from None
-        below = [_below(path) for path in _folders(fs, folder) if _NAME.fullmatch(path.rpartition("/")[2])]
+        below = [_below(path) for path in _folders(filesystem, folder) if _NAME.fullmatch(path.rpartition("/")[2])]
         hint = f"name one of those that it holds, such as {below[-1]}" if below else _LOOK
         raise StorageError(f"not a snapshot: {named}", hint=hint) from None
     return _parsed(data, named)

@@ -94,14 +94,16 @@ class Storage:
             with explained(self._url, "read"):
                 yield LocalFiles(self._found(path.rstrip("/"), _is_folder, os.listdir), failed)
             return
-        with opened(self._url, "read", **self._options) as (fs, path):
-            fs.invalidate_cache()
+        with opened(self._url, "read", **self._options) as (filesystem, path):
+            filesystem.invalidate_cache()
             root = path.rstrip("/")
             # What was found when it was opened is not looked for again by the first reading.
-            base = self._base or self._found(root, partial(_is_below, fs), partial(_names, fs), partial(_is_listed, fs))
+            base = self._base or self._found(
+                root, partial(_is_below, filesystem), partial(_names, filesystem), partial(_is_listed, filesystem)
+            )
             self._base = ""
             with contextlib.closing(_Kept()) as kept:
-                yield RemoteFiles(fs, base, failed, kept)
+                yield RemoteFiles(filesystem, base, failed, kept)
 
     def _found(
         self,
@@ -213,20 +215,20 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def _is_below(fs: AbstractFileSystem, folder: str) -> bool:
+def _is_below(filesystem: AbstractFileSystem, folder: str) -> bool:
     """Whether there is a folder: what is listed above it says so, and says what else is there."""
-    return bool(fs.isdir(folder.rpartition("/")[0]) and fs.isdir(folder))
+    return bool(filesystem.isdir(folder.rpartition("/")[0]) and filesystem.isdir(folder))
 
 
-def _is_listed(fs: AbstractFileSystem, path: str) -> bool:
+def _is_listed(filesystem: AbstractFileSystem, path: str) -> bool:
     """Whether there is a file: as the listing of its folder has it, which most file systems remember."""
     folder, _, name = path.rpartition("/")
-    return bool(fs.isdir(folder)) and name in _names(fs, folder)
+    return bool(filesystem.isdir(folder)) and name in _names(filesystem, folder)
 
 
-def _names(fs: AbstractFileSystem, folder: str) -> list[str]:
+def _names(filesystem: AbstractFileSystem, folder: str) -> list[str]:
     """Return what is in a folder; what is a file is in itself."""
-    found = [str(info["name"]).rstrip("/") for info in fs.ls(folder, detail=True)]
+    found = [str(info["name"]).rstrip("/") for info in filesystem.ls(folder, detail=True)]
     if [path.strip("/") for path in found] == [folder.strip("/")]:
         raise NotADirectoryError
     return [path.rpartition("/")[2] for path in found]

@@ -100,15 +100,15 @@ def between(graph: Graph) -> Frame:
 
 def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame:
     """Return where the bytes are, from every tag pulled alone down to the disk, and what could go (``breakdown``)."""
-    led, needed = (graph.bytes(blobs) for blobs in (graph.leading > 0, np.unique(graph.own.target)))
+    reached, needed = (graph.bytes(blobs) for blobs in (graph.leading > 0, np.unique(graph.own.target)))
     rows: list[tuple[str, int, bool, str]] = [
         ("pulled", pulled, True, "every tag pulled as if it were alone"),
-        ("sharing", led - pulled, False, "saved, as what is shared is stored once"),
-        ("tags", led, True, "what tags lead to"),
+        ("sharing", reached - pulled, False, "saved, as what is shared is stored once"),
+        ("tags", reached, True, "what tags lead to"),
     ]
     sizes = dict(zip(disk["what"], disk["size"].tolist(), strict=True))
-    if needed > led or sizes:
-        rows.append(("untagged", needed - led, False, "what only manifests without a tag need"))
+    if needed > reached or sizes:
+        rows.append(("untagged", needed - reached, False, "what only manifests without a tag need"))
     if sizes:
         known = reclaim.table["bound"].iloc[0] == "exact"
         orphans = "the next garbage collection takes them" if known else "some of them may only seem so: see problems"

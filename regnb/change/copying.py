@@ -195,7 +195,7 @@ class Copying:
         done: set[str] = set()
         for _ in range(DEPTH_LIMIT + 1):
             for read in await each(tree, frontier):
-                raws = {str(raw.digest): raw for raw, _ in read}
+                manifests = {str(raw.digest): raw for raw, _ in read}
                 for raw, manifest in reversed(read):  # an index before its children, which are named after it
                     if isinstance(manifest, Schema1):
                         raise Refused(
@@ -207,7 +207,7 @@ class Copying:
                         if child.digest in items:
                             continue
                         name = f"{above} ({child.platform or Digest(child.digest).short})"
-                        item = items[child.digest] = Item(raws[child.digest], name, f"child of {name}")
+                        item = items[child.digest] = Item(manifests[child.digest], name, f"child of {name}")
                         if item.subject in items:
                             item.name = item.reason = f"{kind_of(item.raw)} of {items[item.subject].name}"
             fresh = [digest for digest in items if digest not in done]
@@ -438,14 +438,14 @@ def _extended(base: RawManifest | None, added: Iterable[msgspec.Raw]) -> tuple[b
 def _ordered(items: Mapping[str, Item]) -> dict[str, Item]:
     """Return the same in an order in which children and subjects come first."""
     order: dict[str, Item] = {}
-    met: set[str] = set()
+    visited: set[str] = set()
     for root in items:
         # No recursion: tags can name subjects in a chain of any length, or in a circle.
         stack = [root]
         while stack:
             digest = stack[-1]
-            following = [] if digest in met else [each_ for each_ in items[digest].needs if each_ not in met]
-            met.add(digest)
+            following = [] if digest in visited else [each_ for each_ in items[digest].needs if each_ not in visited]
+            visited.add(digest)
             stack += [each_ for each_ in reversed(following) if each_ in items]
             if stack[-1] == digest:
                 order.setdefault(stack.pop(), items[digest])

@@ -156,13 +156,13 @@ class Running:
         for ends in (("manifest", "child"), ("child", "manifest")):
             edges = _grouped(inventory, *ends)
             todo = list(seeds.items())
-            met: dict[str, str] = {}
+            visited: dict[str, str] = {}
             while todo:
                 digest, where = todo.pop()
-                if digest not in met:
-                    met[digest] = where
+                if digest not in visited:
+                    visited[digest] = where
                     todo += [(other, where) for other in edges.get(digest, ())]
-            self._digests |= met
+            self._digests |= visited
 
     def where(self, repository: str, tag: str = "", digest: str = "") -> str:
         """Return ``namespace/pod`` that runs this tag or this digest, or ""."""
@@ -370,13 +370,13 @@ def remove(
     # What no tag leads to any more goes with a garbage collection that takes untagged manifests.
     stays = graph.reached(tagged > 0, gone)
     lost = gone | (graph.reached(graph.tagged > 0) & ~stays)
-    bare = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
+    untagged = bool((stays & (graph.tagged > 0) & (tagged == 0)).any())
     steps = {loss.held.name: loss.steps(inventory, reasons) for loss in losses}
     return Removed(
         steps,
         (*alive, *(row for loss in losses for row in loss.effects(sizes)), *_sharing(inventory, gone)),
         graph.bytes(graph.freed(lost)),
-        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, bare=bare)),
+        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, untagged=untagged)),
     )
 
 
@@ -612,7 +612,7 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
 
 
-def _notes(inventory: Inventory, actions: Collection[str], *, bare: bool) -> Iterator[str]:
+def _notes(inventory: Inventory, actions: Collection[str], *, untagged: bool) -> Iterator[str]:
     if "delete" in actions:
         yield (
             "What becomes free is an upper bound: untagged manifests are invisible over HTTP and may still use these "
@@ -622,7 +622,7 @@ def _notes(inventory: Inventory, actions: Collection[str], *, bare: bool) -> Ite
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:
         yield "The inventory is incomplete: what could not be read may need what goes."
-    if bare:
+    if untagged:
         yield (
             "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "
             "2.8's with --delete-untagged, which removes the children of indexes."

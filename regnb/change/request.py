@@ -79,13 +79,13 @@ async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: 
     digest = target if by_digest else str(manifest.digest)
     children, blobs = parts(manifest)
 
-    async def lacks(part: Descriptor) -> bool:
+    async def is_missing(part: Descriptor) -> bool:
         if part in children:
             return not await reader.digest(here, part.digest)
         return not await reader.client.blob_present(here, part.digest)
 
     listed = (*children, *blobs)
-    lacking = [part.digest for part, gone in zip(listed, await each(lacks, listed), strict=True) if gone]
+    lacking = [part.digest for part, gone in zip(listed, await each(is_missing, listed), strict=True) if gone]
     if lacking:
         raise NotFound(
             f"{here} lacks what this manifest needs: {names(lacking)}",

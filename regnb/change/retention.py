@@ -167,7 +167,7 @@ class _Decision:
             if reason := ", ".join(filter(None, reasons)):
                 self.kept[row.tag] = "; ".join(filter(None, (reason, stand_in if any(by_age) else "")))
                 continue
-            lacks = (
+            unmet = (
                 f"not {_among(rule.keep_newest, 'image')}" if rule.keep_newest else "",
                 "not a version" if unordered else "",
                 f"not {_among(rule.keep_newest_versions, 'version')}"
@@ -178,7 +178,7 @@ class _Decision:
                 f"matches none of {', '.join(rule.keep_matching)}" if rule.keep_matching else "",
                 "refers to something that is gone" if row.kind == "orphan" else "",
             )
-            self.going[row.tag] = "; ".join(filter(None, (", ".join(filter(None, lacks)), stand_in)))
+            self.going[row.tag] = "; ".join(filter(None, (", ".join(filter(None, unmet)), stand_in)))
 
     def _spread(self) -> None:
         """Keep all that belongs to what is kept: siblings, what an index lists, and what refers to these."""

@@ -81,8 +81,10 @@ class _Undo:
 
     def upwards(self, deleted: Sequence[Step]) -> list[Step]:
         """Return deletions in an order in which an index finds its children when it comes back, whatever went first."""
-        raws = {step.before: self.receipt.content(step.before) for step in deleted}
-        behind = {digest: [child.digest for child in _parts(raw)[0]] if raw else [] for digest, raw in raws.items()}
+        manifests = {step.before: self.receipt.content(step.before) for step in deleted}
+        behind = {
+            digest: [child.digest for child in _parts(raw)[0]] if raw else [] for digest, raw in manifests.items()
+        }
         place = {digest: number for number, digest in enumerate(TopologicalSorter(behind).static_order())}
         return sorted(deleted, key=lambda step: place[step.before])
 

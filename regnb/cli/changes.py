@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Option
 
 from regnb.change.journal import Receipt
+from regnb.change.options import OPTIONS
 from regnb.change.plan import Plan
 from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
@@ -26,9 +27,7 @@ def retag(
     registry: Registry,
     present: Present,
     what: What,
-    tag: Annotated[
-        str, Option("--tag", "-t", metavar="TAG", help="The new tag; for several, a pattern such as {tag}-old.")
-    ],
+    tag: Annotated[str, Option("--tag", "-t", metavar="TAG", help=OPTIONS["tag"])],
     allow: Allow = None,
 ) -> None:
     """Give what a tag or digest points at a second tag, in the same repository."""
@@ -45,8 +44,7 @@ def copy(
         str,
         Option(
             metavar="DEST",
-            help="Copy to this repository or repository:tag, or a pattern such as mirror/{repository}:{tag}. "
-            "Default: the same names.",
+            help=OPTIONS["to"],
         ),
     ] = "",
     source: Annotated[
@@ -57,9 +55,7 @@ def copy(
             help="Copy from this registry, layout or archive, such as oci:DIR. Default: where it is copied to.",
         ),
     ] = "",
-    platform: Annotated[
-        str | None, Option(help="Of an index copy this image only, such as linux/arm64 or windows/amd64:10.0.20348.")
-    ] = None,
+    platform: Annotated[str | None, Option(help=OPTIONS["platform"])] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
@@ -118,7 +114,7 @@ def retention(
     policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
     storage: Annotated[
         str | None,
-        Option(metavar="DIR", help="The registry's own storage: its push dates stand in for ages that are unknown."),
+        Option(metavar="DIR", help=OPTIONS["storage"]),
     ] = None,
     pulls: Pulls = None,
     repositories: Repositories = None,

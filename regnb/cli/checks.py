@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
+from regnb.change.options import OPTIONS
 from regnb.change.plan import CHOICES
 from regnb.cluster.running import COMMAND
 
@@ -13,13 +14,12 @@ InUse = Annotated[
     str | None,
     Option(
         metavar="cluster|FILE",
-        help="Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
-        f"output of {COMMAND}, or with an image reference on each line.",
+        help=f"{OPTIONS['in_use']} The command: {COMMAND}.",
     ),
 ]
 InUseHost = Annotated[
     list[str] | None,
-    Option(metavar="HOST", help="Another host name of this registry in the cluster's images (repeatable)."),
+    Option(metavar="HOST", help=OPTIONS["in_use_host"]),
 ]
 Allow = Annotated[
     list[str] | None,

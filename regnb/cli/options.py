@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Context, Option
 
+from regnb.change.options import OPTIONS
 from regnb.environment import variable
 from regnb.errors import RegnbError
 
@@ -102,9 +103,9 @@ Probe = Annotated[
         help="Ask first what the registry will refuse, with DELETE requests for a digest and a tag that do not exist.",
     ),
 ]
-Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
+Children = Annotated[bool, Option(help=OPTIONS["children"])]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
-Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
+Referrers = Annotated[bool, Option(help=OPTIONS["referrers"])]
 Pulls = Annotated[
     Path | None,
     Option(

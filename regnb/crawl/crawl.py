@@ -124,17 +124,17 @@ class _Crawl:
         counts.read += 1
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
-        seen = self.cache.seen(self.records.registry, name)
-        self.known.load({*seen.values(), *filter(None, tags.values())} - self.records.manifests.keys())
+        remembered = self.cache.remembered(self.records.registry, name)
+        self.known.load({*remembered.values(), *filter(None, tags.values())} - self.records.manifests.keys())
         self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
-        self._jobs.add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
+        self._jobs.add(partial(self.tag, name, tag, remembered.get(tag)) for tag in sorted(tags, reverse=True))
 
-    async def tag(self, repository: str, tag: str, seen: str | None) -> None:
+    async def tag(self, repository: str, tag: str, remembered: str | None) -> None:
         record = TagRecord(repository, tag, "")
         self.records.tags.append(record)
         counts = self.records.coverage.tags
         try:
-            digest, announced = await self.resolve(repository, tag, seen)
+            digest, announced = await self.resolve(repository, tag, remembered)
         except NotFound:
             self._not_found.setdefault(repository, []).append(tag)
         except RegnbError as error:
@@ -142,14 +142,14 @@ class _Crawl:
         else:
             self.told.count(repository, tag)
             record.digest = digest
-            if digest != seen:
-                self.cache.saw(self.records.registry, repository, {tag: digest})
+            if digest != remembered:
+                self.cache.remember(self.records.registry, repository, {tag: digest})
             await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
             self.check_announced(repository, digest, announced)
         finally:
             self.progress.tags_done += 1
 
-    async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
+    async def resolve(self, repository: str, tag: str, remembered: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
 
         None is sent where the registry's own API says what the tag points at, and that is known: samples are checked.
@@ -160,15 +160,15 @@ class _Crawl:
             self.told.believe(repository, tag, told)
             self.records.links[repository, told] = True
             return told, ""
-        if seen is not None and told in ("", seen) and self.has(seen):
+        if remembered is not None and told in ("", remembered) and self.has(remembered):
             try:
                 found = await self.client.head_manifest(repository, tag)
             except NotFound:
                 raw = await self.client.manifest(repository, tag, accept=ACCEPT_ANY)
             else:
-                if found.digest == seen:
-                    self.records.links[repository, seen] = True
-                    return seen, found.media_type
+                if found.digest == remembered:
+                    self.records.links[repository, remembered] = True
+                    return remembered, found.media_type
                 raw = await read(self.client, repository, tag)
         else:
             raw = await read(self.client, repository, tag)
@@ -217,7 +217,7 @@ class _Crawl:
             return
         self._descended.add((repository, root))
         todo: list[tuple[str, int, bool]] = [(root, 0, is_referrer)]
-        met = {root}
+        visited = {root}
         while todo:
             digest, depth, referring = todo.pop()
             record = await self.manifest(repository, digest)
@@ -231,15 +231,15 @@ class _Crawl:
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
                 following += await self.referrers.of(repository, digest)
-            fresh = [child for child in dict.fromkeys(following) if child not in met]
+            fresh = [child for child in dict.fromkeys(following) if child not in visited]
             if not fresh:
                 continue
-            if depth >= DEPTH_LIMIT or len(met) + len(fresh) > NODE_LIMIT:
+            if depth >= DEPTH_LIMIT or len(visited) + len(fresh) > NODE_LIMIT:
                 self.problem(
                     repository, digest, "too deep", f"more than {DEPTH_LIMIT} levels or {NODE_LIMIT} manifests"
                 )
                 continue
-            met.update(fresh)
+            visited.update(fresh)
             todo.extend((child, depth + 1, child not in record.children) for child in fresh)
 
     async def manifest(self, repository: str, digest: str) -> ManifestRecord | None:
@@ -507,7 +507,7 @@ async def collect(
     try:
         names = await find_repositories(client, records, repositories, directory)
         records.coverage.repositories.listed += len(names)
-        if names and not fill and not cache.lacks(records.registry, _MIRROR):
+        if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
             if await is_mirror(client, names[0]):
                 raise Refused(
                     f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",

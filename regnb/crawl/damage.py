@@ -28,25 +28,25 @@ def find_damage(notes: Notes, needs: Needs, sizes: dict[str, int], repositories:
     wrong: dict[str, list[tuple[str, int]]] = {}
     for (manifest, blob), size in needs.sizes.items():
         wrong.setdefault(manifest, []).append((blob, size))
-    seen: set[tuple[str, str]] = set()
+    visited: set[tuple[str, str]] = set()
     for name, digest in records.links:
         record = records.manifests[digest]
         here = repositories[name].walked
         for blob in (record.config, *record.layers):
-            if blob in lost and (name, blob) not in seen and not notes.is_hidden(blob_file(blob)):
-                seen.add((name, blob))
+            if blob in lost and (name, blob) not in visited and not notes.is_hidden(blob_file(blob)):
+                visited.add((name, blob))
                 hint = "push the image again"
                 notes.damage(name, blob, "missing", "a manifest needs it, and it is not on disk", hint)
         for child in record.children:
-            if child not in here and (name, child) not in seen and (name, child) not in records.damaged:
-                seen.add((name, child))
+            if child not in here and (name, child) not in visited and (name, child) not in records.damaged:
+                visited.add((name, child))
                 if not notes.is_hidden(blob_file(child)) and name not in notes.statuses:
                     text = "the repository does not have this manifest, which an index names"
                     hint = "push it again, or ignore this if the platform was left out on purpose"
                     notes.damage(name, child, "missing", text, hint)
         for blob, size in wrong.get(digest, ()):
-            if (name, blob) not in seen:
-                seen.add((name, blob))
+            if (name, blob) not in visited:
+                visited.add((name, blob))
                 found = sizes[records.aliases.get(blob, blob)]
                 text = f"{count(found, 'byte')} on disk, and a manifest states {size:,}"
                 notes.damage(name, blob, "damaged", text, _AGAIN)

@@ -134,7 +134,7 @@ def opened(url: str | Path, what: str, **options: object) -> Iterator[tuple[fssp
         import fsspec  # `import regnb` stays light
         from fsspec.archive import AbstractArchiveFileSystem
 
-        fs, path = fsspec.core.url_to_fs(str(url), **options)
-        if isinstance(fs, AbstractArchiveFileSystem):
+        filesystem, path = fsspec.core.url_to_fs(str(url), **options)
+        if isinstance(filesystem, AbstractArchiveFileSystem):
             raise StorageError(f"cannot {what} an archive: {shown(url)}", hint="unpack it, and name the folder")
-        yield fs, path
+        yield filesystem, path

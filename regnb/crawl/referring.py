@@ -27,7 +27,7 @@ class Referrers:
     def __init__(self, client: Client, cache: Cache, recording: Recording, jobs: Jobs, told: Told) -> None:
         self._client, self._cache, self._jobs, self._told = client, cache, jobs, told
         self._problem, self._records = recording.problem, recording.records
-        self._listed: bool | None = False if cache.lacks(self._records.registry, "referrers") else None
+        self._listed: bool | None = False if cache.is_lacking(self._records.registry, "referrers") else None
 
     async def of(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them."""

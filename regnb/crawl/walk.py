@@ -248,17 +248,17 @@ class RemoteFiles:
 
     def __init__(
         self,
-        fs: fsspec.AbstractFileSystem,
+        filesystem: fsspec.AbstractFileSystem,
         base: str,
         failed: Callable[[str, Exception], None],
         kept: Kept | None = None,
     ) -> None:
-        self._fs = fs
+        self._filesystem = filesystem
         self._kept = kept
         self._told: Told | None = None
         self.base = base
         self._failed = failed
-        self._in_bucket = hasattr(fs, "call_s3")
+        self._in_bucket = hasattr(filesystem, "call_s3")
         self._lists = self._gets = 0
 
     def walk(self, *, brief: bool) -> Iterator[File]:
@@ -270,7 +270,7 @@ class RemoteFiles:
             yield from found
             return
         level, whole = [self.base], list[str]()
-        with ThreadPoolExecutor(_AT_ONCE if self._fs.async_impl else 1) as pool:
+        with ThreadPoolExecutor(_AT_ONCE if self._filesystem.async_impl else 1) as pool:
             # Level by level, until there are enough folders to list each in one go with what is below it.
             while level and len(level) + len(whole) < _PARTS:
                 following: list[str] = []
@@ -289,9 +289,9 @@ class RemoteFiles:
         """Return what is in a folder, or everything below it."""
         try:
             if below:
-                infos = list(self._fs.find(folder, detail=True, withdirs=True).values())
+                infos = list(self._filesystem.find(folder, detail=True, withdirs=True).values())
             else:
-                infos = self._fs.ls(folder, detail=True)
+                infos = self._filesystem.ls(folder, detail=True)
         except FileNotFoundError:
             return []
         except Exception as error:
@@ -338,7 +338,7 @@ class RemoteFiles:
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
         self._gets += len(chunk)
-        for name, data in self._fs.cat(chunk, on_error="return").items():
+        for name, data in self._filesystem.cat(chunk, on_error="return").items():
             path = self._inner(name)
             if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
                 self._kept.put(digest, data)
@@ -368,7 +368,7 @@ class RemoteFiles:
         """Yield what all pages of a listing have."""
         while True:
             self._lists += 1
-            page = self._fs.call_s3(call, Bucket=bucket, **which)
+            page = self._filesystem.call_s3(call, Bucket=bucket, **which)
             yield from page.get(key, ())
             if not page.get("IsTruncated"):
                 return

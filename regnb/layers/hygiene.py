@@ -96,8 +96,8 @@ def secrets(line: str) -> Iterator[str]:
             seen = True
             yield kind
     for name, value in _ASSIGNED.findall(line):
-        bare = value.strip("\"'")
-        if _SECRET.search(name) and not _PUBLIC.match(name) and not _HARMLESS.fullmatch(bare) and not seen:
+        unquoted = value.strip("\"'")
+        if _SECRET.search(name) and not _PUBLIC.match(name) and not _HARMLESS.fullmatch(unquoted) and not seen:
             yield f"the value of {name}"
 
 

@@ -245,7 +245,7 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
             "status": list(records.repositories.values()),
             "tags": groups.size().reindex(names, fill_value=0),
             "manifests": np.bincount(graph.repository, minlength=len(names)),
-            "untagged": np.bincount(graph.repository[graph.bare], minlength=len(names)),
+            "untagged": np.bincount(graph.repository[graph.untagged], minlength=len(names)),
             **owned._asdict(),
             "pull_size": groups["size"].sum().reindex(names, fill_value=0),
             "newest": groups["created"].max().reindex(names).to_list(),
@@ -349,8 +349,8 @@ def _broken(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) 
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     known = np.flatnonzero(graph.tags >= 0)
     at, row = graph.reach.of(graph.tags[known]) if damaged else (known[:0], known[:0])
-    led = behind.damaged[row]
-    for number, one in zip(known[at[led]].tolist(), row[led].tolist(), strict=True):
+    broken = behind.damaged[row]
+    for number, one in zip(known[at[broken]].tolist(), row[broken].tolist(), strict=True):
         for key in damaged[one]:
             if records.tags[number].tag not in found[key][-1:]:
                 found[key].append(records.tags[number].tag)
@@ -366,9 +366,10 @@ def _coverage(coverage: Coverage, source: Source) -> Frame:
         ("catalog", asked, asked * whole, 0, 0, int(not whole), 0, from_where.get("catalog", own), whole)
     ]
     for what in ("repositories", "tags", "manifests", "configs", "referrers"):
-        n = getattr(coverage, what)
-        whole = what == "configs" or not (n.failed or n.denied)
-        rows.append((what, n.listed, n.read, n.cached, n.told, n.failed, n.denied, from_where.get(what, own), whole))
+        of = getattr(coverage, what)
+        whole = what == "configs" or not (of.failed or of.denied)
+        numbers = (of.listed, of.read, of.cached, of.told, of.failed, of.denied)
+        rows.append((what, *numbers, from_where.get(what, own), whole))
     return of_rows("coverage", rows)
 
 

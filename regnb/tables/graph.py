@@ -214,7 +214,7 @@ class Graph:
         return np.bincount(self.tags[self.tags >= 0], minlength=len(self.manifest))
 
     @cached_property
-    def bare(self) -> Mask:
+    def untagged(self) -> Mask:
         """The rows that no tag leads to."""
         return ~self.reached(self.tagged > 0)
 
@@ -264,7 +264,7 @@ class Graph:
     def alone(self) -> Mask:
         """The blobs that exactly one tag leads to and nothing else needs."""
         held = np.zeros(len(self.digests), dtype=bool)
-        held[self.own.of(self.manifest[self.bare])[1]] = True
+        held[self.own.of(self.manifest[self.untagged])[1]] = True
         return np.asarray((self.leading == 1) & ~held)
 
     @cached_property
@@ -313,8 +313,8 @@ class Graph:
     def of_tags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
         row = np.repeat(np.arange(len(self.manifest)), self.behind.counts)
-        led = self.tagged[row] > 0
-        share = self.split(row[led], self.behind.target[led], self.tagged)
+        reached = self.tagged[row] > 0
+        share = self.split(row[reached], self.behind.target[reached], self.tagged)
         # A row's part is divided by its tags in turn.
         known = np.flatnonzero(self.tags >= 0)
         known = known[np.argsort(self.tags[known], kind="stable")]
@@ -398,23 +398,23 @@ class Numbered:
     def __init__(self, records: Records) -> None:
         self._records = records
         manifests = list(records.manifests.values())
-        self._ids = {digest: number for number, digest in enumerate(records.blobs)}
-        self._direct = dict(self._ids)
+        self._numbers = {digest: number for number, digest in enumerate(records.blobs)}
+        self._direct = dict(self._numbers)
         for alias, stored in records.aliases.items():
-            self._ids[alias] = self._ids[stored]
+            self._numbers[alias] = self._numbers[stored]
         self.links = sorted(key for key in records.links if key[1] in records.manifests)
-        self.blob = self.ids(records.manifests)
-        place = np.zeros(len(self._ids), dtype=np.int64)
+        self.blob = self.numbers(records.manifests)
+        place = np.zeros(len(self._numbers), dtype=np.int64)
         place[self.blob] = np.arange(len(manifests))
-        self.manifest = place[self.ids(digest for _, digest in self.links)]
+        self.manifest = place[self.numbers(digest for _, digest in self.links)]
         self.layers, self.children = (
-            (_ints(map(len, lists)), self.ids(chain.from_iterable(lists)))
+            (_ints(map(len, lists)), self.numbers(chain.from_iterable(lists)))
             for lists in ([row.layers for row in manifests], [row.children for row in manifests])
         )
 
-    def ids(self, digests: Iterable[str]) -> NDArray[np.int64]:
+    def numbers(self, digests: Iterable[str]) -> NDArray[np.int64]:
         """Return the blob of each digest; -1 where there is none."""
-        return _ints(map(self._ids.get, digests, repeat(-1)))
+        return _ints(map(self._numbers.get, digests, repeat(-1)))
 
     def each(self, texts: Iterable[str]) -> pd.Series[str]:
         """Return of each row the text of its manifest."""
@@ -424,14 +424,14 @@ class Numbered:
         """Return the graph, whose tags are in the order of the records."""
         records, blobs = self._records, self._records.blobs.values()
         names = {name: number for number, name in enumerate(records.repositories)}
-        config = self.ids(row.config for row in records.manifests.values())
+        config = self.numbers(row.config for row in records.manifests.values())
         owner, blob = (
             np.concatenate(
                 [self.blob, np.repeat(self.blob, self.layers[0]), listing := np.repeat(self.blob, self.children[0])]
             ),
             np.concatenate([config, self.layers[1], self.children[1]]),
         )
-        subject = self.ids(row.subject for row in records.manifests.values())[self.manifest]
+        subject = self.numbers(row.subject for row in records.manifests.values())[self.manifest]
         signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
         return Graph(
             pd.Series(list(records.blobs), dtype="str"),
@@ -442,15 +442,15 @@ class Numbered:
             self.blob[self.manifest],
             _known(owner, blob),
             _known(listing, self.children[1]),
-            (_ints(names[tag.repository] for tag in records.tags), self.ids(tag.digest for tag in records.tags)),
+            (_ints(names[tag.repository] for tag in records.tags), self.numbers(tag.digest for tag in records.tags)),
             (
                 _known(np.arange(len(subject)), subject),
-                _known(_ints(at for at, _ in signs), self.ids(digest for _, digest in signs)),
+                _known(_ints(at for at, _ in signs), self.numbers(digest for _, digest in signs)),
             ),
-            _known(owner, self._seen()) if records.aliases else None,
+            _known(owner, self._without_aliases()) if records.aliases else None,
         )
 
-    def _seen(self) -> NDArray[np.int64]:
+    def _without_aliases(self) -> NDArray[np.int64]:
         """Return what :meth:`graph` takes for needed, without blobs that are named by another digest than their own."""
         rows = self._records.manifests.values()
         lists = (

@@ -63,7 +63,7 @@ def removal(
     children: bool = True,
     referrers: bool = True,
     parents: bool = False,
-    seen: Mask | None = None,
+    known: Mask | None = None,
 ) -> Removal:
     """Work out what a deletion removes.
 
@@ -77,12 +77,12 @@ def removal(
         children: Whether the children of an index go with it.
         referrers: Whether what refers to a manifest goes with it.
         parents: Whether what is deleted by digest goes although an index that stays lists it.
-        seen: The rows that the deletion knows of, by default all: one that it does not see holds nothing back.
+        known: The rows that the deletion knows of, by default all: one that it does not see holds nothing back.
 
     Example:
         >>> removal(inventory.graph, inventory.tags["tag"] == "8.1").gone.sum()  # doctest: +SKIP
     """
-    found = _Spread(graph, tags, np.ones(len(graph.manifest), dtype=bool) if seen is None else seen)
+    found = _Spread(graph, tags, np.ones(len(graph.manifest), dtype=bool) if known is None else known)
     found.children, found.referrers = children, referrers
     digests = np.array([], dtype=np.int64) if digests is None else digests
     look = found.select(digests)
@@ -98,17 +98,17 @@ def removal(
 class _Spread:
     """A deletion while it spreads from what was selected."""
 
-    def __init__(self, graph: Graph, tags: Mask, seen: Mask) -> None:
-        self.graph, self.seen = graph, seen
+    def __init__(self, graph: Graph, tags: Mask, known: Mask) -> None:
+        self.graph, self.known = graph, known
         self.children = self.referrers = True
         self.going = np.array(tags, dtype=bool)
-        self.gone = np.zeros(len(seen), dtype=bool)
-        self.wanted = np.zeros(len(seen), dtype=np.int8)
+        self.gone = np.zeros(len(known), dtype=bool)
+        self.wanted = np.zeros(len(known), dtype=np.int8)
         self.because = np.full(len(self.going), -1)
         self.rounds: list[Ints] = []
         self.left = graph.tagged.copy()
         """How many tags of each row stay."""
-        self.above = np.bincount(graph.below.of(np.flatnonzero(seen))[1], minlength=len(seen))
+        self.above = np.bincount(graph.below.of(np.flatnonzero(known))[1], minlength=len(known))
         """How many indexes list each row and stay."""
 
     def select(self, digests: Ints) -> Ints:
@@ -139,7 +139,7 @@ class _Spread:
         free = (wanted > 0) & ~self.gone[look] & (self.left[look] == 0) & (self.above[look] == 0)
         # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
         subject = self.graph.subject[look]
-        free &= (wanted != _CHILD) | (subject < 0) | ~self.seen[subject] | self.gone[subject]
+        free &= (wanted != _CHILD) | (subject < 0) | ~self.known[subject] | self.gone[subject]
         return np.asarray(look[free])
 
     def go(self, rows: Ints) -> Ints:
@@ -156,7 +156,7 @@ class _Spread:
         behind = (graph.subject >= 0) & self.gone[graph.subject] & ~self.gone
         if not self.referrers:
             return np.concatenate([below, np.flatnonzero(behind & (self.wanted > 0))])
-        refer = np.flatnonzero(behind & self.seen)
+        refer = np.flatnonzero(behind & self.known)
         signs = (graph.signs >= 0) & self.gone[graph.signs] & (graph.tags >= 0)
         self._want(refer, _REFERRER)
         self._want(signing := graph.tags[signs], _REFERRER)

@@ -15,6 +15,7 @@ from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
 from regnb.change.journal import Receipt, State
+from regnb.change.options import CHECKS, CHECKS_OF_A_REPOSITORY, OPTIONS
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
 from regnb.change.preview import html
@@ -54,20 +55,8 @@ _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
-_ALLOWANCES: Final = {
-    "overwrite": "overwrite: move a tag that exists and points elsewhere.",
-    "dummy": "dummy: if the registry cannot remove a single tag, point it at a placeholder manifest and delete that.",
-    "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
-    "running": "running: delete what the cluster runs.",
-    "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
-}
-_SCOPED: Final = {
-    "incomplete": "plan although something in this repository could not be read.",
-    "emptying": "let the policy remove the last images of this repository.",
-    "share": "let the policy remove more than its share of the tags of this repository.",
-}
-_IN_USE: Final = "cluster, to ask it; or a file: the output of kubectl, or an image on each line"
-_HOSTS: Final = "other names of this registry in the cluster's images, with spaces between"
+_IN_USE: Final = "cluster, to ask it; or a file"
+_HOSTS: Final = "with spaces between"
 _STATUS: Final[dict[State, str]] = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
@@ -108,7 +97,7 @@ class Form(Panel):
         self._host = (source or registry).host
         self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose, host=self._host) if choose else None
         self._fields = dict(fields or {})
-        self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
+        self._allow = {name: check_box(CHECKS[name]) for name in allow}
         self._once: dict[str, Any] = {}
         self._offered = widgets.VBox()
         self._lock = threading.RLock()
@@ -121,7 +110,7 @@ class Form(Panel):
         self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
         self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
         self._progress = widgets.VBox([self._bar, self._bar_note])
-        self._undo_dummy = check_box(_ALLOWANCES["dummy"])
+        self._undo_dummy = check_box(CHECKS["dummy"])
         self._to_undo = self._button("Undo…", "warning", self._start_undo, self._preview)
         self._to_read = self._button("Read again", "", self._start_reading, self._preview)
         buttons = widgets.HBox([self._to_undo, self._to_read], layout=WRAP)
@@ -250,7 +239,7 @@ class Form(Panel):
             if name in self._allow:  # the same box, where it is needed
                 kept[name] = self._allow[name]
             elif name not in kept:
-                kept[name] = check_box(_ALLOWANCES.get(name) or f"{name}: {_SCOPED[name.partition(':')[0]]}")
+                kept[name] = check_box(CHECKS.get(name) or f"{name}: {CHECKS_OF_A_REPOSITORY[name.partition(':')[0]]}")
                 kept[name].observe(lambda _: self._change(), "value")
         self._once = kept
         heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
@@ -382,7 +371,9 @@ def retag(registry: Registry, inventory: Inventory) -> Form:
         "Retag",
         lambda _, chosen, values: registry.plan_retag(chosen[_CHOSEN], values["tag"].strip(), allow=values["allow"]),
         inventory=inventory,
-        fields={"tag": text_field("New tag", "stable; for several rows a pattern: {tag}-stable")},
+        fields={
+            "tag": text_field("New tag", "stable; for several rows a pattern: {tag}-stable", tooltip=OPTIONS["tag"])
+        },
         allow=("overwrite",),
     )
 
@@ -412,9 +403,9 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         inventory=inventory,
         source=source,
         fields={
-            "to": text_field("Copy to", "archive/app; a pattern: archive/{repository}:{tag}"),
-            "platform": text_field("Platform", "every one; or only linux/arm64"),
-            "referrers": check_box("Signatures, SBOMs and other referrers come along.", value=True),
+            "to": text_field("Copy to", "archive/app; a pattern: archive/{repository}:{tag}", tooltip=OPTIONS["to"]),
+            "platform": text_field("Platform", "every one; or only linux/arm64", tooltip=OPTIONS["platform"]),
+            "referrers": check_box(OPTIONS["referrers"], value=True),
         },
         allow=("overwrite",),
     )
@@ -498,10 +489,10 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         inventory=inventory,
         fields={
             "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
-            "children": check_box("With an index go its children that nothing else needs.", value=True),
-            "referrers": check_box("Signatures, SBOMs and other referrers go along.", value=True),
-            "in_use": text_field("In use", _IN_USE),
-            "in_use_host": text_field("Host names", _HOSTS),
+            "children": check_box(OPTIONS["children"], value=True),
+            "referrers": check_box(OPTIONS["referrers"], value=True),
+            "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
+            "in_use_host": text_field("Host names", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "running", "incomplete"),
     )
@@ -531,8 +522,8 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         inventory=inventory,
         fields={
             "policy": text_area("Policy", policy),
-            "in_use": text_field("In use", _IN_USE),
-            "in_use_host": text_field("Host names", _HOSTS),
+            "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
+            "in_use_host": text_field("Host names", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "incomplete"),
         choose="",

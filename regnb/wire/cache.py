@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import platformdirs
 
@@ -72,12 +72,13 @@ class Cache:
         self._limit = limit
         self._content: dict[Digest, Cached] = {}
         self._handed: dict[Digest, Cached] = {}
-        self._seen: dict[tuple[str, str, str], str] = {}
+        self._tags: dict[tuple[str, str, str], str] = {}
         self._derived: dict[str, tuple[str, bytes]] = {}
         self._touched: set[str] = set()
         self._lacking: dict[tuple[str, str], int] = {}
         self._at_most: int | None = None
         self._database = Database(folder and folder / "content.sqlite", _SCHEMA, _VERSION)
+        self._rows = self._database.rows
         # Of a file that was empty it is known what is in it: the first crawl need not look for each digest.
         self._put: set[Digest] | None = None if self._rows("SELECT 1 FROM content LIMIT 1") else set()
 
@@ -111,9 +112,6 @@ class Cache:
                 (repository, tag) for repository, tag in rows if isinstance(repository, str) and isinstance(tag, str)
             ]
         return []
-
-    def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
-        return self._database.rows(query, *values)
 
     def _write(self, statement: str, *values: str | float) -> None:
         self._database.write(lambda database: database.execute(statement, values))
@@ -175,16 +173,16 @@ class Cache:
         if self.path is not None:  # in memory, the content itself is near enough
             self._derived[digest] = " ".join(sources), data
 
-    def seen(self, registry: str, repository: str) -> dict[str, str]:
+    def remembered(self, registry: str, repository: str) -> dict[str, str]:
         """Return the digest that each tag of a repository had when it was last seen."""
         rows = self._rows("SELECT tag, digest FROM seen WHERE registry = ? AND repository = ?", registry, repository)
         return {tag: digest for tag, digest in rows if isinstance(digest, str) and is_digest(digest)}
 
-    def saw(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
+    def remember(self, registry: str, repository: str, tags: Mapping[str, str]) -> None:
         """Remember what the tags of a repository point at."""
-        self._seen.update({(registry, repository, tag): digest for tag, digest in tags.items()})
+        self._tags.update({(registry, repository, tag): digest for tag, digest in tags.items()})
 
-    def lacks(self, registry: str, feature: str) -> bool:
+    def is_lacking(self, registry: str, feature: str) -> bool:
         """Whether the registry was found to lack a feature within the last day."""
         query = "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?"
         now = int(time.time())
@@ -227,16 +225,16 @@ class Cache:
 
     def _hand_over(self) -> None:
         """Let what was put be written, in one transaction."""
-        if not (self._content or self._seen or self._touched or self._derived):
+        if not (self._content or self._tags or self._touched or self._derived):
             return
-        content, seen, derived, touched = self._content, self._seen, self._derived, self._touched
-        self._content, self._seen, self._derived, self._touched = {}, {}, {}, set()
+        content, remembered, derived, touched = self._content, self._tags, self._derived, self._touched
+        self._content, self._tags, self._derived, self._touched = {}, {}, {}, set()
         # Until it is in the file, it is found here.
         self._handed.update(content)
 
         def write(database: sqlite3.Connection) -> None:
             with transaction(database):
-                self._fill(database, content, seen, derived, touched)
+                self._fill(database, content, remembered, derived, touched)
 
         def written() -> None:
             for digest in content:
@@ -248,7 +246,7 @@ class Cache:
         self,
         database: sqlite3.Connection,
         content: Mapping[Digest, Cached],
-        seen: Mapping[tuple[str, str, str], str],
+        remembered: Mapping[tuple[str, str, str], str],
         derived: Mapping[str, tuple[str, bytes]],
         touched: Iterable[str],
     ) -> None:
@@ -258,7 +256,8 @@ class Cache:
             [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()],
         )
         database.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", [(*where, digest) for where, digest in seen.items()]
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
+            [(*where, digest) for where, digest in remembered.items()],
         )
         database.executemany(
             "INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?, ?)",

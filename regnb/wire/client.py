@@ -566,9 +566,9 @@ def _refused(error: RegistryError) -> bool:
     return error.method == "GET" and error.status in REFUSALS
 
 
-def _unsupported(error: RegistryError, lacks: str, hint: str = "") -> Unsupported:
+def _unsupported(error: RegistryError, lacking: str, hint: str = "") -> Unsupported:
     """Return the error of a registry that refused an endpoint that it need not have."""
-    text = f"{urlsplit(error.url).netloc} {lacks}: it answers {' '.join([str(error.status), *error.codes])}"
+    text = f"{urlsplit(error.url).netloc} {lacking}: it answers {' '.join([str(error.status), *error.codes])}"
     return Unsupported(text, hint=hint, status=error.status, codes=error.codes, method=error.method, url=error.url)
 
 

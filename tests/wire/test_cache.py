@@ -35,15 +35,15 @@ def test_what_was_put_is_there_in_the_next_run(tmp_path: Path) -> None:
     """Content, tags and missing features outlive the process that saw them."""
     cache = Cache(tmp_path / "cache")
     (digest,) = put(cache, b"manifest")
-    cache.saw("host", "vm/centos8", {"latest": digest})
+    cache.remember("host", "vm/centos8", {"latest": digest})
     cache.found_lacking("host", "referrers")
     cache.close()
     again = Cache(tmp_path / "cache")
     assert again.get(digest) == (b"manifest", TYPE)
-    assert again.seen("host", "vm/centos8") == {"latest": digest}
-    assert again.seen("other", "vm/centos8") == {}
-    assert again.lacks("host", "referrers")
-    assert not again.lacks("other", "referrers")
+    assert again.remembered("host", "vm/centos8") == {"latest": digest}
+    assert again.remembered("other", "vm/centos8") == {}
+    assert again.is_lacking("host", "referrers")
+    assert not again.is_lacking("other", "referrers")
     assert again.get(Digest.of(b"never put")) is None
     again.close()
 
@@ -78,9 +78,9 @@ def test_tags_that_were_seen_at_no_digest_are_passed_over(tmp_path: Path) -> Non
     """A damaged digest in the file does not reach the crawl."""
     cache = Cache(tmp_path)
     digest = Digest.of(b"x")
-    cache.saw("host", "app", {"good": digest, "bad": "sha256:nonsense"})
+    cache.remember("host", "app", {"good": digest, "bad": "sha256:nonsense"})
     cache.flush()
-    assert cache.seen("host", "app") == {"good": digest}
+    assert cache.remembered("host", "app") == {"good": digest}
     cache.close()
 
 
@@ -114,13 +114,13 @@ def test_clear_forgets_everything(tmp_path: Path) -> None:
     """After clear, nothing is left in the file, and the number of bytes is told."""
     cache = Cache(tmp_path)
     digests = put(cache, b"x" * 100_000, b"y" * 100_000)
-    cache.saw("host", "app", {"1": digests[0]})
+    cache.remember("host", "app", {"1": digests[0]})
     cache.found_lacking("host", "referrers")
     assert cache.clear() == 200_000
     assert cache.size == 0
     assert [cache.get(digest) for digest in digests] == [None, None]
-    assert cache.seen("host", "app") == {}
-    assert not cache.lacks("host", "referrers")
+    assert cache.remembered("host", "app") == {}
+    assert not cache.is_lacking("host", "referrers")
     cache.close()
     assert (tmp_path / "content.sqlite").stat().st_size < 100_000
 
@@ -128,7 +128,7 @@ def test_clear_forgets_everything(tmp_path: Path) -> None:
 def make(folder: Path, count: int = 200) -> Path:
     cache = Cache(folder)
     put(cache, *(b"%06d" % number * 100 for number in range(count)))
-    cache.saw("host", "app", {str(number): Digest.of(b"%d" % number) for number in range(count)})
+    cache.remember("host", "app", {str(number): Digest.of(b"%d" % number) for number in range(count)})
     cache.close()
     assert cache.path
     return cache.path
@@ -137,13 +137,13 @@ def make(folder: Path, count: int = 200) -> Path:
 def use(folder: Path) -> Cache:
     """Everything that a crawl does with a cache."""
     cache = Cache(folder)
-    cache.seen("host", "app")
-    cache.lacks("host", "referrers")
+    cache.remembered("host", "app")
+    cache.is_lacking("host", "referrers")
     for number in range(200):
         data = b"%06d" % number * 100
         found = cache.get(Digest.of(data))
         assert found is None or found.data == data
-    cache.saw("host", "app", {"new": Digest.of(b"new")})
+    cache.remember("host", "app", {"new": Digest.of(b"new")})
     cache.found_lacking("host", "referrers")
     (digest,) = put(cache, b"new")
     assert cache.size >= 0
@@ -274,17 +274,17 @@ def test_nobody_waits_for_a_locked_file(tmp_path: Path, monkeypatch: pytest.Monk
     with locked(cache):
         for digest, data in zip(digests, contents, strict=True):
             cache.put(digest, "text/plain", data)
-        cache.saw("host", "app", {"1": digests[0]})
+        cache.remember("host", "app", {"1": digests[0]})
         cache.found_lacking("host", "referrers")
         cache.paced("host", 3, 2.0)
         assert [cache.get(digest) for digest in digests] == [(data, "text/plain") for data in contents]
-        assert cache.lacks("host", "referrers")
-        assert cache.seen("host", "app") == {}
+        assert cache.is_lacking("host", "referrers")
+        assert cache.remembered("host", "app") == {}
     cache.close()
     again = Cache(tmp_path)
     assert [again.get(digest) for digest in digests] == [(data, "text/plain") for data in contents]
-    assert (again.lacks("host", "referrers"), again.pace("host")) == (True, (3, 2.0))
-    assert again.seen("host", "app") == {"1": digests[0]}
+    assert (again.is_lacking("host", "referrers"), again.pace("host")) == (True, (3, 2.0))
+    assert again.remembered("host", "app") == {"1": digests[0]}
     again.close()
 
 
@@ -303,7 +303,7 @@ for round in range(10):
         cache.put(Digest.of(data), "text/plain", data)
         shared = b"shared %d" % number
         cache.put(Digest.of(shared), "text/plain", shared)
-        cache.saw("host", "app", {str(number): Digest.of(data)})
+        cache.remember("host", "app", {str(number): Digest.of(data)})
         if number % 10 == 0:
             cache.flush()
             print(round, number, flush=True)

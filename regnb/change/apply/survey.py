@@ -62,7 +62,7 @@ class Surveys:
         self._reader = course.reader
         self._surveys: dict[str, Survey] = {}
         self._listings: dict[str, _Listing] = {}
-        self._seen: dict[str, dict[str, str]] = {}
+        self._known: dict[str, dict[str, str]] = {}
         self.turn = anyio.Semaphore(_SURVEYS)
 
     async def read(self, repository: str) -> Survey:
@@ -79,7 +79,7 @@ class Surveys:
             failure = Refused(text, hint=error.hint or "repair or remove the damaged tag in the registry's storage")
         survey = Survey(tags, began, anyio.current_time() - began, failure, listed)
         self._surveys[repository] = survey
-        self._seen[repository] = tags | self._seen.get(repository, {})
+        self._known[repository] = tags | self._known.get(repository, {})
         return survey
 
     def last(self, repository: str) -> Survey:
@@ -104,17 +104,17 @@ class Surveys:
         survey = self._surveys[repository]
         survey.tags.update(now)
         for tag, digest in now.items():
-            self._seen[repository].setdefault(tag, digest)
+            self._known[repository].setdefault(tag, digest)
         survey.listed |= await self._look_into(repository, set(now.values()) - survey.listed.keys())
 
     def going(self, repository: str, tags: Iterable[str]) -> None:
         """Expect that tags go: what becomes of them is told elsewhere."""
-        self._seen[repository] |= dict.fromkeys(tags, "")
+        self._known[repository] |= dict.fromkeys(tags, "")
 
     def siblings(self, repository: str, digest: str) -> list[str]:
         """Return the tags that point at a digest and are to stay."""
-        seen = self._seen[repository]
-        return [tag for tag, found in self._surveys[repository].tags.items() if found == digest and seen.get(tag)]
+        known = self._known[repository]
+        return [tag for tag, found in self._surveys[repository].tags.items() if found == digest and known.get(tag)]
 
     def gone(self, repository: str, tags: Iterable[str]) -> None:
         """Take out tags that are removed as planned."""
@@ -141,12 +141,12 @@ class Surveys:
         Raises:
             RegnbError: One cannot be read.
         """
-        seen = self._seen[repository]
+        known = self._known[repository]
         listed = await self._reader.tags(repository)
-        now = await self._reader.digests(repository, sorted({*listed, *(tag for tag in seen if seen[tag])}))
+        now = await self._reader.digests(repository, sorted({*listed, *(tag for tag in known if known[tag])}))
         found = Lost()
         for tag, announced in now.items():
-            before, digest = seen.get(tag, ""), announced
+            before, digest = known.get(tag, ""), announced
             if before not in ("", digest) and digest:  # a GET decides, whose bytes have the digest that it announces
                 raw = await self._reader.look(repository, tag)
                 digest = str(raw.digest) if raw else ""
@@ -154,7 +154,7 @@ class Surveys:
                 found.gone[tag] = before
             elif before not in ("", digest):
                 found.moved[tag] = before
-            elif not digest and tag not in seen:
+            elif not digest and tag not in known:
                 found.dangling.append(tag)
         return found
 
