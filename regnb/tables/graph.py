@@ -357,12 +357,12 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        lost = self.manifest[gone]
+        lost = np.zeros(len(self.digests), dtype=bool)
+        lost[self.manifest[gone]] = True
         still = np.zeros(len(self.digests), dtype=bool)
         still[self.manifest[~np.asarray(gone)]] = True
-        lost = np.unique(lost[~still[lost]])
         # What is lost is usually little: only that is looked at.
-        counts = np.bincount(self.followed.of(lost)[1], minlength=len(self.digests))
+        counts = np.bincount(self.followed.of(np.flatnonzero(lost & ~still))[1], minlength=len(self.digests))
         return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
 
     def shared(self, gone: Mask) -> pd.DataFrame:

@@ -134,7 +134,9 @@ class _Spread:
 
     def free(self, look: Ints) -> Ints:
         """Return of some rows those that nothing holds any more."""
-        look = np.unique(look)
+        some = np.zeros(len(self.gone), dtype=bool)
+        some[look] = True
+        look = np.flatnonzero(some)
         wanted = self.wanted[look]
         free = (wanted > 0) & ~self.gone[look] & (self.left[look] == 0) & (self.above[look] == 0)
         # A child may refer to another manifest, whose signature it is: as long as that stays, it stays.
