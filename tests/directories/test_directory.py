@@ -76,9 +76,11 @@ def same(one: Inventory, other: Inventory) -> None:
         first, second = (pd.DataFrame(each.frames[name]) for each in (one, other))
         if name == "tags":
             first, second = (each.drop(columns=TOLD) for each in (first, second))
+        if "pullable" in first:
             # Which of two repositories is asked for an image that both have depends on which is read first.
-            both = first.merge(second, on=["repository", "tag"])[["pullable_x", "pullable_y"]].dropna()
-            assert (both["pullable_x"] == both["pullable_y"]).all()
+            both = first.merge(second, on=["repository", "tag" if name == "tags" else "digest"])
+            known = both[["pullable_x", "pullable_y"]].dropna()
+            assert (known["pullable_x"] == known["pullable_y"]).all()
             first, second = (each.drop(columns="pullable") for each in (first, second))
         assert rows(first) ^ rows(second) == set(), name
     columns = ["what", "listed", "failed", "denied", "complete"]
