@@ -7,6 +7,7 @@ connections are ever copied. Where the system cannot fork so (no ``pidfd``, as o
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import json
 import os
@@ -102,6 +103,8 @@ class Nursery:
                 env={**environment, **_ALONE},
                 start_new_session=True,
             )
+        # It would end by itself, but after whoever made it.
+        atexit.register(self.close)
 
     def fork(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str | None) -> Child:
         """Start a kernel.
@@ -124,6 +127,7 @@ class Nursery:
 
     def close(self) -> None:
         """End it; its kernels end by themselves."""
+        atexit.unregister(self.close)
         self._control.close()
         self._process.kill()
         self._process.wait()
