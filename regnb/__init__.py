@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.reconcile import reconcile
     from regnb.analysis.snapshot import snapshots
-    from regnb.analysis.storage import Storage, open_storage
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
+    from regnb.change.sweep import Sweep
     from regnb.errors import Interrupted, RegnbError
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
     from regnb.source import read
+    from regnb.storage import Storage, open_storage
 
 _install()
 if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
@@ -47,12 +48,13 @@ _HOMES: Final = MappingProxyType({
     "Registry": "registry",
     "RegnbError": "errors",
     "Sharing": "analysis.inventory",
-    "Storage": "analysis.storage",
+    "Storage": "storage",
+    "Sweep": "change.sweep",
     "compare": "analysis.difference",
     "connect": "registry",
     "diff": "analysis.difference",
     "growth": "analysis.growth",
-    "open_storage": "analysis.storage",
+    "open_storage": "storage",
     "read": "source",
     "reconcile": "analysis.reconcile",
     "snapshots": "analysis.snapshot",
@@ -86,6 +88,7 @@ __all__ = [
     "RegnbError",
     "Sharing",
     "Storage",
+    "Sweep",
     "compare",
     "connect",
     "diff",

@@ -29,6 +29,7 @@ from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
+    from regnb.change.collect.writers import Writer
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
@@ -167,6 +168,20 @@ class Registry:
         from regnb.wire.health import health  # kept out of `import regnb`
 
         return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
+
+    def pushes(self) -> Writer:
+        """Ask, without a write, whether anybody can push: ``read-only``, ``writable`` or ``not known``.
+
+        Raises:
+            Refused: It is Harbor's or GitLab's, whose files do not say what there is.
+
+        Example:
+            >>> registry.pushes().pushes  # doctest: +SKIP
+            'read-only'
+        """
+        from regnb.change.collect.writers import ask  # noqa: PLC0415 -- kept out of `import regnb`
+
+        return self._run(lambda: ask(self._client))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
