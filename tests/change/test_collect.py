@@ -14,7 +14,7 @@ import pytest
 import swept
 from collected import Grown
 from distribution import Distribution
-from images import Image, ask, config, image, index, layer, push
+from images import Image, ask, config, descriptor, image, index, layer, push
 
 import regnb
 from regnb.change import sweep
@@ -231,7 +231,7 @@ def test_uploads_and_histories(old: Distribution) -> None:
 
 def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> None:
     """Children of a tagged index, and what speaks about a tagged image, are untagged and stay."""
-    child, referrer, lonely = some(11), image([layer("sbom", 50)], subject=some(1)), some(13)
+    child, referrer, lonely = some(11), image([layer("sbom", 50)], subject=descriptor(some(1).media_type, some(1).data)), some(13)
     multi = index([(child, "linux/amd64"), (some(12), "linux/arm64")])
     with old:
 

@@ -134,6 +134,8 @@ class State:
             served = self.served(name)
             reached = self.below(digest for digest in holding.tags.values() if digest)
             found.update((name, "revision", digest) for digest in reached - served)
+            # A child that the repository never had, as a mirror leaves a platform out, cannot become worse.
+            reached &= served
             found.update((name, "blob", digest) for digest in reached - self.blobs.keys())
             for digest in reached:
                 if needing := self.manifests.get(digest):
