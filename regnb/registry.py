@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
+    from regnb.storage import Storage
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
@@ -580,11 +581,15 @@ class Registry:
             allow=allow,
         )
 
-    def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
+    def plan_undo(
+        self, receipt: Receipt | str | Path, *, storage: Storage | None = None, allow: Iterable[str] = ()
+    ) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
 
         Args:
             receipt: A receipt, its name or its path.
+            storage: The registry's storage: what a collection moved into its trash comes back first, so that this works
+                after the collection, too. :meth:`apply` needs it as well.
             allow: ``dummy``: where the registry does not delete by tag, a dummy manifest may.
 
         Raises:
@@ -597,9 +602,18 @@ class Registry:
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return self._run(lambda: plan_undo(self._reader, found, allow=allow))
+        returning = storage.plan_return(found) if storage is not None else ()
+        return self._run(lambda: plan_undo(self._reader, found, storage=returning, allow=allow))
 
-    def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        confirm: str,
+        source: Registry | None = None,
+        storage: Storage | None = None,
+        progress: Show = None,
+    ) -> Receipt:
         """Do what a plan says, and return the receipt.
 
         Each target is read again just before its write: what moved since the plan was made is stale, and not touched.
@@ -609,6 +623,7 @@ class Registry:
             plan: A plan for this registry.
             confirm: The plan's digest, or its code.
             source: The registry that a copy reads from, if it is another one.
+            storage: Where an undo brings layers back from first, as it was planned with it.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
@@ -625,6 +640,11 @@ class Registry:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
         plan.confirm(confirm)
+        if any(effect.effect == "trash" for effect in plan.effects):
+            if storage is None:
+                raise Refused("layers that this undo needs lie in a trash", hint="pass storage, as when it was planned")
+            for back in storage.plan_return(plan.receipt):
+                storage.apply(back, confirm=back.code, progress=progress)
         return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
 
     def resume(

@@ -140,6 +140,28 @@ class Storage(_Storage):
 
         return plan_restore(self._base(), self.url, run if isinstance(run, str) else run.name)
 
+    def plan_return(self, receipt: Receipt | str | Path) -> list[Sweep]:
+        """Plan to put back what undo of an earlier deletion needs and collections have moved away since.
+
+        Args:
+            receipt: Of the deletion, its name or its path.
+
+        Returns:
+            A plan for each run of the trash that has something of it.
+
+        Raises:
+            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+            PlanMismatch: It is about a storage.
+
+        Example:
+            >>> storage.plan_return("20261123T120000-4f2a91cc")  # doctest: +SKIP
+        """
+        from regnb.change.collect.trash import plan_return  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.journal import Receipt  # noqa: PLC0415
+
+        found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
+        return plan_return(self._base(), self.url, found)
+
     def plan_empty(self, *, older_than: str = "7d") -> Sweep:
         """Plan to remove for good what lies in the trash.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 import msgspec
 from msgspec import Meta, Struct
 
-from regnb.change.plan import AGAIN, CODE_DIGITS, Effect, check_fields
+from regnb.change.plan import AGAIN, CODE_DIGITS, Effect, Plan, check_fields
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.reference import Digest, check_repository, check_tag
@@ -369,3 +369,28 @@ def check_allow(allow: Iterable[str]) -> tuple[str, ...]:
     for one in sorted(given - set(ALLOWANCES)):
         raise InvalidArgument(f"cannot allow {one!r}", hint=f"choose from {', '.join(ALLOWANCES)}")
     return tuple(sorted(given))
+
+
+def load(path: str | Path) -> Plan | Sweep:
+    """Read a plan for a registry, or one over a storage, from a file.
+
+    Raises:
+        StorageError: There is no such file.
+        PlanMismatch: It is neither, or it was changed.
+
+    Example:
+        >>> load("plan.json")  # doctest: +SKIP
+    """
+    with file_errors(f"read {path}"):
+        data = Path(path).read_bytes()
+    try:
+        sort = msgspec.json.decode(data, type=_Sort).regnb
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        sort = ""  # the plan's own reader says what is wrong
+    return Sweep.of_json(data) if sort == "sweep" else Plan.of_json(data)
+
+
+class _Sort(Struct):
+    """What tells the two kinds of documents apart."""
+
+    regnb: str = ""

@@ -59,6 +59,14 @@ COMMANDS: Final = MappingProxyType(
             "Space",
             "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
         ),
+        "collect": Entry(
+            "collecting",
+            "Space",
+            "Move what nothing needs in a storage into its trash, and verify every tag afterwards.",
+        ),
+        "trash": Entry(
+            "collecting", "Space", "What collections moved away: list it, put it back, or remove it for good."
+        ),
         "reconcile": Entry("audits", "Space", "Tell why a registry's disk holds more than its API shows."),
         "snapshots": Entry(
             "audits", "Over time, and side by side", "List the snapshots that regnb audit --snapshot saved."

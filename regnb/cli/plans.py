@@ -28,6 +28,7 @@ from regnb.text import count
 
 if TYPE_CHECKING:
     from regnb.registry import Registry
+    from regnb.storage import Storage
     from regnb.wire.exchange import Answer
 
 
@@ -42,6 +43,7 @@ def present(
     plan: Plan | Answer,
     source: Registry | None = None,
     include: bool = False,
+    storage: Storage | None = None,
     *,
     plan_out: PlanOut = None,
     curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
@@ -66,7 +68,7 @@ def present(
     elif sys.stdin.isatty() and sys.stdout.isatty():
         typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
         if typed == plan.code:
-            finish(registry.apply(plan, confirm=typed, source=source))
+            finish(registry.apply(plan, confirm=typed, source=source, storage=storage))
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")

@@ -36,8 +36,8 @@ def receipt_show(name: Annotated[str, Argument(help="A receipt's name, or its fi
     """Print what became of every row of a plan."""
     receipt = Receipt.load(name)
     if not json_:
-        out.print(f"[bold]{escape(receipt.plan.summary())}[/]")
-        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.plan.code}\n")
+        out.print(f"[bold]{escape(receipt.applied.summary())}[/]")
+        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.applied.code}\n")
     show(receipt.to_frame(), json_)
 
 

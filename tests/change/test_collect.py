@@ -20,7 +20,6 @@ import regnb
 from regnb.change import sweep
 from regnb.change.collect import writers
 from regnb.change.collect.planning import seconds
-from regnb.change.journal import Receipt
 from regnb.change.sweep import Row, Sweep
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused
 from regnb.oci.reference import Digest
@@ -231,7 +230,11 @@ def test_uploads_and_histories(old: Distribution) -> None:
 
 def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> None:
     """Children of a tagged index, and what speaks about a tagged image, are untagged and stay."""
-    child, referrer, lonely = some(11), image([layer("sbom", 50)], subject=descriptor(some(1).media_type, some(1).data)), some(13)
+    child, referrer, lonely = (
+        some(11),
+        image([layer("sbom", 50)], subject=descriptor(some(1).media_type, some(1).data)),
+        some(13),
+    )
     multi = index([(child, "linux/amd64"), (some(12), "linux/arm64")])
     with old:
 
@@ -249,16 +252,62 @@ def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> No
     assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0", "app:multi"}
 
 
+def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None:
+    """What undo needs comes back from the trash first: layers with their links, and children of an index."""
+    multi = index([(some(21), "linux/amd64"), (some(22), "linux/arm64")])
+    ask(real.url, lambda client: push(client, "app", "multi", multi))
+    with regnb.connect(real.url) as registry:
+        plan = registry.plan_delete("app:multi")
+        deletion = registry.apply(plan, confirm=plan.code)
+    before = swept.whole(real.root)
+    real.stop()
+    swept.age(real.root, 3)
+    swept.collect(real, swept.storage(real).plan_collect(endpoints=[real.url], untagged=True, allow=["undo"]))
+    with real, regnb.connect(real.url) as registry:
+        plain = registry.plan_undo(deletion)
+        assert registry.apply(plain, confirm=plain.code).status == "partial", "the layers are gone"
+        here = swept.storage(real)
+        undo = registry.plan_undo(deletion, storage=here)
+        with pytest.raises(Refused, match="lie in a trash"):
+            registry.apply(undo, confirm=undo.code)
+        assert registry.apply(undo, confirm=undo.code, storage=here).status == "done"
+    assert before == {}
+    assert {str(name) for name in swept.whole(real.root)} == {"app:multi"}
+
+
+def test_what_undo_needs_is_spared_and_named(real: Distribution) -> None:
+    """An index was deleted, and its children stayed without a tag: they go only if that is allowed."""
+    multi = index([(some(21), "linux/amd64")])
+    ask(real.url, lambda client: push(client, "app", "multi", multi))
+    with regnb.connect(real.url) as registry:
+        plan = registry.plan_delete("app:multi", children=False)
+        deletion = registry.apply(plan, confirm=plan.code)
+    real.stop()
+    swept.age(real.root, 3)
+    here = swept.storage(real)
+    spared = here.plan_collect(endpoints=[real.url], untagged=True)
+    assert "revision" not in kinds(spared)
+    assert [(one.effect, one.reference) for one in spared.effects] == [("undo", str(some(21).digest))]
+    assert deletion.name in spared.effects[0].message
+    assert kinds(here.plan_collect(untagged=True, allow=["undo"]))["revision"] == 1
+
+
 def play(registry: Grown, round_: int) -> None:
     """Collect one random storage, ask the real registry, and put everything back."""
     untagged = bool(round_ % 2)
     root = registry.root
     before, whole, mine = swept.tree(root), swept.whole(root), swept.storage(registry)
     judged = swept.eligible(registry)
-    plan = mine.plan_collect(endpoints=[registry.url], untagged=untagged, tag_history=round_ % 3, uploads_older_than="1d")
+    plan = mine.plan_collect(
+        endpoints=[registry.url], untagged=untagged, tag_history=round_ % 3, uploads_older_than="1d"
+    )
     if judged is not None and not untagged:
         # 2.8 does not see a repository without layers, and removes what it needs.
-        unseen = {one.digest for one in registry.made.values() if not one.blobs} if "without/layers" in registry._names else set()
+        unseen = (
+            {one.digest for one in registry.made.values() if not one.blobs}
+            if "without/layers" in registry._names
+            else set()
+        )
         assert swept.digests(plan) <= judged
         assert judged - swept.digests(plan) <= unseen
     receipt = swept.collect(registry, plan)

@@ -13,16 +13,20 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
 
 from regnb.change.collect.state import State
+from regnb.change.journal import Receipt
 from regnb.change.plan import Effect
 from regnb.change.sweep import PHASES, TRASH, Options, Row, Sweep
 from regnb.crawl.files import reason
+from regnb.crawl.listing import blob_file
+from regnb.crawl.records import describe
 from regnb.errors import Busy, InvalidArgument, InvalidReference, PlanMismatch, Refused, StorageError
+from regnb.oci.manifest import MANIFEST_LIMIT
 from regnb.text import count, human
 
 try:
@@ -441,3 +445,59 @@ def plan_empty(base: str, url: str, *, older_than: int, state: State, now: datet
         steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason_))
     notes = ("What is removed from the trash cannot be put back, and undo of earlier deletions may need it.",)
     return Sweep(operation="empty", url=url, steps=tuple(steps), effects=tuple(effects), notes=notes, options=Options())
+
+
+def plan_return(base: str, url: str, receipt: Receipt) -> list[Sweep]:
+    """Plan to put back what undo of a deletion needs and collections have moved away since: a plan for each run.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+        url: The storage.
+        receipt: Of the deletion.
+
+    Example:
+        ``plan_return(base, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
+    """
+    known = runs(base)
+    blobs: set[str] = set()
+    links: set[tuple[str, str]] = set()
+    todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        where = todo.pop()
+        if where in seen:
+            continue
+        seen.add(where)
+        links.add(where)
+        blobs.add(where[1])
+        raw = receipt.content(where[1])
+        data = raw.data if raw else _trashed(base, [run.run for run in known], where[1])
+        if data is None:
+            continue
+        record, _, _ = describe(where[1], raw.media_type if raw else "", data)
+        needed = {record.config, *record.layers} - {""}
+        blobs |= needed
+        links |= {(where[0], digest) for digest in needed}
+        todo += [(where[0], child) for child in record.children]
+
+    def wanted(row: Row) -> bool:
+        if row.kind in ("blob", "manifest"):
+            return row.reference in blobs
+        # A manifest that was deleted is put back by undo, through the registry.
+        deleted = row.kind == "revision" and receipt.content(row.reference) is not None
+        return row.kind in ("layer link", "revision") and not deleted and (row.repository, row.reference) in links
+
+    found = [plan_restore(base, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
+    return found[::-1]
+
+
+def _trashed(base: str, names: Sequence[str], digest: str) -> bytes | None:
+    """Return the bytes of a manifest that lies in the trash, or None."""
+    for run in names:
+        try:
+            handle = os.open(f"{base}/{TRASH}/{run}/{blob_file(digest)}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            continue
+        with os.fdopen(handle, "rb") as file:
+            return file.read(MANIFEST_LIMIT)
+    return None
