@@ -6,23 +6,38 @@ planned.
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.request import Request, urlopen
 
 import pytest
+import scripted
 import swept
-from collected import Grown
+from collected import Grown, copied
 from distribution import Distribution
 from images import Image, ask, config, descriptor, image, index, layer, push
+from scripted import Reply
 
 import regnb
 from regnb.change import sweep
 from regnb.change.collect import writers
 from regnb.change.collect.planning import seconds
+from regnb.change.collect.trash import Trash
+from regnb.change.journal import Receipt
 from regnb.change.sweep import Row, Sweep
-from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused
+from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
+from regnb.wire.client import Client
 
 ROUNDS = int(os.environ.get("REGNB_TESTS_COLLECTIONS", "15"))
 
@@ -38,10 +53,10 @@ def some(number: int, *more: bytes) -> Image:
 
 
 @pytest.fixture
-def old(real: Distribution) -> Iterator[Distribution]:
+def old(real: Distribution) -> Distribution:
     """A stopped registry, three days old: two tags, and an image that was deleted."""
 
-    async def fill(client: regnb.wire.client.Client) -> None:  # type: ignore[name-defined]
+    async def fill(client: Client) -> None:
         await push(client, "app", "1.0", some(1))
         await push(client, "app", "2.0", some(2))
         await push(client, "app", "gone", some(3))
@@ -50,7 +65,7 @@ def old(real: Distribution) -> Iterator[Distribution]:
     ask(real.url, fill)
     real.stop()
     swept.age(real.root, 3)
-    yield real
+    return real
 
 
 def kinds(plan: Sweep) -> dict[str, int]:
@@ -155,8 +170,6 @@ def test_a_read_only_registry_says_so_without_a_write(old: Distribution, tmp_pat
 
 def test_two_collections_at_once(old: Distribution) -> None:
     """The second one is refused, and leaves no receipt."""
-    from regnb.change.collect.trash import Trash  # noqa: PLC0415 -- what is tested
-
     with Trash(f"{old.root}/docker/registry/v2"), pytest.raises(Busy, match="another collection"):
         swept.collect(old)
     assert swept.collect(old).status == "done"
@@ -205,7 +218,7 @@ def test_uploads_and_histories(old: Distribution) -> None:
     """An upload that was given up goes by its youngest file; a tag keeps the newest of its history."""
     with old:
 
-        async def more(client: regnb.wire.client.Client) -> None:  # type: ignore[name-defined]
+        async def more(client: Client) -> None:
             for number in range(4, 8):
                 await push(client, "app", "1.0", some(number))
             upload = await client.start_upload("app")
@@ -238,7 +251,7 @@ def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> No
     multi = index([(child, "linux/amd64"), (some(12), "linux/arm64")])
     with old:
 
-        async def more(client: regnb.wire.client.Client) -> None:  # type: ignore[name-defined]
+        async def more(client: Client) -> None:
             await push(client, "app", "multi", multi)
             await push(client, "app", referrer.digest, referrer)
             await push(client, "app", lonely.digest, lonely)
@@ -320,7 +333,8 @@ def play(registry: Grown, round_: int) -> None:
     with registry, regnb.connect(registry.url) as there:
         tags = there.inventory().tags
         assert {(row.repository, row.tag) for row in tags.itertuples()} >= {tuple(name) for name in whole}
-    swept.collect(registry, mine.plan_restore(receipt)) if plan.steps else None
+    if plan.steps:
+        swept.collect(registry, mine.plan_restore(receipt))
     assert swept.tree(root) == before
 
 
@@ -328,3 +342,200 @@ def play(registry: Grown, round_: int) -> None:
 def test_random_storages(round_: int, distribution_program: None, tmp_path: Path) -> None:
     """Whatever a registry holds: every tag stays whole, the real one serves it, and undo gives an equal tree."""
     play(swept.grown(tmp_path / "grown", ("collect", round_), 40), round_)
+
+
+KILLED = """
+import os, signal, sys
+from regnb.change.collect import trash
+from regnb.storage import open_storage
+from regnb.change.sweep import Sweep
+
+left = int(sys.argv[3])
+real = {name: getattr(trash.Trash, name) for name in ("move", "back", "barrier", "tidy", "empty")}
+
+def dying(name):
+    def call(self, *given):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real[name](self, *given)
+    return call
+
+for name in real:
+    setattr(trash.Trash, name, dying(name))
+plan = Sweep.load(sys.argv[2])
+open_storage(sys.argv[1]).apply(plan, confirm=plan.code, progress=False)
+"""
+"""Applies a plan, and dies before a step whose number it is given."""
+
+
+def killed(registry: Distribution, plan: Sweep, folder: Path, step: int) -> bool:
+    """Apply a plan in a process that is killed before one of its steps; return whether it was."""
+    plan.save(folder / "plan.json")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(registry.root), str(folder / "plan.json"), str(step)], check=False
+    )
+    assert done.returncode in (0, -signal.SIGKILL)
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize("trash", [True, False])
+def test_killed_at_any_step(old: Distribution, tmp_path: Path, trash: bool) -> None:  # noqa: FBT001 -- pytest's
+    """No tag is broken by a kill, the receipt goes on, and what is in the trash then is what was planned."""
+    with old:
+        ask(old.url, lambda client: push(client, "app", some(31).digest, some(31)))
+    swept.age(old.root, 3)
+    whole = swept.whole(old.root)
+    here = swept.storage(old)
+    for step in (3, 8, 14):
+        copy = copied(old.root, tmp_path / f"copy-{step}")
+        there = regnb.open_storage(copy)
+        plan = there.plan_collect(endpoints=[old.url], untagged=True, trash=trash)
+        before = swept.tree(copy)
+        if not killed(cast("Distribution", SimpleNamespace(root=copy)), plan, tmp_path, step):
+            continue
+        assert swept.whole(copy) == whole, step
+        name = max(Path(os.environ["REGNB_RECEIPTS"]).glob("*.jsonl"), key=lambda path: path.stat().st_mtime).stem
+        assert Receipt.load(name).status == "unfinished"
+        receipt = there.resume(name, progress=False)
+        assert swept.whole(copy) == whole, step
+        assert not there.plan_collect(untagged=True).steps
+        if trash:
+            assert receipt.status == "done", step
+            back = there.plan_restore(receipt)
+            assert {row.path for row in back.steps} == {row.path for row in plan.steps}
+            assert there.apply(back, confirm=back.code, progress=False).status == "done"
+            assert swept.tree(copy) == before
+        else:
+            assert not (copy / "docker/registry/v2" / sweep.TRASH).exists(), step
+    assert here.plan_collect(untagged=True).steps
+
+
+def test_a_push_during_the_moves_is_made_whole(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that found a blob before it was moved pushes its manifest after: the second look puts it back."""
+    plan = swept.storage(old).plan_collect(endpoints=[old.url], allow=["writer"])
+    again, moves = some(3), iter(range(1000))
+    real_move = Trash.move
+
+    def move(self: Trash, row: Row, run: str) -> Any:
+        if next(moves) == 0:
+            # What a push leaves that found everything there: the manifest, its link and the tag.
+            base = old.root / "docker/registry/v2"
+            digest = Digest.of(again.data)
+            for path, data in (
+                (f"blobs/sha256/{digest.hex[:2]}/{digest.hex}/data", again.data),
+                (f"repositories/app/_manifests/revisions/sha256/{digest.hex}/link", str(digest).encode()),
+                ("repositories/app/_manifests/tags/again/current/link", str(digest).encode()),
+            ):
+                (base / path).parent.mkdir(parents=True, exist_ok=True)
+                (base / path).write_bytes(data)
+        return real_move(self, row, run)
+
+    monkeypatch.setattr(Trash, "move", move)
+    with old:
+        receipt = swept.collect(old, plan)
+    assert receipt.status == "partial"
+    assert "put back: a push needs it again" in set(receipt.to_frame()["message"])
+    assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0", "app:again"}
+
+
+def test_readers_meanwhile_get_right_answers(old: Distribution) -> None:
+    """While it is collected and put back, every pull of every tag from the running registry is right."""
+    with old:
+        for number in range(40, 60):
+            ask(old.url, lambda client, one=number: push(client, "app", some(one).digest, some(one)))
+    swept.age(old.root, 3)
+    stop, reads = threading.Event(), [0, 0]
+
+    def read(reader: int) -> None:
+        while not stop.is_set():
+            for number in (1, 2):
+                what = some(number)
+                for path in (f"manifests/{number}.0", *(f"blobs/{Digest.of(blob)}" for blob in what.blobs)):
+                    request = Request(f"{old.url}/v2/app/{path}", headers={"Accept": what.media_type})  # noqa: S310 -- as below
+                    with urlopen(request, timeout=30) as answer:  # noqa: S310 -- loopback
+                        assert answer.read() in {what.data, *what.blobs}
+                    reads[reader] += 1
+
+    here = swept.storage(old)
+    with old, ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read, number) for number in range(2)]
+        try:
+            for _ in range(3):
+                plan = here.plan_collect(endpoints=[old.url], untagged=True, allow=["writer"])
+                receipt = swept.collect(old, plan)
+                assert receipt.status == "done"
+                swept.collect(old, here.plan_restore(receipt))
+        finally:
+            stop.set()
+        for reader in readers:
+            reader.result()
+    assert min(reads) > 0
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EACCES, errno.ENOSPC])
+def test_a_folder_that_cannot_be_moved(old: Distribution, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe refuses before anything is moved; an error in the middle ends the moves, and resuming goes on."""
+    plan, before = swept.storage(old).plan_collect(endpoints=[old.url]), swept.tree(old.root)
+    real_rename, calls = os.rename, iter(range(1000))
+
+    def rename(at: int) -> Callable[..., None]:
+        def call(*given: Any, **more: Any) -> None:
+            if next(calls) >= at:
+                raise OSError(code, os.strerror(code))
+            real_rename(*given, **more)
+
+        return call
+
+    monkeypatch.setattr(os, "rename", rename(0))
+    with pytest.raises(Refused, match="nothing can be moved"):
+        swept.collect(old, plan)
+    assert swept.tree(old.root) == before
+    calls = iter(range(1000))
+    monkeypatch.setattr(os, "rename", rename(4))
+    receipt = swept.collect(old, plan)
+    assert receipt.status == "partial"
+    assert {"done", "failed", "skipped"} == set(receipt.to_frame()["status"])
+    monkeypatch.setattr(os, "rename", real_rename)
+    assert swept.storage(old).resume(receipt, progress=False).status == "done"
+    assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0"}
+
+
+def test_mirrors_and_foreign_registries_are_refused(old: Distribution) -> None:
+    """A pull-through cache by its file, GitLab's by its marker, Harbor by how it asks for a token."""
+    with scripted.serve(harbor) as server:
+        plan = swept.storage(old).plan_collect(endpoints=[server.url])
+        with pytest.raises(Refused, match="not plain distribution"):
+            swept.collect(old, plan)
+    (old.root / "scheduler-state.json").write_text("{}")
+    with pytest.raises(Refused, match="pull-through"):
+        swept.storage(old).plan_collect()
+    (old.root / "docker/registry/lockfiles").mkdir()
+    (old.root / "docker/registry/lockfiles/database-in-use").touch()
+    with pytest.raises(StorageError, match="database"):
+        swept.storage(old)
+
+
+def harbor(*_: object) -> Reply:
+    challenge = 'Bearer realm="https://harbor.example/service/token",service="harbor-registry"'
+    return Reply(200, {"Docker-Distribution-Api-Version": "registry/2.0", "WWW-Authenticate": challenge}, b"{}")
+
+
+def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
+    """Plan into a file, apply it, list the trash, undo it by the receipt's name, and empty the trash."""
+    root, plan = str(old.root), str(tmp_path / "plan.json")
+
+    def regnb_(*words: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "regnb", *words], capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    assert "move to the trash 2 layer links, 3 blobs" in regnb_(
+        "collect", root, "--endpoint", old.url, "--plan-out", plan
+    )
+    assert "rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    run = json.loads(regnb_("trash", "list", root, "--json"))["run"]
+    assert "collect in" in regnb_("receipt", "show", run)
+    regnb_("trash", "restore", root, run, "--plan-out", plan)
+    assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    assert "nothing" in regnb_("trash", "empty", root)

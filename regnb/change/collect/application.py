@@ -138,8 +138,9 @@ class _Collection(_Course):
     def run(self, read: Callable[[], State], again: Callable[[State], Sweep]) -> None:
         """Move, look again, put back what is needed again, and empty the trash if nothing is to stay in it."""
         before = read()
-        gone = {row.path for row in stale(self.sweep.steps, again(before).steps)}
-        if gone and not self.journal.resumed:
+        resumed = self.journal.resumed
+        gone = {row.path for row in stale(self.sweep.steps, again(before).steps, resumed=resumed)}
+        if gone and not resumed:
             raise PlanMismatch(
                 f"the storage is not as this plan was made on: {count(len(gone), 'row')} changed, such as {min(gone)}",
                 hint="nothing was moved; make the plan again",

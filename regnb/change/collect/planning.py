@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -389,8 +389,13 @@ class _Planning:
                 self.effect("empty repository", name, "", "it has no tag and no manifest; its folders stay")
 
 
-def stale(confirmed: Sequence[Row], now: Sequence[Row]) -> list[Row]:
+def stale(confirmed: Sequence[Row], now: Sequence[Row], *, resumed: bool = False) -> list[Row]:
     """Return the rows of a confirmed plan that a plan of now does not have just so.
+
+    Args:
+        confirmed: The rows that are to be moved.
+        now: The rows of a plan that was made now.
+        resumed: Whether some links were moved already: without them a manifest's bytes are a blob, and look older.
 
     Example:
         >>> row = Row(kind="upload", repository="app", reference="1")
@@ -398,8 +403,8 @@ def stale(confirmed: Sequence[Row], now: Sequence[Row]) -> list[Row]:
         ([], 1)
     """
 
-    def key(row: Row) -> Mapping[str, object] | tuple[object, ...]:
-        return row.kind, row.repository, row.tag, row.reference, row.size, row.youngest
+    def key(row: Row) -> tuple[object, ...]:
+        return (row.path, row.size) if resumed else (row.path, row.size, row.kind, row.youngest)
 
     there = {key(row) for row in now}
     return [row for row in confirmed if key(row) not in there]

@@ -217,11 +217,13 @@ class Trash:
             Refused: They cannot; nothing was changed.
         """
         name = f".regnb-probe-{secrets.token_hex(4)}"
-        for parent in ("blobs", "repositories"):
-            with contextlib.suppress(FileNotFoundError):
-                self._folder(parent)
-                self._probe(parent, name)
-        self.tidy()
+        try:
+            for parent in ("blobs", "repositories"):
+                with contextlib.suppress(FileNotFoundError):
+                    self._folder(parent)
+                    self._probe(parent, name)
+        finally:
+            self.tidy()
 
     def _probe(self, parent: str, name: str) -> None:
         source = self._folder(parent)
