@@ -29,7 +29,6 @@ from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
-    from regnb.change.collect.writers import Writer
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.selection import What
@@ -169,20 +168,6 @@ class Registry:
         from regnb.wire.health import health  # kept out of `import regnb`
 
         return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
-
-    def pushes(self) -> Writer:
-        """Ask, without a write, whether anybody can push: ``read-only``, ``writable`` or ``not known``.
-
-        Raises:
-            Refused: It is Harbor's or GitLab's, whose files do not say what there is.
-
-        Example:
-            >>> registry.pushes().pushes  # doctest: +SKIP
-            'read-only'
-        """
-        from regnb.change.collect.writers import ask  # noqa: PLC0415 -- kept out of `import regnb`
-
-        return self._run(lambda: ask(self._client))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -639,12 +624,7 @@ class Registry:
         Example:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
-        plan.confirm(confirm)
-        if any(effect.effect == "trash" for effect in plan.effects):
-            if storage is None:
-                raise Refused("layers that this undo needs lie in a trash", hint="pass storage, as when it was planned")
-            for back in storage.plan_return(plan.receipt):
-                storage.apply(back, confirm=back.code, progress=progress)
+        _confirm(plan, confirm, storage)
         return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
 
     def resume(
@@ -698,6 +678,17 @@ def _inventory(registry: Registry, repositories: str | Sequence[str] | None, oth
         if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
             return registry.inventory(otherwise)
         raise
+
+
+def _confirm(plan: Plan, code: str, storage: Storage | None) -> None:
+    """Check a plan's confirmation, and put back what an undo needs and a collection moved into a trash."""
+    plan.confirm(code)
+    if not any(effect.effect == "trash" for effect in plan.effects):
+        return
+    if storage is None:
+        raise Refused("layers that this undo needs lie in a trash", hint="pass storage, as when it was planned")
+    for back in storage.plan_return(plan.receipt):
+        storage.apply(back, confirm=back.code)
 
 
 def connect(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regnb.analysis.storage import Storage as _Storage
 from regnb.crawl.walk import LocalFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
-from regnb.session import Bar, Show
+from regnb.session import Bar, Show, run
 
 if TYPE_CHECKING:
     from regnb.change.collect.state import State
@@ -208,7 +209,8 @@ class Storage(_Storage):
 
             try:
                 with registry.connect(url, cache=False) as endpoint:
-                    found.append(endpoint.pushes())
+                    client = endpoint._client  # noqa: SLF001 -- our own kind
+                    found.append(run(partial(writers.ask, client)))
             except Refused:
                 raise
             except RegistryError as error:

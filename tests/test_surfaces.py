@@ -192,3 +192,37 @@ def test_what_applies_a_plan_writes_through_the_client() -> None:
     assert {name for module in APPLYING for name, _ in calls(module)} & WRITING
     for module in WRITERS - CLIENT:
         assert "request" not in {name for name, _ in calls(module)}
+
+
+MOVING = {
+    "rename",
+    "replace",
+    "rmdir",
+    "unlink",
+    "rmtree",
+    "removedirs",
+    "truncate",
+    "mkdir",
+    "chown",
+    "fchown",
+    "symlink",
+}
+"""What changes a file system, called of ``os`` or ``shutil``."""
+MOVERS = {"change/collect/trash", "oci/layout"}
+"""What may do it to a registry's files: a collection, and the embedded registry's own storage."""
+
+
+def moves(module: str) -> set[str]:
+    """The calls of a module that change a file system by way of ``os`` or ``shutil``."""
+    return {
+        name for name, call in calls(module) if name in MOVING and ast.unparse(call.func).startswith(("os.", "shutil."))
+    }
+
+
+def test_only_the_trash_moves_the_files_of_a_storage() -> None:
+    """Of what plans and applies a collection one module moves files; what reads a storage moves none."""
+    assert moves("change/collect/trash") >= {"rename", "rmdir", "rmtree"}
+    reading = [module for module in modules() if module.startswith(("crawl/", "analysis/", "tables/", "oci/"))]
+    collecting = [module for module in modules() if module.startswith("change/collect/")]
+    for module in {*reading, *collecting, "storage", "change/sweep"} - MOVERS:
+        assert not moves(module), module

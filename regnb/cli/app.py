@@ -62,7 +62,7 @@ COMMANDS: Final = MappingProxyType(
         "collect": Entry(
             "collecting",
             "Space",
-            "Move what nothing needs in a storage into its trash, and verify every tag afterwards.",
+            "Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.",
         ),
         "trash": Entry(
             "collecting", "Space", "What collections moved away: list it, put it back, or remove it for good."

@@ -160,8 +160,8 @@ def test_a_read_only_registry_says_so_without_a_write(old: Distribution, tmp_pat
     """OPTIONS proves it; what answers otherwise is not known."""
     filesystem = {"filesystem": {"rootdirectory": str(old.root)}}
     settings = {"storage": {**filesystem, "maintenance": {"readonly": {"enabled": True}}}}
-    with Distribution(tmp_path / "other", config=settings) as reading, regnb.connect(reading.url) as registry:
-        assert registry.pushes().pushes == "read-only"
+    with Distribution(tmp_path / "other", config=settings) as reading:
+        assert ask(reading.url, writers.ask).pushes == "read-only"
         plan = swept.storage(old).plan_collect(endpoints=[reading.url])
         assert swept.storage(old).apply(plan, confirm=plan.code).status == "done"
         assert writers.is_stopped(reading.url) is False
