@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regnb.analysis.storage import Storage as _Storage
+from regnb.crawl.files import file_errors
 from regnb.crawl.walk import LocalFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
 from regnb.session import Bar, Show, run
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from regnb.change.journal import Journal, Receipt
     from regnb.change.sweep import Options, Sweep
     from regnb.tables.frame import Frame
+
+_AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
 
 
 class Storage(_Storage):
@@ -89,6 +92,7 @@ class Storage(_Storage):
         from regnb.change.sweep import Options  # noqa: PLC0415
         from regnb.wire.addresses import parse_registry  # noqa: PLC0415
 
+        self._base()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
         asked = (endpoints,) if isinstance(endpoints, str) else endpoints
@@ -282,7 +286,8 @@ class Storage(_Storage):
         bar = Bar(progress, show=show)
         progress.changed = bar.update
         try:
-            with Trash(base) as trash, open_journal() as journal:
+            doing = f"change the files of {self.url}"
+            with Trash(base) as trash, open_journal() as journal, file_errors(doing, _AFTER):
                 apply(plan, journal, trash, read=self._state, again=again, progress=progress)
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")

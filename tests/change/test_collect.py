@@ -517,6 +517,37 @@ def test_mirrors_and_foreign_registries_are_refused(old: Distribution) -> None:
         swept.storage(old)
 
 
+def test_what_a_damaged_manifest_needs_is_not_known(old: Distribution) -> None:
+    """Its bytes are not those that were pushed: everything that its repository has stays, as it may need that."""
+    manifest = old.blob(Digest.of(some(1).data))
+    for damaged in (b"", b"{}", some(1).data.replace(b"config", b"konfig")):
+        manifest.write_bytes(damaged)
+        swept.age(old.root, 3)
+        plan = swept.storage(old).plan_collect(endpoints=[old.url], untagged=True)
+        assert "layer link" not in kinds(plan)
+        assert swept.digests(plan) == {str(Digest.of(some(3).data))}, "only what no repository links"
+
+
+def test_what_cannot_be_read_refuses_everything(old: Distribution) -> None:
+    """A manifest that is too large to be one may need anything."""
+    with old.blob(Digest.of(some(1).data)).open("ab") as file:
+        file.truncate(1 << 27)
+    swept.age(old.root, 3)
+    with pytest.raises(Refused, match="not everything"):
+        swept.storage(old).plan_collect(endpoints=[old.url])
+
+
+def test_a_corrupt_tag_keeps_what_it_may_mean(old: Distribution) -> None:
+    """With a tag whose link cannot be read no manifest of its repository is called untagged."""
+    with old:
+        ask(old.url, lambda client: push(client, "app", some(5).digest, some(5)))
+    (old.root / "docker/registry/v2/repositories/app/_manifests/tags/1.0/current/link").write_text("sha256:12")
+    swept.age(old.root, 3)
+    plan = swept.storage(old).plan_collect(endpoints=[old.url], untagged=True)
+    assert "revision" not in kinds(plan)
+    assert ("corrupt tag", "1.0") in {(one.effect, one.reference) for one in plan.effects}
+
+
 def harbor(*_: object) -> Reply:
     challenge = 'Bearer realm="https://harbor.example/service/token",service="harbor-registry"'
     return Reply(200, {"Docker-Distribution-Api-Version": "registry/2.0", "WWW-Authenticate": challenge}, b"{}")
