@@ -33,7 +33,7 @@ class Storage(_Storage):
         >>> receipt = storage.apply(plan, confirm=plan.code)  # doctest: +SKIP
     """
 
-    def _base(self) -> str:
+    def _below(self) -> str:
         """Return the folder ``docker/registry/v2``.
 
         Raises:
@@ -48,7 +48,7 @@ class Storage(_Storage):
         )
 
     def _state(self) -> State:
-        from regnb.change.collect.state import read  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.collect.state import read
 
         return read(self.files, self.url)
 
@@ -88,11 +88,11 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_collect(untagged=True, grace="7d").to_frame()  # doctest: +SKIP
         """
-        from regnb.change.collect.planning import seconds  # noqa: PLC0415 -- kept out of what only reads
-        from regnb.change.sweep import Options  # noqa: PLC0415
-        from regnb.wire.addresses import parse_registry  # noqa: PLC0415
+        from regnb.change.collect.planning import seconds
+        from regnb.change.sweep import Options
+        from regnb.wire.addresses import parse_registry
 
-        self._base()
+        self._below()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
         asked = (endpoints,) if isinstance(endpoints, str) else endpoints
@@ -108,14 +108,14 @@ class Storage(_Storage):
         return self._collect(self._state(), options, allow)
 
     def _collect(self, state: State, options: Options, allow: Iterable[str]) -> Sweep:
-        from regnb.change.collect.planning import LocalLook, plan_collect, undoable  # noqa: PLC0415
+        from regnb.change.collect.planning import LocalLook, plan_collect, undoable
 
         if self.is_mirror:
             raise Refused(
                 f"{self.url} belongs to a pull-through cache", hint="let it expire by itself: it fetches what it needs"
             )
         spared = undoable() if options.untagged else None
-        return plan_collect(state, LocalLook(self._base()), self.url, options=options, allow=allow, spared=spared)
+        return plan_collect(state, LocalLook(self._below()), self.url, options=options, allow=allow, spared=spared)
 
     def trash(self) -> Frame:
         """Return what the trash holds (:data:`regnb.tables.columns.COLUMNS`, ``trash``).
@@ -123,10 +123,10 @@ class Storage(_Storage):
         Example:
             >>> storage.trash()  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import runs  # noqa: PLC0415 -- kept out of what only reads
-        from regnb.tables.frame import of_rows  # noqa: PLC0415
+        from regnb.change.collect.trash import runs
+        from regnb.tables.frame import of_rows
 
-        found = [(one.run, one.moved, len(one.rows), one.size) for one in runs(self._base())]
+        found = [(one.run, one.moved, len(one.rows), one.size) for one in runs(self._below())]
         return of_rows("trash", found)
 
     def plan_restore(self, run: str | Receipt) -> Sweep:
@@ -141,9 +141,9 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_restore("20261129T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import plan_restore  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.collect.trash import plan_restore
 
-        return plan_restore(self._base(), self.url, run if isinstance(run, str) else run.name)
+        return plan_restore(self._below(), self.url, run if isinstance(run, str) else run.name)
 
     def plan_return(self, receipt: Receipt | str | Path) -> list[Sweep]:
         """Plan to put back what undo of an earlier deletion needs and collections have moved away since.
@@ -161,11 +161,11 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_return("20261123T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import plan_return  # noqa: PLC0415 -- kept out of what only reads
-        from regnb.change.journal import Receipt  # noqa: PLC0415
+        from regnb.change.collect.trash import plan_return
+        from regnb.change.journal import Receipt
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return plan_return(self._base(), self.url, found)
+        return plan_return(self._below(), self.url, found)
 
     def plan_empty(self, *, older_than: str = "7d") -> Sweep:
         """Plan to remove for good what lies in the trash.
@@ -176,10 +176,10 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_empty(older_than="30d")  # doctest: +SKIP
         """
-        from regnb.change.collect.planning import seconds  # noqa: PLC0415 -- kept out of what only reads
-        from regnb.change.collect.trash import plan_empty  # noqa: PLC0415
+        from regnb.change.collect.planning import seconds
+        from regnb.change.collect.trash import plan_empty
 
-        return plan_empty(self._base(), self.url, older_than=seconds(older_than), state=self._state())
+        return plan_empty(self._below(), self.url, older_than=seconds(older_than), state=self._state())
 
     def check(self, plan: Sweep) -> None:
         """Ask whether a plan can be applied now: whether anybody can push, and whether folders can be moved.
@@ -191,16 +191,16 @@ class Storage(_Storage):
         Example:
             >>> storage.check(plan)  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import Trash  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.collect.trash import Trash
 
         self._check_writers(plan)
         if plan.operation == "collect":
-            with Trash(self._base()) as trash:
+            with Trash(self._below()) as trash:
                 trash.probe()
 
     @staticmethod
     def _check_writers(plan: Sweep) -> None:
-        from regnb.change.collect import writers  # noqa: PLC0415 -- what reads files loads no HTTP
+        from regnb.change.collect import writers
 
         if plan.operation != "collect":
             return
@@ -209,7 +209,7 @@ class Storage(_Storage):
             if writers.is_stopped(url):
                 found.append(writers.Writer(url, "stopped", "it refuses connections"))
                 continue
-            from regnb import registry  # noqa: PLC0415
+            from regnb import registry
 
             try:
                 with registry.connect(url, cache=False) as endpoint:
@@ -244,7 +244,7 @@ class Storage(_Storage):
         Example:
             >>> receipt = storage.apply(plan, confirm=plan.code)  # doctest: +SKIP
         """
-        from regnb.change.journal import Journal  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.journal import Journal
 
         plan.confirm(confirm)
         return self._apply(plan, lambda: Journal.begin(plan), progress)
@@ -259,7 +259,7 @@ class Storage(_Storage):
         Example:
             >>> receipt = storage.resume("20261129T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.change.journal import Journal, Receipt  # noqa: PLC0415 -- kept out of what only reads
+        from regnb.change.journal import Journal, Receipt
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         if found.sweep is None:
@@ -267,13 +267,13 @@ class Storage(_Storage):
         return self._apply(found.sweep, lambda: Journal.reopen(Receipt.load(found.path)), progress)
 
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
-        from regnb.change.collect import Progress, apply  # noqa: PLC0415 -- kept out of what only reads
-        from regnb.change.collect.trash import Trash, plan_empty  # noqa: PLC0415
-        from regnb.change.journal import Receipt  # noqa: PLC0415
+        from regnb.change.collect import Progress, apply
+        from regnb.change.collect.trash import Trash, plan_empty
+        from regnb.change.journal import Receipt
 
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
-        base = self._base()
+        base = self._below()
         plan.check()
         self._check_writers(plan)
 

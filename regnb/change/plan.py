@@ -26,7 +26,23 @@ if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 Action = Literal["put", "tag", "untag", "delete", "keep"]
-EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
+EffectKind = Literal[
+    "tag",
+    "child",
+    "referrer",
+    "parent",
+    "orphan",
+    "shared",
+    "running",
+    "trash",
+    "undo",
+    "corrupt tag",
+    "dangling tag",
+    "empty repository",
+    "uploads",
+    "receipt",
+    "needed",
+]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
 """What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
 touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""

@@ -306,7 +306,7 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
 
     def to_frame(self) -> Frame:
         """Return a row a thing (:data:`regnb.tables.columns.COLUMNS`, ``sweep``)."""
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows
 
         rows = (
             (row.kind, row.repository, row.tag, row.reference, row.size, row.youngest or None, row.reason)
@@ -317,7 +317,7 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     @property
     def blast(self) -> Frame:
         """What is spared or only named: a row for each (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
-        from regnb.tables.frame import of_rows  # noqa: PLC0415 -- pandas waits for a frame
+        from regnb.tables.frame import of_rows
 
         return of_rows("effects", map(msgspec.structs.astuple, self.effects))
 

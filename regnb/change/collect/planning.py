@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from regnb.change.collect.state import State
 from regnb.change.journal import Receipt, folder
-from regnb.change.plan import Effect
+from regnb.change.plan import Effect, EffectKind
 from regnb.change.sweep import PHASES, Kind, Options, Row, Sweep, check_allow
 from regnb.crawl.listing import blob_file, is_tag
 from regnb.crawl.records import describe
@@ -227,7 +227,7 @@ class _Planning:
         globs = self._options.repositories
         return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
-    def effect(self, effect: str, repository: str, reference: str, message: str, size: int = 0) -> None:
+    def effect(self, effect: EffectKind, repository: str, reference: str, message: str, size: int = 0) -> None:
         """Name something that is spared, or that is no row."""
         self.effects.append(Effect(effect, repository, reference, size, message))
 
