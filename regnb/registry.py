@@ -649,19 +649,8 @@ class Registry:
         from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
         from regnb.change.apply import apply
 
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
-        if (plan.source or plan.url) != there.url:
-            raise PlanMismatch(
-                f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
-                hint="pass that registry as source",
-            )
-        if self._client.transport.read_only:
-            raise Refused(
-                f"nothing is written to {self.host} from here",
-                hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
-            )
+        _check(self._reader, plan, there)
         counters = Progress_()
         repositories = {step.repository for step in plan.steps if step.writes}
         with hold(plan.host, repositories), open_journal() as journal:
@@ -678,6 +667,23 @@ def _inventory(registry: Registry, repositories: str | Sequence[str] | None, oth
         if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
             return registry.inventory(otherwise)
         raise
+
+
+def _check(here: Reader, plan: Plan, there: Reader) -> None:
+    """Check that a plan is for this registry and this source, and that anything may be written."""
+    host = here.client.host
+    if plan.url != here.url:
+        raise PlanMismatch(f"the plan is for {plan.host}, and this is {host}", hint=f"connect to {plan.url}")
+    if (plan.source or plan.url) != there.url:
+        raise PlanMismatch(
+            f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
+            hint="pass that registry as source",
+        )
+    if here.client.transport.read_only:
+        raise Refused(
+            f"nothing is written to {host} from here",
+            hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
+        )
 
 
 def _confirm(plan: Plan, code: str, storage: Storage | None) -> None:

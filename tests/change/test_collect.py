@@ -221,8 +221,8 @@ def test_uploads_and_histories(old: Distribution) -> None:
         async def more(client: Client) -> None:
             for number in range(4, 8):
                 await push(client, "app", "1.0", some(number))
-            upload = await client.start_upload("app")
-            await client.upload_chunk(upload, b"x" * 100)
+            upload = await client.uploads.start_upload("app")
+            await client.uploads.upload_chunk(upload, b"x" * 100)
 
         ask(old.url, more)
     swept.age(old.root, 30)
