@@ -47,10 +47,10 @@ class Storage(_Storage):
             hint="run the registry's own garbage-collect there; regnb gc predicts what it removes",
         )
 
-    def _state(self) -> State:
+    def _state(self, before: State | None = None) -> State:
         from regnb.change.collect.state import read
 
-        return read(self.files, self.url)
+        return read(self.files, self.url, before)
 
     def plan_collect(
         self,

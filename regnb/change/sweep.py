@@ -82,13 +82,15 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_
             return f"blobs/{algorithm}/{text[:2]}/{text}"
         if self.kind == "run":
             return f"{TRASH}/{self.reference}"
-        below = {
-            "layer link": f"_layers/{algorithm}/{text}",
-            "revision": f"_manifests/revisions/{algorithm}/{text}",
-            "tag history": f"_manifests/tags/{self.tag}/index/{algorithm}/{text}",
-            "upload": f"_uploads/{self.reference}",
-        }
-        return f"repositories/{self.repository}/{below[self.kind]}"
+        if self.kind == "layer link":
+            below = f"_layers/{algorithm}/{text}"
+        elif self.kind == "revision":
+            below = f"_manifests/revisions/{algorithm}/{text}"
+        elif self.kind == "upload":
+            below = f"_uploads/{self.reference}"
+        else:
+            below = f"_manifests/tags/{self.tag}/index/{algorithm}/{text}"
+        return f"repositories/{self.repository}/{below}"
 
     @property
     def leaf(self) -> str:

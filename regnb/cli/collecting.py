@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -11,9 +12,9 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from regnb.change.sweep import ALLOWANCES, Sweep
+from regnb.change.sweep import ALLOWANCES, Row, Sweep
 from regnb.cli.options import PlanOut
-from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Json, out, say, section, show
+from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Json, draw, out, say, section, show
 from regnb.errors import Interrupted
 from regnb.storage import Storage, open_storage
 from regnb.text import human
@@ -36,9 +37,9 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: bool) -
         out.print(f"[bold]{escape(plan.summary())}[/]")
         for note in plan.notes:
             out.print(f"- {note}", markup=False)
-        section(plan.blast, "What is spared or only named", 50)
-        section(plan.to_frame(), "Rows")
-        out.print()
+        if plan.effects:
+            section(plan.blast, "What is spared or only named", 50)
+        _draw_rows(plan.steps)
     if plan_out is not None:
         plan.save(plan_out)
         say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
@@ -52,6 +53,29 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: bool) -
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
+    """Print the first rows of a plan; without a frame, as what makes frames takes longer to load than the plan."""
+    if not rows:
+        return
+    columns = ("kind", "repository", "tag", "reference", "size", "youngest", "reason")
+    cells = (
+        (
+            row.kind,
+            row.repository,
+            row.tag,
+            row.reference,
+            human(row.size),
+            row.youngest[:16].replace("T", " "),
+            row.reason,
+        )
+        for row in rows[:limit]
+    )
+    out.print()
+    more = f"{len(rows) - limit:,} more rows" if len(rows) > limit else ""
+    draw([(name, name == "size") for name in columns], cells, "Rows", more)
+    out.print()
 
 
 def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
@@ -82,15 +106,17 @@ def stop(error: Interrupted) -> NoReturn:
 
 def finish(receipt: Receipt) -> NoReturn:
     """Print the three figures, and what was not done."""
-    rows = receipt.to_frame()
-    rest = rows[rows["status"] != "done"]
-    out.print(f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {len(rows):,} rows done.")
+    rows = len(receipt.applied.steps)
+    done = sum(receipt.outcome(number).status == "done" for number in range(rows))
+    out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {rows:,} rows done.")
     if figures := receipt.figures:
         out.print(
             f"Moved {human(figures.moved)}, removed for good {human(figures.emptied)}; the volume has "
             f"{human(abs(figures.free))} {'more' if figures.free >= 0 else 'less'} free than before."
         )
-    section(rest, "Not done")
+    if done < rows:
+        table = receipt.to_frame()
+        section(table[table["status"] != "done"], "Not done")
     sweep = receipt.sweep
     if sweep is not None and sweep.operation == "collect" and sweep.options.trash:
         where = shlex.quote(sweep.url)

@@ -42,7 +42,7 @@ def apply(
     journal: Journal,
     trash: Trash,
     *,
-    read: Callable[[], State],
+    read: Callable[[State | None], State],
     again: Callable[[State], Sweep],
     progress: Progress,
 ) -> None:
@@ -52,7 +52,7 @@ def apply(
         sweep: What to do.
         journal: Where it is announced and recorded; its name is that of the run in the trash.
         trash: The storage's folders, held for this alone.
-        read: Reads what the storage holds now.
+        read: Reads what the storage holds now, given what it held a moment ago.
         again: Makes the same plan from that.
         progress: Counts what is done.
 
@@ -70,7 +70,7 @@ def apply(
     elif sweep.operation == "restore":
         _restore(sweep, journal, trash, progress)
     else:
-        _empty(sweep, journal, trash, again(read()), progress)
+        _empty(sweep, journal, trash, again(read(None)), progress)
 
 
 class _Course:
@@ -135,9 +135,9 @@ class _Course:
 class _Collection(_Course):
     """One collection."""
 
-    def run(self, read: Callable[[], State], again: Callable[[State], Sweep]) -> None:
+    def run(self, read: Callable[[State | None], State], again: Callable[[State], Sweep]) -> None:
         """Move, look again, put back what is needed again, and empty the trash if nothing is to stay in it."""
-        before = read()
+        before = read(None)
         resumed = self.journal.resumed
         gone = {row.path for row in stale(self.sweep.steps, again(before).steps, resumed=resumed)}
         if gone and not resumed:
@@ -164,38 +164,42 @@ class _Collection(_Course):
                 self.note(Outcome(number, "stale", message=text))
 
         self.phases(move)
-        self._look_again(read, before.broken())
+        self._look_again(read, before)
         moved = sum(row.size for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done")
         emptied = 0
         if not self.sweep.options.trash and moved:
             self.trash.empty(self.journal.name)
             emptied = moved
-        self.trash.tidy(self.journal.name)
+        if any(one.status != "done" for one in self.journal.outcomes.values()):
+            self.trash.tidy(self.journal.name)
         self.journal.note(Figures(moved, emptied, self.trash.space() - free))
 
-    def _look_again(self, read: Callable[[], State], broken: set[tuple[str, str, str]]) -> None:
+    def _look_again(self, read: Callable[[State | None], State], state: State) -> None:
         """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was."""
+        before = state
         moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
         for _ in range(_LOOKS):
-            state = read()
+            state = read(state)
             wanted = [moved.pop(name) for name in _lost(state) if name in moved]
             if not wanted:
                 break
             # Blobs first, links last.
             for number in sorted(wanted, reverse=True):
-                self.trash.back(self.sweep.steps[number], self.journal.name)
-                self.journal.record(Outcome(number, "stale", message="put back: a push needs it again"))
+                self._put_back(number, "a push needs it again")
             self.trash.barrier()
-        worse = [one for one in state.broken() - broken if one in moved or ("", *one[1:]) in moved]
-        if worse:
+        worse = [one for one in state.broken() if one in moved or ("", *one[1:]) in moved]
+        if worse and (worse := sorted(set(worse) - before.broken())):
             for number in sorted(moved.values(), reverse=True):
-                self.trash.back(self.sweep.steps[number], self.journal.name)
-                self.journal.record(Outcome(number, "stale", message="put back: a tag was broken"))
+                self._put_back(number, "a tag was broken")
             self.trash.barrier()
             raise StorageError(
                 f"a tag of {worse[0][0]} lacked {worse[0][2]} after the moves, and everything was put back",
                 hint="stop the registry, and make the plan again",
             )
+
+    def _put_back(self, number: int, why: str) -> None:
+        self.trash.back(self.sweep.steps[number], self.journal.name)
+        self.journal.record(Outcome(number, "stale", message=f"put back: {why}"))
 
 
 def _name(row: Row) -> tuple[str, str, str]:

@@ -13,8 +13,9 @@ from regnb.crawl.contents import Contents
 from regnb.crawl.files import reason
 from regnb.crawl.listing import LINK_LIMIT, Listing, Repository, blob_file
 from regnb.crawl.notes import Notes, is_repository
-from regnb.crawl.records import Records
-from regnb.crawl.walk import Files
+from regnb.crawl.records import ManifestRecord, Records
+from regnb.crawl.survey import Before, Survey
+from regnb.crawl.walk import Files, LocalFiles
 from regnb.oci.reference import is_digest
 
 _DIGEST: Final = re.compile(rb"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
@@ -68,7 +69,7 @@ class Holding:
             the link is corrupt.
         tags: Tag to digest; "" where it leads nowhere.
         unread: Tags whose links are corrupt: what they mean is not known.
-        layers: Digests that are linked below ``_layers``.
+        layers: Digests that have a folder below ``_layers``, and nearly always a link in it.
         named: Whether a registry can have a repository of this name: in others nothing is touched.
     """
 
@@ -86,7 +87,7 @@ class State:
     Attributes:
         repositories: By name.
         uploading: Repositories with a folder for uploads.
-        blobs: Digest to bytes.
+        blobs: Digest to bytes; below zero where only a folder was seen.
         manifests: What each manifest needs, by digest.
         aliases: Digest by which a layer is linked, to the digest that its bytes lie under.
         gaps: What could not be read, a sentence each: nothing may be called garbage then.
@@ -122,6 +123,11 @@ class State:
         found.update([self.aliases[digest] for digest in found & self.aliases.keys()])
         return found
 
+    def known(self) -> Before:
+        """Return what need not be read again while it is there."""
+        whole = {digest: one for digest, one in self.manifests.items() if isinstance(one, ManifestRecord)}
+        return Before(whole, {name: one.revisions for name, one in self.repositories.items()})
+
     def served(self, name: str) -> set[str]:
         """Return every manifest that a repository has, tagged or not."""
         revisions = self.repositories[name].revisions
@@ -146,12 +152,13 @@ class State:
         return found
 
 
-def read(open_files: Open, url: str) -> State:
+def read(open_files: Open, url: str, before: State | None = None) -> State:
     """Read what a storage holds.
 
     Args:
         open_files: Opens its files.
         url: What it is called.
+        before: What it held a moment ago: of a local storage, only what can have changed is read then.
 
     Raises:
         StorageError: It is not there, or cannot be read at all.
@@ -163,21 +170,25 @@ def read(open_files: Open, url: str) -> State:
     notes = Notes(records)
     with open_files(notes.unlisted) as files:
         listing = Listing(notes, brief=True)
-        uploading = []
-        for file in files.walk(brief=True):
-            listing.note(file)
-            if file.path.endswith("/_uploads/"):
-                uploading.append(file.path.removeprefix("repositories/").removesuffix("/_uploads/"))
+        known = before.known() if before else None
+        survey = Survey(files, listing, known) if isinstance(files, LocalFiles) else None
+        if survey:
+            records.manifests.update(survey.look())
+        else:
+            for file in files.walk(brief=True):
+                listing.note(file)
         reading = _Reading(listing, files, notes)
         found = listing.repositories.items()
         state = State(
             {name: reading.holding(one, named=is_repository(name)) for name, one in found},
-            sorted(filter(is_repository, uploading)),
+            sorted(filter(is_repository, {name for name, _ in listing.uploads})),
             listing.sizes,
             {},
             reading.aliases(),
             reading.gaps,
         )
+        if survey:
+            survey.measure({digest for name in state.repositories for digest in state.served(name)})
         state.manifests = reading.manifests(state)
     state.gaps += [
         f"{problem.repository} {problem.reference}: {problem.message}".strip()
@@ -218,6 +229,8 @@ class _Reading:
         revisions = {digest: links[path] or digest for digest, path in found.revisions.items() if path in links}
         revisions |= {target: target for path in found.strays if (target := links.get(path, ""))}
         tags = {tag: links.get(path, "") for tag, path in found.tags.items()}
+        revisions |= zip(found.walked, found.walked, strict=True)
+        tags |= found.current
         unread = [tag for tag, path in found.tags.items() if path in links and not links[path]]
         return Holding(revisions, tags, unread + found.bad_tags, found.layers, named)
 

@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -268,13 +267,44 @@ class Trash:
             os.rename(run, f"{run}{_EMPTIED}", src_dir_fd=trash, dst_dir_fd=trash)
         for name in os.listdir(trash):  # noqa: PTH208 -- an open folder
             if name.endswith(_EMPTIED):  # also what a process that was killed left
-                shutil.rmtree(name, dir_fd=trash)
+                _remove(name, trash)
         self.tidy()
 
     def space(self) -> int:
         """Return the bytes that are free on the volume."""
         about = os.fstatvfs(self._held)
         return about.f_bavail * (about.f_frsize or about.f_bsize)
+
+
+def _remove(name: str, above: int, leaf: str = "link") -> None:
+    """Remove a folder with everything in it; no symbolic link is followed.
+
+    Args:
+        name: Of the folder.
+        above: The open folder that it is in.
+        leaf: The one file that nearly every folder has, so that few have to be listed.
+    """
+    inside = os.open(name, _OPEN, dir_fd=above)
+    try:
+        with contextlib.suppress(OSError):
+            os.unlink(leaf, dir_fd=inside)
+        try:
+            os.rmdir(name, dir_fd=above)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        for each in os.listdir(inside):  # noqa: PTH208 -- an open folder
+            try:
+                _remove(each, inside, "data" if each == "blobs" else leaf)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                os.unlink(each, dir_fd=inside)
+    finally:
+        os.close(inside)
+    os.rmdir(name, dir_fd=above)
 
 
 def _hint(error: OSError) -> str:
