@@ -33,6 +33,9 @@ class Storage(_Storage):
         >>> receipt = storage.apply(plan, confirm=plan.code)  # doctest: +SKIP
     """
 
+    _last: State | None = None
+    """What was read last: applying a plan reads only what can have changed since the plan was made."""
+
     def _below(self) -> str:
         """Return the folder ``docker/registry/v2``.
 
@@ -50,7 +53,8 @@ class Storage(_Storage):
     def _state(self, before: State | None = None) -> State:
         from regnb.change.collect.state import read
 
-        return read(self.files, self.url, before)
+        self._last = read(self.files, self.url, before)
+        return self._last
 
     def plan_collect(
         self,
@@ -282,13 +286,23 @@ class Storage(_Storage):
                 return self._collect(state, plan.options, plan.allow)
             return plan_empty(base, self.url, older_than=0, state=state)
 
+        def read(before: State | None) -> State:
+            return self._state(before or self._last)
+
         progress = Progress()
         bar = Bar(progress, show=show)
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"
             with Trash(base) as trash, open_journal() as journal, file_errors(doing, _AFTER):
-                apply(plan, journal, trash, read=self._state, again=again, progress=progress)
+                apply(
+                    plan,
+                    journal,
+                    trash,
+                    read=lambda before: self._state(before or self._last),
+                    again=again,
+                    progress=progress,
+                )
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")
             stopped.receipt = vars(error).get("receipt", "")

@@ -215,7 +215,7 @@ def _lost(state: State) -> set[tuple[str, str, str]]:
         found.update((name, "revision", digest) for digest in reached - served)
         needed = state.needed(served)
         found.update((name, "layer link", digest) for digest in needed - holding.layers)
-        found.update(("", "blob", digest) for digest in needed - state.blobs.keys())
+        found.update(("", "blob", digest) for digest in needed.difference(state.blobs))
     return found
 
 

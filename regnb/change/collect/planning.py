@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import os
 import re
 import stat
@@ -37,7 +38,10 @@ class Look(Protocol):
     """Looks at single files of a storage."""
 
     def age(self, path: str) -> tuple[float, int] | None:
-        """Return when a file was written (seconds) and its bytes; None if it is not there."""
+        """Return when a file was written (seconds) and its bytes; None if no file is there."""
+
+    def ages(self, folder: str, paths: Iterable[str]) -> Iterator[tuple[float, int] | None]:
+        """Yield the same of many files below one folder; what is there and is no file is never old enough."""
 
     def names(self, path: str) -> Sequence[str]:
         """Return what is in a folder; nothing where it is not there."""
@@ -51,11 +55,29 @@ class LocalLook:
 
     def age(self, path: str) -> tuple[float, int] | None:
         """See `Look.age`."""
+        about = self._age(f"{self._base}/{path}")
+        return about if about and about[0] < math.inf else None
+
+    def ages(self, folder: str, paths: Iterable[str]) -> Iterator[tuple[float, int] | None]:
+        """See `Look.ages`. The system walks the way to the folder once."""
         try:
-            about = os.lstat(f"{self._base}/{path}")
+            at = os.open(f"{self._base}/{folder}", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        except (FileNotFoundError, NotADirectoryError):
+            yield from (None for _ in paths)
+            return
+        try:
+            for path in paths:
+                yield self._age(path, at)
+        finally:
+            os.close(at)
+
+    @staticmethod
+    def _age(path: str, folder: int | None = None) -> tuple[float, int] | None:
+        try:
+            about = os.stat(path, dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return (about.st_mtime, about.st_size) if stat.S_ISREG(about.st_mode) else None
+        return (about.st_mtime, about.st_size) if stat.S_ISREG(about.st_mode) else (math.inf, 0)
 
     def names(self, path: str) -> Sequence[str]:
         """See `Look.names`."""
@@ -310,28 +332,29 @@ class _Planning:
         foreign: set[str] = set()
         links: list[tuple[str, str, tuple[float, int]]] = []
         for name, holding in state.repositories.items():
-            for digest in holding.layers - here[name]:
-                target = state.aliases.get(digest, digest)
-                if target in here[name]:
-                    continue  # another name of what is needed
-                about = self._look.age(f"repositories/{name}/_layers/{digest.replace(':', '/')}/link")
-                if name not in self._chosen:
-                    foreign.add(target)
+            # Another name of what is needed stays, too.
+            idle = [one for one in holding.layers - here[name] if state.aliases.get(one, one) not in here[name]]
+            paths = [f"{digest.replace(':', '/')}/link" for digest in idle]
+            for digest, about in zip(idle, self._look.ages(f"repositories/{name}/_layers", paths), strict=True):
                 if about is None:
-                    youngest[target] = self._now  # it is not what a registry makes
-                    continue
+                    continue  # it was deleted, and only its folder is left
+                target = state.aliases.get(digest, digest)
                 youngest[target] = max(youngest.get(target, 0), about[0])
                 if name in self._chosen:
                     links.append((name, digest, about))
+                else:
+                    foreign.add(target)
         for name, digest, about in links:
             if self._is_old(about[0]):
                 reason = "no manifest of this repository needs this layer"
                 self._row("layer link", digest, *about, reason, repository=name)
         linked = youngest.keys() | self._going.keys()
-        for digest in garbage:
-            if self._options.repositories and (digest in foreign or digest not in linked):
-                continue
-            about = self._look.age(blob_file(digest))
+        some = [
+            digest
+            for digest in garbage
+            if not self._options.repositories or (digest in linked and digest not in foreign)
+        ]
+        for digest, about in zip(some, self._look.ages("", map(blob_file, some)), strict=True):
             if about is None:
                 continue
             when = max(about[0], youngest.get(digest, 0), self._going.get(digest, 0))

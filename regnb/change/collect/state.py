@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final, Protocol, TypeAlias
 
 from regnb.crawl.contents import Contents
@@ -95,7 +96,7 @@ class State:
 
     repositories: dict[str, Holding]
     uploading: list[str]
-    blobs: Mapping[str, int]
+    blobs: dict[str, int]
     manifests: Mapping[str, Needing]
     aliases: Mapping[str, str]
     gaps: list[str]
@@ -114,14 +115,21 @@ class State:
 
     def needed(self, manifests: Iterable[str]) -> set[str]:
         """Return the blobs that some manifests need, by each digest that they go by, their own bytes included."""
-        found: set[str] = set()
-        for digest in manifests:
-            found.add(digest)
-            if needing := self.manifests.get(digest):
-                found.update(needing.layers, needing.children)
-                found.add(needing.config)
-        found.update([self.aliases[digest] for digest in found & self.aliases.keys()])
+        found = set(manifests)
+        listed = list(self._of(found))
+        found.update(chain.from_iterable(one.layers for one in listed))
+        found.update(chain.from_iterable(one.children for one in listed if one.children))
+        found.update(one.config for one in listed)
+        if self.aliases:
+            found.update([self.aliases[digest] for digest in found & self.aliases.keys()])
         return found
+
+    def _of(self, manifests: Iterable[str]) -> Iterator[Needing]:
+        return (one for one in map(self.manifests.get, manifests) if one)
+
+    def lacking(self, blobs: set[str]) -> list[str]:
+        """Return the blobs of some that are not on disk, by the digests that they go by."""
+        return [blob for blob in blobs.difference(self.blobs) if self.aliases.get(blob) not in self.blobs]
 
     def known(self) -> Before:
         """Return what need not be read again while it is there."""
@@ -142,13 +150,11 @@ class State:
             found.update((name, "revision", digest) for digest in reached - served)
             # A child that the repository never had, as a mirror leaves a platform out, cannot become worse.
             reached &= served
-            found.update((name, "blob", digest) for digest in reached - self.blobs.keys())
-            for digest in reached:
-                if needing := self.manifests.get(digest):
-                    blobs = {needing.config, *needing.layers} - {""}
-                    found.update((name, "layer link", blob) for blob in blobs - holding.layers)
-                    lost = {blob for blob in blobs if self.aliases.get(blob, blob) not in self.blobs}
-                    found.update((name, "blob", blob) for blob in lost)
+            blobs = set(chain.from_iterable(one.layers for one in self._of(reached)))
+            blobs.update(one.config for one in self._of(reached))
+            blobs.discard("")
+            found.update((name, "layer link", blob) for blob in blobs - holding.layers)
+            found.update((name, "blob", blob) for blob in self.lacking(reached | blobs))
         return found
 
 
