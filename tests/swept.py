@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import disk
 from collected import Grown
@@ -16,6 +20,8 @@ from distribution import Distribution
 import regnb
 from regnb.change.journal import Receipt
 from regnb.change.sweep import Sweep
+from regnb.oci.manifest import ACCEPT
+from regnb.oci.reference import Digest
 from regnb.storage import Storage
 
 DAY = 86_400
@@ -64,6 +70,35 @@ def whole(root: Path) -> dict[disk.Name, str]:
     state = disk.read(root)
     names = ((name, digest) for name, digest in state.tags.items() if digest)
     return {name: digest for name, digest in names if state.whole(disk.Name(name.repository, digest))}
+
+
+def pull(url: str, name: disk.Name) -> None:
+    """Pull everything that a tag leads to, and hold each byte against its digest."""
+    accept = {"Accept": ", ".join(ACCEPT)}
+    request = Request(f"{url}/v2/{name.repository}/manifests/{name.target}", headers=accept)  # noqa: S310 -- loopback
+    with urlopen(request, timeout=30) as answer:  # noqa: S310 -- loopback
+        data, digest = answer.read(), answer.headers["Docker-Content-Digest"]
+    assert Digest.of(data) == digest
+    content = disk.content(digest, data)
+    for child in content.children:
+        pull(url, disk.Name(name.repository, child))
+    for blob, size in content.blobs:
+        with urlopen(f"{url}/v2/{name.repository}/blobs/{blob}", timeout=30) as answer:  # noqa: S310 -- loopback
+            data = answer.read()
+        algorithm, _, hexes = blob.partition(":")
+        assert (len(data), hashlib.new(algorithm, data).hexdigest()) == (size, hexes), blob
+
+
+def uncopied(url: str, names: Iterable[disk.Name], folder: Path) -> set[disk.Name]:
+    """Copy tags with skopeo, all platforms of each, and return those that it cannot copy."""
+    found = set()
+    for name in names:
+        where = f"docker://{urlsplit(url).netloc}/{name.repository}:{name.target}"
+        command = ("skopeo", "copy", "--quiet", "--all", "--src-tls-verify=false", where, f"dir:{folder}")
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            found.add(name)
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 def eligible(registry: Distribution, *flags: str) -> set[str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import pytest
 import scripted
 import swept
 from collected import Grown, copied
+from conftest import need
 from distribution import Distribution
 from images import Image, ask, config, descriptor, image, index, layer, push
 from scripted import Reply
@@ -39,6 +41,7 @@ from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageEr
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client
 
+READERS = 32
 ROUNDS = int(os.environ.get("REGNB_TESTS_COLLECTIONS", "15"))
 
 
@@ -305,8 +308,8 @@ def test_what_undo_needs_is_spared_and_named(real: Distribution) -> None:
     assert kinds(here.plan_collect(untagged=True, allow=["undo"]))["revision"] == 1
 
 
-def play(registry: Grown, round_: int) -> None:
-    """Collect one random storage, ask the real registry, and put everything back."""
+def play(registry: Grown, round_: int, copies: int = 100) -> None:
+    """Collect one random storage, ask the real registry and skopeo, and put everything back."""
     untagged = bool(round_ % 2)
     root = registry.root
     before, whole, mine = swept.tree(root), swept.whole(root), swept.storage(registry)
@@ -330,18 +333,24 @@ def play(registry: Grown, round_: int) -> None:
     assert (again is None) <= (judged is None), "its own collection still works"
     assert not (again or set()) & swept.digests(plan)
     assert not swept.digests(mine.plan_collect(untagged=untagged))
-    with registry, regnb.connect(registry.url) as there:
-        tags = there.inventory().tags
-        assert {(row.repository, row.tag) for row in tags.itertuples()} >= {tuple(name) for name in whole}
+    some = registry.random.sample(sorted(whole), min(copies, len(whole)))
+    with registry:
+        for name in whole:
+            swept.pull(registry.url, name)
+        uncopied = swept.uncopied(registry.url, some, root.parent / "copied")
     if plan.steps:
         swept.collect(registry, mine.plan_restore(receipt))
     assert swept.tree(root) == before
+    if uncopied:
+        with registry:
+            assert swept.uncopied(registry.url, uncopied, root.parent / "copied") == uncopied, "skopeo never could"
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_random_storages(round_: int, distribution_program: None, tmp_path: Path) -> None:
-    """Whatever a registry holds: every tag stays whole, the real one serves it, and undo gives an equal tree."""
-    play(swept.grown(tmp_path / "grown", ("collect", round_), 40), round_)
+    """Whatever a registry holds: the real one serves every tag, skopeo copies it, and undo gives an equal tree."""
+    need("skopeo", shutil.which("skopeo"), "skopeo is not installed (apt-get install skopeo)")
+    play(swept.grown(tmp_path / "grown", ("collect", round_), 40), round_, copies=2)
 
 
 KILLED = """
@@ -446,7 +455,7 @@ def test_readers_meanwhile_get_right_answers(old: Distribution) -> None:
         for number in range(40, 60):
             ask(old.url, lambda client, one=number: push(client, "app", some(one).digest, some(one)))
     swept.age(old.root, 3)
-    stop, reads = threading.Event(), [0, 0]
+    stop, reads = threading.Event(), [0] * READERS
 
     def read(reader: int) -> None:
         while not stop.is_set():
@@ -459,8 +468,8 @@ def test_readers_meanwhile_get_right_answers(old: Distribution) -> None:
                     reads[reader] += 1
 
     here = swept.storage(old)
-    with old, ThreadPoolExecutor(2) as pool:
-        readers = [pool.submit(read, number) for number in range(2)]
+    with old, ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(read, number) for number in range(READERS)]
         try:
             for _ in range(3):
                 plan = here.plan_collect(endpoints=[old.url], untagged=True, allow=["writer"])
