@@ -196,6 +196,10 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         """How many rows change something: all."""
         return len(self.steps)
 
+    def name(self, number: int) -> str:
+        """Return what stands in the column ``tag`` of a receipt: a tag, or the digest, the upload or the run."""
+        return self.steps[number].tag or self.steps[number].reference
+
     @property
     def size(self) -> int:
         """Bytes of all rows."""

@@ -13,8 +13,10 @@ from rich.markup import escape
 from typer import Argument, Option
 
 from regnb.change.sweep import ALLOWANCES, Row, Sweep
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
-from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Json, draw, out, say, section, show
+from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, out, say, section, show
 from regnb.errors import Interrupted
 from regnb.storage import Storage, open_storage
 from regnb.text import human
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
 
 app = typer.Typer()
-trash = typer.Typer(help="What collections moved away: list it, put it back, or remove it for good.")
+trash = typer.Typer(cls=Group, help="What collections moved away: list it, put it back, or remove it for good.")
 app.add_typer(trash, name="trash", no_args_is_help=True)
 
 Dir = Annotated[str, Argument(metavar="DIR", help="The folder that holds docker/registry/v2.")]
 
 
-def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: bool) -> None:
+def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool) -> None:
     """Print a plan over a storage; write it into a file if asked, else apply it if its code is typed at a terminal."""
     if json_:
         show(plan.to_frame(), json_)
@@ -56,21 +58,16 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: bool) -
 
 
 def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
-    """Print the first rows of a plan; without a frame, as what makes frames takes longer to load than the plan."""
+    """Print a plan's rows, on a terminal the first ones; without a frame, as what makes frames takes long to load."""
     if not rows:
         return
     columns = ("kind", "repository", "tag", "reference", "size", "youngest", "reason")
     cells = (
         (
-            row.kind,
-            row.repository,
-            row.tag,
-            row.reference,
-            human(row.size),
-            row.youngest[:16].replace("T", " "),
-            row.reason,
+            *(row.kind, row.repository, row.tag, row.reference, human(row.size)),
+            *(row.youngest[:16].replace("T", " "), row.reason),
         )
-        for row in rows[:limit]
+        for row in (rows[:limit] if sys.stdout.isatty() else rows)
     )
     out.print()
     more = f"{len(rows) - limit:,} more rows" if len(rows) > limit else ""
@@ -126,7 +123,7 @@ def finish(receipt: Receipt) -> NoReturn:
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
 
 
-@app.command()
+@command_of(app)
 def collect(
     storage: Dir,
     endpoint: Annotated[
@@ -150,7 +147,7 @@ def collect(
         Option(metavar="CHECK", help=f"Override a safety check (repeatable): {', '.join(ALLOWANCES)}."),
     ] = None,
     plan_out: PlanOut = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.
 
@@ -170,30 +167,30 @@ def collect(
     present(here, plan, plan_out, json_)
 
 
-@trash.command("list")
-def trash_list(storage: Dir, json_: Json = False) -> None:
+@command_of(trash, "list")
+def trash_list(storage: Dir, json_: Json = "") -> None:
     """List what collections moved into the trash of a storage."""
     show(open_storage(storage).trash(), json_)
 
 
-@trash.command("restore")
+@command_of(trash, "restore")
 def trash_restore(
     storage: Dir,
     run: Annotated[str, Argument(help="The name of the collection's receipt, as regnb trash list prints it.")],
     plan_out: PlanOut = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Plan to put back what a collection moved, with its owner and mode, and apply that once its code is typed."""
     here = open_storage(storage)
     present(here, here.plan_restore(run), plan_out, json_)
 
 
-@trash.command("empty")
+@command_of(trash, "empty")
 def trash_empty(
     storage: Dir,
     older_than: Annotated[str, Option(metavar="AGE", help="Only what was moved so long ago, such as 7d.")] = "7d",
     plan_out: PlanOut = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Plan to remove for good what lies in the trash, and apply that once its code is typed."""
     here = open_storage(storage)

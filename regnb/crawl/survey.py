@@ -13,17 +13,18 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, repeat
 from os import close, read, stat
 from os import open as open_
 from typing import NamedTuple
 
-from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository, is_tag
+from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository
 from regnb.crawl.notes import is_repository
 from regnb.crawl.records import ManifestRecord
 from regnb.crawl.references import references
 from regnb.crawl.walk import FOREIGN, File, LocalFiles
 from regnb.oci.manifest import MANIFEST_LIMIT
+from regnb.oci.reference import is_tag
 
 _READ = os.O_RDONLY | os.O_NONBLOCK
 """What is no file, such as a pipe, does not keep this waiting."""
@@ -121,7 +122,7 @@ class Survey:
                 if not _are_hex(names) or (names and {min(names)[:2], max(names)[:2]} != {shard}):
                     raise _Irregular
                 found += [f"sha256:{name}" for name in names]
-        self._listing.sizes.update(dict.fromkeys(found, UNKNOWN))
+        self._listing.sizes.update(zip(found, repeat(UNKNOWN), strict=False))
         self._shared = dict(zip(found, found, strict=True))
 
     def _repositories(self) -> None:
@@ -172,10 +173,10 @@ class Survey:
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            there = [f"sha256:{name}" for name in names if self._before or _has_link(name, at)]
-            found.layers.update(map(self._shared.get, there, there))
+            found.layers = {f"sha256:{name}" for name in names} if self._before else _linked(names, at)
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
+        share = self._shared.setdefault
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
             for hexes in names:
                 digest = f"sha256:{hexes}"
@@ -184,13 +185,15 @@ class Survey:
                         raise _Irregular
                 except FileNotFoundError:
                     continue
-                found.walked[self._shared.setdefault(digest, digest)] = None
+                found.walked[share(digest, digest)] = None
+        digests = {digest: digest for digest in found.walked}
         with _opened(f"{folder}/_manifests/tags") as (at, names):
-            for tag in names:
-                digest = self._shared.get(_link(f"{tag}/current/link", at), "")
-                if digest not in found.walked or not is_tag(tag):
-                    raise _Irregular
-                found.current[tag] = digest
+            try:
+                found.current = {name: digests[_link(f"{name}/current/link", at)] for name in names}
+            except KeyError:
+                raise _Irregular from None
+        if not all(map(is_tag, names)):
+            raise _Irregular
         return found
 
     def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
@@ -258,18 +261,21 @@ def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str
         os.close(at)
 
 
-def _has_link(name: str, folder: int) -> bool:
-    """Whether a layer's folder has its link; without one it was deleted.
+def _linked(names: list[str], folder: int) -> set[str]:
+    """Return the digests of the layers that are linked by these names.
 
     Raises:
-        _Irregular: The link has another length than that of a digest.
+        _Irregular: The link of one of them has not the size of a link.
     """
-    try:
-        if stat(f"{name}/link", dir_fd=folder).st_size != LINK_SIZE:
-            raise _Irregular
-    except FileNotFoundError:
-        return False
-    return True
+    found = set()
+    for name in names:
+        try:
+            if stat(f"{name}/link", dir_fd=folder).st_size != LINK_SIZE:
+                raise _Irregular
+        except FileNotFoundError:  # it is deleted
+            continue
+        found.add(f"sha256:{name}")
+    return found
 
 
 def _link(path: str, folder: int) -> str:
@@ -288,4 +294,4 @@ def _are_hex(names: list[str]) -> bool:
         whole = 2 * len(bytes.fromhex(text)) == len(text)
     except ValueError:
         return False
-    return whole and text == text.lower() and all(len(name) == _HEX for name in names)
+    return whole and text == text.lower() and set(map(len, names)) <= {_HEX}

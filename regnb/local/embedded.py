@@ -69,13 +69,14 @@ def _checking(code: str) -> Iterator[None]:
         raise _Refused(400, code, error.message) from None
 
 
-def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False) -> Starlette:
+def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False, like_2_8: bool = False) -> Starlette:
     """Return the registry as an ASGI application.
 
     Args:
         root: The folder that holds ``docker/registry/v2``; a missing or empty one becomes an empty registry.
         delete: Whether manifests, tags and blobs can be deleted; else that is 405 ``UNSUPPORTED``.
         read_only: Refuse every request that writes, with 405.
+        like_2_8: Answer as distribution 2.8 does: no deletion of a single tag, and no referrers endpoint.
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.
@@ -85,7 +86,8 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     app = create_app(folder)
     """
-    registry = _Registry(Layout(Path(root), read_only=read_only), delete=delete, read_only=read_only)
+    layout = Layout(Path(root), read_only=read_only)
+    registry = _Registry(layout, delete=delete, read_only=read_only, like_2_8=like_2_8)
     return Starlette(
         routes=[Route(f"/v2{path}", partial(registry.answer, path), methods=_METHODS) for path in registry.endpoints]
     )
@@ -128,23 +130,19 @@ class _Subjects:
 class _Registry:
     """The endpoints. Those that take a body are coroutines; the others run in a thread, for they wait for the disk."""
 
-    def __init__(self, layout: Layout, *, delete: bool, read_only: bool) -> None:
+    def __init__(self, layout: Layout, *, delete: bool, read_only: bool, like_2_8: bool) -> None:
         self.layout = layout
-        self.delete = delete
-        self.read_only = read_only
+        self.delete, self.read_only, self.like_2_8 = delete, read_only, like_2_8
         self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self.subjects = _Subjects(layout)
         # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
         uploads = {"POST": self.start_upload}
+        manifests = {"GET": self.get_manifest, "PUT": self.put_manifest, "DELETE": self.delete_manifest}
         self.endpoints: dict[str, dict[str, Callable[..., Any]]] = {
             "": {"GET": self.base},
             "/": {"GET": self.base},
             "/_catalog": {"GET": self.catalog},
-            "/{name:path}/manifests/{last}": {
-                "GET": self.get_manifest,
-                "PUT": self.put_manifest,
-                "DELETE": self.delete_manifest,
-            },
+            "/{name:path}/manifests/{last}": manifests,
             "/{name:path}/blobs/uploads": uploads,
             "/{name:path}/blobs/uploads/": uploads,
             "/{name:path}/blobs/uploads/{last}": {
@@ -212,6 +210,8 @@ class _Registry:
         return _json({"name": name, "tags": tags}, headers)
 
     def referrers(self, request: Request, name: str, last: str) -> Response:
+        if self.like_2_8:
+            return PlainTextResponse("404 page not found\n", 404)
         subject = _digest(last)
         found = [self.subjects.of(name, digest) for digest in self.layout.revisions(name)]
         manifests = [entry[1] for entry in found if entry is not None and entry[0] == subject]
@@ -294,6 +294,8 @@ class _Registry:
     def delete_manifest(self, request: Request, name: str, last: str) -> Response:  # noqa: ARG002
         if ":" in last:
             deleted = self.layout.delete_manifest(name, _digest(last))
+        elif self.like_2_8:
+            raise _Refused(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         else:
             with _checking("TAG_INVALID"):
                 deleted = self.layout.delete_tag(name, last)
@@ -518,7 +520,7 @@ class Server:
     """The registry on a port, in a thread of this process.
 
     Args:
-        root, delete, read_only: As for :func:`create_app`.
+        root, delete, read_only, like_2_8: As for :func:`create_app`.
         host: Where to listen.
         port: 0 for a free one.
 
@@ -541,8 +543,9 @@ class Server:
         port: int = 0,
         delete: bool = True,
         read_only: bool = False,
+        like_2_8: bool = False,
     ) -> None:
-        app = create_app(root, delete=delete, read_only=read_only)
+        app = create_app(root, delete=delete, read_only=read_only, like_2_8=like_2_8)
         self._socket = _listen(host, port)
         self.host = f"[{host}]" if ":" in host else host
         self.port = int(self._socket.getsockname()[1])
@@ -592,7 +595,9 @@ class Server:
 
 
 @contextmanager
-def running(root: Path | str, port: int = 0, *, delete: bool = True, read_only: bool = False) -> Iterator[Server]:
+def running(
+    root: Path | str, port: int = 0, *, delete: bool = True, read_only: bool = False, like_2_8: bool = False
+) -> Iterator[Server]:
     """Serve a folder on loopback for as long as the ``with`` block lasts.
 
     Raises:
@@ -605,7 +610,7 @@ def running(root: Path | str, port: int = 0, *, delete: bool = True, read_only: 
         ...     server.port > 0
         True
     """
-    with Server(root, port=port, delete=delete, read_only=read_only) as server:
+    with Server(root, port=port, delete=delete, read_only=read_only, like_2_8=like_2_8) as server:
         yield server
 
 

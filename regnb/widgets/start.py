@@ -82,8 +82,8 @@ class Start(Panel):
         self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
         self._to_reset = self._button("Reset the demo", "warning", self._reset, self._state)
         self._to_probe.disabled = read_only()
-        asked = read_only() and "It is not asked here, where nothing is written."
-        note = asked or "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
+        note = "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
+        probe = [] if read_only() else [widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)]
         fields = [] if served() else [self._url, self._user, self._password, self._to_connect]
         demo = [widgets.HTML(faint("Make the sample registry what it was at first.")), self._to_reset]
         self._lay_out(
@@ -91,7 +91,7 @@ class Start(Panel):
             "",
             {
                 "Connect": [*fields, self._state],
-                "How it is": [self._checks, widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)],
+                "How it is": [self._checks, *probe],
                 "Demo": demo if variable("REGNB_DEMO") and not read_only() else [],
             },
         )
