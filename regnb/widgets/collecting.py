@@ -133,12 +133,13 @@ class SweepForm(Panel):
         if not plan.changes or trouble:
             self._prompt.value = trouble or faint("There is nothing to do.")
             return
-        self.plan = plan
         link = download(plan.to_json(), "plan.json", "Download the plan")
         command = f"{link} for <code>regnb apply plan.json --confirm {plan.code}</code>"
         if read_only():
+            # The plan is not kept: what a page sends could arm the button although its fields are off.
             self._prompt.value = f"Nothing is written from here. {command}."
             return
+        self.plan = plan
         self._code.disabled = False
         self._code.placeholder = f"type the code {plan.code} to arm"
         self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
