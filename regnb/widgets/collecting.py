@@ -248,7 +248,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         "endpoints": text_field(
             "Registry", "the URL of every process over this storage, with spaces between", value=given
         ),
-        "repositories": text_field("Repositories", "all; or names and globs with spaces between, such as vm/*"),
+        "repositories": text_field("Repository", "all; or names and globs with spaces between, such as vm/*"),
         "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
         "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),

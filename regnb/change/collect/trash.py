@@ -28,11 +28,6 @@ from regnb.errors import Busy, InvalidArgument, InvalidReference, PlanMismatch, 
 from regnb.oci.manifest import MANIFEST_LIMIT
 from regnb.text import count, human
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 Moved = Literal["moved", "gone", "there"]
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _KEPT_OPEN: Final = 200
@@ -61,9 +56,11 @@ class Trash:
 
     def __enter__(self) -> Self:
         try:
+            import fcntl
+        except ImportError:  # Windows
+            raise StorageError("a storage cannot be collected on this system", hint="run regnb on Linux") from None
+        try:
             self._held = os.open(self.base, _OPEN)
-            if fcntl is None:
-                raise StorageError("a storage cannot be collected on this system", hint="run regnb on Linux")
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._held)
