@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
     from regnb.errors import Interrupted, RegnbError
+    from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
     from regnb.source import read
@@ -51,6 +52,7 @@ _HOMES: Final = MappingProxyType({
     "Storage": "storage",
     "Sweep": "change.sweep",
     "compare": "analysis.difference",
+    "compare_files": "layers.comparing",
     "connect": "registry",
     "diff": "analysis.difference",
     "growth": "analysis.growth",
@@ -90,6 +92,7 @@ __all__ = [
     "Storage",
     "Sweep",
     "compare",
+    "compare_files",
     "connect",
     "diff",
     "growth",

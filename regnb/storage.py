@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regnb.analysis.storage import Storage as _Storage
 from regnb.crawl.files import file_errors
@@ -312,7 +312,7 @@ class Storage(_Storage):
         return Receipt.load(journal.path)
 
 
-def open_storage(url: str | Path, **options: Any) -> Storage:  # noqa: ANN401 -- fsspec's
+def open_storage(url: str | Path, **options: object) -> Storage:
     """Open a registry's storage: the folder or bucket that holds ``docker/registry/v2``.
 
     Args:

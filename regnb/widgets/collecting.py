@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from regnb.widgets.page import (
     WIDE,
     WRAP,
     Panel,
+    Widget,
     box,
     check_box,
     choice,
@@ -33,10 +34,8 @@ try:
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
-Values: TypeAlias = Mapping[str, Any]
-"""Of the fields, by name."""
-Make: TypeAlias = Callable[[Values], Sweep]
-"""Makes a plan of the values of the fields."""
+Make: TypeAlias = Callable[[], Sweep]
+"""Makes a plan of what stands in the fields."""
 
 _LISTED: Final = 1_000
 """Rows that a page shows."""
@@ -58,7 +57,7 @@ class SweepForm(Panel):
         >>> form.receipt  # doctest: +SKIP
     """
 
-    def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Any]) -> None:
+    def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
         super().__init__()
         self.storage = storage
         self.plan: Sweep | None = None
@@ -110,12 +109,11 @@ class SweepForm(Panel):
             self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
 
     def _start_preview(self) -> None:
-        values = {name: field.value for name, field in self._fields.items()}
         self._discard(box("", "Reading the storage…"))
         edition = self._edition
 
         def work() -> None:
-            plan = self._make(values)
+            plan = self._make()
             shown, trouble = _plan_html(plan), ""
             if plan.changes and not read_only():
                 try:
@@ -226,22 +224,22 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
     """
     given = " ".join((endpoints,) if isinstance(endpoints, str) else endpoints)
 
-    def make(values: Values) -> Sweep:
-        asked = values["endpoints"].strip()
+    def make() -> Sweep:
+        asked = fields["endpoints"].value.strip()
         if served() and asked != given:
             raise InvalidArgument("a page cannot choose which addresses its server asks", hint=f"write: {given}")
-        history = values["tag_history"].strip()
+        history = fields["tag_history"].value.strip()
         if history and not (history.isascii() and history.isdigit()):
             raise InvalidArgument(f"not a number: {history[:80]!r}", hint="write a number, or leave it empty")
         return storage.plan_collect(
-            untagged=values["untagged"],
-            uploads_older_than=values["uploads_older_than"],
-            grace=values["grace"],
-            repositories=values["repositories"].split(),
+            untagged=fields["untagged"].value,
+            uploads_older_than=fields["uploads_older_than"].value,
+            grace=fields["grace"].value,
+            repositories=fields["repositories"].value.split(),
             tag_history=int(history) if history else None,
-            trash=values["trash"],
+            trash=fields["trash"].value,
             endpoints=asked.split(),
-            allow=[name for name in ("writer", "undo") if values[name]],
+            allow=[name for name in ("writer", "undo") if fields[name].value],
         )
 
     fields = {
@@ -271,12 +269,13 @@ def restore(storage: Storage) -> SweepForm:
     """
     runs = [str(run) for run in storage.trash()["run"]]
 
-    def make(values: Values) -> Sweep:
-        if not values["run"]:
+    def make() -> Sweep:
+        if not fields["run"].value:
             raise InvalidArgument("the trash is empty", hint="run this cell again after a collection")
-        return storage.plan_restore(values["run"])
+        return storage.plan_restore(fields["run"].value)
 
-    return SweepForm(storage, "Put back", make, {"run": choice("Collection", runs[::-1] or [""])})
+    fields = {"run": choice("Collection", runs[::-1] or [""])}
+    return SweepForm(storage, "Put back", make, fields)
 
 
 def empty(storage: Storage) -> SweepForm:
@@ -290,5 +289,5 @@ def empty(storage: Storage) -> SweepForm:
     """
     fields = {"older_than": text_field("Older than", "age since it was moved, such as 7d", value="7d")}
     return SweepForm(
-        storage, "Empty the trash", lambda values: storage.plan_empty(older_than=values["older_than"]), fields
+        storage, "Empty the trash", lambda: storage.plan_empty(older_than=fields["older_than"].value), fields
     )
