@@ -2,7 +2,9 @@
 
 A round on a registry that grows through docker-registry's API is judged by the real collector of 2.8 and by the model
 of version 3 (``tests/test_truth.py``), and so is a round on a storage that is written by hand
-(``tests/analysis/test_collection.py``). ``python benchmarks/proof.py --seed SEED`` plays a seed's rounds again.
+(``tests/analysis/test_collection.py``). Registries that regnb collects itself (``tests/change/test_collect.py``) still
+serve every tag, and are equal after a restoration. ``python benchmarks/proof.py --seed SEED`` plays a seed's rounds
+again.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from time import monotonic
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests/analysis"), str(ROOT / "tests"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests/analysis"), str(ROOT / "tests/change"), str(ROOT / "tests"), str(ROOT)]
 
+import swept
+import test_collect
 import test_collection
 import test_truth
 from collected import Grown
@@ -35,6 +39,8 @@ STEPS = 14
 """What is pushed, moved and deleted before a registry's first round; five things before each further one."""
 GROWN = 5
 """Rounds on one registry."""
+COLLECTED = 5
+"""Registries that regnb collects, for each registry that grows."""
 WRITTEN = 5
 """Storages written by hand for each registry that grows."""
 
@@ -44,6 +50,8 @@ def play(seed: str, folder: Path) -> None:
     with Grown(folder / "grown", seed) as grown, regnb.connect(grown.url) as registry:
         for number in range(GROWN):
             test_truth.play(grown, registry, folder, STEPS if number == 0 else 5)
+    for number in range(COLLECTED):
+        test_collect.play(swept.grown(folder / f"collected-{number}", (seed, number), 40), number)
     for number in range(WRITTEN):
         disk = Disk(folder / str(number), (seed, number))
         test_collection.play(disk, real=True)
@@ -71,7 +79,7 @@ def main() -> int:
         seed = options.seed or f"{random.SystemRandom().getrandbits(48):012x}"
         began, wrong = monotonic(), ""
         with tempfile.TemporaryDirectory(dir=memory) as folder:
-            os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = folder
+            os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = os.environ["REGNB_RECEIPTS"] = folder
             try:
                 play(seed, Path(folder))
             except Exception:  # noqa: BLE001 -- whatever is wrong is a row of the log
@@ -79,10 +87,15 @@ def main() -> int:
         if options.seed:
             print(wrong or "right")
             return bool(wrong)
-        row = {"seed": seed, "rounds": GROWN + WRITTEN, "seconds": round(monotonic() - began, 2), "wrong": wrong}
+        row = {
+            "seed": seed,
+            "rounds": GROWN + COLLECTED + WRITTEN,
+            "seconds": round(monotonic() - began, 2),
+            "wrong": wrong,
+        }
         with options.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
-        done.update(rounds=GROWN + WRITTEN, wrong=bool(wrong))
+        done.update(rounds=GROWN + COLLECTED + WRITTEN, wrong=bool(wrong))
         if wrong:
             print(f"{seed}: {wrong.strip().rpartition(chr(10))[2]}"[:400], flush=True)
         if done["rounds"] % 100 == 0:

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.reconcile import reconcile
     from regnb.analysis.snapshot import snapshots
-    from regnb.analysis.storage import Storage, open_storage
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
+    from regnb.change.sweep import Sweep
     from regnb.errors import Interrupted, RegnbError
     from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
     from regnb.source import read
+    from regnb.storage import Storage, open_storage
 
 _install()
 if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
@@ -48,13 +49,14 @@ _HOMES: Final = MappingProxyType({
     "Registry": "registry",
     "RegnbError": "errors",
     "Sharing": "analysis.inventory",
-    "Storage": "analysis.storage",
+    "Storage": "storage",
+    "Sweep": "change.sweep",
     "compare": "analysis.difference",
     "compare_files": "layers.comparing",
     "connect": "registry",
     "diff": "analysis.difference",
     "growth": "analysis.growth",
-    "open_storage": "analysis.storage",
+    "open_storage": "storage",
     "read": "source",
     "reconcile": "analysis.reconcile",
     "snapshots": "analysis.snapshot",
@@ -88,6 +90,7 @@ __all__ = [
     "RegnbError",
     "Sharing",
     "Storage",
+    "Sweep",
     "compare",
     "compare_files",
     "connect",

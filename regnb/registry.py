@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from regnb.crawl.selection import What
     from regnb.layers.inside import Inside, Looked
     from regnb.oci.transports import Place
+    from regnb.storage import Storage
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
@@ -140,17 +141,9 @@ class Registry:
             self._dropped.detach()
             self._run(lambda: _close(self._client, self._cache))
 
-    def _reference(self, reference: str | Reference) -> Reference:
-        found = Reference.parse(reference, registry=self.host) if isinstance(reference, str) else reference
-        if found.registry not in (None, self.host):
-            raise InvalidArgument(
-                f"{found} is on {found.registry}, but this is {self.host}", hint="connect to that registry"
-            )
-        return found
-
     def _read(self, reference: _Named, read: Callable[[Reference], Awaitable[_T]], bar: Bar | None = None) -> _T:
         """Run a read of one reference; what is not there is named as the user named it."""
-        where = self._reference(reference)
+        where = _reference(self.host, reference)
         try:
             return self._run(lambda: read(where), bar)
         except NotFound as error:
@@ -349,7 +342,7 @@ class Registry:
         from regnb.analysis.image import Image  # pandas waits for a frame
         from regnb.layers.reading import read_image
 
-        where = self._reference(reference)
+        where = _reference(self.host, reference)
         top, parts = self._read(where, lambda where: read_image(self._reader, where))
         known = self.inventory(where.repository) if inventory is None else inventory
         return Image(self.host, where, top, parts, known)
@@ -494,13 +487,7 @@ class Registry:
         try:
             records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
-            if cached:
-                total, done, _ = counters.state()
-                raise Interrupted(
-                    f"{stop} {done:,} of about {max(total, done):,} tags were read, and their manifests are cached. "
-                    "Run the same command again to continue."
-                ) from None
-            raise
+            raise (_resumable(stop, counters) if cached else stop) from None
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
 
         return Inventory.of(records)
@@ -721,11 +708,15 @@ class Registry:
         )
         return _foreseen(self._client, plan)
 
-    def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
+    def plan_undo(
+        self, receipt: Receipt | str | Path, *, storage: Storage | None = None, allow: Iterable[str] = ()
+    ) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
 
         Args:
             receipt: A receipt, its name or its path.
+            storage: The registry's storage: what a collection moved into its trash comes back first, so that this works
+                after the collection, too. :meth:`apply` needs it as well.
             allow: ``dummy``: where the registry does not delete by tag, a dummy manifest may.
 
         Raises:
@@ -738,7 +729,9 @@ class Registry:
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return _foreseen(self._client, self._run(lambda: plan_undo(self._reader, found, allow=allow)))
+        returning = storage.plan_return(found) if storage is not None else ()
+        work = partial(plan_undo, self._reader, found, storage=returning, allow=allow)
+        return _foreseen(self._client, self._run(work))
 
     def check(self, plan: Plan) -> Plan:
         """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
@@ -763,7 +756,15 @@ class Registry:
         _check_ours(self._client, plan)
         return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
 
-    def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        confirm: str,
+        source: Registry | None = None,
+        storage: Storage | None = None,
+        progress: Show = None,
+    ) -> Receipt:
         """Do what a plan says, and return the receipt.
 
         Each target is read again just before its write: what moved since the plan was made is stale, and not touched.
@@ -773,6 +774,7 @@ class Registry:
             plan: A plan for this registry.
             confirm: The plan's digest, or its code.
             source: The registry that a copy reads from, if it is another one.
+            storage: Where an undo brings layers back from first, as it was planned with it.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
 
@@ -788,7 +790,7 @@ class Registry:
         Example:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
-        plan.confirm(confirm)
+        _confirm(plan, confirm, storage)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
         return _apply(self._reader, plan, lambda: Journal.begin(plan), there, show=progress)
 
@@ -868,6 +870,23 @@ def _foreseen(client: Client, plan: Plan) -> Plan:
     return foresee(plan, client.capabilities)
 
 
+def _reference(host: str, reference: str | Reference) -> Reference:
+    """Return a reference of a registry."""
+    found = Reference.parse(reference, registry=host) if isinstance(reference, str) else reference
+    if found.registry not in (None, host):
+        raise InvalidArgument(f"{found} is on {found.registry}, but this is {host}", hint="connect to that registry")
+    return found
+
+
+def _resumable(stop: Interrupted, counters: Progress) -> Interrupted:
+    """Return what an interrupted reading says, if what was read is in the cache."""
+    total, done, _ = counters.state()
+    return Interrupted(
+        f"{stop} {done:,} of about {max(total, done):,} tags were read, and their manifests are cached. "
+        "Run the same command again to continue."
+    )
+
+
 def _check_ours(client: Client, plan: Plan) -> None:
     """Check that a plan is for this registry."""
     if plan.url != client.transport.url:
@@ -882,6 +901,17 @@ def _inventory(registry: Registry, repositories: str | Sequence[str] | None, oth
         if repositories is None and exact(otherwise) == list(dict.fromkeys(otherwise)):
             return registry.inventory(otherwise)
         raise
+
+
+def _confirm(plan: Plan, code: str, storage: Storage | None) -> None:
+    """Check a plan's confirmation, and put back what an undo needs and a collection moved into a trash."""
+    plan.confirm(code)
+    if not any(effect.effect == "trash" for effect in plan.effects):
+        return
+    if storage is None:
+        raise Refused("layers that this undo needs lie in a trash", hint="pass storage, as when it was planned")
+    for back in storage.plan_return(plan.receipt):
+        storage.apply(back, confirm=back.code)
 
 
 def connect(

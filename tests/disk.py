@@ -124,7 +124,7 @@ def read(root: Path) -> State:
     for path, _, files in os.walk(root / _V2 / "blobs"):
         if "data" in files:
             digest = f"{Path(path).parent.parent.name}:{Path(path).name}"
-            state.blobs[digest] = _content(digest, (Path(path) / "data").read_bytes())
+            state.blobs[digest] = content(digest, (Path(path) / "data").read_bytes())
     return state
 
 
@@ -153,7 +153,8 @@ def _link(path: Path) -> str:
         return ""
 
 
-def _content(digest: str, data: bytes) -> Content:
+def content(digest: str, data: bytes) -> Content:
+    """Read a blob's bytes as far as they are a manifest."""
     good = digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
     document: Any = None
     if data.startswith(b"{"):

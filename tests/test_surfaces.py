@@ -213,3 +213,37 @@ def test_an_option_has_one_wording(name: str) -> None:
 def test_every_check_that_may_be_overridden_is_explained() -> None:
     """The table has a sentence for each allowance of a plan and of a repository, and for no other."""
     assert (set(CHECKS), set(CHECKS_OF_A_REPOSITORY)) == (set(ALLOWANCES), set(SCOPED))
+
+
+MOVING = {
+    "rename",
+    "replace",
+    "rmdir",
+    "unlink",
+    "rmtree",
+    "removedirs",
+    "truncate",
+    "mkdir",
+    "chown",
+    "fchown",
+    "symlink",
+}
+"""What changes a file system, called of ``os`` or ``shutil``."""
+MOVERS = {"change/collect/trash", "oci/layout"}
+"""What may do it to a registry's files: a collection, and the embedded registry's own storage."""
+
+
+def moves(module: str) -> set[str]:
+    """The calls of a module that change a file system by way of ``os`` or ``shutil``."""
+    return {
+        name for name, call in calls(module) if name in MOVING and ast.unparse(call.func).startswith(("os.", "shutil."))
+    }
+
+
+def test_only_the_trash_moves_the_files_of_a_storage() -> None:
+    """Of what plans and applies a collection one module moves files; what reads a storage moves none."""
+    assert moves("change/collect/trash") >= {"rename", "rmdir", "unlink"}
+    reading = [module for module in modules() if module.startswith(("crawl/", "analysis/", "tables/", "oci/"))]
+    collecting = [module for module in modules() if module.startswith("change/collect/")]
+    for module in {*reading, *collecting, "storage", "change/sweep"} - MOVERS:
+        assert not moves(module), module

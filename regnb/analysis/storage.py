@@ -77,18 +77,24 @@ class Storage:
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
-        with self._opened(lambda *_: None) as files:
+        with self.files(lambda *_: None) as files:
             self._base = files.base
 
     def __repr__(self) -> str:
         return f"<Storage {self.url}>"
 
     @contextlib.contextmanager
-    def _opened(self, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
-        """Find ``docker/registry/v2`` there.
+    def files(self, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
+        """Open the files below ``docker/registry/v2``.
+
+        Args:
+            failed: Is called with each folder that cannot be listed, and why.
 
         Raises:
             StorageError: It is not there, or cannot be read.
+
+        Example:
+            ``with storage.files(lambda *_: None) as files: ...``
         """
         if path := local_path(self._url):
             with explained(self._url, "read"):
@@ -168,7 +174,7 @@ class Storage:
     def _read(self, *, brief: bool) -> Iterator[Reading]:
         """Read the storage; in brief, only what a garbage collection looks at."""
         reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
-        with self._opened(reading.notes.unlisted) as files:
+        with self.files(reading.notes.unlisted) as files:
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")

@@ -22,7 +22,8 @@ import platformdirs
 from msgspec import Struct
 
 from regnb.change.key import VARIABLE, Key
-from regnb.change.plan import Plan
+from regnb.change.plan import Plan, Step
+from regnb.change.sweep import Row, Sweep
 from regnb.crawl.files import reason
 from regnb.environment import variable
 from regnb.errors import BrokenReceipt, Busy, PlanMismatch, Proof, RegnbError, StorageError, UnprovenReceipt
@@ -111,7 +112,29 @@ class Outcome(Struct, frozen=True, tag="outcome", tag_field="kind"):
     when: str = msgspec.field(default_factory=_now)
 
 
-_Entry = _Begin | _Content | _Intent | _Start | _Resumed | _End | Outcome
+class _Batch(Struct, frozen=True, tag="batch", tag_field="kind"):
+    """Rows of a storage that were all done, from the first number to the last."""
+
+    first: int
+    last: int
+    when: str
+
+
+class Figures(Struct, frozen=True, tag="figures", tag_field="kind"):
+    """What an application over a storage came to, in bytes: each of the three is another question.
+
+    Attributes:
+        moved: From one place to another.
+        emptied: Removed for good.
+        free: How many more are free on the volume, whoever made them so.
+    """
+
+    moved: int
+    emptied: int
+    free: int
+
+
+_Entry = _Begin | _Batch | Figures | _Content | _Intent | _Start | _Resumed | _End | Outcome
 
 
 class _Line(Struct, frozen=True):
@@ -122,6 +145,15 @@ class _Line(Struct, frozen=True):
 
 _lines = msgspec.json.Decoder(_Line)
 _entries: msgspec.json.Decoder[_Entry] = msgspec.json.Decoder(_Entry)
+
+
+class _Over(Struct):
+    """What tells a plan for a registry from one over a storage."""
+
+    operation: str = ""
+
+
+_STORAGE: Final = frozenset({"collect", "restore", "empty"})
 
 
 def _link(chain: str, entry: bytes) -> str:
@@ -214,7 +246,7 @@ class Journal:
             self._size = os.fstat(self._file.fileno()).st_size
 
     @classmethod
-    def begin(cls, plan: Plan, where: Path | None = None) -> Self:
+    def begin(cls, plan: Plan | Sweep, where: Path | None = None) -> Self:
         """Make a new receipt for a plan.
 
         Raises:
@@ -250,7 +282,7 @@ class Journal:
             StorageError: The file cannot be written.
         """
         receipt.prove()
-        receipt.plan.check()
+        receipt.applied.check()
         if receipt.finished and receipt.status == "done":
             raise PlanMismatch(f"everything in receipt {receipt.name} was done", hint="undo takes it back")
         # A line that a dying process could not end is cut off: what follows must follow from the last whole one.
@@ -324,6 +356,16 @@ class Journal:
         self.outcomes[outcome.step] = outcome
         self._append(outcome)
 
+    def note(self, figures: Figures) -> None:
+        """Say what everything came to."""
+        self._append(figures)
+
+    def record_batch(self, first: int, last: int) -> None:
+        """Say that rows of a storage were all done, from the first number to the last."""
+        entry = _Batch(first, last, _now())
+        self.outcomes |= _outcomes(entry)
+        self._append(entry)
+
     def _append(self, entry: _Entry) -> None:
         # Steps of several repositories announce theirs from threads.
         with self._lock:
@@ -352,6 +394,10 @@ class Journal:
             os.fsync(self._file.fileno())
 
 
+def _outcomes(batch: _Batch) -> dict[int, Outcome]:
+    return {step: Outcome(step, "done", when=batch.when) for step in range(batch.first, batch.last + 1)}
+
+
 class Receipt:
     """What was done, when, by whom, and what was there before.
 
@@ -359,13 +405,14 @@ class Receipt:
 
     Attributes:
         path: The file.
-        plan: What was applied.
+        applied: What was applied: a plan for a registry, or one over a storage.
         who: User and machine.
         started: When (RFC 3339).
         finished: When, or "" if the process ended before its last row.
         outcomes: By step.
         begun: The steps whose first write may have been sent.
         contents: The manifests that were replaced or removed, by digest.
+        figures: What an application over a storage came to.
         chain: The hash of the last whole line, which stands for the whole receipt.
         size: Bytes up to the end of that line.
         key: The key that was set when it was read, or None.
@@ -376,10 +423,11 @@ class Receipt:
         'done'
     """
 
-    plan: Plan
+    applied: Plan | Sweep
     who: str = ""
     started: str = ""
     finished: str = ""
+    figures: Figures | None = None
 
     _WORDS: ClassVar[dict[State, str]] = {
         "done": "everything was done",
@@ -446,9 +494,11 @@ class Receipt:
 
     def _enter(self, entry: _Entry) -> None:
         if isinstance(entry, _Begin):
-            self.plan = Plan.decode(bytes(entry.plan))
+            document = bytes(entry.plan)
+            over = msgspec.json.decode(document, type=_Over).operation in _STORAGE
+            self.applied = Sweep.decode(document) if over else Plan.decode(document)
             self.who, self.started = entry.who, entry.when
-            if self.plan.digest != entry.digest:
+            if self.applied.digest != entry.digest:
                 raise PlanMismatch("the plan is not the one that was confirmed")
         elif isinstance(entry, _Content):
             data = base64.b64decode(entry.data, validate=True)
@@ -458,10 +508,35 @@ class Receipt:
             self.begun.add(entry.step)
         elif isinstance(entry, Outcome):
             self.outcomes[entry.step] = entry
+        elif isinstance(entry, Figures):
+            self.figures = entry
+        elif isinstance(entry, _Batch):
+            if not 0 <= entry.first <= entry.last < len(self.applied.steps):
+                raise PlanMismatch("it names rows that the plan does not have")
+            self.outcomes |= _outcomes(entry)
         elif isinstance(entry, _End):
             self.finished = entry.when
         elif isinstance(entry, _Resumed):
             self.finished = ""
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """What was applied to a storage; None where it was a registry."""
+        return self.applied if isinstance(self.applied, Sweep) else None
+
+    @property
+    def plan(self) -> Plan:
+        """What was applied to a registry.
+
+        Raises:
+            PlanMismatch: It was a storage.
+        """
+        if isinstance(self.applied, Sweep):
+            raise PlanMismatch(
+                f"receipt {self.name} is about the storage {self.applied.url}",
+                hint=f"to put back what it moved: regnb trash restore {self.applied.url} {self.name}",
+            )
+        return self.applied
 
     @property
     def proof(self) -> Proof:
@@ -517,28 +592,32 @@ class Receipt:
         return Outcome(step, "skipped", message="it was not begun", when=self.started)
 
     @property
+    def _steps(self) -> Sequence[Step | Row]:
+        return self.applied.steps
+
+    @property
     def status(self) -> State:
         """How far the application came."""
         if not self.finished:
             return "unfinished"
-        whole = all(self.outcome(number).status == "done" for number, step in enumerate(self.plan.steps) if step.writes)
+        whole = all(self.outcome(number).status == "done" for number, step in enumerate(self._steps) if step.writes)
         return "done" if whole else "partial"
 
     def to_frame(self) -> Frame:
         """Return a row for each step that changes something (:data:`regnb.tables.columns.COLUMNS`, ``receipt``)."""
         rows = []
-        for number, step in enumerate(self.plan.steps):
+        for number, step in enumerate(self._steps):
             if step.writes:
                 found = self.outcome(number)
                 became = (found.before or None, found.after or None, found.status, found.message, found.when)
-                rows.append((found.step, step.action, step.repository, self.plan.name(number), *became))
+                rows.append((found.step, step.action, step.repository, self.applied.name(number), *became))
         from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("receipt", rows)
 
     def summary(self) -> str:
         """Return the receipt in a sentence."""
-        return f"{self.plan.operation} on {self.plan.host}, {self.started}: {self._WORDS[self.status]}"
+        return f"{self.applied.operation} on {self.applied.host}, {self.started}: {self._WORDS[self.status]}"
 
     def __repr__(self) -> str:
         return f"<Receipt {self.name}: {self.summary()}>"
@@ -565,7 +644,7 @@ def receipts(where: Path | None = None) -> Frame:
             rows.append((path.name.removesuffix(_ENDING), None, "", "", "", 0, 0, "broken"))
         else:
             done = sum(outcome.status == "done" for outcome in receipt.outcomes.values())
-            plan = receipt.plan
+            plan = receipt.applied
             about = (receipt.name, receipt.started, receipt.who, plan.operation, plan.host)
             rows.append((*about, plan.changes, done, receipt.status))
     from regnb.tables.frame import of_rows  # pandas waits for a frame

@@ -27,7 +27,23 @@ if TYPE_CHECKING:
 
 Operation = Literal["retag", "copy", "rename", "delete", "retention", "request", "undo"]
 Action = Literal["put", "tag", "untag", "delete", "keep"]
-EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
+EffectKind = Literal[
+    "tag",
+    "child",
+    "referrer",
+    "parent",
+    "orphan",
+    "shared",
+    "running",
+    "trash",
+    "undo",
+    "corrupt tag",
+    "dangling tag",
+    "empty repository",
+    "uploads",
+    "receipt",
+    "needed",
+]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
 """What may be allowed for a whole plan: planning from an incomplete inventory, breaking an index that lists a manifest,
 touching what a cluster runs, removing a tag by way of a placeholder manifest, moving a tag that points elsewhere."""
@@ -39,12 +55,12 @@ CHOICES: Final = (*ALLOWANCES, *(f"{kind}:REPOSITORY" for kind in SCOPED))
 _NAMED: Final = 10
 """Allowances that a hint spells out."""
 _VERSION: Final = 1
-_CODE: Final = 8
+CODE_DIGITS: Final = 8
 """Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
 _NEEDS: Final = {"put": ("after",), "tag": ("tag", "after"), "untag": ("tag", "before"), "delete": ("before",)}
 """Fields that must not be empty: a request that lacked one would be about something else."""
 _GRAMMAR: Final = {"source": check_repository, "tag": check_tag, "before": Digest, "after": Digest}
-_AGAIN: Final = "make the plan again; a plan is applied as it was made, or not at all"
+AGAIN: Final = "make the plan again; a plan is applied as it was made, or not at all"
 _MANIFEST: Final = "manifest.json"
 _BLOB: Final = "blob"
 
@@ -183,7 +199,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     @property
     def code(self) -> str:
         """The first digits of the digest, for a person to type."""
-        return self.digest.hex[:_CODE]
+        return self.digest.hex[:CODE_DIGITS]
 
     @property
     def host(self) -> str:
@@ -240,15 +256,15 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         """
         try:
             document = msgspec.json.decode(data, type=_Document)
-            _check_fields(data)
+            check_fields(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=_AGAIN) from None
+            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=AGAIN) from None
         if document.version != _VERSION:
-            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=_AGAIN)
+            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=AGAIN)
         plan = cls.decode(bytes(document.plan))
         plan.check()
         if plan.digest != document.digest:
-            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=_AGAIN)
+            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=AGAIN)
         return plan
 
     @classmethod
@@ -261,7 +277,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         try:
             return msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"this is no plan: {str(error)[:200].replace('`$', '`plan')}", hint=_AGAIN) from None
+            raise PlanMismatch(f"this is no plan: {str(error)[:200].replace('`$', '`plan')}", hint=AGAIN) from None
 
     def check(self) -> None:
         """Check that every name is one that a registry can have, and every row one that can be applied.
@@ -274,7 +290,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
                 check(value)
             except ValueError as error:
                 text = error.message if isinstance(error, InvalidArgument | InvalidReference) else str(error)
-                raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=_AGAIN) from None
+                raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=AGAIN) from None
 
     def _values(self) -> Iterator[tuple[str, Callable[[Any], object], object]]:
         """Yield each value that becomes a part of a request: where it stands, what checks it, and the value."""
@@ -459,7 +475,7 @@ class _Fields(dict[str, object]):
     twice = ""
 
 
-def _check_fields(data: bytes) -> None:
+def check_fields(data: bytes) -> None:
     """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
     found: list[_Fields] = []
 

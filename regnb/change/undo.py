@@ -9,7 +9,8 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from regnb.change.journal import Outcome, Receipt
-from regnb.change.plan import Blob, Plan, Step, check_allow
+from regnb.change.plan import Blob, Effect, Plan, Step, check_allow
+from regnb.change.sweep import Sweep
 from regnb.crawl.reader import Reader, parts
 from regnb.crawl.records import NODE_LIMIT
 from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge
@@ -203,7 +204,9 @@ class _Undo:
                 self.steps.append(Step(action="untag", tag=step.tag, reason=f"{step.tag} was added", **about))
 
 
-async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = ()) -> Plan:
+async def plan_undo(
+    reader: Reader, receipt: Receipt, *, storage: Sequence[Sweep] = (), allow: Iterable[str] = ()
+) -> Plan:
     """Plan the way back from a receipt, finished or not.
 
     What someone else has moved since is left alone, with a row that says so.
@@ -211,6 +214,7 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
     Args:
         reader: The registry that the receipt is about.
         receipt: What to take back.
+        storage: What the trash of the registry's storage gives back first.
         allow: ``dummy``.
 
     Raises:
@@ -248,12 +252,15 @@ async def plan_undo(reader: Reader, receipt: Receipt, *, allow: Iterable[str] = 
     ]
     await undo.added(added)
     notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]
+    if storage:
+        notes.append("Layers that a collection moved into the trash are put back first.")
     if not any(step.writes for step in undo.steps):
         notes.append("There is nothing to take back: everything is as it was before, or was changed by someone else.")
     return Plan(
         operation="undo",
         url=plan.url,
         steps=tuple(undo.steps),
+        effects=tuple(Effect("trash", "", one.run, one.size, f"put back first: {one.summary()}") for one in storage),
         notes=tuple(notes),
         allow=check_allow(allow),
         made=undo.made,

@@ -98,6 +98,14 @@ COMMANDS: Final = MappingProxyType(
             "Space",
             "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
         ),
+        "collect": Entry(
+            "collecting",
+            "Space",
+            "Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.",
+        ),
+        "trash": Entry(
+            "collecting", "Space", "What collections moved away: list it, put it back, or remove it for good."
+        ),
         "pulls": Entry(
             "pulls", "Space", "Record from access logs of nginx or docker-registry when each image was last pulled."
         ),

@@ -10,13 +10,15 @@ from typer import Argument, Option
 
 from regnb.change.journal import Receipt
 from regnb.change.options import OPTIONS
-from regnb.change.plan import Plan
+from regnb.change.sweep import Sweep, load
+from regnb.cli import collecting
 from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
 from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
+from regnb.storage import open_storage
 
 app = typer.Typer()
 command = command_of(app)
@@ -147,16 +149,22 @@ def apply(
     ] = None,
     confirm: Annotated[str, Option(metavar="CODE", help="The plan's code, or its digest.")] = "",
     resume: Annotated[str, Option(metavar="RECEIPT", help="Continue a plan that was interrupted.")] = "",
+    storage: Annotated[str | None, Option(metavar="DIR", help="The storage that the undo was planned with.")] = None,
 ) -> None:
     """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
     if plan is not None and not resume:
-        made = Plan.load(plan)
+        made = load(plan)
         made.confirm(confirm)
+        if isinstance(made, Sweep):
+            collecting.apply(open_storage(made.url), made, confirm)
         with connected(made.url) as registry, sourced(made.source) as source:
-            finish(registry.apply(made, confirm=confirm, source=source))
+            here = open_storage(storage) if storage else None
+            finish(registry.apply(made, confirm=confirm, source=source, storage=here))
     if plan is None and resume:
         cut = Receipt.load(resume)
         cut.prove()  # before anyone is asked for a password
+        if cut.sweep is not None:
+            collecting.resume(cut)
         with connected(cut.plan.url) as registry, sourced(cut.plan.source) as source:
             finish(registry.resume(cut, source=source))
     raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
@@ -167,10 +175,19 @@ def undo(
     connected: Connected,
     present: Present,
     receipt: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")],
+    storage: Annotated[
+        str | None,
+        Option(metavar="DIR", help="The registry's storage: what a collection moved into its trash comes back first."),
+    ] = None,
     allow: Allow = None,
 ) -> None:
     """Take back what a receipt says was done; it works until the registry's next garbage collection."""
     found = Receipt.load(receipt)
     found.prove()  # before anyone is asked for a password
+    if found.sweep is not None and found.sweep.operation == "collect":
+        moved = open_storage(found.sweep.url)
+        collecting.present(moved, moved.plan_restore(found), plan_out=None, json_=False)
+        return
+    here = open_storage(storage) if storage else None
     with connected(found.plan.url) as registry:
-        present(registry, registry.plan_undo(found, allow=allow or ()))
+        present(registry, registry.plan_undo(found, storage=here, allow=allow or ()), storage=here)

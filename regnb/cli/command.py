@@ -33,7 +33,7 @@ from regnb.errors import Interrupted, InvalidArgument
 if TYPE_CHECKING:
     from regnb.registry import Registry
 
-_LAZY: Final = {"Registry": object, "Plan": object, "Answer": object}
+_LAZY: Final = {"Registry": object, "Plan": object, "Answer": object, "Storage": object}
 """Types that annotations name and that are not loaded for it: what reads files loads no HTTP."""
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.registry import Registry
+    from regnb.storage import Storage
     from regnb.wire.exchange import Answer
 
 
@@ -47,6 +48,7 @@ def present(
     plan: Plan | Answer,
     source: Registry | None = None,
     include: bool = False,
+    storage: Storage | None = None,
     *,
     plan_out: PlanOut = None,
     probe: Probe = False,
@@ -79,7 +81,7 @@ def present(
         asked = f"Type {plan.code} to change {plan.host}, anything else to leave it"
         typed = typer.prompt(asked, default="", show_default=False)
         if typed == plan.code:
-            finish(registry.apply(plan, confirm=typed, source=source))
+            finish(registry.apply(plan, confirm=typed, source=source, storage=storage))
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")

@@ -42,8 +42,8 @@ def receipt_show(
     """Print what became of every row of a plan."""
     receipt = Receipt.load(name)
     if not json_:
-        out.print(f"[bold]{escape(receipt.plan.summary())}[/]")
-        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.plan.code}\n")
+        out.print(f"[bold]{escape(receipt.applied.summary())}[/]")
+        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.applied.code}\n")
     show(receipt.to_frame(), json_)
 
 

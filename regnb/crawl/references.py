@@ -25,6 +25,7 @@ class _Manifest(msgspec.Struct, gc=False, rename="camel"):
     config: _Named | None = None
     layers: list[_Named] | None = None
     manifests: list[_Named] | None = None
+    subject: _Named | None = None
     blobs: msgspec.Raw = msgspec.Raw()
     fs_layers: msgspec.Raw = msgspec.Raw()
 
@@ -38,6 +39,7 @@ class References(NamedTuple):
     config: str
     layers: list[str]
     children: list[str]
+    subject: str
 
 
 def references(data: bytes) -> References | None:
@@ -45,7 +47,7 @@ def references(data: bytes) -> References | None:
 
     Example:
         >>> references(b'{"schemaVersion":2,"manifests":[{"digest":"sha256:00","size":1}]}')
-        References(config='', layers=[], children=['sha256:00'])
+        References(config='', layers=[], children=['sha256:00'], subject='')
     """
     try:
         found = _manifest.decode(data)
@@ -53,15 +55,17 @@ def references(data: bytes) -> References | None:
         return None
     if found.schema_version != 2 or bytes(found.blobs) or bytes(found.fs_layers):  # noqa: PLR2004 -- schema 2
         return None
+    subject = found.subject.digest if found.subject else ""
     config, layers, listed = found.config, found.layers, found.manifests
     if listed is None:
         if layers is None or found.media_type not in _IMAGES:
             return None
-        return References(config.digest if config else "", [layer.digest for layer in layers], [])
+        return References(config.digest if config else "", [layer.digest for layer in layers], [], subject)
     if config is not None or layers is not None or found.media_type not in _INDEXES:
         return None
     return References(
         "",
         [each.digest for each in listed if each.media_type not in _CHILDREN],
         [each.digest for each in listed if each.media_type in _CHILDREN],
+        subject,
     )

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from itertools import chain, repeat
 from os import close, read, stat
 from os import open as open_
+from typing import NamedTuple
 
 from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository
 from regnb.crawl.notes import is_repository
@@ -38,18 +39,33 @@ class _Irregular(Exception):
     """Something is not as a registry writes it."""
 
 
+class Before(NamedTuple):
+    """What an earlier look at a storage found.
+
+    Attributes:
+        manifests: Of usual shapes, by digest.
+        revisions: Repository to the digests of the manifests that it has, by the paths of the links to them.
+    """
+
+    manifests: Mapping[str, ManifestRecord]
+    revisions: Mapping[str, Mapping[str, str]]
+
+
 class Survey:
     """Takes what is regular in a local storage, for a garbage collection.
 
     Args:
         files: Of the storage.
         listing: To fill.
+        before: What an earlier look found, if this is another one: then layer links are only listed, and of what
+            was regular before, no manifest and no link to one is read again, as long as it is there.
 
     Example:
         ``manifests = Survey(files, listing).look()``
     """
 
-    def __init__(self, files: LocalFiles, listing: Listing) -> None:
+    def __init__(self, files: LocalFiles, listing: Listing, before: Before | None = None) -> None:
+        self._before = before
         self._files = files
         self._base = files.base
         self._known: dict[str, ManifestRecord] = {}
@@ -135,7 +151,7 @@ class Survey:
                 found = None
                 if len(marks) > 1 and folder != "repositories" and is_repository(name):
                     with contextlib.suppress(OSError, _Irregular):
-                        found = self._repository(f"{self._base}/{folder}")
+                        found = self._repository(name)
                 if found is None:
                     odd += [f"{folder}/{mark}" for mark in marks]
                 else:
@@ -150,20 +166,22 @@ class Survey:
             self._listing.note(File(f"{folder}/", 0, 0))
         self._list(*odd, *uploads)
 
-    def _repository(self, folder: str) -> Repository:
+    def _repository(self, name: str) -> Repository:
         """Take a repository that has layers, revisions and tags, each with the link that belongs there, or none."""
+        folder = f"{self._base}/repositories/{name}"
+        before = self._before.revisions.get(name, {}) if self._before else {}
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            found.layers = _linked(names, at)
+            found.layers = {f"sha256:{name}" for name in names} if self._before else _linked(names, at)
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
         share = self._shared.setdefault
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
-            for name in names:
-                digest = f"sha256:{name}"
+            for hexes in names:
+                digest = f"sha256:{hexes}"
                 try:
-                    if _link(f"{name}/link", at) != digest:
+                    if before.get(digest) != digest and _link(f"{hexes}/link", at) != digest:
                         raise _Irregular
                 except FileNotFoundError:
                     continue
@@ -189,6 +207,10 @@ class Survey:
 
     def _manifest(self, digest: str, blobs: int) -> bool:
         """Read a manifest, and return whether its bytes are there, and are its own."""
+        if self._before and (known := self._before.manifests.get(digest)) and digest in self._listing.sizes:
+            self._listing.sizes[digest] = known.manifest_size
+            self._known[digest] = known
+            return True
         hexes = digest[7:]
         try:
             at = open_(f"{hexes[:2]}/{hexes}/data", _READ, dir_fd=blobs)
@@ -205,12 +227,12 @@ class Survey:
         self._listing.sizes[digest] = len(data)
         if named := references(data):
             share = self._shared.setdefault
-            config, layers, children = named
+            config, layers, children, subject = named
             self._known[digest] = ManifestRecord(
                 *(digest, "", "", "", len(data), share(config, config)),
                 tuple([share(layer, layer) for layer in layers]),
                 tuple([share(child, child) for child in children]),
-                "",
+                subject,
             )
         return True
 

@@ -138,8 +138,23 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "refused": ("str", "what the registry will refuse of it, or what is not known about that; else empty"),
         "curl": ("str", "the same for a shell, without credentials"),
     },
+    "sweep": {
+        "kind": ("str", "upload, tag history, revision, layer link, manifest, blob, or run (of the trash)"),
+        "repository": ("str", "name; empty for the bytes of a blob or a manifest, and for a run"),
+        "tag": ("str", "name, of an entry of a tag's history"),
+        "reference": ("str", "digest, upload, or run"),
+        "size": ("int64", "bytes"),
+        "youngest": ("datetime64[us, UTC]", "youngest date of the thing and of every link to it"),
+        "reason": ("str", "why this row is here"),
+    },
     "effects": {
-        "effect": ("str", "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running"),
+        "effect": (
+            "str",
+            (
+                "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running; over a "
+                "storage, what stays: undo, corrupt tag, dangling tag, empty repository, uploads, receipt, needed"
+            ),
+        ),
         "repository": ("str", "name"),
         "reference": ("str", "tag or digest; empty for a whole repository"),
         "size": ("int64", "bytes that are concerned"),
@@ -159,12 +174,18 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "message": ("str", "what happened, where it is not plain"),
         "when": ("datetime64[us, UTC]", "when it was known"),
     },
+    "trash": {
+        "run": ("str", "its name, which is that of the receipt"),
+        "moved": ("datetime64[us, UTC]", "when the collection began"),
+        "things": ("int64", "blobs, links and uploads"),
+        "size": ("int64", "bytes"),
+    },
     "receipts": {
         "receipt": ("str", "its name"),
         "started": ("datetime64[us, UTC]", "when"),
         "who": ("str", "user and machine"),
         "operation": ("str", "what the plan was for"),
-        "registry": ("str", "host:port"),
+        "registry": ("str", "host:port, or the storage"),
         "steps": ("int64", "rows of the plan that change something"),
         "done": ("int64", "rows that were done"),
         "status": ("str", "done, partial, unfinished (the process ended before its last row) or broken"),

@@ -56,8 +56,8 @@ def check(notebook: Any, host: str) -> None:
 def test_there_are_notebooks_to_test() -> None:
     read = ["00-start", "01-inventory", "02-storage", "03-image"]
     assert [path.stem for path in NOTEBOOKS] == [
-        *read, "10-retag", "11-copy", "12-delete", "13-retention", "20-growth", "30-api-console",
-        "31-expose-on-kubernetes",
+        *read, "10-retag", "11-copy", "12-delete", "13-retention", "14-collect", "20-growth",
+        "30-api-console", "31-expose-on-kubernetes",
     ]  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Pat
     """With parameters, it leaves files or a plan to confirm; the embedded registry is asked, and not written to."""
     with proxy(seeded_embedded.host, forward) as between:
         named = ("-p", "url", between.url, "-y", NAMED.get(path.stem, "{}"))
-        if path.stem == "02-storage":
+        if path.stem in ("02-storage", "14-collect"):
             named += ("-p", "storage", str(seeded_embedded.root))
         if path.stem == "20-growth":
             named = ("-p", "snapshots", snapshots(path, between.url, tmp_path))
@@ -161,9 +161,10 @@ def test_it_runs_by_papermill(path: Path, seeded_embedded: Seeded, tmp_path: Pat
         if path.stem in PLANNED:
             named += ("-p", "plan_out", "plan.json")
         papermill(path, tmp_path, *named)
-        about = {"02-storage": str(seeded_embedded.root), **dict.fromkeys(UNCONNECTED, f"other.{HOST}")}
+        stored = dict.fromkeys(("02-storage", "14-collect"), str(seeded_embedded.root))
+        about = {**stored, **dict.fromkeys(UNCONNECTED, f"other.{HOST}")}
         check(read(tmp_path / "run.ipynb"), about.get(path.stem, between.host))
-        check_that_nothing_was_written(between, asked=path.stem not in UNCONNECTED)
+        check_that_nothing_was_written(between, asked=path.stem not in {*UNCONNECTED, "14-collect"})
     if path.stem == "01-inventory":
         assert {"tags.parquet", "blobs.parquet"} <= {found.name for found in (tmp_path / "kept").iterdir()}
     if path.stem in PLANNED:

@@ -1,0 +1,261 @@
+"""Do what a plan over a storage says, in the order that no reader of the registry sees a broken tag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from regnb.change.collect.planning import stale
+from regnb.change.collect.state import State
+from regnb.change.collect.trash import Trash
+from regnb.change.journal import Figures, Journal, Outcome
+from regnb.change.sweep import Row, Sweep
+from regnb.crawl.files import reason
+from regnb.errors import PlanMismatch, StorageError
+from regnb.text import count, human
+
+_BATCH: Final = 500
+"""Rows between two lines of the receipt."""
+_LOOKS: Final = 20
+"""Looks after the moves: each one that finds something puts it back, and is followed by another."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a progress bar reads."""
+
+    title: ClassVar[str] = "Collecting"
+    unit: ClassVar[str] = "things"
+    things: int = 0
+    done: int = 0
+    size: int = 0
+    changed: Callable[[], None] = field(default=lambda: None)
+
+    def state(self) -> tuple[int, int, str]:
+        """Return how many things there are, how many are done, and the bytes of these."""
+        return self.things, self.done, human(self.size)
+
+
+def apply(
+    sweep: Sweep,
+    journal: Journal,
+    trash: Trash,
+    *,
+    read: Callable[[State | None], State],
+    again: Callable[[State], Sweep],
+    progress: Progress,
+) -> None:
+    """Apply a confirmed plan over a storage, or what an earlier application left of it.
+
+    Args:
+        sweep: What to do.
+        journal: Where it is announced and recorded; its name is that of the run in the trash.
+        trash: The storage's folders, held for this alone.
+        read: Reads what the storage holds now, given what it held a moment ago.
+        again: Makes the same plan from that.
+        progress: Counts what is done.
+
+    Raises:
+        PlanMismatch: The storage is not any more as the plan was made on; nothing was moved.
+        Refused: Nothing can be moved into the trash.
+        StorageError: The receipt's disk is full.
+
+    Example:
+        ``apply(sweep, journal, trash, read=read, again=again, progress=Progress())``
+    """
+    progress.things, progress.size = len(sweep.steps), 0
+    if sweep.operation == "collect":
+        _Collection(sweep, journal, trash, progress).run(read, again)
+    elif sweep.operation == "restore":
+        _restore(sweep, journal, trash, progress)
+    else:
+        _empty(sweep, journal, trash, again(read(None)), progress)
+
+
+class _Course:
+    """Rows one after the other, and what is recorded of them."""
+
+    def __init__(self, sweep: Sweep, journal: Journal, trash: Trash, progress: Progress) -> None:
+        self.sweep, self.journal, self.trash, self.progress = sweep, journal, trash, progress
+        self.stopped = ""
+        self._first = self._next = -1
+
+    def done(self, number: int) -> None:
+        """Record a row that is done, together with its neighbours."""
+        if number != self._next or number - self._first >= _BATCH:
+            self.flush()
+            self._first = number
+        self._next = number + 1
+        self.progress.done += 1
+        self.progress.size += self.sweep.steps[number].size
+        if self.progress.done % _BATCH == 0:
+            self.progress.changed()
+
+    def flush(self) -> None:
+        """Write down what was done."""
+        if 0 <= self._first < self._next:
+            self.journal.record_batch(self._first, self._next - 1)
+        self._first = self._next = -1
+
+    def note(self, outcome: Outcome) -> None:
+        """Record a row that is not simply done."""
+        self.flush()
+        self.journal.record(outcome)
+        self.progress.done += 1
+
+    def phases(self, one: Callable[[int, Row], None]) -> None:
+        """Do rows kind by kind; between two kinds everything is on disk."""
+        for _, numbers in self.sweep.phases():
+            todo = [number for number in numbers if self.outcome(number) != "done"]
+            self.progress.done += len(numbers) - len(todo)
+            if not todo:
+                continue
+            self.journal.intend(todo)
+            for number in todo:
+                if self.stopped:
+                    break
+                one(number, self.sweep.steps[number])
+            self.flush()
+            self.trash.barrier()
+            self.progress.changed()
+
+    def outcome(self, number: int) -> str:
+        """Return what an earlier application recorded of a row."""
+        found = self.journal.outcomes.get(number)
+        return found.status if found else ""
+
+    def failed(self, number: int, error: OSError) -> None:
+        """Record a row that cannot be moved. The rest is not tried: it is in order, and would meet the same."""
+        self.stopped = reason(error)
+        row = self.sweep.steps[number]
+        self.note(Outcome(number, "failed", message=f"cannot move {row.path}: {self.stopped}"))
+
+
+class _Collection(_Course):
+    """One collection."""
+
+    def run(self, read: Callable[[State | None], State], again: Callable[[State], Sweep]) -> None:
+        """Move, look again, put back what is needed again, and empty the trash if nothing is to stay in it."""
+        before = read(None)
+        resumed = self.journal.resumed
+        gone = {row.path for row in stale(self.sweep.steps, again(before).steps, resumed=resumed)}
+        if gone and not resumed:
+            raise PlanMismatch(
+                f"the storage is not as this plan was made on: {count(len(gone), 'row')} changed, such as {min(gone)}",
+                hint="nothing was moved; make the plan again",
+            )
+        self.trash.probe()
+        free = self.trash.space()
+
+        def move(number: int, row: Row) -> None:
+            if row.path in gone and not self.trash.holds(row, self.journal.name):
+                self.note(Outcome(number, "stale", message="it is needed again, or is not there any more"))
+                return
+            try:
+                how = self.trash.move(row, self.journal.name)
+            except OSError as error:
+                self.failed(number, error)
+                return
+            if how == "moved" or (how == "gone" and self.trash.holds(row, self.journal.name)):
+                self.done(number)
+            else:
+                text = {"gone": "it is not there any more", "there": "it was pushed again meanwhile"}[how]
+                self.note(Outcome(number, "stale", message=text))
+
+        self.phases(move)
+        self._look_again(read, before)
+        moved = sum(row.size for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done")
+        emptied = 0
+        if not self.sweep.options.trash and moved:
+            self.trash.empty(self.journal.name)
+            emptied = moved
+        if any(one.status != "done" for one in self.journal.outcomes.values()):
+            self.trash.tidy(self.journal.name)
+        self.journal.note(Figures(moved, emptied, self.trash.space() - free))
+
+    def _look_again(self, read: Callable[[State | None], State], state: State) -> None:
+        """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was."""
+        before = state
+        moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
+        for _ in range(_LOOKS):
+            state = read(state)
+            wanted = [moved.pop(name) for name in _lost(state) if name in moved]
+            if not wanted:
+                break
+            # Blobs first, links last.
+            for number in sorted(wanted, reverse=True):
+                self._put_back(number, "a push needs it again")
+            self.trash.barrier()
+        worse = [one for one in state.broken() if one in moved or ("", *one[1:]) in moved]
+        if worse and (worse := sorted(set(worse) - before.broken())):
+            for number in sorted(moved.values(), reverse=True):
+                self._put_back(number, "a tag was broken")
+            self.trash.barrier()
+            raise StorageError(
+                f"a tag of {worse[0][0]} lacked {worse[0][2]} after the moves, and everything was put back",
+                hint="stop the registry, and make the plan again",
+            )
+
+    def _put_back(self, number: int, why: str) -> None:
+        self.trash.back(self.sweep.steps[number], self.journal.name)
+        self.journal.record(Outcome(number, "stale", message=f"put back: {why}"))
+
+
+def _name(row: Row) -> tuple[str, str, str]:
+    return row.repository, "blob" if row.kind == "manifest" else row.kind, row.reference
+
+
+def _lost(state: State) -> set[tuple[str, str, str]]:
+    """Return what manifests and tags need and a storage does not have: repository, sort and digest."""
+    found: set[tuple[str, str, str]] = set()
+    for name, holding in state.repositories.items():
+        served = state.served(name)
+        reached = state.below({*served, *filter(None, holding.tags.values())})
+        found.update((name, "revision", digest) for digest in reached - served)
+        needed = state.needed(served)
+        found.update((name, "layer link", digest) for digest in needed - holding.layers)
+        found.update(("", "blob", digest) for digest in needed.difference(state.blobs))
+    return found
+
+
+def _restore(sweep: Sweep, journal: Journal, trash: Trash, progress: Progress) -> None:
+    course = _Course(sweep, journal, trash, progress)
+
+    def back(number: int, row: Row) -> None:
+        try:
+            how = trash.back(row, sweep.run)
+        except OSError as error:
+            course.failed(number, error)
+            return
+        if how == "there":
+            course.note(Outcome(number, "stale", message="it is there again, and was left as it is"))
+        elif how == "gone" and not journal.resumed:
+            course.note(Outcome(number, "stale", message="the trash does not have it any more"))
+        else:
+            course.done(number)
+
+    free = trash.space()
+    course.phases(back)
+    trash.tidy(sweep.run)
+    journal.note(Figures(progress.size, 0, trash.space() - free))
+
+
+def _empty(sweep: Sweep, journal: Journal, trash: Trash, now: Sweep, progress: Progress) -> None:
+    course = _Course(sweep, journal, trash, progress)
+    gone = {row.reference for row in stale(sweep.steps, now.steps)}
+    free = trash.space()
+
+    def remove(number: int, row: Row) -> None:
+        if row.reference in gone and not journal.resumed:
+            course.note(Outcome(number, "stale", message="it changed since the plan was made"))
+            return
+        try:
+            trash.empty(row.reference)
+        except OSError as error:
+            course.failed(number, error)
+        else:
+            course.done(number)
+
+    course.phases(remove)
+    journal.note(Figures(0, progress.size, trash.space() - free))

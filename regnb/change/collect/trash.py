@@ -1,0 +1,532 @@
+"""The trash of a storage: folders are moved there by rename, with their owner and mode, and back again.
+
+It lies at ``docker/registry/v2/_regnb-trash/<run>/``, where everything has the path that it had. So the trash itself
+says what was moved. Folders are opened one below the other, and no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, Self
+
+from regnb.change.collect.state import State
+from regnb.change.journal import Receipt
+from regnb.change.plan import Effect
+from regnb.change.sweep import PHASES, TRASH, Options, Row, Sweep
+from regnb.crawl.files import reason
+from regnb.crawl.listing import blob_file
+from regnb.crawl.records import describe
+from regnb.errors import Busy, InvalidArgument, InvalidReference, PlanMismatch, Refused, StorageError
+from regnb.oci.manifest import MANIFEST_LIMIT
+from regnb.text import count, human
+
+Moved = Literal["moved", "gone", "there"]
+_OPEN: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_KEPT_OPEN: Final = 200
+"""Folders that are kept open, so that a batch does not walk the same path again and again."""
+_EMPTIED: Final = ".emptying"
+
+
+class Trash:
+    """The folders of a local storage while they are moved. Nobody else may, meanwhile.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+
+    Raises:
+        Busy: Another collection is at work.
+        StorageError: The folder cannot be opened.
+
+    Example:
+        ``with Trash("/var/lib/registry/docker/registry/v2") as trash: trash.move(row, run)``
+    """
+
+    def __init__(self, base: str) -> None:
+        self.base = os.path.realpath(base)
+        self._open: dict[str, int] = {}
+        self._held = -1
+
+    def __enter__(self) -> Self:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            raise StorageError("a storage cannot be collected on this system", hint="run regnb on Linux") from None
+        try:
+            self._held = os.open(self.base, _OPEN)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._held)
+            raise Busy(
+                f"another collection is at work in {self.base}",
+                hint="wait until it has ended, then make the plan again",
+            ) from None
+        except OSError as error:
+            if self._held >= 0:
+                os.close(self._held)
+            raise StorageError(
+                f"cannot lock {self.base}: {reason(error)}", hint="collect where the file system is mounted locally"
+            ) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._let_go()
+        os.close(self._held)
+
+    def _let_go(self) -> None:
+        for handle in self._open.values():
+            os.close(handle)
+        self._open.clear()
+
+    def _folder(self, path: str, like: str = "", *, make: bool = False) -> int:
+        """Return an open folder below the base, by its path; the base itself for "".
+
+        Args:
+            path: Below the base.
+            like: The folder that has the same owner and mode, where one has to be made: else only we may look into it.
+            make: Whether to make what is not there.
+        """
+        if not path:
+            return self._held
+        if (known := self._open.get(path)) is not None:
+            return known
+        parent, _, name = path.rpartition("/")
+        above = self._folder(parent, like.rpartition("/")[0], make=make)
+        try:
+            found = os.open(name, _OPEN, dir_fd=above)
+        except FileNotFoundError:
+            if not make:
+                raise
+            os.mkdir(name, 0o700, dir_fd=above)
+            found = os.open(name, _OPEN, dir_fd=above)
+            if like:
+                self._resemble(found, above)
+        self._open[path] = found
+        return found
+
+    def _spare(self) -> None:
+        """Close the folders if there are many: never while one of them is in use."""
+        if len(self._open) >= _KEPT_OPEN:
+            self._let_go()
+
+    @staticmethod
+    def _resemble(made: int, above: int) -> None:
+        """Give a folder that had to be made again the owner and mode of the one above it."""
+        about = os.fstat(above)
+        os.fchmod(made, stat.S_IMODE(about.st_mode))
+        if (about.st_uid, about.st_gid) != (os.fstat(made).st_uid, os.fstat(made).st_gid):
+            os.fchown(made, about.st_uid, about.st_gid)
+
+    def move(self, row: Row, run: str) -> Moved:
+        """Move a folder into the trash.
+
+        Returns:
+            ``moved``; ``gone`` if it is there no more; ``there`` if the trash has it already, so that this one is new.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        self._spare()
+        parent, _, name = row.path.rpartition("/")
+        try:
+            source = self._folder(parent)
+            if row.leaf and not self._has(source, name, row.leaf):
+                return "gone"
+            target = self._folder(f"{TRASH}/{run}/{parent}", make=True)
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:
+            return "gone"
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return "there"
+            raise
+        return "moved"
+
+    @staticmethod
+    def _has(folder: int, name: str, leaf: str) -> bool:
+        """Whether a folder has its file; what is no folder is an error."""
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISDIR(about.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "a symbolic link or a file stands where a folder should be", name)
+        try:
+            return stat.S_ISREG(os.stat(f"{name}/{leaf}", dir_fd=folder, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def back(self, row: Row, run: str) -> Moved:
+        """Move a folder out of the trash to where it was.
+
+        Returns:
+            ``moved``; ``gone`` if the trash does not have it; ``there`` if its place is taken.
+
+        Raises:
+            OSError: It cannot be moved.
+        """
+        self._spare()
+        parent, _, name = row.path.rpartition("/")
+        try:
+            source = self._folder(f"{TRASH}/{run}/{parent}")
+            os.stat(name, dir_fd=source, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return "gone"
+        target = self._folder(parent, parent, make=True)
+        try:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not row.leaf or self._has(target, name, row.leaf):
+                return "there"
+            inner = f"{name}/{row.leaf}"
+            os.rename(inner, inner, src_dir_fd=source, dst_dir_fd=target)
+        return "moved"
+
+    def holds(self, row: Row, run: str) -> bool:
+        """Whether the trash has a row's folder."""
+        self._spare()
+        parent, _, name = row.path.rpartition("/")
+        try:
+            os.stat(name, dir_fd=self._folder(f"{TRASH}/{run}/{parent}"), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def barrier(self) -> None:
+        """Return when everything that was moved is on disk."""
+        with contextlib.suppress(AttributeError, OSError):
+            library = ctypes.CDLL(None, use_errno=True)
+            if library.syncfs(self._held) == 0:
+                return
+        os.sync()
+
+    def probe(self) -> None:
+        """Try whether folders can be moved into the trash at all.
+
+        Raises:
+            Refused: They cannot; nothing was changed.
+        """
+        name = f".regnb-probe-{secrets.token_hex(4)}"
+        try:
+            for parent in ("blobs", "repositories"):
+                with contextlib.suppress(FileNotFoundError):
+                    self._folder(parent)
+                    self._probe(parent, name)
+        finally:
+            self.tidy()
+
+    def _probe(self, parent: str, name: str) -> None:
+        source = self._folder(parent)
+        made, moved = False, False
+        try:
+            target = self._folder(TRASH, make=True)
+            os.mkdir(name, 0o700, dir_fd=source)
+            made = True
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            moved = True
+        except OSError as error:
+            raise Refused(
+                f"nothing can be moved from {self.base}/{parent}: {reason(error)}", hint=_hint(error)
+            ) from None
+        finally:
+            if made:
+                os.rmdir(name, dir_fd=target if moved else source)
+
+    def tidy(self, run: str = "") -> None:
+        """Remove the folders of a run that are empty, and the trash if it is."""
+        self._let_go()
+        if run:
+            self._remove_empty(f"{self.base}/{TRASH}/{run}")
+        with contextlib.suppress(OSError):
+            os.rmdir(TRASH, dir_fd=self._held)
+
+    @staticmethod
+    def _remove_empty(path: str) -> None:
+        for folder, _, _ in os.walk(path, topdown=False, followlinks=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)  # noqa: PTH106 -- a text
+
+    def empty(self, run: str) -> None:
+        """Remove everything that a run moved into the trash; once this was begun, nothing is listed or put back.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        self._let_go()
+        trash = self._folder(TRASH)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(run, f"{run}{_EMPTIED}", src_dir_fd=trash, dst_dir_fd=trash)
+        for name in os.listdir(trash):  # noqa: PTH208 -- an open folder
+            if name.endswith(_EMPTIED):  # also what a process that was killed left
+                _remove(name, trash)
+        self.tidy()
+
+    def space(self) -> int:
+        """Return the bytes that are free on the volume."""
+        about = os.fstatvfs(self._held)
+        return about.f_bavail * (about.f_frsize or about.f_bsize)
+
+
+def _remove(name: str, above: int, leaf: str = "link") -> None:
+    """Remove a folder with everything in it; no symbolic link is followed.
+
+    Args:
+        name: Of the folder.
+        above: The open folder that it is in.
+        leaf: The one file that nearly every folder has, so that few have to be listed.
+    """
+    inside = os.open(name, _OPEN, dir_fd=above)
+    try:
+        with contextlib.suppress(OSError):
+            os.unlink(leaf, dir_fd=inside)
+        try:
+            os.rmdir(name, dir_fd=above)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        for each in os.listdir(inside):  # noqa: PTH208 -- an open folder
+            try:
+                _remove(each, inside, "data" if each == "blobs" else leaf)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                os.unlink(each, dir_fd=inside)
+    finally:
+        os.close(inside)
+    os.rmdir(name, dir_fd=above)
+
+
+def _hint(error: OSError) -> str:
+    """Return what to do where a folder cannot be moved."""
+    return {
+        errno.EXDEV: "the trash is on another mount: mount the whole docker/registry/v2 in one piece",
+        errno.EROFS: "the storage is mounted read-only: collect where it can be written",
+        errno.EACCES: "run regnb as the registry's own user",
+        errno.EPERM: "run regnb as the registry's own user",
+        errno.ENOSPC: "make some room first: even a move needs a few kB",
+        errno.EDQUOT: "make some room first: even a move needs a few kB",
+    }.get(error.errno or 0, "check the file system")
+
+
+class Run(NamedTuple):
+    """What one collection moved into the trash, as its folder says.
+
+    Attributes:
+        run: Its name, which is that of the receipt.
+        moved: When.
+        rows: What lies there.
+    """
+
+    run: str
+    moved: datetime
+    rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(row.size for row in self.rows)
+
+
+def runs(base: str) -> list[Run]:
+    """Return what the trash of a local storage holds, the oldest first.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+
+    Example:
+        >>> runs("/nonexistent")
+        []
+    """
+    found = []
+    for name in _names(f"{base}/{TRASH}"):
+        row = Row(kind="run", reference=name)
+        with contextlib.suppress(InvalidArgument):
+            row.check()
+            moved = datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+            found.append(Run(name, moved, tuple(_rows(f"{base}/{TRASH}/{name}"))))
+    return sorted(found, key=lambda run: run.run)
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _rows(run: str) -> Iterator[Row]:
+    """Yield what lies in the folder of a run, in the order in which it is put back."""
+    found: dict[str, list[Row]] = {kind: [] for kind in PHASES}
+    for folder, folders, _ in os.walk(run, followlinks=False):
+        path = os.path.relpath(folder, run)
+        row = _row_of(path)
+        if row is not None:
+            size = sum(os.lstat(f"{there}/{name}").st_size for there, _, files in os.walk(folder) for name in files)
+            found[row.kind].append(_sized(row, size))
+            folders.clear()
+    for kind in reversed(PHASES):
+        yield from sorted(found[kind], key=lambda row: row.path)
+
+
+def _sized(row: Row, size: int) -> Row:
+    return Row(kind=row.kind, repository=row.repository, reference=row.reference, tag=row.tag, size=size)
+
+
+def _row_of(path: str) -> Row | None:
+    """Return the row that a path of the trash is of; None for a folder above one.
+
+    Example:
+        >>> _row_of("repositories/app/_uploads/0a-1b").kind
+        'upload'
+    """
+    steps = path.split("/")
+    row: Row | None = None
+    if steps[0] == "blobs" and len(steps) == 4:  # noqa: PLR2004 -- blobs/sha256/<2 hex>/<hex>
+        row = Row(kind="blob", reference=f"{steps[1]}:{steps[3]}")
+    elif steps[0] == "repositories":
+        name, mark, rest = path.removeprefix("repositories/").partition("/_")
+        match rest.split("/") if mark else []:
+            case ["layers", algorithm, text]:
+                row = Row(kind="layer link", repository=name, reference=f"{algorithm}:{text}")
+            case ["manifests", "revisions", algorithm, text]:
+                row = Row(kind="revision", repository=name, reference=f"{algorithm}:{text}")
+            case ["manifests", "tags", tag, "index", algorithm, text]:
+                row = Row(kind="tag history", repository=name, tag=tag, reference=f"{algorithm}:{text}")
+            case ["uploads", upload]:
+                row = Row(kind="upload", repository=name, reference=upload)
+    if row is None or row.path != path:
+        return None
+    with contextlib.suppress(InvalidArgument, InvalidReference):
+        row.check()
+        return row
+    return None
+
+
+def plan_restore(base: str, url: str, run: str, *, wanted: Callable[[Row], bool] = lambda _: True) -> Sweep:
+    """Plan to put back what a collection moved into the trash.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+        url: The storage.
+        run: The name of the run, which is that of the receipt.
+        wanted: Which rows.
+
+    Raises:
+        PlanMismatch: The trash does not have it.
+
+    Example:
+        ``plan_restore(base, "/srv/registry", "20261129T120000-4f2a91cc")``
+    """
+    known = {one.run: one for one in runs(base)}
+    if run not in known:
+        text = f"the trash of {url} has no run {run[:80]}"
+        raise PlanMismatch(text, hint="regnb trash list names them; what was emptied cannot be put back")
+    rows = tuple(
+        Row(
+            kind=row.kind,
+            repository=row.repository,
+            reference=row.reference,
+            tag=row.tag,
+            size=row.size,
+            reason=f"moved by run {run}",
+        )
+        for row in known[run].rows
+        if wanted(row)
+    )
+    return Sweep(operation="restore", url=url, steps=rows, run=run, notes=("What is there again meanwhile stays.",))
+
+
+def plan_empty(base: str, url: str, *, older_than: int, state: State, now: datetime | None = None) -> Sweep:
+    """Plan to remove for good what lies in the trash.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+        url: The storage.
+        older_than: Seconds since it was moved there.
+        state: What the storage holds: what a manifest there needs and only the trash has is never removed.
+        now: When ages are counted from.
+
+    Example:
+        ``plan_empty(base, "/srv/registry", older_than=7 * 86_400, state=state)``
+    """
+    now = now or datetime.now(UTC)
+    needed: set[str] = set().union(*(state.needed(state.served(name)) for name in state.repositories))
+    lost = needed - state.blobs.keys()
+    steps, effects = [], []
+    for run in runs(base):
+        if (now - run.moved).total_seconds() < older_than:
+            continue
+        blobs = [row.reference for row in run.rows if row.kind == "blob"]
+        if kept := sorted(lost.intersection(blobs)):
+            text = f"spared: {count(len(kept), 'blob')} in it are needed again; put them back: regnb trash restore"
+            effects.append(Effect("needed", "", run.run, run.size, text))
+            continue
+        reason_ = f"moved on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
+        when = run.moved.isoformat(timespec="seconds")
+        steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason_))
+    notes = ("What is removed from the trash cannot be put back, and undo of earlier deletions may need it.",)
+    return Sweep(operation="empty", url=url, steps=tuple(steps), effects=tuple(effects), notes=notes, options=Options())
+
+
+def plan_return(base: str, url: str, receipt: Receipt) -> list[Sweep]:
+    """Plan to put back what undo of a deletion needs and collections have moved away since: a plan for each run.
+
+    Args:
+        base: The folder ``docker/registry/v2``.
+        url: The storage.
+        receipt: Of the deletion.
+
+    Example:
+        ``plan_return(base, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
+    """
+    known = runs(base)
+    blobs: set[str] = set()
+    links: set[tuple[str, str]] = set()
+    todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        where = todo.pop()
+        if where in seen:
+            continue
+        seen.add(where)
+        links.add(where)
+        blobs.add(where[1])
+        raw = receipt.content(where[1])
+        data = raw.data if raw else _trashed(base, [run.run for run in known], where[1])
+        if data is None:
+            continue
+        record, _, _ = describe(where[1], raw.media_type if raw else "", data)
+        needed = {record.config, *record.layers} - {""}
+        blobs |= needed
+        links |= {(where[0], digest) for digest in needed}
+        todo += [(where[0], child) for child in record.children]
+
+    def wanted(row: Row) -> bool:
+        if row.kind in ("blob", "manifest"):
+            return row.reference in blobs
+        # A manifest that was deleted is put back by undo, through the registry.
+        deleted = row.kind == "revision" and receipt.content(row.reference) is not None
+        return row.kind in ("layer link", "revision") and not deleted and (row.repository, row.reference) in links
+
+    found = [plan_restore(base, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
+    return found[::-1]
+
+
+def _trashed(base: str, names: Sequence[str], digest: str) -> bytes | None:
+    """Return the bytes of a manifest that lies in the trash, or None."""
+    for run in names:
+        try:
+            handle = os.open(f"{base}/{TRASH}/{run}/{blob_file(digest)}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            continue
+        with os.fdopen(handle, "rb") as file:
+            return file.read(MANIFEST_LIMIT)
+    return None

@@ -1,0 +1,197 @@
+"""``regnb collect`` and ``regnb trash``: what a storage's garbage takes, moved away, put back, or removed for good."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.markup import escape
+from typer import Argument, Option
+
+from regnb.change.sweep import ALLOWANCES, Row, Sweep
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
+from regnb.cli.options import PlanOut
+from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, out, say, section, show
+from regnb.errors import Interrupted
+from regnb.storage import Storage, open_storage
+from regnb.text import human
+
+if TYPE_CHECKING:
+    from regnb.change.journal import Receipt
+
+app = typer.Typer()
+trash = typer.Typer(cls=Group, help="What collections moved away: list it, put it back, or remove it for good.")
+app.add_typer(trash, name="trash", no_args_is_help=True)
+
+Dir = Annotated[str, Argument(metavar="DIR", help="The folder that holds docker/registry/v2.")]
+
+
+def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool) -> None:
+    """Print a plan over a storage; write it into a file if asked, else apply it if its code is typed at a terminal."""
+    if json_:
+        show(plan.to_frame(), json_)
+    else:
+        out.print(f"[bold]{escape(plan.summary())}[/]")
+        for note in plan.notes:
+            out.print(f"- {note}", markup=False)
+        if plan.effects:
+            section(plan.blast, "What is spared or only named", 50)
+        _draw_rows(plan.steps)
+    if plan_out is not None:
+        plan.save(plan_out)
+        say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
+    elif not plan.changes or json_:
+        return
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        storage.check(plan)
+        typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
+        if typed == plan.code:
+            apply(storage, plan, typed)
+        say("Nothing was written.")
+    else:
+        say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
+    """Print a plan's rows, on a terminal the first ones; without a frame, as what makes frames takes long to load."""
+    if not rows:
+        return
+    columns = ("kind", "repository", "tag", "reference", "size", "youngest", "reason")
+    cells = (
+        (
+            *(row.kind, row.repository, row.tag, row.reference, human(row.size)),
+            *(row.youngest[:16].replace("T", " "), row.reason),
+        )
+        for row in (rows[:limit] if sys.stdout.isatty() else rows)
+    )
+    out.print()
+    more = f"{len(rows) - limit:,} more rows" if len(rows) > limit else ""
+    draw([(name, name == "size") for name in columns], cells, "Rows", more)
+    out.print()
+
+
+def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
+    """Apply a confirmed plan over a storage, print what became of it, and exit with whether every row was done."""
+    try:
+        receipt = storage.apply(plan, confirm=confirm)
+    except Interrupted as error:
+        stop(error)
+    finish(receipt)
+
+
+def resume(receipt: Receipt) -> NoReturn:
+    """Go on with an application over a storage that was cut short."""
+    try:
+        finished = open_storage(receipt.applied.url).resume(receipt)
+    except Interrupted as error:
+        stop(error)
+    finish(finished)
+
+
+def stop(error: Interrupted) -> NoReturn:
+    """Say how to go on after an interrupt."""
+    say(str(error))
+    if error.receipt:
+        say(f"To go on: regnb apply --resume {error.receipt}")
+    raise typer.Exit(INTERRUPTED) from None
+
+
+def finish(receipt: Receipt) -> NoReturn:
+    """Print the three figures, and what was not done."""
+    rows = len(receipt.applied.steps)
+    done = sum(receipt.outcome(number).status == "done" for number in range(rows))
+    out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {rows:,} rows done.")
+    if figures := receipt.figures:
+        out.print(
+            f"Moved {human(figures.moved)}, removed for good {human(figures.emptied)}; the volume has "
+            f"{human(abs(figures.free))} {'more' if figures.free >= 0 else 'less'} free than before."
+        )
+    if done < rows:
+        table = receipt.to_frame()
+        section(table[table["status"] != "done"], "Not done")
+    sweep = receipt.sweep
+    if sweep is not None and sweep.operation == "collect" and sweep.options.trash:
+        where = shlex.quote(sweep.url)
+        out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
+        out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
+        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
+    raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
+
+
+@command_of(app)
+def collect(
+    storage: Dir,
+    endpoint: Annotated[
+        list[str] | None,
+        Option(
+            metavar="URL", help="A registry process over this storage; it must be read-only or stopped (repeatable)."
+        ),
+    ] = None,
+    untagged: Annotated[bool, Option("--untagged", help="Also manifests that no tag leads to.")] = False,
+    uploads_older_than: Annotated[str, Option(metavar="AGE", help="Age of abandoned uploads, such as 7d.")] = "7d",
+    grace: Annotated[str, Option(metavar="AGE", help="Age of everything else, such as 24h.")] = "24h",
+    repositories: Annotated[
+        list[str] | None, Option("--repository", "-r", metavar="GLOB", help="Only these repositories (repeatable).")
+    ] = None,
+    tag_history: Annotated[
+        int | None, Option(metavar="N", help="Keep this many old entries of each tag's history; default: all.")
+    ] = None,
+    trash: Annotated[bool, Option(help="Move into a trash first, or remove at once.")] = True,
+    allow: Annotated[
+        list[str] | None,
+        Option(metavar="CHECK", help=f"Override a safety check (repeatable): {', '.join(ALLOWANCES)}."),
+    ] = None,
+    plan_out: PlanOut = None,
+    json_: Json = "",
+) -> None:
+    """Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.
+
+    Exit code 0: planned, or every row done, 1: error, 4: not every row.
+    """
+    here = open_storage(storage)
+    plan = here.plan_collect(
+        untagged=untagged,
+        uploads_older_than=uploads_older_than,
+        grace=grace,
+        repositories=repositories or (),
+        tag_history=tag_history,
+        trash=trash,
+        endpoints=endpoint or (),
+        allow=allow or (),
+    )
+    present(here, plan, plan_out, json_)
+
+
+@command_of(trash, "list")
+def trash_list(storage: Dir, json_: Json = "") -> None:
+    """List what collections moved into the trash of a storage."""
+    show(open_storage(storage).trash(), json_)
+
+
+@command_of(trash, "restore")
+def trash_restore(
+    storage: Dir,
+    run: Annotated[str, Argument(help="The name of the collection's receipt, as regnb trash list prints it.")],
+    plan_out: PlanOut = None,
+    json_: Json = "",
+) -> None:
+    """Plan to put back what a collection moved, with its owner and mode, and apply that once its code is typed."""
+    here = open_storage(storage)
+    present(here, here.plan_restore(run), plan_out, json_)
+
+
+@command_of(trash, "empty")
+def trash_empty(
+    storage: Dir,
+    older_than: Annotated[str, Option(metavar="AGE", help="Only what was moved so long ago, such as 7d.")] = "7d",
+    plan_out: PlanOut = None,
+    json_: Json = "",
+) -> None:
+    """Plan to remove for good what lies in the trash, and apply that once its code is typed."""
+    here = open_storage(storage)
+    present(here, here.plan_empty(older_than=older_than), plan_out, json_)

@@ -1,0 +1,293 @@
+"""Forms over a storage: collect its garbage into a trash, put that back, or remove it for good."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import pandas as pd
+
+from regnb.change.journal import Receipt
+from regnb.change.sweep import Sweep
+from regnb.errors import InvalidArgument, MissingExtra, RegnbError
+from regnb.storage import Storage
+from regnb.tables.frame import Frame
+from regnb.text import escaped, human
+from regnb.widgets.page import (
+    WIDE,
+    WRAP,
+    Panel,
+    Widget,
+    box,
+    check_box,
+    choice,
+    download,
+    faint,
+    read_only,
+    served,
+    text_field,
+)
+
+try:
+    import ipywidgets as widgets
+except ImportError as missing:
+    raise MissingExtra(missing.name or "ipywidgets", "lab") from None
+
+Make: TypeAlias = Callable[[], Sweep]
+"""Makes a plan of what stands in the fields."""
+
+_LISTED: Final = 1_000
+"""Rows that a page shows."""
+_STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
+
+
+class SweepForm(Panel):
+    """One operation on a storage; nothing is moved before the plan's code is typed and Apply is clicked.
+
+    Made by :func:`collect`, :func:`restore` and :func:`empty`.
+
+    Attributes:
+        storage: What is changed.
+        plan: What is previewed and waits for its code; else None.
+        receipt: Of the plan that was applied last, or None.
+
+    Example:
+        >>> form = collecting.collect(storage)  # doctest: +SKIP
+        >>> form.receipt  # doctest: +SKIP
+    """
+
+    def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
+        super().__init__()
+        self.storage = storage
+        self.plan: Sweep | None = None
+        self.receipt: Receipt | None = None
+        self._make, self._fields = make, dict(fields)
+        self._lock = threading.RLock()
+        self._edition = 0
+        self._preview, self._prompt, self._trouble, self._result = (widgets.HTML() for _ in range(4))
+        self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
+        self._code = text_field("Code", layout={"width": "340px"})
+        self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
+        self._bar, self._note = widgets.IntProgress(layout=WIDE), widgets.HTML()
+        self._progress = widgets.VBox([self._bar, self._note])
+        self._progress.layout.display = "none"
+        for control in self._fields.values():
+            control.observe(lambda _: self._change(), "value")
+        self._code.observe(lambda _: self._arm(), "value")
+        self._discard("")
+        parts = {
+            "Say what": [*self._fields.values()],
+            "Preview": [self._to_preview, self._preview],
+            "Confirm": [
+                self._prompt,
+                widgets.HBox([self._code, self._to_apply], layout=WRAP),
+                *(self._trouble, self._progress, self._result),
+            ],
+        }
+        self._lay_out(title, f"in {storage.url}", parts, steps=True)
+
+    def _change(self) -> None:
+        """Discard the plan: it was made before something was edited."""
+        with self._lock:
+            self._edition += 1
+            if self._preview.value:
+                self._discard(box("warn", "Changed: preview again."))
+
+    def _discard(self, text: str) -> None:
+        with self._lock:
+            self.plan = None
+            self._preview.value = text
+            self._prompt.value = faint("Preview first: each plan has a code to type here.")
+            self._code.placeholder = self._code.value = ""
+            self._code.disabled = True
+            self._to_apply.description = "Apply"
+            self._arm()
+
+    def _arm(self) -> None:
+        with self._lock:
+            self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
+
+    def _start_preview(self) -> None:
+        self._discard(box("", "Reading the storage…"))
+        edition = self._edition
+
+        def work() -> None:
+            plan = self._make()
+            shown, trouble = _plan_html(plan), ""
+            if plan.changes and not read_only():
+                try:
+                    self.storage.check(plan)
+                except RegnbError as error:
+                    trouble = box("bad", f"This plan cannot be applied now: {error.message}", error.hint)
+            with self._lock:
+                if self._edition == edition:
+                    self._preview.value = shown
+                    self._offer(plan, trouble)
+
+        self._run(self._preview, work, lambda: self._edition == edition)
+
+    def _offer(self, plan: Sweep, trouble: str) -> None:
+        if not plan.changes or trouble:
+            self._prompt.value = trouble or faint("There is nothing to do.")
+            return
+        link = download(plan.to_json(), "plan.json", "Download the plan")
+        command = f"{link} for <code>regnb apply plan.json --confirm {plan.code}</code>"
+        if read_only():
+            # The plan is not kept: what a page sends could arm the button although its fields are off.
+            self._prompt.value = f"Nothing is written from here. {command}."
+            return
+        self.plan = plan
+        self._code.disabled = False
+        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
+        self._prompt.value = (
+            "Nothing has been written. To arm the button for this plan, type its code: "
+            f"<code class='regnb-code'>{plan.code}</code>. {command}."
+        )
+
+    def _start_apply(self) -> None:
+        with self._lock:
+            plan, typed = self.plan, self._code.value.strip()
+            if plan is None or typed != plan.code:
+                return
+            # The click spends the plan, even if applying it fails.
+            self._discard(box("", plan.summary(), "This plan was applied or tried. Preview again for another one."))
+        self._trouble.value = ""
+
+        def work() -> None:
+            try:
+                self._finish(self.storage.apply(plan, confirm=typed, progress=self._show))
+            except BaseException as error:
+                if begun := getattr(error, "receipt", ""):
+                    self._finish(Receipt.load(begun))
+                raise
+
+        self._run(self._trouble, work, after=self._hide)
+
+    def _finish(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+        rows = receipt.to_frame()
+        rest = rows[rows["status"] != "done"]
+        parts = [f"<b>{escaped(receipt.summary())}</b><br>Receipt <code>{escaped(receipt.name)}</code>."]
+        if figures := receipt.figures:
+            more = "more" if figures.free >= 0 else "less"
+            parts.append(
+                f"Moved {human(figures.moved)}, removed for good {human(figures.emptied)}; the volume has "
+                f"{human(abs(figures.free))} {more} free than before."
+            )
+        if receipt.status != "done":
+            parts.append(f"Go on with <code>storage.resume(&quot;{escaped(receipt.name)}&quot;)</code>.")
+        if receipt.applied.operation == "collect":
+            parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
+        self._result.value = (
+            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
+            f"{_rows_html(rest[['action', 'repository', 'tag', 'status', 'message']]) if len(rest) else ''}"
+        )
+
+    def _hide(self) -> None:
+        self._progress.layout.display = "none"
+
+    def _show(self, total: int, done: int, note: str) -> None:
+        self._bar.max, self._bar.value = max(1, total), done
+        self._note.value = f"{done:,} of {total:,} {escaped(note)}"
+        self._progress.layout.display = None
+
+
+def _rows_html(frame: Frame) -> str:
+    with pd.option_context("display.max_rows", _LISTED):
+        more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
+        return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
+
+
+def _plan_html(plan: Sweep) -> str:
+    """Return a plan for people: what is spared comes before its rows."""
+    parts = [f"<p><b>{escaped(plan.summary())}</b></p><ul>", *(f"<li>{escaped(note)}</li>" for note in plan.notes)]
+    parts.append("</ul>")
+    if plan.effects:
+        heading = "<b>What is spared or only named</b>"
+        parts.append(f"<div class='regnb-box regnb-warn'>{heading}{_rows_html(plan.blast)}</div>")
+    if plan.steps:
+        parts += ["<h4>Rows</h4>", _rows_html(plan.to_frame())]
+    return "".join(parts)
+
+
+def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
+    """Return a form that moves what no manifest needs into a trash beside the registry's files.
+
+    Args:
+        storage: Of :func:`regnb.open_storage`; a local folder.
+        endpoints: The URL of every registry process over this storage, to begin with.
+
+    Example:
+        >>> collecting.collect(storage, ["http://localhost:5000"])  # doctest: +SKIP
+    """
+    given = " ".join((endpoints,) if isinstance(endpoints, str) else endpoints)
+
+    def make() -> Sweep:
+        asked = fields["endpoints"].value.strip()
+        if served() and asked != given:
+            raise InvalidArgument("a page cannot choose which addresses its server asks", hint=f"write: {given}")
+        history = fields["tag_history"].value.strip()
+        if history and not (history.isascii() and history.isdigit()):
+            raise InvalidArgument(f"not a number: {history[:80]!r}", hint="write a number, or leave it empty")
+        return storage.plan_collect(
+            untagged=fields["untagged"].value,
+            uploads_older_than=fields["uploads_older_than"].value,
+            grace=fields["grace"].value,
+            repositories=fields["repositories"].value.split(),
+            tag_history=int(history) if history else None,
+            trash=fields["trash"].value,
+            endpoints=asked.split(),
+            allow=[name for name in ("writer", "undo") if fields[name].value],
+        )
+
+    fields = {
+        "endpoints": text_field(
+            "Registry", "the URL of every process over this storage, with spaces between", value=given
+        ),
+        "repositories": text_field("Repository", "all; or names and globs with spaces between, such as vm/*"),
+        "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
+        "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
+        "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
+        "untagged": check_box("Also collect untagged manifests, except what tagged images and receipts need."),
+        "trash": check_box("Move everything into a trash first, so that it can be put back.", value=True),
+        "writer": check_box("writer: collect although somebody may push meanwhile, or nobody knows."),
+        "undo": check_box("undo: collect also what the undo of a receipt needs."),
+    }
+    return SweepForm(storage, "Collect garbage", make, fields)
+
+
+def restore(storage: Storage) -> SweepForm:
+    """Return a form that puts back what a collection moved into the trash.
+
+    Args:
+        storage: Of :func:`regnb.open_storage`; a local folder.
+
+    Example:
+        >>> collecting.restore(storage)  # doctest: +SKIP
+    """
+    runs = [str(run) for run in storage.trash()["run"]]
+
+    def make() -> Sweep:
+        if not fields["run"].value:
+            raise InvalidArgument("the trash is empty", hint="run this cell again after a collection")
+        return storage.plan_restore(fields["run"].value)
+
+    fields = {"run": choice("Collection", runs[::-1] or [""])}
+    return SweepForm(storage, "Put back", make, fields)
+
+
+def empty(storage: Storage) -> SweepForm:
+    """Return a form that removes for good what lies in the trash.
+
+    Args:
+        storage: Of :func:`regnb.open_storage`; a local folder.
+
+    Example:
+        >>> collecting.empty(storage)  # doctest: +SKIP
+    """
+    fields = {"older_than": text_field("Older than", "age since it was moved, such as 7d", value="7d")}
+    return SweepForm(
+        storage, "Empty the trash", lambda: storage.plan_empty(older_than=fields["older_than"].value), fields
+    )

@@ -1,0 +1,123 @@
+"""Forms over a storage, driven as a browser drives them: nothing moves before the code is typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import swept
+from distribution import Distribution
+from images import Image, ask, config, image, layer, push
+
+from regnb.oci.reference import Digest
+from regnb.widgets import collecting
+from regnb.widgets.collecting import SweepForm
+from regnb.wire.client import Client
+
+
+@pytest.fixture(autouse=True)
+def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
+
+
+def some(number: int) -> Image:
+    return image([layer(number, 1000 + number)], about=config(n=number))
+
+
+@pytest.fixture
+def old(real: Distribution) -> Distribution:
+    """A stopped registry, three days old, with one image that was deleted."""
+
+    async def fill(client: Client) -> None:
+        await push(client, "app", "1.0", some(1))
+        await push(client, "app", "gone", some(2))
+        await client.delete_manifest("app", Digest.of(some(2).data))
+
+    ask(real.url, fill)
+    real.stop()
+    swept.age(real.root, 3)
+    return real
+
+
+def settle(form: SweepForm) -> None:
+    assert form._thread is not None
+    form._thread.join(60)
+    assert not form._thread.is_alive()
+
+
+def preview(form: SweepForm) -> str:
+    form._to_preview.click()
+    settle(form)
+    return f"{form._preview.value}{form._prompt.value}"
+
+
+def confirm(form: SweepForm) -> str:
+    assert form.plan is not None, form._preview.value
+    form._code.value = form.plan.code
+    form._to_apply.click()
+    settle(form)
+    return f"{form._result.value}{form._trouble.value}"
+
+
+def test_collect_restore_empty(old: Distribution) -> None:
+    """A preview moves nothing; the code arms; an edit disarms; the trash is put back, and emptied, in the same way."""
+    storage, before = swept.storage(old), swept.tree(old.root)
+    form = collecting.collect(storage, [old.url])
+    assert "no manifest that stays needs it" in preview(form)
+    assert form._to_apply.disabled
+    form._code.value = "00000000"
+    assert form._to_apply.disabled
+    form._fields["untagged"].value = True
+    assert form.plan is None
+    assert "preview again" in form._preview.value
+    preview(form)
+    assert swept.tree(old.root) == before
+    said = confirm(form)
+    assert "Moved" in said
+    assert "Restart every registry process" in said
+    assert form.receipt is not None
+    assert form.receipt.status == "done"
+    assert swept.tree(old.root) != before
+
+    back = collecting.restore(storage)
+    assert form.receipt.name == back._fields["run"].value
+    assert "put back" in preview(back)
+    confirm(back)
+    assert swept.tree(old.root) == before
+
+    preview(form)
+    confirm(form)
+    gone = collecting.empty(storage)
+    assert "nothing to do" in preview(gone)
+    gone._fields["older_than"].value = "0"
+    preview(gone)
+    assert "removed for good" in confirm(gone)
+    assert storage.trash().empty
+
+
+def test_what_cannot_be_applied_is_not_offered(old: Distribution) -> None:
+    """A registry that takes pushes: the plan is shown with the reason, and no code arms it; so are wrong values."""
+    form = collecting.collect(swept.storage(old), [old.url])
+    with old:
+        said = preview(form)
+    assert "somebody can push" in said
+    assert form.plan is None
+    assert form._code.disabled
+    form._fields["grace"].value = "soon"
+    assert "not an age" in preview(form)
+    form._fields["grace"].value = "24h"
+    form._fields["tag_history"].value = "many"
+    assert "not a number" in preview(form)
+
+
+def test_a_page_offers_the_plan_and_asks_no_other_address(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a page of the web UI nothing is moved, and a visitor does not choose whom the server asks."""
+    monkeypatch.setattr(collecting, "served", lambda: True)
+    monkeypatch.setattr(collecting, "read_only", lambda: True)
+    before = swept.tree(old.root)
+    form = collecting.collect(swept.storage(old), [old.url])
+    assert "Nothing is written from here" in preview(form)
+    assert form.plan is None, "nor by what a browser could send"
+    form._fields["endpoints"].value = "http://127.0.0.1:9"
+    assert "cannot choose" in preview(form)
+    assert swept.tree(old.root) == before
