@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from regnb.errors import InvalidArgument, MissingExtra
 from regnb.notebooks.lab import copy_notebooks
 from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
+from regnb.pages import nursery
 from regnb.widgets.page import box
 from regnb.wire.addresses import same
 
@@ -44,7 +45,7 @@ TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
 PAGES: Final = 20
-"""Pages that may be open at once: each takes a kernel, and that about 250 MB."""
+"""Pages that may be open at once: each takes a kernel, of 60 to 100 MB where it can be forked, else about 250 MB."""
 
 _LEAST: Final = 16
 """Characters of a token: nothing slows down whoever tries them all."""
@@ -150,6 +151,7 @@ def serve(
             "IdentityProvider": {"cookie_options": {"samesite": "Lax"}},
             "PasswordIdentityProvider": {"allow_password_change": False},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
+            "KernelProvisionerFactory": {"default_provisioner_name": nursery.NAME},
             "Kernels": {"surroundings": kernels, "most": pages},
         }
         app = UI(config=Config(settings))
@@ -323,7 +325,7 @@ class Kernels(AsyncMappingKernelManager):
         """Count a page no longer that did not get as far as a kernel."""
         self._opening.discard(page)
 
-    async def start_kernel(self, **_: Any) -> str:  # type: ignore[override]  # noqa: ANN401 -- as Voilà calls it
+    async def start_kernel(self, **_: object) -> str:  # type: ignore[override]
         """Return the kernel in reserve, or a new one."""
         alive = [each for each in self._reserve if each in self]
         self._reserve = alive[1:]
