@@ -26,10 +26,11 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",
         "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
         "REGNB_SNAPSHOTS": "The folder or URL where snapshots of that registry are kept.",
-        "REGNB_UI_TOKEN": "The token that a visitor of regnb ui is asked for.",
+        "REGNB_UI_TOKEN": "Refused by regnb ui, which reads tokens from files: any process of a user sees a variable.",
         "REGNB_LOG": "Writes the log to standard error: info, or debug with every request.",
         "REGNB_DEMO": "Set by regnb demo: the URL of the sample registry, which its notebooks may reset.",
         "REGNB_SERVED": "Set by regnb ui in the kernels of its pages.",
+        "REGNB_VISITOR": "Set by regnb ui in the kernels of its pages: the visitor's token and address, for receipts.",
     }
 )
 """Every variable that regnb reads, and what it is for."""
