@@ -1,10 +1,10 @@
-# make demo: see it work.  make test: every test.  make lint: what the tests do not see.
-# ARGS is handed on: make demo ARGS=--no-lab, make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
+# make demo: see it work.  make test: every test.  make lint: what the tests do not see.  make docs: the documentation.
+# ARGS is handed on: make demo ARGS=--no-lab (or --like-2.8, --no-delete, --damaged; regnb demo --help lists all), make test ARGS='-k browser' (ARGS='-n 0': in one process).  PYTHON names the interpreter for .venv.
 ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: demo test lint bench soak lock clean
+.PHONY: demo test lint docs dist release bench soak lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/regnb demo $(ARGS)
@@ -22,6 +22,21 @@ lint: .venv/test.stamp
 	$(BIN)/djlint regnb --lint --quiet --profile=jinja --ignore=H021
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
+# The documentation as a site, in build/docs; the tutorials are the notebooks, executed on the sample registry.
+docs: .venv/test.stamp
+	$(BIN)/python docs/tutorials.py
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "Open build/docs/index.html"
+
+# Wheel and sdist, in dist.
+dist: .venv/test.stamp
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# make release VERSION=1.2.3
+release: .venv/test.stamp
+	@.ci/release $(VERSION)
+
 bench: .venv/test.stamp
 	@.ci/install
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -38,9 +53,14 @@ soak: .venv/test.stamp
 # 3.11.2): what it gets, later ones get too, and not the other way round.
 lock:
 	rm -rf .venv
+	mkdir -p build
 	: > constraints.txt
-	.ci/venv all,test
+	.ci/venv all test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	{ sed -n '/^#/p' requirements.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --universal \
+	    --python-version 3.11.2 --constraint constraints.txt --no-header --no-annotate; } > build/requirements.txt
+	mv build/requirements.txt requirements.txt
 	touch .venv/demo.stamp .venv/test.stamp
 
 clean:
@@ -55,5 +75,5 @@ COPIED := $(shell find share -type f)
 	@touch $@
 
 .venv/test.stamp: pyproject.toml constraints.txt $(COPIED)
-	@.ci/venv all,test
+	@.ci/venv all test
 	@touch $@ .venv/demo.stamp

@@ -6,10 +6,12 @@ import importlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # as a base it would load a tenth of what `import regnb` does
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
     "charts": ("pages.charts",),
@@ -40,7 +42,10 @@ class _Several(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
-class _Loader(Loader):
+class _Loader:
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make the module."""
+
     def exec_module(self, module: ModuleType) -> None:
         """Put what is there now in the place of the old name."""
         old = module.__name__
@@ -53,14 +58,14 @@ class _Loader(Loader):
         sys.modules[old] = importlib.import_module(targets[0]) if len(targets) == 1 else _Several(old, targets)
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Answer for the old names only."""
         del path, target
         parent, _, name = fullname.rpartition(".")
-        return ModuleSpec(fullname, _Loader()) if parent == "regnb" and name in ALIASES else None
+        return ModuleSpec(fullname, cast("Loader", _Loader())) if parent == "regnb" and name in ALIASES else None
 
 
 def install() -> None:

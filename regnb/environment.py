@@ -22,6 +22,10 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_INSECURE": "If set, any certificate of the registry at REGNB_URL is accepted.",
         "REGNB_READ_ONLY": "If set, nothing is written to any registry from this process.",
         "REGNB_TIMEOUT": "Seconds to wait for a registry: 30 by default. A catalog may take longer.",
+        "REGNB_CONCURRENCY": "Requests to send at once, at most: 128 by default.",
+        "REGNB_NO_PROGRESS": "If set, no progress is shown.",
+        "REGNB_QUIET": "If set, regnb prints results and errors only, no remarks.",
+        "REGNB_RETRIES": "How often a read is sent again after an error: 2 to 6 times by default, 0 for never.",
         "REGNB_RECEIPTS": "The folder of receipts and locks, instead of the one in the user's state folder.",
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",
         "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
@@ -35,6 +39,7 @@ VARIABLES: Final = MappingProxyType(
 )
 """Every variable that regnb reads, and what it is for."""
 
+_RETRIES: Final = 100
 LOGIN: Final = "use docker login, or set REGNB_USER and REGNB_PASSWORD; the executed notebook keeps its parameters"
 OF_A_REGISTRY: Final = (
     *("URL", "USER", "PASSWORD", "CA_BUNDLE", "CLIENT_CERT", "INSECURE"),
@@ -77,6 +82,42 @@ def seconds(timeout: float | None) -> float:
     if not 0 < found < inf:
         raise InvalidArgument(f"the timeout is {text[:40]!r}", hint="give a number of seconds, such as 60")
     return found
+
+
+def concurrency(most: int | None) -> int | None:
+    """Return how many requests may be under way at once: this many, or ``REGNB_CONCURRENCY``, or None for no own limit.
+
+    Raises:
+        InvalidArgument: It is not a positive whole number.
+
+    Example:
+        >>> concurrency(4)
+        4
+    """
+    text = variable("REGNB_CONCURRENCY") if most is None else str(most)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise InvalidArgument(f"{text[:40]!r} is not a valid concurrency", hint="give a number of requests, such as 8")
+    return int(text)
+
+
+def retries(given: int | None) -> int | None:
+    """Return how often a read is sent again: what was asked for, or ``REGNB_RETRIES``; None for as often as is usual.
+
+    Raises:
+        InvalidArgument: It is not a number from 0 to 100.
+
+    Example:
+        >>> retries(5)
+        5
+    """
+    text = variable("REGNB_RETRIES") if given is None else str(given)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) <= _RETRIES):
+        raise InvalidArgument(f"the number of retries is {text[:40]!r}", hint=f"give a number from 0 to {_RETRIES}")
+    return int(text)
 
 
 def environment(

@@ -8,16 +8,19 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
+from regnb.environment import concurrency as at_once
+from regnb.environment import retries as attempts
 from regnb.environment import seconds, variable
-from regnb.errors import Interrupted, InvalidArgument, MalformedManifest, NotFound, PlanMismatch, Refused, RegistryError
-from regnb.oci.manifest import AnyManifest, ImageConfig, Manifest, Schema1, decode
+from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
+from regnb.layouts.shelf import Shelf, find
+from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Counted, Show, at_exit, loop, run
 from regnb.wire.addresses import same
@@ -25,16 +28,39 @@ from regnb.wire.cache import Cache
 from regnb.wire.client import Client
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import Answer
+from regnb.wire.pace import MOST, START
 from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from regnb.analysis.image import Image
     from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
+    from regnb.crawl.records import Records
     from regnb.crawl.selection import What
+    from regnb.oci.transports import Place
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
+
+
+class Crawl(Protocol):
+    """What reads everything into records: :func:`regnb.crawl.crawl.collect`, or what does the same with layouts."""
+
+    def __call__(
+        self,
+        client: Client,
+        cache: Cache,
+        repositories: Sequence[str] | None = None,
+        /,
+        *,
+        progress: Progress | None = None,
+        fill: bool = True,
+        thorough: bool = False,
+    ) -> Awaitable[Records]:
+        """Read some repositories, or all of them."""
+
+
 _open: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
@@ -58,7 +84,8 @@ def _let_go(client: Client, cache: Cache) -> None:
 
 def _bar(work: Counted, show: Show) -> Bar:
     # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-    return Bar(work, show=False if show is None and variable("REGNB_SERVED") else show)
+    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
+    return Bar(work, show=False if hidden else show)
 
 
 class Registry:
@@ -71,11 +98,13 @@ class Registry:
         ...     registry.tags("vm/centos8")
     """
 
-    def __init__(self, make_client: Callable[[], Client], cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, make_client: Callable[[], Client], cache: Cache, crawl: Crawl = collect) -> None:
+        self._cache, self._collect = cache, crawl
         self._client: Client = loop().call(make_client)
         if known := cache.pace(self._client.host):
             self._client.pace.remember(*known)
+        host = self._client.host
+        self._client.capabilities.remember(cache.capabilities(host), partial(cache.found, host))
         self._reader = Reader(self._client, cache)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
@@ -291,26 +320,31 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
+        from regnb.analysis.image import layers_of, read_image  # pandas waits for a frame
 
-        async def read(where: Reference) -> list[tuple[str, Manifest, list[str]]]:
-            raw = await self._client.manifest(where.repository, where.target)
-            *behind, (_, top) = await self._reader.tree(where.repository, raw)
-            if isinstance(top, Schema1):
-                raise MalformedManifest(
-                    f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
-                    hint="push it again with a current client",
-                )
-            images = [child for _, child in behind if isinstance(child, Manifest) and child.kind != "attestation"]
-            images += [top] if isinstance(top, Manifest) else []
-            found = []
-            for image in images:
-                config = await self._reader.config(where.repository, image) or ImageConfig()
-                found.append((config.platform, image, config.commands(len(image.layers))))
-            return found
+        return layers_of(self._read(reference, lambda where: read_image(self._reader, where, strict=True))[1])
 
-        from regnb.tables.build import image_layers  # pandas waits for a frame
+    def image(self, reference: str | Reference, *, inventory: Inventory | None = None) -> Image:
+        """Return one image: names, size, layers and the steps that made them, config, referrers, and who shares it.
 
-        return image_layers(self._read(reference, read))
+        Args:
+            reference: ``repository:tag`` or ``repository@digest``.
+            inventory: What exclusive bytes, sharing and referrers are computed from; by default the image's repository
+                is read now, and what other repositories share is not seen.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+
+        Example:
+            >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
+        """
+        from regnb.analysis.image import Image, read_image  # pandas waits for a frame
+
+        where = self._reference(reference)
+        top, parts = self._read(where, lambda where: read_image(self._reader, where))
+        known = self.inventory(where.repository) if inventory is None else inventory
+        return Image(self.host, where, top, parts, known)
 
     def inventory(
         self,
@@ -345,12 +379,16 @@ class Registry:
         cache = self._cache if cached else Cache()
         counters = Progress()
         bar = _bar(counters, progress)
-        read = partial(collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
+        read = partial(self._collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
         try:
             records = self._run(lambda: read(progress=counters), bar)
         except Interrupted as stop:
             if cached:
-                raise Interrupted(f"{stop} What was read is in the cache; run it again to go on.") from None
+                total, done, _ = counters.state()
+                raise Interrupted(
+                    f"{stop} {done:,} of about {max(total, done):,} tags were read, and their manifests are cached. "
+                    "Run the same command again to continue."
+                ) from None
             raise
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
 
@@ -380,7 +418,7 @@ class Registry:
     def plan_copy(
         self,
         what: What,
-        to: str,
+        to: str = "",
         *,
         source: Registry | None = None,
         platform: str | None = None,
@@ -391,7 +429,8 @@ class Registry:
 
         Args:
             what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
-            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+            to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under
+                the same names, or under the tag that the name of a layout ends with.
             source: The registry to read from; by default this one.
             platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
             referrers: Whether signatures, SBOMs and other referrers come along.
@@ -400,6 +439,7 @@ class Registry:
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
             Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
+            Unsupported: This is an archive or a tree of layouts, which are only read.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
@@ -427,7 +467,7 @@ class Registry:
         """
         from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
-        return self._run(lambda: plan_rename(self._reader, what, to, allow=allow))
+        return _foreseen(self._client, self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
 
     def plan_delete(
         self,
@@ -471,7 +511,7 @@ class Registry:
             wanted = repositories_of(what, self.host)
             wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
             inventory = self.inventory(wanted, thorough=True)
-        return plan_delete(
+        plan = plan_delete(
             inventory,
             what,
             url=self._reader.url,
@@ -482,6 +522,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return _foreseen(self._client, plan)
 
     def plan_request(
         self,
@@ -511,9 +552,10 @@ class Registry:
         """
         from regnb.change.request import plan_request  # kept out of `import regnb`
 
-        return self._run(
+        plan = self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
+        return _foreseen(self._client, plan)
 
     def plan_retention(
         self,
@@ -553,7 +595,7 @@ class Registry:
         named_there = [name for rule in policy.rules for name in rule.repositories]
         found = inventory or _inventory(self, repositories, named_there)
         asked = missing_subjects(found, policy)
-        return retain(
+        plan = retain(
             found,
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
@@ -564,6 +606,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
+        return _foreseen(self._client, plan)
 
     def plan_undo(self, receipt: Receipt | str | Path, *, allow: Iterable[str] = ()) -> Plan:
         """Plan the way back from a receipt; it works until the registry's next garbage collection.
@@ -582,7 +625,30 @@ class Registry:
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return self._run(lambda: plan_undo(self._reader, found, allow=allow))
+        return _foreseen(self._client, self._run(lambda: plan_undo(self._reader, found, allow=allow)))
+
+    def check(self, plan: Plan) -> Plan:
+        """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
+
+        A plan that removes something costs a DELETE of a digest in each repository, and one of a tag, that do not
+        exist; nothing that exists is touched. The answer is kept for a day, for later plans. A plan that puts something
+        costs an OPTIONS. Where nothing may be written from here, nothing is sent.
+
+        Args:
+            plan: A plan for this registry.
+
+        Raises:
+            PlanMismatch: It is another registry's.
+
+        Example:
+            >>> plan = registry.check(registry.plan_delete("vm/centos8:8.1"))  # doctest: +SKIP
+            >>> plan.refusals  # doctest: +SKIP
+            ()
+        """
+        from regnb.change.refusals import check  # kept out of `import regnb`
+
+        _check_ours(self._client, plan)
+        return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
 
     def apply(self, plan: Plan, *, confirm: str, source: Registry | None = None, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -634,8 +700,7 @@ class Registry:
         from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
         from regnb.change.apply import apply
 
-        if plan.url != self._reader.url:
-            raise PlanMismatch(f"the plan is for {plan.host}, and this is {self.host}", hint=f"connect to {plan.url}")
+        _check_ours(self._client, plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
         if (plan.source or plan.url) != there.url:
             raise PlanMismatch(
@@ -653,6 +718,19 @@ class Registry:
             bar = _bar(counters, show)
             self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
         return Receipt.load(journal.path)
+
+
+def _foreseen(client: Client, plan: Plan) -> Plan:
+    """Return a plan with what is known that its registry will refuse."""
+    from regnb.change.refusals import foresee  # kept out of `import regnb`
+
+    return foresee(plan, client.capabilities)
+
+
+def _check_ours(client: Client, plan: Plan) -> None:
+    """Check that a plan is for this registry."""
+    if plan.url != client.transport.url:
+        raise PlanMismatch(f"the plan is for {plan.host}, and this is {client.host}", hint=f"connect to {plan.url}")
 
 
 def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:
@@ -677,11 +755,15 @@ def connect(
     cache: Path | bool = True,
     read_only: bool | None = None,
     timeout: float | None = None,
+    concurrency: int | None = None,
+    retries: int | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
     Args:
-        url: ``http://host:port`` or ``https://host``; by default the environment's ``REGNB_URL``.
+        url: ``http://host:port`` or ``https://host``; or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
+            ``docker-archive:FILE``, or a folder of them, which need none of the rest. By default the environment's
+            ``REGNB_URL``.
         username: By default what ``docker login`` or ``podman login`` stored for this host.
         password: Of this user.
         credentials: User and password as one value.
@@ -692,15 +774,19 @@ def connect(
         read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
         timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
+        concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
+        retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
+            or 2 to 6 times, as the error deserves it.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
 
     Raises:
-        InvalidArgument: No URL, or one that makes no sense; a timeout that is not a positive number.
+        InvalidArgument: No URL, or one that makes no sense; a timeout or concurrency that is not a positive number.
         ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
         NotARegistry: Something else answered.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
+        StorageError, ContentError: It is no layout or archive, or a broken one.
 
     Example:
         >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
@@ -709,6 +795,9 @@ def connect(
     where = url or known
     if not where:
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
+    forbids = bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only
+    if place := find(where):
+        return _layouts(place, read_only=forbids)
     if known and same(where, known):
         where = where if "@" in where else known
         if username is None and credentials is None and "@" not in where:
@@ -718,6 +807,7 @@ def connect(
         insecure = insecure or bool(variable("REGNB_INSECURE"))
     if username is not None:
         credentials = Credentials(username, password or "")
+    most = at_once(concurrency) or MOST
     store = Cache(Cache.folder() if cache is True else cache or None)
 
     transport = partial(
@@ -727,8 +817,11 @@ def connect(
         ca_bundle=ca_bundle,
         client_cert=client_cert,
         insecure=insecure,
-        read_only=bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only,
+        read_only=forbids,
         timeout=seconds(timeout),
+        concurrency=min(START, most),
+        max_concurrency=most,
+        retries=attempts(retries),
     )
     registry = Registry(lambda: Client(transport(where)), store)
     try:
@@ -737,3 +830,12 @@ def connect(
         registry.close()
         raise
     return registry
+
+
+def _layouts(place: Place, *, read_only: bool) -> Registry:
+    """Return a handle on layouts or an archive."""
+    from regnb.layouts.reading import collect as read  # what talks to a registry reads no layout
+    from regnb.layouts.transport import LayoutTransport
+
+    shelf = Shelf(place)
+    return Registry(lambda: Client(LayoutTransport(shelf, read_only=read_only)), Cache(), partial(read, shelf))

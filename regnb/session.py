@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
@@ -57,7 +59,11 @@ class Counted(Protocol):
 
 
 Show: TypeAlias = "bool | Callable[[int, int, str], None] | None"
-"""Whether to draw a bar (None: in a notebook and on a terminal), or what to call with total, done and a word."""
+"""Whether to draw a bar, or what to call with total, done and a word. None: a bar in a notebook and on a terminal, and
+elsewhere a line on standard error every few seconds."""
+
+EVERY: float = 5.0
+"""Seconds between two lines of progress."""
 
 
 def in_kernel() -> bool:
@@ -66,14 +72,32 @@ def in_kernel() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
+def remaining(total: int, done: int, seconds: float, unit: str) -> str:
+    """Return count, rate and time left as words.
+
+    Example:
+        >>> remaining(5_000, 1_000, 10, "tags")
+        '1,000 of about 5,000 tags, 100/s, about 40 s left'
+    """
+    words = f"{done:,} of about {max(total, done):,} {unit}"
+    if not done or seconds <= 0:
+        return words
+    rate = done / seconds
+    left = round(max(0, total - done) / rate)
+    time_left = f"{left} s" if left < 100 else f"{round(left / 60)} min"  # noqa: PLR2004 -- seconds read well up to here
+    return f"{words}, {rate:,.{0 if rate >= 1 else 2}f}/s, about {time_left} left"
+
+
 class Bar:
-    """A progress bar in the notebook or the terminal, drawn by the thread that waits."""
+    """A progress bar in the notebook or the terminal, drawn by the thread that waits; elsewhere lines."""
 
     def __init__(self, progress: Counted, *, show: Show) -> None:
         self._progress = progress
         self._call = show if callable(show) else None
-        if show is None:
-            show = in_kernel() or sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._next = self._began + EVERY if show is None else math.inf
+        if show is None and (in_kernel() or sys.stderr.isatty()):
+            show, self._next = True, math.inf
         self._bar: Any = None
         if show is True:
             import warnings  # only where a bar is drawn
@@ -92,6 +116,11 @@ class Bar:
         total, done, note = self._progress.state()
         if self._call is not None:
             self._call(total, done, note)
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + EVERY
+            words = remaining(total, done, now - self._began, self._progress.unit)
+            sys.stderr.write(f"{self._progress.title}: {words} ({note})\n")
+            sys.stderr.flush()
         if self._bar is not None:
             self._bar.total = max(1, total)
             self._bar.set_postfix_str(note, refresh=False)

@@ -1,4 +1,4 @@
-"""Whatever an inventory can be read from, by its name alone: a registry, the storage of one, or a snapshot."""
+"""An inventory by a name alone: of a registry, its storage, a layout, an archive or a snapshot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from regnb.analysis.storage import open_storage
 from regnb.environment import variable
 from regnb.errors import InvalidArgument
+from regnb.layouts.shelf import find
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
@@ -38,12 +39,13 @@ def read(
     fill_cache: bool = False,
     connect: Callable[[str], AbstractContextManager[Registry]] | None = None,
 ) -> Inventory:
-    """Read a registry, the storage of one, or a snapshot, and return its inventory.
+    """Read a registry, the storage of one, layouts, an archive, or a snapshot, and return its inventory.
 
     Args:
-        where: ``http://host:port`` of a registry, or a folder or URL (``s3://bucket/folder``) that holds a registry's
-            storage or a snapshot; by default the environment's ``REGNB_URL``.
-        repositories: Of a registry only these, as for :meth:`Registry.inventory`.
+        where: ``http://host:port`` of a registry; a folder or URL (``s3://bucket/folder``) that holds a registry's
+            storage or a snapshot; ``oci:DIR[:TAG]``, ``oci-archive:FILE`` or ``docker-archive:FILE``, as skopeo and
+            podman name them, or a folder of OCI layouts. By default the environment's ``REGNB_URL``.
+        repositories: Of a registry, a layout or an archive only these, as for :meth:`Registry.inventory`.
         cached: As for :meth:`Registry.inventory`.
         fill_cache: As for :meth:`Registry.inventory`.
         connect: What connects to a registry, such as one that has credentials.
@@ -57,7 +59,7 @@ def read(
         >>> regnb.read("/var/lib/registry").breakdown  # doctest: +SKIP
     """
     where = where or variable("REGNB_URL")
-    if not is_file(where):
+    if not is_file(where) or find(where):
         from regnb import registry as registries  # what reads files loads no HTTP
 
         with (connect or registries.connect)(str(where)) as registry:

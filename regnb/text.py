@@ -11,6 +11,8 @@ from typing import Final
 
 from regnb.errors import InvalidArgument
 
+FORMULA: Final = r"^([=+\-@\t\r])"
+"""What a text begins with that a spreadsheet would run."""
 _SHOWN: Final = 3
 """Names in a sentence, before the rest is only counted."""
 
@@ -66,6 +68,17 @@ def printable(text: str) -> str:
         'a [2Jb c'
     """
     return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def middle(text: str, most: int) -> str:
+    """Return a name of at most so many letters: what is too long loses its middle, as its end tells it apart.
+
+    Example:
+        >>> middle("release-2026-11-29-nightly", 16)
+        'release-…nightly'
+    """
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
 
 
 def escaped(text: str) -> str:

@@ -34,6 +34,8 @@ FLAGS = [
     "--disable-sync",
 ]
 WIDTHS = (1280, 700)
+SHARE = Path(__file__).parents[1] / "share" / "jupyter"
+"""The template of the pages as it is in this folder: an installation keeps the copy of the day it was made."""
 PYTHON = (sys.executable, "-c")
 COMMAND = (*PYTHON, "from regnb.cli import main; main()")
 """What runs the command line, whatever the interpreter's scripts are called."""
@@ -106,7 +108,7 @@ class Site(Running):
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}/ui/"
         arguments = ("ui", "--registry", registry, "--port", str(self.port), *options)
-        super().__init__(log, *arguments, by=by, env=env)
+        super().__init__(log, *arguments, by=by, env={"JUPYTER_PATH": str(SHARE)} | env if by is COMMAND else env)
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + 60

@@ -25,7 +25,7 @@ from regnb.wire.client import Client
 from regnb.wire.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
-"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,browser,proxy``."""
+"""Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,umoci,browser,proxy``."""
 PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
 """What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")

@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tokenize
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 from images import ROOT, surroundings
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import regnb
 from regnb import cli
@@ -32,12 +35,15 @@ PACKAGE = ROOT / "regnb"
 MODULES = sorted(each.name for each in pkgutil.walk_packages([str(PACKAGE)], "regnb."))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+PAGES = sorted(ROOT.glob("docs/[!g]*/*.md")) + sorted(ROOT.glob("docs/*.md"))
 DOCUMENTS = "\n".join([README, *(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md")))])
 LIGHT = (
     "aliases", "analysis.reclaim", "analysis.snapshot", "analysis.usage", "change.journal", "change.plan",
     "change.policy", "change.retag", "cluster.resources", "cluster.running",
-    "crawl.files", "crawl.records", "crawl.selection", "environment", "errors", "notebooks.runbook", "oci.age",
-    "oci.manifest", "oci.reference", "oci.referrers", "session", "source", "tables.age", "tables.build",
+    "crawl.files", "crawl.records", "crawl.selection", "environment", "errors",
+    "layouts.files", "layouts.folder", "layouts.index", "layouts.shelf", "layouts.tree", "notebooks.runbook", "oci.age",
+    "oci.manifest", "oci.reference", "oci.referrers", "oci.transports", "session", "source", "tables.age",
+    "tables.build",
     "tables.frame", "tables.graph", "tables.write", "text", "wire.addresses", "wire.authentication",
     "wire.cache", "wire.client", "wire.credentials", "wire.exchange", "wire.failures", "wire.pages", "wire.transport",
 )  # fmt: skip
@@ -144,7 +150,7 @@ def test_the_examples_are_true(name: str) -> None:
     assert tried or name in ("wire.client", "aliases")
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "README.zh-CN.md", *ROOT.glob("docs/*.md")], ids=str)
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "README.zh-CN.md", *PAGES], ids=str)
 def test_what_a_document_links_to_is_there(path: Path) -> None:
     """Each relative link and image leads to a file."""
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
@@ -176,6 +182,31 @@ def test_the_policy_shown_is_one() -> None:
     """The retention policy in the documents is read, and has the rules that one sees."""
     policies = re.findall(r"```toml\n(.*?)```", DOCUMENTS, re.DOTALL)
     assert [len(Policy.parse(text).rules) for text in policies] == [3]
+
+
+def test_the_pins_hold_with_the_oldest_python() -> None:
+    """Every pinned release that is installed here accepts Debian 12's Python, 3.11.2."""
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    installed = {canonicalize_name(each.name): each.metadata["Requires-Python"] or "" for each in distributions()}
+    wants = {name: installed.get(canonicalize_name(name), "") for name in pinned}
+    assert sum(map(bool, wants.values())) > 50
+    assert [name for name, wanted in wants.items() if "3.11.2" not in SpecifierSet(wanted)] == []
+
+
+def test_the_hashes_are_of_the_pins() -> None:
+    """requirements.txt has the releases of constraints.txt, each with hashes, and every dependency that is declared."""
+
+    def pins(name: str) -> dict[str, str]:
+        found = re.findall(r"^([\w.-]+)==([^ ;\n]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        return {canonicalize_name(package): version for package, version in found}
+
+    hashed, pinned = pins("requirements.txt"), pins("constraints.txt")
+    assert {name: version for name, version in hashed.items() if pinned.get(name, version) != version} == {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
+    assert {canonicalize_name(re.split(r"[^\w.-]", each)[0]) for each in wanted} - {"regnb"} <= set(hashed)
+    parts = re.split(r"\n(?=[a-z])", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    assert all("--hash=sha256:" in part for part in parts[1:])
 
 
 def test_the_floors_are_those_that_are_checked() -> None:

@@ -283,7 +283,7 @@ def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) ->
     assert "finished" not in printed
     assert process.returncode != 0
     assert "Interrupted" in errors
-    assert "run it again" in errors
+    assert "Run the same command again" in errors
     if how == "command":
         assert process.returncode == 130
         assert "Traceback" not in errors

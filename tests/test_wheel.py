@@ -85,6 +85,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(built: dict[str, Path]) -
     with zipfile.ZipFile(built[".whl"]) as wheel:
         files = set(wheel.namelist())
         about = message_from_bytes(wheel.read("regnb-0.1.0.dist-info/METADATA"))
+        page = about.get_payload()
         commands = wheel.read("regnb-0.1.0.dist-info/entry_points.txt").decode()
     source = {path.relative_to(ROOT).as_posix() for path in (ROOT / "regnb").rglob("*.*") if path.suffix != ".pyc"}
     data = {f"regnb-0.1.0.data/data/{name}" for name in SHARED}
@@ -101,6 +102,19 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(built: dict[str, Path]) -
     assert {"all", "cli", "embedded", "kubernetes", "lab", "s3"} <= set(about.get_all("Provides-Extra", []))
     assert "# regnb" in about.get_payload()
     assert "regnb = regnb.__main__:main" in commands
+    # On a package page relative links lead nowhere.
+    assert isinstance(page, str)
+    assert re.findall(r"\]\((?!https://)[^)]*\)", page) == []
+    assert page.count("](https://github.com/regnb/regnb/") > 10
+
+
+def test_the_address_of_the_project_is_known() -> None:
+    """Where the project lives stands in the metadata and in the two editions of the README, and nowhere else."""
+    found = subprocess.run(
+        ["git", "grep", "-lE", "github.com/regnb|gh/regnb"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    known = {"README.md", "README.zh-CN.md", "pyproject.toml", "tests/test_wheel.py"}
+    assert set(found.stdout.split()) == known
 
 
 def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def bounds(
     """Return how the figures of each of :data:`COLLECTIONS` are meant.
 
     Args:
-        source: ``api`` or ``storage``.
+        source: ``api``, ``storage`` or ``layout``.
         problems: Of the inventory, at least those of :data:`MATTERING`.
         complete: Whether everything was read.
         checked: Whether the registry was asked for every manifest, and none came from the cache.
@@ -100,6 +100,8 @@ def bounds(
             found.append(_failure(fatal))
         elif not complete:
             found.append(Bound("estimate", "not everything could be read, and it may need some of this"))
+        elif source == "layout":
+            found.append(Bound("estimate", "no garbage collection of a registry runs on a layout or an archive"))
         elif source == "storage":
             found.append(Bound("exact", ""))
         elif not checked:

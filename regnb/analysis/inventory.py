@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
 from regnb.analysis.collection import bounds
+from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
-from regnb.analysis.reclaim import Reclaim, Tags, free, mask_of
+from regnb.analysis.proposal import Order, free
+from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
+from regnb.tables.age import ages
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
-from regnb.text import escaped, human
+from regnb.text import count, escaped, human
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +87,7 @@ class Brief(NamedTuple):
 
     Attributes:
         registry: ``host:port``, or the storage's URL.
-        source: ``api`` or ``storage``.
+        source: ``api``, ``storage`` or ``layout``.
         complete: Whether everything that was listed was read.
         problems: Their number.
         headline: What there is, in a sentence.
@@ -111,8 +114,27 @@ class Brief(NamedTuple):
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
-            f"{'' if self.source == 'storage' else _UNSEEN}</p>"
+            f"{_UNSEEN if self.source == 'api' else ''}</p>"
         )
+
+
+class Highlights(tuple[str, ...]):
+    """A few sentences; a notebook shows them as a list.
+
+    Example:
+        >>> print(Highlights(["One layer has 2.1 GB."]))
+        One layer has 2.1 GB.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return f"<ul>{''.join(f'<li>{escaped(text)}</li>' for text in self)}</ul>"
 
 
 class Inventory:
@@ -122,7 +144,7 @@ class Inventory:
         registry: ``host:port``.
         started: When the crawl began.
         finished: When it ended; None if it was interrupted.
-        source: ``api``, or ``storage`` where the registry's files were read.
+        source: ``api``; ``storage`` where the registry's files were read; ``layout`` for OCI layouts and archives.
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
@@ -183,7 +205,7 @@ class Inventory:
         bound = "" if found.complete else "at least "
         headline = (
             f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
-            f"{bound}{human(found.stored)} {'stored' if self.source == 'storage' else 'behind tags'} "
+            f"{bound}{human(found.stored)} {'behind tags' if self.source == 'api' else 'stored'} "
             f"({human(found.pulled)} if nothing were shared)"
         )
         verdict = "Complete: everything that was listed was read."
@@ -193,6 +215,34 @@ class Inventory:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
         return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
+
+    @property
+    def highlights(self) -> Highlights:
+        """What takes the space, in up to three sentences: the largest namespace, the largest layer, what could go.
+
+        Example:
+            >>> print(inventory.highlights)  # doctest: +SKIP
+            85 % of the space (32 MB) is used by vm/*.
+        """
+        found = []
+        stored = max(1, self.summary.stored)
+        for row in self.namespaces.sort_values("share").tail(1).to_dict("records"):
+            name = f"{row['namespace']}/*" if row["repositories"] > 1 else row["namespace"]
+            found.append(f"{row['share'] / stored:.0%} of the space ({human(row['share'])}) is used by {name}.")
+        for row in self.largest.sort_values("size").tail(1).to_dict("records"):
+            behind = f"{count(row['tags'], 'tag')}: {row['used_by']}"
+            found.append(f"The largest layer has {human(row['size'])} and is behind {behind}.")
+        created = ages(self.tags)["age"]
+        newest = created.groupby(self.tags["repository"]).transform("max")
+        old = (created < self.started - timedelta(days=365)) & (created < newest)
+        for row in self.reclaim(old).table.head(1).to_dict("records") if old.any() else ():
+            if row["bound"] != "fails":
+                bound = {"exact": "", "estimate": "about "}.get(row["bound"], f"{row['bound']} ")
+                found.append(
+                    f"{bound}{human(row['size'])} would be free after a garbage collection if the tags older than a "
+                    f"year were deleted ({int(old.sum()):,}); the newest of each repository stays."
+                )
+        return Highlights(text[:1].upper() + text[1:] for text in found)
 
     @cached_property
     def graph(self) -> Graph:
@@ -229,6 +279,25 @@ class Inventory:
         largest = self.tags.sort_values("size", ascending=False).iloc[0]
         return f"{largest['repository']}:{largest['tag']}"
 
+    def reference(self, text: str = "") -> str:
+        """Return the first tag that :meth:`find` finds, as ``repository:tag``; without a text the largest one.
+
+        Raises:
+            NotFound: Nothing fits.
+
+        Example:
+            >>> inventory.reference("be464415e92a")  # doctest: +SKIP
+            'vm/centos8:8'
+        """
+        if not text:
+            return self.example
+        found = self.find(text)
+        if found.empty:
+            raise NotFound(f"nothing in {self.registry} fits {text}", hint="write repository:tag, or a digest")
+        row = found.iloc[0]
+        tag = row["tag"]
+        return f"{row['repository']}:{tag}" if isinstance(tag, str) else f"{row['repository']}@{row['digest']}"
+
     @cached_property
     def usage(self) -> Frame:
         """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
@@ -248,6 +317,25 @@ class Inventory:
     def breakdown(self) -> Frame:
         """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
         return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+
+    def find(self, text: str) -> Frame:
+        """Find tags by what is at hand: a name, a reference as a pod or a shell has it, a digest or the start of one.
+
+        Args:
+            text: ``repository:tag``, ``host:port/repository:tag`` whatever the host is called, a part of a name; the
+                digest of a manifest, a config or a layer, or at least six digits of it.
+
+        Returns:
+            Columns: repository, tag, digest, size (bytes), match, pull. A plan takes it as it is.
+
+        Raises:
+            InvalidArgument: The text is empty.
+
+        Example:
+            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")  # doctest: +SKIP
+            >>> inventory.find("87c6c69372dc")  # doctest: +SKIP
+        """
+        return find(self.frames, text, self.registry if self.source == "api" else "")
 
     def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
         """Compute what garbage collections remove once some tags are deleted: of any set; exactly, of a storage.
@@ -286,15 +374,18 @@ class Inventory:
         )
         return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 
-    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1) -> Frame:
-        """Propose what to delete so that a plain garbage collection frees this much: old and little shared tags first.
+    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1, order: Order = "oldest") -> Frame:
+        """Propose what to delete so that a plain garbage collection frees this much.
 
-        What has no date, was not wholly read, or refers to something else is never proposed on its own.
+        Images that others are built on, and tags that free next to nothing, are proposed only if the rest does not
+        suffice. What has no date, was not wholly read, or refers to something else is never proposed on its own.
 
         Args:
             size: Bytes, or a text such as ``50GB``.
             protect: What must stay, as for :meth:`reclaim`.
             keep: How many of the newest tags of each repository stay as well.
+            order: What goes first: ``oldest`` (of one day what shares least), ``largest-gain``, ``fewest-tags`` (most
+                bytes for each tag), or ``unused`` (repositories without a new image for longest).
 
         Returns:
             Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
@@ -306,7 +397,8 @@ class Inventory:
         Example:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
-        return free(self.tags, self.graph, size, mask_of(self.tags, protect, self.registry), keep, self._seen)
+        protected = mask_of(self.tags, protect, self.registry)
+        return free(self.tags, self.graph, self.layers, size, protected, keep, self._seen, order)
 
     @cached_property
     def summary(self) -> Summary:

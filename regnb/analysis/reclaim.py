@@ -15,14 +15,11 @@ from regnb.crawl.records import Problem
 from regnb.crawl.selection import What, check_seen, pick, selectors
 from regnb.errors import InvalidArgument, NotFound
 from regnb.oci.reference import Digest
-from regnb.tables.age import STAND_INS, ages
 from regnb.tables.frame import Frame, joined, make, of_rows
-from regnb.tables.graph import Edges, Graph
-from regnb.tables.removal import removal
-from regnb.text import count, escaped, human, parse_size
+from regnb.text import count, escaped, human
 
 if TYPE_CHECKING:
-    from regnb.tables.graph import Ints, Mask
+    from regnb.tables.graph import Graph, Mask
 
 Tags: TypeAlias = "What | pd.Series[bool] | Mask | None"
 """Rows of ``inventory.tags``, a boolean for each of its rows, or references and globs such as ``vm/centos8:8.*``."""
@@ -210,137 +207,3 @@ def mask_of(tags: Frame, what: Any, registry: str) -> Mask:  # noqa: ANN401 -- T
                 check_seen(chosen[name, tag], digest)
     found = ((name, tag) in named or (name, digest) in digests for name, tag, digest in rows)
     return np.fromiter(found, bool, len(tags))
-
-
-def free(  # noqa: PLR0917 -- what it is computed from
-    tags: Frame, graph: Graph, goal: float | str, protected: Mask, keep: int, seen: Mask | None
-) -> Frame:
-    """Return the tags to delete so that a plain garbage collection frees some bytes, and nothing in vain.
-
-    The oldest go first, of one day's those that share least. All tags of a manifest go together, or none.
-
-    Args:
-        tags: Of the inventory.
-        graph: Of the inventory.
-        goal: Bytes, or a text such as ``50GB``.
-        protected: Which tags must stay.
-        keep: How many of each repository's newest tags stay as well.
-        seen: The rows that the deletion will know of, by default all.
-
-    Returns:
-        Columns: as ``free`` in :data:`regnb.tables.columns.COLUMNS`. If the last ``total`` is below the goal, no
-        more is safe.
-    """
-    goal = parse_size(goal)
-    if keep < 0:
-        raise InvalidArgument(f"cannot keep {keep} tags", hint="keep=0 keeps none but those that are protected")
-    known = ages(tags)
-    created = known["age"].to_numpy(dtype="datetime64[us]")
-    # Of equal age all stay, or none.
-    place = known["age"].groupby(tags["repository"]).rank(method="min", ascending=False)
-    newest = tags.index[place <= keep]
-    stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()
-    stays[tags.index.get_indexer(newest)] = True
-    roots = graph.tagged > 0
-    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.bare))[1], minlength=len(graph.digests))
-    candidate = roots & (graph.above == 0)
-    candidate[graph.tags[stays & (graph.tags >= 0)]] = False
-    named = protected.copy()
-    named[tags.index.get_indexer(newest)] = True
-    if (about := _spoken_of(graph, named)).any():
-        at, row = graph.reach.of(np.arange(len(candidate)))
-        candidate[at[about[row]]] = False
-    order = pd.DataFrame({"row": graph.tags, "created": created, "size": tags["size"].to_numpy()})
-    order = order[(graph.tags >= 0) & candidate[graph.tags]].drop_duplicates("row")
-    lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[order["row"]]
-    order["shared"] = 1 - lone / np.maximum(order["size"], 1)
-    order["day"] = order["created"].dt.floor("D")
-    order = order.sort_values(["day", "shared", "created", "row"], ignore_index=True)
-    rows = order["row"].to_numpy()
-
-    def freed(some: Ints) -> Mask:
-        """Say of each blob whether it goes with these rows, and with what the deletion takes along."""
-        chosen = np.zeros(len(graph.manifest) + 1, dtype=bool)
-        chosen[some] = True
-        gone = removal(graph, chosen[graph.tags], seen=seen).gone
-        found = np.zeros(len(graph.digests), dtype=bool)
-        found[graph.freed(gone)] = True
-        return found
-
-    # Whatever goes with some goes with more: the fewest that suffice are found by halving.
-    few, many = 0, len(rows)
-    while few < many:
-        middle = (few + many) // 2
-        few, many = (few, middle) if graph.bytes(freed(rows[:middle])) >= goal else (middle + 1, many)
-    rows = rows[:many]
-    # Whatever is not needed for the goal stays, the newest first.
-    gone, behind = freed(rows), _taken(graph)
-    spare = graph.bytes(gone) - goal
-    for row in rows[_lost(graph, behind, rows, gone) <= spare][::-1].tolist():
-        _, blobs = behind.of(np.array([row]))
-        if (lost := graph.bytes(blobs[gone[blobs]])) <= spare:
-            spare -= lost
-            gone[blobs] = False
-    rows = rows[_lost(graph, behind, rows, gone) > 0]
-    return _proposed(tags, known, graph, behind, rows, freed(rows))
-
-
-def _taken(graph: Graph) -> Edges:
-    """Return each row with the blobs behind it and behind what refers to it, which a deletion takes along."""
-    at = np.arange(len(graph.manifest))
-    refers, signs = np.flatnonzero(graph.subject >= 0), np.flatnonzero((graph.signs >= 0) & (graph.tags >= 0))
-    owner = np.concatenate([at, graph.subject[refers], graph.signs[signs]])
-    inner, blob = graph.behind.of(np.concatenate([at, refers, graph.tags[signs]]))
-    return Edges(owner[inner], blob, len(at)) if len(owner) > len(at) else graph.behind
-
-
-def _spoken_of(graph: Graph, tags: Mask) -> Mask:
-    """Return the rows that some tags refer to, and so on: what refers to a manifest is deleted with it."""
-    found = np.zeros(len(graph.manifest), dtype=bool)
-    look = np.concatenate([graph.signs[tags], graph.subject[graph.tags[tags & (graph.tags >= 0)]]])
-    while len(look := np.unique(look[look >= 0])):
-        look = look[~found[look]]
-        found[look] = True
-        look = np.concatenate([graph.signs[np.isin(graph.tags, look)], graph.subject[look]])
-    return found
-
-
-def _lost(graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Ints:
-    """Return the bytes of the blobs behind each row that go."""
-    return graph.total(behind, np.where(gone, graph.sizes, 0))[rows]
-
-
-def _proposed(  # noqa: PLR0917 -- what it is made of
-    tags: Frame, known: pd.DataFrame, graph: Graph, behind: Edges, rows: Ints, gone: Mask
-) -> Frame:
-    """Return the tags of some rows, in order, each with what goes with it after those before it."""
-    at, blob = behind.of(rows)
-    # A blob goes with the last of the rows that lead to it.
-    last = np.full(len(graph.digests), len(rows) - 1)
-    last[blob] = at
-    went = np.flatnonzero(gone)
-    freed = np.zeros(len(rows), dtype=np.int64)
-    np.add.at(freed, last[went], graph.sizes[went])
-    place = np.full(len(graph.manifest) + 1, -1)
-    place[rows] = np.arange(len(rows))
-    found = np.flatnonzero(place[graph.tags] >= 0)
-    found = found[np.argsort(place[graph.tags[found]], kind="stable")]
-    at = place[graph.tags[found]]
-    about, when = tags.iloc[found], known.iloc[found]
-    gained = np.where(np.diff(at, append=-1) != 0, freed[at], 0)
-    alone = (about["exclusive"] / about["size"].clip(1)).to_list()
-    return make(
-        "free",
-        {
-            **{name: about[name] for name in ("repository", "tag", "digest")},
-            "created": when["age"],
-            "size": about["size"],
-            "freed": gained,
-            "total": np.cumsum(gained),
-            "reason": [
-                "; ".join(filter(None, (f"created {day:%Y-%m-%d}", STAND_INS.get(source))))
-                + f"; {part:.0%} of it is needed by nothing else"
-                for day, source, part in zip(when["age"], when["dated"], alone, strict=True)
-            ],
-        },
-    )

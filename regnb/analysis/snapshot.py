@@ -115,7 +115,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
         registry: ``host:port``, or the storage's URL.
         started: When the reading began.
         finished: When it ended; None if it was interrupted.
-        source: ``api`` or ``storage``.
+        source: ``api``, ``storage`` or ``layout``.
         summary: The figures of the whole: repositories, tags, stored, pulled, disk, complete, and any others.
         tables: The frames, by name.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from regnb.change.copying import UNKNOWN_PLATFORM, Copying, Job
 from regnb.change.plan import Plan, check_allow
@@ -10,16 +11,33 @@ from regnb.change.retag import named, read_picked
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, find
 from regnb.errors import InvalidArgument, NotFound, Refused
-from regnb.oci.manifest import Descriptor, ImageConfig, Index, Platform, RawManifest, decode
+from regnb.layouts.transport import check_destination
+from regnb.oci import transports
+from regnb.oci.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Platform,
+    RawManifest,
+    decode,
+)
 from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
-from regnb.text import human
+from regnb.text import count, human
+
+_UNDO: Final = "Undo takes the tags out of the layout again, and leaves the blobs."
+_DOCKER: Final = (
+    "Of Docker's media types, and kept as they are: {}. skopeo and umoci do not read these in a layout, and umoci gc "
+    "removes their layers; regnb brings them back."
+)
 
 
 async def plan_copy(
     reader: Reader,
     what: What,
-    to: str,
+    to: str = "",
     *,
     source: Reader | None = None,
     platform: str | None = None,
@@ -31,7 +49,8 @@ async def plan_copy(
     Args:
         reader: The registry that is written to.
         what: What is copied; a repository's bare name means all its tags.
-        to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
+        to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under the
+            same names, or under the tag that the name of a layout ends with.
         source: The registry that is read from; by default the same one.
         platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
         referrers: Whether signatures, SBOMs and other referrers come along.
@@ -43,6 +62,7 @@ async def plan_copy(
         InvalidReference, InvalidArgument: A name that is not lawful, source and destination are one, or two sources
             have the same destination.
         Refused: It would move a tag, or it is an image of schema 1.
+        Unsupported: The destination is an archive or a tree of layouts, which are only read.
 
     Example:
         ``plan = await plan_copy(reader, "vm/centos8", "archive/centos8")``
@@ -54,7 +74,8 @@ async def plan_copy(
     if wanted:
         # A referrer's tag has no platform; what refers to the image that is chosen is found from that image.
         picked = [one for one in picked if not subject_of_tag(one.tag)] or picked
-    where = _destinations(picked, to.removeprefix(f"{reader.client.host}/"))
+    where = _destinations(picked, to.removeprefix(f"{reader.client.host}/") or _same(reader, origin))
+    layout = check_destination(reader.client, ((name, tag) for name, tag in where.values() if tag))
     if origin is reader:
         for one, destination in list(where.items()):
             if destination != (one.repository, one.tag):
@@ -81,7 +102,7 @@ async def plan_copy(
         steps=tuple(copying.steps),
         effects=(*effects, *copying.effects),
         moved=copying.moved,
-        notes=tuple(_notes(copying, platform)),
+        notes=(*_notes(copying, platform), *(_of_layout(copying) if layout else ())),
         allow=allowed,
         made=copying.made,
         authorized=reader.authorized,
@@ -101,6 +122,28 @@ def _notes(copying: Copying, platform: str | None) -> Iterator[str]:
         yield f"Of an index only {platform} is copied. What signs the index does not fit that image."
     if copying.made:
         yield "Tags such as sha256-… list the referrers there, in the way of registries that have no list of their own."
+
+
+def _of_layout(copying: Copying) -> Iterator[str]:
+    """Yield what is to be known of a copy into a layout."""
+    types = {step.after: step.media_type for step in copying.steps if step.media_type in (DOCKER_LIST, DOCKER_MANIFEST)}
+    if types:
+        yield _DOCKER.format(count(len(types), "manifest"))
+    yield _UNDO
+
+
+def _same(reader: Reader, origin: Reader) -> str:
+    """Return where copies go if nothing else is said: under the same names, or to the one tag that a layout's name has.
+
+    Raises:
+        InvalidArgument: That is where they are.
+    """
+    if origin is reader:
+        raise InvalidArgument("it is not said where to copy to", hint="add --to REPOSITORY:TAG, or to= in Python")
+    place = transports.parse(reader.url)
+    if place is None or not place.reference:
+        return "{repository}"
+    return ":".join(transports.named(place.reference, place.repository) or (place.repository, place.reference))
 
 
 def _destinations(picked: Sequence[Picked], to: str) -> dict[Picked, tuple[str, str]]:

@@ -533,7 +533,7 @@ class Receipt:
             if step.writes:
                 found = self.outcome(number)
                 became = (found.before or None, found.after or None, found.status, found.message, found.when)
-                rows.append((found.step, step.action, step.repository, step.tag, *became))
+                rows.append((found.step, step.action, step.repository, self.plan.name(number), *became))
         from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("receipt", rows)

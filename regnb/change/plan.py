@@ -17,9 +17,9 @@ from msgspec import Meta, Struct
 
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
+from regnb.oci import transports
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
 from regnb.oci.reference import Digest, check_repository, check_tag
-from regnb.text import count, escaped, human
 from regnb.wire.addresses import parse_registry
 
 if TYPE_CHECKING:
@@ -113,6 +113,24 @@ class Effect(Struct, frozen=True, forbid_unknown_fields=True):
     message: str = ""
 
 
+class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the registry will refuse of a plan, as far as that is known before anything is written.
+
+    Attributes:
+        message: What it will refuse, or what is not known about it.
+        hint: What to do next, or "".
+        allow: The allowance that lifts it (:data:`ALLOWANCES`), or "".
+        known: Whether an answer of the registry showed it; if not, it may also go through.
+        actions: The rows that it concerns.
+    """
+
+    message: str
+    hint: str = ""
+    allow: str = ""
+    known: bool = True
+    actions: tuple[Action, ...] = ()
+
+
 class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     """What would change in one registry. It holds no credentials, and making one never writes.
 
@@ -125,6 +143,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         freed: Bytes that a plain garbage collection could free afterwards: an upper bound, for manifests without a tag
             cannot be seen over HTTP and may hold on to blobs.
         moved: Bytes that are sent to the registry, at most.
+        refusals: What the registry will refuse, or what is not known about that.
         notes: What the reader should know, a sentence each.
         allow: What the user allowed explicitly (:data:`CHOICES`).
         made: Digest to bytes (base64) of manifests that this plan makes itself.
@@ -146,6 +165,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     effects: tuple[Effect, ...] = ()
     freed: _Sum = 0
     moved: _Sum = 0
+    refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     made: dict[str, str] = {}
@@ -166,13 +186,18 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     @property
     def host(self) -> str:
-        """``host[:port]`` of the registry that is written to."""
-        return self.url.partition("://")[2]
+        """``host[:port]`` of the registry that is written to; of a layout its whole name."""
+        return self.url.partition("://")[2] or self.url
 
     @property
     def changes(self) -> int:
         """How many rows change something."""
         return sum(step.writes for step in self.steps)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it changes something, and nothing is known that the registry will refuse."""
+        return self.changes > 0 and not any(one.known for one in self.refusals)
 
     def confirm(self, text: str) -> None:
         """Check a confirmation: the plan's digest, or its code.
@@ -301,29 +326,49 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         with file_errors(f"read {path}"):
             return cls.of_json(Path(path).read_bytes())
 
-    def to_frame(self) -> Frame:
-        """Return a row for each step (:data:`regnb.tables.columns.COLUMNS`, ``plan``)."""
-        rows = []
-        for number, step in enumerate(self.steps):
-            target = (step.action, step.repository, step.tag, step.before or None, step.after or None)
-            rows.append((*target, len(step.tags), step.size, step.reason, self.curl(number)))
-        from regnb.tables.frame import of_rows  # pandas waits for a frame
+    def name(self, number: int) -> str:
+        """Return the tags that one step is about; for a manifest without one, what it belongs to.
 
-        return of_rows("plan", rows)
+        Example:
+            >>> step = Step(action="delete", repository="a", before="sha256:00", tags=("8", "8.4"))
+            >>> Plan(operation="delete", url="http://localhost:5000", steps=(step,)).name(0)
+            '8, 8.4'
+        """
+        step = self.steps[number]
+        named = step.tag or ", ".join(step.tags)
+        if named or step.action != "delete":
+            return named
+        above = (self.name(need) for need in step.needs if self.steps[need].repository == step.repository)
+        for name in filter(None, above):
+            return name if name.startswith("(") else f"(part of {name})"
+        return "(no tag)"
+
+    def to_frame(self) -> Frame:
+        """Return a row for each step, what changes first (:data:`regnb.tables.columns.COLUMNS`, ``plan``).
+
+        The index is the step's number, as :meth:`curl` takes it.
+        """
+        from regnb.change.preview import frame  # pandas waits for a frame
+
+        return frame(self)
 
     @property
     def blast(self) -> Frame:
         """The blast radius: a row for each effect (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
-        from regnb.tables.frame import of_rows  # pandas waits for a frame
+        from regnb.change.preview import blast  # pandas waits for a frame
 
-        return of_rows("effects", map(msgspec.structs.astuple, self.effects))
+        return blast(self)
 
     def curl(self, number: int) -> str:
         """Return what one step does as shell commands, without credentials; "" for a row that changes nothing.
 
+        There is no such command for a layout, either: "".
+
         Where the registry wants credentials, ``$AUTHORIZATION`` holds the header's value; ``$SOURCE_AUTHORIZATION``
         holds that of the registry that is copied from. Files are written into the current folder.
         """
+        if transports.parse(self.url) or transports.parse(self.source):
+            return ""
         step = self.steps[number]
         here = f"{self.url}/v2/{step.repository}"
         if step.action in ("put", "tag"):
@@ -385,30 +430,19 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Return the plan in a sentence or two."""
-        verbs = {"tag": ("tag", "set"), "put": ("manifest", "put"), "untag": ("tag", "removed")}
-        verbs["delete"] = ("manifest", "deleted")
-        counts = {words: sum(step.action == action for step in self.steps) for action, words in verbs.items()}
-        done = [f"{count(number, noun)} {verb}" for (noun, verb), number in counts.items() if number]
-        text = ", ".join(done) or "nothing to do"
-        gone = sum(len(step.tags) for step in self.steps if step.action == "delete")
-        text += f" with {count(gone, 'tag')}" if gone else ""
-        text += f", at most {human(self.freed)} free after a garbage collection" if self.freed else ""
-        text += f", at most {human(self.moved)} sent" if self.moved else ""
-        return f"{self.operation} on {self.host}: {text}"
+        """Return the plan in one sentence: what will be gone, what stays, and until when it can be undone."""
+        from regnb.change.preview import summary  # only where a person reads it
+
+        return summary(self)
 
     def __repr__(self) -> str:
         return f"<Plan {self.code}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escaped(note)}</li>" for note in self.notes)
-        blast = f"<h4>What else this touches</h4>{self.blast._repr_html_()}" if self.effects else ""
-        shown = self.to_frame().drop(columns="curl")
-        return (
-            f"<p><b>{escaped(self.summary())}</b></p>"
-            f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
-            f"{blast}<h4>Rows</h4>{shown._repr_html_()}"
-        )
+        from regnb.change.preview import html  # only where a notebook shows a plan
+
+        offer = f"Nothing has been written. Confirm with <code>{self.code}</code>."
+        return html(self, f"<p>{offer if self.ready else 'Nothing has been written.'}</p>")
 
 
 class _Document(Struct, forbid_unknown_fields=True):
@@ -453,7 +487,7 @@ def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
 
 
 def _check_origin(url: str) -> None:
-    if parse_registry(url)[0] != url:
+    if str(transports.parse(url) or parse_registry(url)[0]) != url:
         raise InvalidArgument("not a registry's URL as a plan has it: scheme, host and port")
 
 

@@ -16,6 +16,7 @@ from regnb.change.plan import Effect, Step, allows, once
 from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
 from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
+from regnb.oci import transports
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.removal import WHY, Removal, Why, removal
@@ -254,20 +255,25 @@ class Loss:
     def _why(self, tag: str) -> str:
         because = self.tags[tag]
         if because == self.held.tags[tag]:
-            return "goes with this digest"
-        return f"refers to {self.held.title(because)}, which goes" if because else "selected"
+            return "deleted with this digest"
+        if because:
+            return f"deleted because it refers to {self.held.title(because)}, which is deleted"
+        return "deleted because it was selected"
 
     def _reason(self, digest: str, why: str, reasons: Mapping[tuple[str, str], str]) -> str:
         here = self.held
         if why == "child":
             index = next(index for index in here.parents[digest] if index in self.gone)
-            return f"a child of {here.title(index)} that nothing else needs"
-        groups: dict[str, list[str]] = {"selected by digest": []} if why == "digest" else {}
+            return f"deleted because only the index {here.title(index)} needs it"
+        groups: dict[str, list[str]] = {"deleted because this digest was selected": []} if why == "digest" else {}
         for tag in here.on.get(digest, ()):
-            text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag), "selected")
-            groups.setdefault(text, []).append(tag)
-        texts = [f"{', '.join(tags)}: {text}" if tags else text for text, tags in groups.items()]
-        return "; ".join(texts) or f"refers to {here.title(here.subject[digest])}, which goes"
+            if self.tags[tag] != digest:
+                text = self._why(tag) if self.tags[tag] else reasons.get((here.name, tag)) or self._why(tag)
+                groups.setdefault(text, []).append(tag)
+        several = len(here.on.get(digest, ())) > 1
+        texts = [f"{', '.join(tags)}: {text}" if tags and several else text for text, tags in groups.items()]
+        subject = here.subject.get(digest, "")
+        return "; ".join(texts) or f"deleted because it refers to {here.title(subject)}, which is deleted"
 
     def effects(self, sizes: NDArray[np.int64]) -> Iterator[Effect]:
         """Yield what this touches beside what was selected; ``sizes`` are those of ``inventory.manifests``."""
@@ -370,7 +376,7 @@ def remove(
         steps,
         (*alive, *(row for loss in losses for row in loss.effects(sizes)), *_sharing(inventory, gone)),
         graph.bytes(graph.freed(lost)),
-        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, allow, bare=bare)),
+        tuple(_notes(inventory, {step.action for some in steps.values() for step in some}, bare=bare)),
     )
 
 
@@ -441,15 +447,33 @@ def at(reference: str) -> str:
     return f"@{Digest(reference).short}" if ":" in reference else f":{reference}"
 
 
+def check_removes(url: str) -> None:
+    """Refuse to plan a deletion where regnb deletes nothing: in layouts and archives.
+
+    Raises:
+        Refused: It is one.
+
+    Example:
+        >>> check_removes("http://localhost:5000")
+    """
+    if place := transports.parse(url):
+        raise Refused(
+            f"regnb deletes nothing in {place}: no registry would say what else needs it",
+            hint="umoci rm --image DIR:TAG removes a tag from a layout; regnb undo takes back a copy that regnb made",
+        )
+
+
 def check_inventory(inventory: Inventory, url: str) -> None:
-    """Refuse to plan for one registry from what another one holds.
+    """Refuse to plan a deletion in one registry from what another one holds, or in a layout.
 
     Raises:
         InvalidArgument: It is another registry's inventory.
+        Refused: It is the inventory of a layout.
 
     Example:
         >>> check_inventory(inventory, "http://localhost:5000")  # doctest: +SKIP
     """
+    check_removes(url)
     host = url.partition("://")[2]
     if inventory.registry != host:
         raise InvalidArgument(
@@ -588,17 +612,12 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
 
 
-def _notes(inventory: Inventory, actions: Collection[str], allow: Collection[str], *, bare: bool) -> Iterator[str]:
+def _notes(inventory: Inventory, actions: Collection[str], *, bare: bool) -> Iterator[str]:
     if "delete" in actions:
-        yield "The registry's garbage collection frees the space; until then undo works."
         yield (
-            "At most so much becomes free by a plain garbage collection: manifests without a tag cannot be seen over "
-            "HTTP, and may need blobs."
+            "What becomes free is an upper bound: untagged manifests are invisible over HTTP and may still use these "
+            "blobs."
         )
-    if "untag" in actions:
-        yield "A tag that goes alone leaves its manifest, and frees nothing."
-        if "dummy" not in allow:
-            yield "Where the registry does not delete by tag, a tag goes alone only if 'dummy' is allowed."
     if not whole(inventory):
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from regnb.change.copying import Copying, Job
 from regnb.change.plan import Plan, Step, check_allow
+from regnb.change.removal import check_removes
 from regnb.change.retag import named, read_picked
 from regnb.crawl.reader import Reader, each
 from regnb.crawl.selection import Picked, Selector, find, selectors
@@ -30,6 +31,7 @@ async def plan_rename(reader: Reader, what: str, to: str, *, allow: Iterable[str
         ``plan = await plan_rename(reader, "vm/centos8", "archive/centos8")``
     """
     allowed = check_allow(allow)
+    check_removes(reader.url)
     host = reader.client.host
     old = _one(what, host)
     to = to.removeprefix(f"{host}/")

@@ -130,10 +130,7 @@ async def _untag(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan:
         media_type=found.media_type,
         reason=f"DELETE {where.path}",
     )
-    notes = ["The tag goes alone: its manifest and the other tags on it stay, and nothing is freed."]
-    if "dummy" not in allow:
-        notes.append("Docker's registry answers DIGEST_INVALID or UNSUPPORTED: there it takes 'dummy' to be allowed.")
-    return _plan(reader, step, allow, *notes)
+    return _plan(reader, step, allow, "The manifest and the other tags on it stay, and nothing is freed.")
 
 
 def _refused(reader: Reader, method: str, where: Target, headers: dict[str, str], body: bytes) -> Refused:

@@ -8,6 +8,7 @@ from regnb.change.plan import Effect, Plan, Step, check_allow
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, check_seen, find
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
+from regnb.layouts.transport import check_destination
 from regnb.oci.manifest import SCHEMA1_TYPES, Manifest, RawManifest, decode
 from regnb.oci.reference import Digest, check_tag
 
@@ -24,6 +25,7 @@ async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[st
     Raises:
         NotFound, InvalidReference, InvalidArgument: What was named is not there, not lawful, or named twice.
         Refused: It would move a tag, or it is an image of schema 1.
+        Unsupported: It is an archive or a tree of layouts, which are only read.
 
     Example:
         ``plan = await plan_retag(reader, "vm/centos8:latest", "stable")``
@@ -31,6 +33,7 @@ async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[st
     allowed = check_allow(allow)
     picked, tags = await find(reader, what)
     names = _names(picked, tag)
+    check_destination(reader.client, ((one.repository, new) for one, new in names.items()))
 
     async def read(one: Picked) -> tuple[RawManifest, str]:
         raw = await read_picked(reader, one)

@@ -10,18 +10,31 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from regnb import log
 from regnb.environment import variable
-from regnb.errors import EmptyCatalog, LimitExceeded, MissingExtra, RegnbError
+from regnb.errors import EmptyCatalog, InvalidArgument, LimitExceeded, MissingExtra, RegnbError
 
 try:
     import typer
-    from rich.markup import escape
     from typer import Option
-    from typer.core import TyperCommand, TyperGroup
+    from typer.core import TyperCommand
     from typer.exceptions import TyperException
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
-from regnb.cli.terminal import ERROR, EXCESSIVE, INCOMPLETE, OK, err, say
+from regnb.cli.help import Group
+from regnb.cli.terminal import (
+    ERROR,
+    EXCESSIVE,
+    INCOMPLETE,
+    OK,
+    Concurrency,
+    NoProgress,
+    Quiet,
+    Timeout,
+    as_json,
+    err,
+    heed,
+    report_error,
+)
 
 
 class Entry(NamedTuple):
@@ -44,7 +57,17 @@ COMMANDS: Final = MappingProxyType(
         "tags": Entry("images", "Read", "List the tags of a repository."),
         "digest": Entry("images", "Read", "Print the digest that a tag points at."),
         "manifest": Entry("images", "Read", "Print a manifest, byte for byte."),
+        "image": Entry(
+            "images",
+            "Read",
+            "Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.",
+        ),
         "layers": Entry("images", "Read", "List the layers of an image, their sizes and the commands that made them."),
+        "find": Entry(
+            "audits",
+            "Read",
+            "Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.",
+        ),
         "request": Entry(
             "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
         ),
@@ -84,7 +107,7 @@ COMMANDS: Final = MappingProxyType(
         "copy": Entry(
             "changes",
             "Change",
-            "Copy tags into the registry at URL, within it or from another one; a repository means all its tags.",
+            "Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags.",
         ),
         "rename": Entry(
             "changes", "Change", "Rename a repository or a tag: copy, verify, then remove only what was renamed."
@@ -170,16 +193,16 @@ class _Loaded(MutableMapping[str, Any]):
         return name in COMMANDS
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The group of all commands; its help is written from the table, without loading them."""
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 -- typer's
         super().__init__(**settings)
         self.commands = _Loaded()
 
-    def _listed(self) -> TyperGroup:
+    def _listed(self) -> Group:
         stubs = [TyperCommand(name, help=entry.help, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()]
-        return TyperGroup(name=self.name, help=self.help, params=self.params, commands=stubs)
+        return Group(name=self.name, help=self.help, params=self.params, commands=stubs)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 -- typer's own click
         """Write the list of commands."""
@@ -217,7 +240,12 @@ def _main(
     verbose: Annotated[
         int, Option("--verbose", "-v", count=True, help="Write the log to standard error; -vv adds every request.")
     ] = 0,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    timeout: Timeout = None,
+    concurrency: Concurrency = None,
 ) -> None:
+    heed(quiet=quiet, no_progress=no_progress, timeout=timeout, concurrency=concurrency)
     if level := log.LEVELS[min(verbose, 2) - 1] if verbose else variable("REGNB_LOG"):
         log.start(level)
 
@@ -228,7 +256,10 @@ def main() -> None:
         # Typer's own code for a mistyped word is that of an exceeded threshold here: so the codes are set here.
         sys.exit(app(standalone_mode=False) or OK)
     except TyperException as error:
-        from typer.rich_utils import rich_format_error  # only where there is an error
+        if as_json():
+            report_error(InvalidArgument(error.format_message()), ERROR)
+            sys.exit(ERROR)
+        from typer.rich_utils import rich_format_error
 
         rich_format_error(error)  # type: ignore[arg-type]
         sys.exit(ERROR)
@@ -236,13 +267,10 @@ def main() -> None:
         err.print("Aborted.")
         sys.exit(ERROR)
     except RegnbError as error:
-        err.print(f"[red]Error:[/] {escape(error.message)}", soft_wrap=True)
-        if error.hint:
-            err.print(f"[yellow]Hint:[/] {escape(error.hint)}", soft_wrap=True)
-        if error.receipt:
-            say(f"Receipt {error.receipt} says what was done. To go on: regnb apply --resume {error.receipt}")
         codes: dict[type[RegnbError], int] = {LimitExceeded: EXCESSIVE, EmptyCatalog: INCOMPLETE}
-        sys.exit(codes.get(type(error), ERROR))
+        code = codes.get(type(error), ERROR)
+        report_error(error, code)
+        sys.exit(code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(OK)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 from rich.markup import escape
@@ -16,16 +16,19 @@ from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.proposal import Order
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
+from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
-from regnb.cli.options import Allow, Blobs, Children, PlanOut, Referrers, Repositories, What, Where
+from regnb.cli.options import Blobs, Children, PlanOut, Referrers, Repositories, What, Where
 from regnb.cli.plans import keep_plan
 from regnb.cli.terminal import (
     DRIFT,
     ERROR,
     INCOMPLETE,
     OVER,
+    Form,
     Json,
     Reason,
     leave,
@@ -60,7 +63,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
         f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
-        f"{'in them' if storage else 'behind tags'} ({human(found.pulled)} if nothing were shared)"
+        f"{'behind tags' if inventory.source == 'api' else 'in them'} ({human(found.pulled)} if nothing were shared)"
     )
     largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
     hidden = ["manifests", "share", "complete"]
@@ -84,8 +87,12 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     else:
         out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         table(inventory.coverage)
-    if not storage:
+    if inventory.source == "api":
         out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+
+
+_FOUND = 50
+"""Rows that ``regnb find`` prints."""
 
 
 def _used(inventory: Inventory) -> int:
@@ -123,10 +130,14 @@ def audit(
     connected: Connected,
     url: Where,
     repositories: Repositories = None,
-    output: Annotated[Path | None, Option("--output", "-o", help="Write every frame into this folder.")] = None,
-    form: Annotated[str, Option("--format", help="Of the files: parquet, csv or jsonl.")] = "parquet",
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="DIR", help="Write every table into this folder.")
+    ] = None,
+    form: Annotated[
+        str, Option("--format", metavar="FORMAT", help="Format of these files: parquet, csv or jsonl.")
+    ] = "parquet",
     snapshot: Annotated[
-        str | None, Option(metavar="URL", help="Save the inventory below this folder or URL, to compare with.")
+        str | None, Option(metavar="DIR|URL", help="Save the inventory below this folder or URL, to compare with.")
     ] = None,
     fail_over: Annotated[
         str | None, Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB.")
@@ -139,7 +150,7 @@ def audit(
         bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved, vanished or broke since the last snapshot.")
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
-    json_: Annotated[bool, Option("--json", help="One JSON document on standard output.")] = False,
+    json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
     fill_cache: Annotated[
         bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
@@ -169,7 +180,9 @@ def audit(
         if folder is not None:
             make_folder(folder)
     inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
-    if json_:
+    if json_ == "csv":
+        show(inventory.repositories, json_)
+    elif json_:
         document: dict[str, object] = {**inventory.summary._asdict(), "source": inventory.source}
         for name in ("repositories", "problems", "coverage", "disk", "uploads", "breakdown", "namespaces"):
             document[name] = json.loads(getattr(inventory, name).to_json(orient="records", date_format="iso"))
@@ -230,7 +243,7 @@ def reclaim(
     children: Children = True,
     referrers: Referrers = True,
     blobs: Blobs = False,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.
 
@@ -249,18 +262,52 @@ def reclaim(
 
 
 @command
+def find(
+    connected: Connected,
+    url: Where,
+    text: Annotated[
+        str, Argument(metavar="TEXT", help="repository:tag, a reference with any host, a digest or six digits of one.")
+    ],
+    json_: Json = "",
+) -> None:
+    """Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.
+
+    Exit code 0: found, 1: not found or an error, 4: something could not be read.
+    """
+    inventory = read(url, connect=connected)
+    found = inventory.find(text)
+    if json_:
+        show(found, json_)
+    elif len(found):
+        table(found.drop(columns=["digest", "pull"]), limit=_FOUND)
+        typer.echo("")
+        for line in found["pull"].head(_FOUND):
+            typer.echo(line)
+    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    leave(missing, inventory)
+
+
+@command
 def free(
     connected: Connected,
     url: Where,
     size: Annotated[str, Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
     protect: Annotated[
-        list[str] | None, Option(metavar="GLOB", help="What stays, such as *:latest; repeatable.")
+        list[str] | None, Option(metavar="GLOB", help="Keep these tags, such as '*:latest' (repeatable).")
     ] = None,
-    keep: Annotated[int, Option(help="Newest tags that stay in each repository.", min=0)] = 1,
+    keep: Annotated[int, Option(help="Keep the N newest tags of each repository.", min=0)] = 1,
+    order: Annotated[
+        str,
+        Option(
+            metavar="ORDER",
+            help="What goes first: oldest, largest-gain, fewest-tags, or unused (repositories without a new image for "
+            "longest). Images that others are built on come last.",
+        ),
+    ] = "oldest",
     repositories: Repositories = None,
     plan_out: PlanOut = None,
     allow: Allow = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.
 
@@ -270,7 +317,7 @@ def free(
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
     wanted = parse_size(size)
     inventory = read(url, repositories, connect=connected)
-    found = inventory.free(wanted, protect=protect, keep=keep)
+    found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order))
     total = int(found["total"].iloc[-1]) if len(found) else 0
     words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
@@ -290,15 +337,16 @@ def free(
 def compare(
     connected: Connected,
     sourced: Sourced,
-    first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.")],
+    first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.", envvar="REGNB_URL")],
     second: Annotated[str, Argument(metavar="B", help="Another one, such as a mirror of it.")],
     prefix: Annotated[str, Option(help="Before A's repository names, to find them in B; such as mirror/.")] = "",
     repositories: Repositories = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell which tags of A are missing in B, point elsewhere there, or are only there.
 
-    The options with --from are about A. Exit code 0: the same, 1: error, 3: they differ, 4: not everything was read.
+    If only B is named, A is the registry at REGNB_URL. The options with --from are about A. Exit code 0: the same,
+    1: error, 3: they differ, 4: not everything was read.
     """
     names = named(repositories) if repositories else None
     one = read(first, names, connect=cast("Connected", sourced))
@@ -315,11 +363,17 @@ def compare(
     leave(differ, one, two)
 
 
-@app.command()
+_SNAPSHOTS: Final = "REGNB_SNAPSHOTS"
+
+
+@command
 def diff(
-    first: Annotated[str, Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.")],
+    first: Annotated[
+        str,
+        Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.", envvar=_SNAPSHOTS),
+    ],
     second: Annotated[str, Argument(metavar="B", help="A later snapshot.")] = "",
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
     found = difference.diff(first, second or None)
@@ -331,27 +385,33 @@ def diff(
     section(found.tags, "Tags", limit=100)
 
 
-@app.command()
+@command
 def snapshots(
-    url: Annotated[str, Argument(metavar="URL", help="The folder or URL that was saved to.")], json_: Json = False
+    url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
+    json_: Json = "",
 ) -> None:
     """List the snapshots that regnb audit --snapshot saved."""
     found = snapshot_.snapshots(url)
     show(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
 
 
-@app.command()
+@command
 def growth(
-    url: Annotated[str, Argument(metavar="URL", help="The folder or URL of the snapshots.")],
+    url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
     capacity: Annotated[str | None, Option(metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")] = None,
-    registry: Annotated[
-        str | None, Option(help="Which one, if there are snapshots of several: host:port, or a storage's URL.")
+    host: Annotated[
+        str | None,
+        Option(
+            "--registry",
+            metavar="HOST",
+            help="Choose one if there are snapshots of several: host:port, or a storage's URL.",
+        ),
     ] = None,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell how a registry grew from snapshot to snapshot, and when its disk will be full."""
     size = parse_size(capacity) if capacity is not None else None
-    found = growth_(url, registry=registry)
+    found = growth_(url, registry=host)
     show(found.frame, json_)
     if not json_:
         for text in (*found.notes, *([f"{human(size)}: {found.forecast(size)}"] if size is not None else [])):
@@ -361,8 +421,11 @@ def growth(
 @command
 def reconcile(
     registry: Registry,
-    storage: Annotated[str, Argument(metavar="STORAGE", help="Its folder, or a URL such as s3://bucket/folder.")],
-    json_: Json = False,
+    storage: Annotated[
+        str,
+        Argument(metavar="DIR|URL", help="Its storage: a folder, or such as s3://bucket.", envvar="REGNB_STORAGE"),
+    ],
+    json_: Json = "",
 ) -> None:
     """Tell why a registry's disk holds more than its API shows.
 
@@ -381,7 +444,7 @@ def health(
     probe: Annotated[
         bool, Option("--probe", help="Ask whether it deletes: a DELETE of a digest and a tag that are not there.")
     ] = False,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Check a registry: API version, authentication, catalog, referrers and (with --probe) deletion.
 

@@ -6,21 +6,28 @@ from contextlib import closing
 
 import typer
 
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
+from regnb.cli.terminal import Json, listing
 from regnb.text import human
 from regnb.wire.cache import Cache
 
-app = typer.Typer(help="The cache of manifests and configs.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="The cache of manifests and configs.", no_args_is_help=True)
 
 
-@app.command("clear")
+@command_of(app, "clear")
 def cache_clear() -> None:
-    """Forget every cached manifest and config."""
+    """Remove every cached manifest and config."""
     with closing(Cache(Cache.folder())) as cache:
-        typer.echo(f"Forgot {human(cache.clear())} of manifests and configs.")
+        typer.echo(f"Removed {human(cache.clear())} of manifests and configs.")
 
 
-@app.command("info")
-def cache_info() -> None:
-    """Print where the cache is, and how much it holds."""
+@command_of(app, "info")
+def cache_info(json_: Json = "") -> None:
+    """Print where the cache is and its size."""
     with closing(Cache(Cache.folder())) as cache:
-        typer.echo(f"{cache.path or 'in memory'}: {human(cache.size)}")
+        where, size = str(cache.path or "in memory"), cache.size
+    if json_:
+        listing(json_, "cache", cache=[where], size=[size])
+    else:
+        typer.echo(f"{where}: {human(size)}")

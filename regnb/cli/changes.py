@@ -10,8 +10,9 @@ from typer import Argument, Option
 
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
+from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Allow, Children, InUse, InUseHost, Referrers, Repositories, What
+from regnb.cli.options import Children, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
@@ -25,7 +26,9 @@ def retag(
     registry: Registry,
     present: Present,
     what: What,
-    tag: Annotated[str, Option("--tag", "-t", help="The new tag; for several, a pattern such as {tag}-old.")],
+    tag: Annotated[
+        str, Option("--tag", "-t", metavar="TAG", help="The new tag; for several, a pattern such as {tag}-old.")
+    ],
     allow: Allow = None,
 ) -> None:
     """Give what a tag or digest points at a second tag, in the same repository."""
@@ -38,15 +41,29 @@ def copy(
     present: Present,
     sourced: Sourced,
     what: What,
-    to: Annotated[str, Option(help="A repository, repository:tag, or such as mirror/{repository}:{tag}.")],
-    source: Annotated[str, Option("--from", help="URL of the registry to read from; default: URL itself.")] = "",
+    to: Annotated[
+        str,
+        Option(
+            metavar="DEST",
+            help="Copy to this repository or repository:tag, or a pattern such as mirror/{repository}:{tag}. "
+            "Default: the same names.",
+        ),
+    ] = "",
+    source: Annotated[
+        str,
+        Option(
+            "--from",
+            metavar="URL",
+            help="Copy from this registry, layout or archive, such as oci:DIR. Default: where it is copied to.",
+        ),
+    ] = "",
     platform: Annotated[
-        str | None, Option(help="Of an index only this image, such as linux/arm64 or windows/amd64:10.0.20348.")
+        str | None, Option(help="Of an index copy this image only, such as linux/arm64 or windows/amd64:10.0.20348.")
     ] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
-    """Copy tags into the registry at URL, within it or from another one; a repository means all its tags."""
+    """Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags."""
     with sourced(source) as other:
         plan = registry.plan_copy(what, to, source=other, platform=platform, referrers=referrers, allow=allow or ())
         present(registry, plan, other)
@@ -127,9 +144,11 @@ def retention(
 def apply(
     connected: Connected,
     sourced: Sourced,
-    plan: Annotated[Path | None, Argument(metavar="PLAN", help="What --plan-out wrote.", dir_okay=False)] = None,
-    confirm: Annotated[str, Option(help="The plan's digest, or its code.")] = "",
-    resume: Annotated[str, Option(metavar="RECEIPT", help="Go on with a plan that was cut short.")] = "",
+    plan: Annotated[
+        Path | None, Argument(metavar="PLAN", help="The file that --plan-out wrote.", dir_okay=False)
+    ] = None,
+    confirm: Annotated[str, Option(metavar="CODE", help="The plan's code, or its digest.")] = "",
+    resume: Annotated[str, Option(metavar="RECEIPT", help="Continue a plan that was interrupted.")] = "",
 ) -> None:
     """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
     if plan is not None and not resume:
@@ -149,7 +168,7 @@ def apply(
 def undo(
     connected: Connected,
     present: Present,
-    receipt: Annotated[str, Argument(help="A receipt's name, or its file.")],
+    receipt: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")],
     allow: Allow = None,
 ) -> None:
     """Take back what a receipt says was done; it works until the registry's next garbage collection."""

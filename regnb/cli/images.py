@@ -7,43 +7,47 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from typer import Argument, Option
 
+from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Present, command_of
-from regnb.cli.options import Allow, Ref
+from regnb.cli.options import Ref, Repository
 from regnb.cli.terminal import (
     Json,
     listing,
+    out,
+    say,
+    section,
     show,
 )
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
 from regnb.wire.exchange import READS, headers_of
+from regnb.wire.pasted import pasted
 
 app = typer.Typer()
 command = command_of(app)
 
 
 @command
-def catalog(registry: Registry, json_: Json = False) -> None:
+def catalog(registry: Registry, json_: Json = "") -> None:
     """List the repositories."""
-    listing(json_, repository=registry.repository_names())
+    listing(json_, "repository", repository=registry.repository_names())
 
 
 @command
-def tags(
-    registry: Registry, repository: Annotated[str, Argument(help="A repository's name.")], json_: Json = False
-) -> None:
+def tags(registry: Registry, repository: Repository, json_: Json = "") -> None:
     """List the tags of a repository."""
     found = registry.tag_names(repository)
-    listing(json_, repository=[repository] * len(found), tag=found)
+    listing(json_, "tag", repository=[repository] * len(found), tag=found)
 
 
 @command
-def digest(registry: Registry, reference: Ref) -> None:
+def digest(registry: Registry, reference: Ref, json_: Json = "") -> None:
     """Print the digest that a tag points at."""
-    typer.echo(registry.digest(reference))
+    listing(json_, "digest", reference=[reference], digest=[registry.digest(reference)])
 
 
 @command
@@ -56,12 +60,22 @@ def manifest(registry: Registry, reference: Ref) -> None:
 def request(
     connected: Connected,
     present: Present,
-    method: Annotated[str, Argument(metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan.")],
-    path: Annotated[str, Argument(metavar="PATH", help="Such as /v2/_catalog; or a URL, its registry included.")],
+    method: Annotated[
+        str,
+        Argument(
+            metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan. Or a whole curl line, in quotes."
+        ),
+    ],
+    path: Annotated[
+        str, Argument(metavar="[PATH]", help="Such as /v2/_catalog; or a URL, its registry included.")
+    ] = "",
     url: Annotated[
         str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
-    header: Annotated[list[str] | None, Option("--header", "-H", help="Such as 'Accept: …'. Again for more.")] = None,
+    header: Annotated[
+        list[str] | None,
+        Option("--header", "-H", metavar="HEADER", help="Send a header, such as 'Accept: …' (repeatable)."),
+    ] = None,
     data: Annotated[str, Option("--data", "-d", help="A manifest to PUT: @FILE, @- or the text itself.")] = "",
     include: Annotated[bool, Option("--include", "-i", help="Print status line and headers, too.")] = False,
     head: Annotated[bool, Option("--head", "-I", help="Send a HEAD, and print status line and headers.")] = False,
@@ -71,6 +85,14 @@ def request(
 
     Exit code 0: the status is below 400, 1: it is not, or there was no answer.
     """
+    if method.split()[:1] == ["curl"] and not path:
+        line = pasted(method)
+        for note in line.notes:
+            say(f"Note: {note}.")
+        method, path = line.method, f"{line.url}{line.path}"
+        header, data, include = [*line.headers, *(header or ())], line.data or data, include or line.include
+    elif not path:
+        raise InvalidArgument("no path was given", hint="write GET /v2/_catalog, or a curl line in quotes")
     headers, body = headers_of(header or ()), _data(data)
     scheme, _, rest = path.partition("://")
     with connected(url or (f"{scheme}://{rest.partition('/')[0]}" if rest else "")) as registry:
@@ -92,6 +114,36 @@ def _data(data: str) -> bytes:
 
 
 @command
-def layers(registry: Registry, reference: Ref, json_: Json = False) -> None:
+def image(
+    registry: Registry,
+    reference: Ref,
+    other: Annotated[str, Option("--compare", metavar="REFERENCE", help="Print what differs from this image.")] = "",
+    whole: Annotated[bool, Option("--whole", help="Read the whole registry, to see who else shares layers.")] = False,
+    json_: Json = "",
+) -> None:
+    """Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.
+
+    With --json, the lines of one table: what differs, or the layers.
+    """
+    inventory = registry.inventory() if whole else None
+    found = registry.image(reference, inventory=inventory)
+    if other:
+        show(found.compare(registry.image(other, inventory=inventory)), json_, f"{found.name} and {other}")
+        return
+    if json_:
+        show(found.layers, json_)
+        return
+    for what, value in found.about.itertuples(index=False, name=None):
+        out.print(f"[bold]{escape(what)}[/]: {escape(value)}", soft_wrap=True)
+    section(found.layers.drop(columns=["media_type", *([] if len(found.parts) > 1 else ["platform"])]), "Layers", 100)
+    for note in found.notes:
+        out.print(f"- {escape(note)}")
+    section(found.config.drop(columns=[] if len(found.parts) > 1 else ["platform"]), "How it runs", 100)
+    section(found.referrers, "What refers to it")
+    section(found.shared_with, "Who shares its layers")
+
+
+@command
+def layers(registry: Registry, reference: Ref, json_: Json = "") -> None:
     """List the layers of an image, their sizes and the commands that made them."""
     show(registry.layers(reference), json_)

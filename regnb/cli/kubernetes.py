@@ -13,6 +13,8 @@ import typer
 from msgspec import structs
 from typer import Argument, Option
 
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
 from regnb.cli.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
 from regnb.cluster import ingress, reach
 from regnb.cluster import resources as expose_
@@ -21,7 +23,9 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.wire.credentials import Credentials
 
-app = typer.Typer(help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True
+)
 
 Output = Annotated[Path | None, Option("--output", "-o", help="Write into this file.", dir_okay=False)]
 
@@ -37,13 +41,13 @@ def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
         field.name: (Annotated[field.type, Option(help=FIELDS[field.name])], field.default)
         for field in structs.fields(Settings)
     }
-    options["parts"] = (Annotated[list[str] | None, Option("--part", help=f"{FIELDS['parts']} Again for more.")], None)
+    options["parts"] = (Annotated[list[str] | None, Option("--part", help=f"{FIELDS['parts']} (repeatable)")], None)
     options["output"] = (Output, None)
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(name, kind, default=of, annotation=as_) for name, (as_, of) in options.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
-    return app.command()(run)
+    return command_of(app)(run)
 
 
 def _give(text: str, notes: list[str], output: Path | None) -> None:
@@ -66,7 +70,7 @@ def expose(settings: Settings, output: Path | None) -> None:
     _give(expose_.to_yaml(expose_.manifests(settings), notes), notes, output)
 
 
-@app.command()
+@command_of(app)
 def convert(
     file: Annotated[str, Argument(metavar="FILE", help="YAML of old manifests; - for standard input.")],
     output: Output = None,
@@ -85,21 +89,25 @@ def convert(
     _give(expose_.to_yaml(found.documents, found.notes), found.notes, output)
 
 
-@app.command()
+@command_of(app)
 def check(
-    host: Annotated[str, Argument(help="Name or address, without a port.")],
-    http_port: Annotated[int, Option(help="Of the Ingress controller.")] = 80,
-    https_port: Annotated[int, Option(help="The same.")] = 443,
-    api_port: Annotated[int | None, Option(help="Node port of the API, such as 30500: test this over http.")] = None,
-    ui_port: Annotated[int | None, Option(help="Node port of the UI, such as 30800.")] = None,
-    https_only: Annotated[bool, Option("--https-only", help="Whether http must lead to https.")] = False,
-    upload: Annotated[bool, Option(help="Whether to test an upload.")] = True,
-    size: Annotated[str, Option(help="Of the upload.")] = "20MB",
-    repository: Annotated[str, Option(help="Where to begin the upload; default: the first that is listed.")] = "",
+    host: Annotated[str, Argument(metavar="HOST", help="Name or address, without a port.")],
+    http_port: Annotated[int, Option(metavar="PORT", help="Port of the Ingress controller for http.")] = 80,
+    https_port: Annotated[int, Option(metavar="PORT", help="Port of the Ingress controller for https.")] = 443,
+    api_port: Annotated[
+        int | None, Option(metavar="PORT", help="Node port of the API, such as 30500: test this over http.")
+    ] = None,
+    ui_port: Annotated[int | None, Option(metavar="PORT", help="Node port of the UI, such as 30800.")] = None,
+    https_only: Annotated[bool, Option("--https-only", help="Require that http leads to https.")] = False,
+    upload: Annotated[bool, Option(help="Test an upload.")] = True,
+    size: Annotated[str, Option(metavar="SIZE", help="Size of the upload.")] = "20MB",
+    repository: Annotated[
+        str, Option(metavar="REPOSITORY", help="Upload to this repository. Default: the first that is listed.")
+    ] = "",
     user: User = "",
     ca_bundle: CaBundle = None,
     insecure: Insecure = False,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Test what is reachable at a host: /v2/, /ui/, the way to https, the certificate, and a large upload.
 

@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
-from regnb.change.plan import CHOICES
-from regnb.cluster.running import COMMAND
+from regnb.environment import variable
+from regnb.errors import RegnbError
 
-Url = Annotated[str, Argument(help="http://host:port or https://host", envvar="REGNB_URL", show_envvar=True)]
+
+def is_registry(word: str, known: str) -> bool:
+    """Whether a word can only be a registry: a URL, an address, localhost, or the host of the registry that is known.
+
+    Example:
+        >>> is_registry("localhost:5000", ""), is_registry("vm/centos8:8", ""), is_registry("app:8", "http://app:8")
+        (True, False, True)
+    """
+    if word.lower().startswith(("http://", "https://")):
+        return True
+    host, _, port = word.partition(":")
+    address = host == "localhost" or re.fullmatch(r"\d+(\.\d+){3}", host) is not None
+    mine = known.rpartition("://")[2].rpartition("@")[2].rstrip("/")
+    return word == mine or (address and (port.isdecimal() or not port))
+
+
+def known_repositories(ctx: Context, incomplete: str) -> list[str]:
+    """Return the repositories that the cache knows of, to complete one."""
+    return sorted({name for name, _ in _known(ctx, incomplete)})
+
+
+def known_references(ctx: Context, incomplete: str) -> list[str]:
+    """Return the repositories that the cache knows of; after a colon, the tags of one."""
+    name, colon, tag = incomplete.partition(":")
+    found = _known(ctx, name)
+    if colon:
+        return [f"{name}:{each}" for repository, each in found if repository == name and each.startswith(tag)]
+    return sorted({f"{repository}:" for repository, _ in found})
+
+
+def _known(ctx: Context, prefix: str) -> list[tuple[str, str]]:
+    from regnb.wire.addresses import parse_registry
+    from regnb.wire.cache import Cache
+
+    try:
+        _, host, _ = parse_registry(str(ctx.params.get("url") or variable("REGNB_URL")))
+    except RegnbError:
+        return []
+    return Cache.known(host, prefix)
+
+
+Url = Annotated[
+    str,
+    Argument(
+        metavar="URL",
+        help="The registry: http://host:port or https://host; or a layout or an archive, such as oci:DIR.",
+        envvar="REGNB_URL",
+    ),
+]
 Where = Annotated[
     str,
     Argument(
         metavar="URL|DIR",
-        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; or a snapshot.",
+        help="A registry, http://host:port; its storage, a folder or a URL such as s3://bucket/folder; oci:DIR[:TAG], "
+        "oci-archive:FILE or docker-archive:FILE; or a snapshot.",
         envvar="REGNB_URL",
-        show_envvar=True,
     ),
 ]
 Repositories = Annotated[
@@ -30,26 +79,29 @@ Repositories = Annotated[
         "for standard input. Names alone need no catalog.",
     ),
 ]
-Ref = Annotated[str, Argument(help="repository:tag or repository@digest")]
+Repository = Annotated[
+    str, Argument(metavar="REPOSITORY", help="A repository's name.", autocompletion=known_repositories)
+]
+Ref = Annotated[
+    str,
+    Argument(metavar="REFERENCE", help="repository:tag or repository@digest", autocompletion=known_references),
+]
 What = Annotated[
-    list[str], Argument(metavar="REFERENCE", help="repository:tag, repository@digest, or a glob in quotes.")
+    list[str],
+    Argument(
+        metavar="REFERENCE...",
+        help="repository:tag, repository@digest, or a glob in quotes.",
+        autocompletion=known_references,
+    ),
 ]
 PlanOut = Annotated[Path | None, Option(help="Write the plan into this file, for regnb apply.", dir_okay=False)]
+Probe = Annotated[
+    bool,
+    Option(
+        "--probe",
+        help="Ask first what the registry will refuse, with DELETE requests for a digest and a tag that do not exist.",
+    ),
+]
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
-InUse = Annotated[
-    str | None,
-    Option(
-        help="Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
-        f"output of {COMMAND}, or with an image reference on each line."
-    ),
-]
-InUseHost = Annotated[
-    list[str] | None,
-    Option(metavar="HOST", help="Another host name of this registry in the cluster's images (repeatable)."),
-]
-Allow = Annotated[
-    list[str] | None,
-    Option(metavar="CHECK", help=f"Override a safety check in this plan (repeatable): {', '.join(CHOICES)}."),
-]

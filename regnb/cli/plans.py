@@ -11,9 +11,7 @@ import typer
 from rich.markup import escape
 from typer import Option
 
-from regnb.change.journal import Receipt
-from regnb.change.plan import Plan
-from regnb.cli.options import PlanOut
+from regnb.cli.options import PlanOut, Probe
 from regnb.cli.terminal import (
     ERROR,
     INCOMPLETE,
@@ -23,10 +21,12 @@ from regnb.cli.terminal import (
     section,
     show,
 )
-from regnb.errors import TooLarge
+from regnb.errors import InvalidArgument, TooLarge
 from regnb.text import count
 
 if TYPE_CHECKING:
+    from regnb.change.journal import Receipt
+    from regnb.change.plan import Plan
     from regnb.registry import Registry
     from regnb.wire.exchange import Answer
 
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 def keep_plan(plan: Plan, path: Path) -> None:
     """Write a plan into a file, and say how it is applied."""
     plan.save(path)
-    say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}")
+    if not plan.changes:
+        say(f"There is nothing to apply in {path}.")
+    elif not plan.ready:
+        say(f"The plan is in {path}, but {plan.host} would refuse it.")
+    else:
+        say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}")
 
 
 def present(
@@ -44,6 +49,7 @@ def present(
     include: bool = False,
     *,
     plan_out: PlanOut = None,
+    probe: Probe = False,
     curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
     json_: Annotated[bool, Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
 ) -> None:
@@ -51,20 +57,27 @@ def present(
 
     Of a request that only reads there is an answer instead, printed with its headers if they are to be included.
     """
+    from regnb.change.plan import Plan  # what makes no plan loads nothing of it
+
     if not isinstance(plan, Plan):
         show_answer(plan, include=include, curl=curl, json_=json_)
+    if probe:
+        plan = registry.check(plan)
     if json_:
         show(plan.to_frame(), json_)
     elif curl:
+        if plan.changes and not any(map(plan.curl, range(len(plan.steps)))):
+            raise InvalidArgument("no curl command reads or writes a layout", hint="leave out --curl")
         typer.echo(script(plan))
     else:
         show_plan(plan)
     if plan_out is not None:
         keep_plan(plan, plan_out)
-    elif not plan.changes or json_ or curl:
+    elif not plan.ready or json_ or curl:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
+        asked = f"Type {plan.code} to change {plan.host}, anything else to leave it"
+        typed = typer.prompt(asked, default="", show_default=False)
         if typed == plan.code:
             finish(registry.apply(plan, confirm=typed, source=source))
         say("Nothing was written.")
@@ -91,14 +104,28 @@ def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> No
 
 
 def show_plan(plan: Plan) -> None:
-    """Print a plan: what it does in a sentence, what else it touches, and its rows, those that keep something last."""
-    out.print(f"[bold]{escape(plan.summary())}[/]")
-    for note in plan.notes:
-        out.print(f"- {note}", markup=False)
-    section(plan.blast, "What else this touches", 50)
-    rows = plan.to_frame().drop(columns="curl")
-    section(rows.sort_values("action", key=lambda action: action == "keep", kind="stable"), "Rows")
+    """Print a plan: one sentence, what the registry will refuse, what is touched, and in a line each what stays."""
+    from regnb.change.preview import stays, touched  # pandas waits for a frame
+
+    _line(f"[bold]{escape(plan.summary())}[/]")
+    for one in plan.refusals:
+        _line(f"[bold]{'Refused: ' if one.known else ''}{escape(one.message)}[/]")
+        _line(f"Hint: {escape(one.hint)}" if one.hint else "")
+    effects = plan.blast
+    section(effects[effects["effect"] != "shared"], "What else this touches", 50)
+    section(touched(plan.to_frame()), "Rows")
     out.print()
+    for line in stays(plan):
+        _line(f"- {line}.")
+    for note in plan.notes:
+        _line(f"- {escape(note)}")
+    out.print()
+
+
+def _line(text: str) -> None:
+    """Print a line of prose, folded between words where there is a terminal and whole where there is none."""
+    if text:
+        out.print(text, soft_wrap=not out.is_terminal)
 
 
 def script(plan: Plan) -> str:

@@ -9,12 +9,15 @@ from rich.markup import escape
 from typer import Argument
 
 from regnb.change.journal import Receipt, receipts
+from regnb.cli.command import command_of
+from regnb.cli.help import Group
 from regnb.cli.terminal import (
     ERROR,
     OK,
     Json,
-    err,
+    listing,
     out,
+    report_error,
     show,
 )
 from regnb.errors import BrokenReceipt, StorageError, UnprovenReceipt
@@ -22,17 +25,19 @@ from regnb.errors import BrokenReceipt, StorageError, UnprovenReceipt
 _UNPROVEN: Final = {"no key": 11, "other key": 12, "mixed": 13, "unsigned": 14}
 """Exit codes of a verification, by what the signatures of a receipt say."""
 
-app = typer.Typer(help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
 
 
-@app.command("list")
-def receipt_list(json_: Json = False) -> None:
+@command_of(app, "list")
+def receipt_list(json_: Json = "") -> None:
     """List the receipts."""
     show(receipts(), json_)
 
 
-@app.command("show")
-def receipt_show(name: Annotated[str, Argument(help="A receipt's name, or its file.")], json_: Json = False) -> None:
+@command_of(app, "show")
+def receipt_show(
+    name: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")], json_: Json = ""
+) -> None:
     """Print what became of every row of a plan."""
     receipt = Receipt.load(name)
     if not json_:
@@ -41,9 +46,12 @@ def receipt_show(name: Annotated[str, Argument(help="A receipt's name, or its fi
     show(receipt.to_frame(), json_)
 
 
-@app.command("verify")
+@command_of(app, "verify")
 def receipt_verify(
-    names: Annotated[list[str] | None, Argument(help="Names or files; by default every receipt.")] = None,
+    names: Annotated[
+        list[str] | None, Argument(metavar="RECEIPT...", help="Names or files; by default every receipt.")
+    ] = None,
+    json_: Json = "",
 ) -> None:
     """Check that the lines of receipts follow from each other, and print the hash of the last.
 
@@ -51,14 +59,20 @@ def receipt_verify(
     read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed with
     different keys, or not at all. 14: a key is set, and one is not signed. Of several, the lowest.
     """
-    codes = {OK}
+    codes, found = {OK}, []
     for name in names or receipts()["receipt"]:
         try:
             receipt = Receipt.load(name)
             receipt.prove()
         except (BrokenReceipt, StorageError, UnprovenReceipt) as error:
-            codes.add(_UNPROVEN[error.proof] if isinstance(error, UnprovenReceipt) else ERROR)
-            err.print(f"[red]{escape(name)}[/]: {escape(str(error))}", soft_wrap=True)
+            code = _UNPROVEN[error.proof] if isinstance(error, UnprovenReceipt) else ERROR
+            codes.add(code)
+            report_error(error.saying(f"{name}: {error.message}", hint=error.hint), code)
         else:
-            typer.echo(f"{receipt.name}: {receipt.status}, {receipt.chain}, {receipt.proof}")
+            found.append((receipt.name, receipt.status, receipt.chain, receipt.proof))
+            if not json_:
+                typer.echo("{}: {}, {}, {}".format(*found[-1]))
+    if json_:
+        columns = list(zip(*found, strict=True)) or [()] * 4
+        listing(json_, "receipt", **dict(zip(("receipt", "status", "chain", "proof"), columns, strict=True)))
     raise typer.Exit(min(codes - {OK}, default=OK))

@@ -37,7 +37,8 @@ def run(
     surrounded: Surrounded,
     name: Annotated[str, Argument(metavar="NAME", help="Such as 02-storage, or a part of it.")] = "",
     parameters: Annotated[
-        list[str] | None, Option("--parameter", "-p", metavar="NAME=VALUE", help="Again for more.")
+        list[str] | None,
+        Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter of the notebook (repeatable)."),
     ] = None,
     output: Annotated[Path, Option("--output", "-o", help="Write the executed notebook into this folder.")] = Path(),
     list_: Annotated[bool, Option("--list", help="List the runbooks and their parameters, and run none.")] = False,

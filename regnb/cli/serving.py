@@ -40,7 +40,7 @@ app = typer.Typer()
 command = command_of(app)
 
 
-@app.command()
+@command
 def serve(
     folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
@@ -67,19 +67,25 @@ def serve(
         )
 
 
-@app.command()
+@command
 def demo(
     lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
     folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
     data: Annotated[Path | None, Option(help="Keep the registry here; default: a temporary folder.")] = None,
     port: Annotated[int, Option(help="Of the registry; 0 for a free one.", min=0, max=65535)] = 0,
     serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
+    like_2_8: Annotated[
+        bool,
+        Option("--like-2.8", help="Answer as distribution 2.8: no deletion of single tags, no referrers endpoint."),
+    ] = False,
+    no_delete: Annotated[bool, Option("--no-delete", help="Refuse every deletion.")] = False,
+    damaged: Annotated[bool, Option("--damaged", help="Damage one tag, to see how regnb shows it.")] = False,
     allow_open: AllowOpen = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
     from regnb.local.sandbox import demo_registry  # an extra
 
-    with demo_registry(data, port) as found:
+    with demo_registry(data, port, damaged=damaged, delete=not no_delete, like_2_8=like_2_8) as found:
         if serve:
             say(f"Serving the demo registry at {found.url} (Ctrl-C ends it)")
             with suppress(KeyboardInterrupt):
@@ -97,10 +103,16 @@ def demo(
 @command
 def lab(
     surrounded: Surrounded,
-    url: Annotated[str, Argument(help="The registry; can be given later, too.", envvar="REGNB_URL")] = "",
+    url: Annotated[
+        str, Argument(metavar="URL", help="The registry; it can be named later too.", envvar="REGNB_URL")
+    ] = "",
     folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    storage: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's storage here.", envvar="REGNB_STORAGE")
+    ] = "",
+    snapshots: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's snapshots here.", envvar="REGNB_SNAPSHOTS")
+    ] = "",
     update: Annotated[
         bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
     ] = False,
@@ -134,8 +146,12 @@ def ui(
     registry_: Annotated[
         str, Option("--registry", metavar="URL", help="The registry.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
-    storage: Annotated[str, Option(help="The registry's storage, if it can be read.")] = "",
-    snapshots: Annotated[str, Option(help="Where its snapshots are kept.")] = "",
+    storage: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's storage here.", envvar="REGNB_STORAGE")
+    ] = "",
+    snapshots: Annotated[
+        str, Option(metavar="DIR|URL", help="Read the registry's snapshots here.", envvar="REGNB_SNAPSHOTS")
+    ] = "",
     base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv as csv_
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
 import typer
 from rich.console import Console
@@ -16,6 +19,8 @@ from rich.table import Table
 from typer import Option
 
 from regnb import environment
+from regnb.errors import Interrupted, InvalidArgument, RegnbError
+from regnb.text import FORMULA, printable
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
@@ -30,15 +35,85 @@ INCOMPLETE: Final = 4
 EXCESSIVE: Final = 5
 INTERRUPTED: Final = 130
 
-# A pipe or a log has no width: there a table must not be folded to that of an old terminal.
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Json = Annotated[bool, Option("--json", help="JSON lines on standard output.")]
-User = Annotated[str, Option("--user", "-u", help="User name; the password is read from REGNB_PASSWORD or a prompt.")]
-CaBundle = Annotated[Path | None, Option(help="Certificates to trust.", dir_okay=False)]
-ClientCert = Annotated[Path | None, Option(help="Certificate and key in one file.", dir_okay=False)]
-Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.")]
+Form: TypeAlias = Literal["", "json", "csv"]
+"""The form of the output: for people, as JSON lines or as CSV."""
+
+_LEAST: Final = 30
+"""Letters that a sentence gets at least before columns are left out."""
+_CONNECTION: Final = "Connection"
+_EVERYWHERE: Final = "Options of every command"
+
+Json = Annotated[Form, Option("--json", help="Print JSON lines; errors are JSON too.")]
+User = Annotated[
+    str,
+    Option(
+        "--user",
+        "-u",
+        metavar="NAME",
+        help="User name; the password is read from REGNB_PASSWORD or a prompt.",
+        rich_help_panel=_CONNECTION,
+    ),
+]
+CaBundle = Annotated[
+    Path | None, Option(help="Trust the certificates in this file.", dir_okay=False, rich_help_panel=_CONNECTION)
+]
+ClientCert = Annotated[
+    Path | None,
+    Option(
+        help="Send the client certificate in this file, which also holds its key.",
+        dir_okay=False,
+        rich_help_panel=_CONNECTION,
+    ),
+]
+Insecure = Annotated[bool, Option("--insecure", help="Accept any certificate.", rich_help_panel=_CONNECTION)]
+
+
+def form(json_: bool, *, csv: Annotated[bool, Option("--csv", help="Print CSV, with a heading.")] = False) -> Form:
+    """Return the form of the output that --json and --csv choose.
+
+    Raises:
+        InvalidArgument: Both were given.
+    """
+    if json_ and csv:
+        raise InvalidArgument("--json and --csv cannot be used together", hint="leave one of them out")
+    return "json" if json_ else "csv" if csv else ""
+
+
+Quiet = Annotated[
+    bool,
+    Option("--quiet", "-q", help="Print results and errors only, no remarks.", rich_help_panel=_EVERYWHERE),
+]
+NoProgress = Annotated[bool, Option("--no-progress", help="Show no progress.", rich_help_panel=_EVERYWHERE)]
+Timeout = Annotated[
+    float | None,
+    Option(metavar="SECONDS", help="Wait this long for a registry. Default: 30.", rich_help_panel=_EVERYWHERE),
+]
+Concurrency = Annotated[
+    int | None,
+    Option(metavar="N", help="Send at most N requests at once. Default: 128.", rich_help_panel=_EVERYWHERE),
+]
+
+
+def heed(
+    *, quiet: Quiet = False, no_progress: NoProgress = False, timeout: Timeout = None, concurrency: Concurrency = None
+) -> None:
+    """Put the options of every command into the environment, where this process and its kernels find them.
+
+    Raises:
+        InvalidArgument: A number that makes no sense.
+    """
+    given = {
+        "REGNB_QUIET": "1" if quiet else "",
+        "REGNB_NO_PROGRESS": "1" if quiet or no_progress else "",
+        "REGNB_TIMEOUT": "" if timeout is None else str(timeout),
+        "REGNB_CONCURRENCY": "" if concurrency is None else str(concurrency),
+    }
+    os.environ.update({name: value for name, value in given.items() if value})
+    environment.seconds(timeout)
+    environment.concurrency(concurrency)
 
 
 Reason: TypeAlias = tuple[int, str]
@@ -49,14 +124,55 @@ def leave(reasons: Iterable[Reason], *read: Inventory | Stock) -> NoReturn:
     """Say on standard error why, and what could not be read, and exit with the lowest code."""
     gaps = [f"Incomplete: not everything in {each.registry} could be read." for each in read if not each.complete]
     found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
-    for _, reason in found:
-        say(reason)
+    for code, reason in found:
+        report_reason(reason, code)
     raise typer.Exit(found[0][0] if found else OK)
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, for people; standard output is what was asked for."""
-    err.print(text, markup=False, soft_wrap=True)
+    """Print a remark on standard error, for people; standard output is what was asked for."""
+    if not environment.variable("REGNB_QUIET"):
+        err.print(text, markup=False, soft_wrap=True)
+
+
+def as_json() -> bool:
+    """Whether the command line asks for JSON."""
+    # Asked of the words themselves: a command line that cannot be read is an error, too.
+    return "--json" in sys.argv[1:]
+
+
+def _line(document: dict[str, object]) -> None:
+    sys.stderr.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def report_error(error: RegnbError | Interrupted, code: int) -> None:
+    """Print an error on standard error: its message, its hint and the receipt to go on with; with --json as JSON."""
+    message, hint = (error.message, error.hint) if isinstance(error, RegnbError) else (str(error), "")
+    if as_json():
+        found = {
+            "error": type(error).__name__,
+            "message": message,
+            "hint": hint,
+            "receipt": error.receipt,
+            "exit": code,
+        }
+        return _line({name: value for name, value in found.items() if value})
+    if isinstance(error, RegnbError):
+        message = f"[red]Error:[/] {escape(message)}"
+    err.print(message, soft_wrap=True, markup=isinstance(error, RegnbError))
+    if hint:
+        err.print(f"[yellow]Hint:[/] {escape(hint)}", soft_wrap=True)
+    if error.receipt:
+        err.print(f"To continue: regnb apply --resume {error.receipt}", soft_wrap=True)
+    return None
+
+
+def report_reason(reason: str, code: int) -> None:
+    """Print on standard error why a command exits with this code; with --json as JSON."""
+    if as_json():
+        _line({"reason": reason, "exit": code})
+    else:
+        err.print(reason, markup=False, soft_wrap=True)
 
 
 def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
@@ -68,57 +184,84 @@ def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
 
 
 def table(frame: Frame, title: str = "", limit: int = 20) -> None:
-    """Print a frame as a table, below its title: readable cells, numbers to the right, cut with a word about it."""
-    text, _ = frame.head(limit).readable()
-    caption = f"{len(frame) - limit:,} more rows" if len(frame) > limit else None
+    """Print a frame as a table, below its title: readable cells, numbers to the right.
+
+    On a terminal rows beyond the limit are counted below it. A pipe gets every row, each on one line.
+    """
+    terminal = sys.stdout.isatty()
+    shown = frame.head(limit) if terminal else frame
+    text = shown.readable(len(shown), whole=not terminal)[0]
     columns = [(str(name), str(frame[name].dtype).startswith("int")) for name in text.columns]
-    draw(columns, text.itertuples(index=False, name=None), title, caption)
+    more = f"{len(frame) - limit:,} more rows" if len(frame) > limit else ""
+    draw(columns, text.itertuples(index=False, name=None), title, more)
 
 
-def draw(
-    columns: Iterable[tuple[str, bool]], rows: Iterable[Iterable[object]], title: str = "", caption: str | None = None
-) -> None:
-    """Print cells for people as a table, below its title.
+def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], title: str = "", more: str = "") -> None:
+    """Print cells for people as a table, below its title; a pipe gets each row on one line.
 
     Args:
         columns: Each name, and whether its cells are numbers, which stand to the right.
         rows: The cells.
         title: Above it.
-        caption: Below it.
+        more: What is said below it on a terminal.
     """
+    from regnb.tables.columns import SENTENCES  # not needed for help
+
+    head, right = zip(*columns, strict=True)
+    body = list(rows)
     if title:
         out.print(f"[italic]{title}[/]", soft_wrap=True)
-    drawn = Table(caption=caption, header_style="bold", box=None)
-    for name, number in columns:
-        drawn.add_column(name, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(escape(str(cell)) for cell in row))
+    if not sys.stdout.isatty():
+        _plain(head, body, right)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    least = [min(width, _LEAST) if name in SENTENCES else width for name, width in zip(head, widths, strict=True)]
+    fits = max(1, sum(1 for used in accumulate(width + 2 for width in least) if used - 2 <= out.width))
+    below = [more] * bool(more)
+    below += [f"not shown: {', '.join(head[fits:])}; --json shows all"] if fits < len(least) else []
+    drawn = Table(caption="; ".join(below) or None, header_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, number in list(zip(head, right, strict=True))[:fits]:
+        long = name in SENTENCES or len(least) == 1
+        drawn.add_column(name, justify="right" if number else "left", no_wrap=not long, overflow="ellipsis")
+    for row in body:
+        drawn.add_row(*(escape(cell) for cell in row[:fits]))
     out.print(drawn)
 
 
-def show(frame: Frame, json_: bool, title: str = "") -> None:
-    """Print a frame whole, as a table or as JSON lines."""
-    if json_:
-        from regnb.tables.write import json_lines  # pandas is not needed for help
+def _plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """Write rows below a heading in columns as wide as they need, each on one line."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        )
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
-        sys.stdout.write(json_lines(frame))
+
+def show(frame: Frame, form: Form | bool, title: str = "") -> None:
+    """Print a frame whole, as a table, as JSON lines or as CSV."""
+    if form:
+        from regnb.tables import write
+
+        sys.stdout.write(write.csv(frame) if form == "csv" else write.json_lines(frame))
     else:
         table(frame, title, len(frame))
 
 
-def listing(json_: bool, **columns: Sequence[str]) -> None:
-    """Print columns of names, as a table or as JSON lines: a command that only lists does without pandas."""
+def listing(form: Form, shown: str, **columns: Sequence[str | int]) -> None:
+    """Print names, one a line, or every column as JSON lines or CSV: what only lists needs no pandas."""
     rows = list(zip(*columns.values(), strict=True))
-    if json_:
+    if form == "json":
         for row in rows:
             sys.stdout.write(json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")) + "\n")
-        return
-    drawn = Table(header_style="bold", box=None)
-    for name in columns:
-        drawn.add_column(name, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(escape, row))
-    out.print(drawn)
+    elif form == "csv":
+        writer = csv_.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([re.sub(FORMULA, r"'\1", str(cell)) for cell in row] for row in rows)
+    else:
+        for name in columns[shown]:
+            sys.stdout.write(printable(str(name)) + "\n")
 
 
 def section(frame: Frame, title: str = "", limit: int = 20) -> None:

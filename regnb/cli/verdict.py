@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -14,7 +15,8 @@ from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, command_of
 from regnb.cli.options import Blobs, Repositories, Where
 from regnb.cli.terminal import INCOMPLETE, Json, Reason, draw, leave, out
-from regnb.errors import StorageError
+from regnb.errors import Refused, StorageError
+from regnb.layouts.shelf import find
 from regnb.oci.reference import Digest
 from regnb.source import is_file, read
 from regnb.text import count, human
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 command = command_of(app)
+
+
+_REMOVED: Final = ("digest", "kind", "size", "plain_2", "plain", "untagged", "untagged_2")
+"""What is printed of a blob that collections remove: all but the first three say which of them."""
 
 
 class Row(NamedTuple):
@@ -48,7 +54,7 @@ def gc(
     url: Where,
     repositories: Repositories = None,
     blobs: Blobs = False,
-    json_: Json = False,
+    json_: Json = "",
 ) -> None:
     """Tell what registry garbage-collect would remove now, without running it.
 
@@ -56,6 +62,11 @@ def gc(
     """
     found: Stock | Inventory
     removed: Sequence[Mapping[str, object]]
+    if place := find(url):
+        raise Refused(
+            f"{place} belongs to no registry whose garbage collection could be told",
+            hint="regnb audit counts what nothing there needs: blobs of the kind orphan",
+        )
     if not repositories and (stock := _stock(url)):
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []
         uploads = [one.size for one in stock.uploads]
@@ -65,12 +76,16 @@ def gc(
         rows = rows_of(reclaim)
         removed = _of_frame(reclaim.blobs.drop(columns="before")) if blobs else []
         uploads = inventory.uploads["size"].to_list()
-    if json_:
-        for row in removed if blobs else (row._asdict() for row in rows):
+    told = removed if blobs else [row._asdict() for row in rows]
+    if json_ == "csv":
+        lines = csv.DictWriter(sys.stdout, _REMOVED if blobs else Row._fields, lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(told)
+    elif json_:
+        for row in told:
             sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
     elif blobs:
-        columns = ("digest", "kind", "size", *("plain_2", "plain", "untagged", "untagged_2"))
-        draw([(name, name == "size") for name in columns], map(_readable, removed))
+        draw([(name, name == "size") for name in _REMOVED], map(_readable, removed))
     else:
         out.print(f"[bold]{escape(found.registry)}[/]", soft_wrap=True)
         show_collections(rows, "What each garbage collection would remove now")
@@ -113,15 +128,10 @@ def _removed(stock: Stock) -> list[dict[str, object]]:
     ]
 
 
-def _readable(row: Mapping[str, object]) -> Iterator[str]:
-    """Yield the cells of a blob that is removed, for people."""
-    for name, value in row.items():
-        if isinstance(value, bool):
-            yield "yes" if value else "no"
-        elif name == "digest":
-            yield Digest(str(value)).short
-        else:
-            yield human(float(str(value))) if name == "size" else str(value)
+def _readable(row: Mapping[str, object]) -> list[str]:
+    """Return the cells of a blob that is removed, for people."""
+    digest, kind, size = Digest(str(row["digest"])).short, str(row["kind"]), human(float(str(row["size"])))
+    return [digest, kind, size, *("yes" if row[name] else "no" for name in _REMOVED[3:])]
 
 
 def rows_of(found: Reclaim) -> list[Row]:

@@ -29,6 +29,7 @@ from regnb.oci.reference import check_repository
 from regnb.tables.frame import Frame, of_rows
 from regnb.text import human, parse_size
 from regnb.wire import probe
+from regnb.wire.channel import Channel
 from regnb.wire.client import Client
 from regnb.wire.credentials import Credentials
 from regnb.wire.health import Check
@@ -115,7 +116,7 @@ def check(
     if repository:
         check_repository(repository)
     refuse = bool(variable("REGNB_READ_ONLY"))
-    ask = partial(Transport, ca_bundle=ca_bundle, insecure=insecure, timeout=timeout, patient=False, read_only=refuse)
+    ask = partial(Transport, ca_bundle=ca_bundle, insecure=insecure, timeout=timeout, retries=0, read_only=refuse)
     reach = _Reach(
         partial(ask, credentials=credentials, stored=True), ask, parse_size(size) if upload else 0, repository
     )
@@ -228,14 +229,14 @@ def _failed(name: str, error: RegnbError) -> Check:
     return Check(name, "fail", f"{status} to {error.method} {path}", _HINTS.get(status) or error.hint)
 
 
-def _moved(transport: Transport) -> str:
+def _moved(transport: Channel) -> str:
     """Return the https URL that the first answer led to, or ""."""
     first = next(iter(transport.exchanges), None)
     location = first.response_headers.get("location", "") if first and first.status in (301, 302, 307, 308) else ""
     return location if location.startswith("https://") else ""
 
 
-async def _certificate(transport: Transport) -> Check:
+async def _certificate(transport: Channel) -> Check:
     try:
         found = await transport.certificate()
     except RegnbError as error:

@@ -62,6 +62,7 @@ class _Crawl:
 
     def __init__(self, client: Client, cache: Cache, records: Records, progress: Progress, *, thorough: bool) -> None:
         self.named: frozenset[str] = frozenset()
+        self.untagged: Mapping[str, Sequence[str]] = {}
         self._thorough = thorough
         self.client = client
         self.cache = cache
@@ -112,6 +113,7 @@ class _Crawl:
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
         self.known.load(set(seen.values()) - self.records.manifests.keys())
+        self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
     async def tag(self, repository: str, tag: str, seen: str | None) -> None:
@@ -421,6 +423,7 @@ async def collect(
     progress: Progress | None = None,
     fill: bool = True,
     thorough: bool = False,
+    untagged: Mapping[str, Sequence[str]] | None = None,
 ) -> Records:
     """Crawl a registry.
 
@@ -436,6 +439,7 @@ async def collect(
         thorough: Whether each child of an index is asked for in its repository, with a HEAD, although the cache has it:
             a plan of a deletion names nothing that is gone.
         fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
+        untagged: Repository to the digests of manifests without a tag that are known to be there; they are read, too.
 
     Returns:
         Everything that was read; what was not is in ``problems`` and ``coverage``.
@@ -450,6 +454,7 @@ async def collect(
     records = Records(client.host, datetime.now(UTC))
     crawl = _Crawl(client, cache, records, progress or Progress(), thorough=thorough)
     crawl.named = frozenset(repositories or ())
+    crawl.untagged = untagged or {}
     try:
         names = await find_repositories(client, records, repositories)
         records.coverage.repositories.listed += len(names)

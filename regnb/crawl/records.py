@@ -14,13 +14,13 @@ from regnb.oci.age import CREATED
 from regnb.oci.manifest import Descriptor, Index, Schema1, decode
 from regnb.oci.reference import Digest
 
-Source: TypeAlias = Literal["api", "storage"]
-"""What was read: the registry's API, or its files."""
+Source: TypeAlias = Literal["api", "storage", "layout"]
+"""What was read: the registry's API, its files, or OCI layouts and archives."""
 DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
-NOTES: Final = frozenset({"ignored", "mirror"})
+NOTES: Final = frozenset({"docker type", "ignored", "mirror"})
 """Sorts of problems that only tell what else is there: nothing has to be mended."""
 PRECEDENCE: Final = ("config", "layer", "foreign layer")
 """What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
@@ -31,8 +31,8 @@ class Problem(msgspec.Struct, frozen=True):
 
     Attributes:
         problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``damaged``, ``mismatch``,
-            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``catalog`` or
-            ``interrupted``.
+            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``ambiguous``,
+            ``docker type``, ``layout``, ``catalog`` or ``interrupted``.
         incomplete: Whether something is unknown because of it, so that figures are lower bounds.
     """
 
@@ -183,7 +183,7 @@ class Records:
 
     Attributes:
         registry: ``host:port``, or the storage's URL.
-        source: ``api`` or ``storage``.
+        source: ``api``, ``storage`` or ``layout``.
         repositories: Name to status: ``read``, ``empty``, ``failed`` or ``denied``.
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.

@@ -13,16 +13,17 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, repeat
 from os import close, read, stat
 from os import open as open_
 
-from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository, is_tag
+from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository
 from regnb.crawl.notes import is_repository
 from regnb.crawl.records import ManifestRecord
 from regnb.crawl.references import references
 from regnb.crawl.walk import FOREIGN, File, LocalFiles
 from regnb.oci.manifest import MANIFEST_LIMIT
+from regnb.oci.reference import is_tag
 
 _READ = os.O_RDONLY | os.O_NONBLOCK
 """What is no file, such as a pipe, does not keep this waiting."""
@@ -105,7 +106,7 @@ class Survey:
                 if not _are_hex(names) or (names and {min(names)[:2], max(names)[:2]} != {shard}):
                     raise _Irregular
                 found += [f"sha256:{name}" for name in names]
-        self._listing.sizes.update(dict.fromkeys(found, UNKNOWN))
+        self._listing.sizes.update(zip(found, repeat(UNKNOWN), strict=False))
         self._shared = dict(zip(found, found, strict=True))
 
     def _repositories(self) -> None:
@@ -154,17 +155,10 @@ class Survey:
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            there = []
-            for name in names:
-                try:
-                    if stat(f"{name}/link", dir_fd=at).st_size != LINK_SIZE:
-                        raise _Irregular
-                except FileNotFoundError:  # it is deleted
-                    continue
-                there.append(f"sha256:{name}")
-            found.layers.update(map(self._shared.get, there, there))
+            found.layers = _linked(names, at)
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
+        share = self._shared.setdefault
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
             for name in names:
                 digest = f"sha256:{name}"
@@ -173,13 +167,15 @@ class Survey:
                         raise _Irregular
                 except FileNotFoundError:
                     continue
-                found.walked[self._shared.setdefault(digest, digest)] = None
+                found.walked[share(digest, digest)] = None
+        digests = {digest: digest for digest in found.walked}
         with _opened(f"{folder}/_manifests/tags") as (at, names):
-            for name in names:
-                digest = self._shared.get(_link(f"{name}/current/link", at), "")
-                if digest not in found.walked or not is_tag(name):
-                    raise _Irregular
-                found.current[name] = digest
+            try:
+                found.current = {name: digests[_link(f"{name}/current/link", at)] for name in names}
+            except KeyError:
+                raise _Irregular from None
+        if not all(map(is_tag, names)):
+            raise _Irregular
         return found
 
     def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
@@ -243,6 +239,23 @@ def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str
         os.close(at)
 
 
+def _linked(names: list[str], folder: int) -> set[str]:
+    """Return the digests of the layers that are linked by these names.
+
+    Raises:
+        _Irregular: The link of one of them has not the size of a link.
+    """
+    found = set()
+    for name in names:
+        try:
+            if stat(f"{name}/link", dir_fd=folder).st_size != LINK_SIZE:
+                raise _Irregular
+        except FileNotFoundError:  # it is deleted
+            continue
+        found.add(f"sha256:{name}")
+    return found
+
+
 def _link(path: str, folder: int) -> str:
     """Return what is in a link."""
     at = open_(path, _READ, dir_fd=folder)
@@ -259,4 +272,4 @@ def _are_hex(names: list[str]) -> bool:
         whole = 2 * len(bytes.fromhex(text)) == len(text)
     except ValueError:
         return False
-    return whole and text == text.lower() and all(len(name) == _HEX for name in names)
+    return whole and text == text.lower() and set(map(len, names)) <= {_HEX}

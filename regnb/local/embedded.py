@@ -71,7 +71,14 @@ def _checking(code: str) -> Iterator[None]:
         raise _Refused(400, code, error.message) from None
 
 
-def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False, limit: int = LIMIT) -> Starlette:
+def create_app(
+    root: Path | str,
+    *,
+    delete: bool = True,
+    read_only: bool = False,
+    limit: int = LIMIT,
+    like_2_8: bool = False,
+) -> Starlette:
     """Return the registry as an ASGI application.
 
     Args:
@@ -79,6 +86,7 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
         delete: Whether manifests, tags and blobs can be deleted; else that is 405 ``UNSUPPORTED``.
         read_only: Refuse every request that writes, with 405.
         limit: Bytes that a blob may have.
+        like_2_8: Answer as distribution 2.8 does: no deletion of a single tag, and no referrers endpoint.
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.
@@ -88,7 +96,8 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     app = create_app(folder)
     """
-    registry = _Registry(Layout(Path(root), read_only=read_only), delete=delete, read_only=read_only, limit=limit)
+    layout = Layout(Path(root), read_only=read_only)
+    registry = _Registry(layout, delete=delete, read_only=read_only, limit=limit, like_2_8=like_2_8)
     return Starlette(
         routes=[Route(f"/v2{path}", partial(registry.answer, path), methods=_METHODS) for path in registry.endpoints]
     )
@@ -131,22 +140,19 @@ class _Subjects:
 class _Registry:
     """The endpoints. Those that take a body are coroutines; the others run in a thread, for they wait for the disk."""
 
-    def __init__(self, layout: Layout, *, delete: bool, read_only: bool, limit: int) -> None:
+    def __init__(self, layout: Layout, *, delete: bool, read_only: bool, limit: int, like_2_8: bool) -> None:
         self.layout = layout
-        self.delete, self.read_only, self.limit = delete, read_only, limit
+        self.delete, self.read_only, self.limit, self.like_2_8 = delete, read_only, limit, like_2_8
         self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self.subjects = _Subjects(layout)
         # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
         uploads = {"POST": self.start_upload}
+        manifests = {"GET": self.get_manifest, "PUT": self.put_manifest, "DELETE": self.delete_manifest}
         self.endpoints: dict[str, dict[str, Callable[..., Any]]] = {
             "": {"GET": self.base},
             "/": {"GET": self.base},
             "/_catalog": {"GET": self.catalog},
-            "/{name:path}/manifests/{last}": {
-                "GET": self.get_manifest,
-                "PUT": self.put_manifest,
-                "DELETE": self.delete_manifest,
-            },
+            "/{name:path}/manifests/{last}": manifests,
             "/{name:path}/blobs/uploads": uploads,
             "/{name:path}/blobs/uploads/": uploads,
             "/{name:path}/blobs/uploads/{last}": {
@@ -214,6 +220,8 @@ class _Registry:
         return _json({"name": name, "tags": tags}, headers)
 
     def referrers(self, request: Request, name: str, last: str) -> Response:
+        if self.like_2_8:
+            return PlainTextResponse("404 page not found\n", 404)
         subject = _digest(last)
         found = [self.subjects.of(name, digest) for digest in self.layout.revisions(name)]
         manifests = [entry[1] for entry in found if entry is not None and entry[0] == subject]
@@ -296,6 +304,8 @@ class _Registry:
     def delete_manifest(self, request: Request, name: str, last: str) -> Response:  # noqa: ARG002
         if ":" in last:
             deleted = self.layout.delete_manifest(name, _digest(last))
+        elif self.like_2_8:
+            raise _Refused(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         else:
             with _checking("TAG_INVALID"):
                 deleted = self.layout.delete_tag(name, last)
@@ -520,7 +530,7 @@ class Server:
     """The registry on a port, in a thread of this process.
 
     Args:
-        root, delete, read_only, limit: As for :func:`create_app`.
+        root, delete, read_only, limit, like_2_8: As for :func:`create_app`.
         host: Where to listen.
         port: 0 for a free one.
         names: Host names that are answered to, as for :class:`regnb.wire.origin.Hosts`.
@@ -546,8 +556,9 @@ class Server:
         delete: bool = True,
         read_only: bool = False,
         limit: int = LIMIT,
+        like_2_8: bool = False,
     ) -> None:
-        app = create_app(root, delete=delete, read_only=read_only, limit=limit)
+        app = create_app(root, delete=delete, read_only=read_only, limit=limit, like_2_8=like_2_8)
         self._root, self._read_only = Path(root), read_only
         gate = Gate(app, Hosts(host, names))
         self._socket = _listen(host, port)
@@ -611,7 +622,9 @@ class Server:
 
 
 @contextmanager
-def running(root: Path | str, port: int = 0, *, delete: bool = True, read_only: bool = False) -> Iterator[Server]:
+def running(
+    root: Path | str, port: int = 0, *, delete: bool = True, read_only: bool = False, like_2_8: bool = False
+) -> Iterator[Server]:
     """Serve a folder on loopback for as long as the ``with`` block lasts.
 
     Raises:
@@ -624,7 +637,7 @@ def running(root: Path | str, port: int = 0, *, delete: bool = True, read_only: 
         ...     server.port > 0
         True
     """
-    with Server(root, port=port, delete=delete, read_only=read_only) as server:
+    with Server(root, port=port, delete=delete, read_only=read_only, like_2_8=like_2_8) as server:
         yield server
 
 

@@ -58,12 +58,17 @@ class Demo(NamedTuple):
 
 
 @contextmanager
-def demo_registry(folder: Path | None = None, port: int = 0) -> Iterator[Demo]:
+def demo_registry(
+    folder: Path | None = None, port: int = 0, *, damaged: bool = False, delete: bool = True, like_2_8: bool = False
+) -> Iterator[Demo]:
     """Run the embedded registry with the demo content.
 
     Args:
         folder: Where its storage and the snapshots are; filled if there is nothing. By default a temporary folder.
         port: To listen on, on this machine only; 0 for a free one.
+        damaged: Whether a tag is damaged, as :func:`damage_demo` does it.
+        delete: As for :func:`regnb.local.embedded.create_app`.
+        like_2_8: As for :func:`regnb.local.embedded.create_app`.
 
     Raises:
         StorageError: The folder holds something else, or cannot be written.
@@ -76,10 +81,12 @@ def demo_registry(folder: Path | None = None, port: int = 0) -> Iterator[Demo]:
     with ExitStack() as stack:
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regnb-demo-")))
         storage, snapshots = where / _STORAGE, where / _SNAPSHOTS
-        server = stack.enter_context(embedded.running(storage, port))
+        server = stack.enter_context(embedded.running(storage, port, delete=delete, like_2_8=like_2_8))
         found = Demo(server.url, storage, snapshots)
         if not snapshots.exists():
             _save_snapshots(anyio.run(_fill, found), snapshots)
+            if damaged:
+                demo.damage(storage)
         yield found
 
 
@@ -92,26 +99,47 @@ def reset_demo() -> None:
     Example:
         >>> reset_demo()  # doctest: +SKIP
     """
+    found = _writable_demo()
+    shutil.rmtree(found.storage / _CONTENT)
+    # A notebook's kernel runs an event loop already.
+    with start_blocking_portal() as portal:
+        portal.call(_fill, found)
+
+
+def damage_demo() -> None:
+    """Take the manifest of ``broken/dangling:1.0`` away from the demo registry, to see how regnb shows damage.
+
+    :func:`reset_demo` mends it.
+
+    Raises:
+        InvalidArgument: This environment names no demo registry.
+
+    Example:
+        >>> damage_demo()  # doctest: +SKIP
+    """
+    demo.damage(_writable_demo().storage)
+
+
+def _writable_demo() -> Demo:
+    """Return the demo registry of this environment.
+
+    Raises:
+        InvalidArgument: There is none, or nothing may be written.
+    """
     storage = Path(variable("REGNB_STORAGE"))
     made = storage.name == _STORAGE and (storage.parent / _SNAPSHOTS).is_dir() and (storage / _CONTENT).is_dir()
     url = variable("REGNB_DEMO")
     # Another registry's URL must never be filled with samples.
     if not (url and made and same(url, variable("REGNB_URL") or url)) or variable("REGNB_READ_ONLY"):
         raise InvalidArgument("this is not the demo registry", hint="regnb demo starts one")
-    shutil.rmtree(storage / _CONTENT)
-    found = Demo(url, storage, Path())
-    # A notebook's kernel runs an event loop already.
-    with start_blocking_portal() as portal:
-        portal.call(_fill, found)
+    return Demo(url, storage, Path())
 
 
 async def _fill(found: Demo) -> Records:
-    """Push the demo content, read it, and damage what is to be damaged."""
+    """Push the demo content, and read it."""
     async with Client(Transport(found.url)) as client:
         await demo.seed(client)
-        records = await collect(client, Cache())
-    demo.damage(found.storage)
-    return records
+        return await collect(client, Cache())
 
 
 def _save_snapshots(records: Records, folder: Path) -> None:

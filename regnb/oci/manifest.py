@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, NamedTuple, Self, TypeVar
@@ -225,6 +226,13 @@ class Schema1(Struct, frozen=True):
 AnyManifest = Manifest | Index | Schema1
 
 
+_SETTING: Final = re.compile(
+    r"(?:/bin/sh -c #\(nop\)\s+)?"
+    r"(?:LABEL|CMD|ENV|ENTRYPOINT|EXPOSE|USER|VOLUME|STOPSIGNAL|HEALTHCHECK|SHELL|MAINTAINER|ARG|ONBUILD)\b"
+)
+"""Steps of a Dockerfile that write no file."""
+
+
 class HistoryEntry(Struct, frozen=True):
     """One step that made an image (OCI image config, "history")."""
 
@@ -272,6 +280,40 @@ class ImageConfig(Struct, frozen=True):
         """Return the command that made each of ``count`` layers, in order; "" where the history does not say."""
         made = [entry.created_by or entry.comment or "" for entry in self.history or [] if not entry.empty_layer]
         return made if len(made) == count else [""] * count
+
+    def steps(self, count: int) -> tuple[list[str], str]:
+        """Return the steps that made each of ``count`` layers, in order, and what is to be known about them.
+
+        Some tools put the bytes of many steps into one layer and name the last step, which may be a LABEL: then the
+        steps before it, which have no layer of their own, are named with it. Where the history has another number of
+        steps than there are layers, or names none, it says so and names nothing.
+
+        Example:
+            >>> history = [HistoryEntry(created_by="RUN make", empty_layer=True), HistoryEntry(created_by="LABEL a=b")]
+            >>> ImageConfig(history=history).steps(1)[0]
+            ['RUN make; LABEL a=b']
+            >>> ImageConfig().steps(2)
+            (['', ''], 'the config does not say what made its layers')
+        """
+        found: list[str] = []
+        waiting: list[str] = []
+        joined = False
+        for entry in self.history or []:
+            text = (entry.created_by or entry.comment or "").strip()
+            if entry.empty_layer:
+                waiting.append(text)
+                continue
+            # An instruction that writes no file cannot have made a layer by itself.
+            together = [*waiting, text] if _SETTING.match(text) else [text]
+            joined |= len(together) > 1
+            found.append("; ".join(filter(None, together)))
+            waiting = []
+        if not any(found) or not count:
+            return [""] * count, "the config does not say what made its layers" if count else ""
+        if len(found) != count:
+            return [""] * count, f"the history has {len(found)} steps and there are {count} layers: they do not fit"
+        note = "a layer that its history ascribes to a setting holds the steps before it, too" if joined else ""
+        return found, note
 
 
 class _FsLayer(Struct, frozen=True, rename="camel"):

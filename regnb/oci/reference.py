@@ -181,8 +181,7 @@ class Reference:
         host: str | None = None
         first, slash, path = rest.partition("/")
         if slash:
-            named = "." in first or ":" in first or first == "localhost" or first != first.lower()
-            if (registry is None and named) or first == registry or (first in HUB and registry in HUB):
+            if (registry is None and names_host(first)) or first == registry or (first in HUB and registry in HUB):
                 host, rest = first if registry is None else registry, path
             elif registry is not None and rest.startswith(f"{registry}/"):
                 host, rest = registry, rest.removeprefix(f"{registry}/")
@@ -215,6 +214,16 @@ def on_hub(repository: str) -> str:
         ('library/nginx', 'team/app')
     """
     return repository if "/" in repository or not repository else f"library/{repository}"
+
+
+def names_host(first: str) -> bool:
+    """Whether Docker takes the first part of a reference for a host: it has a dot, a colon or an upper-case letter.
+
+    Example:
+        >>> names_host("localhost"), names_host("r.example"), names_host("vm")
+        (True, True, False)
+    """
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 def select(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

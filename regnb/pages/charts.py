@@ -9,7 +9,7 @@ import html
 import math
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,16 +30,18 @@ _BLUE, _SKY, _GREEN, _ORANGE, _RED = "#0072B2", "#56B4E9", "#009E73", "#E69F00",
 _TEXT: Final = "#7d7d7d"
 """As far from white as from JupyterLab's dark pages: about 4:1."""
 _CLEAR: Final = "rgba(127,127,127,0)"
-_LEVELS: Final = (_CLEAR, "#5c5c5c", "#757575")
-"""Colours of a treemap's root, its namespaces and its repositories."""
+_LEVELS: Final = (_CLEAR, "#5c5c5c")
+"""Colours of a treemap's root and its namespaces."""
 _MINUS: Final = "\u2212"
 _SIZE: Final = "size (bytes, in powers of 1000)"
 _SHOWN: Final = 40
 """Rows of a bar chart or a matrix; the rest is one row."""
 _POINTS: Final = 5_000
 """Tags that are drawn one by one; more are counted in cells."""
-_BOXES: Final = (100, 300, 600)
+_BOXES: Final = (30, 80, 600)
 """Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
+_EACH: Final = 6
+"""Repositories that each namespace of a treemap shows at least."""
 _DAY: Final = pd.Timedelta(days=1)
 _TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
 
@@ -63,7 +65,13 @@ _TRACES: Final[dict[str, dict[str, object]]] = {
     "bar": {"marker": {"pattern": _PATTERN}, **_OUTSIDE},
     "heatmap": {"colorscale": _SCALE, "colorbar": _BAR, "hoverongaps": False, "xgap": 1, "ygap": 1},
     "scatter": {"cliponaxis": False},
-    "treemap": {"branchvalues": "total", "textinfo": "label+text", "tiling": {"pad": 1}, "root": {"color": _CLEAR}},
+    "treemap": {
+        "branchvalues": "total",
+        "maxdepth": 3,
+        "textinfo": "label+text",
+        "tiling": {"pad": 1},
+        "root": {"color": _CLEAR},
+    },
     "waterfall": {step: {"marker": {"color": colour}} for step, colour in _STEPS.items()}
     | {"connector": {"line": {"color": _TEXT, "width": 1}}, **_OUTSIDE},
 }
@@ -212,19 +220,22 @@ def _bars(
     """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end.
 
     Args:
-        rows: Those after the first 40 are one row, the last.
+        rows: The first 40 are drawn; title and subtitle say what is left out.
         label: What a row is called, escaped.
         hover: The paragraphs that say more of it.
         parts: What the bars of one colour mean, and how large a row's is.
         texts: ``title`` and ``about`` of the figure, and ``what`` a row is.
     """
     shown, rest = rows[:_SHOWN], rows[_SHOWN:]
-    others = [f"{len(rest):,} others"] * bool(rest)
-    labels = [*map(label, shown), *others]
-    hovers = [*(_lines(*hover(row)) for row in shown), *others]
-    sizes = [
-        [float(size) for size in [*map(part, shown), sum(map(part, rest))]][: len(labels)] for part in parts.values()
-    ]
+    labels = list(map(label, shown))
+    hovers = [_lines(*hover(row)) for row in shown]
+    sizes = [[float(part(row)) for row in shown] for part in parts.values()]
+    title, about = texts["title"], texts["about"]
+    if rest:
+        # A bar of all others would be longer than the rest, and make slivers of them.
+        size = sum(part(row) for part in parts.values() for row in rest)
+        title += f": the {_SHOWN} largest"
+        about += f"; not shown: {len(rest):,} others with {human(size)} together"
     sums = [sum(row) for row in zip(*sizes, strict=True)]
     places = list(range(len(labels)))
     traces = [
@@ -235,11 +246,11 @@ def _bars(
     names = {"title": texts["what"], "tickvals": places, "ticktext": labels, "range": [len(labels) - 0.4, -0.6]}
     axes = {"xaxis": _sizes(sums), "yaxis": _NAMES | names}
     height = 190 + sum(22 + 13 * label.count("<br>") for label in labels)
-    return _figure([*traces, ends], texts["title"], texts["about"], height, barmode="stack", bargap=0.25, **axes)
+    return _figure([*traces, ends], title, about, height, barmode="stack", bargap=0.25, **axes)
 
 
 def treemap(usage: pd.DataFrame) -> go.Figure:
-    """Return a treemap of the bytes: namespaces, their repositories, and of each what its tags need or share.
+    """Return a treemap of the bytes: namespaces and their repositories; a click on one shows its tags.
 
     Args:
         usage: As ``usage`` in :data:`regnb.tables.columns.COLUMNS`. All boxes add up to its sum; the smallest
@@ -267,20 +278,28 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     drawn = kinds.keys() - tags.keys()
     for found, most in zip((*sizes[:2], tags), _BOXES, strict=True):
         drawn.update(path for path, _ in found.most_common(most))
+    shown: Counter[str | None] = Counter()
+    for path, _ in sizes[1].most_common():
+        shown[path[0]] += 1
+        if shown[path[0]] <= _EACH:
+            drawn.add(path)
     boxes: Counter[_Path] = Counter()
     folded: defaultdict[_Path, set[str | None]] = defaultdict(set)
-    for path in kinds:
+    mostly: defaultdict[_Path, Counter[str]] = defaultdict(Counter)
+    for path, kind in kinds.items():
         box = path
         if cut := next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0):
             box = (*path[: cut - 1], None)
             folded[box].add(path[cut - 1])
         for depth in range(len(box) + 1):
             boxes[box[:depth]] += sizes[-1][path]
+            mostly[box[:depth]][kind] += sizes[-1][path]
     total = boxes[()]
     ids = {box: str(number) for number, box in enumerate(boxes)}
     names = {box: _box(box, folded.get(box, ())) for box in boxes}
     looks = [
-        _KINDS[kinds.get(box, "exclusive")][2:] if len(box) == len(_BOXES) else (_LEVELS[len(box)], "") for box in boxes
+        (_LEVELS[len(box)], "") if len(box) < len(_LEVELS) else _KINDS[mostly[box].most_common(1)[0][0]][2:]
+        for box in boxes
     ]
     colours, patterns = map(list, zip(*looks, strict=True))
     pattern = {"shape": patterns, "size": 10, "solidity": 0.06, "bgcolor": colours, "fgcolor": _LEVELS[1]}
@@ -300,7 +319,14 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         marker={"colors": colours, "pattern": pattern, "pad": {"t": 18, "l": 2, "r": 2, "b": 2}},
     )
     about = "; ".join(f"{human(size)} {_KINDS[kind].name} ({_KINDS[kind].look})" for kind, size in parts.most_common())
-    return _figure([trace], f"{human(total)} by namespace, repository and tag", about, 700)
+    about = f"Click a box to see its tags. A repository has the colour of its largest part. {about}"
+    return _figure([trace], f"{human(total)} by namespace and repository{_cut(sizes, drawn)}", about, 560)
+
+
+def _cut(sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]) -> str:
+    """Return what the title of a treemap says of repositories that have no box of their own."""
+    left = sum(path not in drawn or path[:1] not in drawn for path in sizes[1])
+    return f": the {len(sizes[1]) - left:,} largest repositories of {len(sizes[1]):,}" if left else ""
 
 
 def _box(box: _Path, folded: Iterable[str | None]) -> str:

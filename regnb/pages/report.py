@@ -45,6 +45,14 @@ that no figure here includes, and may hold on to layers. What a garbage collecti
 not exact: each line says whether it is at most, at least, or an estimate. Read from a storage it is exact.""",
     "storage": """The registry's files were read, without it: manifests without a tag, blobs that nothing needs
 and uploads that were never finished are in the figures. What was pushed or deleted meanwhile may be seen in part.""",
+    "layout": """The files of OCI layouts or of an archive were read: manifests without a tag, and blobs that nothing
+needs, are in the figures. The bytes of manifests and configs were verified, and of layers their sizes. No garbage
+collection of a registry runs there: its lines are estimates of what a registry would do with the same content.""",
+}
+_SOURCES: Final = {
+    "api": "its API (HTTP), without writing anything",
+    "storage": "its storage",
+    "layout": "the files of OCI layouts or an archive",
 }
 _USAGE: Final = "What tags need alone (exclusive), what a repository's tags share (tags), its part of what they share"
 _WHOLE: Final = frozenset({"message", "hint"})
@@ -142,7 +150,7 @@ def _origin(inventory: Inventory, command: str) -> str:
     started, finished = inventory.started, inventory.finished
     took = f"in {(finished - started).total_seconds():,.1f} s" if finished else "until it was interrupted"
     facts = {
-        "Read from": "its storage" if _stored(inventory) else "its API (HTTP), without writing anything",
+        "Read from": _SOURCES[inventory.source],
         "When": f"{started:%Y-%m-%d %H:%M:%S} UTC, {took}",
         "Report": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, by regnb {__version__}",
         "Command": command,
@@ -154,7 +162,10 @@ def _origin(inventory: Inventory, command: str) -> str:
 def _summary(inventory: Inventory) -> str:
     found, bound = inventory.summary, "" if inventory.complete else "at least "
     numbers = {name: f"{getattr(found, name.lower()):,}" for name in ("Repositories", "Tags", "Manifests", "Blobs")}
-    sizes = {"stored" if _stored(inventory) else "behind tags": found.stored, "if nothing were shared": found.pulled}
+    sizes = {
+        "behind tags" if inventory.source == "api" else "stored": found.stored,
+        "if nothing were shared": found.pulled,
+    }
     plain = inventory.reclaim().table.iloc[0]
     word = {"estimate": "about ", "exact": "", "fails": "it fails: "}.get(str(plain["bound"]), f"{plain['bound']} ")
     return _terms(

@@ -180,7 +180,7 @@ def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, 
     Args:
         runbook: The page.
         query: Names and values; others than those that a visitor may set are refused.
-        theme: ``light`` or ``dark``.
+        theme: ``light`` or ``dark``; "" follows the visitor's system.
         registry: What the heading says it is about.
         note: What else it says.
 
@@ -192,7 +192,7 @@ def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, 
         >>> found.metadata.regnb["given"]
         True
     """
-    if theme not in ("light", "dark"):
+    if theme not in ("", "light", "dark"):
         raise InvalidArgument(f"there is no theme {theme[:100]!r}", hint="theme=light or theme=dark")
     known = [name for name in runbook.parameters if name in _ASKED]
     for name in query:
@@ -204,7 +204,7 @@ def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, 
     notebook.cells = [cell for cell in notebook.cells if _ONLY_IN_LAB not in cell.metadata.get("tags", [])]
     notebook.metadata["title"] = f"{runbook.question} regnb"
     shown = {name: given.get(name, runbook.parameters[name]) for name in known}
-    other = dict(query) if theme == "dark" else {**query, "theme": "dark"}
+    others = [each for each in ("light", "dark") if each != theme]
     notebook.metadata["regnb"] = {
         "name": runbook.name,
         "pages": [(each.name, title_of(each)) for each in runbooks()],
@@ -212,8 +212,8 @@ def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, 
         "note": note,
         "asked": [(name, ", ".join(value) if isinstance(value, list) else str(value)) for name, value in shown.items()],
         "given": bool(query),
-        "theme": "?theme=dark" if theme == "dark" else "",
-        "other": f"?{urlencode(other)}",
+        "theme": theme,
+        "others": [(each.capitalize(), f"?{urlencode({**query, 'theme': each})}") for each in others],
     }
     return notebook
 
@@ -239,7 +239,7 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
     @tornado.web.authenticated
     async def get(self, name: str | None = None) -> None:
         """Execute it, and send it as it comes."""
-        theme = self.get_query_argument("theme", "light")
+        theme = self.get_query_argument("theme", "")
         names = [key for key in self.request.query_arguments if key != "theme"]
         visits, kernels = self.settings["visits"], self.kernel_manager
         token = visits.token(self.current_user.username)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 INVENTORY: Final = (
@@ -212,6 +212,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "that still needs it"),
         "because": ("str", "its tags that lead to it, or the digest of a manifest without a tag"),
     },
+    "found": {
+        "repository": ("str", "name"),
+        "tag": ("str", "name; missing for a manifest that no tag leads to"),
+        "digest": ("str", "of the manifest that the tag points at"),
+        "size": ("int64", "bytes: every blob behind it, counted once"),
+        "match": (
+            "str",
+            "what fits: name, part of the name, digest, config, a layer by its position; or of which child",
+        ),
+        "pull": ("str", "the command that pulls exactly this; empty where the registry's host is not known"),
+    },
     "free": {
         "repository": ("str", "name"),
         "tag": ("str", "name"),
@@ -312,15 +323,46 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes, compressed"),
         "command": ("str", "the history entry that made it, where the config says"),
     },
+    "about": {
+        "what": ("str", "what is told"),
+        "value": ("str", "how it is"),
+    },
+    "image_config": {
+        "platform": ("str", "of the image; empty if its config does not say"),
+        "setting": ("str", "entrypoint, command, user, ports, …; or the name of a variable or a label"),
+        "value": ("str", "its value"),
+    },
+    "image_referrers": {
+        "kind": ("str", "signature, sbom, attestation or artifact"),
+        "tag": ("str", "that names it; empty where the registry lists it"),
+        "digest": ("str", "of the referrer"),
+        "subject": ("str", "digest of the manifest that it refers to: the image, or one of its platforms"),
+    },
+    "image_shared": {
+        "repository": ("str", "that needs some of its layers, too"),
+        "tags": ("str", "that lead to them there"),
+        "layers": ("int64", "how many"),
+        "size": ("int64", "bytes of these layers, each counted once"),
+    },
+    "image_difference": {
+        "platform": ("str", "that it concerns; empty for all of them"),
+        "what": ("str", "size, platform, a layer by its digest, or a setting"),
+        "first": ("str", "how it is in the first image; empty: not there"),
+        "second": ("str", "how it is in the second one; empty: not there"),
+    },
     "plan": {
         "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
         "repository": ("str", "name"),
-        "tag": ("str", "name; empty where a manifest is meant by its digest"),
-        "before": ("str", "digest that is there when the plan is made; missing if there is none"),
-        "after": ("str", "digest that will be there; missing if there will be none"),
+        "tag": (
+            "str",
+            "name; for a manifest that is deleted, every tag on it, or in brackets what it belongs to; empty for put",
+        ),
+        "before": ("str", "digest that is there when the plan is made; missing if there is none, or it stays"),
+        "after": ("str", "digest that will be there; missing if there will be none, or it stays"),
         "tags": ("int64", "tags that a deletion by digest takes along"),
         "size": ("int64", "bytes of every blob behind the manifest, counted once"),
         "reason": ("str", "why this row is here"),
+        "refused": ("str", "what the registry will refuse of it, or what is not known about that; else empty"),
         "curl": ("str", "the same for a shell, without credentials"),
     },
     "effects": {
@@ -334,7 +376,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "step": ("int64", "row of the plan"),
         "action": ("str", "as in the plan"),
         "repository": ("str", "name"),
-        "tag": ("str", "name, or empty"),
+        "tag": ("str", "as in the plan"),
         "before": ("str", "digest that was there just before; missing if there was none"),
         "after": ("str", "digest that was there just after, as it was read again; missing if there was none"),
         "status": (
@@ -371,9 +413,20 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "hint"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
     "pulled", "disk", "used",
 })  # fmt: skip
+
+
+def meanings(names: Sequence[str]) -> dict[str, str]:
+    """Return what the columns of a frame mean: as in the frame of :data:`COLUMNS` that has most of them.
+
+    Example:
+        >>> meanings(["repository", "tag", "size"])["tag"]
+        'name'
+    """
+    nearest = max(COLUMNS.values(), key=lambda columns: sum(name in columns for name in names))
+    return {name: nearest[name][1] for name in names if name in nearest}

@@ -9,19 +9,21 @@ import numpy as np
 import pandas as pd
 
 from regnb.oci.reference import Digest, is_digest
-from regnb.tables.columns import COLUMNS, SENTENCES, SIZES
+from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, meanings
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
-from regnb.text import count, human, printable
+from regnb.text import count, human, middle, printable
 
 _DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
 _WIDEST = 60
+_NAMES = {"tag": 32}
+"""Letters of a name in a column that has names with a digest in them beside short ones."""
 _LONGEST = 2000
 """Letters of a sentence: no registry needs more to say what is wrong."""
 
 
-def _cell(column: str) -> Callable[[object], str]:
-    most = _LONGEST if column in SENTENCES else _WIDEST
+def _cell(column: str, *, whole: bool = False) -> Callable[[object], str]:
+    most = _LONGEST if column in SENTENCES or whole else _NAMES.get(column, _WIDEST)
 
     def show(value: object) -> str:
         if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
@@ -30,12 +32,12 @@ def _cell(column: str) -> Callable[[object], str]:
             return "yes" if value else "no"
         if column in SIZES and isinstance(value, int | float | np.number):
             return human(float(value))
-        if column in _DIGESTS and isinstance(value, str) and is_digest(value):
+        if column in _DIGESTS and not whole and isinstance(value, str) and is_digest(value):
             return Digest(value).short
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= most else text[: most - 1] + "…"
+        return text if len(text) <= most else text[: most - 1] + "…" if most == _LONGEST else middle(text, most)
 
     return show
 
@@ -61,13 +63,22 @@ class Frame(pd.DataFrame):
     def _constructor(self) -> Callable[..., Frame]:
         return Frame
 
-    def readable(self) -> tuple[pd.DataFrame, bool]:
-        """Return the rows that fit a screen, as text for people, and whether some were cut."""
-        rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
+    def readable(self, rows: int | None = None, *, whole: bool = False) -> tuple[pd.DataFrame, bool]:
+        """Return rows as text for people, and whether some were cut.
+
+        Args:
+            rows: How many; by default as many as fit a screen.
+            whole: Whether digests and long texts are kept whole.
+        """
+        if rows is None:
+            rows = int(cast("int", pd.get_option("display.max_rows") or len(self)))
         cut = len(self) > rows
         shown = pd.DataFrame(self.head(rows) if cut else self)
         # By position: a selection may well hold a column twice.
-        columns = [[_cell(str(name))(value) for value in shown.iloc[:, at]] for at, name in enumerate(shown.columns)]
+        columns = [
+            [_cell(str(name), whole=whole)(value) for value in shown.iloc[:, at]]
+            for at, name in enumerate(shown.columns)
+        ]
         text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
         text.columns = shown.columns
         return text, cut
@@ -78,8 +89,9 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
+        meaning = meanings([str(name) for name in self.columns])
         head = [Cell("", scope="col")] + [
-            Cell(str(name), scope="col", style=f"text-align:{side}")
+            Cell(str(name), meaning.get(str(name), ""), scope="col", style=f"text-align:{side}")
             for name, side in zip(text.columns, align, strict=True)
         ]
         whole = self.head(len(text)).itertuples(index=False, name=None)

@@ -12,6 +12,7 @@ from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame
+from regnb.text import FORMULA
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,16 @@ def json_lines(frame: pd.DataFrame) -> str:
         '{"tag":"8"}\n'
     """
     return frame.to_json(orient="records", lines=True, date_format="iso") if len(frame) else ""
+
+
+def csv(frame: pd.DataFrame) -> str:
+    r"""Return a frame as CSV with a heading; a text that a spreadsheet would run as a formula gets an apostrophe.
+
+    Example:
+        >>> csv(Frame({"tag": ["8", "=1+1"]}))
+        "tag\n8\n'=1+1\n"
+    """
+    return str(_defused(pd.DataFrame(frame)).to_csv(index=False))
 
 
 def make_folder(folder: Path) -> None:
@@ -128,7 +139,7 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
             if form == "parquet":
                 write_parquet(arrow(name, frame), path)
             elif form == "csv":
-                _defused(plain).to_csv(path, index=False)
+                path.write_text(csv(plain), encoding="utf-8", newline="")
             else:
                 path.write_text(json_lines(plain), encoding="utf-8")
             paths.append(path)
@@ -138,5 +149,5 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
 def _defused(frame: pd.DataFrame) -> pd.DataFrame:
     texts = [name for name, dtype in frame.dtypes.items() if dtype in ("str", "category")]
     return frame.assign(
-        **{str(name): frame[name].astype("str").str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True) for name in texts}
+        **{str(name): frame[name].astype("str").str.replace(FORMULA, r"'\1", regex=True) for name in texts}
     )

@@ -20,6 +20,7 @@ from regnb.tables.markup import Cell, table
 from regnb.widgets.forms import Form
 from regnb.widgets.page import WIDE, WRAP, box, choice, faint, preformatted, text_area, text_field
 from regnb.wire.exchange import READS, Answer, check_headers, headers_of
+from regnb.wire.pasted import pasted
 
 try:
     import ipywidgets as widgets
@@ -38,6 +39,7 @@ _KEPT: Final = 20
 _METHODS: Final = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 _BODY, _INCLUDE, _HEAD = "the body", "-i: status line, headers, body", "-I: a HEAD, without the body"
 _OWN: Final = "My own request"
+_MOUNTS: Final = "a copy mounts every layer and puts the manifest as one plan: notebook 11-copy, or registry.plan_copy."
 _FILLED: Final = ("repository", "reference", "digest", "tag")
 """The fields that a lesson's path is made of."""
 
@@ -92,6 +94,33 @@ LESSONS: Final = {
         "",
         "reference",
     ),
+    "Move, step 1: the manifest": Lesson(
+        "GET", _MANIFEST, "Its bytes go to the new place as they are; it names the config and the layers."
+    ),
+    "Move, step 2: is a layer there?": Lesson(
+        "HEAD",
+        _NAMED.format("blobs"),
+        "Each layer, and the config, must be in the new repository before the manifest. 404: it has to be mounted.",
+    ),
+    "Move, step 3: mount each layer": Lesson(
+        "OPTIONS",
+        "/v2/{repository}/blobs/uploads/",
+        "POST to this path with ?mount=DIGEST&from=REPOSITORY mounts a layer: 201. 202: it was not mounted, and an "
+        "upload has begun. It is not sent from here: the form Copy does all four steps as one plan.",
+    ),
+    "Move, step 4: put the manifest": Lesson(
+        "PUT",
+        "/v2/{repository}/manifests/{tag}",
+        "Within one repository this is Retag; into another one it is refused until every layer is there.",
+        "",
+        "reference",
+    ),
+    "Quotes around a URL": Lesson(
+        "GET",
+        "/v2/_catalog?n=1&last=a",
+        "A shell ends a command at an unquoted &: curl -X POST …?mount=DIGEST&from=REPOSITORY never sends from=, and "
+        "nothing is mounted. Put the whole URL in quotes.",
+    ),
     _OWN: Lesson("GET", "/v2/", "GET, HEAD and OPTIONS are sent; PUT and DELETE of manifests are planned."),
 }
 """What there is to choose, by name."""
@@ -132,6 +161,9 @@ class Console(Form):
             "body": text_area("Body", "", 4),
             "view": choice("Show", (_BODY, _INCLUDE, _HEAD)),
             "lesson": choice("Operation", tuple(LESSONS)),
+            "line": text_field(
+                "curl", "paste a curl line, then Enter: it fills in the fields", continuous_update=False
+            ),
         }
         self.answer: Answer | None = None
         self.history: deque[tuple[str, str, str, str]] = deque(maxlen=_KEPT)
@@ -141,6 +173,7 @@ class Console(Form):
             fields[name].observe(lambda _: self._fill_in(), "value")
         fields["lesson"].observe(lambda _: self._choose_lesson(), "value")
         fields["method"].observe(lambda _: self._arrange(), "value")
+        fields["line"].observe(lambda _: self._try(self._answered, self._paste), "value")
         self._choose_lesson()
 
     def __repr__(self) -> str:
@@ -153,7 +186,7 @@ class Console(Form):
         self._to_next = self._button("Next page", "", self._turn, self._answered)
         for hidden in (self._to_next, self._to_read, self._stale):
             hidden.layout.display = "none"
-        order = ("lesson", *_FILLED, "method", "path", "headers", "body", "view")
+        order = ("lesson", "line", *_FILLED, "method", "path", "headers", "body", "view")
         first, *rest = (fields[name] for name in order)
         allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
         confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
@@ -186,6 +219,30 @@ class Console(Form):
         if self._fields["lesson"].value != _OWN:
             named = {name: field.value.strip() or f"<{name}>" for name, field in self._fields.items()}
             self._fields["path"].value = self._lesson.path.format(**named)
+
+    def _paste(self) -> None:
+        """Fill in the fields from the curl line, and say what a shell makes of it."""
+        fields, text = self._fields, self._fields["line"].value
+        if not text.strip():
+            return
+        fields["line"].value = ""  # a header in it may be a secret, and a notebook saves what its fields hold
+        line = pasted(text)
+        if line.method not in _METHODS:
+            raise InvalidArgument(
+                f"{line.method} {line.path} is not sent from here",
+                hint=f"{_MOUNTS} {' '.join(f'{note}.' for note in line.notes)}",
+            )
+        if line.data.startswith("@"):
+            raise InvalidArgument("a page reads no files", hint="paste the manifest into Body")
+        fields["lesson"].value = _OWN
+        fields["method"].value, fields["path"].value = line.method, line.path
+        fields["headers"].value, fields["body"].value = "\n".join(line.headers), line.data
+        fields["view"].value = _INCLUDE if line.include else _BODY
+        self._headers()
+        notes = [f"{note[0].upper()}{note[1:]}." for note in line.notes]
+        if line.host != self.registry.host:
+            notes.append(f"The line names {line.host}; here {self.registry.host} is asked.")
+        self._teaches.value = box("warn", " ".join(notes)) if notes else faint("The fields hold what the line says.")
 
     def _arrange(self) -> None:
         """Show the fields that are needed, and the parts for what is read or for what is written."""

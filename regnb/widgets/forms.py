@@ -11,11 +11,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 import pandas as pd
 
+from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
 from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
+from regnb.change.preview import html
 from regnb.errors import InvalidArgument, MissingExtra, Refused
 from regnb.registry import Registry
 from regnb.tables.frame import Frame
@@ -28,7 +30,6 @@ from regnb.widgets.page import (
     check_box,
     download,
     faint,
-    preformatted,
     read_only,
     served,
     text_area,
@@ -48,8 +49,6 @@ _NAMED: Final = 10
 """Chosen rows that are named below the table."""
 _LISTED: Final = 1_000
 """Rows of a plan, or of what else it touches, that a page shows."""
-_CURLS: Final = 50
-"""Steps whose commands are shown below the plan."""
 _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
 _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
@@ -57,7 +56,7 @@ _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "
 
 _ALLOWANCES: Final = {
     "overwrite": "overwrite: move a tag that exists and points elsewhere.",
-    "dummy": "dummy: if the registry cannot remove a tag alone, let a dummy manifest take it over and delete that.",
+    "dummy": "dummy: if the registry cannot remove a single tag, point it at a placeholder manifest and delete that.",
     "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
     "running": "running: delete what the cluster runs.",
     "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
@@ -106,7 +105,8 @@ class Form(Panel):
         self.plan: Plan | None = None
         self.receipt: Receipt | None = None
         self._title, self._make, self._source = title, make, source
-        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose) if choose else None
+        self._host = (source or registry).host
+        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose, host=self._host) if choose else None
         self._fields = dict(fields or {})
         self._allow = {name: check_box(_ALLOWANCES[name]) for name in allow}
         self._once: dict[str, Any] = {}
@@ -174,8 +174,19 @@ class Form(Panel):
         names = [":".join(map(str, row)) for row in chosen.iloc[:_NAMED, :width].itertuples(index=False)]
         more = f" and {len(chosen) - _NAMED:,} more" if len(chosen) > _NAMED else ""
         listed = ", ".join(escaped(name) for name in names) + more
-        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}"
+        self._named.value = f"<b>{len(chosen):,} chosen</b>{': ' if names else ''}{listed}{self._pull(chosen)}"
         self._change()
+
+    def choose(self, repository: str, tag: str) -> None:
+        """Choose the row of one tag, as a click on it does; another one stays chosen where there is no such row."""
+        if self._table is not None:
+            self._table.find(repository=repository, tag=tag)
+
+    def _pull(self, chosen: pd.DataFrame) -> str:
+        """Return the line that pulls the one image that is chosen, with its whole digest, to be copied."""
+        if len(chosen) != 1 or self.inventory is None or not isinstance(digest := chosen.iloc[0]["digest"], str):
+            return ""
+        return f"<br><code>docker pull {escaped(f'{self._host}/{chosen.iloc[0].repository}@{digest}')}</code>"
 
     # What is planned
 
@@ -225,27 +236,35 @@ class Form(Panel):
                     if self._edition == edition:
                         self._offer_allowances(error.allow)
                 raise
-            shown = _plan_html(plan)
+            if plan.changes:
+                # A click asked for it, and nothing that is there is touched.
+                plan = self.registry.check(plan)
+            shown = html(plan, most=_LISTED)
             with self._lock:
                 if self._edition == edition:
                     self._preview.value = shown
+                    self._offer_allowances(one.allow for one in plan.refusals if one.allow)
                     self._offer(plan)
 
         self._run(self._preview, work, lambda: self._edition == edition, self._hide)
 
     def _offer_allowances(self, refused: Iterable[str]) -> None:
-        """Show a box for each allowance that a refusal names and the form lacks; those that are ticked stay."""
+        """Show a box for each allowance that a refusal names; those that are ticked stay."""
         kept = {name: box for name, box in self._once.items() if box.value}
         for name in list(refused)[:_NAMED]:
-            if name not in self._allow and name not in kept:
-                kept[name] = check_box(f"{name}: {_SCOPED[name.partition(':')[0]]}")
+            if name in self._allow:  # the same box, where it is needed
+                kept[name] = self._allow[name]
+            elif name not in kept:
+                kept[name] = check_box(_ALLOWANCES.get(name) or f"{name}: {_SCOPED[name.partition(':')[0]]}")
                 kept[name].observe(lambda _: self._change(), "value")
         self._once = kept
         heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
         self._offered.children = [*heading, *kept.values()]
 
     def _offer(self, plan: Plan) -> None:
-        if not plan.changes:
+        if not plan.ready:
+            refused = "The registry would refuse this plan: see the preview for what to do."
+            self._prompt.value = faint(refused if plan.changes else "Nothing to do: there is nothing to confirm.")
             return
         self.plan = plan
         if read_only():
@@ -261,8 +280,8 @@ class Form(Panel):
         code = f"<code class='regnb-code'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")
         self._prompt.value = (
-            f"Nothing has been written. To arm the button for this plan, type its code: {code} (or {link}, for "
-            "<code>regnb apply</code>.)"
+            f"Nothing has been written. To change <b>{escaped(plan.host)}</b>, type the code of this plan: {code} (or "
+            f"{link}, for <code>regnb apply</code>.)"
         )
 
     # What is written
@@ -342,31 +361,6 @@ def _rows_html(frame: Frame) -> str:
         return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
 
 
-def _plan_html(plan: Plan) -> str:
-    """Return a plan for people: what else it touches comes before its rows."""
-    parts = [f"<p><b>{escaped(plan.summary())}</b></p>"]
-    if plan.effects:
-        counts = plan.blast["effect"].value_counts()
-        words = ", ".join(f"{count:,} &times; {escaped(str(effect))}" for effect, count in counts.items())
-        harmless = {"shared", "referrer"} if plan.operation == "copy" else {"shared"}
-        kind = "bad" if set(counts.index) - harmless else "warn"
-        parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
-        parts.append(_rows_html(plan.blast[["effect", "repository", "reference", "message", "size"]]) + "</div>")
-    elif plan.changes:
-        parts.append(box("good", "Nothing else is touched."))
-    parts += ["<ul>", *(f"<li>{escaped(note)}</li>" for note in plan.notes), "</ul>"]
-    # What changes comes first: a policy may well keep thousands of rows.
-    rows = plan.to_frame().assign(kept=[not step.writes for step in plan.steps]).sort_values("kept", kind="stable")
-    columns = ["action", "repository", "tag", "reason", "tags", "size", "before", "after"]
-    parts += ["<h4>Rows</h4>", _rows_html(rows[columns])]
-    numbers = [number for number, step in enumerate(plan.steps) if step.writes]
-    if numbers:
-        lines = "\n\n".join(f"# row {number}\n{plan.curl(number)}" for number in numbers[:_CURLS])
-        rest = f"<p>{len(numbers) - _CURLS:,} more: <code>form.plan.curl(row)</code></p>" if numbers[_CURLS:] else ""
-        parts.append(f"<details><summary>The same with curl</summary>{preformatted(lines)}{rest}</details>")
-    return "".join(parts)
-
-
 def _in_use(text: str) -> str | None:
     """Return what a plan is told of what runs; whoever sees a page of the web UI may not read the server's files."""
     named = text.strip()
@@ -429,6 +423,34 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         },
         allow=("overwrite",),
     )
+
+
+def image(registry: Registry, image: Image) -> widgets.VBox:
+    """Return buttons that open the forms to retag, copy and delete one image, its row chosen already.
+
+    Args:
+        registry: Of :func:`regnb.connect`.
+        image: Of :meth:`Registry.image`.
+
+    Example:
+        >>> forms.image(registry, registry.image("vm/centos8:8.4"))  # doctest: +SKIP
+    """
+    place, buttons = widgets.VBox(), []
+
+    def button(text: str, make: Callable[[Registry, Inventory], Form]) -> None:
+        found = widgets.Button(description=text, layout={"width": "max-content"})
+
+        def open_(_: object) -> None:
+            form = make(registry, image.inventory)
+            form.choose(image.repository, image.tag)
+            place.children = [form]
+
+        found.on_click(open_)
+        buttons.append(found)
+
+    for text, make in (("Retag…", retag), ("Copy…", copy), ("Delete…", delete)):
+        button(text, make)
+    return widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
 
 
 def rename(registry: Registry, inventory: Inventory) -> Form:

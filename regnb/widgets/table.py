@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
 
+from regnb.analysis.find import sought
 from regnb.errors import MissingExtra
-from regnb.tables.columns import SIZES
+from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame
-from regnb.text import human
-from regnb.widgets.page import WRAP, Widget, choice, faint, text_field
+from regnb.text import count, human
+from regnb.widgets.page import WRAP, Widget, check_box, choice, faint, text_field
 
 try:
     import ipywidgets as widgets
@@ -25,11 +28,14 @@ WHOLE: Final = 2_000
 PAGE: Final = 100
 """Rows of such a page."""
 
-_KEYS_ARE_OURS: Final = (
-    "function (settings) { for (const row of settings.nTBody.rows)"
-    " row.setAttribute('data-lm-suppress-shortcuts', 'true'); }"
-)
+# A function in a file needs a name, and DataTables takes one without.
+_DRAWN: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").replace("_drawn", "", 1)
+"""What is done to a table in the browser whenever it was drawn."""
+_ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
+"""Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"
+_DIGESTS: Final = ("digest", "config", "subject")
+"""Columns that are searched whole."""
 
 
 class Table(widgets.VBox):  # type: ignore[misc]
@@ -42,6 +48,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         rows: What is shown; :attr:`chosen` gives rows of it.
         columns: Those of its columns that are shown, as far as it has them.
         choose: How many rows may be chosen.
+        host: The registry's, so that a reference with it is found, too.
 
     Attributes:
         changed: What is called whenever other rows are chosen.
@@ -56,16 +63,20 @@ class Table(widgets.VBox):  # type: ignore[misc]
         columns: Sequence[str] = (),
         *,
         choose: Literal["many", "one", "none"] = "none",
+        host: str = "",
     ) -> None:
         super().__init__()
+        self._host = host
         self.changed: Callable[[], None] = lambda: None
         self._columns, self._choose = list(columns), choose
-        self._filter = text_field("Filter", "part of a name, then Enter", continuous_update=False)
+        self._filter = text_field("Filter", "repository:tag, a digest or a part, then Enter", continuous_update=False)
         self._sort = choice("Sort by", [_UNSORTED])
         self._order = choice("Order", ["largest first", "smallest first"])
         self._back, self._on = (widgets.Button(description=text) for text in ("Previous page", "Next page"))
         self._all, self._none = (widgets.Button(description=text) for text in ("Choose all", "Choose none"))
         self._count, self._place = widgets.HTML(), widgets.VBox()
+        self._aside = check_box("")
+        self._aside.observe(lambda _: self._search(), "value")
         self._tools = widgets.HBox([self._filter, self._sort, self._order], layout=WRAP)
         buttons = [self._back, self._on, *([self._all, self._none] if choose == "many" else [])]
         self._pager = widgets.HBox(buttons, layout=WRAP)
@@ -78,7 +89,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._on.on_click(lambda _: self._turn(PAGE))
         self._all.on_click(lambda _: self._pick(self._found))
         self._none.on_click(lambda _: self._pick(()))
-        self.children = [self._tools, self._count, self._place, self._pager]
+        self.children = [self._tools, self._aside, self._count, self._place, self._pager]
         self.show(rows)
 
     def show(self, rows: pd.DataFrame) -> None:
@@ -90,13 +101,26 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._names = pd.Series("", index=self._rows.index, dtype="str")
         for text in texts[:2]:
             self._names = self._names + (":" + text if text is not texts[0] else text)
+        if self._host:
+            self._names = f"{self._host}/" + self._names
+        for name in _DIGESTS:
+            if name in self._rows:  # whole, for the cells show the first digits alone
+                self._names = self._names + " " + self._rows[name].astype("str").fillna("")
+        self._folded = (
+            self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
+        )
+        number = int(self._folded.sum())
+        self._aside.description = f"Show signatures, SBOMs and caches: {count(number, 'row')}."
+        self._aside.layout.display = None if 0 < number < len(self._rows) else "none"
         self._long = len(self._rows) > WHOLE
         # The controls below look for rows as soon as they are set: not for those of before.
         self._matching = self._rows.index
         self._chosen: set[int] = set()
+        self._found: list[int] = []
         with self.hold_trait_notifications():
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
+            self._aside.value = number == len(self._rows)
         self._tools.layout.display = self._pager.layout.display = None if self._long else "none"
         self._search()
 
@@ -120,10 +144,22 @@ class Table(widgets.VBox):  # type: ignore[misc]
         """The table that the browser draws."""
         return self._place.children[0]
 
+    def find(self, **values: str) -> None:
+        """Choose the row with these values, and bring it to the top."""
+        rows = self._rows
+        for name, value in values.items():
+            rows = rows[rows[name] == value]
+        if len(rows):
+            self._found = [*rows.index, *(number for number in self._found if number not in set(rows.index))]
+            self._first, self._chosen = 0, {int(rows.index[0])}
+            self._turn(0)
+            self.changed()
+
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""
-        matches = self._names.str.contains(self._filter.value.strip(), case=False, regex=False)
-        self._matching = self._rows.index[matches]
+        # A reference is found whatever host stands before it.
+        matches = self._names.str.contains(sought(self._filter.value), case=False, regex=False)
+        self._matching = self._rows.index[matches if self._aside.value else matches & ~self._folded]
         self._chosen = set()
         self._look()
         self.changed()
@@ -156,7 +192,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def _draw(self) -> None:
         for old in self._place.children:
             old.close()
-        grid = _grid(self.shown[self._columns], choose=self._choose, part=self._long)
+        grid = _grid(self.shown[self._columns], self._names.iloc[self._page], choose=self._choose, part=self._long)
         places = [place for place, number in enumerate(self._page) if number in self._chosen]
         if places:
             grid.selected_rows = places
@@ -181,11 +217,12 @@ def _is_text(column: pd.Series[Any]) -> bool:
     return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column))
 
 
-def _grid(rows: pd.DataFrame, *, choose: str, part: bool) -> Widget:
+def _grid(rows: pd.DataFrame, names: pd.Series[str], *, choose: str, part: bool) -> Widget:
     """Return what the browser draws; what is selected are positions in ``rows``, however it is sorted.
 
     Args:
         rows: All of them are drawn.
+        names: What else each row is found by; it is not drawn.
         choose: As for :class:`Table`.
         part: Whether there are more rows, so that sorting and searching these alone would mislead.
     """
@@ -195,12 +232,16 @@ def _grid(rows: pd.DataFrame, *, choose: str, part: bool) -> Widget:
         if pd.api.types.is_numeric_dtype(rows[name]) and not pd.api.types.is_bool_dtype(rows[name]):
             # Numbers, to be sorted as numbers; bytes are floats, for these are shown by float_format.
             text[name] = rows[name].astype("float64") if name in SIZES else rows[name]
+    if not part:
+        text["found by"] = names.to_list()
     every = {"extend": "selectAll", "text": "Choose all that match", "selectorModifier": {"search": "applied"}}
     several = choose == "many" and not part
     options: dict[str, Any] = {
         "layout": {"topStart": "search", "topEnd": None, "bottomStart": "info", "bottomEnd": "paging"},
         "pageLength": 10,
     }
+    if not part:
+        options["columnDefs"] = [{"targets": [len(text.columns) - 1], "visible": False}]
     if several:
         options["buttons"] = [every, {"extend": "selectNone", "text": "Choose none"}]
         options["layout"]["topEnd"] = "buttons"
@@ -216,7 +257,6 @@ def _grid(rows: pd.DataFrame, *, choose: str, part: bool) -> Widget:
             select=select if choose != "none" else False,
             style="width:100%;margin:0",
             text_in_header_can_be_selected=False,
-            # Else JupyterLab takes the arrow keys for its cells.
-            drawCallback=JavascriptFunction(_KEYS_ARE_OURS),
+            drawCallback=JavascriptFunction(_DRAWN.replace("MEANINGS", json.dumps(meanings(list(map(str, text)))))),
             **options,
         )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import unquote, unquote_plus, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
 from regnb.oci.reference import HUB
+from regnb.oci.transports import is_place, parse
 from regnb.wire.credentials import Credentials
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
 _ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
 """Headers with addresses, and what of them is one."""
+_PARAMETER: Final = re.compile(r"([^&;=]+)=([^&]*)")
 HIDDEN: Final = "***"
 _API: Final = re.compile(r"/v[12]/?$")
 _BASE: Final = re.compile(r"(?:/(?!v[12](?:/|$))[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
@@ -23,7 +25,7 @@ _HUB: Final = "https://registry-1.docker.io"
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two URLs are of one registry.
+    """Whether two URLs are of one registry, or two names of one layout.
 
     Raises:
         InvalidArgument: One of them is no registry's URL.
@@ -32,7 +34,8 @@ def same(one: str, other: str) -> bool:
         >>> same("localhost:5000", "http://localhost:5000/v2/")
         True
     """
-    return parse_registry(one)[0] == parse_registry(other)[0]
+    places = [parse(name) for name in (one, other)]
+    return places[0] == places[1] if any(places) else parse_registry(one)[0] == parse_registry(other)[0]
 
 
 def join(base: str, given: str) -> str:
@@ -56,15 +59,19 @@ def join(base: str, given: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Hide what a URL lets whoever sees it do: a password, or a signed or token-like parameter."""
+    """Hide a URL's password and its signed or token-like parameters; the rest stays as it is, byte for byte."""
     if "?" not in url and "@" not in url:
         return url
     parts = urlsplit(url)
-    query = [
-        (key, HIDDEN if any(word in key.lower() for word in _SECRET_PARAMETERS) else value)
-        for key, value in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query, safe="*:/,")).geturl()
+    query = _PARAMETER.sub(_hidden, parts.query)
+    if query != parts.query or "@" in parts.netloc:
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query).geturl()
+    return url
+
+
+def _hidden(parameter: re.Match[str]) -> str:
+    key = unquote_plus(parameter[1]).lower()
+    return f"{parameter[1]}={HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
 
 
 def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
@@ -81,7 +88,9 @@ def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items 
 
 
 def origin(url: str) -> str:
-    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port."""
+    """Return ``scheme://host[:port]`` in lower case, without the scheme's own port; of a layout its name."""
+    if is_place(url):
+        return url.partition("/v2/")[0]
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2].lower()
     default = ":443" if parts.scheme == "https" else ":80"
@@ -97,6 +106,8 @@ def within(url: str, registry: str) -> bool:
         >>> within("http://h/a/v2/", "http://h/a"), within("http://h/b/v2/", "http://h/a")
         (True, False)
     """
+    if is_place(registry):
+        return url.startswith(f"{registry}/")
     own, _, base = registry.partition("://")[2].partition("/")
     if origin(url) != f"{registry.partition('://')[0]}://{own}":
         return False

@@ -12,11 +12,11 @@ from msgspec import structs
 from regnb.errors import ContentError, Denied, Refused, RegistryError, Unauthorized
 from regnb.oci.manifest import ACCEPT
 from regnb.wire.addresses import join, redact
+from regnb.wire.channel import Channel
 from regnb.wire.exchange import READS, Answer, Target, check_headers
 from regnb.wire.failures import raise_for
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pages import next_page
-from regnb.wire.transport import Transport
 
 _HINTS: Final = {
     "NAME_UNKNOWN": "GET /v2/_catalog lists the repositories",
@@ -27,9 +27,7 @@ _HINTS: Final = {
 """What to do about an error code, to whom asked by hand."""
 
 
-async def exchanged(
-    transport: Transport, method: str, where: Target, headers: Mapping[str, str] | None = None
-) -> Answer:
+async def exchanged(transport: Channel, method: str, where: Target, headers: Mapping[str, str] | None = None) -> Answer:
     """Send a GET, HEAD or OPTIONS; whatever comes is the answer, and no status is an error.
 
     Args:

@@ -7,6 +7,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ import platformdirs
 from regnb.errors import DigestMismatch
 from regnb.oci.manifest import verify
 from regnb.oci.reference import Digest, is_digest
+from regnb.wire.capabilities import Capability
 
 CACHE_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of content that the cache keeps; the least recently used goes first."""
@@ -38,6 +40,8 @@ CREATE TABLE IF NOT EXISTS derived (digest TEXT PRIMARY KEY, sources TEXT NOT NU
     checksum BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NULL, rate REAL NOT NULL,
     until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS capabilities (registry TEXT, capability TEXT, supported TEXT NOT NULL, value TEXT NOT NULL,
+    how TEXT NOT NULL, found INTEGER NOT NULL, PRIMARY KEY (registry, capability)) WITHOUT ROWID;
 """
 
 
@@ -90,6 +94,27 @@ class Cache:
     def folder() -> Path:
         """Return the user's own cache folder for regnb."""
         return platformdirs.user_cache_path("regnb")
+
+    @classmethod
+    def known(cls, registry: str, prefix: str = "", most: int = 10_000) -> list[tuple[str, str]]:
+        """Return repositories and tags of a registry as they were last seen: a quick look that makes no file.
+
+        Args:
+            registry: ``host:port``.
+            prefix: Of the repository's name.
+            most: Rows to return.
+        """
+        where = (cls.folder() / "content.sqlite").as_uri() + "?mode=ro"
+        query = (
+            "SELECT repository, tag FROM seen WHERE registry = ? AND repository >= ? AND repository < ? "
+            "ORDER BY repository, tag LIMIT ?"
+        )
+        with contextlib.suppress(*_FAILURES), contextlib.closing(sqlite3.connect(where, uri=True)) as database:
+            rows = database.execute(query, (registry, prefix, prefix + chr(0x10FFFF), most)).fetchall()
+            return [
+                (repository, tag) for repository, tag in rows if isinstance(repository, str) and isinstance(tag, str)
+            ]
+        return []
 
     @staticmethod
     def _connect(where: str | Path) -> sqlite3.Connection:
@@ -234,6 +259,22 @@ class Cache:
         """Remember for a day what a registry takes."""
         self._rows("INSERT OR REPLACE INTO pace VALUES (?, ?, ?, ?)", registry, most, rate, int(time.time()) + _DAY)
 
+    def capabilities(self, registry: str) -> list[Capability]:
+        """Return what was found out within the last day about what a registry allows."""
+        query = "SELECT capability, supported, value, how, found FROM capabilities WHERE registry = ? AND found > ?"
+        rows = self._rows(query, registry, int(time.time()) - _DAY)
+        return [
+            Capability(name, supported, value, how, datetime.fromtimestamp(found, UTC))
+            for name, supported, value, how, found in rows
+            # A damaged file gives values of any type.
+            if supported in ("yes", "no", "unknown") and isinstance(found, int) and isinstance(how, str)
+        ]
+
+    def found(self, registry: str, one: Capability) -> None:
+        """Remember for a day what was found out."""
+        row = (registry, one.capability, one.supported, one.value, one.how, int(time.time()))
+        self._rows("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?, ?, ?, ?)", *row)
+
     def flush(self) -> None:
         """Write what was put, in one transaction."""
         if not (self._content or self._seen or self._touched or self._derived):
@@ -305,6 +346,7 @@ class Cache:
             "DELETE FROM seen",
             "DELETE FROM lacks",
             "DELETE FROM pace",
+            "DELETE FROM capabilities",
             "VACUUM",
         ):
             self._rows(statement)

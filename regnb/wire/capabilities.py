@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -10,6 +10,8 @@ Supported: TypeAlias = Literal["yes", "no", "unknown"]
 
 NAMES: Final = ("API version", "catalog", "catalog in pages", "tags in pages", "referrers", "deletion", "tag deletion")
 """Everything that is looked for, in the order in which it is shown."""
+KEPT: Final = ("deletion", "tag deletion")
+"""What only a request that could write shows, and what is therefore kept for a day."""
 
 
 class Capability(NamedTuple):
@@ -42,10 +44,18 @@ class Capabilities:
 
     def __init__(self) -> None:
         self._known = {name: Capability(name) for name in NAMES}
+        self._keep: Callable[[Capability], object] = lambda _: None
+
+    def remember(self, known: Iterable[Capability], keep: Callable[[Capability], object]) -> None:
+        """Begin with what was known earlier, and hand on what is found out about deletion, to be kept."""
+        self._known |= {one.capability: one for one in known if one.capability in KEPT}
+        self._keep = keep
 
     def note(self, name: str, supported: Supported, how: str, value: str = "") -> None:
         """Keep what an answer showed; the newest counts."""
-        self._known[name] = Capability(self._known[name].capability, supported, value, how, datetime.now(UTC))
+        self._known[name] = found = Capability(self._known[name].capability, supported, value, how, datetime.now(UTC))
+        if name in KEPT:
+            self._keep(found)
 
     def __getitem__(self, name: str) -> Capability:
         return self._known[name]

@@ -30,12 +30,12 @@ from regnb.wire.answers import digest_of, expect, not_a_registry, refuse
 from regnb.wire.asking import exchanged
 from regnb.wire.authentication import Unscoped
 from regnb.wire.capabilities import Capabilities
+from regnb.wire.channel import Channel
 from regnb.wire.exchange import Answer, Target, target
 from regnb.wire.existence import REFUSALS
 from regnb.wire.failures import failure, unproven
 from regnb.wire.pace import Pace
 from regnb.wire.pages import Page, pages
-from regnb.wire.transport import Transport
 from regnb.wire.uploads import Upload, Uploads, push
 
 _ACCEPT: Final = {"Accept": ", ".join(model.ACCEPT)}
@@ -75,7 +75,7 @@ class Client:
         ```
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Channel) -> None:
         self.transport = transport
         self.uploads = Uploads(transport)
         self._heads = True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
 from regnb.errors import ConnectionFailed, ContentError, TooLarge
 from regnb.wire.addresses import redact
 from regnb.wire.exchange import Exchange
-from regnb.wire.incoming import Incoming, NotHTTPError
+from regnb.wire.incoming import NotHTTPError
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of an answer, unless the caller says otherwise."""
@@ -46,13 +46,30 @@ class Response(Struct):
         return self.media_type in ("text/html", "application/xhtml+xml") or self.data[:64].lstrip().startswith(b"<")
 
 
+class Body(Protocol):
+    """An answer whose body is still to come: iterate over it, or close it."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers; their names in lower case."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Let it go."""
+
+
 class Streamed(NamedTuple):
     """An answer whose body was not read yet: iterate over ``chunks``, or ``await read()``."""
 
     method: str
     url: str
     authorized: bool
-    raw: Incoming
+    raw: Body
     exchange: Exchange
 
     @property

@@ -185,7 +185,14 @@ class Pace:
                 self.rate = min(self.rate, 0.75 * lately / max(0.001, now - self._window[-lately]))
 
 
-async def asked_again(answer: Response | Streamed, attempt: int, pace: Pace | None = None, began: float = 0.0) -> bool:
+async def asked_again(
+    answer: Response | Streamed,
+    attempt: int,
+    pace: Pace | None = None,
+    began: float = 0.0,
+    *,
+    retries: int | None = None,
+) -> bool:
     """Whether to send a request again; if so, after the wait that is due.
 
     Args:
@@ -193,6 +200,7 @@ async def asked_again(answer: Response | Streamed, attempt: int, pace: Pace | No
         attempt: How often it was sent.
         pace: What a 429 slows down, if it says something about the registry.
         began: When the request was sent.
+        retries: How often it may be sent again; by default as :data:`ATTEMPTS` has it.
 
     Raises:
         RateLimited: The wait would be longer than :data:`PATIENCE`.
@@ -205,7 +213,7 @@ async def asked_again(answer: Response | Streamed, attempt: int, pace: Pace | No
             raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
         if pace is not None:
             pace.limited(asked or 0.0, began)
-    if attempt >= ATTEMPTS.get(status, FEW_ATTEMPTS) or (asked or 0.0) > PATIENCE:
+    if attempt >= attempts(status, retries) or (asked or 0.0) > PATIENCE:
         return False
     if asked is None:
         asked = backoff(attempt, 0.5 if status in ATTEMPTS else 0.1)
@@ -216,6 +224,16 @@ async def asked_again(answer: Response | Streamed, attempt: int, pace: Pace | No
     )
     await anyio.sleep(asked)
     return True
+
+
+def attempts(status: int, retries: int | None) -> int:
+    """Return how often a read is sent before a status, or 0 for no answer, is an error.
+
+    Example:
+        >>> attempts(503, None), attempts(503, 0)
+        (6, 1)
+    """
+    return ATTEMPTS.get(status, FEW_ATTEMPTS) if retries is None else retries + 1
 
 
 def backoff(attempt: int, first: float) -> float:

@@ -15,9 +15,9 @@ from regnb.oci.manifest import Descriptor
 from regnb.wire.addresses import join
 from regnb.wire.answers import expect, not_a_registry
 from regnb.wire.capabilities import Capabilities
+from regnb.wire.channel import Channel
 from regnb.wire.failures import unproven
 from regnb.wire.messages import Response
-from regnb.wire.transport import Transport
 
 PAGE_LIMIT = 100_000
 """Pages of one listing. At the usual 100 entries a page that is ten million: whoever sends more will never end."""
@@ -55,7 +55,7 @@ def next_page(link: str) -> str:
 
 
 async def pages(
-    transport: Transport,
+    transport: Channel,
     capabilities: Capabilities,
     path: str,
     size: int | None,

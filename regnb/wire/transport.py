@@ -39,12 +39,12 @@ from regnb.wire.handshake import handshake, opened
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import (
-    FEW_ATTEMPTS,
     MOST,
     START,
     Kind,
     Pace,
     asked_again,
+    attempts,
     backoff,
     budgets,
 )
@@ -109,7 +109,7 @@ class Transport:
         timeout: Seconds to wait for a connection, for a small answer to begin, and for it to go on. Other requests may
             take multiples of it: see :func:`regnb.wire.pace.budgets`.
         read_only: Send GET and HEAD only; whatever else is asked for is `Refused`.
-        patient: Send reads again after lost connections, 429 and 5xx; if False, the first answer counts.
+        retries: How often reads are sent again after lost connections, 429 and 5xx; by default as each deserves it.
 
     Raises:
         InvalidArgument: The URL is no registry's, or a certificate cannot be read.
@@ -132,7 +132,7 @@ class Transport:
         max_concurrency: int = MOST,
         timeout: float = 30.0,
         read_only: bool = False,
-        patient: bool = True,
+        retries: int | None = None,
     ) -> None:
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
@@ -140,7 +140,7 @@ class Transport:
         self._base = urlsplit(self.url).path
         self.sent = 0
         self.read_only = read_only
-        self._patient = patient
+        self._retries = retries
         self.exchanges: deque[Exchange] = deque(maxlen=EXCHANGES)
         self._seconds = timeout
         self._budgets = budgets(timeout)
@@ -296,14 +296,14 @@ class Transport:
             try:
                 answer = await once()
             except ConnectionFailed as error:
-                if isinstance(error, TLSFailed) or attempt >= FEW_ATTEMPTS or not self._patient:
+                if isinstance(error, TLSFailed) or attempt >= attempts(0, self._retries):
                     raise
                 seconds = backoff(attempt, 0.1)
                 _LOG.info("%s; asked again in %.1f s, attempt %d", error.message, seconds, attempt + 1)
                 await anyio.sleep(seconds)
                 continue
             failed = answer.status >= 500 or answer.status == 429
-            if not (failed and self._patient and await asked_again(answer, attempt, self.pace, began)):
+            if not (failed and await asked_again(answer, attempt, self.pace, began, retries=self._retries)):
                 return answer
 
     async def _open(self, call: _Call) -> Streamed:
@@ -380,7 +380,7 @@ class Transport:
         call = _Call(method, url, headers, content, kind="look")
         for attempt in itertools.count(1):
             answer = await (await self._send(call, None)).read(1024 * 1024)
-            if answer.status not in (429, 503) or not self._patient or not await asked_again(answer, attempt):
+            if answer.status not in (429, 503) or not await asked_again(answer, attempt, retries=self._retries):
                 return answer
         raise AssertionError  # it is counted without end
 

@@ -12,8 +12,8 @@ from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.reference import Digest, check_repository
 from regnb.wire.addresses import join
 from regnb.wire.answers import digest_of, expect
+from regnb.wire.channel import Channel
 from regnb.wire.messages import Response
-from regnb.wire.transport import Transport
 
 _OCTETS: Final = "application/octet-stream"
 
@@ -55,7 +55,7 @@ class Uploads:
         transport: How requests get there.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Channel) -> None:
         self._transport = transport
 
     async def start_upload(self, repository: str) -> Upload:

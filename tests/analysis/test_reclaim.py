@@ -102,8 +102,8 @@ def test_the_oldest_and_least_shared_go_first() -> None:
     assert one["tag"].to_list() == ["old"]
     assert one["reason"].iloc[0] == "created 2026-01-01; 84% of it is needed by nothing else"
     more = inventory.free(10**6)
-    assert more["tag"].to_list() == ["old", "shared", "mine", "twin"], (
-        "all tags of a manifest, or none; b keeps its only one"
+    assert more["tag"].to_list() == ["old", "mine", "twin", "shared"], (
+        "all tags of a manifest, or none; b keeps its only one; a:new is built on a:shared, which comes last"
     )
     assert set(inventory.free(10**6, protect="a:twin")["tag"]) == {"old", "shared"}
     assert set(inventory.free(10**6, protect=inventory.tags["tag"] == "old", keep=0)["repository"]) == {"a", "b"}

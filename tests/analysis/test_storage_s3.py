@@ -99,7 +99,7 @@ def test_a_verdict_sends_few_requests(
     assert read == manifests
     second, read = sent()
     assert read == 0
-    assert second == first - manifests <= 12
+    assert second == first - manifests <= 5
     note = Told.note
     monkeypatch.setattr(Told, "note", lambda self, path, tag: note(self, path, f"{tag[:-2]}0" if tag else ""))
     _, read = sent()

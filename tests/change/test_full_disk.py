@@ -124,7 +124,7 @@ def test_on_a_disk_that_is_full(filled: Distribution, tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     assert "No space left on device" in done.stderr, said
-    assert "To go on: regnb apply --resume 2" in done.stderr, said
+    assert "To continue: regnb apply --resume 2" in done.stderr, said
     first, rest = done.stdout.removeprefix("code ").split("\n", 1)
     assert first == "1", said
     assert "unfinished" in rest

@@ -21,7 +21,7 @@ from distribution import Distribution
 from images import ask, fill, image, index, layer
 
 from regnb.change.copy import plan_copy
-from regnb.change.plan import Blob, Effect, Plan, Step, allows, check_allow, once
+from regnb.change.plan import Blob, Effect, Plan, Refusal, Step, allows, check_allow, once
 from regnb.change.rename import plan_rename
 from regnb.change.retag import plan_retag
 from regnb.crawl.reader import Reader
@@ -43,7 +43,8 @@ STEP = Step(
 PLAN = Plan(
     operation="retag", url="http://localhost:5000", source="http://localhost:5001", steps=(STEP,),
     effects=(Effect("tag", "vm/a", "2", 5, "goes"),), freed=3, moved=4, notes=("a note",), allow=("dummy",),
-    made={str(A): "YQ=="}, receipt="r", authorized=True, created="2026-11-23T00:00:00+00:00", nonce="00",
+    refusals=(Refusal("no"),), made={str(A): "YQ=="}, receipt="r", authorized=True,
+    created="2026-11-23T00:00:00+00:00", nonce="00",
 )  # fmt: skip
 ONE = image([layer("base", 3000), layer(1, 100)])
 ARM = image([layer("base", 3000), layer(2, 100)])
@@ -254,15 +255,48 @@ def test_what_a_person_sees() -> None:
     )  # fmt: skip
     plan = msgspec.structs.replace(PLAN, steps=steps)
     assert plan.summary() == (
-        "retag on localhost:5000: 1 tag set, 1 manifest put, 1 tag removed, 1 manifest deleted with 2 tags, "
-        "at most 3 B free after a garbage collection, at most 4 B sent"
+        "retag on localhost:5000: 1 tag will be moved to another manifest, 1 manifest will be put, 3 tags and 1 "
+        "manifest will be gone; at most 4 B will be sent; the manifest of 1 of these tags stays; 1 tag stays as it is; "
+        "the next garbage collection frees at most 3 B, and after it this cannot be undone"
     )
     assert plan.changes == 4
     assert repr(plan) == f"<Plan {plan.code}: {plan.summary()}>"
     assert [step.target for step in steps] == ["1", A, "", A, "1"]
-    assert plan.to_frame()["before"].isna().tolist() == [False, False, True, True, False]
+    frame = plan.to_frame()
+    assert list(frame.index) == [0, 1, 3, 4, 2], "what stays comes last, and the index is the step's number"
+    assert frame["before"].isna().tolist() == [False, False, True, False, True]
+    assert frame["tag"].tolist() == ["1", "1, 2", "", "1", ""]
     assert "nothing to do" in msgspec.structs.replace(PLAN, steps=()).summary()
     assert plan.curl(2) == ""
+
+
+def test_a_row_that_deletes_has_a_name() -> None:
+    """A child is named after the index that takes it along; a manifest without a tag says so."""
+    steps = (
+        Step(action="delete", repository="a", before=A, tags=("8", "8.4")),
+        Step(action="delete", repository="a", before=B, needs=(0,)),
+        Step(action="delete", repository="a", before=B, needs=(1,)),
+        Step(action="delete", repository="a", before=B),
+    )
+    plan = msgspec.structs.replace(PLAN, steps=steps)
+    assert plan.to_frame()["tag"].tolist() == ["8, 8.4", "(part of 8, 8.4)", "(part of 8, 8.4)", "(no tag)"]
+
+
+def test_what_is_refused_is_said_and_not_offered() -> None:
+    """A refusal stands in the rows that it concerns and in the HTML, and neither it nor an empty plan offers a code."""
+    refusal = Refusal("it will refuse <this>", hint="allow it", actions=("tag",))
+    for plan, ready in (
+        (msgspec.structs.replace(PLAN, refusals=()), True),
+        (msgspec.structs.replace(PLAN, refusals=(msgspec.structs.replace(refusal, known=False),)), True),
+        (msgspec.structs.replace(PLAN, refusals=(refusal,)), False),
+        (msgspec.structs.replace(PLAN, refusals=(), steps=()), False),
+        (msgspec.structs.replace(PLAN, refusals=(), steps=(Step(action="keep", repository="a", tag="1"),)), False),
+    ):
+        assert plan.ready == ready
+        assert (plan.code in plan._repr_html_()) == ready
+        if plan.refusals:
+            assert "it will refuse &lt;this&gt;" in plan._repr_html_()
+            assert plan.to_frame()["refused"].tolist() == ["it will refuse <this>"]
 
 
 def test_hostile_text_is_escaped() -> None:

@@ -366,7 +366,7 @@ COMMANDS = (
     "reclaim {url} vm/app:1",
     "free {url} 1KB",
     "compare {url} {url}",
-    "report {url}",
+    "report {url} -o {folder}/report.html",
 )
 
 
@@ -376,7 +376,7 @@ def test_repositories_are_named_where_there_is_no_catalog(filled: Distribution, 
     names.write_text("vm/app\n", encoding="utf-8")
     with proxy(filled.host, lambda request: Reply(404) if "/_catalog" in request.path else None) as server:
         for command in COMMANDS:
-            check(regnb(tmp_path, *command.format(url=server.url).split(), "-r", f"@{names}"), 0)
+            check(regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split(), "-r", f"@{names}"), 0)
         check(regnb(tmp_path, *COMMANDS[0].format(url=server.url).split()), 1, "--repository NAME")
         check(regnb(tmp_path, "delete", server.url, "vm/*:1", "-r", "vm/app", "--plan-out", str(tmp_path / "plan")), 0)
     assert not [each for each in server.requests if "/_catalog" in each.path][1:]

@@ -210,7 +210,7 @@ def test_retention(small: Distribution, tmp_path: Path) -> None:
 
 
 def test_what_is_printed(small: Distribution, tmp_path: Path) -> None:
-    """The plan's sentence and notes come first, then what else it touches, then the rows, cut with a word about it."""
+    """The plan's sentence and notes come first, then what else it touches, then the rows; a pipe gets them all."""
     done = regnb(tmp_path, "delete", small.url, f"vm/centos8@{TWO.digest}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("delete on ")
@@ -219,8 +219,8 @@ def test_what_is_printed(small: Distribution, tmp_path: Path) -> None:
     assert "Nothing was written. With --plan-out FILE" in done.stderr
     fill(small.url, *(("many", f"t{number}", ONE) for number in range(30)))
     done = regnb(tmp_path, "retag", small.url, "many:*", "--tag", "{tag}-old")
-    assert "10 more rows" in done.stdout
-    assert "t28-old" not in done.stdout
+    assert sum("-old" in line for line in done.stdout.splitlines()) == 30
+    assert "more rows" not in done.stdout
 
 
 def test_rows_as_json(small: Distribution, tmp_path: Path) -> None:

@@ -179,3 +179,15 @@ def test_no_secret_is_kept(locked: Distribution, tmp_path: Path) -> None:  # noq
     assert Plan.load(tmp_path / "plan.json").authorized
     texts = [done.stdout + done.stderr for done in said] + [(tmp_path / "plan.json").read_text(encoding="utf-8")]
     assert not [text for text in texts if SECRET in text]
+
+
+def test_a_curl_line_as_it_stands(small: Distribution, tmp_path: Path) -> None:
+    """The host needs no scheme; a HEAD shows headers, a DELETE is planned, and a cut line or a variable is named."""
+    done = request(tmp_path, f"curl -I {small.host}{MANIFEST}")
+    assert f"docker-content-digest: {ONE.digest}" in done.stdout, done.stderr
+    done = request(tmp_path, f"curl -X DELETE {small.host}/v2/vm/centos8/manifests/{TWO.digest}")
+    assert "1 tag and 1 manifest will be gone" in done.stdout, done.stderr
+    done = request(tmp_path, f"curl {small.host}/v2/_catalog?n=1&last=a")
+    assert "never sends &last=a" in done.stderr
+    check_error(request(tmp_path, "curl $HOST/v2/"), "shell variables are not known here: HOST")
+    assert len(state(small.url)) == 3

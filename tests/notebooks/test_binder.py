@@ -97,7 +97,7 @@ def test_the_scripts_can_be_run(script: str) -> None:
 
 
 def test_what_is_started_finds_the_registry(bare: Path) -> None:
-    """Filled ahead, it is there before the command is, damage, storage and snapshots included; it can be reset."""
+    """Filled ahead, it is there before the command is, storage and snapshots included; it can be reset."""
     home = Path(os.environ["HOME"])
     assert "vm/centos8" in run("binder/postBuild")
     filled = {path: path.stat().st_mtime_ns for path in home.rglob("sample-snapshots/**/*")}
@@ -110,7 +110,7 @@ def test_what_is_started_finds_the_registry(bare: Path) -> None:
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the registry is left, as in a container that ends
     assert Path(found["package"]).is_relative_to(bare)
-    assert found["problems"] == ["dangling"]
+    assert found["problems"] == []
     assert (found["stored"] > 10, found["growth"]) == (True, 9)
     assert len(found["less"]) < len(found["before"])
     assert found["after"] == found["before"]

@@ -50,7 +50,7 @@ def test_start_in_jupyterlab(demo: Lab, page: tuple[Any, list[str]], screenshots
     assert lab.locator(".regnb-cards li").count() == len(runbooks()) - 1
     shown = lab.locator(".jp-Notebook").inner_text()
     assert "vm/centos8" in shown
-    assert "dangling" in shown
+    assert "Complete" in shown
     assert "Traceback" not in shown
     for kind in ("error", "stderr"):
         assert lab.locator(f".jp-Notebook [data-mime-type='application/vnd.jupyter.{kind}']").count() == 0
@@ -107,5 +107,6 @@ def test_without_lab_it_audits_and_stops(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "vm/centos8" in done.stdout
-    assert "dangling" in done.stdout
+    assert "Complete" in done.stdout
+    assert "Problems" not in done.stdout
     assert not list(tmp_path.iterdir())

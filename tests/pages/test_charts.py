@@ -103,7 +103,7 @@ def test_the_treemap_adds_up(inventory: Inventory) -> None:
 
 
 def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
-    """200 repositories with 30 tags each stay below 2,000 boxes; the small tags are one box for each repository."""
+    """200 repositories with 30 tags each stay below 2,000 boxes; small repositories and tags are folded."""
     names = [(f"n{at % 9}", f"n{at % 9}/r{at}", f"t{tag}") for at in range(200) for tag in range(30)]
     usage = make(
         "usage",
@@ -121,7 +121,9 @@ def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
     assert sum(size for box, size in zip(trace.ids, trace.values, strict=True) if box in leaves) == sum(usage["size"])
     folded = [label for label in trace.labels if label.endswith("more tags")]
     kept = len(leaves) - len(folded)
-    assert kept + sum(int(label.split()[0].replace(",", "")) for label in folded) == len(names)
+    small = [int(label.split()[0]) for label in trace.labels if label.endswith("more repositories")]
+    kept -= len(small)
+    assert kept + sum(int(label.split()[0].replace(",", "")) for label in folded) + 30 * sum(small) == len(names)
 
 
 def test_more_namespaces_and_repositories_than_fit_are_counted() -> None:
@@ -130,7 +132,7 @@ def test_more_namespaces_and_repositories_than_fit_are_counted() -> None:
     columns = {"namespace": [name for name, _ in many], "repository": [name for _, name in many]}
     rest = {"tag": [""] * len(many), "kind": ["tags"] * len(many), "size": [10**6 + at for at in range(len(many))]}
     trace = charts.treemap(make("usage", {**columns, **rest})).data[0]
-    assert "900 more namespaces" in trace.labels
+    assert "970 more namespaces" in trace.labels
     assert any(re.fullmatch(r"\d+ more repositories", label) for label in trace.labels)
     assert len(trace.ids) < 2000
     assert trace.values[0] == sum(rest["size"])
@@ -180,14 +182,16 @@ def test_the_layers_say_who_uses_them(inventory: Inventory) -> None:
 
 @pytest.mark.parametrize("number", [3, 200])
 def test_the_repositories_add_up(number: int) -> None:
-    """All bars together are the sum of the parts, however many repositories; those that do not fit are one row."""
+    """The bars add up; of many repositories the 40 largest are drawn, and the words say what is left out."""
     frame = rows("repositories", number).assign(exclusive=400, share=range(1000, 1000 + number))
     figure = charts.repositories(Frame(frame))
     alone, shared = bars(figure).values()
-    assert sum(alone) == 400 * number
-    assert sum(alone) + sum(shared) == sum(frame["share"])
-    assert len(alone) == min(number, 41)
-    assert (f"{number - 40} others" in figure.layout.yaxis.ticktext) == (number > 40)
+    drawn = sorted(frame["share"])[-40:]
+    assert sum(alone) == 400 * len(drawn)
+    assert sum(alone) + sum(shared) == sum(drawn)
+    assert ("the 40 largest" in figure.layout.title.text) == (number > 40)
+    left = f"{number - 40} others with {human(sum(frame['share']) - sum(drawn))} together"
+    assert (left in figure.layout.title.subtitle.text.replace("<br>", " ")) == (number > 40)
 
 
 def test_the_matrix_is_symmetric_and_adds_up() -> None:

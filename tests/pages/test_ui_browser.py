@@ -23,7 +23,8 @@ from test_ui import token_file
 from regnb.notebooks.runbook import runbooks
 
 TOKEN = "canary-token-4417820965"
-SHOWN = {"01-inventory": ".jp-OutputArea-output table", "02-storage": ".js-plotly-plot", "20-growth": ".js-plotly-plot"}
+CHARTED = ("02-storage", "03-image", "20-growth")
+SHOWN = {"01-inventory": ".jp-OutputArea-output table"} | dict.fromkeys(CHARTED, ".js-plotly-plot")
 """Page: what it has beside forms."""
 PAGES = [book.name for book in runbooks()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -172,3 +173,12 @@ def test_nothing_shared_gives_empty_frames() -> None:
     layers = Inventory("registry", datetime.now(UTC), None, frames).sharing.layers
     assert list(layers.columns) == list(COLUMNS["shared_layers"])
     assert layers.empty
+
+
+def test_a_long_tag_keeps_its_end_and_a_column_its_meaning() -> None:
+    """A signature's tag is cut in the middle, whole in its tooltip; the heading's tooltip explains the column."""
+    tag = f"sha256-{'ab' * 32}.sig"
+    page = Frame({"repository": ["app"], "tag": [tag], "size": [1]})._repr_html_()
+    assert re.search(r"sha256-\w+…\w+\.sig<", page)
+    assert f'title="{tag}"' in page
+    assert COLUMNS["tags"]["size"][1] in page

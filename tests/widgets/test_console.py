@@ -126,7 +126,7 @@ def test_every_operation_says_what_it_teaches(read: Console, lesson: str) -> Non
     shown = {name for name in ("repository", "reference", "digest", "tag") if is_shown(read._fields[name])}
     assert shown - needed <= {LESSONS[lesson].more}
     assert needed <= shown
-    reads = LESSONS[lesson].method in ("GET", "HEAD")
+    reads = LESSONS[lesson].method in ("GET", "HEAD", "OPTIONS")
     assert is_shown(read._to_send) == reads
     assert [is_shown(part) for part in read.children] == [True, True, reads, not reads, not reads, True]
     for control in read._fields.values():
@@ -205,7 +205,7 @@ def test_the_history_is_short(read: Console) -> None:
 
 
 def test_what_writes_is_not_sent(read: Console, seeded_real: Seeded) -> None:
-    """Send is refused for a writing method whatever else is set, and planning reads only."""
+    """Send is refused for a writing method whatever else is set, and a preview touches nothing that is there."""
     with proxy(seeded_real.host, lambda _: None) as between, regnb.connect(between.url, cache=False) as connected:
         form = console(connected)
         digest = connected.digest("vm/centos8:latest")
@@ -213,14 +213,17 @@ def test_what_writes_is_not_sent(read: Console, seeded_real: Seeded) -> None:
         form._to_send.click()
         settle(form)
         assert "could write" in form._answered.value
-        assert "1 manifest deleted with 3 tags" in preview(form)
+        assert "3 tags and 1 manifest will be gone" in preview(form)
         assert "DELETE of" not in preview(form)
         choose(form, OWN, method="DELETE", path=f"/v2/vm/centos8/blobs/{digest}")
         shown = preview(form)
         assert form.plan is None
         assert "could not be put back" in shown
         assert f"curl -sS -X DELETE {between.url}/v2/vm/centos8/blobs/{digest}" in shown
-        assert {request.method for request in between.requests} <= {"GET", "HEAD"}
+        # A preview asks, with a digest that is not there, what the registry would refuse.
+        sent = [request for request in between.requests if request.method not in ("GET", "HEAD")]
+        assert {request.method for request in sent} <= {"DELETE"}
+        assert not [request.path for request in sent if digest in request.path]
 
 
 def test_delete_by_digest_takes_the_siblings_and_comes_back(registry: Registry, writable: Seeded) -> None:  # noqa: F811
@@ -301,3 +304,19 @@ def test_it_says_what_it_is(read: Console) -> None:
     """It prints as the console of its registry."""
     send(read, "Is this a registry?")
     assert repr(read) == f"<Console of {read.registry.host}, 1 requests>"
+
+
+def test_a_pasted_curl_line_fills_in_the_fields(read: Console) -> None:
+    """What it asks for stands in the fields, a shell's cut and another host are said, and a POST leads to a copy."""
+    fields = read._fields
+    fields["line"].value = "curl -H 'Accept: a/b' -i r.example:5000/v2/_catalog?n=1&last=a"
+    assert (fields["method"].value, fields["path"].value) == ("GET", "/v2/_catalog?n=1&last=a")
+    assert fields["headers"].value == "Accept: a/b"
+    assert fields["line"].value == ""
+    assert "never sends &amp;last=a" in read._teaches.value
+    assert "names r.example:5000" in read._teaches.value
+    fields["line"].value = "curl -X POST r/v2/a/blobs/uploads/?mount=sha256:0&from=b"
+    assert "plan_copy" in read._answered.value
+    fields["line"].value = "curl -H 'Authorization: Basic abc' r/v2/"
+    assert "is not sent from here" in read._answered.value
+    assert fields["headers"].value == ""

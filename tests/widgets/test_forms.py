@@ -313,10 +313,29 @@ def test_the_blast_radius_comes_first(read: tuple[Registry, Inventory]) -> None:
     shown = preview(form)
     assert form.plan is not None
     assert SIBLINGS - {"8.4"} <= set(form.plan.blast["reference"])
-    places = [shown.index(text) for text in (form.plan.summary(), "What else this touches", "<ul>", "<h4>Rows", "curl")]
+    places = [shown.index(text) for text in (form.plan.summary(), "What else this touches", "<h4>Rows", "<ul>", "curl")]
     assert places == sorted(places)
     assert "regnb-bad" in shown
     assert "curl -sSf -X DELETE" in shown
+
+
+def test_what_the_registry_will_refuse_is_offered_beside_the_preview(registry: Registry, inventory: Inventory) -> None:
+    """Where a tag cannot go alone, the preview says so and shows the box that allows it; ticked, the plan is ready."""
+    form = forms.delete(registry, inventory)
+    choose(form, "vm/centos8:8.4")
+    shown = preview(form)
+    if registry.capabilities.set_index("capability")["supported"]["tag deletion"] == "yes":
+        assert form.plan is not None
+        return
+    assert "will refuse to remove vm/centos8:8.4 alone" in shown
+    assert form.plan is None
+    assert form._code.disabled
+    (_, offered) = form._offered.children
+    assert offered is form._allow["dummy"]
+    offered.value = True
+    assert "will refuse" not in preview(form)
+    assert form.plan is not None
+    assert registry.host in form._prompt.value
 
 
 def test_what_goes_stands_before_what_stays(read: tuple[Registry, Inventory]) -> None:
@@ -561,3 +580,17 @@ def test_a_missing_library_is_named(library: str, tmp_path: Path) -> None:
     )
     assert done.stdout.startswith(library)
     assert "pip install 'regnb[lab]'" in done.stdout
+
+
+def test_an_image_has_buttons_that_open_forms_with_its_row(read: tuple[Registry, Inventory]) -> None:
+    """Each form opens with the tag chosen, its digest whole in the line that pulls it, and nothing is planned yet."""
+    registry, inventory = read
+    shown = forms.image(registry, registry.image("vm/centos8:8.4", inventory=inventory))
+    buttons, place = shown.children
+    assert [button.description for button in buttons.children] == ["Retag…", "Copy…", "Delete…"]
+    for button in buttons.children:
+        button.click()
+        (form,) = place.children
+        assert form._chosen()["tag"].to_list() == ["8.4"]
+        assert f"docker pull {registry.host}/vm/centos8@sha256:" in form._named.value
+        assert form.plan is None

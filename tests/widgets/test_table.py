@@ -29,7 +29,7 @@ def test_a_short_table_is_whole() -> None:
     """Every row is in the browser, where it can be sorted and searched, and there is nothing to turn."""
     found = Table(rows(WHOLE), ["repository", "tag", "size"], choose="many")
     assert len(found.shown) == WHOLE
-    assert found.grid._dt_args["data_json"].count("team/app-") == WHOLE
+    assert found.grid._dt_args["data_json"].count('["team/app-') == WHOLE
     assert "downsampling_warning" not in found.grid._dt_args
     assert found._tools.layout.display == found._pager.layout.display == "none"
     assert f"{WHOLE:,} of {WHOLE:,} rows shown" in found._count.value
@@ -137,3 +137,24 @@ def test_fewer_rows_than_were_sorted_begin_anew(monkeypatch: pytest.MonkeyPatch)
     found.show(rows(3))
     assert tags(found.shown) == ["1.0", "1.1", "1.2"]
     assert found.chosen.empty
+
+
+def test_what_belongs_to_other_tags_is_folded() -> None:
+    """Signatures are left out until they are asked for; what is chosen are then the rows that were meant."""
+    frame = rows(4).assign(kind=["image", "signature", "sbom", "index"])
+    found = Table(frame, ["repository", "tag", "kind"], choose="many")
+    assert tags(found.shown) == ["1.0", "1.3"]
+    assert "2 of 4 rows shown" in found._count.value
+    assert "2 rows" in found._aside.description
+    found.grid.selected_rows = [1]
+    assert tags(found.chosen) == ["1.3"]
+    found._aside.value = True
+    assert tags(found.shown) == ["1.0", "1.1", "1.2", "1.3"]
+    assert tags(found.chosen) == []
+
+
+def test_a_table_of_signatures_alone_shows_them() -> None:
+    """Where nothing else would be left, nothing is folded, and there is no box to tick."""
+    found = Table(rows(3).assign(kind="signature"), ["tag"])
+    assert len(found.shown) == 3
+    assert found._aside.layout.display == "none"

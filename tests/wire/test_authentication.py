@@ -608,7 +608,7 @@ async def test_a_token_server_that_is_busy_is_asked_again(status: int) -> None:
 async def test_a_token_server_that_stays_busy_is_an_error(status: int, kind: type[RegnbError]) -> None:
     """A token server that never gives a token is the error, with its status and its name."""
     with scripted.serve(TokenServer(lambda *_: scripted.Reply(status, {"Retry-After": "0"}))) as server:
-        async with Client(Transport(server.url, patient=False)) as client:
+        async with Client(Transport(server.url, retries=0)) as client:
             with pytest.raises(kind, match=f"the token server {server.host} answers {status}"):
                 await client.ping()
 

@@ -295,7 +295,7 @@ async def test_a_server_that_trickles_comes_to_an_end(begin: bytes) -> None:
             await writer.drain()
             await asyncio.sleep(0.05)
 
-    async with serve(speak) as wire, Transport(wire.url, timeout=0.2, patient=False) as transport:
+    async with serve(speak) as wire, Transport(wire.url, timeout=0.2, retries=0) as transport:
         with anyio.fail_after(30), pytest.raises(ConnectionFailed, match="in"):
             await transport.request("GET", "/v2/", kind="list")
         with anyio.fail_after(30), pytest.raises(ConnectionFailed, match="in"):
@@ -313,7 +313,7 @@ async def test_one_manifest_may_not_take_as_long_as_a_listing() -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with serve(speak) as wire, Transport(wire.url, timeout=0.2, patient=False) as transport:
+    async with serve(speak) as wire, Transport(wire.url, timeout=0.2, retries=0) as transport:
         with anyio.fail_after(30), pytest.raises(ConnectionFailed, match="no more came in time"):
             await transport.request("GET", "/v2/")
     kinds = budgets(30)
@@ -468,7 +468,7 @@ async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told that the proxy refused, without the password for it."""
     async with serve(say(OK)) as wire, tunnels(wire.url) as (proxy, _):
         monkeypatch.setenv("https_proxy", f"http://me:wrong@{proxy}")
-        async with Transport("https://registry.example.org", patient=False) as transport:
+        async with Transport("https://registry.example.org", retries=0) as transport:
             with pytest.raises(RegistryError, match=f"the proxy {proxy} answers 407") as caught:
                 await transport.request("GET", "/v2/")
     assert "wrong" not in str(caught.value)

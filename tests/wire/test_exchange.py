@@ -22,6 +22,7 @@ from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference
 from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from regnb.oci.reference import Digest
 from regnb.registry import Registry
+from regnb.wire.addresses import redact_headers
 from regnb.wire.exchange import (
     READS,
     SHOWN,
@@ -297,6 +298,18 @@ def test_what_a_registry_says_in_secret_is_not_shown() -> None:
         assert "n=1" in answer.curl
         assert answer.following == "/v2/_catalog?last=a&next_token=planted"
         assert "planted" not in shown(registry.request("GET", answer.following))
+
+
+def test_an_address_is_shown_as_it_came() -> None:
+    """Only a secret in a Link or Location is replaced: nothing else of it is encoded anew."""
+    links = [
+        '</v2/_catalog?last=a%2Fb&n=5>; rel="next"', '</v2/_catalog?n=5&last=vm/centos8+x;y>; rel="next"',
+        '</v2/a?last=%e4&empty=&flag>; rel="next"',
+    ]  # fmt: skip
+    for link in links:
+        assert redact_headers([("Link", link)]) == {"Link": link}
+    hidden = redact_headers([("Location", "https://u:p@s3/b?X-Amz-Signature=abc&part=a%2Fb&%74oken=t")])["Location"]
+    assert hidden == "https://s3/b?X-Amz-Signature=***&part=a%2Fb&%74oken=***"
 
 
 def test_a_redirect_gets_no_credentials_and_is_followed_by_curl() -> None:

@@ -14,7 +14,7 @@ from clock import Clock
 from scripted import Reply, Request
 
 import regnb
-from regnb.errors import InvalidArgument
+from regnb.errors import InvalidArgument, ServerFailed
 from regnb.wire import pace as module
 from regnb.wire.cache import Cache
 from regnb.wire.pace import Pace
@@ -146,6 +146,32 @@ def test_the_timeout_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         for asked, seconds in ((None, 7), (9, 9)):
             with regnb.connect(server.url, cache=False, timeout=asked) as registry:
                 assert registry._client.transport._seconds == seconds
+
+
+@pytest.mark.parametrize(("given", "sent"), [("0", 1), ("1", 2), ("", 3)])
+def test_how_often_a_read_is_sent_again(monkeypatch: pytest.MonkeyPatch, given: str, sent: int) -> None:
+    """As often as the environment says, or the caller; without either a 500 is asked about three times."""
+
+    async def at_once(_: float) -> None:
+        """Spare the wait."""
+
+    monkeypatch.setattr(module.anyio, "sleep", at_once)
+    monkeypatch.setenv("REGNB_RETRIES", given)
+    with scripted.serve(lambda request, _: Reply(200 if request.path == "/v2/" else 500, body=b"{}")) as server:
+        for asked in (None, int(given) if given else None):
+            with regnb.connect(server.url, cache=False, retries=asked) as registry:
+                before = len(server.requests)
+                with pytest.raises(ServerFailed):
+                    registry.tag_names("a")
+                assert len(server.requests) - before == sent
+
+
+@pytest.mark.parametrize("given", ["-1", "many", "1.5", "101"])
+def test_a_number_of_retries_that_is_none(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """What is not a number from 0 to 100 is refused before anything is sent."""
+    monkeypatch.setenv("REGNB_RETRIES", given)
+    with pytest.raises(InvalidArgument, match="retries"):
+        regnb.connect("http://127.0.0.1:1")
 
 
 def answers(pace: Pace, clock: Clock, count: int, apart: float) -> None:

@@ -1,0 +1,202 @@
+"""A terminal's habits: the registry of the environment, plain pipes, options of every command, progress, completion."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from distribution import Distribution
+from images import Fake, config, fill, image, layer, regnb, regnb_process, surroundings
+
+from regnb import cli, session
+from regnb.cli.app import COMMANDS
+from regnb.cli.options import is_registry
+
+ONE = image([layer("base", 1000)], about=config(commands=["RUN one"]))
+
+
+@pytest.fixture
+def filled(real: Distribution) -> Distribution:
+    fill(real.url, ("vm/centos8", "8", ONE), ("vm/centos8", "latest", ONE), ("app", "8", ONE))
+    return real
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["audit"], ["catalog"], ["tags", "vm/centos8"], ["digest", "vm/centos8:8"], ["manifest", "vm/centos8:8"],
+        ["layers", "vm/centos8:8"], ["gc"], ["reclaim", "vm/centos8:8"], ["reclaim", "vm/centos8:8", "app:8"],
+        ["free", "1"], ["health"], ["retag", "vm/centos8:8", "--tag", "old"], ["copy", "app", "--to", "app2"],
+        ["rename", "app", "app2"], ["delete", "vm/centos8:8", "vm/centos8:latest"], ["request", "GET", "/v2/"],
+    ],
+)  # fmt: skip
+def test_the_registry_of_the_environment(words: list[str], filled: Distribution, tmp_path: Path) -> None:
+    """Each command prints the same with the registry in REGNB_URL as with the registry among its arguments."""
+    given = [*words, "--url", filled.url] if words[0] == "request" else [words[0], filled.url, *words[1:]]
+    named, found = regnb(tmp_path, *given), regnb(tmp_path, *words, REGNB_URL=filled.url)
+    assert named.returncode == found.returncode == (2 if words[0] == "free" else 0), found.stderr
+    assert found.stdout.splitlines()[:1] == named.stdout.splitlines()[:1]
+
+
+def test_an_argument_wins_over_the_environment(filled: Distribution, tmp_path: Path) -> None:
+    """A registry that is written out is used, whatever REGNB_URL names; a word that can mean both is an error."""
+    elsewhere = "http://127.0.0.1:9"
+    assert regnb(tmp_path, "tags", filled.url, "app", REGNB_URL=elsewhere).stdout == "8\n"
+    assert regnb(tmp_path, "digest", filled.host, "app:8", REGNB_URL=elsewhere).returncode == 0
+    done = regnb(tmp_path, "delete", "app:8", "vm/centos8:8", REGNB_URL=filled.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "app:8 can mean a registry or a tag" in done.stderr
+    done = regnb(tmp_path, "tags", REGNB_URL=filled.url)
+    assert "REPOSITORY" in done.stderr
+    assert regnb(tmp_path, "compare", filled.url, REGNB_URL=filled.url).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "is_one"),
+    [
+        ("http://a", True), ("https://a/b", True), ("localhost", True),
+        ("localhost:5000", True), ("10.0.0.1:5000", True),
+        ("known.example:5000", True), ("app:8", False), ("app", False), ("vm/centos8:8", False), ("50GB", False),
+        ("localhost:5000/app:8", False), ("my.app:8", False),
+    ],
+)  # fmt: skip
+def test_what_can_only_be_a_registry(word: str, is_one: bool) -> None:  # noqa: FBT001 -- a table of cases
+    """Names of repositories with a tag are no registries, however much they look like host and port."""
+    assert is_registry(word, "https://me:secret@known.example:5000/") is is_one
+
+
+def test_a_pipe_gets_every_row_whole(filled: Distribution, tmp_path: Path) -> None:
+    """No row is folded or left out, and no digest is shortened, however narrow the terminal behind the pipe was."""
+    fill(filled.url, *(("many", f"t{number:02}", ONE) for number in range(30)))
+    assert regnb(tmp_path, "tags", filled.url, "many").stdout.split() == [f"t{number:02}" for number in range(30)]
+    done = regnb(tmp_path, "layers", filled.url, "app:8", COLUMNS="20")
+    assert len(done.stdout.splitlines()) == 2
+    assert json.loads(regnb(tmp_path, "layers", filled.url, "app:8", "--json").stdout)["digest"] in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["catalog"], ["tags", "app"], ["digest", "app:8"], ["layers", "app:8"], ["audit"], ["health"], ["gc"]]
+)
+def test_csv_holds_what_json_holds(words: list[str], filled: Distribution, tmp_path: Path) -> None:
+    """``--csv`` prints a heading and the same rows as ``--json``; both together are an error."""
+    printed = regnb(tmp_path, *words, "--csv", REGNB_URL=filled.url).stdout
+    rows = list(csv.DictReader(io.StringIO(printed)))
+    text = regnb(tmp_path, *words, "--json", REGNB_URL=filled.url).stdout
+    expected = json.loads(text)["repositories"] if words == ["audit"] else [*map(json.loads, text.splitlines())]
+    assert [set(row) for row in rows] == [set(row) for row in expected]
+    assert [row[next(iter(row))] for row in rows] == [str(row[next(iter(row))]) for row in expected]
+    assert regnb(tmp_path, *words, "--csv", "--json", REGNB_URL=filled.url).returncode == 1
+
+
+def test_errors_as_json(filled: Distribution, tmp_path: Path) -> None:
+    """With ``--json`` an error, a mistyped option and the reason of an exit code are JSON lines on standard error."""
+    for words, error in ((["tags", "no/such"], "NotFound"), (["tags", "app", "--nonsense"], "InvalidArgument")):
+        done = regnb(tmp_path, *words, "--json", REGNB_URL=filled.url)
+        (line,) = done.stderr.splitlines()
+        found = json.loads(line)
+        assert (done.stdout, found["error"], found["exit"], done.returncode) == ("", error, 1, 1)
+        assert found["message"]
+    done = regnb(tmp_path, "audit", "--json", "--fail-over", "1B", REGNB_URL=filled.url)
+    assert json.loads(done.stderr)["exit"] == done.returncode == 2
+
+
+def test_quiet_leaves_results_and_errors(filled: Distribution, tmp_path: Path) -> None:
+    """``--quiet`` leaves out remarks, before the command's name as after it; the reason of an exit code stays."""
+    env = {"REGNB_URL": filled.url}
+    assert "Nothing was written" in regnb(tmp_path, "retag", "app:8", "--tag", "x", **env).stderr
+    assert regnb(tmp_path, "retag", "app:8", "--tag", "x", "--quiet", **env).stderr == ""
+    assert regnb(tmp_path, "-q", "retag", "app:8", "--tag", "x", **env).stderr == ""
+    assert "Over the threshold" in regnb(tmp_path, "audit", "-q", "--fail-over", "1B", **env).stderr
+
+
+@pytest.mark.parametrize("words", [["--concurrency", "0"], ["--timeout", "-1"], ["--timeout", "nan"]])
+def test_numbers_that_make_no_sense(words: list[str], tmp_path: Path) -> None:
+    """They are an error and a hint before any request is sent."""
+    with Fake() as fake:
+        done = regnb(tmp_path, "catalog", fake.url, *words)
+        assert (done.returncode, fake.asked) == (1, [])
+        assert "Hint: give a number" in done.stderr
+
+
+def test_concurrency_is_a_limit(tmp_path: Path) -> None:
+    """``--concurrency 1`` never sends a request while another one is under way."""
+    with Fake() as fake:
+        under_way, most = 0, 0
+
+        def tags(path: str) -> tuple[int, dict[str, str], bytes]:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            session.time.sleep(0.02)
+            under_way -= 1
+            return 200, {"Content-Type": "application/json"}, b'{"tags":[]}'
+
+        fake.json("/v2/_catalog", {"repositories": [f"a{number}" for number in range(12)]})
+        for number in range(12):
+            fake.routes[f"/v2/a{number}/tags/list"] = tags
+        assert regnb(tmp_path, "audit", fake.url, "--concurrency", "1").returncode == 0
+        assert most == 1
+
+
+def test_progress_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count, rate and time left come on standard error while a long read lasts, unless they are unwanted."""
+    monkeypatch.setattr(session, "EVERY", 0.05)
+    with Fake() as fake:
+        fake.json("/v2/_catalog", {"repositories": ["app"]})
+        fake.repository("app", {f"t{number}": ONE for number in range(40)})
+        answer = fake.routes["/v2/app/manifests/t1"]
+
+        def late(path: str) -> tuple[int, dict[str, str], bytes]:
+            session.time.sleep(0.5)
+            assert not callable(answer)
+            return answer
+
+        fake.routes["/v2/app/manifests/t1"] = late
+        done = regnb(tmp_path, "audit", fake.url, REGNB_NO_PROGRESS="")
+        assert "Reading: " in done.stderr
+        assert "/s, about " in done.stderr
+        for words in (["--no-progress"], ["--quiet"]):
+            assert "Reading" not in regnb(tmp_path, "audit", fake.url, "--no-cache", *words).stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_placeholders_are_words(name: str) -> None:
+    """No help shows a type of Python, and every command has the options that all have."""
+    command = typer.main.get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    for each in getattr(command, "commands", {"": command}).values():
+        context = typer.Context(each, info_name=name)
+        names = {option for parameter in each.get_params(context) for option in parameter.opts}
+        assert {"--quiet", "--no-progress", "--timeout", "--concurrency"} <= names
+        assert ("--csv" in names) == ("--json" in names)
+        for parameter in each.get_params(context):
+            shown = parameter.display_type_rich(context) or ""
+            assert not {"<", "str", "bool"} & {shown, shown[:1]}, parameter.name
+
+
+def completed(folder: Path, line: str, **more: str) -> list[str]:
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    env = surroundings(folder, _REGNB_COMPLETE="complete_bash", **words, **more)
+    code = "import sys; sys.argv[0] = 'regnb'; from regnb.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env, timeout=60
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_from_the_cache(filled: Distribution, tmp_path: Path) -> None:
+    """Repositories and tags of an earlier audit complete without a request: here the registry is gone."""
+    env = {"REGNB_URL": filled.url}
+    assert completed(tmp_path, "regnb tags ", **env) == []
+    assert regnb_process(tmp_path, "audit", filled.url).returncode == 0
+    filled.stop()
+    assert completed(tmp_path, "regnb tags vm", **env) == ["vm/centos8"]
+    assert completed(tmp_path, f"regnb tags {filled.url} ") == ["app", "vm/centos8"]
+    assert completed(tmp_path, "regnb digest app:", **env) == ["app:8"]
+    assert completed(tmp_path, "regnb tags ", REGNB_URL="http://127.0.0.1:9") == []
