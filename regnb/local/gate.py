@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
-
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from regnb.wire.origin import HINT, Hosts
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as AutoHTTPProtocol
+else:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 PATIENCE: Final = 30.0
 """Seconds in which a request has to send its headers, and each next piece of its body."""
@@ -70,7 +73,7 @@ async def _refuse(send: _Send, status: int, text: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class Protocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
+class Protocol(AutoHTTPProtocol):
     """uvicorn's, which waits for the rest of a request's headers for ever: here the connection is closed."""
 
     patience = PATIENCE

@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
+from jupyter_server.base.handlers import APIHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from msgspec import Struct
 from tornado.iostream import StreamBufferFullError
 from tornado.web import HTTPError
-from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from regnb.pages.allowance import Allowance
@@ -186,13 +186,16 @@ class Kernel(Guarded, KernelHandler):
         await get(kernel_id)
 
 
-class Shutdown(Guarded, VoilaShutdownKernelHandler):  # type: ignore[misc]
+class Shutdown(Guarded, APIHandler):
     """Ends a page's kernel when the page is left."""
 
     async def post(self, kernel_id: str) -> None:
         """End it, unless it is another visitor's."""
         _check_owner(self, kernel_id)
-        await super().post(kernel_id)
+        kernels: Any = self.kernel_manager
+        await kernels.shutdown_kernel(kernel_id)
+        self.set_status(204)
+        self.finish()
 
 
 def _check_owner(handler: Any, kernel_id: str) -> None:  # noqa: ANN401 -- a handler
