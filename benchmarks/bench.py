@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 from measure import home, judge
 
-PARTS = ("commands", "wire", "operations", "storage", "pages", "report")
+PARTS = ("commands", "wire", "directories", "operations", "storage", "pages", "report", "inside")
 
 
 def main() -> int:
@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=1000, help="of the image that is copied")
     parser.add_argument("--million", type=int, default=1_000_000, help="tags of the largest inventory")
     parser.add_argument("--rows", type=int, default=50_000, help="of the table on a page")
+    parser.add_argument("--files", type=int, default=100_000, help="of the layer that is looked into")
+    parser.add_argument("--layer", type=int, default=1640, help="megabytes of its archive")
     options = parser.parse_args()
     with home() as folder:
         rows = (row for part in options.parts or PARTS for row in importlib.import_module(part).rows(folder, options))

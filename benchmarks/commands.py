@@ -22,7 +22,11 @@ COMPLETION: Mapping[str, str] = {"_REGNB_COMPLETE": "complete_bash", "COMP_WORDS
 
 
 def _imports(names: str) -> float:
-    return run(sys.executable, "-c", f"import {names}").cpu
+    return _code(f"import {names}")
+
+
+def _code(code: str) -> float:
+    return run(sys.executable, "-c", code).cpu
 
 
 def start(folder: Path, rounds: int) -> Iterator[Row]:
@@ -43,6 +47,13 @@ def start(folder: Path, rounds: int) -> Iterator[Row]:
         yield compared(f"{what}, CPU / imports of typer and of its help, rich", pairs, "s", most=1.5)
     pairs = in_turn(rounds, lambda: _imports("regnb"), lambda: _imports("sys"))
     yield compared("import regnb, CPU / python alone", pairs, "s")
+    for what, code, limit in (
+        ("import regnb", "import regnb", 0.15),
+        ("regnb.connect", "import regnb; regnb.connect", 0.45),
+        ("all of regnb", "from regnb import *", 1.3),
+    ):
+        pairs = in_turn(rounds, lambda: _code(code), lambda: _imports("pandas, httpx"))  # noqa: B023 -- it runs at once
+        yield compared(f"{what}, CPU / import pandas, httpx", pairs, "s", most=limit)
 
 
 def collect(folder: Path, rounds: int) -> Iterator[Row]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.errors import Interrupted, RegnbError
+    from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
     from regnb.source import read
@@ -49,6 +50,7 @@ _HOMES: Final = MappingProxyType({
     "Sharing": "analysis.inventory",
     "Storage": "analysis.storage",
     "compare": "analysis.difference",
+    "compare_files": "layers.comparing",
     "connect": "registry",
     "diff": "analysis.difference",
     "growth": "analysis.growth",
@@ -87,6 +89,7 @@ __all__ = [
     "Sharing",
     "Storage",
     "compare",
+    "compare_files",
     "connect",
     "diff",
     "growth",

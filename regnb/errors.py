@@ -37,7 +37,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self, TypeAlias
+
+Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]
+"""What the signatures of a receipt say: it has none; the key that is set here made each; they are there and no key is
+set; another key made them; or only some lines are signed, or by several keys."""
 
 
 class RegnbError(Exception):
@@ -158,10 +162,10 @@ class UnprovenReceipt(RegnbError):
     """A receipt that was not broken, and still proves nothing.
 
     Attributes:
-        proof: Why: ``no key``, ``other key``, ``mixed`` or ``unsigned``.
+        proof: Why; "" if nothing was said about it.
     """
 
-    def __init__(self, message: str, *, hint: str = "", proof: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", proof: Proof | Literal[""] = "") -> None:
         super().__init__(message, hint=hint)
         self.proof = proof
 

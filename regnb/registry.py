@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias, TypeVar
+
+import anyio
 
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     from regnb.cluster.running import InUse
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
+    from regnb.layers.inside import Inside, Looked
     from regnb.oci.transports import Place
     from regnb.tables.frame import Frame
 
 _T = TypeVar("_T")
+_Named: TypeAlias = str | Reference
 
 
 class Crawl(Protocol):
@@ -74,7 +78,7 @@ async def _close(client: Client, cache: Cache) -> None:
     if client.pace.refused:
         cache.paced(client.host, client.pace.limit, client.pace.rate)
     await client.aclose()
-    cache.close()
+    await anyio.to_thread.run_sync(cache.close)
 
 
 def _let_go(client: Client, cache: Cache) -> None:
@@ -144,12 +148,14 @@ class Registry:
             )
         return found
 
-    def _read(self, reference: str | Reference, read: Callable[[Reference], Awaitable[_T]]) -> _T:
+    def _read(self, reference: _Named, read: Callable[[Reference], Awaitable[_T]], bar: Bar | None = None) -> _T:
         """Run a read of one reference; what is not there is named as the user named it."""
         where = self._reference(reference)
         try:
-            return self._run(lambda: read(where))
+            return self._run(lambda: read(where), bar)
         except NotFound as error:
+            if error.status is None:  # something in the image, and not the image
+                raise
             hint = "the catalog lists the repositories, and tags lists what is in one"
             raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
@@ -192,10 +198,10 @@ class Registry:
         Example:
             >>> registry.health()  # doctest: +SKIP
         """
+        from regnb.directories.examination import health  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
-        from regnb.wire.health import health  # kept out of `import regnb`
 
-        return of_rows("checks", self._run(lambda: health(self._client, probes=probe)))
+        return of_rows("checks", self._run(lambda: health(self._client, own=self._collect is _with_own, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -320,7 +326,8 @@ class Registry:
             NotFound: No such repository, tag or digest.
             ContentError: A manifest or config that is not what it should be, or an image of schema 1.
         """
-        from regnb.analysis.image import layers_of, read_image  # pandas waits for a frame
+        from regnb.analysis.image import layers_of  # pandas waits for a frame
+        from regnb.layers.reading import read_image
 
         return layers_of(self._read(reference, lambda where: read_image(self._reader, where, strict=True))[1])
 
@@ -339,12 +346,116 @@ class Registry:
         Example:
             >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
         """
-        from regnb.analysis.image import Image, read_image  # pandas waits for a frame
+        from regnb.analysis.image import Image  # pandas waits for a frame
+        from regnb.layers.reading import read_image
 
         where = self._reference(reference)
         top, parts = self._read(where, lambda where: read_image(self._reader, where))
         known = self.inventory(where.repository) if inventory is None else inventory
         return Image(self.host, where, top, parts, known)
+
+    @cached_property
+    def _inside(self) -> Inside:
+        from regnb.layers.inside import Inside  # kept out of `import regnb`
+
+        return Inside(self._reader)
+
+    def files(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return every file of an image over its layers, and which of them the image hides.
+
+        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other is read once, and
+        nothing of it is written to disk but its listing, which the cache keeps for every image with this layer.
+
+        Args:
+            reference: The image.
+            platform: Of several images, such as ``linux/arm64``; by default linux/amd64; ``all`` for every one.
+            progress: As for :meth:`inventory`: how many megabytes are to be read, and how many were.
+
+        Returns:
+            One row for each entry of each layer (:data:`regnb.tables.columns.COLUMNS`, ``files``). A layer that cannot
+            be read, such as a corrupt, encrypted or foreign one, is one row with the reason.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            InvalidArgument: There is no image for the platform.
+            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
+
+        Example:
+            >>> files = registry.files("vm/centos8:latest")  # doctest: +SKIP
+            >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
+        """
+        from regnb.layers.files import files
+
+        return files(*self._read(reference, *_look(self._inside, platform, progress)))
+
+    def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
+
+        Every layer is read whole, once: a table of contents does not tell.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A file that cannot be read, such as
+            rpm's Berkeley DB, and a layer that cannot, is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.packages("vm/centos8:latest").query("kind == 'rpm'")  # doctest: +SKIP
+        """
+        from regnb.layers.installed import packages
+
+        return packages(*self._read(reference, *_look(self._inside, platform, progress, whole=True)))
+
+    def hygiene(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with how to mend it. The value
+            of a secret is never shown or kept.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.hygiene("vm/centos8:latest")[["rule", "where", "found"]]  # doctest: +SKIP
+        """
+        from regnb.layers.hygiene import hygiene
+
+        return hygiene(*self._read(reference, *_look(self._inside, platform, progress)))
+
+    def open(
+        self, reference: _Named, path: str, *, platform: str | None = None, into: BinaryIO | None = None
+    ) -> BinaryIO:
+        """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
+
+        Args:
+            reference: The image.
+            path: Of the file in the image.
+            platform: As for :meth:`files`, but for ``all``.
+            into: A binary file that the content is written to, piece by piece, instead of memory.
+
+        Raises:
+            NotFound: No such image, or no such file in it.
+            InvalidArgument: There is no image for the platform.
+            TooLarge: The file has more than 256 MiB, and ``into`` was not given.
+            ContentError: It is a folder or a device, or a layer cannot be read.
+
+        Example:
+            >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
+        """
+        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, into=into))
 
     def inventory(
         self,
@@ -564,6 +675,7 @@ class Registry:
         inventory: Inventory | None = None,
         repositories: str | Sequence[str] | None = None,
         storage: str | Path | None = None,
+        pulls: str | Path | None = None,
         in_use: InUse = None,
         in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
@@ -577,6 +689,7 @@ class Registry:
             repositories: Those to read instead, as in :meth:`inventory`.
             storage: The registry's own files (a folder or a URL), for the dates at which tags were pushed: they stand
                 in where the age of an image is unknown.
+            pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote, for ``keep_pulled_within``.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
             in_use_host: As in :meth:`plan_delete`.
             allow: As in :meth:`plan_delete`; ``emptying:REPOSITORY`` and ``share:REPOSITORY`` override the limits.
@@ -600,6 +713,7 @@ class Registry:
             policy,
             gone=self._run(lambda: self._reader.absent(asked)) if asked else (),
             storage=storage,
+            pulls=pulls,
             url=self._reader.url,
             authorized=self._reader.authorized,
             in_use=in_use,
@@ -676,7 +790,8 @@ class Registry:
             >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
         """
         plan.confirm(confirm)
-        return self._apply(plan, lambda: Journal.begin(plan), source, show=progress)
+        there = (source or self)._reader  # noqa: SLF001 -- our own kind
+        return _apply(self._reader, plan, lambda: Journal.begin(plan), there, show=progress)
 
     def resume(
         self, receipt: Receipt | str | Path, *, source: Registry | None = None, progress: Show = None
@@ -692,32 +807,59 @@ class Registry:
         """
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         # Read again once it is ours alone: another process may have been writing it until now.
-        return self._apply(found.plan, lambda: Journal.reopen(Receipt.load(found.path)), source, show=progress)
-
-    def _apply(
-        self, plan: Plan, open_journal: Callable[[], Journal], source: Registry | None, *, show: Show
-    ) -> Receipt:
-        from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
-        from regnb.change.apply import apply
-
-        _check_ours(self._client, plan)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
-        if (plan.source or plan.url) != there.url:
-            raise PlanMismatch(
-                f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
-                hint="pass that registry as source",
-            )
-        if self._client.transport.read_only:
-            raise Refused(
-                f"nothing is written to {self.host} from here",
-                hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
-            )
-        counters = Progress_()
-        repositories = {step.repository for step in plan.steps if step.writes}
-        with hold(plan.host, repositories), open_journal() as journal:
-            bar = _bar(counters, show)
-            self._run(lambda: apply(self._reader, plan, journal, source=there, progress=counters), bar)
-        return Receipt.load(journal.path)
+        return _apply(self._reader, found.plan, lambda: Journal.reopen(Receipt.load(found.path)), there, show=progress)
+
+
+def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], there: Reader, *, show: Show) -> Receipt:
+    """Apply a plan to the registry of a reader, copying from there."""
+    from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
+    from regnb.change.apply import apply
+
+    _check_ours(reader.client, plan)
+    if (plan.source or plan.url) != there.url:
+        raise PlanMismatch(
+            f"the plan copies from {plan.source or plan.url}, not from {there.client.host}",
+            hint="pass that registry as source",
+        )
+    if reader.client.transport.read_only:
+        raise Refused(
+            f"nothing is written to {reader.client.host} from here",
+            hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
+        )
+    counters = Progress_()
+    repositories = {step.repository for step in plan.steps if step.writes}
+    with hold(plan.host, repositories), open_journal() as journal:
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
+    return Receipt.load(journal.path)
+
+
+def _look(
+    inside: Inside, platform: str | None, show: Show, *, whole: bool = False
+) -> tuple[Callable[[Reference], Awaitable[Looked]], Bar]:
+    """Return what looks into the layers of an image, and the bar that shows how far it is."""
+    from regnb.layers.reading import Progress as Reading  # kept out of `import regnb`
+
+    counters = Reading()
+    return partial(inside.look, platform=platform, progress=counters, whole=whole), _bar(counters, show)
+
+
+async def _with_own(
+    client: Client,
+    cache: Cache,
+    repositories: Sequence[str] | None = None,
+    /,
+    *,
+    progress: Progress | None = None,
+    fill: bool = True,
+    thorough: bool = False,
+) -> Records:
+    """Crawl a registry, with what its own API tells."""
+    from regnb.directories.detection import find as own  # kept out of `import regnb`
+
+    return await collect(
+        client, cache, repositories, progress=progress, fill=fill, thorough=thorough, directory=await own(client)
+    )
 
 
 def _foreseen(client: Client, plan: Plan) -> Plan:
@@ -757,6 +899,7 @@ def connect(
     timeout: float | None = None,
     concurrency: int | None = None,
     retries: int | None = None,
+    plain: bool | None = None,
 ) -> Registry:
     """Return a handle on a registry, after one request that shows that it is one.
 
@@ -777,6 +920,8 @@ def connect(
         concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
         retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
             or 2 to 6 times, as the error deserves it.
+        plain: Whether only the registry API is asked, and not what Harbor, GitLab, ECR and others offer beside it; by
+            default if the environment has ``REGNB_PLAIN``.
 
     For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
     ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
@@ -823,7 +968,8 @@ def connect(
         max_concurrency=most,
         retries=attempts(retries),
     )
-    registry = Registry(lambda: Client(transport(where)), store)
+    plain = bool(variable("REGNB_PLAIN")) if plain is None else plain
+    registry = Registry(lambda: Client(transport(where)), store, collect if plain else _with_own)
     try:
         registry.ping()
     except BaseException:

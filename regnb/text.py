@@ -6,6 +6,7 @@ import html
 import math
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -48,6 +49,22 @@ def parse_size(size: float | str) -> int:
     if match is None or (match[3] and not match[2]):
         raise InvalidArgument(f"not a size: {str(size)[:100]!r}", hint="write bytes with a unit, such as 500GB or 2GiB")
     return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
+
+
+def parse_age(age: str) -> timedelta:
+    """Return a time that a person wrote: a number and h, d or w.
+
+    Raises:
+        InvalidArgument: It is none.
+
+    Example:
+        >>> parse_age("180d").days
+        180
+    """
+    match = re.fullmatch(r"([1-9]\d{0,3})([hdw])", age.strip())
+    if match is None:
+        raise InvalidArgument(f"not a time: {age[:100]!r}", hint="write a number and h, d or w, such as 180d")
+    return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
 
 
 def count(number: int, noun: str) -> str:

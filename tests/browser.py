@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,7 +79,7 @@ class Running:
     def stop(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(60)
 
 
 class Lab(Running):
@@ -96,7 +97,9 @@ class Lab(Running):
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(shown, self.printed()):
-                return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
+                # jupyter_server prints it before it listens there.
+                with suppress(OSError), socket.create_connection(("127.0.0.1", urlsplit(found[0]).port), 5):
+                    return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
             time.sleep(0.1)
         pytest.fail(f"no address was printed:\n{self.printed()}")
 

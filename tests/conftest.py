@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import distribution
+import processes
 import pytest
 import reverse
 
@@ -30,6 +31,11 @@ PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
 """What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")
 """What the environment of the person who runs the tests must not decide."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for processes that tests leave behind: as a plugin, which is asked about fixtures of the session, too."""
+    config.pluginmanager.register(processes, "processes")
 
 
 @pytest.hookimpl(optionalhook=True)

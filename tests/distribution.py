@@ -61,7 +61,7 @@ class Distribution:
         env = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([PROGRAM, "serve", str(self.config)], stdout=log, stderr=log, env=env)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
@@ -73,7 +73,7 @@ class Distribution:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def restart(self) -> None:

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -199,6 +200,12 @@ class Fake:
             self.routes[f"/v2/{name}/manifests/{target}"] = (200, headers, what.data)
         for data in what.blobs:
             self.routes[f"/v2/{name}/blobs/{Digest.of(data)}"] = (200, {}, data)
+
+    def wait(self, blobs: int) -> None:
+        """Wait until so many configs were asked for: the manifests before them have been read."""
+        deadline = time.monotonic() + 60
+        while sum("/blobs/" in path for _, path in self.asked) < blobs and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def __enter__(self) -> Self:
         self.routes.setdefault("/v2/", (200, {"Docker-Distribution-Api-Version": "registry/2.0"}, b"{}"))

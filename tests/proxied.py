@@ -24,7 +24,7 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "ser
 
 def forward(host: str, request: Request) -> Reply:
     """Send a request on to a registry, and return its answer; its Host header stays, and so do redirects to us."""
-    connection = http.client.HTTPConnection(host, timeout=30)
+    connection = http.client.HTTPConnection(host, timeout=60)
     with contextlib.closing(connection):
         headers = {name: value for name, value in request.headers.items() if name != "connection"}
         connection.request(request.method, request.path, request.body or None, headers)

@@ -106,11 +106,11 @@ def nginx(
         yield Found(url, url.partition("://")[2], plain, secure, folder / "access.log")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

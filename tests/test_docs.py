@@ -39,13 +39,14 @@ PAGES = sorted(ROOT.glob("docs/[!g]*/*.md")) + sorted(ROOT.glob("docs/*.md"))
 DOCUMENTS = "\n".join([README, *(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md")))])
 LIGHT = (
     "aliases", "analysis.reclaim", "analysis.snapshot", "analysis.usage", "change.journal", "change.plan",
-    "change.policy", "change.retag", "cluster.resources", "cluster.running",
-    "crawl.files", "crawl.records", "crawl.selection", "environment", "errors",
-    "layouts.files", "layouts.folder", "layouts.index", "layouts.shelf", "layouts.tree", "notebooks.runbook", "oci.age",
-    "oci.manifest", "oci.reference", "oci.referrers", "oci.transports", "session", "source", "tables.age",
-    "tables.build",
-    "tables.frame", "tables.graph", "tables.write", "text", "wire.addresses", "wire.authentication",
-    "wire.cache", "wire.client", "wire.credentials", "wire.exchange", "wire.failures", "wire.pages", "wire.transport",
+    "change.policy", "change.retag", "cluster.resources", "cluster.running", "crawl.files", "crawl.records",
+    "crawl.selection", "environment", "errors", "layers.archive", "layers.compression", "layers.kept",
+    "layers.listing", "layers.merging", "layers.reading", "layers.toc", "layouts.files", "layouts.folder",
+    "layouts.index", "layouts.shelf", "layouts.tree", "notebooks.runbook", "oci.age", "oci.manifest",
+    "oci.platforms", "oci.reference", "oci.referrers", "oci.transports", "session", "source", "tables.age",
+    "tables.build", "tables.frame", "tables.graph", "tables.write", "text", "wire.addresses", "wire.authentication",
+    "wire.cache", "wire.client", "wire.credentials", "wire.exchange", "wire.failures", "wire.pages",
+    "wire.transport",
 )  # fmt: skip
 
 

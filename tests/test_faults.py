@@ -61,7 +61,7 @@ def stocked(bench: Bench) -> Iterator[Bench]:
 
 
 def ask(proxy: Faulty, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-    with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(proxy.host, timeout=60)) as connection:
         connection.request(method, path, headers={"Accept": ONE.media_type})
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
@@ -207,7 +207,7 @@ def test_the_checks_find_what_they_are_for(stocked: Bench) -> None:
     assert kinds(verdict.once((), log)) == {"sent elsewhere"}
 
     copy = Plan(
-        operation="test",
+        operation="request",
         url=stocked.proxy.url,
         steps=(Step(action="tag", repository="app", tag="two", after=TWO.digest, new=True),),
     )
@@ -234,7 +234,7 @@ def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(st
     ]
     for needs, wrong in (((0,), set()), ((), {"plan untrue"})):
         steps = (rows[0], structs.replace(rows[1], needs=needs))
-        assert kinds(verdict.planned(state, Plan(operation="test", url=stocked.proxy.url, steps=steps))) == wrong
+        assert kinds(verdict.planned(state, Plan(operation="request", url=stocked.proxy.url, steps=steps))) == wrong
 
 
 def test_a_policy_that_leaves_out_what_it_could_not_read_is_as_good() -> None:

@@ -53,8 +53,8 @@ WRITING = {
 """The client's methods that write."""
 APPLYING = {f"change/apply/{path.stem}" for path in (PACKAGE / "change/apply").glob("*.py")}
 """What applies a plan."""
-CLIENT = {"wire/client", "wire/uploads", "wire/asking"}
-"""The client's own modules."""
+CLIENT = {"wire/client", "wire/uploads", "wire/asking", "directories/api"}
+"""The client's own modules, and what asks a vendor's API."""
 WRITERS = {*CLIENT, "local/demo", "wire/probe"} | APPLYING
 """The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what
 finds out harmlessly what a registry allows."""

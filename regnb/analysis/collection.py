@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from regnb.crawl.records import Problem, Source
+from regnb.crawl.records import Problem, ProblemKind, Source
 from regnb.text import count, names
 
 Marks: TypeAlias = Literal["all", "tagged", "reach"]
@@ -36,8 +36,8 @@ class Collection(NamedTuple):
     command: str
     version: str
     marks: Marks
-    fails: frozenset[str]
-    unread: frozenset[str]
+    fails: frozenset[ProblemKind]
+    unread: frozenset[ProblemKind]
 
     @property
     def by_layers(self) -> bool:
@@ -45,11 +45,11 @@ class Collection(NamedTuple):
         return self.version != "3"
 
 
-_FATAL: Final = frozenset({"corrupt revision", "bad repository", "bad blob"})
-_2: Final = _FATAL | {"bad layers"}
-_3: Final = _FATAL | {"bad manifests", "no layers", "corrupt layer link"}
-_UNREAD_2: Final = frozenset({"corrupt manifest"})
-_UNREAD_3: Final = _UNREAD_2 | {"schema1"}
+_FATAL: Final[frozenset[ProblemKind]] = frozenset({"corrupt revision", "bad repository", "bad blob"})
+_2: Final[frozenset[ProblemKind]] = _FATAL | {"bad layers"}
+_3: Final[frozenset[ProblemKind]] = _FATAL | {"bad manifests", "no layers", "corrupt layer link"}
+_UNREAD_2: Final[frozenset[ProblemKind]] = frozenset({"corrupt manifest"})
+_UNREAD_3: Final[frozenset[ProblemKind]] = _UNREAD_2 | {"schema1"}
 COLLECTIONS: Final = (
     Collection("plain_2", PLAIN, "2.8", "all", _2, _UNREAD_2),
     Collection("plain", PLAIN, "3", "all", _3, _UNREAD_3),
@@ -58,7 +58,8 @@ COLLECTIONS: Final = (
     Collection("untagged_2", UNTAGGED, "2.8", "tagged", _2 | {"corrupt tag", "no tags"}, _UNREAD_2),
 )
 
-MATTERING: Final = frozenset({"no tags", "linked twice"}).union(*(each.fails | each.unread for each in COLLECTIONS))
+_BESIDE: Final[frozenset[ProblemKind]] = frozenset({"no tags", "linked twice"})
+MATTERING: Final = _BESIDE.union(*(each.fails | each.unread for each in COLLECTIONS))
 """Problems by which some collection goes another way."""
 UNREAD: Final = _UNREAD_3
 """Of these the ones of single manifests, which matter to a collection that reads them."""
@@ -149,7 +150,7 @@ class Verdict(NamedTuple, Generic[Rows, Blobs]):
     goes: Blobs
     before: Blobs
     manifests: int
-    bound: str
+    bound: BoundWord
     message: str
     reads: Rows
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     Ints = NDArray[np.integer[Any]]
     Mask = NDArray[np.bool_]
 
-_CHANGES: Final = ("new", "moved", "vanished", "broken")
-_STATES: Final = ("missing", "extra", "drifted", "unread", "same")
+Change: TypeAlias = Literal["new", "moved", "vanished", "broken"]
+State: TypeAlias = Literal["missing", "extra", "drifted", "unread", "same"]
+_CHANGES: Final[tuple[Change, ...]] = ("new", "moved", "vanished", "broken")
+_STATES: Final[tuple[State, ...]] = ("missing", "extra", "drifted", "unread", "same")
 
 
 @dataclass(frozen=True, repr=False)
@@ -447,7 +449,7 @@ def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, pr
     side = _stored(b)._replace(tables={**b.frames, "tags": theirs})
     found = _settled(changes(_stored(a), side, prefix=prefix), a.tags, theirs)
     nowhere = [np.full(len(rows), -1) for rows in (found.vanished, found.new, *found.unknown)]
-    pieces = {
+    pieces: dict[State, tuple[Ints, Ints]] = {
         "missing": (found.vanished, nowhere[0]),
         "extra": (nowhere[1], found.new),
         "drifted": found.moved,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
-from regnb.errors import ContentError, MalformedManifest, NotFound
-from regnb.oci.manifest import AnyManifest, ImageConfig, Index, Manifest, Schema1
+from regnb.layers.images import Part
+from regnb.oci.manifest import AnyManifest
 from regnb.oci.reference import Reference
 from regnb.tables.frame import Frame, of_rows
 from regnb.tables.removal import removal
@@ -18,7 +18,6 @@ from regnb.text import count, escaped, human, names
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
-    from regnb.crawl.reader import Reader
 
 _SETTINGS: Final = (
     ("Entrypoint", "entrypoint"), ("Cmd", "command"), ("WorkingDir", "working directory"), ("User", "user"),
@@ -26,20 +25,6 @@ _SETTINGS: Final = (
     ("Labels", "label"),
 )  # fmt: skip
 """Fields of a config that say how the image runs, and what people call them."""
-
-
-class Part(NamedTuple):
-    """One platform of an image.
-
-    Attributes:
-        platform: ``os/architecture[/variant]``, or "".
-        manifest: What it consists of.
-        config: Its config; empty where it has none that can be read.
-    """
-
-    platform: str
-    manifest: Manifest
-    config: ImageConfig
 
 
 class Image:
@@ -247,7 +232,7 @@ class Image:
         return "".join(parts)
 
 
-def _settings(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _settings(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for field, name in _SETTINGS:
         value = config.get(field)
         if isinstance(value, dict) and field == "Labels":
@@ -292,43 +277,3 @@ def layers_of(parts: Sequence[Part]) -> Frame:
         for position, (layer, step) in enumerate(zip(part.manifest.layers, steps, strict=True)):
             rows.append((part.platform, position, layer.digest, layer.media_type, layer.size, step))
     return of_rows("image_layers", rows)
-
-
-async def read_image(reader: Reader, where: Reference, *, strict: bool = False) -> tuple[AnyManifest, list[Part]]:
-    """Read a manifest and its platforms, in the order in which an index lists them.
-
-    Args:
-        reader: Of the registry.
-        where: A tag or a digest.
-        strict: Whether a config that cannot be read is an error; if not, its image has an empty one.
-
-    Raises:
-        NotFound: No such repository, tag or digest.
-        ContentError: A manifest or config that is not what it should be, or an image of schema 1.
-
-    Example:
-        ``top, parts = await read_image(reader, Reference.parse("vm/centos8:8.4"))``
-    """
-    raw = await reader.client.manifest(where.repository, where.target)
-    *behind, (_, top) = await reader.tree(where.repository, raw)
-    if isinstance(top, Schema1):
-        raise MalformedManifest(
-            f"{where} is an image of the withdrawn schema 1, which records no layer sizes",
-            hint="push it again with a current client",
-        )
-    listed = {str(one.digest): str(one.platform or "") for one in top.manifests} if isinstance(top, Index) else {}
-    order = {digest: place for place, digest in enumerate(listed)}
-    parts = []
-    for one in (*(manifest for _, manifest in behind), top):
-        if not isinstance(one, Manifest) or one.kind == "attestation":
-            continue
-        try:
-            config = await reader.config(where.repository, one)
-        except (ContentError, NotFound):
-            if strict:
-                raise
-            config = None
-        parts.append(
-            Part((config.platform if config else "") or listed.get(one.digest, ""), one, config or ImageConfig())
-        )
-    return top, sorted(parts, key=lambda part: order.get(str(part.manifest.digest), len(order)))

@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
+from regnb.analysis.bases import bases
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
 from regnb.analysis.proposal import Order, free
+from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
-from regnb.tables.age import ages
+from regnb.tables.age import ages, in_use
 from regnb.tables.build import shared_layers, shared_tags, tabulate
 from regnb.tables.frame import Frame
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
-from regnb.text import count, escaped, human
+from regnb.text import count, escaped, human, parse_age
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -267,6 +269,17 @@ class Inventory:
         """The repositories by the first part of their names (:data:`regnb.tables.columns.COLUMNS`, ``namespaces``)."""
         return usage.namespaces(self.repositories, self.graph)
 
+    @cached_property
+    def bases(self) -> Frame:
+        """What each image is built on: the tagged image here whose layers it begins with (``bases``).
+
+        A base that was compressed anew has other layers, and is not recognised.
+
+        Example:
+            >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
+        """
+        return bases(self.tags, self.manifests, self.children, self.layers)
+
     @property
     def example(self) -> str:
         """The largest tag, as ``repository:tag``: something to look at where nothing was named.
@@ -374,7 +387,30 @@ class Inventory:
         )
         return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 
-    def free(self, size: float | str, *, protect: Tags = None, keep: int = 1, order: Order = "oldest") -> Frame:
+    def with_pulls(self, history: str | Path) -> Inventory:
+        """Return this inventory with what a history of pulls knows: ``pulled`` and ``pulls_since`` of ``tags``.
+
+        Args:
+            history: The file that ``regnb pulls`` or ``regnb listen`` wrote for this registry.
+
+        Raises:
+            StorageError: It cannot be read, or there is no such file.
+
+        Example:
+            >>> inventory.with_pulls("pulls.parquet").free("50GB", unused_for="180d")  # doctest: +SKIP
+        """
+        tags = with_pulls(self, History.load(history, must_exist=True))
+        return Inventory(self.registry, self.started, self.finished, {**self.frames, "tags": tags}, self.source)
+
+    def free(
+        self,
+        size: float | str,
+        *,
+        protect: Tags = None,
+        keep: int = 1,
+        order: Order = "oldest",
+        unused_for: str = "",
+    ) -> Frame:
         """Propose what to delete so that a plain garbage collection frees this much.
 
         Images that others are built on, and tags that free next to nothing, are proposed only if the rest does not
@@ -386,6 +422,7 @@ class Inventory:
             keep: How many of the newest tags of each repository stay as well.
             order: What goes first: ``oldest`` (of one day what shares least), ``largest-gain``, ``fewest-tags`` (most
                 bytes for each tag), or ``unused`` (repositories without a new image for longest).
+            unused_for: Only what was not pulled for so long, such as ``180d``; where that is not known, a tag stays.
 
         Returns:
             Columns: repository, tag, digest, created, size, freed, total, reason. It may be given to
@@ -398,6 +435,8 @@ class Inventory:
             >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
         """
         protected = mask_of(self.tags, protect, self.registry)
+        if unused_for:
+            protected |= (in_use(self.tags, self.started - parse_age(unused_for)) != "").to_numpy()
         return free(self.tags, self.graph, self.layers, size, protected, keep, self._seen, order)
 
     @cached_property

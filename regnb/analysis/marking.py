@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regnb.analysis.collection import MATTERING, UNREAD, Content, in_order
-from regnb.crawl.records import Problem
+from regnb.crawl.records import Problem, ProblemKind
 from regnb.tables.frame import Frame
 from regnb.tables.graph import Edges
 
@@ -57,7 +57,7 @@ class Marking(Content["Mask", "Mask"]):
         named = np.flatnonzero(blobs["digest"].isin([problem.reference for problem in self.unread]))
         self._number = dict(zip(blobs["digest"].iloc[named], named.tolist(), strict=True))
 
-    def _lacking(self, problems: Sequence[Problem], sort: str) -> Mask:
+    def _lacking(self, problems: Sequence[Problem], sort: ProblemKind) -> Mask:
         some = {problem.repository for problem in problems if problem.problem == sort}
         names = self._graph.repositories
         lacks = np.fromiter((name in some for name in names), bool, len(names))

@@ -9,7 +9,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from regnb.analysis.collection import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
-from regnb.crawl.records import ManifestRecord, Problem, Records, UploadRecord
+from regnb.crawl.records import BlobKind, ManifestRecord, Problem, ProblemKind, Records, UploadRecord
 from regnb.crawl.storage import Reading
 from regnb.text import count, names
 
@@ -23,7 +23,7 @@ class Removed(NamedTuple):
     """
 
     digest: str
-    kind: str
+    kind: BlobKind
     size: int
     by: frozenset[str]
 
@@ -124,22 +124,22 @@ class Stock(Content[set[int], set[str]]):
         tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
         return [self.links[row] for row in sorted(self.doomed(collection, verdict.reads, tagged, set()))]
 
-    def _kind(self, digest: str) -> str:
+    def _kind(self, digest: str) -> BlobKind:
         return "manifest" if digest in self.manifests else self._kinds.get(digest, "orphan")
 
     @cached_property
-    def _kinds(self) -> dict[str, str]:
+    def _kinds(self) -> dict[str, BlobKind]:
         """What the manifests take a blob for: a config first, then a layer."""
-        found: dict[str, str] = {}
+        found: dict[str, BlobKind] = {}
         for record in self.manifests.values():
             found.update(dict.fromkeys(record.children, "manifest"))
-        for kind in ("layer", "config"):
-            for record in self.manifests.values():
-                some = record.layers if kind == "layer" else (record.config,)
-                found.update((self._aliases.get(blob, blob), kind) for blob in some)
+        for record in self.manifests.values():
+            found.update((self._aliases.get(blob, blob), "layer") for blob in record.layers)
+        for record in self.manifests.values():
+            found[self._aliases.get(record.config, record.config)] = "config"
         return found
 
-    def _lacking(self, problems: Iterable[Problem], sort: str) -> set[int]:
+    def _lacking(self, problems: Iterable[Problem], sort: ProblemKind) -> set[int]:
         some = {problem.repository for problem in problems if problem.problem == sort}
         return {row for row, (name, _) in enumerate(self.links) if name in some} if some else set()
 

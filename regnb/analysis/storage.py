@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from regnb.analysis.stock import Stock
 from regnb.crawl.files import explained, local_path, opened, shown
@@ -23,6 +23,8 @@ from regnb.oci.manifest import ACCEPT, media_type_of
 from regnb.oci.reference import Digest, is_digest
 
 if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
     from regnb.analysis.inventory import Inventory
 
 _IN_DATABASE: Final = "lockfiles/database-in-use"
@@ -211,18 +213,18 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def _is_below(fs: Any, folder: str) -> bool:  # noqa: ANN401 -- fsspec's
+def _is_below(fs: AbstractFileSystem, folder: str) -> bool:
     """Whether there is a folder: what is listed above it says so, and says what else is there."""
     return bool(fs.isdir(folder.rpartition("/")[0]) and fs.isdir(folder))
 
 
-def _is_listed(fs: Any, path: str) -> bool:  # noqa: ANN401 -- fsspec's
+def _is_listed(fs: AbstractFileSystem, path: str) -> bool:
     """Whether there is a file: as the listing of its folder has it, which most file systems remember."""
     folder, _, name = path.rpartition("/")
     return bool(fs.isdir(folder)) and name in _names(fs, folder)
 
 
-def _names(fs: Any, folder: str) -> list[str]:  # noqa: ANN401 -- fsspec's
+def _names(fs: AbstractFileSystem, folder: str) -> list[str]:
     """Return what is in a folder; what is a file is in itself."""
     found = [str(info["name"]).rstrip("/") for info in fs.ls(folder, detail=True)]
     if [path.strip("/") for path in found] == [folder.strip("/")]:

@@ -23,6 +23,7 @@ from regnb.oci.manifest import (
     RawManifest,
     decode,
 )
+from regnb.oci.platforms import fits, parse_platform
 from regnb.oci.reference import Digest, check_repository, check_tag
 from regnb.oci.referrers import subject_of_tag
 from regnb.text import count, human
@@ -69,7 +70,7 @@ async def plan_copy(
     """
     allowed = check_allow(allow)
     origin = reader if source is None or source.url == reader.url else source
-    wanted = _parse(platform) if platform else None
+    wanted = parse_platform(platform) if platform else None
     picked, tags = await find(origin, what, whole=True)
     if wanted:
         # A referrer's tag has no platform; what refers to the image that is chosen is found from that image.
@@ -167,36 +168,6 @@ def _destinations(picked: Sequence[Picked], to: str) -> dict[Picked, tuple[str, 
     return found
 
 
-def _parse(text: str) -> Platform:
-    """Read ``os/architecture[/variant][:version][+feature…]``."""
-    names, _, rest = text.partition(":")
-    version, *features = rest.split("+") if rest else names.split("+")
-    if not rest:
-        names, version = version, ""
-    words = names.split("/")
-    if len(words) not in (2, 3) or not all((*words, *features)):
-        hint = "write os/architecture, such as linux/arm64 or linux/arm/v7; a version as in windows/amd64:10.0.20348"
-        raise InvalidArgument(f"not a platform: {text!r}", hint=hint)
-    return Platform(words[1], words[0], words[2] if len(words) > 2 else "", version, features)  # noqa: PLR2004
-
-
-def _key(platform: Platform) -> tuple[str, str, str]:
-    """What makes two platforms one: each architecture has a variant that goes without saying."""
-    architecture = platform.architecture or ""
-    silent = {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(architecture, "")
-    return platform.os or "", architecture, platform.variant or silent
-
-
-def _fits(platform: Platform, wanted: Platform) -> bool:
-    """Whether an image is for a platform: of a version the beginning is enough, as 10.0.17763 of 10.0.17763.1."""
-    version = f"{platform.os_version or ''}."
-    return (
-        _key(platform) == _key(wanted)
-        and wanted.features <= platform.features
-        and (not wanted.os_version or version.startswith(f"{wanted.os_version}."))
-    )
-
-
 async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platform) -> RawManifest:
     """Return the image for a platform: a child of an index, or the image itself."""
     root = decode(raw.data, raw.media_type, digest=raw.digest)
@@ -210,7 +181,7 @@ async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platfor
             platform = Platform(config.architecture or "", config.os or "", config.variant or "")
         if str(platform) not in ("", UNKNOWN_PLATFORM):
             there.setdefault(child.digest, platform)
-    fitting = {digest: platform for digest, platform in there.items() if _fits(platform, wanted)}
+    fitting = {digest: platform for digest, platform in there.items() if fits(platform, wanted)}
     # An image that asks for a feature is for those who ask for it: Nydus lists its images beside the usual ones.
     plain = {digest: platform for digest, platform in fitting.items() if platform.features <= wanted.features}
     chosen = [*(plain or fitting)]

@@ -25,7 +25,7 @@ from regnb.change.key import VARIABLE, Key
 from regnb.change.plan import Plan
 from regnb.crawl.files import reason
 from regnb.environment import variable
-from regnb.errors import BrokenReceipt, Busy, PlanMismatch, RegnbError, StorageError, UnprovenReceipt
+from regnb.errors import BrokenReceipt, Busy, PlanMismatch, Proof, RegnbError, StorageError, UnprovenReceipt
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
 from regnb.text import escaped
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 Status: TypeAlias = Literal["done", "stale", "failed", "skipped", "unknown"]
-Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]
-"""What the signatures of a receipt say: it has none; the key that is set here made each; they are there and no key is
-set; another key made them; or only some lines are signed, or by several keys."""
+State: TypeAlias = Literal["done", "partial", "unfinished"]
+"""How far an application came: every row, not every row, or the process ended before its last row."""
 
 _VERSION: Final = 1
 _ENDING: Final = ".jsonl"
@@ -383,7 +382,7 @@ class Receipt:
     started: str = ""
     finished: str = ""
 
-    _WORDS: ClassVar = {
+    _WORDS: ClassVar[dict[State, str]] = {
         "done": "everything was done",
         "partial": "not everything was done: see the rows",
         "unfinished": "the process ended before its last row: resume it, or undo it",
@@ -519,8 +518,8 @@ class Receipt:
         return Outcome(step, "skipped", message="it was not begun", when=self.started)
 
     @property
-    def status(self) -> str:
-        """``done``, ``partial``, or ``unfinished``."""
+    def status(self) -> State:
+        """How far the application came."""
         if not self.finished:
             return "unfinished"
         whole = all(self.outcome(number).status == "done" for number, step in enumerate(self.plan.steps) if step.writes)

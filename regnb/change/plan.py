@@ -25,6 +25,7 @@ from regnb.wire.addresses import parse_registry
 if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
+Operation = Literal["retag", "copy", "rename", "delete", "retention", "request", "undo"]
 Action = Literal["put", "tag", "untag", "delete", "keep"]
 EffectKind = Literal["tag", "child", "referrer", "parent", "orphan", "shared", "running"]
 ALLOWANCES: Final = ("incomplete", "parents", "running", "dummy", "overwrite")
@@ -135,7 +136,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     """What would change in one registry. It holds no credentials, and making one never writes.
 
     Attributes:
-        operation: ``retag``, ``copy``, ``rename``, ``delete``, ``retention``, ``request`` or ``undo``.
+        operation: What made it.
         url: The registry that is written to.
         source: The URL of the registry that content is read from, if it is another one.
         steps: In the order in which they are applied: what is put comes before what points at it.
@@ -158,7 +159,7 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         True
     """
 
-    operation: str
+    operation: Operation
     url: str
     steps: tuple[Step, ...]
     source: str = ""

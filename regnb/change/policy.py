@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from regnb.errors import InvalidArgument, StorageError
+from regnb.text import parse_age
 
-UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 _VERSION: Final = re.compile(r"[vV]?(\d{1,18}(?:\.\d{1,18})*)(?:-([0-9A-Za-z.-]+))?(?:_[0-9A-Za-z._-]+)?")
 """SemVer 2.0 with an optional v and any number of parts; _ stands for +, which no tag may have."""
 _COMMIT: Final = re.compile(r"g?[0-9a-f]{7,40}")
@@ -44,6 +44,7 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
         keep_newest: So many images (distinct digests), by creation; of the same age all are kept.
         keep_newest_versions: So many images, by the version of their tags.
         keep_younger_than: A number and h, d or w: images that were created since.
+        keep_pulled_within: A number and h, d or w: images that were pulled since, and all of which that is not known.
         keep_matching: Names and globs of tags.
         remove_at_most: The largest share of a repository's tags that may be deleted at once. More is refused.
         never_touch: Everything is kept; no line about keeping may stand beside it.
@@ -54,6 +55,7 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
     keep_newest: Count | None = None
     keep_newest_versions: Count | None = None
     keep_younger_than: Annotated[str, Meta(pattern=AGE)] | None = None
+    keep_pulled_within: Annotated[str, Meta(pattern=AGE)] | None = None
     keep_matching: tuple[Name, ...] = ()
     remove_at_most: Annotated[str, Meta(pattern=SHARE)] = "50%"
     never_touch: bool = False
@@ -61,13 +63,23 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def keeps(self) -> bool:
         """Whether it says what is kept, beside ``never_touch``."""
-        return bool(self.keep_newest or self.keep_newest_versions or self.keep_younger_than or self.keep_matching)
+        return bool(
+            self.keep_newest
+            or self.keep_newest_versions
+            or self.keep_younger_than
+            or self.keep_pulled_within
+            or self.keep_matching
+        )
 
     @property
     def age(self) -> timedelta | None:
         """``keep_younger_than`` as a duration."""
-        text = self.keep_younger_than
-        return timedelta(**{UNITS[text[-1]]: int(text[:-1])}) if text else None
+        return parse_age(self.keep_younger_than) if self.keep_younger_than else None
+
+    @property
+    def unused(self) -> timedelta | None:
+        """``keep_pulled_within`` as a duration."""
+        return parse_age(self.keep_pulled_within) if self.keep_pulled_within else None
 
     @property
     def dates(self) -> bool:
@@ -190,8 +202,8 @@ def _rule(name: str, text: str, number: int, table: Any) -> Rule:  # noqa: ANN40
         unknown = re.search(r"unknown field `(.*)`", what)
         at = re.match(r"\.?(\w*)", path)
         key = unknown[1] if unknown else at[1] if at else ""
-        if key == "keep_younger_than":
-            what = "keep_younger_than is a number and h, d or w, such as 30d"
+        if key in ("keep_younger_than", "keep_pulled_within"):
+            what = f"{key} is a number and h, d or w, such as 30d"
         elif key == "remove_at_most":
             what = "remove_at_most is a share from 1% to 100%, such as 50%"
         elif key == "kinds":

@@ -26,7 +26,7 @@ def foresee(plan: Plan, known: Capabilities) -> Plan:
     """Return the same plan with what the registry will refuse, as far as that is known. Nothing is sent.
 
     Args:
-        plan: Any plan.
+        plan: A plan.
         known: What earlier answers of the plan's registry showed.
 
     Example:
@@ -85,7 +85,7 @@ async def check(client: Client, plan: Plan) -> Plan:
 
     Args:
         client: Of the plan's registry.
-        plan: Any plan.
+        plan: A plan.
 
     Example:
         ``plan = await check(client, plan)``

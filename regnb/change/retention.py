@@ -35,7 +35,7 @@ from regnb.crawl.selection import Picked
 from regnb.errors import InvalidArgument, LimitExceeded
 from regnb.oci.age import SKEW
 from regnb.oci.manifest import HELM_CONFIG
-from regnb.tables.age import STAND_INS, ages, with_pushed
+from regnb.tables.age import STAND_INS, ages, in_use, with_pushed
 from regnb.text import names
 
 
@@ -70,6 +70,8 @@ class _Tag(NamedTuple):
     subjects: tuple[str, ...]
     kind: Kind
     rule: int
+    used: str = ""
+    """Why it may be in use, by what is known of its pulls; "" where it is not."""
 
 
 class _Decision:
@@ -155,6 +157,7 @@ class _Decision:
                 f"matches {matched}" if matched else "",
                 "its age is unknown" if unknown else "",
                 "its tag is not a version" if unordered and not rule.dates else "",
+                row.used if rule.keep_pulled_within else "",
             )
             stand_in = STAND_INS.get(row.dated, "") if rule.dates and row.age else ""
             if reason := ", ".join(filter(None, reasons)):
@@ -167,6 +170,7 @@ class _Decision:
                 if rule.keep_newest_versions and not unordered
                 else "",
                 f"older than {rule.keep_younger_than}" if rule.keep_younger_than else "",
+                f"not pulled for {rule.keep_pulled_within}" if rule.keep_pulled_within else "",
                 f"matches none of {', '.join(rule.keep_matching)}" if rule.keep_matching else "",
                 "refers to something that is gone" if row.kind == "orphan" else "",
             )
@@ -296,7 +300,9 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
     dates = (known[name].to_list() for name in ("age", "dated"))
     tags: dict[str, list[_Tag]] = {}
     rules: dict[tuple[str, str], int] = {}
-    for name, tag, kind, size, complete, age, dated in zip(*columns, *dates, strict=True):
+    spans = {rule.unused for rule in policy.rules if rule.unused is not None}
+    used_since = {span: in_use(inventory.tags, now - span).to_list() for span in spans}
+    for at, (name, tag, kind, size, complete, age, dated) in enumerate(zip(*columns, *dates, strict=True)):
         here = held[name]
         digest = here.tags[tag]
         subjects = tuple(filter(None, (here.subject.get(digest), here.signs.get(tag))))
@@ -308,7 +314,11 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
         # What could not be read of an image may be the youngest part of it.
         sure = complete and not pd.isna(age) and age <= now + SKEW
         rule = 0 if refers else rules[name, sort]
-        tags.setdefault(name, []).append(_Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule))
+        span = policy.rules[rule - 1].unused if rule else None
+        why = used_since[span][at] if span is not None else ""
+        tags.setdefault(name, []).append(
+            _Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule, why)
+        )
     found: list[Verdict] = []
     absent: dict[str, set[str]] = {}
     for name, digest in gone:
@@ -365,6 +375,7 @@ def plan_retention(
     url: str,
     authorized: bool,
     storage: str | Path | None = None,
+    pulls: str | Path | None = None,
     in_use: InUse = None,
     in_use_host: Iterable[str] = (),
     allow: Iterable[str] = (),
@@ -378,6 +389,7 @@ def plan_retention(
         url: The registry.
         authorized: Whether it wants credentials.
         storage: The registry's own files, for the dates at which tags were pushed: they stand in for unknown ages.
+        pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote.
         in_use: What a cluster runs (:func:`regnb.cluster.running.listed`); it is kept.
         in_use_host: Other host names of this registry, as the cluster's images have them.
         allow: As for a deletion; ``emptying:REPOSITORY``, ``share:REPOSITORY``.
@@ -398,6 +410,7 @@ def plan_retention(
         url=url,
         authorized=authorized,
         storage=storage,
+        pulls=pulls,
         in_use=in_use,
         in_use_host=in_use_host,
         allow=allow,
@@ -412,6 +425,7 @@ def retain(
     url: str,
     authorized: bool,
     storage: str | Path | None = None,
+    pulls: str | Path | None = None,
     in_use: InUse = None,
     in_use_host: Iterable[str] = (),
     allow: Iterable[str] = (),
@@ -426,6 +440,7 @@ def retain(
         url: The registry.
         authorized: Whether it wants credentials.
         storage: The registry's own files, for the dates at which tags were pushed.
+        pulls: The history of pulls.
         in_use: What a cluster runs.
         in_use_host: Other host names of this registry.
         allow: As for a deletion.
@@ -441,6 +456,8 @@ def retain(
     check_catalog(inventory, [name for rule in policy.rules for name in rule.repositories])
     if storage:
         inventory = _dated(inventory, storage)
+    if pulls:
+        inventory = inventory.with_pulls(pulls)
     held = holdings(inventory, set(inventory.tags["repository"]))
     protection = protect(inventory, in_use, in_use_host, needed=whole(inventory))
     used = protection.running

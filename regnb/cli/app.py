@@ -63,6 +63,22 @@ COMMANDS: Final = MappingProxyType(
             "Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.",
         ),
         "layers": Entry("images", "Read", "List the layers of an image, their sizes and the commands that made them."),
+        "files": Entry(
+            "contents",
+            "Read",
+            "List the files of an image over its layers, their sizes, and the bytes that later layers hide.",
+        ),
+        "cat": Entry(
+            "contents",
+            "Read",
+            "Print the file that an image shows at a path, byte for byte; symbolic links are followed.",
+        ),
+        "packages": Entry("contents", "Read", "List the packages that an image holds."),
+        "hygiene": Entry(
+            "contents",
+            "Read",
+            "Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.",
+        ),
         "find": Entry(
             "audits",
             "Read",
@@ -81,6 +97,12 @@ COMMANDS: Final = MappingProxyType(
             "audits",
             "Space",
             "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
+        ),
+        "pulls": Entry(
+            "pulls", "Space", "Record from access logs of nginx or docker-registry when each image was last pulled."
+        ),
+        "listen": Entry(
+            "pulls", "Space", "Record what is pulled from the notifications that docker-registry sends, until Ctrl-C."
         ),
         "reconcile": Entry("audits", "Space", "Tell why a registry's disk holds more than its API shows."),
         "snapshots": Entry(
@@ -157,7 +179,7 @@ COMMANDS: Final = MappingProxyType(
         "demo": Entry(
             "serving", "Here", "Start the embedded registry with sample images, audit it, and open JupyterLab on it."
         ),
-        "cache": Entry("caches", "Here", "The cache of manifests and configs."),
+        "cache": Entry("caches", "Here", "The cache of manifests, configs, and listings of layers."),
         "kube": Entry("kubernetes", "Here", "A registry and its UI on Kubernetes: manifests, and whether they work."),
     }
 )

@@ -21,7 +21,7 @@ from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
-from regnb.cli.options import Blobs, Children, PlanOut, Referrers, Repositories, What, Where
+from regnb.cli.options import Blobs, Children, PlanOut, Pulls, Referrers, Repositories, What, Where
 from regnb.cli.plans import keep_plan
 from regnb.cli.terminal import (
     DRIFT,
@@ -152,6 +152,7 @@ def audit(
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    pulls: Pulls = None,
     fill_cache: Annotated[
         bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
     ] = False,
@@ -180,6 +181,7 @@ def audit(
         if folder is not None:
             make_folder(folder)
     inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
+    inventory = inventory.with_pulls(pulls) if pulls else inventory
     if json_ == "csv":
         show(inventory.repositories, json_)
     elif json_:
@@ -304,6 +306,10 @@ def free(
             "longest). Images that others are built on come last.",
         ),
     ] = "oldest",
+    unused_for: Annotated[
+        str, Option(metavar="AGE", help="Only what was not pulled for so long, as far as that is known; such as 180d.")
+    ] = "",
+    pulls: Pulls = None,
     repositories: Repositories = None,
     plan_out: PlanOut = None,
     allow: Allow = None,
@@ -317,7 +323,8 @@ def free(
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
     wanted = parse_size(size)
     inventory = read(url, repositories, connect=connected)
-    found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order))
+    inventory = inventory.with_pulls(pulls) if pulls else inventory
+    found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order), unused_for=unused_for)
     total = int(found["total"].iloc[-1]) if len(found) else 0
     words = f"Deleting {count(len(found), 'tag')} lets a plain garbage collection free {human(total)}"
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)

@@ -12,7 +12,7 @@ from regnb.change.journal import Receipt
 from regnb.change.plan import Plan
 from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
-from regnb.cli.options import Children, Referrers, Repositories, What
+from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import finish
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
@@ -120,6 +120,7 @@ def retention(
         str | None,
         Option(metavar="DIR", help="The registry's own storage: its push dates stand in for ages that are unknown."),
     ] = None,
+    pulls: Pulls = None,
     repositories: Repositories = None,
     in_use: InUse = None,
     in_use_host: InUseHost = None,
@@ -133,6 +134,7 @@ def retention(
         policy,
         repositories=repositories,
         storage=storage,
+        pulls=pulls,
         in_use=in_use,
         in_use_host=in_use_host or (),
         allow=allow or (),

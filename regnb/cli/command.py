@@ -13,7 +13,7 @@ import typer
 from typer import Option
 from typer.core import TyperArgument
 
-from regnb.cli.help import Command
+from regnb.cli.help import Click, Command
 from regnb.cli.options import Url, is_registry
 from regnb.cli.plans import present
 from regnb.cli.terminal import (
@@ -80,7 +80,7 @@ def sourced(
 class _Command(Command):
     """A command whose registry may be left out where the environment names one."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 -- typer's own click
+    def parse_args(self, ctx: Click, args: list[str]) -> list[str]:
         """Read the words of a command line; if the first argument is left out, REGNB_URL is inserted for it."""
         arguments = [each for each in self.params if isinstance(each, TyperArgument)]
         known = variable("REGNB_URL")
@@ -95,7 +95,7 @@ class _Command(Command):
         return super().parse_args(ctx, args)
 
 
-def _left_out(words: Sequence[str], rest: Sequence[Any]) -> bool:
+def _left_out(words: Sequence[str], rest: Sequence[Click]) -> bool:
     """Whether these arguments of a command line do not begin with a registry.
 
     Args:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+Click: TypeAlias = Any
+"""What typer's own click has: a parameter, a context. It is not exported."""
 
-def placeholder(parameter: Any) -> str:  # noqa: ANN401 -- of typer's own click
+
+def placeholder(parameter: Click) -> str:
     """Return what stands for the value of an argument or option in the help; "" for an option that has none."""
     kind = parameter.type_descriptor
     if isinstance(parameter, TyperArgument):
@@ -19,7 +22,7 @@ def placeholder(parameter: Any) -> str:  # noqa: ANN401 -- of typer's own click
     return "N" if kind.annotation in (int, float) else str(parameter.opts[0]).lstrip("-").upper()
 
 
-def _name(parameters: list[Any]) -> None:
+def _name(parameters: list[Click]) -> None:
     for each in parameters:
         if each.metavar is None:
             each.metavar = placeholder(each)
@@ -31,7 +34,7 @@ def _name(parameters: list[Any]) -> None:
 class Command(TyperCommand):
     """A command whose help names no types."""
 
-    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 -- typer's own click
+    def get_params(self, ctx: Click) -> list[Click]:
         """Return the parameters, --help among them."""
         found = super().get_params(ctx)
         _name(found)
@@ -41,7 +44,7 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands whose help names no types."""
 
-    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 -- typer's own click
+    def get_params(self, ctx: Click) -> list[Click]:
         """Return the parameters, --help among them."""
         found = super().get_params(ctx)
         _name(found)

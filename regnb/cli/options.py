@@ -105,3 +105,12 @@ Probe = Annotated[
 Children = Annotated[bool, Option(help="Whether an index takes along what nothing else needs.")]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
 Referrers = Annotated[bool, Option(help="Whether signatures, SBOMs and other referrers come along.")]
+Pulls = Annotated[
+    Path | None,
+    Option(
+        "--pulls",
+        metavar="FILE",
+        help="The history that regnb pulls or regnb listen wrote: when each tag was last pulled.",
+        dir_okay=False,
+    ),
+]

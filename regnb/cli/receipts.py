@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.markup import escape
@@ -20,9 +21,9 @@ from regnb.cli.terminal import (
     report_error,
     show,
 )
-from regnb.errors import BrokenReceipt, StorageError, UnprovenReceipt
+from regnb.errors import BrokenReceipt, Proof, StorageError, UnprovenReceipt
 
-_UNPROVEN: Final = {"no key": 11, "other key": 12, "mixed": 13, "unsigned": 14}
+_UNPROVEN: Final[Mapping[Proof | Literal[""], int]] = {"no key": 11, "other key": 12, "mixed": 13, "unsigned": 14}
 """Exit codes of a verification, by what the signatures of a receipt say."""
 
 app = typer.Typer(cls=Group, help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from regnb.crawl.listing import Listing, blob_file
 from regnb.crawl.notes import Notes
-from regnb.crawl.records import PRECEDENCE, BlobRecord, ManifestRecord, describe
+from regnb.crawl.records import PRECEDENCE, BlobKind, BlobRecord, ManifestRecord, ProblemKind, describe
 from regnb.crawl.walk import Files
 from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.manifest import (
@@ -25,7 +25,8 @@ from regnb.oci.manifest import (
     verify,
 )
 
-_ORPHAN: Final = ("orphan", "", 0)
+_Needed: TypeAlias = tuple[BlobKind, str, int]
+_ORPHAN: Final[_Needed] = ("orphan", "", 0)
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Needs:
         schema1: Manifests of the withdrawn schema 1, which version 2.8 reads and version 3 does not.
     """
 
-    kinds: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    kinds: dict[str, _Needed] = field(default_factory=dict)
     sizes: dict[tuple[str, str], int] = field(default_factory=dict)
     fatal: dict[str, tuple[str, bool]] = field(default_factory=dict)
     schema1: list[str] = field(default_factory=list)
@@ -120,7 +121,9 @@ class Contents:
             size = self._sizes.get(self._records.aliases.get(blob, blob))
             if size not in (None, descriptor.size):
                 needs.sizes[digest, blob] = descriptor.size
-            kind = "foreign layer" if descriptor.foreign else "config" if blob == record.config else "layer"
+            kind: BlobKind = "layer"
+            if descriptor.foreign or blob == record.config:
+                kind = "foreign layer" if descriptor.foreign else "config"
             named = (kind, descriptor.media_type, descriptor.size)
             known = needs.kinds.get(blob, named)
             if known[0] in PRECEDENCE:
@@ -172,7 +175,7 @@ class Contents:
                 verify(data, digest)
                 config = decode_config(data)
             except ContentError as error:  # the sizes stay exact
-                sort = "mismatch" if isinstance(error, DigestMismatch) else "malformed"
+                sort: ProblemKind = "mismatch" if isinstance(error, DigestMismatch) else "malformed"
                 self._notes.problem("", digest, sort, f"the config of an image: {error.message}")
                 if isinstance(error, DigestMismatch):
                     damaged = {record.digest for record in images[digest]}

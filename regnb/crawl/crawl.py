@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import ClassVar, Final
 
+import anyio
+
+from regnb.crawl.directory import Claim, Told
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
 from regnb.crawl.recording import Recording
@@ -20,6 +24,7 @@ from regnb.crawl.records import (
     TagRecord,
 )
 from regnb.crawl.referring import Referrers
+from regnb.directories.directory import Directory
 from regnb.errors import DigestMismatch, MalformedManifest, NotFound, Refused, RegnbError
 from regnb.oci.manifest import (
     ACCEPT_ANY,
@@ -60,40 +65,48 @@ class Progress:
 class _Crawl:
     """One crawl, and the records that it writes."""
 
-    def __init__(self, client: Client, cache: Cache, records: Records, progress: Progress, *, thorough: bool) -> None:
+    def __init__(self, client: Client, cache: Cache, told: Told, progress: Progress, *, thorough: bool) -> None:
         self.named: frozenset[str] = frozenset()
         self.untagged: Mapping[str, Sequence[str]] = {}
         self._thorough = thorough
         self.client = client
         self.cache = cache
-        self.records = records
+        self.records = told.recording.records
         self.known = Known(cache)
-        self.recording = Recording(records)
+        self.told, self.recording = told, told.recording
         self.problem = self.recording.problem
         self.progress = progress
         self._jobs = Jobs(lambda: client.pace.limit)
-        self.referrers = Referrers(client, cache, self.recording, self._jobs)
+        self.referrers = Referrers(client, cache, self.recording, self._jobs, told)
         self._failed: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
         self._contradicted: set[str] = set()
 
-    async def run(self, repositories: Sequence[str]) -> None:
+    async def run(self, repositories: Sequence[str]) -> set[Claim]:
+        """Read them all; return what the registry's own API is not to be believed, if samples show it."""
         self.progress.repositories += len(repositories)
         self._jobs.add(partial(self.repository, name) for name in reversed(repositories))
         await self._jobs.run()
+        if wrong := await self.told.check():
+            return wrong
+        if moved := self.told.take_back():
+            self._jobs.add(partial(self.tag, *one, None) for one in moved)
+            await self._jobs.run()
         for name, tags in self._not_found.items():
             await self.explain_missing(name, tags)
         for digest, claims in self.recording.claims().items():
-            await self.settle(self.recording.conflicts[digest], digest, claims)
+            await settle(self.client, self.recording, self.recording.conflicts[digest], digest, claims)
+        self.told.date(self.records.tags)
+        return set()
 
     async def repository(self, name: str) -> None:
         counts = self.records.coverage.repositories
-        tags: dict[str, None] = {}
+        tags = await self.told.tags(name)
         try:
-            async for page in self.client.tags(name):
-                tags.update(dict.fromkeys(page))
+            if not tags or not self.told.whole:
+                tags = {tag: tags.get(tag, "") async for page in self.client.tags(name) for tag in page}
         except RegnbError as error:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
             if not isinstance(error, NotFound) or name in self.named:
@@ -112,7 +125,7 @@ class _Crawl:
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
         seen = self.cache.seen(self.records.registry, name)
-        self.known.load(set(seen.values()) - self.records.manifests.keys())
+        self.known.load({*seen.values(), *filter(None, tags.values())} - self.records.manifests.keys())
         self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, seen.get(tag)) for tag in sorted(tags, reverse=True))
 
@@ -127,7 +140,7 @@ class _Crawl:
         except RegnbError as error:
             self.problem(repository, tag, counts.fail(error), error)
         else:
-            counts.read += 1
+            self.told.count(repository, tag)
             record.digest = digest
             if digest != seen:
                 self.cache.saw(self.records.registry, repository, {tag: digest})
@@ -139,10 +152,15 @@ class _Crawl:
     async def resolve(self, repository: str, tag: str, seen: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
 
+        None is sent where the registry's own API says what the tag points at, and that is known: samples are checked.
         A HEAD is believed only where it says that nothing has changed: its header is a digest of no bytes that were
         read, and a proxy may send another's. Whatever else it says, a GET decides.
         """
-        if seen is not None and (seen in self.records.manifests or seen in self.known or self.cache.get(Digest(seen))):
+        if (told := self.told.digest(repository, tag)) and self.has(told):
+            self.told.believe(repository, tag, told)
+            self.records.links[repository, told] = True
+            return told, ""
+        if seen is not None and told in ("", seen) and self.has(seen):
             try:
                 found = await self.client.head_manifest(repository, tag)
             except NotFound:
@@ -157,6 +175,10 @@ class _Crawl:
         self.keep(repository, raw)
         self.records.links[repository, raw.digest] = True
         return raw.digest, raw.announced
+
+    def has(self, digest: str) -> bool:
+        """Whether a manifest's content is known."""
+        return digest in self.records.manifests or digest in self.known or self.cache.get(Digest(digest)) is not None
 
     def check_announced(self, repository: str, digest: str, announced: str) -> None:
         """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
@@ -305,19 +327,6 @@ class _Crawl:
         record.commands = tuple(map(self.recording.text, config.commands(len(record.layers))))
         return True
 
-    async def settle(self, repository: str, digest: str, claims: Mapping[int, Sequence[str]]) -> None:
-        """Ask the registry for the size of a blob of which manifests claim different ones."""
-        text = f"manifests claim {' and '.join(f'{claim:,}' for claim in sorted(claims))} bytes"
-        try:
-            size = await self.client.head_blob(repository, digest)
-        except NotFound:
-            text = "the repository does not have this blob, which a manifest needs"
-            self.records.damage(repository, digest, "missing", text, "push the image again")
-        except RegnbError as error:
-            self.problem(repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}")
-        else:
-            self.recording.settle(digest, claims, size)
-
     async def explain_missing(self, repository: str, tags: list[str]) -> None:
         """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
         listed: set[str] = set(tags)
@@ -343,6 +352,24 @@ class _Crawl:
             ]
 
 
+async def settle(
+    client: Client, recording: Recording, repository: str, digest: str, claims: Mapping[int, Sequence[str]]
+) -> None:
+    """Ask the registry for the size of a blob of which manifests claim different ones."""
+    text = f"manifests claim {' and '.join(f'{claim:,}' for claim in sorted(claims))} bytes"
+    try:
+        size = await client.head_blob(repository, digest)
+    except NotFound:
+        text = "the repository does not have this blob, which a manifest needs"
+        recording.records.damage(repository, digest, "missing", text, "push the image again")
+    except RegnbError as error:
+        recording.problem(
+            repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}"
+        )
+    else:
+        recording.settle(digest, claims, size)
+
+
 async def read(client: Client, repository: str, target: str) -> RawManifest:
     """Read a manifest; where there is none of the usual types, one of any type.
 
@@ -358,8 +385,12 @@ async def read(client: Client, repository: str, target: str) -> RawManifest:
         return await client.manifest(repository, target, accept=ACCEPT_ANY)
 
 
-async def find_repositories(client: Client, records: Records, patterns: Sequence[str] | None) -> list[str]:
+async def find_repositories(
+    client: Client, records: Records, patterns: Sequence[str] | None, directory: Directory | None = None
+) -> list[str]:
     """Return the repositories that are meant, from the catalog unless every one is named.
+
+    Where the registry refuses its catalog, or it is empty, the registry's own API lists them, if it has one.
 
     Raises:
         RegistryError: The catalog is refused or unreadable from its first page on.
@@ -379,10 +410,13 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
         async for page in client.catalog():
             listed.extend(page)
     except RegnbError as error:
-        if not listed:
+        if not listed and not (listed := await _told(directory, records)):
             raise
-        records.coverage.catalog = "incomplete"
-        records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+        if "catalog" not in records.coverage.sources:
+            records.coverage.catalog = "incomplete"
+            records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
+    if not listed:
+        listed = await _told(directory, records)
     if not listed and client.authorized:
         # Some registries list what the credentials may see, and say nothing of the rest.
         records.coverage.catalog = "incomplete"
@@ -404,6 +438,21 @@ async def find_repositories(client: Client, records: Records, patterns: Sequence
     return list(dict.fromkeys(chosen))
 
 
+async def _told(directory: Directory | None, records: Records) -> list[str]:
+    """Return the repositories that the registry's own API lists; none where it has none, or lists none."""
+    if directory is None:
+        return []
+    try:
+        listed = [name async for page in directory.repositories() for name in page]
+    except RegnbError as error:
+        text = f"the repositories are not listed: {error.message}"
+        records.problems.append(Problem("", "", "directory", text, error.hint, incomplete=False))
+        return []
+    if listed:
+        records.coverage.sources["catalog"] = f"{directory.name}'s API"
+    return listed
+
+
 async def _is_gone(client: Client, repository: str, digest: Digest) -> bool:
     """Whether a repository has lost a manifest that the cache has; what answers otherwise proves nothing."""
     try:
@@ -423,6 +472,7 @@ async def collect(
     progress: Progress | None = None,
     fill: bool = True,
     thorough: bool = False,
+    directory: Directory | None = None,
     untagged: Mapping[str, Sequence[str]] | None = None,
 ) -> Records:
     """Crawl a registry.
@@ -438,6 +488,8 @@ async def collect(
         progress: Counters to keep up.
         thorough: Whether each child of an index is asked for in its repository, with a HEAD, although the cache has it:
             a plan of a deletion names nothing that is gone.
+        directory: The registry's own API, if it has one: where it lists digests, a warm crawl sends one request for
+            each repository, and asks the registry for a sample of its tags alone.
         fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
         untagged: Repository to the digests of manifests without a tag that are known to be there; they are read, too.
 
@@ -452,11 +504,8 @@ async def collect(
         >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
     """
     records = Records(client.host, datetime.now(UTC))
-    crawl = _Crawl(client, cache, records, progress or Progress(), thorough=thorough)
-    crawl.named = frozenset(repositories or ())
-    crawl.untagged = untagged or {}
     try:
-        names = await find_repositories(client, records, repositories)
+        names = await find_repositories(client, records, repositories, directory)
         records.coverage.repositories.listed += len(names)
         if names and not fill and not cache.lacks(records.registry, _MIRROR):
             if await is_mirror(client, names[0]):
@@ -465,8 +514,21 @@ async def collect(
                     hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
                 )
             cache.found_lacking(records.registry, _MIRROR)
-        await crawl.run(names)
+        progress = progress or Progress()
+        found, distrusted = copy.deepcopy(records), set[Claim]()
+        while True:
+            told = Told(directory, client, Recording(records), thorough=thorough, distrusted=distrusted)
+            crawl = _Crawl(client, cache, told, progress, thorough=thorough)
+            crawl.named, crawl.untagged = frozenset(repositories or ()), untagged or {}
+            if not (wrong := await crawl.run(names)):
+                break
+            # What was read rests on what is not true: read anew, mostly from the cache, and say why.
+            distrusted |= wrong
+            why = [row for row in records.problems if row.problem == "directory" and row not in found.problems]
+            found.problems += why
+            records = copy.deepcopy(found)
     finally:
-        cache.flush()
+        with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
+            await anyio.to_thread.run_sync(cache.flush)
     records.finished = datetime.now(UTC)
     return records

@@ -8,10 +8,10 @@ from typing import Final
 from regnb.crawl.contents import Needs
 from regnb.crawl.listing import Repository, blob_file
 from regnb.crawl.notes import Notes
-from regnb.crawl.records import Records
+from regnb.crawl.records import ProblemKind, Records
 from regnb.text import count, names
 
-ALIASED: Final = ("sha512", "linked twice")
+ALIASED: Final[tuple[ProblemKind, ProblemKind]] = ("sha512", "linked twice")
 """Problems of blobs that were pushed by another digest: linked by it alone, or by both."""
 _AGAIN: Final = "delete the blob's file, then push the image again: clients skip a blob that the registry seems to have"
 

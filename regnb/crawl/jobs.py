@@ -38,6 +38,7 @@ class Jobs:
         async with anyio.create_task_group() as group:
             self._group = group
             self._hire()
+        self._workers = 0
 
     def _hire(self) -> None:
         """Keep a few more workers than there may be requests: that some wait shows that more would be of use."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from regnb.crawl.notes import Notes, is_repository, printable, repository_of
-from regnb.crawl.records import UploadRecord, Usage
+from regnb.crawl.records import ProblemKind, UploadRecord, Usage
 from regnb.crawl.walk import FOREIGN, File
 from regnb.errors import InvalidReference
 from regnb.oci.reference import check_tag, is_digest
@@ -125,7 +125,8 @@ class Listing:
             found = self.repositories.pop(name)
             if not (found.has_layers or found.has_manifests):
                 continue
-            sort, who = "bad repository", "the garbage collection of every version"
+            sort: ProblemKind = "bad repository"
+            who = "the garbage collection of every version"
             if not found.has_manifests:
                 sort, who = "bad layers", "the garbage collection of version 2.8"
             elif not found.has_layers:

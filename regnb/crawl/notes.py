@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regnb.crawl.files import reason
-from regnb.crawl.records import Counts, Problem, Records
+from regnb.crawl.records import Counts, Problem, ProblemKind, Records, Unread
 from regnb.errors import InvalidReference
 from regnb.oci.reference import check_repository
 
@@ -26,23 +26,32 @@ class Notes:
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self.statuses: dict[str, str] = {}
+        self.statuses: dict[str, Unread] = {}
         self._hidden: list[str] = []
 
     def problem(
-        self, repository: str, reference: str, problem: str, message: str, *, incomplete: bool = False, hint: str = ""
+        self,
+        repository: str,
+        reference: str,
+        problem: ProblemKind,
+        message: str,
+        *,
+        incomplete: bool = False,
+        hint: str = "",
     ) -> None:
         """Note what could not be read, or is not as it should be."""
         repository, reference = map(printable, (repository, reference))
         self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
 
-    def damage(self, repository: str, reference: str, problem: str, message: str, hint: str = "") -> None:
+    def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note what is known to be missing or damaged, so that no pull that needs it succeeds."""
         self.records.damage(printable(repository), printable(reference), problem, message, hint)
 
-    def unread(self, repository: str, reference: str, text: str, error: Exception, counts: Counts | None = None) -> str:
+    def unread(
+        self, repository: str, reference: str, text: str, error: Exception, counts: Counts | None = None
+    ) -> Unread:
         """Note that something is there and cannot be read, and return what sort of problem that is."""
-        sort = "denied" if isinstance(error, PermissionError) else "failed"
+        sort: Unread = "denied" if isinstance(error, PermissionError) else "failed"
         hint = "read it as the registry's own user" if sort == "denied" else ""
         self.problem(repository, reference, sort, f"{text}: {reason(error)}", incomplete=True, hint=hint)
         if counts is not None:

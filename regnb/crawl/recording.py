@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from regnb.crawl.known import Claim
-from regnb.crawl.records import PRECEDENCE, BlobRecord, ManifestRecord, Problem, Records, describe
+from regnb.crawl.records import (
+    PRECEDENCE,
+    BlobKind,
+    BlobRecord,
+    ManifestRecord,
+    Problem,
+    ProblemKind,
+    Records,
+    describe,
+)
 from regnb.errors import RegnbError
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
@@ -38,10 +47,10 @@ class Recording:
 
     def text(self, text: _T) -> _T:
         """Return the one object that stands for this text, or for these texts."""
-        return self._texts.setdefault(text, text)  # type: ignore[return-value]  # equal texts have one type
+        return cast("_T", self._texts.setdefault(text, text))  # equal texts have one type
 
     def problem(
-        self, repository: str, reference: str, problem: str, error: RegnbError | str, *, incomplete: bool = True
+        self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
     ) -> None:
         """Note what could not be read, or is not as it should be."""
         message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
@@ -81,7 +90,7 @@ class Recording:
     def _blob(self, repository: str, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
         """Record a blob and return the one string that stands for its digest everywhere."""
         digest = self.text(descriptor.digest)
-        kind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
+        kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(digest)
         if known is None:
             self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)

@@ -11,18 +11,37 @@ import msgspec
 
 from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
 from regnb.oci.age import CREATED
-from regnb.oci.manifest import Descriptor, Index, Schema1, decode
+from regnb.oci.manifest import Descriptor, Index, ManifestKind, Schema1, decode
 from regnb.oci.reference import Digest
 
 Source: TypeAlias = Literal["api", "storage", "layout"]
 """What was read: the registry's API, its files, or OCI layouts and archives."""
+ProblemKind: TypeAlias = Literal[
+    "failed", "denied", "dangling", "vanished", "missing", "damaged", "mismatch", "malformed", "schema1", "too deep",
+    "size conflict", "media type", "not a tag", "ambiguous", "docker type", "layout", "catalog", "directory", "ignored",
+    "mirror",
+    "bad repository", "bad layers", "bad manifests", "bad blob", "corrupt tag", "corrupt revision", "corrupt manifest",
+    "corrupt layer link", "no layers", "no tags", "sha512", "linked twice",
+]  # fmt: skip
+"""Sorts of problems. From ``bad repository`` on: what matters to a collection, and only a storage shows."""
+BlobKind: TypeAlias = Literal["layer", "config", "manifest", "orphan", "foreign layer", "missing"]
+"""``orphan``: on disk, and no manifest needs it. ``foreign layer`` (stored elsewhere) and ``missing`` (a manifest needs
+it, and it is not on disk) take no space."""
+RepositoryStatus: TypeAlias = Literal["read", "empty", "failed", "denied"]
+Unread: TypeAlias = Literal["failed", "denied"]
+"""What a repository, or a sort of problem, is that could not be read wholly."""
+CatalogCoverage: TypeAlias = Literal["complete", "incomplete", "in part", "not asked"]
+"""``in part``: what globs match."""
 DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
-NOTES: Final = frozenset({"docker type", "ignored", "mirror"})
+NOTES: Final[frozenset[ProblemKind]] = frozenset({"docker type", "ignored", "mirror"})
 """Sorts of problems that only tell what else is there: nothing has to be mended."""
-PRECEDENCE: Final = ("config", "layer", "foreign layer")
+_SORTS: Final[tuple[tuple[type[RegnbError], ProblemKind], ...]] = (
+    (NotFound, "missing"), (DigestMismatch, "mismatch"), (ContentError, "malformed"),
+)  # fmt: skip
+PRECEDENCE: Final[tuple[BlobKind, ...]] = ("config", "layer", "foreign layer")
 """What a blob is that manifests use in several ways: what some manifest stores here is not stored elsewhere."""
 
 
@@ -30,15 +49,13 @@ class Problem(msgspec.Struct, frozen=True):
     """Something that could not be read, or that is not as it should be.
 
     Attributes:
-        problem: What sort: ``failed``, ``denied``, ``dangling``, ``vanished``, ``missing``, ``damaged``, ``mismatch``,
-            ``malformed``, ``schema1``, ``too deep``, ``size conflict``, ``media type``, ``not a tag``, ``ambiguous``,
-            ``docker type``, ``layout``, ``catalog`` or ``interrupted``.
+        problem: What sort (:data:`ProblemKind`).
         incomplete: Whether something is unknown because of it, so that figures are lower bounds.
     """
 
     repository: str
     reference: str
-    problem: str
+    problem: ProblemKind
     message: str
     hint: str = ""
     incomplete: bool = True
@@ -48,6 +65,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     """What the frames need of one manifest. Digests are shared strings, so that a million tags fit in memory.
 
     Attributes:
+        kind: "" where nobody asks for it: a verdict on a storage.
         children: The manifests that an index lists.
         layers: The layers of an image, or the blobs that an index lists.
         layer_types: Their media types.
@@ -57,7 +75,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
 
     digest: str
     media_type: str
-    kind: str
+    kind: ManifestKind | Literal[""]
     artifact_type: str
     manifest_size: int
     config: str
@@ -76,26 +94,32 @@ class BlobRecord(msgspec.Struct, gc=False):
     """A blob as some manifest describes it, or as it lies on disk. ``size`` is bytes as stored.
 
     Attributes:
-        kind: ``layer``, ``config``, ``manifest``, ``orphan`` (on disk, and no manifest needs it), ``foreign layer``
-            (stored elsewhere) or ``missing`` (a manifest needs it, and it is not on disk): the last two take no space.
+        kind: What it is to the manifests that need it.
     """
 
     size: int
     media_type: str
-    kind: str
+    kind: BlobKind
 
 
 class TagRecord(msgspec.Struct, gc=False):
     """A tag and the digest it points at; "" where that could not be read.
 
     Attributes:
-        pushed: When the tag was last pointed there, as the storage has it; None where that is not known.
+        pushed: When the tag was last pointed there, as the storage or the registry's own API has it; None where that
+            is not known.
+        pulled: When it was last pulled, as the registry's own API has it; None: never, or not known.
+        pulls_since: Since when pulls of it are recorded; None where they are not.
+        locked: Why the registry would not delete it; "" where nothing is known of that.
     """
 
     repository: str
     tag: str
     digest: str
     pushed: datetime | None = None
+    pulled: datetime | None = None
+    pulls_since: datetime | None = None
+    locked: str = ""
 
 
 class HistoryRecord(msgspec.Struct, gc=False):
@@ -141,21 +165,26 @@ class Usage:
 
 @dataclass(slots=True)
 class Counts:
-    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed."""
+    """How many of one sort were listed, read from the registry, taken from the cache, failed, or were not allowed.
+
+    Attributes:
+        told: How many the registry's own API told of, so that the registry was not asked for each.
+    """
 
     listed: int = 0
     read: int = 0
     cached: int = 0
     failed: int = 0
     denied: int = 0
+    told: int = 0
 
-    def fail(self, error: RegnbError) -> str:
+    def fail(self, error: RegnbError) -> ProblemKind:
         """Count an error, and return what sort of problem it is."""
         if isinstance(error, Denied | Unauthorized):
             self.denied += 1
             return "denied"
         self.failed += 1
-        for kind, sort in ((NotFound, "missing"), (DigestMismatch, "mismatch"), (ContentError, "malformed")):
+        for kind, sort in _SORTS:
             if isinstance(error, kind):
                 return sort
         return "failed"
@@ -166,7 +195,8 @@ class Coverage:
     """What a crawl covered.
 
     Attributes:
-        catalog: ``complete``, ``incomplete``, ``in part`` (what globs match) or ``not asked``.
+        catalog: How much of it was listed.
+        sources: ``catalog``, ``tags`` or ``referrers`` to what told of them, where that is not the registry API.
     """
 
     repositories: Counts = field(default_factory=Counts)
@@ -174,7 +204,8 @@ class Coverage:
     manifests: Counts = field(default_factory=Counts)
     configs: Counts = field(default_factory=Counts)
     referrers: Counts = field(default_factory=Counts)
-    catalog: str = "complete"
+    catalog: CatalogCoverage = "complete"
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -184,7 +215,7 @@ class Records:
     Attributes:
         registry: ``host:port``, or the storage's URL.
         source: ``api``, ``storage`` or ``layout``.
-        repositories: Name to status: ``read``, ``empty``, ``failed`` or ``denied``.
+        repositories: Name to status.
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.
         history, uploads: What only a storage tells.
@@ -201,7 +232,7 @@ class Records:
     started: datetime
     finished: datetime | None = None
     source: Source = "api"
-    repositories: dict[str, str] = field(default_factory=dict)
+    repositories: dict[str, RepositoryStatus] = field(default_factory=dict)
     tags: list[TagRecord] = field(default_factory=list)
     links: dict[tuple[str, str], bool] = field(default_factory=dict)
     manifests: dict[str, ManifestRecord] = field(default_factory=dict)
@@ -217,7 +248,7 @@ class Records:
     damaged: set[tuple[str, str]] = field(default_factory=set)
     doubtful: set[tuple[str, str]] = field(default_factory=set)
 
-    def damage(self, repository: str, reference: str, problem: str, message: str, hint: str = "") -> None:
+    def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.
 
         Example:

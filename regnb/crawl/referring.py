@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from regnb.crawl.directory import Told
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.recording import Recording
 from regnb.errors import RegnbError, Unproven, Unsupported
@@ -20,10 +21,11 @@ class Referrers:
         cache: Knows for a day of a registry that has no such API.
         recording: Where it is counted, and noted what fails.
         jobs: The crawl's.
+        told: What the registry's own API tells, where it has one.
     """
 
-    def __init__(self, client: Client, cache: Cache, recording: Recording, jobs: Jobs) -> None:
-        self._client, self._cache, self._jobs = client, cache, jobs
+    def __init__(self, client: Client, cache: Cache, recording: Recording, jobs: Jobs, told: Told) -> None:
+        self._client, self._cache, self._jobs, self._told = client, cache, jobs, told
         self._problem, self._records = recording.problem, recording.records
         self._listed: bool | None = False if cache.lacks(self._records.registry, "referrers") else None
 
@@ -34,6 +36,10 @@ class Referrers:
             if self._listed is False:
                 return []
             counts = self._records.coverage.referrers
+            if self._listed and (told := self._told.referrers(repository, digest)) is not None:
+                counts.listed += 1
+                counts.told += 1
+                return list(told)
             try:
                 found = await self._client.referrers(repository, Digest(digest), fallback=False)
             except Unsupported as error:

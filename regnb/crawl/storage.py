@@ -11,7 +11,7 @@ from regnb.crawl.damage import find_aliased, find_damage, find_fatal
 from regnb.crawl.files import reason
 from regnb.crawl.listing import CURRENT, LINK_LIMIT, Listing, Repository, blob_file, date, is_tag
 from regnb.crawl.notes import Notes
-from regnb.crawl.records import HistoryRecord, Records, TagRecord
+from regnb.crawl.records import HistoryRecord, ProblemKind, Records, RepositoryStatus, TagRecord
 from regnb.crawl.survey import Survey
 from regnb.crawl.walk import Files, LocalFiles
 from regnb.oci.age import plausible
@@ -85,7 +85,7 @@ class Reading:
             for file in self._files.parts():
                 self._listing.parts(file)
         except Exception as error:  # noqa: BLE001 -- each file system's library has errors of its own
-            sort = "denied" if isinstance(error, PermissionError) else "failed"
+            sort: ProblemKind = "denied" if isinstance(error, PermissionError) else "failed"
             text = f"multipart uploads could not be listed, and their bytes are in no figure: {reason(error)}"
             hint = "allow s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts"
             self.notes.problem("", "multipart uploads", sort, text, hint=hint)
@@ -204,7 +204,7 @@ class Reading:
                 continue
             digest = content.get(path, "")
             if path in broken:
-                sort = "corrupt tag" if found.walked else "dangling"
+                sort: ProblemKind = "corrupt tag" if found.walked else "dangling"
                 self.notes.damage(name, tag, sort, broken[path], "push the image again under this tag")
             elif (
                 digest not in found.walked
@@ -223,7 +223,7 @@ class Reading:
             current = content.get(found.tags.get(tag, "")) == digest
             record = HistoryRecord(name, tag, digest, date(when), current, digest in found.walked)
             self.records.history.append(record)
-        status = "read" if found.tags or found.current else "empty"
+        status: RepositoryStatus = "read" if found.tags or found.current else "empty"
         self.records.repositories[name] = self.notes.statuses.get(name, status)
 
     def _manifests(self) -> None:

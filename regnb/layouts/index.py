@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from regnb.crawl.records import ProblemKind
 from regnb.errors import MalformedManifest
 from regnb.oci.manifest import Descriptor
 from regnb.oci.reference import Digest
@@ -49,7 +50,7 @@ class Oddity(NamedTuple):
     """
 
     reference: str
-    problem: str
+    problem: ProblemKind
     message: str
     hint: str = ""
     incomplete: bool = False
@@ -86,12 +87,13 @@ class Listing:
         return msgspec.json.encode(self.document | {"manifests": msgspec.Raw(msgspec.json.encode(listed))})
 
 
-def read(data: bytes, repository: str, *, within: bool = False) -> Listing:
+def read(data: bytes, repository: str, known: dict[bytes, Entry] | None = None, *, within: bool = False) -> Listing:
     """Return what an ``index.json`` lists.
 
     Args:
         data: Its bytes.
         repository: Where the images are that have a tag and no other name.
+        known: Entries as they are written to what they are, of earlier readings; it is added to.
         within: Whether any other repository is below that one, as in a tree of layouts.
 
     Raises:
@@ -109,8 +111,12 @@ def read(data: bytes, repository: str, *, within: bool = False) -> Listing:
         raise MalformedManifest("index.json is nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as error:
         raise MalformedManifest(f"index.json is not a valid index: {printable(str(error))[:200]}") from None
-    listing = Listing(document)
+    listing, known = Listing(document), {} if known is None else known
     for number, raw in enumerate(rows or ()):
+        written = bytes(raw)
+        if entry := known.get(written):
+            _enter(listing, entry)
+            continue
         try:
             descriptor = msgspec.json.decode(raw, type=Descriptor)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -123,29 +129,28 @@ def read(data: bytes, repository: str, *, within: bool = False) -> Listing:
             text = f"index.json lists it as {printable(descriptor.media_type)[:100]}, which is not a type of manifest"
             listing.oddities.append(Oddity(descriptor.digest, "ignored", text))
             continue
-        name = name_of(descriptor)
-        called = named(name, repository) if name else None
-        if called is not None and within and called[0] != repository:
-            called = f"{repository}/{called[0]}", called[1]
-        _enter(listing, Entry(raw, descriptor), name, called)
+        called, tag = named(name_of(descriptor), repository) or ("", "")
+        if called and within and called != repository:
+            called = f"{repository}/{called}"
+        known[written] = Entry(msgspec.Raw(written), descriptor, called, tag)
+        _enter(listing, known[written])
     return listing
 
 
-def _enter(listing: Listing, entry: Entry, name: str, called: tuple[str, str] | None) -> None:
+def _enter(listing: Listing, entry: Entry) -> None:
     """Add an entry under its name, or among those without one."""
-    if called is not None:
-        entry = entry._replace(repository=called[0], tag=called[1])
-        first = listing.tags.setdefault(called[0], {}).setdefault(called[1], entry)
+    if entry.tag:
+        first = listing.tags.setdefault(entry.repository, {}).setdefault(entry.tag, entry)
         if first.digest == entry.digest:
             listing.entries.append(entry)
             return
-        text = f"{':'.join(called)} stands in index.json for several manifests; the first one counts"
+        text = f"{entry.repository}:{entry.tag} stands in index.json for several manifests; the first one counts"
         hint = f"read this one by its digest: {Digest(entry.digest).short}"
         listing.oddities.append(Oddity(entry.digest, "ambiguous", text, hint))
-    elif name:
+        entry = entry._replace(repository="", tag="")
+    elif name := name_of(entry.descriptor):
         text = f"index.json calls it {printable(name)[:100]!r}, which does not name a repository and a tag"
         listing.oddities.append(Oddity(entry.digest, "not a tag", text, "read it by its digest"))
-    entry = entry._replace(repository="", tag="")
     listing.entries.append(entry)
     listing.unnamed.setdefault(entry.digest, entry)
 

@@ -49,6 +49,7 @@ class Layout:
         self._stamp: object = self
         self._listing = Listing({})
         self._everything: set[str] | None = None
+        self._known: dict[bytes, Entry] = {}
         self._decoded: dict[str, AnyManifest] = {}
 
     @property
@@ -70,7 +71,7 @@ class Layout:
             MalformedManifest: It is no index.
         """
         try:
-            return read(data, self.repository, within=self._within)
+            return read(data, self.repository, self._known, within=self._within)
         except ContentError as error:
             raise error.saying(f"{self.files.where}: {error.message}", hint="copy the layout again") from None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regnb.wire.origin import HINT, Hosts
 
@@ -16,12 +17,6 @@ else:
 
 PATIENCE: Final = 30.0
 """Seconds in which a request has to send its headers, and each next piece of its body."""
-
-_Message: TypeAlias = MutableMapping[str, Any]
-_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
-_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
-Application: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
-"""An ASGI application."""
 
 
 class Gate:
@@ -40,13 +35,13 @@ class Gate:
 
     patience = PATIENCE
 
-    def __init__(self, application: Application, hosts: Hosts) -> None:
+    def __init__(self, application: ASGIApp, hosts: Hosts) -> None:
         self._application, self._hosts = application, hosts
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
 
-        async def patient() -> _Message:
+        async def patient() -> Message:
             try:
                 return await asyncio.wait_for(receive(), self.patience)
             except TimeoutError:
@@ -66,7 +61,7 @@ class Gate:
             await self._application(scope, patient, send)
 
 
-async def _refuse(send: _Send, status: int, text: str) -> None:
+async def _refuse(send: Send, status: int, text: str) -> None:
     body = json.dumps({"errors": [{"code": "DENIED", "message": text, "detail": None}]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close")]})
@@ -79,7 +74,7 @@ class Protocol(AutoHTTPProtocol):
     patience = PATIENCE
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 -- asyncio's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Final, NamedTuple, Self, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -26,6 +26,10 @@ OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
 HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 
+ManifestKind: TypeAlias = Literal[
+    "image", "index", "attestation", "signature", "sbom", "artifact", "schema1", "malformed"
+]
+"""What a manifest is, told by its bytes."""
 ACCEPT: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT)
 """What every manifest request accepts. With fewer, a registry may answer with another manifest than the tag's own."""
 ACCEPT_ANY: Final = (*ACCEPT, SCHEMA1_SIGNED, SCHEMA1, "*/*")
@@ -144,10 +148,10 @@ class Manifest(Struct, frozen=True):
         return f"<Manifest {self.kind} {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> ManifestKind:
         """``image``, ``attestation``, ``signature``, ``sbom`` or ``artifact``."""
         inner = {layer.media_type for layer in self.layers}
-        kind = "artifact"
+        kind: ManifestKind = "artifact"
         for media_type in (self.artifact_type, *sorted(inner)):
             if "cosign" in media_type or "notary" in media_type or "sigstore" in media_type:
                 kind = "signature"
@@ -184,7 +188,7 @@ class Index(Struct, frozen=True):
     artifact_type: str = ""
     annotations: dict[str, object] = {}
 
-    kind = "index"
+    kind: ClassVar[ManifestKind] = "index"
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
@@ -217,7 +221,7 @@ class Schema1(Struct, frozen=True):
     media_type: str
     layers: tuple[Digest, ...]
 
-    kind = "schema1"
+    kind: ClassVar[ManifestKind] = "schema1"
 
     def __repr__(self) -> str:
         return f"<Schema1 {self.digest.short}, {len(self.layers)} layers, {len(self.raw):,} bytes>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from jupyter_server.base.handlers import APIHandler
@@ -15,6 +15,7 @@ from tornado.web import HTTPError
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from regnb.pages.allowance import Allowance
+from regnb.pages.guard import Upstream
 from regnb.pages.kernels import Kernels
 from regnb.pages.visit import Guarded, Visits
 
@@ -157,7 +158,7 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
                 controls.add(found.comm)
             super().on_message(message)
 
-    def write_message(self, message: Any, binary: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 -- tornado's
+    def write_message(self, message: Upstream, binary: bool = False) -> Upstream:  # noqa: FBT001, FBT002 -- tornado's
         """Send, unless the page takes nothing of what was sent before."""
         try:
             return super().write_message(message, binary)
@@ -182,7 +183,7 @@ class Kernel(Guarded, KernelHandler):
     async def get(self, kernel_id: str) -> None:
         """Say it, unless the kernel is another visitor's."""
         _check_owner(self, kernel_id)
-        get: Any = super().get
+        get: Upstream = super().get
         await get(kernel_id)
 
 
@@ -192,13 +193,13 @@ class Shutdown(Guarded, APIHandler):
     async def post(self, kernel_id: str) -> None:
         """End it, unless it is another visitor's."""
         _check_owner(self, kernel_id)
-        kernels: Any = self.kernel_manager
+        kernels: Upstream = self.kernel_manager
         await kernels.shutdown_kernel(kernel_id)
         self.set_status(204)
         self.finish()
 
 
-def _check_owner(handler: Any, kernel_id: str) -> None:  # noqa: ANN401 -- a handler
+def _check_owner(handler: Upstream, kernel_id: str) -> None:
     """Raise 404 unless a kernel is that of a page of a request's visitor."""
     if handler.current_user is None or not handler.kernel_manager.belongs(kernel_id, handler.current_user.username):
         raise HTTPError(404)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from regnb.analysis.growth import Forecast
@@ -123,13 +124,22 @@ _KINDS: Final = {
 }
 
 
-def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[Any]:
+def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[_Row]:
     """Return rows as named tuples, with Python's integers, as sums may leave 64 bits."""
+    return list(_columns(frame, name, *columns).itertuples(index=False))
+
+
+def _columns(frame: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
+    """Return some columns of a frame.
+
+    Raises:
+        InvalidArgument: Some are missing.
+    """
     if lacking := [column for column in columns if column not in frame.columns]:
         raise InvalidArgument(
             f"the frame has no column {', '.join(lacking)}", hint=f"give a frame {name!r}: {', '.join(COLUMNS[name])}"
         )
-    return list(frame[[*columns]].itertuples(index=False))
+    return pd.DataFrame(frame)[[*columns]]
 
 
 def _plain(text: object) -> str:
@@ -156,7 +166,7 @@ def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
     return "<br>".join(map(_escape, found))
 
 
-def _figure(traces: Sequence[Any], title: str, about: str, height: int, **layout: object) -> go.Figure:
+def _figure(traces: Sequence[_Row], title: str, about: str, height: int, **layout: object) -> go.Figure:
     """Return a figure that can be read on light and on dark pages."""
     subtitle = _lines(about, width=100)
     named = sum(trace.name is not None for trace in traces) > 1
@@ -542,23 +552,23 @@ def age(tags: pd.DataFrame) -> go.Figure:
     Example:
         >>> age(inventory.tags)  # doctest: +SKIP
     """
-    found = _rows(tags, "tags", "repository", "tag", "kind", "created", "size")
-    dated = [row for row in found if not pd.isna(row.created)]
-    rows = [row for row in dated if row.size > 0]
+    found = _columns(tags, "tags", "repository", "tag", "kind", "created", "size")
+    dated = found[found["created"].notna()]
+    drawn = dated[dated["size"] > 0]
     left = [
         f"{count(missing, 'tag')} {why} not drawn"
-        for missing, why in ((len(found) - len(dated), "without a date"), (len(dated) - len(rows), "of 0 bytes"))
+        for missing, why in ((len(found) - len(dated), "without a date"), (len(dated) - len(drawn), "of 0 bytes"))
         if missing
     ]
-    if not rows:
+    if drawn.empty:
         return _sentence(f"No tag has both a date and a size. {'; '.join(left)}".strip())
-    if len(rows) > _POINTS:
+    if len(drawn) > _POINTS:
         left.insert(0, f"more than {_POINTS:,}, so each point counts tags, a larger one more")
-        points = _cells(rows)
+        points = _cells(drawn["created"], drawn["size"])
     else:
         points = [
             _Point(row.created, row.size, 1, f"{row.repository}:{row.tag}, {row.kind}, {human(row.size)}")
-            for row in rows
+            for row in _rows(drawn, "tags", *drawn.columns)
         ]
     most = math.log2(1 + max(point.tags for point in points))
     trace = go.Scatter(
@@ -569,28 +579,30 @@ def age(tags: pd.DataFrame) -> go.Figure:
         customdata=[point.tags for point in points],
         hovertext=[_lines(point.text, f"created {_minute(point.created)}") for point in points],
     )
-    days = [row.created for row in rows]
-    title = f"{count(len(rows), 'tag')} from {min(days):%Y-%m-%d} to {max(days):%Y-%m-%d}"
-    decades, ticks = _decades(row.size for row in rows)
+    days = drawn["created"].agg(["min", "max"]).to_list()
+    title = f"{count(len(drawn), 'tag')} from {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d}"
+    decades, ticks = _decades(drawn["size"].agg(["min", "max"]).to_list())
     y = {"title": _SIZE, "type": "log", "tickvals": [10.0**decade for decade in decades], "ticktext": ticks}
     y["range"] = [decades[0] - 0.1, decades[-1] + 0.1]
     x = _days(days, "created (UTC)")
     return _figure([trace], title, "; ".join(left) or "every tag is drawn", 480, xaxis=x, yaxis=y)
 
 
-def _cells(rows: Sequence[_Row]) -> list[_Point]:
+def _cells(created: pd.Series[pd.Timestamp], size: pd.Series[int]) -> list[_Point]:
     """Return points for all tags of about one size and some days, at the first of these days."""
-    first = min(row.created for row in rows)
-    days = max(1, (max(row.created for row in rows) - first).days // 50)
-    cells = Counter(((row.created - first).days // days, round(5 * math.log10(row.size))) for row in rows)
+    first = created.min()
+    days = max(1, (created.max() - first).days // 50)
+    places = (created - first) // (days * _DAY)
+    powers = (5 * np.log10(size.to_numpy(np.float64))).round().astype(np.int64)
+    cells = pd.DataFrame({"place": places.to_numpy(), "power": powers}).value_counts(sort=False)
     return [
         _Point(
             first + place * days * _DAY,
-            size := 10 ** (power / 5),
+            about := 10 ** (power / 5),
             number,
-            f"{count(number, 'tag')}, about {human(size)}",
+            f"{count(number, 'tag')}, about {human(about)}",
         )
-        for (place, power), number in cells.items()
+        for place, power, number in cells.rename("number").reset_index().itertuples(index=False)
     ]
 
 

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
-from typing import Any, Final
+from typing import Final
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop, PeriodicCallback
@@ -16,6 +16,7 @@ from tornado.iostream import IOStream
 
 from regnb.errors import InvalidArgument
 from regnb.pages.allowance import Allowance
+from regnb.pages.guard import Upstream
 
 MOST: Final = 512
 """Connections that are open at once."""
@@ -128,7 +129,7 @@ class Door:
         for stream in [each for each in self.streams if self._beaten - each.moved > STILL]:
             stream.close()
 
-    def _admit(self, connection: socket.socket, address: Any) -> None:  # noqa: ANN401 -- the family's own
+    def _admit(self, connection: socket.socket, address: Upstream) -> None:
         if self._closed.is_set() or len(self.streams) >= self._most:
             _answer(connection, 503, "too many connections are open")
             return
@@ -147,7 +148,7 @@ class Door:
                         self._look(selector, key)
                 now = time.monotonic()
                 for key in [each for each in selector.get_map().values() if each.data and now > each.data[1]]:
-                    silent: Any = selector.unregister(key.fileobj).fileobj
+                    silent: Upstream = selector.unregister(key.fileobj).fileobj
                     silent.close()
 
     def _welcome(self, selector: selectors.BaseSelector) -> None:
@@ -160,7 +161,7 @@ class Door:
             selector.register(connection, selectors.EVENT_READ, (address, time.monotonic() + PATIENCE))
 
     def _look(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        connection: Any = key.fileobj
+        connection: Upstream = key.fileobj
         try:
             begun = connection.recv(max(map(len, self._probes)), socket.MSG_PEEK)
         except BlockingIOError:

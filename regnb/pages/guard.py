@@ -13,6 +13,8 @@ from tornado.web import OutputTransform
 from regnb.errors import InvalidArgument
 from regnb.wire.origin import HINT, Hosts
 
+Upstream: TypeAlias = Any
+"""What tornado, jupyter_server, Voilà and nbformat give and take without types."""
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BARE: Final = (
@@ -106,7 +108,7 @@ class Guard(httputil.HTTPServerConnectionDelegate):
         InvalidArgument: One of the proxies is not an address or a network.
     """
 
-    def __init__(self, application: Any, hosts: Hosts, proxies: Iterable[str] = (), *, hsts: bool = False) -> None:  # noqa: ANN401 -- tornado's
+    def __init__(self, application: Upstream, hosts: Hosts, proxies: Iterable[str] = (), *, hsts: bool = False) -> None:
         self.application, self.hosts = application, hosts
         self.proxies = [_network(each) for each in proxies]
         self.headers = _HEADERS | ({"Strict-Transport-Security": f"max-age={_YEAR}"} if hsts else {})
@@ -159,11 +161,11 @@ class Guard(httputil.HTTPServerConnectionDelegate):
 class _Request(httputil.HTTPMessageDelegate):
     """One request: it is refused by its headers, or handed on."""
 
-    def __init__(self, guard: Guard, server_conn: object, request_conn: Any) -> None:  # noqa: ANN401 -- tornado's
+    def __init__(self, guard: Guard, server_conn: object, request_conn: Upstream) -> None:
         self._guard, self._server_conn, self._connection = guard, server_conn, request_conn
         self._next: httputil.HTTPMessageDelegate | None = None
 
-    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> Any:  # noqa: ANN401 -- tornado's
+    def headers_received(self, start_line: Upstream, headers: httputil.HTTPHeaders) -> Upstream:
         context = self._connection.context
         peer = context.address[0] if isinstance(context.address, tuple) else ""
         context.remote_ip, context.protocol = self._guard.sender(peer, headers)
@@ -188,7 +190,7 @@ class _Request(httputil.HTTPMessageDelegate):
         self._connection.write_headers(line, httputil.HTTPHeaders(given), body)
         self._connection.finish()
 
-    def data_received(self, chunk: bytes) -> Any:  # noqa: ANN401 -- tornado's
+    def data_received(self, chunk: bytes) -> Upstream:
         return self._next.data_received(chunk) if self._next is not None else None
 
     def finish(self) -> None:

@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict, Integer
 
 from regnb.errors import InvalidArgument
 from regnb.pages.allowance import Allowance
+from regnb.pages.guard import Upstream
 
 PAGES: Final = 20
 """Pages that may be open at once: each takes a kernel, and that about 250 MB."""
@@ -54,11 +55,11 @@ class Kernels(AsyncMappingKernelManager):
     most = Integer(PAGES, config=True)
     each = Integer(EACH, config=True)
 
-    def __init__(self, **given: Any) -> None:  # noqa: ANN401
-        base: Any = super()
+    def __init__(self, **given: Upstream) -> None:
+        base: Upstream = super()
         base.__init__(**given)
         self._reserve: dict[bool, list[str]] = {False: [], True: []}
-        self._tasks: dict[object, asyncio.Task[Any]] = {}
+        self._tasks: dict[object, asyncio.Task[Upstream]] = {}
         self._given: dict[str, Visitor] = {}
         self._opening: dict[object, Visitor] = {}
         self.controls: defaultdict[str, set[str]] = defaultdict(set)
@@ -104,7 +105,7 @@ class Kernels(AsyncMappingKernelManager):
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
             await self._shutdown(kernel_id)
 
-    async def start_kernel(self, **_: Any) -> str:  # type: ignore[override]  # noqa: ANN401 -- as Voilà calls it
+    async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
         """Return the kernel in reserve, or a new one."""
         visitor = self._opening[_opening.get()]
         alive = [each for each in self._reserve[visitor.writes] if each in self]
@@ -131,10 +132,10 @@ class Kernels(AsyncMappingKernelManager):
             self._keep(kernel_id, self._shutdown(kernel_id))
 
     async def _shutdown(self, kernel_id: str) -> None:
-        manager: Any = super()
+        manager: Upstream = super()
         await manager.shutdown_kernel(kernel_id, now=True)
 
-    def _keep(self, name: object, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
         task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
@@ -146,14 +147,14 @@ class Kernels(AsyncMappingKernelManager):
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """End a kernel that nobody looks at, but those in reserve."""
         if not any(kernel_id in kept for kept in self._reserve.values()):
-            base: Any = super()
+            base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)
 
-    def start_buffering(self, kernel_id: str, session_key: str, channels: Mapping[str, Any]) -> None:
+    def start_buffering(self, kernel_id: str, session_key: str, channels: Mapping[str, Upstream]) -> None:
         """Keep what a kernel says to a page that has lost its connection, up to a size; then nothing of it."""
-        base: Any = super()
+        base: Upstream = super()
         base.start_buffering(kernel_id, session_key, channels)
-        stop: Any = self.stop_buffering
+        stop: Upstream = self.stop_buffering
         kept: list[tuple[str, list[bytes]]] = self._kernel_buffers[kernel_id]["buffer"]
         size = 0
 

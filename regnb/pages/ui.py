@@ -9,12 +9,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from regnb.errors import InvalidArgument, MissingExtra
 from regnb.notebooks.lab import copy_notebooks
 from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
+from regnb.pages import nursery
 from regnb.widgets.page import box
 from regnb.wire.addresses import same
 from regnb.wire.origin import Hosts
@@ -41,7 +42,7 @@ with warnings.catch_warnings():
         from regnb.pages import token as token_
         from regnb.pages.channel import LIMIT, Channel, Kernel, Shutdown
         from regnb.pages.door import Door, listen
-        from regnb.pages.guard import Guard
+        from regnb.pages.guard import Guard, Upstream
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
         from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
     except ImportError as missing:
@@ -165,6 +166,7 @@ def serve(
             },
             "VoilaExecutor": {"cell_error_instruction": "What stands above says why. The rest of the page needs it."},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
+            "KernelProvisionerFactory": {"default_provisioner_name": nursery.NAME},
             "Kernels": {"surroundings": kernels, "most": pages, "each": each},
         }
         app = UI(config=Config(settings))
@@ -174,7 +176,7 @@ def serve(
         app.start()
 
 
-def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, note: str) -> Any:  # noqa: ANN401 -- nbformat's
+def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, note: str) -> Upstream:
     """Return a notebook with the parameters of a URL's query, and what its page's heading shows.
 
     Args:
@@ -252,7 +254,7 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             self.filled = page(runbook, query, theme, kernels.surroundings["REGNB_URL"].rpartition("@")[2], note)
             self.filled.metadata["regnb"]["login"] = token.name if token else ""
             by = f"token {token.name}, {visitor.address}" if token else visitor.address
-            cell: Any = new_code_cell
+            cell: Upstream = new_code_cell
             self.filled.cells.insert(0, cell(f"import os; os.environ['REGNB_VISITOR'] = {by!r}"))
             status = 503
             kernels.take_room(self, visitor)
@@ -265,7 +267,7 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             kernels.leave_room(self)
 
 
-def _chosen(handler: Page, **_: object) -> Any:  # noqa: ANN401 -- nbformat's
+def _chosen(handler: Page, **_: object) -> Upstream:
     """Return what is shown: the notebook with what its visitor asked for."""
     return handler.filled
 
@@ -317,9 +319,9 @@ class UI(Voila):  # type: ignore[misc]
     ready: Callable[[str], object]
     listener: socket.socket
     writing: bool
-    guard: Callable[[Any], Guard]
+    guard: Callable[[Upstream], Guard]
 
-    def init_handlers(self) -> list[Any]:
+    def init_handlers(self) -> list[Upstream]:
         """Return the routes: a page for each notebook instead of a browser of files."""
         unwanted = (TornadoVoilaTreeHandler, TornadoVoilaHandler, VoilaContentsHandler)
         own = {

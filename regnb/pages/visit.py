@@ -6,7 +6,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -15,7 +15,7 @@ from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import JupyterHandler
 
 from regnb.pages.allowance import Allowance
-from regnb.pages.guard import BARE
+from regnb.pages.guard import BARE, Upstream
 from regnb.pages.token import Token
 from regnb.widgets.page import box
 
@@ -57,7 +57,7 @@ class Visits:
         """Give a browser a new cookie, and return the visitor that it is."""
         visitor = secrets.token_hex(16)
         # Strict: what another site links to comes without it, and so gets the light page.
-        given: dict[str, Any] = {"path": handler.base_url, "httponly": True, "samesite": "Strict"}
+        given: dict[str, Upstream] = {"path": handler.base_url, "httponly": True, "samesite": "Strict"}
         if handler.request.protocol == "https":
             given["secure"] = True
         handler.set_signed_cookie(self.cookie, visitor, expires_days=None, **given)
@@ -99,7 +99,7 @@ class Visits:
 class Identity(IdentityProvider):
     """Tells jupyter_server's handlers who is there: by the cookie, never by a token in a URL."""
 
-    def get_user(self, handler: Any) -> User | None:  # noqa: ANN401 -- a handler
+    def get_user(self, handler: Upstream) -> User | None:
         """Return the visitor of a request, or None if it must not see pages."""
         visits: Visits = handler.settings["visits"]
         visitor = visits.of(handler)
@@ -109,7 +109,7 @@ class Identity(IdentityProvider):
         """Return none: the pages have their own."""
         return []
 
-    def is_token_authenticated(self, handler: Any) -> bool:  # noqa: ANN401, ARG002 -- a handler
+    def is_token_authenticated(self, handler: Upstream) -> bool:  # noqa: ARG002 -- a handler
         """Whether the request itself had a token: never."""
         return False
 
@@ -200,7 +200,7 @@ class Login(Guarded, LoginFormHandler):
         )
 
     def _lead_on(self) -> None:
-        safe: Any = self._redirect_safe
+        safe: Upstream = self._redirect_safe
         safe(self.get_argument("next", default=self.base_url))
 
     @allow_unauthenticated
@@ -236,6 +236,6 @@ class Logout(Guarded, JupyterHandler):
     async def post(self) -> None:
         """Forget it."""
         visits: Visits = self.settings["visits"]
-        kernels: Any = self.kernel_manager
+        kernels: Upstream = self.kernel_manager
         await kernels.end(visits.leave(self))
         say(self, f"<p role='status'>You are logged out. <a href='{html.escape(self.base_url)}'>Log in</a></p>")

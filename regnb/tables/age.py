@@ -56,6 +56,38 @@ def with_pushed(tags: Frame, stored: pd.DataFrame) -> Frame:
     return tags.assign(pushed=pd.Series(found, index=tags.index, dtype=tags["pushed"].dtype))
 
 
+def in_use(tags: pd.DataFrame, cutoff: datetime) -> pd.Series[str]:
+    """Return why each tag may have been of use since a date; "" where nobody has pulled it since, and that is known.
+
+    What is younger than the date was not there to be pulled, and where pulls are recorded since a later date only,
+    nothing is known of the time before.
+
+    Args:
+        tags: As ``tags`` in :data:`regnb.tables.columns.COLUMNS`.
+        cutoff: The date.
+
+    Example:
+        >>> in_use(inventory.tags, datetime(2026, 1, 1, tzinfo=UTC))  # doctest: +SKIP
+    """
+    born = ages(tags)["age"].where(tags["pushed"].isna(), tags["pushed"]) if "pushed" in tags else ages(tags)["age"]
+    pulled, since = (
+        tags[name] if name in tags else pd.Series(pd.NaT, index=tags.index, dtype="datetime64[us, UTC]")
+        for name in ("pulled", "pulls_since")
+    )
+    limit = pd.Timestamp(cutoff)
+    words = pd.Series("", index=tags.index, dtype="str")
+    # The first reason is the one that is told, so it is written last.
+    for mask, text in (
+        (born > limit, "made or pushed on " + born.dt.strftime("%Y-%m-%d")),
+        (since > limit, "pulls are recorded only since " + since.dt.strftime("%Y-%m-%d")),
+        (born.isna(), pd.Series("neither its age nor its push date is known", index=tags.index, dtype="str")),
+        (since.isna(), pd.Series("its pulls are not recorded", index=tags.index, dtype="str")),
+        (pulled >= limit, "pulled on " + pulled.dt.strftime("%Y-%m-%d")),
+    ):
+        words = words.where(~mask, text)
+    return words.astype("str")
+
+
 def believed(dates: pd.Series[Any], now: datetime) -> pd.Series[Any]:
     """Return dates with those missing that cannot be when something was made (:func:`regnb.oci.age.plausible`).
 

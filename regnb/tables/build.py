@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import astuple, replace
 
-from regnb.crawl.records import Coverage, Records
+from regnb.crawl.records import Coverage, Records, Source
 from regnb.oci.age import known
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
@@ -53,7 +53,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "layers": _layers(records, numbers),
         "blobs": _blobs(records, graph),
         "problems": _problems(records, numbers, graph, behind),
-        "coverage": _coverage(records.coverage),
+        "coverage": _coverage(records.coverage, records.source),
         "history": of_rows("history", map(astuple, records.history)),
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
         "disk": _disk(records),
@@ -215,7 +215,11 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
             "platforms": of(behind.platforms).fillna(""),
             "created": of(behind.created),
             "dated": of(behind.dated).fillna(""),
-            "pushed": pd.Series([row.pushed for row in rows], dtype="datetime64[us, UTC]"),
+            **{
+                name: pd.Series([getattr(row, name) for row in rows], dtype="datetime64[us, UTC]")
+                for name in ("pushed", "pulled", "pulls_since")
+            },
+            "locked": [row.locked for row in rows],
             "layers": of(behind.layers).fillna(0),
             "size": np.where(read, np.append(behind.size, 0)[at], 0),
             "exclusive": exclusive,
@@ -353,16 +357,18 @@ def _broken(records: Records, numbers: Numbered, graph: Graph, behind: _Behind) 
     return found
 
 
-def _coverage(coverage: Coverage) -> Frame:
+def _coverage(coverage: Coverage, source: Source) -> Frame:
     whole = coverage.catalog != "incomplete"
     asked = int(coverage.catalog in ("complete", "incomplete"))
-    rows: list[tuple[str, int, int, int, int, int, bool]] = [
-        ("catalog", asked, asked * whole, 0, int(not whole), 0, whole)
+    own = "registry API" if source == "api" else "storage"
+    from_where = coverage.sources
+    rows: list[tuple[str, int, int, int, int, int, int, str, bool]] = [
+        ("catalog", asked, asked * whole, 0, 0, int(not whole), 0, from_where.get("catalog", own), whole)
     ]
     for what in ("repositories", "tags", "manifests", "configs", "referrers"):
         n = getattr(coverage, what)
         whole = what == "configs" or not (n.failed or n.denied)
-        rows.append((what, n.listed, n.read, n.cached, n.failed, n.denied, whole))
+        rows.append((what, n.listed, n.read, n.cached, n.told, n.failed, n.denied, from_where.get(what, own), whole))
     return of_rows("coverage", rows)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from regnb.tables.answers import ANSWERS
+
 INVENTORY: Final = (
     *("repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"),
     *("history", "uploads", "disk"),
@@ -49,8 +51,17 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "pushed": (
             "datetime64[us, UTC]",
-            "when the tag was last pushed, as a storage has it; moving that may have reset it; missing over HTTP",
+            "when the tag was last pushed, as a storage or the registry's own API has it; missing: not known",
         ),
+        "pulled": (
+            "datetime64[us, UTC]",
+            "when the tag or its manifest was last pulled, as far as that is recorded; missing: never, or not known",
+        ),
+        "pulls_since": (
+            "datetime64[us, UTC]",
+            "since when every pull of the tag is recorded, up to this reading; missing: pulls are not recorded",
+        ),
+        "locked": ("str", "why the registry refuses to delete the tag, as its own API has it; empty: nothing is known"),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
         "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
@@ -129,8 +140,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "listed": ("int64", "how many there are, as far as is known"),
         "read": ("int64", "asked of the registry in this crawl"),
         "cached": ("int64", "taken from the cache by digest, without asking whether they still exist"),
+        "told": ("int64", "told by the registry's own API, without asking for each"),
         "failed": ("int64", "could not be read"),
         "denied": ("int64", "not allowed"),
+        "source": (
+            "str",
+            "what this is from: the registry API, a storage, or the vendor's own API, and how that was checked",
+        ),
         "complete": ("bool", "nothing failed and nothing was denied; configs never count: no size depends on them"),
     },
     "history": {
@@ -315,109 +331,14 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "saved": ("int64", "bytes that sharing saves, against a copy for each manifest of each repository"),
         "used_by": ("str", "names of these repositories"),
     },
-    "image_layers": {
-        "platform": ("str", "of the image; empty if its config does not say"),
-        "position": ("int64", "0 is the base"),
-        "digest": ("str", "of the layer"),
-        "media_type": ("str", "of the layer"),
-        "size": ("int64", "bytes, compressed"),
-        "command": ("str", "the history entry that made it, where the config says"),
-    },
-    "about": {
-        "what": ("str", "what is told"),
-        "value": ("str", "how it is"),
-    },
-    "image_config": {
-        "platform": ("str", "of the image; empty if its config does not say"),
-        "setting": ("str", "entrypoint, command, user, ports, …; or the name of a variable or a label"),
-        "value": ("str", "its value"),
-    },
-    "image_referrers": {
-        "kind": ("str", "signature, sbom, attestation or artifact"),
-        "tag": ("str", "that names it; empty where the registry lists it"),
-        "digest": ("str", "of the referrer"),
-        "subject": ("str", "digest of the manifest that it refers to: the image, or one of its platforms"),
-    },
-    "image_shared": {
-        "repository": ("str", "that needs some of its layers, too"),
-        "tags": ("str", "that lead to them there"),
-        "layers": ("int64", "how many"),
-        "size": ("int64", "bytes of these layers, each counted once"),
-    },
-    "image_difference": {
-        "platform": ("str", "that it concerns; empty for all of them"),
-        "what": ("str", "size, platform, a layer by its digest, or a setting"),
-        "first": ("str", "how it is in the first image; empty: not there"),
-        "second": ("str", "how it is in the second one; empty: not there"),
-    },
-    "plan": {
-        "action": ("str", "put (a manifest by digest), tag, untag, delete or keep"),
-        "repository": ("str", "name"),
-        "tag": (
-            "str",
-            "name; for a manifest that is deleted, every tag on it, or in brackets what it belongs to; empty for put",
-        ),
-        "before": ("str", "digest that is there when the plan is made; missing if there is none, or it stays"),
-        "after": ("str", "digest that will be there; missing if there will be none, or it stays"),
-        "tags": ("int64", "tags that a deletion by digest takes along"),
-        "size": ("int64", "bytes of every blob behind the manifest, counted once"),
-        "reason": ("str", "why this row is here"),
-        "refused": ("str", "what the registry will refuse of it, or what is not known about that; else empty"),
-        "curl": ("str", "the same for a shell, without credentials"),
-    },
-    "effects": {
-        "effect": ("str", "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running"),
-        "repository": ("str", "name"),
-        "reference": ("str", "tag or digest; empty for a whole repository"),
-        "size": ("int64", "bytes that are concerned"),
-        "message": ("str", "what it means"),
-    },
-    "receipt": {
-        "step": ("int64", "row of the plan"),
-        "action": ("str", "as in the plan"),
-        "repository": ("str", "name"),
-        "tag": ("str", "as in the plan"),
-        "before": ("str", "digest that was there just before; missing if there was none"),
-        "after": ("str", "digest that was there just after, as it was read again; missing if there was none"),
-        "status": (
-            "str",
-            "done, stale (moved since the plan, not touched), failed, skipped, or unknown (unreadable after it)",
-        ),
-        "message": ("str", "what happened, where it is not plain"),
-        "when": ("datetime64[us, UTC]", "when it was known"),
-    },
-    "receipts": {
-        "receipt": ("str", "its name"),
-        "started": ("datetime64[us, UTC]", "when"),
-        "who": ("str", "user and machine"),
-        "operation": ("str", "what the plan was for"),
-        "registry": ("str", "host:port"),
-        "steps": ("int64", "rows of the plan that change something"),
-        "done": ("int64", "rows that were done"),
-        "status": ("str", "done, partial, unfinished (the process ended before its last row) or broken"),
-    },
-    "checks": {
-        "check": ("str", "what was looked at"),
-        "state": ("str", "ok, warn, fail, or skipped: it was not asked"),
-        "found": ("str", "how it is"),
-        "hint": ("str", "what to do about it; empty if nothing is to be done"),
-    },
-    "capabilities": {
-        "capability": ("str", "what a registry may offer"),
-        "supported": ("str", "yes, no, or unknown: nothing has shown it yet"),
-        "value": ("str", "a version or a limit, where there is one"),
-        "how": ("str", "the answer that showed it"),
-        "when": ("datetime64[us, UTC]", "when that was"),
-    },
-    "catalog": {"repository": ("str", "name")},
-    "tag_list": {"repository": ("str", "name"), "tag": ("str", "name")},
+    **ANSWERS,
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "refused", "hint"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size",
 })  # fmt: skip
 
 

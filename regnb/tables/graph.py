@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from regnb.crawl.records import Records
+from regnb.crawl.records import BlobKind, Records
 from regnb.oci.referrers import subject_of_tag
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.integer[Any]]
     Mask = NDArray[np.bool_]
 
-ABSENT = ("foreign layer", "missing")
+ABSENT: Final[tuple[BlobKind, ...]] = ("foreign layer", "missing")
 """Kinds of blobs that take up no space here: stored elsewhere, or lost."""
 
 

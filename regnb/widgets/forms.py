@@ -14,7 +14,7 @@ import pandas as pd
 from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
-from regnb.change.journal import Receipt
+from regnb.change.journal import Receipt, State
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
 from regnb.change.preview import html
@@ -68,7 +68,7 @@ _SCOPED: Final = {
 }
 _IN_USE: Final = "cluster, to ask it; or a file: the output of kubectl, or an image on each line"
 _HOSTS: Final = "other names of this registry in the cluster's images, with spaces between"
-_STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
+_STATUS: Final[dict[State, str]] = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
 class Form(Panel):

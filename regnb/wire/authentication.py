@@ -245,6 +245,19 @@ class Authenticator:
 
     # Whose credentials
 
+    async def credentials(self, repository: str = "") -> Credentials | None:
+        """Return the login of a repository, or of the registry alone, for the registry's own API beside ``/v2/``.
+
+        Raises:
+            RegnbError: The stored credentials cannot be read.
+        """
+        return await self._look((f"repository:{repository}:pull",) if repository else ())
+
+    @property
+    def realm(self) -> str:
+        """The address of the token server that a challenge named, or ""."""
+        return self._realm.url if self._realm else ""
+
     def _path(self, scope: tuple[str, ...]) -> str:
         """Return what the logins of a host are stored for: the first repository of a scope, below the registry."""
         kind, _, rest = scope[0].partition(":") if scope else ("", "", "")

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,18 +17,15 @@ from regnb.errors import DigestMismatch
 from regnb.oci.manifest import verify
 from regnb.oci.reference import Digest, is_digest
 from regnb.wire.capabilities import Capability
+from regnb.wire.database import FAILURES, Database, transaction
 
 CACHE_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of content that the cache keeps; the least recently used goes first."""
 
 _VERSION: Final = 1
 _DAY: Final = 86_400
-_PATIENCE: Final = 10.0
-"""Seconds to wait for another process that writes."""
 _AT_ONCE: Final = 500
-"""Digests in one query."""
-_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Of SQLite in Python: it even decodes the message about a damaged name."""
+"""Digests in one query, and contents in one transaction."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
     data BLOB NOT NULL);
@@ -43,6 +40,7 @@ CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS capabilities (registry TEXT, capability TEXT, supported TEXT NOT NULL, value TEXT NOT NULL,
     how TEXT NOT NULL, found INTEGER NOT NULL, PRIMARY KEY (registry, capability)) WITHOUT ROWID;
 """
+_SIZE: Final = "SELECT sum(length(data)) FROM content"
 
 
 class Cached(NamedTuple):
@@ -73,22 +71,20 @@ class Cache:
     def __init__(self, folder: Path | None = None, *, limit: int = CACHE_LIMIT) -> None:
         self._limit = limit
         self._content: dict[Digest, Cached] = {}
+        self._handed: dict[Digest, Cached] = {}
         self._seen: dict[tuple[str, str, str], str] = {}
         self._derived: dict[str, tuple[str, bytes]] = {}
         self._touched: set[str] = set()
+        self._lacking: dict[tuple[str, str], int] = {}
         self._at_most: int | None = None
+        self._database = Database(folder and folder / "content.sqlite", _SCHEMA, _VERSION)
         # Of a file that was empty it is known what is in it: the first crawl need not look for each digest.
-        self._put: set[Digest] | None = None
-        self.path: Path | None = None if folder is None else folder / "content.sqlite"
-        if folder is not None and self.path is not None:
-            with contextlib.suppress(OSError, *_FAILURES):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.chmod(0o700)
-                self._database = self._open(self.path)
-                self._put = None if self._rows("SELECT 1 FROM content LIMIT 1") else set()
-                return
-        self.path, self._put = None, set()
-        self._database = self._connect(":memory:")
+        self._put: set[Digest] | None = None if self._rows("SELECT 1 FROM content LIMIT 1") else set()
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None in memory."""
+        return self._database.path
 
     @staticmethod
     def folder() -> Path:
@@ -109,75 +105,22 @@ class Cache:
             "SELECT repository, tag FROM seen WHERE registry = ? AND repository >= ? AND repository < ? "
             "ORDER BY repository, tag LIMIT ?"
         )
-        with contextlib.suppress(*_FAILURES), contextlib.closing(sqlite3.connect(where, uri=True)) as database:
+        with contextlib.suppress(*FAILURES), contextlib.closing(sqlite3.connect(where, uri=True)) as database:
             rows = database.execute(query, (registry, prefix, prefix + chr(0x10FFFF), most)).fetchall()
             return [
                 (repository, tag) for repository, tag in rows if isinstance(repository, str) and isinstance(tag, str)
             ]
         return []
 
-    @staticmethod
-    def _connect(where: str | Path) -> sqlite3.Connection:
-        # The connection is used by one thread at a time: the event loop's, or the one that closes it.
-        database = sqlite3.connect(where, timeout=_PATIENCE, check_same_thread=False, isolation_level=None)
-        try:
-            if database.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
-                raise sqlite3.DatabaseError("another version's file")
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.executescript(_SCHEMA)
-            database.execute(f"PRAGMA user_version={_VERSION}")
-        except _FAILURES:
-            database.close()
-            raise
-        return database
-
-    def _open(self, path: Path) -> sqlite3.Connection:
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return self._connect(path)
-            except sqlite3.OperationalError as error:
-                # Another process makes the file at this moment: SQLite's own time-out does not cover the change to WAL.
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(0.02)
-            except _FAILURES:
-                self._remove(path)
-                return self._connect(path)
-
-    @staticmethod
-    def _remove(path: Path) -> None:
-        for end in ("", "-wal", "-shm"):
-            path.with_name(path.name + end).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _repaired(self) -> Iterator[None]:
-        """Go on with an empty file if this one turns out to be damaged, and without one if that fails too."""
-        try:
-            yield
-        except sqlite3.OperationalError:
-            return  # locked for long, or the disk is full: do without
-        except _FAILURES:
-            self._database.close()
-            try:
-                if self.path is not None:
-                    self._remove(self.path)
-                    self._database = self._connect(self.path)
-                    return
-            except (OSError, *_FAILURES):
-                self.path = None
-            self._database = self._connect(":memory:")
-
     def _rows(self, query: str, *values: str | float) -> list[tuple[Any, ...]]:
-        """Return what a query finds; nothing where the file is locked or damaged."""
-        with self._repaired():
-            return self._database.execute(query, values).fetchall()
-        return []
+        return self._database.rows(query, *values)
+
+    def _write(self, statement: str, *values: str | float) -> None:
+        self._database.write(lambda database: database.execute(statement, values))
 
     def get(self, digest: Digest) -> Cached | None:
         """Return the content with this digest, or None."""
-        if found := self._content.get(digest):
+        if found := self._content.get(digest) or self._handed.get(digest):
             return found
         if self._put is not None and digest not in self._put:
             return None
@@ -190,7 +133,7 @@ class Cache:
             try:
                 verify(row[0], digest)
             except DigestMismatch:
-                self._rows("DELETE FROM content WHERE digest = ?", digest)
+                self._write("DELETE FROM content WHERE digest = ?", digest)
             else:
                 self._touched.add(digest)
                 return Cached(*row)
@@ -201,8 +144,8 @@ class Cache:
         self._content[digest] = Cached(data, media_type)
         if self._put is not None:
             self._put.add(digest)
-        if len(self._content) >= 500:
-            self.flush()
+        if len(self._content) >= _AT_ONCE:
+            self._hand_over()
 
     def derived(self, digests: Iterable[str]) -> dict[str, bytes]:
         """Return what was derived from the content with these digests, as far as it is here and whole."""
@@ -244,11 +187,13 @@ class Cache:
     def lacks(self, registry: str, feature: str) -> bool:
         """Whether the registry was found to lack a feature within the last day."""
         query = "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?"
-        return bool(self._rows(query, registry, feature, int(time.time())))
+        now = int(time.time())
+        return self._lacking.get((registry, feature), 0) > now or bool(self._rows(query, registry, feature, now))
 
     def found_lacking(self, registry: str, feature: str) -> None:
         """Remember for a day that the registry lacks a feature."""
-        self._rows("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", registry, feature, int(time.time()) + _DAY)
+        self._lacking[registry, feature] = until = int(time.time()) + _DAY
+        self._write("INSERT OR REPLACE INTO lacks VALUES (?, ?, ?)", registry, feature, until)
 
     def pace(self, registry: str) -> tuple[int, float] | None:
         """Return how many requests at once, and in a second, a registry took that refused more within the last day."""
@@ -257,7 +202,7 @@ class Cache:
 
     def paced(self, registry: str, most: int, rate: float) -> None:
         """Remember for a day what a registry takes."""
-        self._rows("INSERT OR REPLACE INTO pace VALUES (?, ?, ?, ?)", registry, most, rate, int(time.time()) + _DAY)
+        self._write("INSERT OR REPLACE INTO pace VALUES (?, ?, ?, ?)", registry, most, rate, int(time.time()) + _DAY)
 
     def capabilities(self, registry: str) -> list[Capability]:
         """Return what was found out within the last day about what a registry allows."""
@@ -273,59 +218,71 @@ class Cache:
     def found(self, registry: str, one: Capability) -> None:
         """Remember for a day what was found out."""
         row = (registry, one.capability, one.supported, one.value, one.how, int(time.time()))
-        self._rows("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?, ?, ?, ?)", *row)
+        self._write("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?, ?, ?, ?)", *row)
 
     def flush(self) -> None:
-        """Write what was put, in one transaction."""
+        """Write what was put. It waits for the disk, and for other processes: a coroutine calls it in a thread."""
+        self._hand_over()
+        self._database.wait()
+
+    def _hand_over(self) -> None:
+        """Let what was put be written, in one transaction."""
         if not (self._content or self._seen or self._touched or self._derived):
             return
-        now = int(time.time())
-        with self._repaired():
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)",
-                    [(digest, kept.media_type, now, kept.data) for digest, kept in self._content.items()],
-                )
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
-                    [(*where, digest) for where, digest in self._seen.items()],
-                )
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (digest, sources, now, _checksum(digest, data), data)
-                        for digest, (sources, data) in self._derived.items()
-                    ],
-                )
-                for table in ("content", "derived"):
-                    self._database.executemany(
-                        f"UPDATE {table} SET used = ? WHERE digest = ? AND used < ?",  # noqa: S608
-                        [(now, digest, now - _DAY) for digest in self._touched],
-                    )
-                self._evict(sum(len(kept.data) for kept in self._content.values()))
-                self._database.execute("COMMIT")
-            except _FAILURES:
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
-                raise
-        self._content.clear()
-        self._seen.clear()
-        self._derived.clear()
-        self._touched.clear()
+        content, seen, derived, touched = self._content, self._seen, self._derived, self._touched
+        self._content, self._seen, self._derived, self._touched = {}, {}, {}, set()
+        # Until it is in the file, it is found here.
+        self._handed.update(content)
 
-    def _evict(self, added: int) -> None:
+        def write(database: sqlite3.Connection) -> None:
+            with transaction(database):
+                self._fill(database, content, seen, derived, touched)
+
+        def written() -> None:
+            for digest in content:
+                self._handed.pop(digest, None)
+
+        self._database.write(write, written)
+
+    def _fill(
+        self,
+        database: sqlite3.Connection,
+        content: Mapping[Digest, Cached],
+        seen: Mapping[tuple[str, str, str], str],
+        derived: Mapping[str, tuple[str, bytes]],
+        touched: Iterable[str],
+    ) -> None:
+        now = int(time.time())
+        database.executemany(
+            "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)",
+            [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", [(*where, digest) for where, digest in seen.items()]
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?, ?)",
+            [(digest, sources, now, _checksum(digest, data), data) for digest, (sources, data) in derived.items()],
+        )
+        for table in ("content", "derived"):
+            database.executemany(
+                f"UPDATE {table} SET used = ? WHERE digest = ? AND used < ?",  # noqa: S608
+                [(now, digest, now - _DAY) for digest in touched],
+            )
+        self._evict(database, sum(len(kept.data) for kept in content.values()))
+
+    def _evict(self, database: sqlite3.Connection, added: int) -> None:
         # Counting reads every row, so it is done once, and again when what was added since might be too much.
         if self._at_most is not None:
             self._at_most += added
         if self._at_most is None or self._at_most > self._limit:
-            self._at_most = self.size
+            self._at_most = sum(int(row[0] or 0) for row in database.execute(_SIZE))
         if self._at_most <= self._limit:
             return
-        rows = self._database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
+        rows = database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
         for digest, size in rows:
             for table in ("content", "derived"):
-                self._database.execute(f"DELETE FROM {table} WHERE digest = ?", (digest,))  # noqa: S608
+                database.execute(f"DELETE FROM {table} WHERE digest = ?", (digest,))  # noqa: S608
             self._at_most -= size or 0
             # Some room, so that the next flush need not evict again.
             if self._at_most <= self._limit * 0.8:
@@ -334,12 +291,13 @@ class Cache:
     @property
     def size(self) -> int:
         """Bytes of content in the file."""
-        return sum(int(row[0] or 0) for row in self._rows("SELECT sum(length(data)) FROM content"))
+        return sum(int(row[0] or 0) for row in self._rows(_SIZE))
 
     def clear(self) -> int:
         """Forget everything, and return how many bytes of content that was."""
         self.flush()
         size = self.size
+        self._lacking.clear()
         for statement in (
             "DELETE FROM content",
             "DELETE FROM derived",
@@ -349,7 +307,8 @@ class Cache:
             "DELETE FROM capabilities",
             "VACUUM",
         ):
-            self._rows(statement)
+            self._write(statement)
+        self._database.wait()
         return size
 
     def close(self) -> None:

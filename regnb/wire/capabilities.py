@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 Supported: TypeAlias = Literal["yes", "no", "unknown"]
 
-NAMES: Final = ("API version", "catalog", "catalog in pages", "tags in pages", "referrers", "deletion", "tag deletion")
+Name: TypeAlias = Literal[
+    "API version", "catalog", "catalog in pages", "tags in pages", "referrers", "deletion", "tag deletion"
+]
+NAMES: Final[tuple[Name, ...]] = get_args(Name)
 """Everything that is looked for, in the order in which it is shown."""
-KEPT: Final = ("deletion", "tag deletion")
+KEPT: Final[tuple[Name, ...]] = ("deletion", "tag deletion")
 """What only a request that could write shows, and what is therefore kept for a day."""
 
 
@@ -18,14 +21,13 @@ class Capability(NamedTuple):
     """One row.
 
     Attributes:
-        capability: One of :data:`NAMES`.
         supported: Whether the registry has it.
         value: A version or a limit, where there is one.
         how: The answer that showed it; "" if nothing did.
         when: When that was.
     """
 
-    capability: str
+    capability: Name
     supported: Supported = "unknown"
     value: str = ""
     how: str = ""
@@ -51,13 +53,13 @@ class Capabilities:
         self._known |= {one.capability: one for one in known if one.capability in KEPT}
         self._keep = keep
 
-    def note(self, name: str, supported: Supported, how: str, value: str = "") -> None:
+    def note(self, name: Name, supported: Supported, how: str, value: str = "") -> None:
         """Keep what an answer showed; the newest counts."""
         self._known[name] = found = Capability(self._known[name].capability, supported, value, how, datetime.now(UTC))
         if name in KEPT:
             self._keep(found)
 
-    def __getitem__(self, name: str) -> Capability:
+    def __getitem__(self, name: Name) -> Capability:
         return self._known[name]
 
     def __iter__(self) -> Iterator[Capability]:

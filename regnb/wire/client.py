@@ -29,7 +29,7 @@ from regnb.wire import existence
 from regnb.wire.answers import digest_of, expect, not_a_registry, refuse
 from regnb.wire.asking import exchanged
 from regnb.wire.authentication import Unscoped
-from regnb.wire.capabilities import Capabilities
+from regnb.wire.capabilities import Capabilities, Name
 from regnb.wire.channel import Channel
 from regnb.wire.exchange import Answer, Target, target
 from regnb.wire.existence import REFUSALS
@@ -535,7 +535,7 @@ class Client:
         size: int | None,
         scope: tuple[str, ...],
         params: Mapping[str, str] | None = None,
-        paged: str = "",
+        paged: Name | None = None,
     ) -> AsyncIterator[Page]:
         return pages(self.transport, self.capabilities, path, size, scope=scope, params=params, paged=paged)
 

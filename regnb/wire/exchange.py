@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -34,6 +34,8 @@ _HEADERS: Final = frozenset({
     "range", "user-agent",
 })  # fmt: skip
 """What may be sent along. Others hold secrets, break the connection, or turn a GET into something that writes."""
+Endpoint: TypeAlias = Literal["", "manifests", "blobs", "blobs/uploads", "tags", "referrers", "_catalog"]
+"""What a path is about; "" for anything else."""
 _NAMED: Final = re.compile(r"/v2/(.+)/(manifests|blobs/uploads|blobs|tags|referrers)/([^/]*)")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -110,13 +112,12 @@ class Target(NamedTuple):
 
     Attributes:
         path: With its query, as it is sent.
-        kind: ``manifests``, ``blobs``, ``blobs/uploads``, ``tags``, ``referrers``, ``_catalog`` or "".
         repository: Or "".
         reference: The tag or digest, or "".
     """
 
     path: str
-    kind: str = ""
+    kind: Endpoint = ""
     repository: str = ""
     reference: str = ""
 
@@ -134,9 +135,10 @@ def target(path: str) -> Target:
     """
     plain = unquote(path.partition("?")[0])
     found = _NAMED.fullmatch(plain)
-    repository, kind, reference = found.groups() if found else ("", "_catalog" if plain == "/v2/_catalog" else "", "")
+    kind: Endpoint = "_catalog" if plain == "/v2/_catalog" else ""
+    repository = reference = ""
     if found:
-        check_repository(repository)
+        repository, kind, reference = check_repository(found[1]), cast("Endpoint", found[2]), found[3]
     if kind in ("blobs", "referrers") or (kind == "manifests" and ":" in reference):
         Digest(reference)
     elif kind == "manifests":

@@ -14,7 +14,7 @@ from regnb.errors import ContentError, TooLarge
 from regnb.oci.manifest import Descriptor
 from regnb.wire.addresses import join
 from regnb.wire.answers import expect, not_a_registry
-from regnb.wire.capabilities import Capabilities
+from regnb.wire.capabilities import Capabilities, Name
 from regnb.wire.channel import Channel
 from regnb.wire.failures import unproven
 from regnb.wire.messages import Response
@@ -62,7 +62,7 @@ async def pages(
     *,
     scope: tuple[str, ...],
     params: Mapping[str, str] | None = None,
-    paged: str = "",
+    paged: Name | None = None,
 ) -> AsyncIterator[Page]:
     """Follow Link to the end ("Listing Tags"), trusting no page to bring that end nearer.
 

@@ -145,7 +145,7 @@ class Transport:
         self._seconds = timeout
         self._budgets = budgets(timeout)
         self.pace = Pace(concurrency, max_concurrency)
-        self._auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
+        self.auth = Authenticator(self.url, credentials or found, self._ask, stored=stored)
         self._trust = partial(_ssl_context, ca_bundle, client_cert, insecure=insecure)
         if ca_bundle is not None or client_cert is not None:
             _ = self._ssl  # what cannot be read is told at once
@@ -227,7 +227,8 @@ class Transport:
         Args:
             method: Such as GET.
             path: Absolute path, or a URL that the registry gave. At another origin it gets no credentials.
-            headers: Beside User-Agent and Authorization.
+            headers: Beside User-Agent and Authorization. With an Authorization among them, no other is sent, and a 401
+                is an answer like any other.
             content: The body. A stream is sent once: it cannot be sent again to answer a challenge.
             scope: What a token must allow, such as ``("repository:vm/centos8:pull",)``.
             limit: Bytes that the answer's body may have.
@@ -314,11 +315,11 @@ class Transport:
                 hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
             )
         for _ in range(REDIRECTS + 1):
-            if self.owns(call.url):
+            if self.owns(call.url) and "Authorization" not in call.headers:
                 answer = await self._authorized(call)
             else:
                 answer = await self._send(call, None)
-                if answer.status == 401:
+                if answer.status == 401 and "Authorization" not in call.headers:
                     await answer.raw.aclose()
                     where = f"{redact(origin(call.url))}, where {self.host} sent this request"
                     hint = "it gets none; behind a proxy the registry needs its outer address (http.host)"
@@ -342,28 +343,28 @@ class Transport:
         Where a stored login is refused, a read is tried without it: whoever only wants what is public should know.
         """
         try:
-            authorization = await self._auth.header(call.scope)
+            authorization = await self.auth.header(call.scope)
             answer = await self._send(call, authorization)
             if answer.status != 401:
                 return answer
             await answer.raw.aclose()
-            authorization = await self._auth.answer(answer.headers, call.scope, authorization)
+            authorization = await self.auth.answer(answer.headers, call.scope, authorization)
             if call.streams:
                 raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
             answer = await self._send(call, authorization)
             if answer.status == 401:
                 await answer.raw.aclose()
-                raise self._auth.refused(answer.headers, call.scope)
+                raise self.auth.refused(answer.headers, call.scope)
         except (Unauthorized, Denied) as error:
             if call.method in GET_OR_HEAD and call.scope and await self._public(call):
-                raise self._auth.useless(error, call.scope) from None
+                raise self.auth.useless(error, call.scope) from None
             raise
         return answer
 
     async def _public(self, call: _Call) -> bool:
         """Whether a read that was refused to a stored login is allowed without it."""
         try:
-            authorization = await self._auth.anonymous(call.scope)
+            authorization = await self.auth.anonymous(call.scope)
             if authorization is None:
                 return False
             answer = await self._send(call, authorization)

@@ -158,7 +158,7 @@ def applied(
     return Applied(Receipt.load(anyio.run(run)), exchanges, progress)
 
 
-def make(url: str, *steps: Step, operation: str = "test", allow: tuple[str, ...] = (), source: str = "") -> Plan:
+def make(url: str, *steps: Step, operation: str = "request", allow: tuple[str, ...] = (), source: str = "") -> Plan:
     return Plan(operation=operation, url=url, steps=steps, allow=allow, source=source)
 
 
@@ -254,7 +254,7 @@ def test_writes_to_a_repository_are_one_at_a_time(served: Served) -> None:
             under_way.append(name)
             most[name] = max(most.get(name, 0), under_way.count(name))
             together.add(len(set(under_way)))
-        meeting.wait(20)  # which no one passes unless four are there
+        meeting.wait(60)  # which no one passes unless four are there
         with lock:
             under_way.remove(name)
         return None
@@ -808,7 +808,7 @@ def test_bytes_that_the_plan_made_itself(served: Served) -> None:
     wrong = set_tag("a", "wrong", TWO)
     given = {made.digest: base64.b64encode(made.data).decode(), TWO.digest: base64.b64encode(b"{}").decode()}
     steps = (set_tag("a", "i", made), wrong)
-    done = applied(Plan(operation="test", url=served.url, steps=steps, made=given))
+    done = applied(Plan(operation="request", url=served.url, steps=steps, made=given))
     assert done.statuses == ["done", "failed"]
     assert tagged(served.url, "a") == {"a:x": ONE.digest, "a:i": made.digest}
 
@@ -1017,7 +1017,7 @@ def test_an_interrupt_leaves_no_litter(served: Served, tmp_path: Path) -> None:
     def answer(request: Request) -> Reply | None:
         if request.method == "GET" and request.path.endswith(Digest.of(big.blobs[1])):
             begun.set()
-            over.wait(20)
+            over.wait(60)
         return None
 
     with serving("embedded", tmp_path / "second") as target, proxy(served.host, answer) as source:

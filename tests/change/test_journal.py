@@ -73,6 +73,13 @@ def test_the_status_is_honest(
     assert Receipt.load(written(tmp_path, statuses=statuses, end=end)).status == expected
 
 
+def test_a_receipt_that_was_written_earlier_loads() -> None:
+    """A receipt of the first version is what it was, with every status that a row had."""
+    receipt = Receipt.load(ROOT / "tests/data/saved/receipt.jsonl")
+    assert (receipt.status, receipt.plan.operation) == ("partial", "rename")
+    assert receipt.to_frame()["status"].tolist() == ["done", "stale", "failed", "skipped"]
+
+
 def test_what_was_begun_is_told_apart(tmp_path: Path) -> None:
     """After a death in the middle, a step under way is unknown and one that was not begun is skipped."""
     kept = Journal.begin(plan(3), tmp_path)

@@ -18,7 +18,7 @@ import pytest
 import scripted
 from conftest import need
 from distribution import Distribution
-from images import ask, fill, image, index, layer
+from images import ROOT, ask, fill, image, index, layer
 
 from regnb.change.copy import plan_copy
 from regnb.change.plan import Blob, Effect, Plan, Refusal, Step, allows, check_allow, once
@@ -50,6 +50,7 @@ ONE = image([layer("base", 3000), layer(1, 100)])
 ARM = image([layer("base", 3000), layer(2, 100)])
 MULTI = index([(ONE, "linux/amd64"), (ARM, "linux/arm64")])
 DELETE = Step(action="delete", repository="vm/b", before=str(ONE.digest))
+SAVED = ROOT / "tests/data/saved"
 SECRET = "hunter2-planted"
 ODD = image([layer(3, 100)])
 ODD = type(ODD)(b" \n" + ODD.data.replace(b'"layers"', b'\t"layers"') + b"\n\n", ODD.media_type, ODD.blobs)
@@ -109,6 +110,22 @@ def test_a_plan_survives_a_file(tmp_path: Path) -> None:
         Plan.load(tmp_path / "none.json")
     with pytest.raises(StorageError, match="cannot write"):
         PLAN.save(tmp_path / "none" / "plan.json")
+
+
+def test_a_plan_that_was_saved_earlier_loads(tmp_path: Path) -> None:
+    """A plan of the first version, with every action and effect of it, is what it was; an unknown word is refused."""
+    plan = Plan.load(SAVED / "plan.json")
+    assert (plan.operation, plan.code) == ("rename", "6af2c3ce")
+    assert [step.action for step in plan.steps] == ["put", "tag", "untag", "delete", "keep"]
+    assert [effect.effect for effect in plan.effects] == [
+        "tag", "child", "referrer", "parent", "orphan", "shared", "running",
+    ]  # fmt: skip
+    for field, word in (("operation", "rename"), ("action", "untag"), ("effect", "orphan")):
+        other = tmp_path / "other.json"
+        text = (SAVED / "plan.json").read_text(encoding="utf-8")
+        other.write_text(text.replace(f'"{field}": "{word}"', f'"{field}": "{word}x"'), encoding="utf-8")
+        with pytest.raises(PlanMismatch, match=f"Invalid enum value '{word}x' - at `plan.*{field}`"):
+            Plan.load(other)
 
 
 def test_an_edited_plan_is_refused() -> None:

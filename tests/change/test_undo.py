@@ -50,7 +50,7 @@ def step(action: str, what: Image, tag: str = "", **more: object) -> Step:
 
 
 def apply(registry: Registry, *steps: Step) -> Receipt:
-    plan = Plan(operation="test", url=f"http://{registry.host}", steps=steps, allow=("dummy",))
+    plan = Plan(operation="request", url=f"http://{registry.host}", steps=steps, allow=("dummy",))
     return registry.apply(plan, confirm=plan.code, progress=False)
 
 
@@ -180,7 +180,7 @@ def test_a_malformed_manifest_comes_back(registry: Registry) -> None:
     """What distribution took although it is no lawful manifest can be put back as it was."""
     odd = RawManifest(b'{"layers": -1}', OLD.media_type, Digest.of(b'{"layers": -1}'))
     moved = step("tag", NEW, "new", before=str(odd.digest))
-    with Journal.begin(Plan(operation="test", url=f"http://{registry.host}", steps=(moved,))) as journal:
+    with Journal.begin(Plan(operation="request", url=f"http://{registry.host}", steps=(moved,))) as journal:
         journal.keep(odd, WHERE)
         journal.record(Outcome(0, "done", odd.digest, NEW.digest))
     plan = registry.plan_undo(journal.path)
@@ -190,7 +190,7 @@ def test_a_malformed_manifest_comes_back(registry: Registry) -> None:
 
 def test_an_interrupted_removal_is_taken_back(writable: Seeded, registry: Registry) -> None:
     """A process that died while a dummy manifest held the tag: the tag comes back, the dummy goes."""
-    plan = Plan(operation="test", url=writable.url, steps=(step("untag", OLD, "alias"),), allow=("dummy",))
+    plan = Plan(operation="request", url=writable.url, steps=(step("untag", OLD, "alias"),), allow=("dummy",))
     dummy = Image(plan.dummy(0), "application/vnd.oci.image.index.v1+json")
     journal = Journal.begin(plan)
     journal.keep(ask(writable.url, lambda client: client.manifest(WHERE, "alias")), WHERE)
@@ -214,7 +214,7 @@ def test_nothing_is_planned_for_what_did_not_happen(registry: Registry) -> None:
 
 
 def test_a_receipt_of_another_registry_is_refused(registry: Registry, tmp_path: Path) -> None:
-    with Journal.begin(Plan(operation="test", url="http://elsewhere:5000", steps=())) as journal:
+    with Journal.begin(Plan(operation="request", url="http://elsewhere:5000", steps=())) as journal:
         journal.record(Outcome(0, "done"))
     with pytest.raises(PlanMismatch, match="elsewhere:5000"):
         registry.plan_undo(Receipt.load(journal.path))

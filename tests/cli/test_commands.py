@@ -164,7 +164,7 @@ def test_the_cache_commands(filled: Distribution, tmp_path: Path) -> None:
     regnb(tmp_path, "audit", filled.url)
     told = regnb(tmp_path, "cache", "info").stdout
     assert str(tmp_path / "cache" / "regnb" / "content.sqlite") in told
-    assert "0 B" not in told
+    assert "0 B" not in told.splitlines()[0]
     assert regnb(tmp_path, "cache", "clear").stdout.startswith("Removed ")
     assert "0 B" in regnb(tmp_path, "cache", "info").stdout
 
@@ -282,7 +282,7 @@ def test_serve_and_audit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 repositories, 1 tags" in done.stdout
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     killer.cancel()
     assert "Traceback" not in errors
     assert process.returncode in (0, 130)

@@ -88,7 +88,7 @@ def test_interrupted(tmp_path: Path) -> None:
     def answer(request: Request, _: int) -> Reply:
         if "_catalog" in request.path:
             asked.set()
-            release.wait(30)
+            release.wait(60)
         return Reply(200, {"Docker-Distribution-Api-Version": "registry/2.0"}, b'{"repositories": []}')
 
     with serve(answer) as server:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,12 +96,11 @@ def test_the_registry_holds_what_is_stated_and_no_more(seeded: Seeded) -> None:
     assert seeded.seeded == demo.Seeded(referrers=seeded.kind == "embedded", emptied=True)
 
 
-def test_seeding_twice_is_quick_and_changes_nothing(real: distribution.Distribution) -> None:
-    before = time.monotonic()
+def test_seeding_twice_changes_nothing(real: distribution.Distribution) -> None:
+    """What is there already is not stored again, and no upload is left behind."""
     first = push_demo(real.url)
     stored = real.stored()
     assert push_demo(real.url) == first
-    assert time.monotonic() - before < 60
     assert real.stored() == stored == sum(demo.stored(referrers=False).values())
     assert not list(real.root.glob("docker/registry/v2/repositories/**/_uploads/*"))
 

@@ -794,7 +794,7 @@ def start(root: Path) -> tuple[subprocess.Popen[str], str]:
 
 def end(process: subprocess.Popen[str], number: int) -> None:
     process.send_signal(number)
-    process.wait(20)
+    process.wait(60)
     assert process.stdout is not None
     process.stdout.close()
 
@@ -825,12 +825,12 @@ def test_kill_in_the_middle_of_pushes(tmp_path: Path, seed: int) -> None:
 
     pusher = threading.Thread(target=pushing)
     pusher.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(tags) < 3 + seed and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05 * seed)
     end(process, signal.SIGKILL)
-    pusher.join(20)
+    pusher.join(60)
     assert tags
     process, url = start(tmp_path)
     with httpx.Client(base_url=url) as http:

@@ -90,7 +90,7 @@ def test_the_end_leaves_nothing_behind(demo: Lab, number: signal.Signals) -> Non
         os.killpg(demo.process.pid, number)  # as a terminal does
     else:
         demo.process.send_signal(number)
-    assert demo.process.wait(30) == 0, demo.printed()
+    assert demo.process.wait(60) == 0, demo.printed()
     left = [pid for pid in started if Path(f"/proc/{pid}").exists()]
     assert left == []
     assert "Traceback" not in demo.printed()

@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import get_args
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regnb.analysis.collection import BoundWord
+from regnb.analysis.difference import Change, State
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.records import BlobRecord, Counts, Coverage, ManifestRecord, Problem, Records, TagRecord
+from regnb.change.journal import State as Applied
+from regnb.change.journal import Status
+from regnb.change.plan import Action, EffectKind
+from regnb.crawl.records import (
+    BlobKind,
+    BlobRecord,
+    Counts,
+    Coverage,
+    ManifestRecord,
+    Problem,
+    Records,
+    RepositoryStatus,
+    TagRecord,
+)
+from regnb.oci.manifest import ManifestKind
 from regnb.oci.reference import Digest
 from regnb.tables.build import shared_tags, tabulate
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 from regnb.text import human
+from regnb.wire.capabilities import Supported
+from regnb.wire.health import State as Checked
+
+
+@pytest.mark.parametrize(
+    ("frame", "column", "words"),
+    [
+        ("repositories", "status", RepositoryStatus), ("tags", "kind", ManifestKind), ("blobs", "kind", BlobKind),
+        ("plan", "action", Action), ("effects", "effect", EffectKind), ("receipt", "status", Status),
+        ("receipts", "status", Applied), ("reclaim", "bound", BoundWord), ("changed_tags", "change", Change),
+        ("comparison", "state", State), ("checks", "state", Checked), ("capabilities", "supported", Supported),
+    ],
+)  # fmt: skip
+def test_a_column_tells_its_words(frame: str, column: str, words: object) -> None:
+    """Each word that a column may hold by its type stands in the column's description."""
+    known = re.findall(r"[a-z][a-z0-9 ]*", COLUMNS[frame][column][1])
+    assert [word for word in get_args(words) if not any(re.search(rf"\b{word}\b", text) for text in known)] == []
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
 import distribution
 import jwt
 import pytest
 import scripted
 import trustme
+from clock import Clock
 from conftest import need
 
 import regnb
@@ -439,12 +439,14 @@ async def test_wrong_password_at_the_token_server(tokens: Tokens) -> None:
 async def test_a_token_is_renewed_before_it_expires(tokens: Tokens) -> None:
     """A token is used until nine tenths of its time are over; then a new one is fetched without a 401 in between."""
     registry, issuer, _ = tokens
-    issuer.seconds = 1
-    async with Client(Transport(registry.url, credentials=Credentials("me", SECRET))) as client:
+    issuer.seconds = 100
+    with Clock() as clock:
+        client = Client(Transport(registry.url, credentials=Credentials("me", SECRET)))
+    async with client:
         await client.ping()
         await client.ping()
         assert len(issuer.scopes) == 1
-        await anyio.sleep(1)
+        clock.forward(95)
         await client.ping()
         assert len(issuer.scopes) == 2
         answers = [each.status for each in client.transport.exchanges if each.url.startswith(registry.url)]

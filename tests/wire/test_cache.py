@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -9,12 +10,14 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from images import surroundings
 
 from regnb.oci.reference import Digest
+from regnb.wire import database
 from regnb.wire.cache import Cache
 
 TYPE = "application/json"
@@ -239,26 +242,57 @@ def test_a_file_that_vanishes_while_it_is_open(tmp_path: Path) -> None:
     use(tmp_path).close()
 
 
-def test_a_locked_file_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another process holds the file for long, nothing is kept and nothing fails."""
-    cache = Cache(tmp_path)
-    cache._database.execute("PRAGMA busy_timeout = 50")
+@contextlib.contextmanager
+def locked(cache: Cache) -> Iterator[None]:
+    """Hold the file as another process that writes does."""
     assert cache.path
     other = sqlite3.connect(cache.path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    (digest,) = put(cache, b"x")
+    yield
     other.execute("COMMIT")
     other.close()
+
+
+def test_a_locked_file_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process holds the file for long, nothing is kept and nothing fails."""
+    monkeypatch.setattr(database, "_PATIENCE", 0.05)
+    cache = Cache(tmp_path)
+    with locked(cache):
+        (digest,) = put(cache, b"x")
     assert cache.get(digest) is None
     put(cache, b"x")
     assert cache.get(digest)
     cache.close()
-    monkeypatch.undo()
+
+
+def test_nobody_waits_for_a_locked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process writes, what is put is found at once and kept later; only what waits for the disk waits."""
+    monkeypatch.setattr(database, "_PATIENCE", 60)
+    cache = Cache(tmp_path)
+    contents = [str(number).encode() for number in range(1200)]
+    digests = [Digest.of(data) for data in contents]
+    with locked(cache):
+        for digest, data in zip(digests, contents, strict=True):
+            cache.put(digest, "text/plain", data)
+        cache.saw("host", "app", {"1": digests[0]})
+        cache.found_lacking("host", "referrers")
+        cache.paced("host", 3, 2.0)
+        assert [cache.get(digest) for digest in digests] == [(data, "text/plain") for data in contents]
+        assert cache.lacks("host", "referrers")
+        assert cache.seen("host", "app") == {}
+    cache.close()
+    again = Cache(tmp_path)
+    assert [again.get(digest) for digest in digests] == [(data, "text/plain") for data in contents]
+    assert (again.lacks("host", "referrers"), again.pace("host")) == (True, (3, 2.0))
+    assert again.seen("host", "app") == {"1": digests[0]}
+    again.close()
 
 
 WRITER = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from regnb.wire import database
 from regnb.wire.cache import Cache
 from regnb.oci.reference import Digest
 name = sys.argv[2].encode()

@@ -700,7 +700,7 @@ def test_a_receipt_and_a_cache_with_a_wrong_type_can_be_undone(actual: Served) -
     assert applied(make(actual.url, set_tag("a", "y", ONE)), cache=cache).statuses == ["done"]
     step = structs.replace(set_tag("a", "z", ONE), media_type="text/plain")
     made = {ONE.digest: base64.b64encode(ONE.data).decode()}
-    wrong = regnb.Plan(operation="test", url=actual.url, steps=(step,), made=made)
+    wrong = regnb.Plan(operation="request", url=actual.url, steps=(step,), made=made)
     assert applied(wrong).statuses == ["done"]
 
 

@@ -1,0 +1,7 @@
+"""What registries tell beside the registry API: Harbor, GitLab, ECR, zot and others list digests, dates and locks.
+
+One adapter a file, each a :class:`regnb.directories.directory.Directory`. Other packages add theirs as entry points of
+the group ``regnb.directories``. What an adapter says is checked by samples; where it fails, the registry API is read.
+"""
+
+__all__ = ["api", "detection", "directory", "ecr", "examination", "gar", "gitlab", "harbor", "zot"]

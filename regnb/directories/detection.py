@@ -1,0 +1,62 @@
+"""Which directory belongs to a registry, by what its ping answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Final, cast
+
+from regnb.directories.api import sight
+from regnb.directories.directory import GROUP, Directory
+from regnb.errors import RegnbError
+from regnb.log import logger
+from regnb.wire.client import Client
+from regnb.wire.transport import Transport
+
+BUILT_IN: Final = {
+    "harbor": "Harbor",
+    "gitlab": "GitLab",
+    "ecr": "ECR",
+    "gar": "ArtifactRegistry",
+    "zot": "Zot",
+}
+"""Module to class, in the order in which they are tried."""
+_LOG: Final = logger("wire")
+
+
+def _classes() -> Iterator[type[Directory]]:
+    from importlib.metadata import entry_points  # `import regnb` stays light
+
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        try:
+            yield cast("type[Directory]", point.load())
+        except Exception as error:  # noqa: BLE001 -- another package's fault must not end an audit
+            _LOG.warning("the adapter %s cannot be loaded: %s", point.name, error)
+    for module, name in BUILT_IN.items():
+        yield cast("type[Directory]", getattr(import_module(f"regnb.directories.{module}"), name))
+
+
+async def find(client: Client) -> Directory | None:
+    """Return the adapter to a registry's own API; None where regnb knows none.
+
+    Nothing is sent where the ping's answer is at hand, unless it leaves two vendors possible.
+
+    Example:
+        ``directory = await find(client)``
+    """
+    transport = client.transport
+    if not isinstance(transport, Transport):
+        return None  # layouts and archives
+    seen = sight(transport)
+    if seen is None:
+        await client.ping()
+        seen = sight(transport)
+    if seen is None:
+        return None
+    for kind in _classes():
+        try:
+            if found := await kind.of(seen):
+                return found
+        except RegnbError as error:
+            _LOG.info("%s", error.message)
+    return None

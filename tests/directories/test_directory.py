@@ -1,0 +1,285 @@
+"""What a vendor's own API tells is the same inventory with fewer requests, is checked, and is never needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+import anyio
+import pandas as pd
+import pytest
+from conftest import Seeded
+from images import fill, image, layer
+from proxied import proxy
+from scripted import Reply, Request, Server
+from vendors import ECR, PASSWORD, USER, ArtifactRegistry, GitLab, Harbor, Stocked, Vendor, Zot, stock
+
+import regnb
+from regnb.analysis.inventory import Inventory
+from regnb.directories.api import Sight
+from regnb.directories.detection import find
+from regnb.directories.directory import Directory, Listed
+from regnb.errors import Denied, NotFound
+from regnb.local import embedded
+from regnb.tables.columns import INVENTORY
+from regnb.wire.client import Client
+from regnb.wire.credentials import Credentials
+from regnb.wire.transport import Transport
+
+VENDORS = [Harbor, GitLab, ECR, ArtifactRegistry, Zot]
+TOLD = ["pushed", "pulled", "pulls_since", "locked"]
+"""Columns of tags that only a vendor's API fills."""
+
+
+PULLS = {"Harbor", "Amazon ECR", "zot"}
+"""Those that tell when a tag was pulled."""
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stocked]:
+    """A registry that lists referrers, with a little of each kind."""
+    folder = tmp_path_factory.mktemp("stocked")
+    with embedded.running(folder) as server:
+        stock(server.url, folder)
+        yield Stocked(server.url, folder)
+
+
+@pytest.fixture(params=VENDORS, ids=lambda kind: kind.name)
+def vendor(request: pytest.FixtureRequest, stocked: Stocked) -> Iterator[tuple[Vendor, Server]]:
+    """Each vendor before a registry with the demo content, in pages of two entries."""
+    kind: type[Vendor] = request.param
+    standing = kind(stocked.root)
+    standing.page = 2
+    with standing.serve(stocked.host) as server:
+        yield standing, server
+
+
+def read(
+    server: Server, *, cache: Path | bool = False, plain: bool = False, repositories: Sequence[str] | None = None
+) -> Inventory:
+    with regnb.connect(server.url, username=USER, password=PASSWORD, cache=cache, plain=plain) as registry:
+        return registry.inventory(repositories, progress=False)
+
+
+def rows(frame: pd.DataFrame) -> set[tuple[str, ...]]:
+    return {tuple(map(str, row)) for row in frame.itertuples(index=False)}
+
+
+def same(one: Inventory, other: Inventory) -> None:
+    """Every frame that both can fill is the same."""
+    for name in INVENTORY:
+        if name == "coverage":
+            continue
+        first, second = (pd.DataFrame(each.frames[name]) for each in (one, other))
+        if name == "tags":
+            first, second = (each.drop(columns=TOLD) for each in (first, second))
+        assert rows(first) ^ rows(second) == set(), name
+    columns = ["what", "listed", "failed", "denied", "complete"]
+    pd.testing.assert_frame_equal(pd.DataFrame(one.coverage[columns]), pd.DataFrame(other.coverage[columns]))
+
+
+def test_the_inventory_is_the_same_with_it_and_without_it(vendor: tuple[Vendor, Server], tmp_path: Path) -> None:
+    """Cold and warm, with pages of two entries, the vendor's API and the registry API give one inventory.
+
+    Warm, what the vendor's API told is believed and named, a sample is asked for with HEAD, and dates come beside it.
+    """
+    standing, server = vendor
+    standing.content.pulled["team/app/web", "2.0"] = when = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
+    plain = read(server, cache=tmp_path, plain=True)
+    assert not standing.asked or standing.name == "Artifact Registry"  # whose API is that of the registry
+    same(read(server), plain)
+    before = len(server.requests)
+    warm = read(server, cache=tmp_path)
+    asked = server.requests[before:]
+    same(warm, read(server, cache=tmp_path, plain=True))
+    heads = [each for each in asked if each.method == "HEAD" and "/manifests/" in each.path]
+    tags = warm.coverage.set_index("what").loc["tags"]
+    assert tags["told"] > tags["read"]
+    assert len(heads) < tags["told"]
+    assert tags["source"] == f"{standing.name}'s API, 5 of {tags['told']} tags checked by HEAD"
+    row = warm.tags.set_index(["repository", "tag"]).loc[("team/app/web", "2.0")]
+    if standing.name != "Amazon ECR":  # which dates what moto was given
+        assert row["pushed"] == standing.content.pushed("team/app/web", "2.0")
+    if standing.name in PULLS:
+        assert row["pulled"] == when
+        assert row["pulls_since"] == row["pushed"]
+        others = warm.tags[warm.tags["digest"] != row["digest"]]
+        assert others["pulled"].isna().all()
+    else:
+        assert warm.tags["pulled"].isna().all()
+        assert warm.tags["pulls_since"].isna().all()
+
+
+FAULTS = {
+    "403": Reply(403, {}, b"{}"),
+    "500": Reply(500, {}, b"oops"),
+    "web page": Reply(200, {"Content-Type": "text/html"}, b"<html></html>"),
+    "other types": Reply(200, {"Content-Type": "application/json"}, b'{"data": {"projects": 7}}'),
+    "nothing": Reply(200, {"Content-Type": "application/json"}, b"null"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_where_it_fails_the_registry_is_read(stocked: Stocked, fault: str) -> None:
+    """Whatever the vendor's API answers, the inventory is that of the registry, and rows say what failed."""
+    for kind in (Harbor, GitLab) if fault != "500" else (Harbor, GitLab, ECR):
+        standing = kind(stocked.root)
+        with standing.serve(stocked.host) as server:
+            plain = read(server, plain=True)
+            standing.fault = lambda _: FAULTS[fault]
+            found = read(server)
+        said = found.problems[found.problems["problem"] == "directory"]
+        assert 1 <= len(said) <= 3
+        assert not said["incomplete"].any()
+        assert said["message"].str.startswith("read over the registry API instead: ").all()
+        assert said["hint"].str.contains("is not asked again").sum() == 1
+        found.frames["problems"] = found.problems[found.problems["problem"] != "directory"]
+        same(found, plain)
+
+
+def test_what_a_sample_refutes_is_not_believed(stocked: Stocked, tmp_path: Path) -> None:
+    """A vendor's API that gives tags another digest, or leaves a tag out, is not believed in anything."""
+    standing = Harbor(stocked.root)
+    with standing.serve(stocked.host) as server:
+        plain = read(server, cache=tmp_path, plain=True)
+        plain = read(server, cache=tmp_path, plain=True)
+        tags = standing.content.tags("team/app/web")
+        other = standing.content.tags("team/base").popitem()[1]
+        names = [(name, tag) for name in standing.content.repositories() for tag in standing.content.tags(name)]
+        hidden = {("team/app/web", tag) for tag in list(tags)[:2]}
+        for standing.content.wrong, standing.content.hidden in ((dict.fromkeys(names, other), set()), ({}, hidden)):
+            found = read(server, cache=tmp_path)
+            assert "directory" in set(found.problems["problem"])
+            assert found.coverage["told"].sum() == 0
+            found.frames["problems"] = found.problems[found.problems["problem"] != "directory"]
+            same(found, plain)
+
+
+def test_what_is_pushed_meanwhile_is_no_contradiction(stocked: Stocked, tmp_path: Path) -> None:
+    """Where the vendor's API, asked again, agrees with the registry, its first answer was merely older."""
+    standing = Harbor(stocked.root)
+    with standing.serve(stocked.host) as server:
+        read(server, cache=tmp_path, plain=True)
+        earlier = standing.content.tags("team/base")["v1"]
+        standing.content.wrong = {("team/base", tag): earlier for tag in ("v0", "v1", "v2")}
+        asked: set[str] = set()
+
+        def again(request: Request) -> None:
+            if request.path in asked:
+                standing.content.wrong.clear()
+            asked.add(request.path)
+
+        standing.fault = again
+        found = read(server, cache=tmp_path, repositories=["team/base"])
+        same(found, read(server, cache=tmp_path, plain=True, repositories=["team/base"]))
+    assert found.coverage.set_index("what").loc["tags", ["told", "read"]].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [Harbor, GitLab, ECR, Zot], ids=lambda kind: kind.name)
+def test_it_lists_the_repositories_where_the_registry_does_not(stocked: Stocked, kind: type[Vendor]) -> None:
+    """Without a catalog the vendor's API names the repositories, and coverage says so."""
+    standing = kind(stocked.root)
+    standing.page = 2
+    with standing.serve(stocked.host) as server:
+        whole = read(server, plain=True)
+        standing.catalog = False
+        found = read(server)
+        with pytest.raises(Denied):
+            read(server, plain=True)
+    assert set(found.repositories["repository"]) == set(whole.repositories["repository"])
+    assert found.coverage.set_index("what").loc["catalog", "source"] == f"{kind.name}'s API"
+    assert found.complete
+
+
+def test_health_tells_what_it_gives_and_which_rights_it_needs(vendor: tuple[Vendor, Server]) -> None:
+    """The row names what the API gives; where the login is refused, it names the rights."""
+    standing, server = vendor
+    with regnb.connect(server.url, username=USER, password=PASSWORD, cache=False) as registry:
+        checks = registry.health().set_index("check")
+        assert checks.loc["own API", "state"] == "ok"
+        assert checks.loc["own API", "found"].startswith(f"{standing.name}'s API gives ")
+        if standing.name in ("Harbor", "GitLab"):
+            standing.fault = lambda _: Reply(403, {}, b"{}")
+            refused = registry.health().set_index("check").loc["own API"]
+            assert refused["state"] == "warn"
+            assert refused["hint"].startswith("log in ")
+
+
+def test_a_limit_of_requests_is_kept(stocked: Stocked) -> None:
+    """A 429 is waited for and asked again, as the registry's own."""
+    standing = Harbor(stocked.root)
+    limited: list[Request] = []
+
+    def once(request: Request) -> Reply | None:
+        limited.append(request)
+        return Reply(429, {"Retry-After": "0"}) if len(limited) < 3 else None
+
+    standing.fault = once
+    with standing.serve(stocked.host) as server:
+        found = read(server)
+    assert "directory" not in set(found.problems["problem"])
+    assert found.tags["pushed"].notna().sum() > 8
+
+
+@pytest.mark.parametrize("kind", [Harbor, GitLab, ECR], ids=lambda kind: kind.name)
+def test_a_tag_goes_as_the_vendor_deletes_it(kind: type[Vendor], tmp_path: Path) -> None:
+    """One tag goes by the vendor's own API, its sibling stays, and what is not there is not found."""
+    with embedded.running(tmp_path) as registry:
+        what = image([layer(1, 100)])
+        fill(registry.url, ("team/app/web", "1.0", what), ("team/app/web", "latest", what))
+        standing = kind(tmp_path)
+        with standing.serve(registry.url.partition("://")[2]) as server:
+
+            async def delete() -> list[str]:
+                async with Client(Transport(server.url, credentials=Credentials(USER, PASSWORD))) as client:
+                    await client.ping()
+                    directory = await find(client)
+                    assert directory is not None
+                    await directory.delete_tag("team/app/web", "1.0")
+                    left = await directory.tags("team/app/web")
+                    with pytest.raises(NotFound):
+                        await directory.delete_tag("team/app/web", "1.0")
+                    return [each.tag for each in left]
+
+            assert anyio.run(delete) == ["latest"]
+
+
+def test_a_registry_without_one_is_asked_nothing_more(seeded_real: Seeded) -> None:
+    """docker-registry has no API beside the registry API, and no request looks for one."""
+    with proxy(seeded_real.host, lambda _: None) as server, regnb.connect(server.url, cache=False) as registry:
+        registry.inventory(["vm/centos8"], progress=False)
+    assert {"/".join(each.path.split("/")[:3]) for each in server.requests} == {"/v2/", "/v2/vm"}
+
+
+def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> None:
+    """An entry point is an adapter like any other; one that cannot be loaded is left out."""
+
+    class Own(Directory):
+        name = "Own"
+        whole = True
+        gives = ("push dates",)
+        rights = "none"
+
+        @classmethod
+        async def of(cls, _: Sight) -> Self | None:
+            return cls()
+
+        async def tags(self, repository: str) -> list[Listed]:  # noqa: ARG002 -- as each
+            return [Listed("latest", pushed=datetime(2026, 1, 1, tzinfo=UTC))]
+
+    def points(*, group: str) -> list[Any]:
+        assert group == "regnb.directories"
+        broken = mock.Mock(load=mock.Mock(side_effect=ImportError("no such module")))
+        broken.name = "broken"
+        good = mock.Mock(load=lambda: Own)
+        good.name = "own"
+        return [broken, good]
+
+    monkeypatch.setattr("importlib.metadata.entry_points", points)
+    with regnb.connect(stocked.url, cache=False) as registry:
+        found = registry.inventory(["team/app/web"], progress=False)
+    assert len(found.tags) == 4
+    assert "Own's API lists 1 tag" in found.problems.iloc[0]["message"]

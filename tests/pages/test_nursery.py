@@ -1,0 +1,114 @@
+"""Kernels that are forked: each has its own environment and widgets, ends with its server, and starts in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
+
+from regnb.pages.nursery import NAME, Child, Forked, Nursery
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the system cannot fork so")
+
+ABOUT = """
+import os, sys, threading
+from ipywidgets.comm import get_comm_manager
+print(os.getppid(), os.getcwd(), os.environ.get("WHICH"), os.environ.get("OPENBLAS_NUM_THREADS"),
+      "pandas" in sys.modules, sorted(get_comm_manager().targets), sep="|")
+"""
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", NAME)
+    monkeypatch.setattr(Forked, "_nursery", None)
+    yield
+    if Forked._nursery:
+        Forked._nursery.close()
+
+
+def refuse(*_: object) -> Child:
+    raise OSError("no process")
+
+
+async def started(folder: Path, **environment: str) -> tuple[AsyncKernelManager, list[str]]:
+    """Start a kernel, and return it with what it says about itself."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    await manager.start_kernel(
+        env={**os.environ, **environment}, cwd=str(folder), extra_arguments=["--log-level=ERROR"]
+    )
+    client = manager.client()
+    client.start_channels()
+    await client.wait_for_ready(timeout=60)
+    said: list[str] = []
+    await client.execute_interactive(
+        ABOUT, timeout=60, output_hook=lambda message: said.append(message["content"].get("text", ""))
+    )
+    client.stop_channels()
+    return manager, "".join(said).strip().split("|")
+
+
+def test_kernels_are_forked_with_an_environment_of_their_own(forking: None, tmp_path: Path) -> None:
+    """Two kernels have one parent, which is not the server, and each what it was given; one that is ended is gone."""
+
+    async def work() -> None:
+        one, first = await started(tmp_path, WHICH="one")
+        two, second = await started(tmp_path / "..", WHICH="two")
+        assert Forked._nursery is not None
+        parent = str(Forked._nursery._process.pid)
+        targets = str(["jupyter.widget", "jupyter.widget.control"])
+        assert first == [parent, str(tmp_path), "one", "None", "True", targets]
+        assert second == [parent, str(tmp_path.parent), "two", "None", "True", targets]
+        assert await one.is_alive()
+        await one.shutdown_kernel(now=True)
+        assert not await one.is_alive()
+        assert await two.is_alive()
+        await two.shutdown_kernel()
+
+    asyncio.run(work())
+
+
+def test_a_kernel_starts_though_the_process_that_forks_has_ended(forking: None, tmp_path: Path) -> None:
+    """Its kernels end with it; the next one is forked from a new process, or starts as any other where that fails."""
+
+    async def work() -> None:
+        one, _ = await started(tmp_path)
+        assert Forked._nursery is not None
+        os.kill(Forked._nursery._process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while await one.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 -- nothing says so
+            await asyncio.sleep(0.1)
+        assert not await one.is_alive()
+        await one.shutdown_kernel(now=True)
+        two, about = await started(tmp_path)
+        assert about[0] == str(Forked._nursery._process.pid)
+        await two.shutdown_kernel(now=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Forked, "_fork", refuse)
+            three, about = await started(tmp_path)
+        assert about[0] == str(os.getpid())
+        await three.shutdown_kernel(now=True)
+
+    asyncio.run(work())
+
+
+def test_signals_reach_the_kernel_alone() -> None:
+    """What has ended gets none, whoever has its number by then."""
+    nursery = Nursery(os.environ)
+    try:
+        child = nursery.fork(["--log-level=ERROR"], os.environ, None)
+        assert isinstance(child, Child)
+        assert child.poll() is None
+        child.kill()
+        assert child.wait() == 0
+        child.send_signal(signal.SIGTERM)
+        assert child.poll() == 0
+    finally:
+        nursery.close()
