@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
@@ -89,13 +89,16 @@ class Lab(Running):
         # JupyterLab looks for a free port long before it takes it: two that start together would find the same.
         super().__init__(log, *arguments, by=by, env={"JUPYTER_PORT": str(free_port())})
 
-    def url(self, notebook: str = "00-start") -> str:
-        """The address that JupyterLab prints, with its token, for a notebook."""
+    def url(self, notebook: str = "00-start", *, token: bool = True) -> str:
+        """The address that JupyterLab prints, with its token if it has one, for a notebook."""
+        shown = (
+            r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+" if token else r"(?<=: )http://127\.0\.0\.1:\d+/lab\S*"
+        )
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
-            if found := re.search(r"http://(?:127\.0\.0\.1|localhost):(\d+)/\S*token=\w+", self.printed()):
+            if found := re.search(shown, self.printed()):
                 # jupyter_server prints it before it listens there.
-                with suppress(OSError), socket.create_connection(("127.0.0.1", int(found[1])), 5):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", urlsplit(found[0]).port), 5):
                     return found[0].replace("localhost", "127.0.0.1").replace("00-start", notebook)
             time.sleep(0.1)
         pytest.fail(f"no address was printed:\n{self.printed()}")
@@ -121,6 +124,22 @@ class Site(Running):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def visit(url: str, visitor: httpx.Client | None = None, **more: Any) -> httpx.Response:
+    """What a browser gets that follows the light page of a first visit; other redirects are its answer."""
+    with ExitStack() as stack:
+        client = visitor or stack.enter_context(httpx.Client(timeout=60))
+        answer = client.get(url, **more)
+        for _ in range(4):
+            again = re.search(r"http-equiv='refresh' content='0; url=([^']+)'", answer.text)
+            where = again[1].replace("&amp;", "&") if again else ""
+            if answer.status_code == 303:
+                where = answer.headers["location"]
+            if not where:
+                break
+            answer = client.get(urljoin(str(answer.url), where))
+        return answer
 
 
 @contextmanager

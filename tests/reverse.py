@@ -35,8 +35,7 @@ http {{
     proxy_read_timeout 3600;
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-Proto {forwarded};
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection $connection_upgrade;
+    {upgraded}
     {servers}
 }}
 """
@@ -61,6 +60,7 @@ def nginx(
     redirect: bool = False,
     body_limit: str = "0",
     forwarded: bool = True,
+    upgrade: bool = True,
 ) -> Iterator[Found]:
     """Route each path, and what is below it, to a ``host:port``.
 
@@ -71,6 +71,7 @@ def nginx(
         redirect: Whether http leads to https.
         body_limit: Bytes of a request's body, as nginx writes them (``1m``); 0 is no limit.
         forwarded: Whether the servers behind it are told that https was spoken.
+        upgrade: Whether WebSockets are passed on.
     """
     assert PROGRAM is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +89,13 @@ def nginx(
         certificate = f"ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;"
         servers += f"server {{ listen 127.0.0.1:{secure} ssl; server_name 127.0.0.1; {certificate} {places} }}\n"
     config = folder / "nginx.conf"
+    upgraded = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
     written = _CONFIG.format(
-        folder=folder, body_limit=body_limit, forwarded="$scheme" if forwarded else "http", servers=servers
+        upgraded=upgraded if upgrade else "",
+        folder=folder,
+        body_limit=body_limit,
+        forwarded="$scheme" if forwarded else "http",
+        servers=servers,
     )
     config.write_text(written, encoding="utf-8")
     log = folder / "error.log"

@@ -276,8 +276,10 @@ def save(page: Any, path: Path, needle: str) -> None:
 
 def test_web_ui(traces: Traces, tmp_path: Path) -> None:
     """The token is typed, and given in a URL; pages are read, a plan is applied; and all of it is logged as usual."""
-    env = traces.settings("environment") | {"REGNB_UI_TOKEN": TOKEN}
-    with Site(tmp_path / "ui.log", traces.registry.url, "--allow-writes", **env) as site:
+    env, known = traces.settings("environment"), tmp_path / "operators"
+    known.write_text(TOKEN, encoding="utf-8")
+    with Site(tmp_path / "ui.log", traces.registry.url, "--write-token-file", str(known), **env) as site:
+        known.unlink()  # it was read
         with browsing(tmp_path / "last.png") as (page, _):
             traces.hear(page)
             page.set_default_timeout(60_000)

@@ -53,7 +53,8 @@ def _who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-    return f"{user}@{socket.gethostname()}"
+    visitor = variable("REGNB_VISITOR")
+    return f"{user}@{socket.gethostname()}{f' for {visitor}' if visitor else ''}"
 
 
 class _Begin(Struct, frozen=True, tag="begin", tag_field="kind"):

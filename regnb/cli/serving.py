@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from regnb.cli.terminal import (
 )
 from regnb.environment import environment
 from regnb.registry import connect
+from regnb.text import parse_size
 
 _COPIED: Final = {
     "new": "Copied",
@@ -26,6 +26,15 @@ _COPIED: Final = {
     "edited": "Edited by you, and left as they are although there are newer ones (--update shows how they differ)",
 }
 """What became of notebooks, in words."""
+
+HostNames = Annotated[
+    list[str] | None,
+    Option("--host-name", metavar="NAME", help="Answer to this host name too, such as r.example.com (repeatable)."),
+]
+
+AllowOpen = Annotated[
+    bool, Option("--allow-open", help="Run JupyterLab without a token: who reaches it can run programs as you.")
+]
 
 app = typer.Typer()
 command = command_of(app)
@@ -36,6 +45,8 @@ def serve(
     folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
+    host_name: HostNames = None,
+    max_upload: Annotated[str, Option(metavar="SIZE", help="Refuse blobs that are larger.")] = "20GB",
     read_only: Annotated[bool, Option("--read-only", help="Refuse every write.")] = False,
 ) -> None:
     """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
@@ -45,7 +56,15 @@ def serve(
         say(f"Serving {folder} at {url} (Ctrl-C ends it)")
 
     with suppress(KeyboardInterrupt):
-        embedded.serve(folder, host=host, port=port, read_only=read_only, ready=ready)
+        embedded.serve(
+            folder,
+            host=host,
+            port=port,
+            names=host_name or (),
+            read_only=read_only,
+            limit=parse_size(max_upload),
+            ready=ready,
+        )
 
 
 @command
@@ -61,6 +80,7 @@ def demo(
     ] = False,
     no_delete: Annotated[bool, Option("--no-delete", help="Refuse every deletion.")] = False,
     damaged: Annotated[bool, Option("--damaged", help="Damage one tag, to see how regnb shows it.")] = False,
+    allow_open: AllowOpen = False,
 ) -> None:
     """Start the embedded registry with sample images, audit it, and open JupyterLab on it."""
     from regnb.local.sandbox import demo_registry  # an extra
@@ -71,12 +91,13 @@ def demo(
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
             return
+        say(f"The demo registry listens at {found.url}")
         with connect(found.url, cache=False) as registry:
             show_inventory(registry.inventory())
         if lab:
             from regnb.notebooks.lab import open_lab  # an extra
 
-            open_lab(folder, surroundings=environment(found.url) | found.environment)
+            open_lab(folder, surroundings=environment(found.url) | found.environment, allow_open=allow_open)
 
 
 @command
@@ -96,6 +117,8 @@ def lab(
         bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
     ] = False,
     browser: Annotated[bool, Option(help="Open a browser.")] = True,
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    allow_open: AllowOpen = False,
     port: Annotated[int | None, Option(help="Port to listen on; default: a free one.", min=1, max=65535)] = None,
 ) -> None:
     """Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.
@@ -114,7 +137,7 @@ def lab(
         return
     known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
     surroundings = surrounded(url) | {name: value for name, value in known.items() if value}
-    lab_.open_lab(folder, surroundings=surroundings, browser=browser, port=port)
+    lab_.open_lab(folder, surroundings=surroundings, browser=browser, host=host, port=port, allow_open=allow_open)
 
 
 @command
@@ -132,16 +155,32 @@ def ui(
     base_url: Annotated[str, Option(help="Prefix of every page, as a proxy or an Ingress passes it on.")] = "/ui/",
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    host_name: HostNames = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        Option(help="Believe X-Forwarded-For and X-Forwarded-Proto of this proxy, such as 10.42.0.0/16 (repeatable)."),
+    ] = None,
+    hsts: Annotated[bool, Option("--hsts", help="Tell browsers to use https alone from now on.")] = False,
+    token_file: Annotated[
+        list[str] | None,
+        Option(help="Ask visitors for the token in this file: it lets them look. - reads standard input (repeatable)."),
+    ] = None,
+    write_token_file: Annotated[
+        list[str] | None,
+        Option(help="Let visitors who know the token in this file apply plans. - as above (repeatable)."),
+    ] = None,
     allow_writes: Annotated[
-        bool, Option("--allow-writes", help="Let the forms apply plans. It takes a token in REGNB_UI_TOKEN.")
+        bool, Option("--allow-writes", help="Let the forms apply plans; --write-token-file does so by itself.")
     ] = False,
     idle: Annotated[int, Option(help="Seconds after which a page that nobody looks at ends.", min=5)] = 600,
     pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
+    pages_each: Annotated[int, Option(help="Pages that one visitor may have open at once.", min=1)] = 10,
 ) -> None:
-    """Serve the notebooks as web pages: read-only, unless writing is allowed to those who know a token.
+    """Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.
 
-    With a token in the environment's REGNB_UI_TOKEN a visitor is asked for it.
+    With a token file, visitors are asked for a token. Receipts name the token's file and the visitor's address.
     """
+    from regnb.pages import token as token_
     from regnb.pages import ui as ui_  # an extra
 
     known = {"REGNB_STORAGE": storage, "REGNB_SNAPSHOTS": snapshots}
@@ -150,9 +189,13 @@ def ui(
         base_url=base_url,
         host=host,
         port=port,
+        names=host_name or (),
+        proxies=trusted_proxy or (),
+        hsts=hsts,
         allow_writes=allow_writes,
-        token=os.environ.get(ui_.TOKEN, ""),
+        tokens=token_.read(token_file or (), write_token_file or ()),
         idle=idle,
         pages=pages,
+        each=pages_each,
         ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),
     )

@@ -56,6 +56,11 @@ _FORWARDED: Final = (
     "the proxy must hand on Host and X-Forwarded-Proto; or set REGISTRY_HTTP_RELATIVEURLS=true at the registry"
 )
 _PLAIN: Final = "Docker pulls and pushes over plain http only if the host is among its insecure-registries"
+_UNPASSED: Final = (
+    "for nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; "
+    "proxy_set_header Host $http_host; for Traefik take away what changes the headers Connection and Upgrade; 403 and "
+    "421: regnb ui --host-name HOST"
+)
 _LOGIN: Final = "docker login, as somebody who may push"
 
 
@@ -173,9 +178,10 @@ class _Reach:
             if page.state == "fail":
                 return [page, Check("UI's health", "skipped", "the UI was not reached")]
             health = await _asked(transport, "UI's health", "/ui/healthz")
-        if health.state == "fail":
-            health = health._replace(hint="the probes that regnb kube expose writes ask for it: is this regnb's UI?")
-        return [page, health]
+            if health.state == "fail":
+                hint = "the probes that regnb kube expose writes ask for it: is this regnb's UI?"
+                return [page, health._replace(hint=hint)]
+            return [page, health, await _passed(transport)]
 
     async def _pushed(self, client: Client, state: str) -> list[Check]:
         name, repository = f"upload of {human(self._size)}", self._repository
@@ -254,6 +260,18 @@ async def _asked(transport: Transport, name: str, path: str) -> Check:
     if answer.status >= 400:
         return Check(name, "fail", f"{answer.status} to GET {path}", _HINTS.get(answer.status, ""))
     return Check(name, "ok", f"{answer.status} to GET {path}, with {'a page' if answer.html else 'no page'}")
+
+
+async def _passed(transport: Transport) -> Check:
+    """Tell whether WebSockets come through to the UI."""
+    name = "UI's WebSocket"
+    try:
+        status = await transport.handshake("/ui/socket")
+    except RegnbError as error:
+        return _failed(name, error)
+    if status == 101:
+        return Check(name, "ok", "101 to a WebSocket's handshake")
+    return Check(name, "fail", f"{status or 'no WebSocket'} to a WebSocket's handshake", _UNPASSED)
 
 
 async def _first(client: Client) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -46,11 +47,14 @@ FIELDS: Final[Mapping[str, str]] = {
     "htpasswd_secret": "Secret with an htpasswd file of who may pull, push and delete; without one, everybody may.",
     "docker_secret": "Secret with the Docker credentials that the UI and the audit use.",
     "token_secret": "Secret with the token that lets the UI write; without one it is read-only.",
+    "trusted_proxy": "Network of the Ingress controller, such as 10.42.0.0/16: receipts then have visitors' addresses.",
     "schedule": "When the audit runs, as cron has it.",
     "parts": f"What to make: {', '.join(PARTS)}.",
 }
 """The settings, with what each means."""
 _API, _UI = 5000, 8000
+_OPERATORS: Final = "operators"
+"""The name of the UI's token."""
 _SHORTENED: Final = 46
 """Letters that a name may have: a CronJob's ends with -audit and has 52 at most."""
 _WORD: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -104,6 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     htpasswd_secret: str = ""
     docker_secret: str = ""
     token_secret: str = ""
+    trusted_proxy: str = ""
     schedule: str = "15 3 * * *"
     parts: tuple[str, ...] = PARTS
 
@@ -121,6 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             ),
             *(("registry_image", _pinned, pinned), ("ui_image", _pinned, pinned)),
             *((name, _QUANTITY.fullmatch, "write such as 50Gi") for name in ("storage", "snapshots")),
+            ("trusted_proxy", lambda text: not text or _network(text), "write an address or a network: 10.42.0.0/16"),
             ("schedule", _cron, "write five fields, such as '15 3 * * *', or @daily"),
         ]
         if self.reachable("ingress"):
@@ -143,6 +149,14 @@ def _pinned(text: str) -> bool:
     except InvalidReference:
         return False
     return bool(found.digest) or found.tag not in (None, "latest")
+
+
+def _network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _cron(text: str) -> bool:
@@ -419,14 +433,17 @@ def _regnb(it: Settings) -> tuple[Document, dict[str, tuple[str, Document]]]:
 
 def _ui(it: Settings) -> list[Document]:
     environment, mounts = _regnb(it)
-    found, secrets = [], {}
+    found = []
     command = ["regnb", "ui", "--registry", f"http://{it.name}:{_API}", "--base-url", "/ui/"]
     command += ["--host", "0.0.0.0", "--port", str(_UI)]  # noqa: S104 -- in a pod
+    command += ["--host-name", it.name, *(["--host-name", it.host] if _HOST.fullmatch(it.host) else [])]
+    command += ["--trusted-proxy", it.trusted_proxy] if it.trusted_proxy else []
     if it.token_secret:
-        # Receipts hold what an undo puts back, and must outlive the pod.
-        command.append("--allow-writes")
+        # Receipts hold what an undo puts back, and must outlive the pod. They name the token by its file.
+        command += ["--write-token-file", f"/token/{_OPERATORS}"]
+        items = [{"key": "token", "path": _OPERATORS}]
+        mounts["token"] = ("/token", {"secret": {"secretName": it.token_secret, "items": items}})
         environment["REGNB_RECEIPTS"] = "/receipts"
-        secrets["REGNB_UI_TOKEN"] = (it.token_secret, "token")
         mounts["receipts"] = ("/receipts", _kept(it, "-receipts"))
         found.append(_volume(it, "-receipts", it.snapshots))
     container = {
@@ -434,7 +451,7 @@ def _ui(it: Settings) -> list[Document]:
         "image": it.ui_image,
         "command": command,
         "ports": [{"name": "ui", "containerPort": _UI}],
-        "env": _variables(environment, secrets),
+        "env": _variables(environment),
         **_probes("/ui/healthz", "ui"),
         "resources": _needs("512Mi", "2Gi"),
     }

@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import iscoroutinefunction
@@ -28,6 +28,7 @@ from regnb.errors import ContentError, InvalidArgument, InvalidReference, Missin
 from regnb.oci.layout import Layout
 from regnb.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, Manifest, decode
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
+from regnb.wire.origin import Hosts
 
 try:
     import uvicorn
@@ -35,11 +36,12 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
+
+    from regnb.local.gate import Gate, Protocol
+    from regnb.local.uploads import CHUNK, LIMIT, OFTEN, TooLargeError, append, sweep
 except ImportError as error:
     raise MissingExtra(error.name or "starlette", "embedded") from error
 
-CHUNK: Final = 1024 * 1024
-"""Bytes of a body that are held at once."""
 CATALOG_PAGE: Final = 100
 """Repositories on a page of the catalog where the client does not say how many; distribution's own default."""
 MEMO_LIMIT: Final = 100_000
@@ -69,13 +71,21 @@ def _checking(code: str) -> Iterator[None]:
         raise _Refused(400, code, error.message) from None
 
 
-def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False, like_2_8: bool = False) -> Starlette:
+def create_app(
+    root: Path | str,
+    *,
+    delete: bool = True,
+    read_only: bool = False,
+    limit: int = LIMIT,
+    like_2_8: bool = False,
+) -> Starlette:
     """Return the registry as an ASGI application.
 
     Args:
         root: The folder that holds ``docker/registry/v2``; a missing or empty one becomes an empty registry.
         delete: Whether manifests, tags and blobs can be deleted; else that is 405 ``UNSUPPORTED``.
         read_only: Refuse every request that writes, with 405.
+        limit: Bytes that a blob may have.
         like_2_8: Answer as distribution 2.8 does: no deletion of a single tag, and no referrers endpoint.
 
     Raises:
@@ -87,7 +97,7 @@ def create_app(root: Path | str, *, delete: bool = True, read_only: bool = False
         ...     app = create_app(folder)
     """
     layout = Layout(Path(root), read_only=read_only)
-    registry = _Registry(layout, delete=delete, read_only=read_only, like_2_8=like_2_8)
+    registry = _Registry(layout, delete=delete, read_only=read_only, limit=limit, like_2_8=like_2_8)
     return Starlette(
         routes=[Route(f"/v2{path}", partial(registry.answer, path), methods=_METHODS) for path in registry.endpoints]
     )
@@ -130,9 +140,9 @@ class _Subjects:
 class _Registry:
     """The endpoints. Those that take a body are coroutines; the others run in a thread, for they wait for the disk."""
 
-    def __init__(self, layout: Layout, *, delete: bool, read_only: bool, like_2_8: bool) -> None:
+    def __init__(self, layout: Layout, *, delete: bool, read_only: bool, limit: int, like_2_8: bool) -> None:
         self.layout = layout
-        self.delete, self.read_only, self.like_2_8 = delete, read_only, like_2_8
+        self.delete, self.read_only, self.limit, self.like_2_8 = delete, read_only, limit, like_2_8
         self.locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self.subjects = _Subjects(layout)
         # A name may hold "blobs", "tags" and "manifests" as parts of its own: the last parts of a path say what it is.
@@ -402,10 +412,10 @@ class _Registry:
         path = self._upload(name, session)
         start = path.stat().st_size
         expected = _content_range(request, start, self._progress(request, name, session, 416))
-        async with await anyio.open_file(path, "ab", buffering=CHUNK) as file:
-            async for chunk in request.stream():
-                await file.write(chunk)
-            received = await file.tell() - start
+        try:
+            received = await append(path, start, request.stream(), self.limit)
+        except TooLargeError:
+            raise _Refused(413, "SIZE_INVALID", f"a blob has at most {self.limit} bytes here") from None
         if expected is not None and received != expected:
             await run_sync(os.truncate, path, start)
             raise _Refused(400, "SIZE_INVALID", "the chunk has not the length that its Content-Range gives")
@@ -520,9 +530,10 @@ class Server:
     """The registry on a port, in a thread of this process.
 
     Args:
-        root, delete, read_only, like_2_8: As for :func:`create_app`.
+        root, delete, read_only, limit, like_2_8: As for :func:`create_app`.
         host: Where to listen.
         port: 0 for a free one.
+        names: Host names that are answered to, as for :class:`regnb.wire.origin.Hosts`.
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.
@@ -541,18 +552,23 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        names: Iterable[str] = (),
         delete: bool = True,
         read_only: bool = False,
+        limit: int = LIMIT,
         like_2_8: bool = False,
     ) -> None:
-        app = create_app(root, delete=delete, read_only=read_only, like_2_8=like_2_8)
+        app = create_app(root, delete=delete, read_only=read_only, limit=limit, like_2_8=like_2_8)
+        self._root, self._read_only = Path(root), read_only
+        gate = Gate(app, Hosts(host, names))
         self._socket = _listen(host, port)
         self.host = f"[{host}]" if ":" in host else host
         self.port = int(self._socket.getsockname()[1])
         # The program's logging is its own affair, so no log_config. Connections idle in a client's pool stay open: a
         # push that reuses one that was just closed would fail, and pushes are not retried.
         config = uvicorn.Config(
-            app,
+            gate,
+            http=Protocol,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -562,6 +578,7 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self.run, name="regnb-registry", daemon=True)
+        self._ended = threading.Event()
 
     @property
     def url(self) -> str:
@@ -570,7 +587,16 @@ class Server:
 
     def run(self) -> None:
         """Answer in this thread until the process is interrupted."""
+        if not self._read_only:
+            threading.Thread(target=self._sweep, name="regnb-uploads", daemon=True).start()
         self._server.run([self._socket])
+        self._ended.set()
+
+    def _sweep(self) -> None:
+        while True:
+            sweep(self._root)
+            if self._ended.wait(OFTEN):
+                return
 
     def start(self) -> None:
         """Begin to serve. The socket listens already, so the first request waits rather than fails."""
@@ -582,6 +608,7 @@ class Server:
         An answer that waits for a disk that hangs cannot be cancelled: its thread is left to end with the process.
         """
         self._server.should_exit = True
+        self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(_PATIENCE)
         self._socket.close()
@@ -619,8 +646,10 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 5000,
     *,
+    names: Iterable[str] = (),
     delete: bool = True,
     read_only: bool = False,
+    limit: int = LIMIT,
     ready: Callable[[str], object] | None = None,
 ) -> None:
     """Serve a folder until the process is interrupted.
@@ -629,15 +658,17 @@ def serve(
         root: As for :func:`create_app`.
         host: Where to listen. There is no authentication.
         port: 0 for a free one.
+        names: As for :class:`Server`.
         delete: As for :func:`create_app`.
         read_only: As for :func:`create_app`.
+        limit: As for :func:`create_app`.
         ready: Called with the URL once the port listens.
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.
         InvalidArgument: The port is in use, or there is no such address here.
     """
-    server = Server(root, host=host, port=port, delete=delete, read_only=read_only)
+    server = Server(root, host=host, port=port, names=names, delete=delete, read_only=read_only, limit=limit)
     try:
         if ready is not None:
             ready(server.url)

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -106,15 +107,26 @@ def _cells(path: Path) -> list[str]:
 
 
 def open_lab(
-    folder: Path | None = None, *, surroundings: Mapping[str, str], browser: bool = True, port: int | None = None
+    folder: Path | None = None,
+    *,
+    surroundings: Mapping[str, str],
+    browser: bool = True,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    allow_open: bool = False,
 ) -> None:
     """Open JupyterLab on ``00-start``; return when it ends, by its menu or by Ctrl-C.
+
+    It listens where it is told to, and asks for a new token, whatever the user's Jupyter configuration says; both are
+    printed.
 
     Args:
         folder: Where the notebooks are, and are copied to if they are not; by default a temporary folder.
         surroundings: The kernels' environment, as :func:`regnb.environment.environment` returns it.
         browser: Whether to open a browser, if there is a display.
+        host: Address to listen on.
         port: To listen on, or None for a free one.
+        allow_open: Whether everybody is let in who reaches the address, without a token.
 
     Raises:
         MissingExtra: JupyterLab is not installed.
@@ -130,20 +142,22 @@ def open_lab(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regnb-notebooks-")))
         copy_notebooks(folder)
         stack.enter_context(_terminated_as_interrupted())
-        # Its own input would be asked whether to shut down; whoever pressed Ctrl-C has said so by then.
+        options = _options(folder.resolve(), browser=browser, host=host, port=port)
         process = subprocess.Popen(  # noqa: S603 -- our own interpreter, arguments made here
-            [sys.executable, "-m", "jupyterlab", *_options(folder.resolve(), browser=browser, port=port)],
+            [sys.executable, "-m", "regnb.notebooks.server", *options],
             env=dict(surroundings),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
         )
         try:
-            process.wait()
+            # Its input ends there: it asks nobody whether to shut down, for whoever pressed Ctrl-C has said so by then.
+            process.communicate(b"\n" if allow_open else f"{secrets.token_hex(24)}\n".encode())
         except KeyboardInterrupt:
             _end(process)
 
 
-def _options(folder: Path, *, browser: bool, port: int | None) -> list[str]:
+def _options(folder: Path, *, browser: bool, host: str, port: int | None) -> list[str]:
     options = [
+        f"--ServerApp.ip={host}",
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{START}",
         "--ServerApp.answer_yes=True",

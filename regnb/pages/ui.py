@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import re
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from regnb.errors import InvalidArgument, MissingExtra
@@ -20,35 +18,45 @@ from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
 from regnb.pages import nursery
 from regnb.widgets.page import box
 from regnb.wire.addresses import same
+from regnb.wire.origin import Hosts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # they warn about each other
     try:
+        import tornado.httpserver
         import tornado.ioloop
         import tornado.web
-        from jupyter_server.auth.login import LoginFormHandler
-        from jupyter_server.auth.logout import LogoutHandler
+        import tornado.websocket
+        from jupyter_server.auth.decorator import allow_unauthenticated
         from jupyter_server.base.handlers import JupyterHandler
-        from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-        from traitlets import Dict, Integer
+        from jupyter_server.services.kernels.handlers import KernelHandler
+        from nbformat.v4 import new_code_cell
         from traitlets.config import Config
         from voila.app import Voila
+        from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
         from voila.tornado.contentshandler import VoilaContentsHandler
         from voila.tornado.handler import TornadoVoilaHandler
+        from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
         from voila.tornado.treehandler import TornadoVoilaTreeHandler
-        from voila.voila_identity_provider import VoilaLoginHandler
+
+        from regnb.pages import token as token_
+        from regnb.pages.channel import LIMIT, Channel, Kernel, Shutdown
+        from regnb.pages.door import Door, listen
+        from regnb.pages.guard import Guard, Upstream
+        from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
+        from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
 TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
-"""The environment's variable with what a visitor must know."""
+"""Held a token once: every process of the same user can read a variable."""
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
-PAGES: Final = 20
-"""Pages that may be open at once: each takes a kernel, of 60 to 100 MB where it can be forked, else about 250 MB."""
 
-_LEAST: Final = 16
-"""Characters of a token: nothing slows down whoever tries them all."""
+_BODY: Final = 64 * 1024
+"""Bytes of a request's body: a token, and what a page says when it is left."""
+_LINE: Final = 2_000
+"""Characters of a message in the log."""
 _START: Final = "00-start"
 _ASKED: Final = frozenset(
     {"repository", "reference", "references", "created_before", "size", "protect", "keep", "capacity", "tag", "to"}
@@ -64,10 +72,6 @@ _EXTENSIONS: Final = (
 """What pages need of all that JupyterLab may have installed."""
 _ONLY_IN_LAB: Final = "lab"
 """Tag of cells that make sense only where code can be seen."""
-_WARM: Final = "from regnb.pages import charts; from regnb.widgets import forms, page, start; page.quiet(get_ipython())"
-"""What a kernel does before a visitor comes."""
-_LATER: Final = 3.0
-"""Seconds until another kernel is started in reserve: the page that took the last one comes first."""
 
 
 def serve(
@@ -76,10 +80,14 @@ def serve(
     base_url: str = "/ui/",
     host: str = "127.0.0.1",
     port: int = 8000,
+    names: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+    hsts: bool = False,
     allow_writes: bool = False,
-    token: str = "",
+    tokens: Sequence[token_.Token] = (),
     idle: int = IDLE,
     pages: int = PAGES,
+    each: int = EACH,
     ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve the packaged notebooks as web pages until the process is interrupted or terminated.
@@ -93,14 +101,19 @@ def serve(
         base_url: The prefix, as a proxy or an Ingress passes it on.
         host: Address to listen on.
         port: Port to listen on.
-        allow_writes: Whether the forms may apply their plans.
-        token: What a visitor must know: it is asked for once and kept in a cookie. "" lets everybody in.
+        names: Host names that people use, beside the address: as for :class:`regnb.wire.origin.Hosts`.
+        proxies: Addresses or networks of proxies that say truly who sent a request, and by https or not.
+        hsts: Whether browsers are told to come by https alone.
+        allow_writes: Whether the forms may apply their plans; it takes a token that writes.
+        tokens: A visitor must know one of them: it is asked for, and a cookie stands for it for 12 hours. Without any,
+            everybody may look.
         idle: Seconds after which a page that nobody looks at loses its kernel.
         pages: How many may be open at once.
+        each: How many of one visitor.
         ready: Called with the URL once the port listens.
 
     Raises:
-        InvalidArgument: No registry, writing without a token, no such prefix, or a port that is in use.
+        InvalidArgument: No registry, writing without a token, no such prefix, name or proxy, or a port that is in use.
         MissingExtra: Voilà is not installed.
 
     Example:
@@ -110,21 +123,22 @@ def serve(
     if not registry:
         raise InvalidArgument("no registry was named", hint="regnb ui --registry https://host, or set REGNB_URL")
     same(registry, registry)
-    if allow_writes and not token:
+    writing = any(token.writes for token in tokens)
+    if allow_writes and not writing:
         raise InvalidArgument(
             "whoever opens the page could write to the registry",
-            hint=f"set {TOKEN} to a secret that visitors are to know: export {TOKEN}=$(openssl rand -hex 16)",
+            hint="write a secret into a file, and pass it: (umask 077; openssl rand -hex 16 >FILE); "
+            "regnb ui --write-token-file FILE",
         )
-    if token and len(token) < _LEAST:
-        raise InvalidArgument(f"the token in {TOKEN} has fewer than {_LEAST} characters", hint="openssl rand -hex 16")
+    if surroundings.get(TOKEN):
+        raise InvalidArgument(
+            f"{TOKEN} is not used: every process of this user can read it",
+            hint="write the token into a file, and pass it: --write-token-file FILE, or --token-file FILE to look only",
+        )
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
-    _check_free(host, port)
-    kernels = {name: value for name, value in surroundings.items() if name != TOKEN}
-    kernels |= {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
-    if not allow_writes:
-        kernels["REGNB_READ_ONLY"] = "1"
-    # No kernel, and nothing that a kernel starts, is to see it.
-    os.environ.pop(TOKEN, None)
+    hosts = Hosts(host, names)
+    listener = listen(host, port)
+    kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
         copy_notebooks(Path(folder))
         settings = {
@@ -133,11 +147,14 @@ def serve(
                 "base_url": prefix,
                 "ip": host,
                 "port": port,
-                "port_retries": 0,
                 "open_browser": False,
-                "token": token,
                 "log_level": "WARN",
                 "config_file_paths": [],
+                "identity_provider_class": Identity,
+                "tornado_settings": {
+                    "visits": Visits(tokens, f"regnb-{port}"),
+                    "websocket_max_message_size": LIMIT,
+                },
             },
             "VoilaConfiguration": {
                 "template": "regnb",
@@ -148,31 +165,18 @@ def serve(
                 "extension_allowlist": list(_EXTENSIONS),
             },
             "VoilaExecutor": {"cell_error_instruction": "What stands above says why. The rest of the page needs it."},
-            "IdentityProvider": {"cookie_options": {"samesite": "Lax"}},
-            "PasswordIdentityProvider": {"allow_password_change": False},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "KernelProvisionerFactory": {"default_provisioner_name": nursery.NAME},
-            "Kernels": {"surroundings": kernels, "most": pages},
+            "Kernels": {"surroundings": kernels, "most": pages, "each": each},
         }
         app = UI(config=Config(settings))
-        app.ready = ready
+        app.ready, app.listener, app.writing = ready, listener, writing
+        app.guard = lambda application: Guard(application, hosts, proxies, hsts=hsts)
         app.initialize([])
         app.start()
 
 
-def _check_free(host: str, port: int) -> None:
-    """Voilà would end the process."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", "") or error
-        raise InvalidArgument(f"cannot listen on {host}:{port}: {reason}", hint="pass another --port") from None
-
-
-def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, note: str) -> Any:  # noqa: ANN401 -- nbformat's
+def page(runbook: Runbook, query: Mapping[str, str], theme: str, registry: str, note: str) -> Upstream:
     """Return a notebook with the parameters of a URL's query, and what its page's heading shows.
 
     Args:
@@ -226,60 +230,46 @@ def title_of(runbook: Runbook) -> str:
     return _TITLES.get(runbook.name) or runbook.name.partition("-")[2].replace("-", " ").capitalize()
 
 
-def _shell(body: str) -> str:
-    """Return a page without a notebook."""
-    return (
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<title>regnb</title><style>:root { color-scheme: light dark; } body { max-width: 640px; margin: 15vh auto;"
-        " padding: 0 16px; font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
-        f"</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
-    )
-
-
 class Page(TornadoVoilaHandler):  # type: ignore[misc]
     """A notebook, by its name alone."""
+
+    async def prepare(self) -> None:
+        """Send the light page, unless this is a visit."""
+        if arrive(self):
+            await super().prepare()
 
     @tornado.web.authenticated
     async def get(self, name: str | None = None) -> None:
         """Execute it, and send it as it comes."""
-        _ = self.xsrf_token  # sets the cookie with which the page, when it is left, asks to end its kernel
         theme = self.get_query_argument("theme", "")
-        names = [key for key in self.request.query_arguments if key not in ("theme", "token")]
-        kernels = self.kernel_manager.surroundings
-        note = "read-only: forms make plans, and apply none" if "REGNB_READ_ONLY" in kernels else ""
+        names = [key for key in self.request.query_arguments if key != "theme"]
+        visits, kernels = self.settings["visits"], self.kernel_manager
+        token = visits.token(self.current_user.username)
+        visitor = Visitor(self.current_user.username, self.request.remote_ip, token is not None and token.writes)
+        note = "" if visitor.writes else "read-only: forms make plans, and apply none"
+        status = 400
         try:
             query = {key: self.get_query_argument(key) for key in names}
             runbook = find(name or _START)
-            self.filled = page(runbook, query, theme, kernels["REGNB_URL"].rpartition("@")[2], note)
-            self.kernel_manager.take_room(self)
+            self.filled = page(runbook, query, theme, kernels.surroundings["REGNB_URL"].rpartition("@")[2], note)
+            self.filled.metadata["regnb"]["login"] = token.name if token else ""
+            by = f"token {token.name}, {visitor.address}" if token else visitor.address
+            cell: Upstream = new_code_cell
+            self.filled.cells.insert(0, cell(f"import os; os.environ['REGNB_VISITOR'] = {by!r}"))
+            status = 503
+            kernels.take_room(self, visitor)
         except InvalidArgument as error:
-            self.set_status(400)
-            self.finish(_shell(box("bad", error.message, error.hint)))
+            say(self, box("bad", error.message, error.hint), status)
             return
         try:
             await super().get(runbook.path.name)
         finally:
-            self.kernel_manager.leave_room(self)
+            kernels.leave_room(self)
 
 
-def _chosen(handler: Page, **_: object) -> Any:  # noqa: ANN401 -- nbformat's
+def _chosen(handler: Page, **_: object) -> Upstream:
     """Return what is shown: the notebook with what its visitor asked for."""
     return handler.filled
-
-
-class Login(LoginFormHandler):
-    """Asks a visitor for the token; a cookie then remembers that it was right."""
-
-    def _render(self, message: Mapping[str, str] | None = None) -> None:
-        following = self.get_argument("next", default=self.base_url)
-        self.finish(
-            _shell(
-                f"<form method='post' action='?{urlencode({'next': following})}'>{self.xsrf_form_html()}"
-                "<p>Whoever opens these pages must know their token.</p><label>Token "
-                "<input type='password' name='password' autocomplete='current-password' autofocus></label> "
-                f"<button>Open</button></form>{box('bad', 'That is not the token.') if message else ''}"
-            )
-        )
 
 
 class Healthy(tornado.web.RequestHandler):
@@ -290,96 +280,60 @@ class Healthy(tornado.web.RequestHandler):
         self.finish("ok")
 
 
+class Socket(tornado.websocket.WebSocketHandler):
+    """What ``regnb kube check`` asks for, to see whether WebSockets come through."""
+
+    def check_origin(self, _: str) -> bool:
+        """Say yes: the guard has compared it."""
+        return True
+
+    def open(self) -> None:
+        """Say goodbye."""
+        self.close()
+
+
 class Away(JupyterHandler):
     """What is at the root, before the prefix."""
 
+    @allow_unauthenticated
     def get(self) -> None:
         """Lead to the prefix."""
         self.redirect(self.base_url)
 
 
-class Kernels(AsyncMappingKernelManager):
-    """The pages' kernels: one is in reserve that has imported everything, and there are only so many."""
-
-    surroundings = Dict(config=True)
-    most = Integer(PAGES, config=True)
-
-    def __init__(self, **given: Any) -> None:  # noqa: ANN401
-        super().__init__(**given)  # type: ignore[no-untyped-call]
-        self._reserve: list[str] = []
-        self._refill: asyncio.Task[None] | None = None
-        self._given: set[str] = set()
-        self._opening: set[object] = set()
-
-    def take_room(self, page: object) -> None:
-        """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
-        self._given = {each for each in self._given if each in self}
-        if len(self._given) + len(self._opening) >= self.most:
-            raise InvalidArgument(
-                f"{self.most} pages are open, and no more are served at once",
-                hint="close one; a page that nobody looks at ends by itself",
-            )
-        self._opening.add(page)
-
-    def leave_room(self, page: object) -> None:
-        """Count a page no longer that did not get as far as a kernel."""
-        self._opening.discard(page)
-
-    async def start_kernel(self, **_: object) -> str:  # type: ignore[override]
-        """Return the kernel in reserve, or a new one."""
-        alive = [each for each in self._reserve if each in self]
-        self._reserve = alive[1:]
-        kernel_id = alive[0] if alive else await self._start()
-        self._given.add(kernel_id)
-        if self._opening:
-            self._opening.pop()  # whichever: each page starts one
-        self.refill(_LATER)
-        return kernel_id
-
-    def refill(self, after: float = 0) -> None:
-        """See to it that there will be a kernel in reserve."""
-
-        async def work() -> None:
-            await asyncio.sleep(after)
-            if not self._reserve:
-                self._reserve.append(await self._start())
-
-        if self._refill is None or self._refill.done():
-            self._refill = asyncio.get_running_loop().create_task(work())
-
-    async def _start(self) -> str:
-        arguments = [f"--IPKernelApp.exec_lines={_WARM}", "--log-level=ERROR"]
-        return str(
-            await super().start_kernel(kernel_name="python3", env=dict(self.surroundings), extra_arguments=arguments)
-        )
-
-    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that nobody looks at, but the one in reserve."""
-        if kernel_id not in self._reserve:
-            await super().cull_kernel_if_idle(kernel_id)  # type: ignore[no-untyped-call]
-
-
-def _without_query(record: logging.LogRecord) -> bool:
-    """Let a message through without the query of the request that it is about."""
-    record.msg, record.args = re.sub(r"\?[^\s'\"]*", "?…", record.getMessage()), ()
+def _short(record: logging.LogRecord) -> bool:
+    """Let a message through without queries, and cut to a length: it may hold what a visitor sent."""
+    text = re.sub(r"\?[^\s'\"]*", "?…", record.getMessage())
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)[-_LINE:]
+        record.exc_info = None
+    if not text.strip():
+        return False
+    record.msg, record.args = text if len(text) <= 2 * _LINE else f"{text[:_LINE]}…", ()
     return True
 
 
 class UI(Voila):  # type: ignore[misc]
-    """Voilà, with the notebooks as its only pages."""
+    """Voilà, with the notebooks as its only pages, behind a guard and a door."""
 
     ready: Callable[[str], object]
+    listener: socket.socket
+    writing: bool
+    guard: Callable[[Upstream], Guard]
 
-    def init_handlers(self) -> list[Any]:
+    def init_handlers(self) -> list[Upstream]:
         """Return the routes: a page for each notebook instead of a browser of files."""
-        unwanted = (
-            TornadoVoilaTreeHandler,
-            TornadoVoilaHandler,
-            VoilaContentsHandler,
-            VoilaLoginHandler,
-            LogoutHandler,
-        )
-        routes = [route for route in super().init_handlers() if route[1] not in unwanted]
+        unwanted = (TornadoVoilaTreeHandler, TornadoVoilaHandler, VoilaContentsHandler)
+        own = {
+            KernelHandler: Kernel,
+            VoilaKernelWebsocketHandler: Channel,
+            VoilaShutdownKernelHandler: Shutdown,
+        }
+        routes = [
+            (path, own.get(handler, handler), *rest)
+            for path, handler, *rest in super().init_handlers()
+            if handler not in unwanted
+        ]
         given = {"template_paths": self.template_paths, "config": self.config}
         given["voila_configuration"] = self.voila_configuration
         names = "|".join(each.name for each in runbooks())
@@ -387,15 +341,33 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}()", Page, given),
             (rf"{self.base_url}({names})(?:\.ipynb)?", Page, given),
             (f"{self.base_url}healthz", Healthy),
+            (f"{self.base_url}socket", Socket),
             (f"{self.base_url}login", Login),
+            (f"{self.base_url}logout", Logout),
             *([("/", Away), (self.base_url.rstrip("/"), Away)] if self.base_url != "/" else []),
         ]
-        # A URL may hold a token: requests are not logged, and what is logged of a failed one does not show it.
         self.app.settings["log_function"] = lambda _: None
-        logging.getLogger("tornado.application").addFilter(_without_query)
+        for name in ("tornado.application", "tornado.general", "tornado.access", self.log.name):
+            logging.getLogger(name).addFilter(_short)
         tornado.ioloop.IOLoop.current().add_callback(self._begin)
         return routes
 
+    def listen(self) -> None:
+        """Open the door, and go round until the process is told to end."""
+        self.ioloop = tornado.ioloop.IOLoop.current()
+        server = tornado.httpserver.HTTPServer(
+            self.guard(self.app), idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY
+        )
+        door = Door(self.listener, server, f"{self.base_url}healthz")
+        door.open()
+        try:
+            self.ioloop.start()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            door.close()
+            self.stop()
+
     def _begin(self) -> None:
-        self.kernel_manager.refill()
+        self.kernel_manager.refill(writes=self.writing)
         self.ready(self.connection_url)

@@ -42,7 +42,7 @@ _OUTSIDE: Final = {
 _INSIDE: Final = {
     "name": "Name", "namespace": "Namespace", "registry_image": "Registry", "ui_image": "UI image",
     "storage": "Storage", "snapshots": "Snapshots", "storage_class": "Volumes", "htpasswd_secret": "Users",
-    "docker_secret": "Docker", "token_secret": "UI token", "schedule": "Audit at",
+    "docker_secret": "Docker", "token_secret": "UI token", "trusted_proxy": "Proxies", "schedule": "Audit at",
 }  # fmt: skip
 """The settings' labels; what each means is their tooltip, and stands in them while they are empty."""
 _MADE: Final = {
@@ -78,23 +78,19 @@ class ExposeForm(Panel):
         given = structs.asdict(settings)
         self._fields = {name: _field(name, label, given[name]) for name, label in (_OUTSIDE | _INSIDE).items()}
         self._parts = {name: check_box(text, value=name in settings.parts) for name, text in _MADE.items()}
-        self._made, self._checked, self._new = (widgets.HTML() for _ in range(3))
-        self._address = text_field("Address", "what to ask: a host name, or a node", value=settings.host)
+        self._made, self._new = widgets.HTML(), widgets.HTML()
         self._old = text_area("Old YAML", rows=6)
-        self._to_check = self._button("Check", "primary", self._start_check, self._checked)
-        self._to_check.disabled = read_only() or served()
-        for control in (*self._fields.values(), self._address, self._old):
+        for control in (*self._fields.values(), self._old):
             control.style.description_width = _LABEL_WIDTH
         for control in (*self._fields.values(), *self._parts.values()):
             control.observe(lambda _: self._try(self._made, self._draw), "value")
-        self._fields["host"].observe(self._follow, "value")
         self._old.observe(lambda _: self._try(self._new, self._convert), "value")
-        told = widgets.HTML(faint(_OFF if self._to_check.disabled else _SENT))
         parts = {
             "How it is reached": [self._fields[name] for name in _OUTSIDE],
             "What runs": [*self._parts.values(), *(self._fields[name] for name in _INSIDE)],
             "Manifests": [self._made],
-            "Is it reachable?": [self._address, told, self._to_check, self._checked],
+            # What is not shown must not exist: it could be reached over the kernel's channel.
+            "Is it reachable?": [widgets.HTML(faint(_OFF))] if _closed() else self._checking(settings.host),
             "Old manifests": [
                 widgets.HTML(faint("Ingresses of v1beta1 become networking.k8s.io/v1.")),
                 self._old,
@@ -130,6 +126,14 @@ class ExposeForm(Panel):
             f"</p>{preformatted(line, command=True)}{made}{_shown(self.yaml, 'Manifests')}"
         )
 
+    def _checking(self, host: str) -> list[Widget]:
+        self._address = text_field("Address", "what to ask: a host name, or a node", value=host)
+        self._address.style.description_width = _LABEL_WIDTH
+        self._checked = widgets.HTML()
+        self._to_check = self._button("Check", "primary", self._start_check, self._checked)
+        self._fields["host"].observe(self._follow, "value")
+        return [self._address, widgets.HTML(faint(_SENT)), self._to_check, self._checked]
+
     def _follow(self, change: Any) -> None:  # noqa: ANN401 -- a traitlets Bunch
         if self._address.value == change["old"]:
             self._address.value = change["new"]
@@ -138,7 +142,7 @@ class ExposeForm(Panel):
         settings = self.settings
         if settings is None:
             raise InvalidArgument("these settings make no sense yet", hint="see above, in Manifests")
-        if read_only() or served():
+        if _closed():
             raise InvalidArgument("nothing is sent from here", hint="in a shell: regnb kube check HOST")
         options: dict[str, Any] = {"https_only": settings.https_only}
         if settings.way == "nodeport":
@@ -159,6 +163,11 @@ class ExposeForm(Panel):
         listed = "".join(f"<li>{escaped(note)}</li>" for note in found.notes) or "<li>Nothing was to be changed.</li>"
         link = download(text.encode(), "converted.yaml", "Download converted.yaml")
         self._new.value = f"<ul>{listed}</ul><p>{link}</p>{_shown(text, 'Converted')}"
+
+
+def _closed() -> bool:
+    """Whether nothing may be sent from here to an address that somebody types."""
+    return read_only() or served()
 
 
 def _field(name: str, label: str, value: Any) -> Widget:  # noqa: ANN401 -- as in Settings

@@ -115,6 +115,11 @@ class Form(Panel):
         self._to_read = self._button("Read again", "", self._start_reading, self._preview)
         buttons = widgets.HBox([self._to_undo, self._to_read], layout=WRAP)
         self._after = widgets.VBox([self._result, self._stale, self._undo_dummy, buttons])
+        if read_only():
+            # Nothing is applied, so this never shows: over the kernel's channel it could be reached all the same.
+            self._after.children = ()
+            for never in (self._result, self._stale, self._undo_dummy, self._to_undo, self._to_read, buttons):
+                never.close()
         self._after.layout.display = self._progress.layout.display = "none"
 
         for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):

@@ -14,7 +14,7 @@ from regnb.notebooks.runbook import Runbook, runbooks
 from regnb.registry import Registry, connect
 from regnb.tables.frame import Frame
 from regnb.text import escaped
-from regnb.widgets.page import WRAP, Panel, box, checks_html, faint, read_only, served, text_field
+from regnb.widgets.page import WRAP, Panel, Widget, box, checks_html, faint, read_only, served, text_field
 
 try:
     import anywidget
@@ -73,30 +73,36 @@ class Start(Panel):
         self._why: RegnbError | None = None
         # Credentials in it would be saved with the notebook; connect finds those of the environment there.
         scheme, mark, rest = url.rpartition("://")
-        shown = f"{scheme}{mark}{rest.rpartition('@')[2]}"
-        self._url = text_field("Registry", "https://registry.example or localhost:5000", value=shown)
-        self._user = text_field("User", "leave empty for what docker login stored")
-        self._password = Secret("Password")
+        self._at = f"{scheme}{mark}{rest.rpartition('@')[2]}"
         self._state, self._checks = widgets.HTML(), widgets.HTML()
-        self._to_connect = self._button("Connect", "primary", self._connect, self._state)
-        self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
-        self._to_reset = self._button("Reset the demo", "warning", self._reset, self._state)
-        self._to_probe.disabled = read_only()
-        note = "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
-        probe = [] if read_only() else [widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)]
-        fields = [] if served() else [self._url, self._user, self._password, self._to_connect]
-        demo = [widgets.HTML(faint("Make the sample registry what it was at first.")), self._to_reset]
+        # A widget that is not shown can be reached over the kernel's channel all the same: it must not exist.
         self._lay_out(
             "Your registry",
             "",
             {
-                "Connect": [*fields, self._state],
-                "How it is": [self._checks, *probe],
-                "Demo": demo if variable("REGNB_DEMO") and not read_only() else [],
+                "Connect": [*([] if served() else self._fields()), self._state],
+                "How it is": [self._checks, *([] if read_only() else self._probing())],
+                "Demo": self._resetting() if variable("REGNB_DEMO") and not read_only() else [],
             },
         )
         if url:
             self._try(self._state, self._connect)
+
+    def _fields(self) -> list[Widget]:
+        self._url = text_field("Registry", "https://registry.example or localhost:5000", value=self._at)
+        self._user = text_field("User", "leave empty for what docker login stored")
+        self._password = Secret("Password")
+        self._to_connect = self._button("Connect", "primary", self._connect, self._state)
+        return [self._url, self._user, self._password, self._to_connect]
+
+    def _probing(self) -> list[Widget]:
+        self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
+        note = "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
+        return [widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)]
+
+    def _resetting(self) -> list[Widget]:
+        self._to_reset = self._button("Reset the demo", "warning", self._reset, self._state)
+        return [widgets.HTML(faint("Make the sample registry what it was at first.")), self._to_reset]
 
     def __repr__(self) -> str:
         return f"<Start: {self._registry.host if self._registry else 'not connected'}>"
@@ -122,16 +128,19 @@ class Start(Panel):
         if self._registry is not None:
             self._registry.close()
         self._registry, self._checks.value = None, ""
-        user, password = self._user.value.strip(), self._password.take()
+        url, login = self._at, {}
+        if not served():
+            url, password = self._url.value.strip(), self._password.take()
+            if user := self._user.value.strip():
+                login = {"username": user, "password": password}
         try:
-            login = {"username": user, "password": password} if user else {}
             with ExitStack() as stack:
-                registry = stack.enter_context(connect(self._url.value.strip(), **login))
+                registry = stack.enter_context(connect(url, **login))
                 checks = registry.health()
                 stack.pop_all()  # it stays open
         except RegnbError as error:
             self._why = error
-            if isinstance(error, Unauthorized) and not user and not served():
+            if isinstance(error, Unauthorized) and not login and not served():
                 hint = "type a user name and a password above, or use docker login on this machine"
                 self._why = error.saying(error.message, hint=hint)
             raise self._why from None

@@ -29,13 +29,13 @@ from regnb.errors import (
     Unauthorized,
 )
 from regnb.log import logger
-from regnb.text import printable
 from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
 from regnb.wire.exchange import GET_OR_HEAD, Exchange
 from regnb.wire.failures import failure, unreached
+from regnb.wire.handshake import handshake, opened
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.messages import BODY_LIMIT, Response, Streamed
 from regnb.wire.pace import (
@@ -190,17 +190,13 @@ class Transport:
         Example:
             ``(await transport.certificate()).get("notAfter")``
         """
-        parts = urlsplit(self.url)
-        try:
-            with anyio.fail_after(self._seconds):
-                stream = await anyio.connect_tcp(
-                    parts.hostname or "", parts.port or 443, ssl_context=self._ssl, tls_standard_compatible=False
-                )
-        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-            raise ConnectionFailed(f"{self.host}: no TLS: {printable(str(error))}", url=self.url) from None
-        async with stream:
+        async with opened(self.url, self._ssl, self._seconds) as stream:
             found: Any = stream.extra(TLSAttribute.peer_certificate)  # noqa: S610 -- not Django
             return dict(found or {})
+
+    async def handshake(self, path: str) -> int:
+        """Ask for a WebSocket: :func:`regnb.wire.handshake.handshake`."""
+        return await handshake(join(self.url, path), self._ssl, self._seconds)
 
     @property
     def reached(self) -> bool:

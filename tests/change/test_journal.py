@@ -323,6 +323,12 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_way_out(tmp_path: Pa
         Journal.begin(plan(), tmp_path / "file")
 
 
+def test_a_visitor_of_the_web_ui_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the user that the server runs as: the token's name and the visitor's address."""
+    monkeypatch.setenv("REGNB_VISITOR", "token operators, 192.0.2.7")
+    assert Receipt.load(written(tmp_path)).who.endswith(" for token operators, 192.0.2.7")
+
+
 def test_two_processes_do_not_write_to_one_repository(tmp_path: Path) -> None:
     """While one holds a repository another is told so; other repositories and registries are free."""
     script = textwrap.dedent("""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import shutil
 import subprocess
@@ -34,7 +35,13 @@ UPLOAD = "upload of 2.0 MB"
 
 
 def page(request: Request, _: int) -> Reply:
-    """A UI: its page and its health."""
+    """A UI: its page, its health, and a WebSocket."""
+    if request.path == "/ui/socket":
+        if request.headers.get("upgrade") != "websocket":
+            return Reply(426)
+        key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        proof = b64encode(hashlib.sha1(key.encode(), usedforsecurity=False).digest()).decode()
+        return Reply(101, {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": proof})
     if request.path == "/ui/":
         return Reply(200, {"Content-Type": "text/html"}, b"<!doctype html><title>regnb</title>")
     return Reply(200, {"Content-Type": "text/plain"}, b"ok") if request.path == "/ui/healthz" else Reply(404)
@@ -84,7 +91,7 @@ def test_plain_http(routes: dict[str, str], real: Distribution, tmp_path: Path) 
         found = rows(proxy)
     assert states(found) == {
         "registry over http": "ok", "registry over https": "warn", "UI": "ok", "UI's health": "ok",
-        "uploads' address": "ok", UPLOAD: "ok",
+        "UI's WebSocket": "ok", "uploads' address": "ok", UPLOAD: "ok",
     }  # fmt: skip
     assert "registry/2.0" in found["registry over http"][1]
     assert "insecure-registries" in found["registry over https"][2]
@@ -196,6 +203,17 @@ def test_the_real_ui(routes: dict[str, str], real: Distribution, tmp_path: Path)
         found = rows(proxy, upload=False)
     assert found["UI"][:2] == ("ok", "200 to GET /ui/, with a page")
     assert found["UI's health"][0] == "ok"
+    assert found["UI's WebSocket"][:2] == ("ok", "101 to a WebSocket's handshake")
+
+
+def test_a_proxy_that_passes_no_websockets(routes: dict[str, str], tmp_path: Path) -> None:
+    """A page would wait for ever: the row says so, with the lines that nginx needs."""
+    with reverse.nginx(tmp_path / "nginx", routes, upgrade=False) as proxy:
+        found = rows(proxy, upload=False)
+    assert found["UI's health"][0] == "ok"
+    state, _, hint = found["UI's WebSocket"]
+    assert state == "fail"
+    assert "proxy_set_header Upgrade $http_upgrade" in hint
 
 
 def test_no_route_to_the_ui(routes: dict[str, str], tmp_path: Path) -> None:
@@ -254,7 +272,9 @@ def test_nobody_listens(proxy_program: None) -> None:
 def test_node_ports(real: Distribution, ui: scripted.Server) -> None:
     """Two ports of a node, in plain http."""
     found = rows(api_port=real.port, ui_port=int(ui.host.rpartition(":")[2]))
-    assert states(found) == dict.fromkeys(("registry", "UI", "UI's health", "uploads' address", UPLOAD), "ok")
+    assert states(found) == dict.fromkeys(
+        ("registry", "UI", "UI's health", "UI's WebSocket", "uploads' address", UPLOAD), "ok"
+    )
     assert litter(real.root) == []
 
 

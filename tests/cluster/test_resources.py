@@ -160,6 +160,7 @@ def test_the_registry_deletes_and_the_ui_reads() -> None:
     assert ui["command"] == [
         "regnb", "ui", "--registry", "http://kube-registry:5000", "--base-url", "/ui/",
         "--host", "0.0.0.0", "--port", "8000",  # noqa: S104 -- in a pod
+        "--host-name", "kube-registry", "--host-name", "r.example.com",
     ]  # fmt: skip
     assert ui["livenessProbe"]["httpGet"] == {"path": "/ui/healthz", "port": "ui"}
     assert audit["command"] == ["regnb", "audit", "http://kube-registry:5000", "--snapshot", "/snapshots"]
@@ -167,9 +168,15 @@ def test_the_registry_deletes_and_the_ui_reads() -> None:
     made = manifests(settings(**SECRETS))
     (registry, ui, _) = (pod["spec"]["containers"][0] for pod in pods(made))
     assert registry["readinessProbe"]["httpGet"]["path"] == "/", "with users /v2/ answers 401"
-    assert ui["command"][-1] == "--allow-writes"
-    token = {each["name"]: each.get("valueFrom") for each in ui["env"]}["REGNB_UI_TOKEN"]
-    assert token == {"secretKeyRef": {"name": "token", "key": "token"}}
+    assert ui["command"][-2:] == ["--write-token-file", "/token/operators"]
+    assert ui["command"][ui["command"].index("--host-name") :][:4] == [
+        "--host-name",
+        "kube-registry",
+        "--host-name",
+        "r.example.com",
+    ]
+    (token,) = (one["secret"] for each in values(made, "volumes") for one in each if one["name"] == "token")
+    assert token == {"secretName": "token", "items": [{"key": "token", "path": "operators"}]}, "not by the environment"
     assert {"name": "REGNB_RECEIPTS", "value": "/receipts"} in ui["env"]
     assert "/receipts" in {*values(ui, "mountPath")}
 

@@ -337,7 +337,7 @@ def test_a_client_that_waits_for_100_continue(http: httpx.Client, server: Server
     known = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
     unknown = f"/v2/{NAME}/blobs/uploads/6fa459ea-ee8a-3ca4-894e-db77e160355e"
     for location, expected in ((known, [b"100", b"201"]), (unknown, [b"404"])):
-        request = f"PUT {location}?digest={Digest.of(BLOB)} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        request = f"PUT {location}?digest={Digest.of(BLOB)} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         found = []
         with socket.create_connection((server.host, server.port), 10) as raw, raw.makefile("rb") as answer:
             raw.sendall(f"{request}Content-Length: {len(BLOB)}\r\n\r\n".encode())
@@ -352,7 +352,7 @@ def test_a_client_that_waits_for_100_continue(http: httpx.Client, server: Server
 def test_a_refusal_in_the_middle_of_a_body(server: Server) -> None:
     """A client that is refused early can finish its body, read the answer and use the connection again."""
     body = b"x" * 20_000_000
-    request = f"PATCH /v2/{NAME}/blobs/uploads/6fa459ea-ee8a-3ca4-894e-db77e160355e HTTP/1.1\r\nHost: x\r\n"
+    request = f"PATCH /v2/{NAME}/blobs/uploads/6fa459ea-ee8a-3ca4-894e-db77e160355e HTTP/1.1\r\nHost: localhost\r\n"
     with socket.create_connection((server.host, server.port), 30) as raw, raw.makefile("rb") as answer:
         for _ in range(2):
             raw.sendall(f"{request}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -653,9 +653,8 @@ def test_names_that_look_like_endpoints(http: httpx.Client, name: str) -> None:
 def test_hostile_paths(server: Server, tmp_path: Path, method: str, path: str) -> None:
     """Whatever a raw request line holds is refused with a 4xx, and nothing is created anywhere."""
     before = sorted(tmp_path.rglob("*"))
-    request = (
-        f"{method} {path}?digest={Digest.of(b'')} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
+    headers = "Host: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    request = f"{method} {path}?digest={Digest.of(b'')} HTTP/1.1\r\n{headers}"
     with socket.create_connection((server.host, server.port), 10) as raw:
         raw.sendall(request.encode())
         status = int(raw.makefile("rb").readline().split()[1])

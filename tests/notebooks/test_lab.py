@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
+from browser import COMMAND, Lab
 from typer.testing import CliRunner
 
 from regnb.cli import app
@@ -148,8 +151,48 @@ def test_the_command_hands_the_password_on_by_the_environment(tmp_path: Path, mo
     assert "canary-7315" not in " ".join(arguments) + done.output
 
 
+def test_it_says_where_it_listens_and_asks_for_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that opens JupyterLab to everybody changes neither address nor token of regnb lab."""
+    opened = "c.ServerApp.ip = '0.0.0.0'\nc.IdentityProvider.token = ''\nc.ServerApp.allow_origin = '*'\n"
+    (tmp_path / "jupyter_server_config.py").write_text(opened, encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    running = Lab(tmp_path / "lab.log", "lab", "http://127.0.0.1:9", "--folder", tmp_path / "mine", by=COMMAND)
+    try:
+        where = urlsplit(running.url())
+        token = parse_qs(where.query)["token"][0]
+        assert f"JupyterLab listens on 127.0.0.1, port {where.port}: " in running.printed()
+        asked = f"http://127.0.0.1:{where.port}/api/contents"
+        assert httpx.get(asked).status_code == 403
+        foreign = {"Authorization": f"token {token}", "Origin": "https://elsewhere.example"}
+        answer = httpx.get(asked, headers=foreign)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"] == "*") == (200, False)
+        listening = f"0100007F:{where.port:04X} 00000000:0000 0A"
+        assert listening in Path("/proc/net/tcp").read_text(encoding="ascii"), "on 127.0.0.1 alone"
+        for pid in running.group():
+            for name in ("cmdline", "environ"):
+                assert token.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    finally:
+        running.stop()
+
+
+def test_an_open_one_is_asked_for(tmp_path: Path) -> None:
+    """Only with --allow-open everybody is let in, and the command says what that means."""
+    running = Lab(
+        tmp_path / "lab.log", "lab", "http://127.0.0.1:9", "--folder", tmp_path / "mine", "--allow-open", by=COMMAND
+    )
+    try:
+        where = running.url(token=False)
+        assert "whoever reaches this address can run programs as you" in running.printed()
+        assert httpx.get(f"{where.partition('/lab')[0]}/api/contents").status_code == 200
+    finally:
+        running.stop()
+
+
 class Ended:
     """A process that has ended."""
+
+    def communicate(self, given: bytes) -> None:
+        assert len(given) > 32
 
     def wait(self, _: float | None = None) -> int:
         return 0

@@ -18,6 +18,7 @@ from images import config, fill, image, layer
 from proxied import proxy, state
 from test_forms_browser import apart, apply, button, contrast, finished, is_off, part, plan
 from test_notebooks import UNCONNECTED, check_that_nothing_was_written, forward
+from test_ui import token_file
 
 from regnb.notebooks.runbook import runbooks
 
@@ -186,9 +187,10 @@ def writing(writable: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with (
-        Site(tmp_path / "ui.log", writable.url, "--allow-writes", REGNB_UI_TOKEN=TOKEN) as site,
+        Site(tmp_path / "ui.log", writable.url, "--write-token-file", token_file(tmp_path, TOKEN)) as site,
         reverse.nginx(tmp_path / "nginx", {"/ui": f"127.0.0.1:{site.port}", "/v2": writable.host}) as front,
     ):
+        (tmp_path / "operators.token").unlink()  # it was read
         yield writable, front.url
         assert TOKEN not in site.printed()
 
@@ -221,6 +223,7 @@ def test_delete_and_undo(writing: tuple[Seeded, str], page: Any, screenshots: Pa
     assert apart(state, registry.url, *names) == before
     apply(form, typed)
     finished(form, "delete")
+    assert " for token operators, 127.0.0.1" in form.inner_text(), "who did it stands in the receipt"
     page.screenshot(path=screenshots / f"ui-12-delete-receipt-{registry.kind}.png", full_page=True)
     assert set(before) - set(apart(state, registry.url, *names)) == {"vm/centos8:8.3"}
     button(form, "^Undo").click()
@@ -235,6 +238,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     registry, url = writing
     keys = page.keyboard
     page.goto(f"{url}/ui/12-delete?repository=vm/centos8")
+    page.get_by_label("Token").wait_for()
     keys.type(TOKEN)
     keys.press("Enter")
     page.locator(".regnb-form tbody tr").first.wait_for()

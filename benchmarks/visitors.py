@@ -1,0 +1,103 @@
+"""What one visitor of the web UI who misbehaves costs the others: time to open a page, and memory afterwards.
+
+Eight visitors open pages and use their forms for two minutes, first among themselves, then beside one who opens pages
+again and again, holds connections open, and sends more messages than a page may. Nothing that is sent is malformed in
+a way that other software would trip over. ``python benchmarks/visitors.py [--visitors 8] [--seconds 120]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "pages")]
+
+from browser import Site
+from visitor import Visitor
+
+from regnb.local import sandbox
+
+PAGES = ("13-retention", "10-retag", "12-delete")
+
+
+def memory(site: Site) -> int:
+    """Bytes of the server and of the kernels that are left."""
+    found = 0
+    for pid in site.group():
+        with suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+            found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+    return found
+
+
+async def behave(site: Site, number: int, until: float, times: list[float]) -> None:
+    """Open a page, look at its widgets, and leave it as a browser does."""
+    with httpx.Client(timeout=120) as client:
+        while time.monotonic() < until:
+            begun = time.monotonic()
+            visitor = await asyncio.to_thread(Visitor, site, PAGES[number % len(PAGES)], client)
+            async with visitor:
+                await visitor.widgets()
+                times.append(time.monotonic() - begun)
+                await asyncio.sleep(10)
+            origin = {"Origin": site.base.removesuffix("/ui/")}
+            where = f"{site.base}voila/api/shutdown/{visitor.kernel}"
+            await asyncio.to_thread(client.post, where, headers=origin)
+
+
+async def misbehave(site: Site, until: float) -> None:
+    """Hold connections open, open pages without end, and send messages without end."""
+    held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(100)]
+    with httpx.Client(timeout=120) as client:
+        while time.monotonic() < until:
+            with suppress(AssertionError, ConnectionError, OSError, httpx.HTTPError, TimeoutError):
+                visitor = await asyncio.to_thread(Visitor, site, PAGES[0], client)
+                async with visitor:
+                    while time.monotonic() < until:
+                        await visitor.send("comm_info_request", {})
+            await asyncio.sleep(0.1)
+    for each in held:
+        each.close()
+
+
+async def play(site: Site, visitors: int, seconds: float, *, bad: bool) -> list[float]:
+    """Return how long each page took."""
+    times: list[float] = []
+    until = time.monotonic() + seconds
+    work = [behave(site, number, until, times) for number in range(visitors)]
+    await asyncio.gather(*work, *([misbehave(site, until)] if bad else []))
+    return times
+
+
+def main() -> None:
+    """Measure both, and print one table."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    asked.add_argument("--visitors", type=int, default=8)
+    asked.add_argument("--seconds", type=float, default=120)
+    given = asked.parse_args()
+    found = []
+    for bad in (False, True):
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            demo = stack.enter_context(sandbox.demo_registry())
+            site = stack.enter_context(Site(folder / "ui.log", demo.url, "--idle", "10"))
+            times = asyncio.run(play(site, given.visitors, given.seconds, bad=bad))
+            time.sleep(30)  # until kernels that nobody looks at have ended
+            slow = statistics.quantiles(times, n=20)[-1]
+            found.append((slow, memory(site)))
+            print(f"{'with' if bad else 'without'}: {len(times)} pages, p95 {slow:.2f} s, {found[-1][1] / 1e6:,.0f} MB")
+    (quiet, before), (loud, after) = found
+    print(f"p95 {loud / quiet:.2f} times, memory {after / before:.2f} times (wanted: at most 1.5 and 1.2)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What ``regnb lab`` runs: JupyterLab on the address and with the token that it was given, whatever is configured.
+
+Its token comes as a line of standard input: the arguments and the environment of a process can be read by others.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+from urllib.parse import urlencode
+
+from regnb.errors import MissingExtra
+
+try:
+    from jupyterlab.labapp import LabApp
+except ImportError as missing:
+    raise MissingExtra(missing.name or "jupyterlab", "lab") from None
+
+CLOSED: Final = (
+    "--ServerApp.identity_provider_class=jupyter_server.auth.identity.PasswordIdentityProvider",
+    "--ServerApp.allow_origin=",
+    "--ServerApp.allow_origin_pat=",
+    "--ServerApp.disable_check_xsrf=False",
+)
+"""Closes what a configuration of the user's might have opened: arguments come before it."""
+
+
+def main(arguments: list[str], token: str) -> None:
+    """Run JupyterLab until it is ended.
+
+    Args:
+        arguments: JupyterLab's own.
+        token: What a browser must know, or "" to let everybody in.
+
+    Example:
+        >>> main(["--no-browser"], "a-secret-of-some-length")  # doctest: +SKIP
+    """
+    server = LabApp.initialize_server([*CLOSED, *arguments])
+    provider = server.identity_provider
+    provider.token, provider.hashed_password, provider.token_generated = token, "", bool(token)
+    where = f"{server.connection_url}{server.default_url.removeprefix(server.base_url)}"
+    shown = f"{where}?{urlencode({'token': token})}" if token else where
+    open_ = "" if token else " It is open: whoever reaches this address can run programs as you."
+    print(f"JupyterLab listens on {server.ip}, port {server.port}: {shown}{open_}", file=sys.stderr, flush=True)  # noqa: T201 -- what the command says
+    server.start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], sys.stdin.readline().strip())

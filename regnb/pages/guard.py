@@ -1,0 +1,219 @@
+"""What a request must be before any page sees it: its Host, its Origin, what a browser says of it, and its sender."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from http.client import responses
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from tornado import httputil
+from tornado.web import OutputTransform
+
+from regnb.errors import InvalidArgument
+from regnb.wire.origin import HINT, Hosts
+
+Upstream: TypeAlias = Any
+"""What tornado, jupyter_server, Voilà and nbformat give and take without types."""
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+BARE: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of a page without scripts."""
+# JupyterLab's checks of settings and plotly make functions of text; widgets and Voilà have inline scripts, anywidget
+# imports its modules from blobs. Nothing is fetched from, sent to or framed by another site.
+_SCRIPTED: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src blob:; "
+    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _SCRIPTED,
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_YEAR: Final = 31_536_000
+_OWN: Final = ("", "none", "same-origin")
+"""Of Sec-Fetch-Site: no browser, or one that leaves it out; an address that was typed; a page of this server."""
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused.
+
+    Attributes:
+        status: Of the answer.
+        text: What is wrong.
+        hint: What to do.
+    """
+
+    status: int
+    text: str
+    hint: str = ""
+
+
+def refusal(method: str, headers: Mapping[str, str], hosts: Hosts) -> Refusal | None:
+    """Return why a request is refused, or None.
+
+    A link on another site may lead here; nothing else that another site makes a browser send is answered.
+
+    Args:
+        method: Of the request.
+        headers: Of the request; the names in any case.
+        hosts: What the server answers to.
+
+    Example:
+        >>> refusal("POST", {"Host": "localhost", "Origin": "https://evil.example"}, Hosts("127.0.0.1")).status
+        403
+    """
+    host = headers.get("Host", "")
+    if not hosts.answers(host):
+        return Refusal(421, f"This server does not answer to the name {host[:100]!r}.", f"At its start, {HINT}.")
+    if method not in ("GET", "HEAD", "POST"):
+        return Refusal(405, f"{method[:20]} is not used here.")
+    upgrade = "upgrade" in headers.get("Connection", "").lower() or "Upgrade" in headers
+    origin = headers.get("Origin")
+    if origin is not None and not hosts.own(origin, host):
+        return Refusal(
+            403,
+            f"A page of {origin[:100]} asked for this.",
+            f"If that is this server's own name, the proxy replaces the Host header: {HINT}.",
+        )
+    if origin is None and (upgrade or method == "POST"):
+        return Refusal(403, "This request does not say which page sends it.", "Open the page in a browser.")
+    link = (
+        method == "GET"
+        and not upgrade
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+    )
+    if headers.get("Sec-Fetch-Site", "") not in _OWN and not link:
+        return Refusal(403, "Another site asked for this.", "Open the page itself.")
+    return None
+
+
+class Guard(httputil.HTTPServerConnectionDelegate):
+    """Stands before an application, and hands on what :func:`refusal` does not refuse.
+
+    Args:
+        application: tornado's.
+        hosts: What the server answers to.
+        proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        hsts: Whether browsers are told to come by https alone from now on.
+
+    Raises:
+        InvalidArgument: One of the proxies is not an address or a network.
+    """
+
+    def __init__(self, application: Upstream, hosts: Hosts, proxies: Iterable[str] = (), *, hsts: bool = False) -> None:
+        self.application, self.hosts = application, hosts
+        self.proxies = [_network(each) for each in proxies]
+        self.headers = _HEADERS | ({"Strict-Transport-Security": f"max-age={_YEAR}"} if hsts else {})
+        application.add_transform(self._transform())
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
+        """Return what hears the next request of a connection."""
+        return _Request(self, server_conn, request_conn)
+
+    def _transform(self) -> type[OutputTransform]:
+        """Return what gives every answer the headers."""
+        always = self.headers
+
+        class Headers(OutputTransform):
+            def transform_first_chunk(
+                self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, *rest: bool
+            ) -> tuple[int, httputil.HTTPHeaders, bytes]:
+                bare = headers.get("Content-Security-Policy") == BARE
+                for name, value in always.items():
+                    headers[name] = value
+                if bare:
+                    headers["Content-Security-Policy"] = BARE
+                headers.pop("Server", None)
+                return super().transform_first_chunk(status_code, headers, chunk, *rest)
+
+        return Headers
+
+    def sender(self, peer: str, headers: Mapping[str, str]) -> tuple[str, str]:
+        """Return the visitor's address and the protocol that it spoke, as far as the proxies are trusted."""
+        if not self._trusted(peer):
+            return peer, "http"
+        for each in reversed(headers.get("X-Forwarded-For", "").split(",")):
+            address = each.strip()
+            if not _is_address(address):
+                break
+            peer = address
+            if not self._trusted(peer):
+                break
+        protocol = headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower()
+        return peer, protocol if protocol in ("http", "https") else "http"
+
+    def _trusted(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.proxies)
+
+
+class _Request(httputil.HTTPMessageDelegate):
+    """One request: it is refused by its headers, or handed on."""
+
+    def __init__(self, guard: Guard, server_conn: object, request_conn: Upstream) -> None:
+        self._guard, self._server_conn, self._connection = guard, server_conn, request_conn
+        self._next: httputil.HTTPMessageDelegate | None = None
+
+    def headers_received(self, start_line: Upstream, headers: httputil.HTTPHeaders) -> Upstream:
+        context = self._connection.context
+        peer = context.address[0] if isinstance(context.address, tuple) else ""
+        context.remote_ip, context.protocol = self._guard.sender(peer, headers)
+        refused = refusal(start_line.method, headers, self._guard.hosts)
+        if refused is None and len(headers.get_list("Host")) != 1:
+            refused = Refusal(400, "A request has one Host header.")
+        if refused is not None:
+            self._refuse(refused)
+            return None
+        self._next = self._guard.application.start_request(self._server_conn, self._connection)
+        return self._next.headers_received(start_line, headers)
+
+    def _refuse(self, refused: Refusal) -> None:
+        body = f"{refused.text}\n{refused.hint}\n".encode()
+        given = self._guard.headers | {
+            "Content-Security-Policy": BARE,
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+        }
+        line = httputil.ResponseStartLine("", refused.status, responses.get(refused.status, "Refused"))
+        self._connection.write_headers(line, httputil.HTTPHeaders(given), body)
+        self._connection.finish()
+
+    def data_received(self, chunk: bytes) -> Upstream:
+        return self._next.data_received(chunk) if self._next is not None else None
+
+    def finish(self) -> None:
+        if self._next is not None:
+            self._next.finish()
+
+    def on_connection_close(self) -> None:
+        if self._next is not None:
+            self._next.on_connection_close()
+
+
+def _network(text: str) -> _Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise InvalidArgument(
+            f"{text[:100]!r} is not the address or network of a proxy", hint="write it as 10.0.0.7 or 10.42.0.0/16"
+        ) from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""The pages' kernels: one in reserve, only so many in all and for each visitor, and each belongs to who opened it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Mapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Final, NamedTuple
+
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets import Dict, Integer
+
+from regnb.errors import InvalidArgument
+from regnb.pages.allowance import Allowance
+from regnb.pages.guard import Upstream
+
+PAGES: Final = 20
+"""Pages that may be open at once: each takes a kernel, and that about 250 MB."""
+EACH: Final = 10
+"""Pages that one visitor may have open at once."""
+
+_WARM: Final = "from regnb.pages import charts; from regnb.widgets import forms, page, start; page.quiet(get_ipython())"
+"""What a kernel does before a visitor comes."""
+_LATER: Final = 3.0
+"""Seconds until another kernel is started in reserve: the page that took the last one comes first."""
+_KEPT: Final = 32 * 1024 * 1024
+"""Bytes of messages that wait for a page that has lost its connection."""
+_READ_ONLY: Final = {"REGNB_READ_ONLY": "1"}
+
+
+class Visitor(NamedTuple):
+    """Who opens a page.
+
+    Attributes:
+        id: Of the cookie.
+        address: Where the request came from.
+        writes: Whether the page may apply plans.
+    """
+
+    id: str
+    address: str
+    writes: bool
+
+
+_opening: ContextVar[object] = ContextVar("opening")
+"""The page that the running task opens: Voilà starts its kernel without saying for whom."""
+
+
+class Kernels(AsyncMappingKernelManager):
+    """The pages' kernels."""
+
+    surroundings = Dict(config=True)
+    most = Integer(PAGES, config=True)
+    each = Integer(EACH, config=True)
+
+    def __init__(self, **given: Upstream) -> None:
+        base: Upstream = super()
+        base.__init__(**given)
+        self._reserve: dict[bool, list[str]] = {False: [], True: []}
+        self._tasks: dict[object, asyncio.Task[Upstream]] = {}
+        self._given: dict[str, Visitor] = {}
+        self._opening: dict[object, Visitor] = {}
+        self.controls: defaultdict[str, set[str]] = defaultdict(set)
+        """Of each kernel, the comms that ask for the state of all widgets."""
+        # A page that is reloaded again and again starts a kernel each time.
+        self._starts = Allowance(2 * self.each, 0.2)
+
+    def take_room(self, page: object, visitor: Visitor) -> None:
+        """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
+        self._given = {each: who for each, who in self._given.items() if each in self}
+        self.controls = defaultdict(set, {each: known for each, known in self.controls.items() if each in self})
+        held = Counter(who.id for who in (*self._given.values(), *self._opening.values()))
+        if held[visitor.id] >= self.each:
+            raise InvalidArgument(
+                f"{self.each} of your pages are open, and no more are served to one visitor",
+                hint="close one; a page that nobody looks at ends by itself",
+            )
+        if held.total() >= self.most:
+            raise InvalidArgument(
+                f"{self.most} pages are open, and no more are served at once",
+                hint="close one; a page that nobody looks at ends by itself",
+            )
+        if not (self._starts.take(visitor.id) and self._starts.take(visitor.address)):
+            raise InvalidArgument("you opened many pages in a short time", hint="wait a minute, and reload")
+        self._opening[page] = visitor
+        _opening.set(page)
+
+    def leave_room(self, page: object) -> None:
+        """Count a page no longer that did not get as far as a kernel."""
+        self._opening.pop(page, None)
+
+    def belongs(self, kernel_id: str, visitor: str) -> bool:
+        """Whether a kernel is that of a page of this visitor's."""
+        owner = self._given.get(kernel_id)
+        return owner is not None and owner.id == visitor and kernel_id in self
+
+    def connections(self, kernel_id: str) -> int:
+        """Return how many connections a kernel's page has."""
+        return int(self._kernel_connections.get(kernel_id, 0))
+
+    async def end(self, visitor: str) -> None:
+        """End the kernels of a visitor's pages."""
+        for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
+            await self._shutdown(kernel_id)
+
+    async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
+        """Return the kernel in reserve, or a new one."""
+        visitor = self._opening[_opening.get()]
+        alive = [each for each in self._reserve[visitor.writes] if each in self]
+        self._reserve[visitor.writes] = alive[1:]
+        kernel_id = alive[0] if alive else await self._start(writes=visitor.writes)
+        self._given[kernel_id] = self._opening.pop(_opening.get())
+        self.refill(writes=visitor.writes, after=_LATER)
+        return kernel_id
+
+    def refill(self, *, writes: bool, after: float = 0) -> None:
+        """See to it that there will be a kernel in reserve."""
+
+        async def work() -> None:
+            await asyncio.sleep(after)
+            if not self._reserve[writes]:
+                self._reserve[writes].append(await self._start(writes=writes))
+
+        if writes not in self._tasks:
+            self._keep(writes, work())
+
+    def drop(self, kernel_id: str) -> None:
+        """End a kernel soon."""
+        if kernel_id not in self._tasks and kernel_id in self:
+            self._keep(kernel_id, self._shutdown(kernel_id))
+
+    async def _shutdown(self, kernel_id: str) -> None:
+        manager: Upstream = super()
+        await manager.shutdown_kernel(kernel_id, now=True)
+
+    def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
+        task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def _start(self, *, writes: bool) -> str:
+        arguments = [f"--IPKernelApp.exec_lines={_WARM}", "--log-level=ERROR"]
+        env = dict(self.surroundings) | ({} if writes else _READ_ONLY)
+        return str(await super().start_kernel(kernel_name="python3", env=env, extra_arguments=arguments))
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """End a kernel that nobody looks at, but those in reserve."""
+        if not any(kernel_id in kept for kept in self._reserve.values()):
+            base: Upstream = super()
+            await base.cull_kernel_if_idle(kernel_id)
+
+    def start_buffering(self, kernel_id: str, session_key: str, channels: Mapping[str, Upstream]) -> None:
+        """Keep what a kernel says to a page that has lost its connection, up to a size; then nothing of it."""
+        base: Upstream = super()
+        base.start_buffering(kernel_id, session_key, channels)
+        stop: Upstream = self.stop_buffering
+        kept: list[tuple[str, list[bytes]]] = self._kernel_buffers[kernel_id]["buffer"]
+        size = 0
+
+        def keep(channel: str, parts: list[bytes]) -> None:
+            nonlocal size
+            size += sum(map(len, parts))
+            kept.append((channel, parts))
+            if size > _KEPT:
+                stop(kernel_id)
+
+        for channel, stream in channels.items():
+            stream.on_recv(partial(keep, channel))
