@@ -179,7 +179,7 @@ COMMANDS: Final = MappingProxyType(
         "ui": Entry(
             "serving",
             "Notebooks and pages",
-            "Serve the notebooks as web pages: read-only, unless writing is allowed to those who know a token.",
+            "Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.",
         ),
         "serve": Entry(
             "serving", "Here", "Run the embedded registry over a folder, in the layout that CNCF distribution uses."

@@ -10,6 +10,7 @@ from rich.markup import escape
 from typer import Argument, Option
 
 from regnb.analysis.pulls import record
+from regnb.cli.command import command_of
 from regnb.cli.terminal import INCOMPLETE, leave, out, say
 from regnb.crawl.access import log_lines, read_log
 from regnb.environment import variable
@@ -30,7 +31,7 @@ History = Annotated[
 ]
 
 
-@app.command()
+@command_of(app)
 def pulls(
     logs: Annotated[
         list[str], Argument(metavar="ACCESS.LOG…", help="Logs, oldest first; .gz too; - for standard input.")
@@ -58,7 +59,7 @@ def pulls(
     leave(unknown)
 
 
-@app.command()
+@command_of(app)
 def listen(
     history: History = Path(_HISTORY),
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",

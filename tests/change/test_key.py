@@ -43,7 +43,7 @@ def undone(receipt: Receipt) -> None:
     gone = b'{"errors":[{"code":"NAME_UNKNOWN"}]}'
     headers = {"Content-Type": "application/json"}
     with scripted.serve(lambda *_: scripted.Reply(404, headers, gone)) as server:
-        receipt.plan = type(receipt.plan)(operation="delete", url=server.url, steps=())
+        receipt.applied = type(receipt.plan)(operation="delete", url=server.url, steps=())
         anyio.run(undo, server.url)
 
 
