@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser import Lab, Site
+from browser import Lab, Site, visit
 from conftest import Seeded
 from images import ROOT
 from test_binder import copied
@@ -169,6 +169,6 @@ def test_the_lab_works(program: Path, seeded_embedded: Seeded, tmp_path: Path) -
 def test_the_ui_works(program: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:
     """``regnb ui`` serves pages with our heading, which our template has, and what the cells show."""
     with Site(tmp_path / "ui.log", seeded_embedded.url, by=(program,)) as site:
-        text = httpx.get(site.base, timeout=60).text
+        text = visit(site.base).text
     assert '<nav aria-label="Pages">' in text
     assert "vm/centos8" in text

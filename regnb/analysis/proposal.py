@@ -116,15 +116,15 @@ def _fewest(freed: Callable[[int], int], most: int, goal: float) -> int:
 
     Two guesses, just below and just above where a straight line meets the goal, then a halving: lines may be crooked.
     """
-    few, many, lacks, has = 0, most, 0, freed(most)
+    few, many, short, has = 0, most, 0, freed(most)
     turns = cycle((-1, 1, 0))
-    while few < many and has >= goal > lacks:
+    while few < many and has >= goal > short:
         width, middle = many - few, (few + many) // 2
         if (turn := next(turns)) and width > _NEAR:
-            guess = few + int(width * (goal - lacks) / (has - lacks)) + turn * (width // 32)
+            guess = few + int(width * (goal - short) / (has - short)) + turn * (width // 32)
             middle = min(max(guess, few), many - 1)
         found = freed(middle)
-        few, many, lacks, has = (few, middle, lacks, found) if found >= goal else (middle + 1, many, found, has)
+        few, many, short, has = (few, middle, short, found) if found >= goal else (middle + 1, many, found, has)
     return many if goal > 0 else 0
 
 

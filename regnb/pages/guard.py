@@ -126,10 +126,10 @@ class Guard(httputil.HTTPServerConnectionDelegate):
             def transform_first_chunk(
                 self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, *rest: bool
             ) -> tuple[int, httputil.HTTPHeaders, bytes]:
-                bare = headers.get("Content-Security-Policy") == BARE
+                plain = headers.get("Content-Security-Policy") == BARE
                 for name, value in always.items():
                     headers[name] = value
-                if bare:
+                if plain:
                     headers["Content-Security-Policy"] = BARE
                 headers.pop("Server", None)
                 return super().transform_first_chunk(status_code, headers, chunk, *rest)

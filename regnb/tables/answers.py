@@ -151,8 +151,9 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "effect": (
             "str",
             (
-                "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running; over a "
-                "storage, what stays: undo, corrupt tag, dangling tag, empty repository, uploads, receipt, needed"
+                "tag or child or referrer (goes too), parent (breaks), orphan or shared (stays), running, "
+                "trash (put back first); over a storage, what stays: undo, corrupt tag, dangling tag, "
+                "empty repository, uploads, receipt, needed"
             ),
         ),
         "repository": ("str", "name"),
