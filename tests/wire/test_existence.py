@@ -334,7 +334,7 @@ def test_no_plan_is_made_from_what_may_be_a_proxys_word(actual: Served) -> None:
             with pytest.raises(RegnbError, match="not known what exists there"):
                 work()
         moved = Receipt.load(receipt.path)
-        moved.plan = structs.replace(receipt.plan, url=server.url)
+        moved.applied = structs.replace(receipt.plan, url=server.url)
         with pytest.raises(Unproven):
             registry.plan_undo(moved)
 
