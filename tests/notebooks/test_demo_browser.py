@@ -41,7 +41,7 @@ def test_start_in_jupyterlab(demo: Lab, page: tuple[Any, list[str]], screenshots
     """The way in: connected to the demo, how it is, a card for every runbook, what is in it; nothing from outside."""
     lab, outside = page
     lab.set_viewport_size({"width": WIDTHS[0], "height": 5000})  # what cannot be seen is not in the page
-    lab.goto(demo.url())
+    lab.goto(f"{demo.url()}&reset")
     run_all(lab)
     lab.locator(".js-plotly-plot").wait_for()
     form = lab.locator(".regnb-form")
@@ -67,7 +67,7 @@ def test_from_the_start_page_on(demo: Lab, page: tuple[Any, list[str]]) -> None:
     """Whether it deletes is asked on a click; the demo can be reset; and a card opens its runbook beside the page."""
     lab, outside = page
     lab.set_viewport_size({"width": WIDTHS[0], "height": 2200})
-    lab.goto(demo.url())
+    lab.goto(f"{demo.url()}&reset")
     run_all(lab)
     form = lab.locator(".regnb-form")
     assert "skipped" in form.locator(".regnb-checks").inner_text()
