@@ -104,7 +104,7 @@ class Image:
         yield "platforms", ", ".join(part.platform or "not known" for part in self.parts) or "none"
         yield "size", human(self.size)
         if self.exclusive is not None:
-            yield "of it needed by nothing else", f"{human(self.exclusive)}{self._scope}"
+            yield "exclusive", f"{human(self.exclusive)} (needed by nothing else){self._scope}"
         for part in self.parts:
             yield f"created{self._of(part)}", part.config.created or "not known"
         kinds = set(self.referrers["kind"])
@@ -223,8 +223,14 @@ class Image:
 
     def _repr_html_(self) -> str:
         # Whole, to be copied: a table would cut a digest.
-        about = "".join(f"<dt><b>{escaped(what)}</b></dt><dd>{escaped(value)}</dd>" for what, value in self._about())
-        parts = [f"<h3>{escaped(self.name)}</h3><dl style='overflow-wrap:anywhere'>{about}</dl>"]
+        # JupyterLab floats what a list describes: a grid keeps each beside its name, however long it is.
+        about = "".join(
+            f"<dt style='float:none;width:auto'><b>{escaped(what)}</b></dt>"
+            f"<dd style='float:none;width:auto;margin:0'>{escaped(value)}</dd>"
+            for what, value in self._about()
+        )
+        grid = "display:grid;grid-template-columns:max-content 1fr;gap:0 1.5em;overflow-wrap:anywhere"
+        parts = [f"<h3>{escaped(self.name)}</h3><dl style='{grid}'>{about}</dl>"]
         parts += ["<h4>Layers</h4>", *(f"<p>{escaped(note)}</p>" for note in self.notes), self.layers._repr_html_()]
         for title, rows in (
             ("How it runs", self.config), ("What refers to it", self.referrers),

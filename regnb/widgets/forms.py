@@ -497,7 +497,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             "children": check_box(OPTIONS["children"], value=True),
             "referrers": check_box(OPTIONS["referrers"], value=True),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
-            "in_use_host": text_field("Host names", _HOSTS, tooltip=OPTIONS["in_use_host"]),
+            "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "running", "incomplete"),
     )
@@ -528,7 +528,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         fields={
             "policy": text_area("Policy", policy),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
-            "in_use_host": text_field("Host names", _HOSTS, tooltip=OPTIONS["in_use_host"]),
+            "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "incomplete"),
         choose="",
