@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from regnb.crawl.files import file_errors
+from regnb.change.document import AGAIN, Document
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci import transports
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
@@ -54,13 +52,10 @@ CHOICES: Final = (*ALLOWANCES, *(f"{kind}:REPOSITORY" for kind in SCOPED))
 """Every form that an allowance may have."""
 _NAMED: Final = 10
 """Allowances that a hint spells out."""
-_VERSION: Final = 1
-CODE_DIGITS: Final = 8
 """Hexadecimal digits that a person types to confirm: enough that no two plans of a day share them."""
 _NEEDS: Final = {"put": ("after",), "tag": ("tag", "after"), "untag": ("tag", "before"), "delete": ("before",)}
 """Fields that must not be empty: a request that lacked one would be about something else."""
 _GRAMMAR: Final = {"source": check_repository, "tag": check_tag, "before": Digest, "after": Digest}
-AGAIN: Final = "make the plan again; a plan is applied as it was made, or not at all"
 _MANIFEST: Final = "manifest.json"
 _BLOB: Final = "blob"
 
@@ -148,7 +143,7 @@ class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
     actions: tuple[Action, ...] = ()
 
 
-class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     """What would change in one registry. It holds no credentials, and making one never writes.
 
     Attributes:
@@ -175,6 +170,8 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         True
     """
 
+    kind: ClassVar[str] = "plan"
+    other: ClassVar[str] = "this is no plan"
     operation: Operation
     url: str
     steps: tuple[Step, ...]
@@ -185,21 +182,11 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
-    made: dict[str, str] = {}
+    made: dict[str, str] = msgspec.field(default_factory=dict)
     receipt: str = ""
     authorized: bool = False
     created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     nonce: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
-
-    @cached_property
-    def digest(self) -> Digest:
-        """The digest of every field: whoever confirms it confirms this plan and no other."""
-        return Digest.of(_encode(self))
-
-    @property
-    def code(self) -> str:
-        """The first digits of the digest, for a person to type."""
-        return self.digest.hex[:CODE_DIGITS]
 
     @property
     def host(self) -> str:
@@ -216,18 +203,6 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         """Whether it changes something, and nothing is known that the registry will refuse."""
         return self.changes > 0 and not any(one.known for one in self.refusals)
 
-    def confirm(self, text: str) -> None:
-        """Check a confirmation: the plan's digest, or its code.
-
-        Raises:
-            PlanMismatch: It is another plan's, or none.
-        """
-        if text not in (self.digest, self.code):
-            raise PlanMismatch(
-                "the confirmation does not fit this plan" if text else "the plan is not confirmed",
-                hint=f"read the plan, then confirm it with {self.code}",
-            )
-
     def dummy(self, number: int) -> bytes:
         """Return the manifest that takes a tag over for a moment, so that deleting it removes that tag alone.
 
@@ -241,43 +216,6 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     def content(self, digest: str) -> bytes | None:
         """Return the bytes of a manifest that the plan made itself, or None."""
         return base64.b64decode(self.made[digest]) if digest in self.made else None
-
-    def to_json(self) -> bytes:
-        """Return the plan as a document that :meth:`of_json` reads; its digest stands in it."""
-        document = {"regnb": "plan", "version": _VERSION, "digest": str(self.digest), "plan": self}
-        return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=1)
-
-    @classmethod
-    def of_json(cls, data: bytes) -> Self:
-        """Return the plan in a document.
-
-        Raises:
-            PlanMismatch: It is no plan, it was changed, or a field is not as regnb writes it; the message says where.
-        """
-        try:
-            document = msgspec.json.decode(data, type=_Document)
-            check_fields(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"this is no plan: {str(error)[:200]}", hint=AGAIN) from None
-        if document.version != _VERSION:
-            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=AGAIN)
-        plan = cls.decode(bytes(document.plan))
-        plan.check()
-        if plan.digest != document.digest:
-            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=AGAIN)
-        return plan
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Return the plan in the field ``plan`` of a document or a receipt.
-
-        Raises:
-            PlanMismatch: A field is unknown, missing, or of another type or size; the message says where.
-        """
-        try:
-            return msgspec.json.decode(data, type=cls)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"this is no plan: {str(error)[:200].replace('`$', '`plan')}", hint=AGAIN) from None
 
     def check(self) -> None:
         """Check that every name is one that a registry can have, and every row one that can be applied.
@@ -321,27 +259,6 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
                 yield f"{here}.tags[{at}]", check_tag, tag
             for at, blob in enumerate(step.blobs):
                 yield f"{here}.blobs[{at}]", Digest, blob.digest
-
-    def save(self, path: str | Path) -> None:
-        """Write the plan into a file; an empty path writes nothing, as a runbook's parameter may say.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
-        if path:
-            with file_errors(f"write {path}"):
-                Path(path).write_bytes(self.to_json())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a plan from a file.
-
-        Raises:
-            StorageError: There is no such file.
-            PlanMismatch: It is no plan, or it was changed.
-        """
-        with file_errors(f"read {path}"):
-            return cls.of_json(Path(path).read_bytes())
 
     def name(self, number: int) -> str:
         """Return the tags that one step is about; for a manifest without one, what it belongs to.
@@ -462,47 +379,6 @@ class Plan(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         return html(self, f"<p>{offer if self.ready else 'Nothing has been written.'}</p>")
 
 
-class _Document(Struct, forbid_unknown_fields=True):
-    regnb: Literal["plan"]
-    version: int
-    digest: str
-    plan: msgspec.Raw
-
-
-class _Fields(dict[str, object]):
-    """An object of a document, with a name that stands in it twice."""
-
-    twice = ""
-
-
-def check_fields(data: bytes) -> None:
-    """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
-    found: list[_Fields] = []
-
-    def collect(pairs: list[tuple[str, object]]) -> _Fields:
-        fields = _Fields(pairs)
-        if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            fields.twice = next(name for name in names if names.count(name) > 1)
-            found.append(fields)
-        return fields
-
-    document = json.loads(data, object_pairs_hook=collect)
-    if found:
-        where = next((path for path, value in _walk(document, "$") if value is found[0]), "$")
-        raise ValueError(f"Object contains field `{found[0].twice[:80]}` twice - at `{where}`")
-
-
-def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-    yield path, value
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _walk(each, f"{path}.{name[:80]}")
-    elif isinstance(value, list):
-        for at, each in enumerate(value):
-            yield from _walk(each, f"{path}[{at}]")
-
-
 def _check_origin(url: str) -> None:
     if str(transports.parse(url) or parse_registry(url)[0]) != url:
         raise InvalidArgument("not a registry's URL as a plan has it: scheme, host and port")
@@ -533,10 +409,6 @@ def _printed(data: bytes) -> str:
     if data.isascii() and (text := data.decode()).replace("\n", "").isprintable():
         return f"printf %s {shlex.quote(text)}"
     return f"printf %s {base64.b64encode(data).decode()} | base64 -d"
-
-
-def _encode(plan: Plan) -> bytes:
-    return msgspec.json.encode(plan, enc_hook=str, order="deterministic")
 
 
 def check_allow(allow: Iterable[str]) -> tuple[str, ...]:

@@ -10,14 +10,14 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from regnb.change.plan import AGAIN, CODE_DIGITS, Effect, Plan, check_fields
+from regnb.change.document import AGAIN, Document
+from regnb.change.plan import Effect, Plan
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.reference import Digest, check_repository, check_tag
@@ -33,7 +33,6 @@ ALLOWANCES: Final = ("writer", "undo")
 """What may be allowed: that somebody pushes meanwhile; that manifests go which undo of a receipt at hand needs."""
 TRASH: Final = "_regnb-trash"
 """The folder beside ``blobs`` and ``repositories``: no version of distribution looks into it."""
-_VERSION: Final = 1
 _UPLOAD: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,127}")
 _RUN: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}(-[0-9]{1,4})?")
 _Sum = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -144,7 +143,7 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     endpoints: tuple[str, ...] = ()
 
 
-class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     """What would change among the files of a storage. Making one never writes.
 
     Attributes:
@@ -165,6 +164,8 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         True
     """
 
+    kind: ClassVar[str] = "sweep"
+    other: ClassVar[str] = "not a plan over a storage"
     operation: Literal["collect", "restore", "empty"]
     url: str
     steps: tuple[Row, ...]
@@ -175,16 +176,6 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     allow: tuple[str, ...] = ()
     created: str = msgspec.field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     nonce: str = msgspec.field(default_factory=lambda: secrets.token_hex(8))
-
-    @cached_property
-    def digest(self) -> Digest:
-        """The digest of every field: whoever confirms it confirms this plan and no other."""
-        return Digest.of(msgspec.json.encode(self, enc_hook=str, order="deterministic"))
-
-    @property
-    def code(self) -> str:
-        """The first digits of the digest, for a person to type."""
-        return self.digest.hex[:CODE_DIGITS]
 
     @property
     def host(self) -> str:
@@ -213,18 +204,6 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
                 yield row.kind, range(start, at + 1)
                 start = at + 1
 
-    def confirm(self, text: str) -> None:
-        """Check a confirmation: the plan's digest, or its code.
-
-        Raises:
-            PlanMismatch: It is another plan's, or none.
-        """
-        if text not in (self.digest, self.code):
-            raise PlanMismatch(
-                "the confirmation does not fit this plan" if text else "the plan is not confirmed",
-                hint=f"read the plan, then confirm it with {self.code}",
-            )
-
     def check(self) -> None:
         """Check that every name is one that a storage can have, and that rows stand in the order of moving.
 
@@ -250,65 +229,6 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         if self.run and not _RUN.fullmatch(self.run):
             raise PlanMismatch("not a plan of regnb: plan.run", hint=AGAIN)
         check_allow(self.allow)
-
-    def to_json(self) -> bytes:
-        """Return the plan as a document that :meth:`of_json` reads; its digest stands in it."""
-        document = {"regnb": "sweep", "version": _VERSION, "digest": str(self.digest), "plan": self}
-        return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=1)
-
-    @classmethod
-    def of_json(cls, data: bytes) -> Self:
-        """Return the plan in a document.
-
-        Raises:
-            PlanMismatch: It is not a plan over a storage, or it was changed.
-        """
-        try:
-            document = msgspec.json.decode(data, type=_Document)
-            check_fields(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PlanMismatch(f"not a plan over a storage: {str(error)[:200]}", hint=AGAIN) from None
-        if document.version != _VERSION:
-            raise PlanMismatch(f"the plan is of version {document.version}, and {_VERSION} is read here", hint=AGAIN)
-        sweep = cls.decode(bytes(document.plan))
-        sweep.check()
-        if sweep.digest != document.digest:
-            raise PlanMismatch("the plan was changed after it was made: its digest is another", hint=AGAIN)
-        return sweep
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Return the plan in the field ``plan`` of a document or a receipt.
-
-        Raises:
-            PlanMismatch: A field is unknown, missing, or of another type or size; the message says where.
-        """
-        try:
-            return msgspec.json.decode(data, type=cls)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = str(error)[:200].replace("`$", "`plan")
-            raise PlanMismatch(f"not a plan over a storage: {text}", hint=AGAIN) from None
-
-    def save(self, path: str | Path) -> None:
-        """Write the plan into a file; an empty path writes nothing, as a runbook's parameter may say.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
-        if path:
-            with file_errors(f"write {path}"):
-                Path(path).write_bytes(self.to_json())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a plan from a file.
-
-        Raises:
-            StorageError: There is no such file.
-            PlanMismatch: It is not a plan over a storage, or it was changed.
-        """
-        with file_errors(f"read {path}"):
-            return cls.of_json(Path(path).read_bytes())
 
     def to_frame(self) -> Frame:
         """Return a row a thing (:data:`regnb.tables.columns.COLUMNS`, ``sweep``)."""
@@ -352,13 +272,6 @@ class Sweep(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
             f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
             f"{blast}<h4>Rows</h4>{self.to_frame()._repr_html_()}"
         )
-
-
-class _Document(Struct, forbid_unknown_fields=True):
-    regnb: Literal["sweep"]
-    version: int
-    digest: str
-    plan: msgspec.Raw
 
 
 def check_allow(allow: Iterable[str]) -> tuple[str, ...]:
