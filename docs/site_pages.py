@@ -11,6 +11,7 @@ from typing import Any
 import plotly
 import plotly.io
 import typer
+from msgspec import Struct
 
 import regnb
 from regnb.cli import app
@@ -115,6 +116,8 @@ def python() -> list[str]:
         value = getattr(regnb, name)
         kind = "autoclass" if isinstance(value, type) else "autofunction"
         options = ["   :members:"] if kind == "autoclass" else []
+        if isinstance(value, type) and issubclass(value, Struct):
+            options.append("   :inherited-members: Struct")  # what every plan has
         target = f"{value.__module__}.{value.__qualname__}"
         lines += [f"## {name}", "", "```{eval-rst}", f".. {kind}:: {target}", *options, "```", ""]
     return lines
