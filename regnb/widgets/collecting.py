@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
-
-import pandas as pd
+from typing import TypeAlias
 
 from regnb.change.journal import Receipt
 from regnb.change.sweep import Sweep
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.storage import Storage
-from regnb.tables.frame import Frame
 from regnb.text import escaped, human
+from regnb.widgets.confirmation import STATUS, Confirmation, rows_html
 from regnb.widgets.page import (
-    WIDE,
     WRAP,
-    Panel,
     Widget,
     box,
     check_box,
@@ -37,20 +32,14 @@ except ImportError as missing:
 Make: TypeAlias = Callable[[], Sweep]
 """Makes a plan of what stands in the fields."""
 
-_LISTED: Final = 1_000
-"""Rows that a page shows."""
-_STATUS: Final = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
-
-class SweepForm(Panel):
+class SweepForm(Confirmation[Sweep]):
     """One operation on a storage; nothing is moved before the plan's code is typed and Apply is clicked.
 
     Made by :func:`collect`, :func:`restore` and :func:`empty`.
 
     Attributes:
         storage: What is changed.
-        plan: What is previewed and waits for its code; else None.
-        receipt: Of the plan that was applied last, or None.
 
     Example:
         >>> form = collecting.collect(storage)  # doctest: +SKIP
@@ -60,21 +49,9 @@ class SweepForm(Panel):
     def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
         super().__init__()
         self.storage = storage
-        self.plan: Sweep | None = None
-        self.receipt: Receipt | None = None
         self._make, self._fields = make, dict(fields)
-        self._lock = threading.RLock()
-        self._edition = 0
-        self._preview, self._prompt, self._trouble, self._result = (widgets.HTML() for _ in range(4))
-        self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
-        self._code = text_field("Code", layout={"width": "340px"})
-        self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
-        self._bar, self._note = widgets.IntProgress(layout=WIDE), widgets.HTML()
-        self._progress = widgets.VBox([self._bar, self._note])
-        self._progress.layout.display = "none"
         for control in self._fields.values():
             control.observe(lambda _: self._change(), "value")
-        self._code.observe(lambda _: self._arm(), "value")
         self._discard("")
         parts = {
             "Say what": [*self._fields.values()],
@@ -86,27 +63,6 @@ class SweepForm(Panel):
             ],
         }
         self._lay_out(title, f"in {storage.url}", parts, steps=True)
-
-    def _change(self) -> None:
-        """Discard the plan: it was made before something was edited."""
-        with self._lock:
-            self._edition += 1
-            if self._preview.value:
-                self._discard(box("warn", "Changed: preview again."))
-
-    def _discard(self, text: str) -> None:
-        with self._lock:
-            self.plan = None
-            self._preview.value = text
-            self._prompt.value = faint("Preview first: each plan has a code to type here.")
-            self._code.placeholder = self._code.value = ""
-            self._code.disabled = True
-            self._to_apply.description = "Apply"
-            self._arm()
-
-    def _arm(self) -> None:
-        with self._lock:
-            self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
 
     def _start_preview(self) -> None:
         self._discard(box("", "Reading the storage…"))
@@ -148,22 +104,11 @@ class SweepForm(Panel):
 
     def _start_apply(self) -> None:
         with self._lock:
-            plan, typed = self.plan, self._code.value.strip()
-            if plan is None or typed != plan.code:
+            if (spent := self._spend()) is None:
                 return
-            # The click spends the plan, even if applying it fails.
+            plan, typed = spent
             self._discard(box("", plan.summary(), "This plan was applied or tried. Preview again for another one."))
-        self._trouble.value = ""
-
-        def work() -> None:
-            try:
-                self._finish(self.storage.apply(plan, confirm=typed, progress=self._show))
-            except BaseException as error:
-                if begun := getattr(error, "receipt", ""):
-                    self._finish(Receipt.load(begun))
-                raise
-
-        self._run(self._trouble, work, after=self._hide)
+        self._apply(lambda: self.storage.apply(plan, confirm=typed, progress=self._show))
 
     def _finish(self, receipt: Receipt) -> None:
         self.receipt = receipt
@@ -181,23 +126,9 @@ class SweepForm(Panel):
         if receipt.applied.operation == "collect":
             parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
         self._result.value = (
-            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
-            f"{_rows_html(rest[['action', 'repository', 'tag', 'status', 'message']]) if len(rest) else ''}"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
+            f"{rows_html(rest[['action', 'repository', 'tag', 'status', 'message']]) if len(rest) else ''}"
         )
-
-    def _hide(self) -> None:
-        self._progress.layout.display = "none"
-
-    def _show(self, total: int, done: int, note: str) -> None:
-        self._bar.max, self._bar.value = max(1, total), done
-        self._note.value = f"{done:,} of {total:,} {escaped(note)}"
-        self._progress.layout.display = None
-
-
-def _rows_html(frame: Frame) -> str:
-    with pd.option_context("display.max_rows", _LISTED):
-        more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
-        return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
 
 
 def _plan_html(plan: Sweep) -> str:
@@ -206,9 +137,9 @@ def _plan_html(plan: Sweep) -> str:
     parts.append("</ul>")
     if plan.effects:
         heading = "<b>What is spared or only named</b>"
-        parts.append(f"<div class='regnb-box regnb-warn'>{heading}{_rows_html(plan.blast)}</div>")
+        parts.append(f"<div class='regnb-box regnb-warn'>{heading}{rows_html(plan.blast)}</div>")
     if plan.steps:
-        parts += ["<h4>Rows</h4>", _rows_html(plan.to_frame())]
+        parts += ["<h4>Rows</h4>", rows_html(plan.to_frame())]
     return "".join(parts)
 
 

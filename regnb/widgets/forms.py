@@ -5,7 +5,6 @@ Every operation is the same :class:`Form`: it says only what its fields are, and
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -14,19 +13,17 @@ import pandas as pd
 from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
-from regnb.change.journal import Receipt, State
+from regnb.change.journal import Receipt
 from regnb.change.options import CHECKS, CHECKS_OF_A_REPOSITORY, OPTIONS
 from regnb.change.plan import Plan
 from regnb.change.policy import Policy
 from regnb.change.preview import html
 from regnb.errors import InvalidArgument, MissingExtra, Refused
 from regnb.registry import Registry
-from regnb.tables.frame import Frame
 from regnb.text import escaped
+from regnb.widgets.confirmation import LISTED, STATUS, Confirmation, rows_html
 from regnb.widgets.page import (
-    WIDE,
     WRAP,
-    Panel,
     box,
     check_box,
     download,
@@ -48,8 +45,6 @@ Make: TypeAlias = "Callable[[Inventory, pd.DataFrame, Mapping[str, Any]], Plan]"
 
 _NAMED: Final = 10
 """Chosen rows that are named below the table."""
-_LISTED: Final = 1_000
-"""Rows of a plan, or of what else it touches, that a page shows."""
 _TAGS: Final = ("repository", "tag", "kind", "platforms", "created", "size", "siblings", "digest")
 _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
@@ -57,10 +52,9 @@ _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "
 
 _IN_USE: Final = "cluster, to ask it; or a file"
 _HOSTS: Final = "with spaces between"
-_STATUS: Final[dict[State, str]] = {"done": "good", "partial": "warn", "unfinished": "bad"}
 
 
-class Form(Panel):
+class Form(Confirmation[Plan]):
     """One operation from the choice to the undo; nothing is written before a plan's code is typed and Apply clicked.
 
     Made by :func:`retag`, :func:`copy`, :func:`rename`, :func:`delete`, :func:`retention` and :func:`undo`.
@@ -68,8 +62,6 @@ class Form(Panel):
     Attributes:
         registry: What is written to.
         inventory: What is chosen from, as it was last read; None where a receipt is chosen.
-        plan: What is previewed and waits for its code; else None.
-        receipt: Of the plan that was applied last, or None.
 
     Example:
         >>> form = forms.delete(registry, inventory)  # doctest: +SKIP
@@ -91,8 +83,6 @@ class Form(Panel):
         super().__init__()
         self.registry = registry
         self.inventory = inventory
-        self.plan: Plan | None = None
-        self.receipt: Receipt | None = None
         self._title, self._make, self._source = title, make, source
         self._host = (source or registry).host
         self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose, host=self._host) if choose else None
@@ -100,16 +90,8 @@ class Form(Panel):
         self._allow = {name: check_box(CHECKS[name]) for name in allow}
         self._once: dict[str, Any] = {}
         self._offered = widgets.VBox()
-        self._lock = threading.RLock()
-        self._edition = 0
 
-        self._named, self._preview, self._prompt = (widgets.HTML() for _ in range(3))
-        self._trouble, self._result, self._stale = (widgets.HTML() for _ in range(3))
-        self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
-        self._code = text_field("Code", layout={"width": "340px"})
-        self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
-        self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
-        self._progress = widgets.VBox([self._bar, self._bar_note])
+        self._named, self._stale = widgets.HTML(), widgets.HTML()
         self._undo_dummy = check_box(CHECKS["dummy"])
         self._to_undo = self._button("Undo…", "warning", self._start_undo, self._preview)
         self._to_read = self._button("Read again", "", self._start_reading, self._preview)
@@ -120,11 +102,10 @@ class Form(Panel):
             self._after.children = ()
             for never in (self._result, self._stale, self._undo_dummy, self._to_undo, self._to_read, buttons):
                 never.close()
-        self._after.layout.display = self._progress.layout.display = "none"
+        self._after.layout.display = "none"
 
         for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
             control.observe(lambda _: self._change(), "value")
-        self._code.observe(lambda _: self._arm(), "value")
         self._discard("")
         if self._table is not None:
             self._table.changed = self._choice
@@ -179,27 +160,6 @@ class Form(Panel):
 
     # What is planned
 
-    def _change(self) -> None:
-        """Something was edited: a plan that was made before does not hold any more."""
-        with self._lock:
-            self._edition += 1
-            if self._preview.value:
-                self._discard(box("warn", "Changed: preview again."))
-
-    def _discard(self, text: str) -> None:
-        with self._lock:
-            self.plan = None
-            self._preview.value = text
-            self._prompt.value = faint("Preview first: each plan has a code to type here.")
-            self._code.placeholder = self._code.value = ""
-            self._code.disabled = True
-            self._to_apply.description = "Apply"
-            self._arm()
-
-    def _arm(self) -> None:
-        with self._lock:
-            self._to_apply.disabled = self.plan is None or self._code.value.strip() != self.plan.code
-
     def _start_preview(self) -> None:
         chosen = self._chosen()
         if self._table is not None and chosen.empty:
@@ -228,7 +188,7 @@ class Form(Panel):
             if plan.changes:
                 # A click asked for it, and nothing that is there is touched.
                 plan = self.registry.check(plan)
-            shown = html(plan, most=_LISTED)
+            shown = html(plan, most=LISTED)
             with self._lock:
                 if self._edition == edition:
                     self._preview.value = shown
@@ -277,24 +237,13 @@ class Form(Panel):
 
     def _start_apply(self) -> None:
         with self._lock:
-            plan, typed = self.plan, self._code.value.strip()
-            if plan is None or typed != plan.code:
+            if (spent := self._spend()) is None:
                 return
-            # It is spent by the click, whatever comes of it.
+            plan, typed = spent
             self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
             self._once, self._offered.children = {}, ()
-        self._trouble.value = ""
-
-        def work() -> None:
-            source = self._source if plan.source else None
-            try:
-                self._finish(self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
-            except BaseException as error:
-                if begun := getattr(error, "receipt", ""):
-                    self._finish(Receipt.load(begun))
-                raise
-
-        self._run(self._trouble, work, after=self._hide)
+        source = self._source if plan.source else None
+        self._apply(lambda: self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
 
     def _finish(self, receipt: Receipt) -> None:
         self.receipt = receipt
@@ -308,9 +257,9 @@ class Form(Panel):
         if (rows["status"] == "unknown").any():
             advice = f"The registry could not be read after a write: resuming reads it again. {advice}"
         self._result.value = (
-            f"<div class='regnb-box regnb-{_STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
             f"</b><br>Receipt <code>{escaped(receipt.name)}</code>, by {escaped(receipt.who)}. {advice}</div>"
-            f"{_rows_html(rows[columns])}"
+            f"{rows_html(rows[columns])}"
         )
         self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
         self._after.layout.display = None
@@ -332,22 +281,6 @@ class Form(Panel):
             self._table.show(self._rows())
         self._discard("")
         self._stale.value = ""
-
-    # Work in the background
-
-    def _hide(self) -> None:
-        self._progress.layout.display = "none"
-
-    def _show(self, total: int, done: int, note: str) -> None:
-        self._bar.max, self._bar.value = max(1, total), done
-        self._bar_note.value = f"{done:,} of {total:,} {escaped(note)}"
-        self._progress.layout.display = None
-
-
-def _rows_html(frame: Frame) -> str:
-    with pd.option_context("display.max_rows", _LISTED):
-        more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > _LISTED else ""
-        return f"<div class='regnb-scroll'>{frame._repr_html_()}</div>{more}"
 
 
 def _in_use(text: str) -> str | None:
