@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
     from regnb.errors import Interrupted, RegnbError
+    from regnb.fleets import Fleet, fleet
     from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
@@ -40,6 +41,7 @@ if (_level := _variable("REGNB_LOG").lower()) in _LEVELS:
 
 _HOMES: Final = MappingProxyType({
     "Digest": "oci.reference",
+    "Fleet": "fleets",
     "Interrupted": "errors",
     "Inventory": "analysis.inventory",
     "Plan": "change.plan",
@@ -55,6 +57,7 @@ _HOMES: Final = MappingProxyType({
     "compare_files": "layers.comparing",
     "connect": "registry",
     "diff": "analysis.difference",
+    "fleet": "fleets",
     "growth": "analysis.growth",
     "open_storage": "storage",
     "read": "source",
@@ -80,6 +83,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Digest",
+    "Fleet",
     "Interrupted",
     "Inventory",
     "Plan",
@@ -95,6 +99,7 @@ __all__ = [
     "compare_files",
     "connect",
     "diff",
+    "fleet",
     "growth",
     "open_storage",
     "read",

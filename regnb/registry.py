@@ -479,18 +479,24 @@ class Registry:
             Refused: It is a pull-through cache, and ``fill_cache`` was not given.
             Interrupted: The user interrupted; what was read is in the cache.
         """
-        patterns = None if repositories is None else named(repositories)
-        cache = self._cache if cached else Cache()
-        counters = Progress()
-        bar = _bar(counters, progress)
-        read = partial(self._collect, self._client, cache, patterns, fill=fill_cache, thorough=thorough)
+        counters, patterns = Progress(), None if repositories is None else named(repositories)
+        work = partial(self.crawl, patterns, counters, cached=cached, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(lambda: read(progress=counters), bar)
+            records = self._run(work, _bar(counters, progress))
         except Interrupted as stop:
             raise (_resumable(stop, counters) if cached else stop) from None
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
 
         return Inventory.of(records)
+
+    async def crawl(self, names: Sequence[str] | None, counters: Progress, *, cached: bool, **how: bool) -> Records:
+        """Read the registry on the background loop, as :meth:`inventory` does, which describes ``fill`` and the rest.
+
+        Example:
+            ``await registry.crawl(["vm/*"], Progress(), cached=True, fill=False, thorough=False)``
+        """
+        cache = self._cache if cached else Cache()
+        return await self._collect(self._client, cache, names, progress=counters, **how)
 
     # Operations: each plan_* reads, and only apply and resume write.
 

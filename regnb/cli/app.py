@@ -131,6 +131,11 @@ COMMANDS: Final = MappingProxyType(
             "Over time, and side by side",
             "Tell which tags of A are missing in B, point elsewhere there, or are only there.",
         ),
+        "fleet": Entry(
+            "fleets",
+            "Over time, and side by side",
+            "Read many registries at once: what each holds, what is stored twice, and what a mirror lacks.",
+        ),
         "retag": Entry(
             "changes", "Change", "Give what a tag or digest points at a second tag, in the same repository."
         ),

@@ -286,6 +286,26 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "freed": ("int64", "bytes: its part of the blobs that are nowhere now; adds up to the total"),
         "cause": ("str", "in words"),
     },
+    "fleet": {
+        "registry": ("str", "its name in the fleet"),
+        "url": ("str", "where it is"),
+        "state": ("str", "complete, incomplete (not everything could be read) or down (nothing could)"),
+        "repositories": ("Int64", "repositories; blank where it is down"),
+        "tags": ("Int64", "tags"),
+        "stored": ("Int64", "bytes: every blob once"),
+        "pulled": ("Int64", "bytes: the sum over all tags"),
+        "problems": ("Int64", "rows of its problems"),
+        "message": ("str", "why it could not be read"),
+        "hint": ("str", "what to do about it"),
+    },
+    "fleet_blobs": {
+        "digest": ("str", "of the blob"),
+        "kind": ("str", "what it is"),
+        "size": ("int64", "bytes"),
+        "registries": ("int64", "how many registries hold it"),
+        "names": ("str", "which ones"),
+        "again": ("int64", "bytes that it takes beyond one copy"),
+    },
     "comparison": {
         "state": ("str", "same, missing (in the second), extra (in the second), drifted (another digest) or unread"),
         "repository": ("str", "name in the first; in the second where it is extra"),
@@ -338,7 +358,7 @@ SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size", "again",
 })  # fmt: skip
 
 

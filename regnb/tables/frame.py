@@ -139,6 +139,25 @@ def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:
     return make(name, dict(zip(COLUMNS[name], columns, strict=True)))
 
 
+def stacked(column: str, name: str, frames: Mapping[str, Frame]) -> Frame:
+    """Return frames of one kind one below the other, after a column that says whose each row is.
+
+    Args:
+        column: Its name.
+        name: Of the frames in COLUMNS, for where there is none.
+        frames: By what the column says.
+
+    Example:
+        >>> one = of_rows("catalog", [("app",)])
+        >>> stacked("registry", "catalog", {"a:5000": one, "b:5000": one}).values.tolist()
+        [['a:5000', 'app'], ['b:5000', 'app']]
+    """
+    found = Frame(pd.concat(frames.values(), ignore_index=True)) if frames else of_rows(name, [])
+    whose = pd.Series(np.repeat([*frames], [len(each) for each in frames.values()]), dtype="str")
+    found.insert(0, column, whose)
+    return found
+
+
 def joined(names: Any, groups: object, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
     """Return the names of each group as one text; beyond ``limit`` they are only counted.
 
