@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
+    from regnb.crawl.shards import Workers
     from regnb.errors import Interrupted, RegnbError
     from regnb.fleets import Fleet, fleet
     from regnb.layers.comparing import compare_files
@@ -53,6 +54,7 @@ _HOMES: Final = MappingProxyType({
     "Sharing": "analysis.inventory",
     "Storage": "storage",
     "Sweep": "change.sweep",
+    "Workers": "crawl.shards",
     "compare": "analysis.difference",
     "compare_files": "layers.comparing",
     "connect": "registry",
@@ -95,6 +97,7 @@ __all__ = [
     "Sharing",
     "Storage",
     "Sweep",
+    "Workers",
     "compare",
     "compare_files",
     "connect",

@@ -125,7 +125,7 @@ class Fleet:
     @cached_property
     def registries(self) -> Frame:
         """One row a registry (:data:`regnb.tables.columns.COLUMNS`, ``fleet``); one that is down is a row, too."""
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for name, member in self.members.items():
             if error := self.errors.get(name):
                 rows.append((name, member.url, "down", *[None] * 5, error.message, error.hint))

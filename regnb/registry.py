@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
+    from regnb.crawl.recording import Part
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
+    from regnb.crawl.shards import Executor, Task, Workers
     from regnb.layers.inside import Inside, Looked
     from regnb.oci.transports import Place
     from regnb.storage import Storage
@@ -458,6 +460,7 @@ class Registry:
         fill_cache: bool = False,
         thorough: bool = False,
         progress: Show = None,
+        executor: Executor | Workers | None = None,
     ) -> Inventory:
         """Read everything that tags lead to, and return it as DataFrames.
 
@@ -473,6 +476,9 @@ class Registry:
                 has it; what is gone there is then known before anything is planned.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
                 much there is to do, how much is done, and a word about it.
+            executor: What lets other processes or machines read, each some of the repositories:
+                ``ProcessPoolExecutor()``, or ``dask.distributed.Client(…)``; or :class:`Workers`, to say how many
+                calls. Workers log in by what is stored where they run; no password is sent to them.
 
         Raises:
             RegistryError: Nothing could be listed at all.
@@ -480,7 +486,8 @@ class Registry:
             Interrupted: The user interrupted; what was read is in the cache.
         """
         counters, patterns = Progress(), None if repositories is None else named(repositories)
-        work = partial(self.crawl, patterns, counters, cached=cached, fill=fill_cache, thorough=thorough)
+        by = _by(executor) if executor is not None else None
+        work = partial(self.crawl, patterns, counters, cached=cached, by=by, fill=fill_cache, thorough=thorough)
         try:
             records = self._run(work, _bar(counters, progress))
         except Interrupted as stop:
@@ -489,14 +496,16 @@ class Registry:
 
         return Inventory.of(records)
 
-    async def crawl(self, names: Sequence[str] | None, counters: Progress, *, cached: bool, **how: bool) -> Records:
+    async def crawl(
+        self, names: Sequence[str] | None, counters: Progress, *, cached: bool, by: Crawl | None = None, **how: bool
+    ) -> Records:
         """Read the registry on the background loop, as :meth:`inventory` does, which describes ``fill`` and the rest.
 
         Example:
             ``await registry.crawl(["vm/*"], Progress(), cached=True, fill=False, thorough=False)``
         """
-        cache = self._cache if cached else Cache()
-        return await self._collect(self._client, cache, names, progress=counters, **how)
+        read = partial(by or self._collect, self._client, self._cache if cached else Cache(), names)
+        return await read(progress=counters, **how)
 
     # Operations: each plan_* reads, and only apply and resume write.
 
@@ -867,6 +876,42 @@ async def _with_own(
     return await collect(
         client, cache, repositories, progress=progress, fill=fill, thorough=thorough, directory=await own(client)
     )
+
+
+def _by(executor: Executor | Workers) -> Crawl:
+    """Return what crawls by workers."""
+    from regnb.crawl import shards  # kept out of `import regnb`
+
+    workers = executor if isinstance(executor, shards.Workers) else shards.Workers(executor)
+    return partial(shards.collect, workers, read_shard)
+
+
+def read_shard(task: Task) -> Part:
+    """Read some repositories of a registry: what a worker calls. It stops soon after its task says so.
+
+    Raises:
+        Interrupted: It was stopped.
+        RegistryError: The registry cannot be reached from here, or lets nobody in.
+    """
+    from regnb.crawl import shards  # kept out of `import regnb`
+    from regnb.directories.detection import find as own
+
+    progress = Progress()
+
+    def show(*_: object) -> None:
+        if task.heed(progress):
+            raise KeyboardInterrupt
+
+    parts: list[Part] = []
+
+    async def by(client: Client, cache: Cache, *_: object, **__: object) -> Records:
+        directory = None if variable("REGNB_PLAIN") else await own(client)
+        parts.append(await shards.part(client, cache, task, progress=progress, directory=directory))
+        return parts[0].records
+
+    with connect(task.url, concurrency=task.concurrency) as registry:
+        run(partial(registry.crawl, task.names, progress, cached=task.cached, by=by), Bar(progress, show=show))
+    return parts[0]
 
 
 def _foreseen(client: Client, plan: Plan) -> Plan:

@@ -24,7 +24,10 @@ command = command_of(app)
 def fleet(
     file: Annotated[
         Path,
-        Argument(metavar="FILE", help="A TOML file with a table named registry for each: its name, its url, and more if need be."),
+        Argument(
+            metavar="FILE",
+            help="A TOML file with a table named registry for each: its name and its url.",
+        ),
     ],
     fail_on_drift: Annotated[
         bool, Option("--fail-on-drift", help="Exit with 3 if a mirror lacks a tag, or has it otherwise.")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import ClassVar, Final
+from types import MappingProxyType
+from typing import ClassVar, Final, NamedTuple
 
 import anyio
 
@@ -96,8 +97,6 @@ class _Crawl:
             await self._jobs.run()
         for name, tags in self._not_found.items():
             await self.explain_missing(name, tags)
-        for digest, claims in self.recording.claims().items():
-            await settle(self.client, self.recording, self.recording.conflicts[digest], digest, claims)
         self.told.date(self.records.tags)
         return set()
 
@@ -203,6 +202,7 @@ class _Crawl:
             self.cache.put(raw.digest, raw.media_type, raw.data)
         self.records.coverage.manifests.listed += 1
         self.records.coverage.manifests.read += 1
+        self.records.read.add(raw.digest)
         self.record(repository, raw)
         self.check_announced(repository, raw.digest, raw.announced)
 
@@ -261,7 +261,9 @@ class _Crawl:
             configs.listed += known.configured
             configs.cached += known.configured
             self._configured.add(digest)
-            self.recording.enter(repository, known.record, known.blobs)
+            if known.configured:
+                self.records.configured.add(digest)
+            self.recording.enter(known.record, known.blobs)
             return
         if not gone and (cached := self.cache.get(digest)):
             counts.listed += 1
@@ -321,7 +323,9 @@ class _Crawl:
             counts.cached += 1
         else:
             counts.read += 1
+            self.records.read.add(digest)
             self.cache.put(digest, record.config_type, data)
+        self.records.configured.add(record.digest)
         record.platform = self.recording.text(config.platform)
         record.created = config.made(self.records.started)
         record.commands = tuple(map(self.recording.text, config.commands(len(record.layers))))
@@ -352,22 +356,21 @@ class _Crawl:
             ]
 
 
-async def settle(
-    client: Client, recording: Recording, repository: str, digest: str, claims: Mapping[int, Sequence[str]]
-) -> None:
-    """Ask the registry for the size of a blob of which manifests claim different ones."""
-    text = f"manifests claim {' and '.join(f'{claim:,}' for claim in sorted(claims))} bytes"
-    try:
-        size = await client.head_blob(repository, digest)
-    except NotFound:
-        text = "the repository does not have this blob, which a manifest needs"
-        recording.records.damage(repository, digest, "missing", text, "push the image again")
-    except RegnbError as error:
-        recording.problem(
-            repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}"
-        )
-    else:
-        recording.settle(digest, claims, size)
+async def settle(client: Client, recording: Recording) -> None:
+    """Ask the registry for the size of each blob of which manifests claim different ones."""
+    for digest, (repository, claims) in recording.claims().items():
+        text = f"manifests claim {' and '.join(f'{claim:,}' for claim in sorted(claims))} bytes"
+        try:
+            size = await client.head_blob(repository, digest)
+        except NotFound:
+            text = "the repository does not have this blob, which a manifest needs"
+            recording.records.damage(repository, digest, "missing", text, "push the image again")
+        except RegnbError as error:
+            recording.problem(
+                repository, digest, "size conflict", f"{text}, and the registry does not say: {error.message}"
+            )
+        else:
+            recording.settle(digest, claims, size)
 
 
 async def read(client: Client, repository: str, target: str) -> RawManifest:
@@ -503,32 +506,74 @@ async def collect(
     Example:
         >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
     """
+    progress = progress or Progress()
     records = Records(client.host, datetime.now(UTC))
     try:
-        names = await find_repositories(client, records, repositories, directory)
-        records.coverage.repositories.listed += len(names)
-        if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
-            if await is_mirror(client, names[0]):
-                raise Refused(
-                    f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
-                    hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
-                )
-            cache.found_lacking(records.registry, _MIRROR)
-        progress = progress or Progress()
-        found, distrusted = copy.deepcopy(records), set[Claim]()
-        while True:
-            told = Told(directory, client, Recording(records), thorough=thorough, distrusted=distrusted)
-            crawl = _Crawl(client, cache, told, progress, thorough=thorough)
-            crawl.named, crawl.untagged = frozenset(repositories or ()), untagged or {}
-            if not (wrong := await crawl.run(names)):
-                break
-            # What was read rests on what is not true: read anew, mostly from the cache, and say why.
-            distrusted |= wrong
-            why = [row for row in records.problems if row.problem == "directory" and row not in found.problems]
-            found.problems += why
-            records = copy.deepcopy(found)
+        names = await begin(client, cache, records, repositories, fill=fill, directory=directory)
+        reading = Reading(frozenset(repositories or ()), thorough, directory, untagged or {})
+        recording = await gather(client, cache, records, names, progress=progress, reading=reading)
+        await settle(client, recording)
     finally:
         with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
             await anyio.to_thread.run_sync(cache.flush)
-    records.finished = datetime.now(UTC)
-    return records
+    recording.records.sort()
+    recording.records.finished = datetime.now(UTC)
+    return recording.records
+
+
+async def begin(
+    client: Client,
+    cache: Cache,
+    records: Records,
+    repositories: Sequence[str] | None,
+    *,
+    fill: bool = True,
+    directory: Directory | None = None,
+) -> list[str]:
+    """Return the repositories that a crawl is to read; the arguments are those of :func:`collect`.
+
+    Raises:
+        RegistryError: Nothing could be listed at all.
+        Refused: It is a pull-through cache, and is not to be filled.
+    """
+    names = await find_repositories(client, records, repositories, directory)
+    records.coverage.repositories.listed += len(names)
+    if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
+        if await is_mirror(client, names[0]):
+            raise Refused(
+                f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
+                hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
+            )
+        cache.found_lacking(records.registry, _MIRROR)
+    return names
+
+
+class Reading(NamedTuple):
+    """How repositories are read; the fields are arguments of :func:`collect`.
+
+    Attributes:
+        named: What the user named: that one of these is not there is a problem.
+    """
+
+    named: frozenset[str] = frozenset()
+    thorough: bool = False
+    directory: Directory | None = None
+    untagged: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+async def gather(
+    client: Client, cache: Cache, records: Records, names: Sequence[str], *, progress: Progress, reading: Reading
+) -> Recording:
+    """Read some repositories, and return what was recorded: ``records`` holds what was known before."""
+    found, distrusted = copy.deepcopy(records), set[Claim]()
+    while True:
+        told = Told(reading.directory, client, Recording(records), thorough=reading.thorough, distrusted=distrusted)
+        crawl = _Crawl(client, cache, told, progress, thorough=reading.thorough)
+        crawl.named, crawl.untagged = reading.named, reading.untagged
+        if not (wrong := await crawl.run(names)):
+            return told.recording
+        # What was read rests on what is not true: read anew, mostly from the cache, and say why.
+        distrusted |= wrong
+        why = [row for row in records.problems if row.problem == "directory" and row not in found.problems]
+        found.problems += why
+        records = copy.deepcopy(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from regnb.crawl.known import Claim
 from regnb.crawl.records import (
@@ -23,6 +23,20 @@ from regnb.oci.reference import Digest
 _T = TypeVar("_T", str, tuple[str, ...])
 
 
+class Part(NamedTuple):
+    """What one of several recordings of a registry has.
+
+    Attributes:
+        records: Of some of its repositories.
+        conflicts: As of :class:`Recording`.
+        claims: (manifest, blob) to the size that is claimed, where it is another than the blob's record has.
+    """
+
+    records: Records
+    conflicts: set[str]
+    claims: Mapping[tuple[str, str], int]
+
+
 class Recording:
     """Writes what manifests say into records, whatever the order in which they are read.
 
@@ -30,17 +44,17 @@ class Recording:
         records: Where it is written.
 
     Attributes:
-        conflicts: Digest of a blob to the repository where manifests first told different sizes of it.
+        conflicts: Digests of blobs of which manifests tell different sizes.
 
     Example:
         >>> from datetime import UTC, datetime
         >>> Recording(Records("localhost:5000", datetime.now(UTC))).conflicts
-        {}
+        set()
     """
 
     def __init__(self, records: Records) -> None:
         self.records = records
-        self.conflicts: dict[str, str] = {}
+        self.conflicts: set[str] = set()
         self._claims: dict[tuple[str, str], int] = {}
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
         self._texts: dict[object, object] = {}
@@ -70,13 +84,13 @@ class Recording:
             text = "an image of the withdrawn schema 1, whose layer sizes are not recorded"
             self.problem(repository, digest, "schema1", text)
             record.layers = ()
-        self.enter(repository, record, blobs)
+        self.enter(record, blobs)
         return (record, blobs) if error is None and record.kind != "schema1" else None
 
-    def enter(self, repository: str, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
+    def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Keep a record, with one object for each text."""
         digest = record.digest
-        names = {blob.digest: self._blob(repository, digest, blob, blob.digest == record.config) for blob in blobs}
+        names = {blob.digest: self._blob(digest, blob, blob.digest == record.config) for blob in blobs}
         record.config = names.get(record.config, "")
         record.layers = tuple(names[layer] for layer in record.layers)
         record.children = tuple(map(self.text, record.children))
@@ -87,7 +101,7 @@ class Recording:
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
-    def _blob(self, repository: str, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+    def _blob(self, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
         """Record a blob and return the one string that stands for its digest everywhere."""
         digest = self.text(descriptor.digest)
         kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
@@ -99,19 +113,57 @@ class Recording:
             known.kind = min(known.kind, kind, key=PRECEDENCE.index)
             known.media_type = self.text(min(known.media_type, descriptor.media_type))
         if known.size != descriptor.size:
-            self.conflicts.setdefault(digest, repository)
+            self.conflicts.add(digest)
             self._claims[manifest, digest] = descriptor.size
         return digest
 
-    def claims(self) -> dict[str, dict[int, list[str]]]:
-        """Return of each blob in ``conflicts`` the sizes that are claimed, each with the digests of the manifests."""
-        first = {digest: self.records.blobs[digest].size for digest in self.conflicts}
+    def part(self) -> Part:
+        """Return what was recorded, to be absorbed by another recording, perhaps in another process."""
+        return Part(self.records, self.conflicts, self._claims)
+
+    def absorb(self, part: Part) -> None:
+        """Record what another recording of the same registry has, of other repositories."""
+        mine, theirs = self.records, part.records
+        for digest, blob in theirs.blobs.items():
+            known = mine.blobs.get(digest)
+            if known is None:
+                mine.blobs[self.text(digest)] = blob
+                continue
+            if "manifest" in (known.kind, blob.kind):
+                known.kind, known.media_type = (
+                    "manifest",
+                    known.media_type if known.kind == "manifest" else blob.media_type,
+                )
+            else:
+                known.kind = min(known.kind, blob.kind, key=PRECEDENCE.index)
+                known.media_type = self.text(min(known.media_type, blob.media_type))
+            if known.size != blob.size:
+                self.conflicts.add(digest)
+        self.conflicts |= part.conflicts
+        for digest, record in theirs.manifests.items():
+            for named in self.conflicts & {record.config, *record.layers} if self.conflicts else ():
+                size = part.claims.get((digest, named), theirs.blobs[named].size)
+                if size != mine.blobs[named].size:
+                    self._claims[digest, named] = size
+            # Of two repositories with the same image one may lack its config.
+            if digest not in mine.manifests or digest not in mine.configured:
+                mine.manifests[self.text(digest)] = record
+        mine.add(theirs)
+
+    def claims(self) -> dict[str, tuple[str, dict[int, list[str]]]]:
+        """Return of each blob in ``conflicts`` where to ask for it, and what sizes which manifests claim."""
+        first = {digest: self.records.blobs[digest].size for digest in sorted(self.conflicts)}
         found: dict[str, dict[int, list[str]]] = {digest: {} for digest in first}
         for manifest, record in self.records.manifests.items() if first else ():
             for digest in first.keys() & {record.config, *record.layers}:
                 size = self._claims.get((manifest, digest), first[digest])
                 found[digest].setdefault(size, []).append(manifest)
-        return found
+        claiming = {digest: {one for some in sizes.values() for one in some} for digest, sizes in found.items()}
+        where = {
+            digest: min(repository for repository, one in self.records.links if one in some)
+            for digest, some in claiming.items()
+        }
+        return {digest: (where[digest], sizes) for digest, sizes in found.items()}
 
     def settle(self, digest: str, claims: Mapping[int, Iterable[str]], size: int) -> None:
         """Note the true size of a blob, and the manifests that claim another one: they cannot be pulled."""

@@ -178,6 +178,11 @@ class Counts:
     denied: int = 0
     told: int = 0
 
+    def add(self, other: Counts) -> None:
+        """Count what another reading counted."""
+        for name in ("listed", "read", "cached", "failed", "denied", "told"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def fail(self, error: RegnbError) -> ProblemKind:
         """Count an error, and return what sort of problem it is."""
         if isinstance(error, Denied | Unauthorized):
@@ -226,6 +231,8 @@ class Records:
         damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
             manifests say: no pull that needs it succeeds.
         doubtful: Likewise, of what could not be read and only a pull needs: configs.
+        read: Digests of manifests and configs that the registry was asked for during the crawl.
+        configured: Digests of the manifests whose config is known.
     """
 
     registry: str
@@ -247,6 +254,38 @@ class Records:
     layer_links: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged: set[tuple[str, str]] = field(default_factory=set)
     doubtful: set[tuple[str, str]] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
+    configured: set[str] = field(default_factory=set)
+
+    def add(self, other: Records) -> None:
+        """Add what another reading of the same registry has of other repositories; manifests and blobs are there."""
+        self.repositories |= other.repositories
+        self.tags += other.tags
+        self.links |= other.links
+        self.problems += other.problems
+        self.damaged |= other.damaged
+        self.doubtful |= other.doubtful
+        self.read |= other.read
+        self.configured |= other.configured
+        for name in ("repositories", "tags", "manifests", "configs", "referrers"):
+            getattr(self.coverage, name).add(getattr(other.coverage, name))
+        self.coverage.sources |= other.coverage.sources
+
+    def sort(self) -> None:
+        """Put everything in an order that does not depend on which answer came first."""
+        self.tags.sort(key=lambda row: (row.repository, row.tag))
+        self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
+        for name in ("repositories", "links", "manifests", "blobs"):
+            setattr(self, name, dict(sorted(getattr(self, name).items())))
+
+    def count(self) -> None:
+        """Count each manifest and each config once, whatever number of readings they come from."""
+        coverage = self.coverage
+        configs = [self.manifests[digest].config for digest in self.configured]
+        for counts, known in ((coverage.manifests, list(self.manifests)), (coverage.configs, configs)):
+            counts.listed = len(known) + counts.failed + counts.denied
+            counts.read = len(self.read.intersection(known))
+            counts.cached = len(known) - counts.read
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.

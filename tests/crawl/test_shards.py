@@ -1,0 +1,181 @@
+"""Several workers give the inventory that one process gives; they end when they are told to, and may die."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collected import Grown
+from distribution import Distribution
+from images import fill, image, layer
+from proxied import proxy
+from scripted import Reply, Request
+
+import regnb
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.shards import Task, Workers, split
+from regnb.errors import Unauthorized
+
+
+class Here:
+    """An executor without a process: a call is run when it is submitted, or fails as a worker does that dies."""
+
+    def __init__(self, dies: Callable[[int], bool] = lambda _: False) -> None:
+        self.tasks: list[Task] = []
+        self._dies = dies
+
+    def submit(self, function: Callable[..., Any], /, task: Task) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                if self._dies(task.number):
+                    raise EOFError("the worker is gone")
+                future.set_result(pickle.loads(pickle.dumps(function(pickle.loads(pickle.dumps(task))))))  # noqa: S301 -- its own
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.tasks.append(task)
+        threading.Thread(target=work).start()
+        return future
+
+
+def same(one: Inventory, two: Inventory) -> None:
+    """Every frame is equal; of a child in two repositories a worker may know more: it asked in both."""
+    assert one.frames.keys() == two.frames.keys()
+    for name, frame in one.frames.items():
+        other = two.frames[name]
+        if name == "manifests":
+            assert not (frame["checked"] & ~other["checked"]).any()
+            frame, other = (rows.drop(columns="checked") for rows in (frame, other))
+        if name == "tags":
+            differ = frame["pullable"].notna()
+            assert frame["pullable"][differ].equals(other["pullable"][differ])
+            frame, other = (rows.drop(columns="pullable") for rows in (frame, other))
+        assert frame.equals(other), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_inventory_is_that_of_one_process(distribution_program: None, tmp_path: Path, seed: int) -> None:
+    """On a registry that grew at random, with cache indexes, nested ones, artifacts and damage: by 1, 3 and 17 calls."""
+    with Grown(tmp_path / "grown", ("shards", seed)) as grown, regnb.connect(grown.url) as registry:
+        grown.grow(30)
+        whole = registry.inventory(cached=False)
+        for shards in (1, 3, 17):
+            same(whole, registry.inventory(cached=False, executor=Workers(Here(), shards)))
+        named = [str(whole.repositories["repository"][0]), "not/there"]
+        same(registry.inventory(named, cached=False), registry.inventory(named, cached=False, executor=Here()))
+
+
+@pytest.fixture
+def filled(real: Distribution) -> Distribution:
+    shared = layer("base", 5_000)
+    fill(
+        real.url,
+        *((f"team/{name}", str(tag), image([shared, layer((name, tag), 500)])) for name in "abcd" for tag in (1, 2)),
+    )
+    return real
+
+
+def test_processes_and_dask_read(filled: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ProcessPoolExecutor and Dask's client are handed to it as they are."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed (pip install distributed)")
+    with regnb.connect(filled.url) as registry:
+        whole = registry.inventory(cached=False)
+        with ProcessPoolExecutor(2) as pool:
+            same(whole, registry.inventory(cached=False, executor=pool))
+        with (
+            distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1"
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            same(whole, registry.inventory(cached=False, executor=Workers(client, 3)))
+
+
+def test_what_a_worker_that_died_had_is_read_all_the_same(filled: Distribution) -> None:
+    """The call is made again in this process."""
+    with regnb.connect(filled.url) as registry:
+        here = Here(dies=lambda number: number == 1)
+        same(registry.inventory(cached=False), registry.inventory(cached=False, executor=Workers(here, 3)))
+
+
+def test_a_killed_process_costs_nothing_but_time(filled: Distribution) -> None:
+    """With kill -9 in the middle of a reading the inventory is the same."""
+    killed: list[int] = []
+
+    def slow(request: Request) -> Reply | None:
+        if "/tags/list" in request.path and not killed:
+            killed.extend(pool._processes)
+            os.kill(killed[0], signal.SIGKILL)
+        return None
+
+    with ProcessPoolExecutor(2) as pool, proxy(filled.host, slow) as server, regnb.connect(server.url) as registry:
+        found = registry.inventory(cached=False, executor=Workers(pool, 4))
+        assert killed
+        same(registry.inventory(cached=False), found)
+
+
+def test_an_interrupt_ends_every_call(filled: Distribution) -> None:
+    """No request is sent later than two seconds after it."""
+
+    def slow(request: Request) -> None:
+        time.sleep(0.5 if "/manifests/" in request.path else 0)
+
+    with ProcessPoolExecutor(2) as pool, proxy(filled.host, slow) as server, regnb.connect(server.url) as registry:
+        timer = threading.Timer(1.5, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(regnb.Interrupted):
+            registry.inventory(cached=False, executor=Workers(pool, 2))
+        timer.join()
+        time.sleep(2)
+        sent = len(server.requests)
+        time.sleep(1)
+        assert len(server.requests) == sent
+
+
+def test_no_credentials_travel(filled: Distribution) -> None:
+    """A call holds the address and names, nothing of what this process logged in with; its worker must log in itself."""
+    asked: list[str] = []
+
+    def guard(request: Request) -> Reply | None:
+        asked.append(request.headers.get("authorization", ""))
+        return None if asked[-1] else Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
+
+    here = Here()
+    with proxy(filled.host, guard) as server:
+        with regnb.connect(server.url, username="ada", password="s3cret-canary") as registry:
+            with pytest.raises(Unauthorized):
+                registry.inventory(cached=False, executor=here)
+    assert here.tasks
+    for task in here.tasks:
+        assert b"s3cret-canary" not in pickle.dumps(task)
+        assert "s3cret-canary" not in repr(task)
+
+
+def test_requests_are_those_of_one_and_three_a_call(filled: Distribution) -> None:
+    """Cold: beside a shared content's request in each further call that needs it there are three more a call."""
+    with proxy(filled.host, lambda _: None) as server, regnb.connect(server.url) as registry:
+        began = len(server.requests)
+        registry.inventory(cached=False)
+        whole = len(server.requests) - began
+        registry.inventory(cached=False, executor=Workers(Here(), 4))
+        assert len(server.requests) - began - whole <= whole + 3 * 4
+
+
+def test_repositories_are_dealt_out() -> None:
+    """Each is read once, and no call has none."""
+    for shards in (1, 3, 17):
+        parts = split([str(number) for number in range(7)], shards)
+        assert sorted(name for part in parts for name in part) == [str(number) for number in range(7)]
+        assert all(parts)
+    assert split([], 3) == []
