@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regnb.analysis.difference import compare, diff
     from regnb.analysis.growth import growth
     from regnb.analysis.inventory import Inventory, Sharing
+    from regnb.analysis.query import sql
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.reconcile import reconcile
     from regnb.analysis.snapshot import snapshots
@@ -65,6 +66,7 @@ _HOMES: Final = MappingProxyType({
     "read": "source",
     "reconcile": "analysis.reconcile",
     "snapshots": "analysis.snapshot",
+    "sql": "analysis.query",
 })  # fmt: skip
 """Where each public name is: it is imported when it is asked for, as pandas takes longer than a short command."""
 
@@ -75,6 +77,13 @@ def __getattr__(name: str) -> object:
     value: object = getattr(importlib.import_module(f"regnb.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: object) -> None:
+    """Let notebooks ask snapshots in SQL: ``%load_ext regnb``, then cells that begin with ``%%regnb``."""
+    from regnb.analysis import query  # DuckDB is an extra
+
+    query.load_ipython_extension(shell)
 
 
 def __dir__() -> list[str]:
@@ -108,4 +117,5 @@ __all__ = [
     "read",
     "reconcile",
     "snapshots",
+    "sql",
 ]

@@ -322,7 +322,7 @@ async def _crawl(member: Member, progress: Progress, *, cached: bool) -> Records
     handle = await anyio.to_thread.run_sync(connect, abandon_on_cancel=True)
     try:
         patterns = named(member.repositories) if member.repositories else None
-        return await handle.crawl(patterns, progress, cached=cached, fill=member.fill_cache, thorough=False)
+        return await handle.crawl(patterns, progress, None, cached=cached, fill=member.fill_cache, thorough=False)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(handle.close)

@@ -488,8 +488,7 @@ class Registry:
             Interrupted: The user interrupted; what was read is in the cache.
         """
         counters, patterns = Progress(), None if repositories is None else named(repositories)
-        by = _by(executor) if executor is not None else None
-        work = partial(self.crawl, patterns, counters, cached=cached, by=by, fill=fill_cache, thorough=thorough)
+        work = partial(self.crawl, patterns, counters, _by(executor), cached=cached, fill=fill_cache, thorough=thorough)
         try:
             records = self._run(work, _bar(counters, progress))
         except Interrupted as stop:
@@ -498,16 +497,14 @@ class Registry:
 
         return Inventory.of(records)
 
-    async def crawl(
-        self, names: Sequence[str] | None, counters: Progress, *, cached: bool, by: Crawl | None = None, **how: bool
-    ) -> Records:
-        """Read the registry on the background loop, as :meth:`inventory` does, which describes ``fill`` and the rest.
+    async def crawl(self, names: Sequence[str] | None, counters: Progress, by: Crawl | None, **how: bool) -> Records:
+        """Read the registry on the background loop, as :meth:`inventory` does, which describes ``cached`` and the rest.
 
         Example:
-            ``await registry.crawl(["vm/*"], Progress(), cached=True, fill=False, thorough=False)``
+            ``await registry.crawl(["vm/*"], Progress(), None, cached=True, fill=False, thorough=False)``
         """
-        read = partial(by or self._collect, self._client, self._cache if cached else Cache(), names)
-        return await read(progress=counters, **how)
+        cache = self._cache if how.pop("cached") else Cache()
+        return await (by or self._collect)(self._client, cache, names, progress=counters, **how)
 
     # Operations: each plan_* reads, and only apply and resume write.
 
@@ -880,8 +877,10 @@ async def _with_own(
     )
 
 
-def _by(executor: Executor | Workers) -> Crawl:
-    """Return what crawls by workers."""
+def _by(executor: Executor | Workers | None) -> Crawl | None:
+    """Return what crawls by workers, if there are any."""
+    if executor is None:
+        return None
     from regnb.crawl import shards  # kept out of `import regnb`
 
     workers = executor if isinstance(executor, shards.Workers) else shards.Workers(executor)
@@ -898,10 +897,10 @@ def read_shard(task: Task) -> Part:
     from regnb.crawl import shards  # kept out of `import regnb`
     from regnb.directories.detection import find as own
 
-    progress = Progress()
+    progress, reached = Progress(), task.folder.is_dir()
 
     def show(*_: object) -> None:
-        if task.heed(progress):
+        if not task.tell(progress) and reached:
             raise KeyboardInterrupt
 
     parts: list[Part] = []
@@ -912,7 +911,7 @@ def read_shard(task: Task) -> Part:
         return parts[0].records
 
     with connect(task.url, concurrency=task.concurrency) as registry:
-        run(partial(registry.crawl, task.names, progress, cached=task.cached, by=by), Bar(progress, show=show))
+        run(partial(registry.crawl, task.names, progress, by, cached=task.cached), Bar(progress, show=show))
     return parts[0]
 
 

@@ -200,8 +200,6 @@ class _Crawl:
             return
         if raw.media_type not in SCHEMA1_TYPES:
             self.cache.put(raw.digest, raw.media_type, raw.data)
-        self.records.coverage.manifests.listed += 1
-        self.records.coverage.manifests.read += 1
         self.records.read.add(raw.digest)
         self.record(repository, raw)
         self.check_announced(repository, raw.digest, raw.announced)
@@ -255,19 +253,12 @@ class _Crawl:
         counts = self.records.coverage.manifests
         gone = self._thorough and await _is_gone(self.client, repository, digest)
         if not gone and (known := self.known.take(digest)):
-            counts.listed += 1
-            counts.cached += 1
-            configs = self.records.coverage.configs
-            configs.listed += known.configured
-            configs.cached += known.configured
             self._configured.add(digest)
             if known.configured:
                 self.records.configured.add(digest)
             self.recording.enter(known.record, known.blobs)
             return
         if not gone and (cached := self.cache.get(digest)):
-            counts.listed += 1
-            counts.cached += 1
             self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))
             return
         try:
@@ -280,7 +271,6 @@ class _Crawl:
             self.records.damage(repository, digest, "missing", text, hint)
             return
         except RegnbError as error:
-            counts.listed += 1
             self._failed.add((repository, digest))
             self.problem(repository, digest, counts.fail(error), error)
             return
@@ -304,7 +294,6 @@ class _Crawl:
 
     async def _config(self, repository: str, record: ManifestRecord, digest: Digest) -> bool | None:
         counts = self.records.coverage.configs
-        counts.listed += 1
         cached = self.cache.get(digest)
         try:
             data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
@@ -319,10 +308,7 @@ class _Crawl:
             elif not isinstance(error, MalformedManifest):
                 self.records.doubtful.add((repository, digest))
             return None
-        if cached:
-            counts.cached += 1
-        else:
-            counts.read += 1
+        if not cached:
             self.records.read.add(digest)
             self.cache.put(digest, record.config_type, data)
         self.records.configured.add(record.digest)
@@ -516,9 +502,7 @@ async def collect(
     finally:
         with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
             await anyio.to_thread.run_sync(cache.flush)
-    recording.records.sort()
-    recording.records.finished = datetime.now(UTC)
-    return recording.records
+    return recording.records.ended()
 
 
 async def begin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -271,21 +271,22 @@ class Records:
             getattr(self.coverage, name).add(getattr(other.coverage, name))
         self.coverage.sources |= other.coverage.sources
 
-    def sort(self) -> None:
-        """Put everything in an order that does not depend on which answer came first."""
-        self.tags.sort(key=lambda row: (row.repository, row.tag))
-        self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
-        for name in ("repositories", "links", "manifests", "blobs"):
-            setattr(self, name, dict(sorted(getattr(self, name).items())))
-
-    def count(self) -> None:
-        """Count each manifest and each config once, whatever number of readings they come from."""
+    def ended(self) -> Records:
+        """Return what was read, counted and in an order that does not depend on which answer came first."""
         coverage = self.coverage
         configs = [self.manifests[digest].config for digest in self.configured]
         for counts, known in ((coverage.manifests, list(self.manifests)), (coverage.configs, configs)):
             counts.listed = len(known) + counts.failed + counts.denied
             counts.read = len(self.read.intersection(known))
             counts.cached = len(known) - counts.read
+        self.tags.sort(key=lambda row: (row.repository, row.tag))
+        self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
+        self.repositories = dict(sorted(self.repositories.items()))
+        self.links = dict(sorted(self.links.items()))
+        self.manifests = dict(sorted(self.manifests.items()))
+        self.blobs = dict(sorted(self.blobs.items()))
+        self.finished = datetime.now(UTC)
+        return self
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,7 +24,6 @@ from regnb.wire.client import Client
 
 EVERY: Final = 0.25
 """Seconds between two looks at whether a worker is done, or is to stop."""
-STOP: Final = "stop"
 
 
 class Pending(Protocol):
@@ -55,8 +53,8 @@ class Workers:
     Attributes:
         executor: ``ProcessPoolExecutor()``, ``dask.distributed.Client(…)``, or anything with their ``submit``.
         shards: How many calls are made; a worker that is done takes the next one.
-        folder: A folder that every worker reaches under this path: there a call looks whether it is to stop, and
-            writes how far it is. By default one is made for workers on this machine.
+        folder: A folder that every worker reaches under this path: there calls write how far they are, and see that
+            they are to stop. By default it is this machine's folder for temporary files.
     """
 
     executor: Executor
@@ -75,7 +73,7 @@ class Task:
         thorough: As of :func:`regnb.crawl.crawl.collect`.
         cached: Whether the worker's own cache may be used.
         concurrency: Requests at once: this call's share of what the host is sent.
-        folder: Where ``stop`` is looked for, and progress is written.
+        folder: Where progress is written; the call ends soon after it is gone.
         number: Of the call.
         key: Makes two readings of the same repositories two calls.
     """
@@ -90,15 +88,16 @@ class Task:
     number: int
     key: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def heed(self, progress: Progress) -> bool:
-        """Write how far the call is, and return whether it is to stop."""
-        with suppress(OSError):  # a worker on another machine may not reach the folder
-            state = [progress.repositories, progress.repositories_done, progress.tags, progress.tags_done]
-            file = self.folder / f"{self.number}.json"
+    def tell(self, progress: Progress) -> bool:
+        """Write how far the call is, and return whether it is to go on: the folder is there as long as it is."""
+        state = [progress.repositories, progress.repositories_done, progress.tags, progress.tags_done]
+        file = self.folder / f"{self.number}.json"
+        try:
             file.with_suffix(".new").write_text(json.dumps(state), encoding="utf-8")
             file.with_suffix(".new").replace(file)
-            return (self.folder / STOP).exists()
-        return False
+        except OSError:
+            return self.folder.is_dir()
+        return True
 
 
 def split(names: Sequence[str], shards: int) -> list[tuple[str, ...]]:
@@ -157,47 +156,44 @@ async def collect(
     progress = progress or Progress()
     recording = Recording(Records(client.host, datetime.now(UTC)))
     names = await begin(client, cache, recording.records, repositories, fill=fill)
-    folder = Path(tempfile.mkdtemp(prefix="regnb-", dir=workers.folder))
     parts = split(names, workers.shards)
-    tasks = [
-        Task(
-            url=client.transport.url,
-            names=some,
-            named=repositories is not None,
-            thorough=thorough,
-            cached=cache.path is not None,
-            concurrency=max(1, client.pace.most // len(parts)),
-            folder=folder,
-            number=number,
-        )
-        for number, some in enumerate(parts)
-    ]
-    pending = [(task, workers.executor.submit(read, task)) for task in tasks]
+    pending: list[tuple[Task, Pending]] = []
+    temporary = tempfile.TemporaryDirectory(prefix="regnb-", dir=workers.folder, ignore_cleanup_errors=True)
     try:
-        while pending:
-            await anyio.sleep(EVERY)
-            _count(progress, folder, len(names))
-            for one in [each for each in pending if each[1].done()]:
-                pending.remove(one)
-                recording.absorb(await _taken(*one, read))
-        recording.records.count()
-        await settle(client, recording)
-    except BaseException:
-        (folder / STOP).touch()
-        for _, future in pending:
-            future.cancel()
-        with anyio.CancelScope(shield=True):
-            for _ in range(40):
-                if all(future.done() for _, future in pending):
-                    break
-                await anyio.sleep(EVERY / 5)
-        raise
+        with temporary as folder:
+            for number, some in enumerate(parts):
+                task = Task(
+                    url=client.transport.url,
+                    names=some,
+                    named=repositories is not None,
+                    thorough=thorough,
+                    cached=cache.path is not None,
+                    concurrency=max(1, client.pace.most // len(parts)),
+                    folder=Path(folder),
+                    number=number,
+                )
+                pending.append((task, workers.executor.submit(read, task)))
+            while pending:
+                await anyio.sleep(EVERY)
+                _count(progress, Path(folder), len(names))
+                for one in [each for each in pending if each[1].done()]:
+                    pending.remove(one)
+                    recording.absorb(await _taken(*one, read))
     finally:
-        if all(future.done() for _, future in pending):
-            shutil.rmtree(folder, ignore_errors=True)
-    recording.records.sort()
-    recording.records.finished = datetime.now(UTC)
-    return recording.records
+        await _end(pending)
+    await settle(client, recording)
+    return recording.records.ended()
+
+
+async def _end(pending: Sequence[tuple[Task, Pending]]) -> None:
+    """Let calls not begin, and wait a little for those that have seen that they are to end."""
+    for _, future in pending:
+        future.cancel()
+    with anyio.CancelScope(shield=True):
+        for _ in range(40):
+            if all(future.done() for _, future in pending):
+                break
+            await anyio.sleep(EVERY / 5)
 
 
 async def _taken(task: Task, future: Pending, read: Callable[[Task], Part]) -> Part:

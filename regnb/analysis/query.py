@@ -1,0 +1,135 @@
+"""SQL over snapshots of any number and size: DuckDB reads the files as they are."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from regnb.analysis.snapshot import snapshots
+from regnb.crawl.files import opened, shown
+from regnb.environment import variable
+from regnb.errors import InvalidArgument, MissingExtra, StorageError
+from regnb.tables.frame import Frame
+from regnb.text import parse_size, printable
+
+try:
+    import duckdb
+except ImportError:
+    raise MissingExtra("duckdb", "sql") from None
+
+if TYPE_CHECKING:
+    import fsspec
+    from IPython.core.interactiveshell import InteractiveShell
+
+FRAMES: Final = (
+    "repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage", "history", "uploads",
+    "disk",
+)  # fmt: skip
+"""Frames of a snapshot: each is a table of its own name, with the columns ``registry``, ``date`` and ``snapshot``."""
+SECOND: Final = 2
+"""The schema of snapshots that is read."""
+_WHERE: Final = "REGNB_SNAPSHOTS"
+_HINT: Final = f"tables: {', '.join(FRAMES)}, and latest_ before each; docs/snapshots.md has their columns"
+
+
+def sql(
+    query: str,
+    where: str | Path | None = None,
+    *,
+    parameters: Mapping[str, object] | None = None,
+    memory: str | None = None,
+) -> Frame:
+    """Ask snapshots of the second schema in SQL, all those below a folder or URL at once.
+
+    Each frame is a table: ``tags``, ``layers``, ``blobs`` and so on, whose rows have ``registry``, ``date`` and
+    ``snapshot`` beside their own columns. A table whose name begins with ``latest_`` has the last complete snapshot of
+    each registry alone. The query can read nothing else, and sends nothing.
+
+    Args:
+        query: One SELECT, in DuckDB's SQL.
+        where: A folder or URL of snapshots; by default the environment's ``REGNB_SNAPSHOTS``.
+        parameters: Values of ``$name`` in the query: a name never has to be quoted.
+        memory: How much may be used before parts are put on disk, such as ``4GB``; by default what DuckDB chooses.
+
+    Returns:
+        The rows, with the columns that the query names.
+
+    Raises:
+        InvalidArgument: The query makes no sense, or no folder was named.
+        StorageError: There is no snapshot, or one cannot be read.
+        MissingExtra: DuckDB is not installed.
+
+    Example:
+        >>> regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")  # doctest: +SKIP
+    """
+    where = where or variable(_WHERE)
+    if not where:
+        raise InvalidArgument("no snapshots were named", hint=f"write sql(…, 'snapshots'), or set {_WHERE}")
+    limit = {"memory_limit": f"{parse_size(memory)}B"} if memory else {}
+    listed = snapshots(where)
+    second = listed[(listed["status"] == "ok") & (listed["schema"] == SECOND)]
+    if second.empty:
+        hint = "regnb audit --snapshot saves one"
+        raise StorageError(f"no snapshot of the second schema below {shown(where)}", hint=hint)
+    latest = second[second["complete"]].drop_duplicates(["registry", "source"], keep="last")
+    with (
+        opened(where, "read") as (filesystem, root),
+        tempfile.TemporaryDirectory(prefix="regnb-sql-") as spilled,
+        duckdb.connect(":memory:", config={"temp_directory": spilled, **limit}) as database,
+    ):
+        try:
+            _make(database, filesystem, root, [name.rpartition("snapshot=")[2] for name in latest["snapshot"]])
+            found = database.execute(query, dict(parameters or {}))
+            return Frame(found.df())
+        except duckdb.Error as error:
+            message = printable(" ".join(str(error).partition("\nLINE ")[0].split()))
+            raise InvalidArgument(f"the query fails: {message[:500]}", hint=_HINT) from None
+
+
+def _make(
+    database: duckdb.DuckDBPyConnection, filesystem: fsspec.AbstractFileSystem, root: str, latest: list[str]
+) -> None:
+    """Make the tables, and let nothing else be read."""
+    protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
+    base, allowed = root.rstrip("/"), [f"{root.rstrip('/')}/"]
+    if protocol != "file":
+        database.register_filesystem(filesystem)
+        base = f"{protocol}://{base.lstrip('/')}"
+        allowed = [f"{base}/", f"{protocol}:///{root.strip('/')}/"]
+    for name in FRAMES:
+        files = f"{base}/registry=*/date=*/snapshot=*/{name}.parquet"
+        try:
+            rows = database.read_parquet(files, hive_partitioning=True, union_by_name=True)
+        except duckdb.IOException:  # no snapshot has it
+            continue
+        rows.create_view(name)
+        newest = duckdb.ColumnExpression("snapshot").isin(*map(duckdb.ConstantExpression, latest))
+        rows.filter(newest).create_view(f"latest_{name}")
+    for setting in (
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        if setting.startswith("enable"):
+            database.execute("SET allowed_directories = $base", {"base": allowed})
+        database.execute(f"SET {setting}")
+
+
+def load_ipython_extension(shell: object) -> None:
+    """Let a cell that begins with ``%%regnb`` hold SQL: ``%load_ext regnb``.
+
+    Example:
+        >>> get_ipython().extension_manager.load_extension("regnb")  # doctest: +SKIP
+    """
+    register: Callable[..., object] = cast("InteractiveShell", shell).register_magic_function
+    register(_cell, "cell", "regnb")
+
+
+def _cell(line: str, cell: str) -> Frame:
+    """Run a cell: ``%%regnb [FOLDER|URL]``."""
+    words = shlex.split(line)
+    return sql(cell, words[0] if words else None)
