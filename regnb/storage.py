@@ -95,8 +95,8 @@ class Storage(_Storage):
     ) -> Sweep:
         """Plan what no manifest needs to be moved into a trash beside the registry's files. Nothing is written.
 
-        In a bucket with versions what goes is hidden behind them. In another bucket it is only listed: :meth:`plan_empty`
-        removes later what is garbage then, too.
+        In a bucket with versions what goes is hidden behind them. In another bucket it is only listed:
+        :meth:`plan_empty` removes later what is still garbage.
 
         Args:
             untagged: Whether manifests go that no tag leads to. What an index lists that stays, what refers to
@@ -212,9 +212,7 @@ class Storage(_Storage):
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         return plan_return(self._place(), self.url, found)
 
-    def plan_empty(
-        self, *, older_than: str = "7d", endpoints: Sequence[str] = (), allow: Iterable[str] = ()
-    ) -> Sweep:
+    def plan_empty(self, *, older_than: str = "7d", endpoints: Sequence[str] = (), allow: Iterable[str] = ()) -> Sweep:
         """Plan to remove for good what lies in the trash, or was listed and is still garbage.
 
         Args:

@@ -366,7 +366,12 @@ class RemoteFiles:
             sizes = (
                 part["Size"] for part in self._pages("list_parts", "Parts", ("PartNumberMarker",), bucket, **which)
             )
-            yield File(self._inner(f"{bucket}/{upload['Key']}"), sum(sizes), upload["Initiated"].timestamp(), upload=upload["UploadId"])
+            yield File(
+                self._inner(f"{bucket}/{upload['Key']}"),
+                sum(sizes),
+                upload["Initiated"].timestamp(),
+                upload=upload["UploadId"],
+            )
 
     def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: object) -> Iterator[Any]:
         """Yield what all pages of a listing have."""

@@ -71,7 +71,7 @@ def apply(
     elif sweep.operation == "restore":
         _restore(sweep, journal, trash, progress)
     else:
-        _empty(sweep, journal, trash, progress, read, again)
+        _empty(_Course(sweep, journal, trash, progress), read, again)
 
 
 class _Course:
@@ -266,12 +266,10 @@ def _restore(sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -
     journal.note(Figures(moved, 0, trash.space() - free))
 
 
-def _empty(
-    sweep: Sweep, journal: Journal, trash: Place, progress: Progress, read: Reader, again: Callable[[State], Sweep]
-) -> None:
+def _empty(course: _Course, read: Reader, again: Callable[[State], Sweep]) -> None:
+    sweep, journal, trash = course.sweep, course.journal, course.trash
     before = read(None)
     now = again(before)
-    course = _Course(sweep, journal, trash, progress)
     gone = {row.reference for row in stale(sweep.steps, now.steps)}
     free = trash.space()
 
@@ -287,7 +285,7 @@ def _empty(
             yield "moved"
 
     course.phases(remove, lambda number, *_: course.done(number), is_stale)
-    journal.note(Figures(0, progress.size, trash.space() - free))
+    journal.note(Figures(0, course.progress.size, trash.space() - free))
     if now.options.place == "list" and (worse := sorted(read(before).broken() - before.broken())):
         raise StorageError(
             f"a tag of {worse[0][0]} lacks {worse[0][2]} after the removal",

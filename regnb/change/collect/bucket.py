@@ -7,7 +7,6 @@ not say it themselves. Where a collection has no trash, its receipt alone does.
 from __future__ import annotations
 
 import errno
-
 import os
 import socket
 import time
@@ -133,8 +132,6 @@ class Bucket:
         self._returned: set[str] = set()
         self._indexes: dict[str, _Index] = {}
 
-    # The lock
-
     def __enter__(self) -> Self:
         if self._plan and not (self._plan.operation == "collect" and self._only_lists):
             self._lock(self._plan)
@@ -167,8 +164,6 @@ class Bucket:
         # The process that began this very plan is dead, and now it is resumed.
         self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body)
         self._locked = True
-
-    # Requests
 
     def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
         return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
@@ -232,8 +227,6 @@ class Bucket:
         for versions in found.values():
             versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
         return found
-
-    # What there is
 
     @property
     def returns(self) -> bool:
@@ -310,8 +303,6 @@ class Bucket:
             return [f"{row.path}/{row.leaf}"]
         return [path for path in files if path.startswith(f"{row.path}/")]
 
-    # What is done
-
     def probe(self) -> None:
         """See `Place.probe`: only the removal itself can show whether it is allowed, and it ends at the first key."""
 
@@ -335,7 +326,7 @@ class Bucket:
         """See `Place.moves`."""
         rows = list(rows)
         if self._only_lists:
-            yield from ("moved" for _ in rows)
+            yield from _nothing(rows)
             return
         for some, keys in self._batches(rows, self._files):
             there = [key for row in some for key in keys[row.path] if key in self._files]
@@ -345,7 +336,7 @@ class Bucket:
                 self._abort(there)
                 self._freed += sum(self._files[key][1] for key in there if key not in failed)
             for row in some:
-                _check(row, keys[row.path], failed)
+                _check(keys[row.path], failed)
                 yield "moved" if any(key in self._files for key in keys[row.path]) else "gone"
 
     def _batches(
@@ -366,6 +357,7 @@ class Bucket:
 
     def _copied(self, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
         """Copy keys, and return why some of them could not be."""
+
         def copy(pair: tuple[str, str]) -> str:
             source, target = pair
             try:
@@ -391,14 +383,17 @@ class Bucket:
         """See `Place.backs`."""
         rows = list(rows)
         index = self._index(run)
-        back = self._copies_back if index.options.place == "copies" else self._versions_back
         if index.options.place == "list":
-            back = lambda rows, *_: ("moved" for _ in rows)  # noqa: E731 -- nothing was removed
-        for row, how in zip(rows, back(rows, index, run), strict=True):
+            hows = _nothing(rows)
+        elif index.options.place == "copies":
+            hows = self._copies_back(rows, index, run)
+        else:
+            hows = self._versions_back(rows, index)
+        for row, how in zip(rows, hows, strict=True):
             self._returned.add(row.path)
             yield how
 
-    def _versions_back(self, rows: Sequence[Row], index: _Index, _: str) -> Iterator[Moved]:
+    def _versions_back(self, rows: Sequence[Row], index: _Index) -> Iterator[Moved]:
         versions = self._versions()
         for some, keys in self._batches(rows, index.keys):
             hows, markers = dict[str, Moved](), list[tuple[str, str]]()
@@ -416,7 +411,7 @@ class Bucket:
                         hows[row.path] = "moved"
             failed = self._remove(markers)
             for row in some:
-                _check(row, keys[row.path], failed)
+                _check(keys[row.path], failed)
                 yield hows[row.path]
 
     def _copies_back(self, rows: Sequence[Row], index: _Index, run: str) -> Iterator[Moved]:
@@ -435,7 +430,7 @@ class Bucket:
             failed = {path.removeprefix(f"{TRASH}/{run}/"): why for path, why in failed.items()}
             failed |= self._remove((f"{TRASH}/{run}/{key}", "") for key in todo if key not in failed)
             for row in some:
-                _check(row, keys[row.path], failed)
+                _check(keys[row.path], failed)
                 yield hows[row.path]
 
     def holds(self, row: Row, run: str) -> bool:
@@ -499,8 +494,14 @@ class Bucket:
         return self._freed
 
 
-def _check(row: Row, keys: Iterable[str], failed: Mapping[str, str]) -> None:
-    _raise({row.path: failed[key] for key in keys if key in failed})
+def _nothing(rows: Sequence[Row]) -> Iterator[Moved]:
+    """Yield of rows that were only listed that nothing more is to be done."""
+    for _ in rows:
+        yield "moved"
+
+
+def _check(keys: Iterable[str], failed: Mapping[str, str]) -> None:
+    _raise({key: failed[key] for key in keys if key in failed})
 
 
 def _raise(failed: Mapping[str, str]) -> None:

@@ -56,13 +56,11 @@ class Run(NamedTuple):
 
 
 class Place(Protocol):
-    """A storage, held while its things are moved. Nobody else may, meanwhile.
+    """A storage, held while its things are moved. Nobody else may, meanwhile."""
 
-    Attributes:
-        returns: Whether what was moved can be put back.
-    """
-
-    returns: bool
+    @property
+    def returns(self) -> bool:
+        """Whether what was moved can be put back."""
 
     def __enter__(self) -> Self:
         """Lock it.

@@ -218,8 +218,8 @@ def _notes(options: Options) -> Iterator[str]:
         yield "Without a trash nothing can be put back, and undo of earlier deletions fails where it needs this."
     elif options.place == "list":
         yield (
-            "This bucket keeps no versions: everything is only listed now. regnb trash empty removes later what is garbage "
-            "then, too, and asks then whether anybody can push."
+            "This bucket keeps no versions: everything is only listed now. regnb trash empty removes later what is "
+            "still garbage, and asks then whether anybody can push."
         )
     elif options.place == "versions":
         yield "Everything is hidden behind its versions; nothing is free until the trash is emptied."
@@ -437,6 +437,8 @@ def stale(confirmed: Sequence[Row], now: Sequence[Row], *, resumed: bool = False
     """
 
     def key(row: Row) -> tuple[object, ...]:
+        if resumed and row.kind == "upload":
+            return (row.path,)  # in a bucket some of its keys may be gone
         return (row.path, row.size) if resumed else (row.path, row.size, row.kind, row.youngest)
 
     there = {key(row) for row in now}

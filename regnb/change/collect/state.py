@@ -190,7 +190,8 @@ def read(open_files: Open, url: str, before: State | None = None, *, parts: bool
         else:
             for file in files.walk(brief=True):
                 listing.note(file)
-                keys[file.path] = (file.when, file.size)
+                if not file.path.endswith("/"):
+                    keys[file.path] = (file.when, file.size)
             if parts:
                 written = _parts(files, listing, keys)
         reading = _Reading(listing, files, notes)

@@ -148,11 +148,11 @@ class Trash:
             >>> Trash("/nonexistent").runs()
             []
         """
-        found = []
-        for name in _names(f"{self.base}/{TRASH}"):
-            if (moved := moved_at(name)) is not None:
-                found.append(Run(name, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}"))))
-        return sorted(found, key=lambda run: run.run)
+        return [
+            Run(name, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")))
+            for name in _names(f"{self.base}/{TRASH}")
+            if (moved := moved_at(name)) is not None
+        ]
 
     def listed(self, _: State) -> set[str]:
         """See `Place.listed`."""
