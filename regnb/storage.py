@@ -15,13 +15,15 @@ from regnb.crawl.files import file_errors, local_path
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
 from regnb.session import Bar, Show, run
-from regnb.text import human, parse_size
+from regnb.text import count, human, parse_size
 
 if TYPE_CHECKING:
     from regnb.change.collect.place import Place, Run
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
+    from regnb.change.plan import Plan
     from regnb.change.sweep import Options, Row, Sweep
+    from regnb.registry import Registry
     from regnb.tables.frame import Frame
 
 _AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
@@ -149,9 +151,58 @@ class Storage(_Storage):
         if free and plan.size < (wanted := parse_size(free)):
             raise Refused(
                 f"this collection takes away {human(plan.size)}, and {human(wanted)} are wanted",
-                hint="storage.plan_free says which tags to delete beside it; --untagged takes untagged manifests, too",
+                hint=f"regnb free {self.url} {-(-(wanted - plan.size) // 1000**2)}MB proposes tags to delete first",
             )
         return plan
+
+    def plan_free(
+        self,
+        registry: Registry,
+        size: str,
+        *,
+        protect: Sequence[str] = (),
+        keep: int = 0,
+        endpoints: Sequence[str] = (),
+        grace: str = "24h",
+        allow: Iterable[str] = (),
+    ) -> tuple[Plan | None, Sweep]:
+        """Plan to free at least so much: a collection, and before it the deletion of tags where it is not enough.
+
+        Apply the deletion first. Then plan the collection again with ``free=size``: it takes what both of these free.
+
+        Args:
+            registry: The handle on the registry over this storage, with which the tags are deleted.
+            size: Such as ``50GB``.
+            protect: As for :meth:`regnb.Inventory.free`.
+            keep: Likewise.
+            endpoints: As for :meth:`plan_collect`.
+            grace: Likewise.
+            allow: Likewise.
+
+        Returns:
+            The plan of the deletion, or None if the collection alone frees enough; and that of the collection as it is
+            now.
+
+        Raises:
+            InvalidArgument: Not a size.
+            Refused: As for :meth:`plan_collect`; or all tags that may be deleted free less.
+
+        Example:
+            >>> deletion, now = storage.plan_free(registry, "50GB", keep=3)  # doctest: +SKIP
+        """
+        wanted = parse_size(size)
+        now = self.plan_collect(grace=grace, endpoints=endpoints, allow=allow)
+        if now.size >= wanted:
+            return None, now
+        found = self.inventory().free(wanted - now.size, protect=protect, keep=keep)
+        freed = int(found["freed"].sum())
+        if freed < wanted - now.size:
+            raise Refused(
+                f"{human(now.size + freed)} of {human(wanted)} can be freed: {human(now.size)} by a collection now, "
+                f"and {human(freed)} by deleting {count(len(found), 'tag')} first",
+                hint="protect fewer tags, or keep fewer of each repository",
+            )
+        return registry.plan_delete(found), now
 
     def _collect(self, place: Place, state: State, options: Options, allow: Iterable[str]) -> Sweep:
         from regnb.change.collect.planning import plan_collect, undoable

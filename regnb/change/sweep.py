@@ -267,6 +267,25 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         what = f"{', '.join(some)} ({human(self.size)})" if some else "nothing"
         return f"{self.operation} in {self.url}: {verb} {what}"
 
+    def result(self, moved: int, emptied: int, free: int) -> str:
+        """Return what an application came to, in a sentence.
+
+        Args:
+            moved: Bytes from one place to another.
+            emptied: Bytes removed for good.
+            free: How many more bytes are free on the volume, whoever made them so.
+
+        Example:
+            >>> Sweep(operation="collect", url="/srv/registry", steps=()).result(1000, 0, -5)
+            'Moved 1.0 kB, removed for good 0 B; the volume has 5 B less free than before.'
+        """
+        if self.options.place == "list" and self.operation != "empty" and self.options.trash:
+            return "Nothing was moved or removed: this bucket keeps no versions, so rows are only listed."
+        text = f"Moved {human(moved)}, removed for good {human(emptied)}"
+        if "://" in self.url:
+            return f"{text}."
+        return f"{text}; the volume has {human(abs(free))} {'more' if free >= 0 else 'less'} free than before."
+
     def __repr__(self) -> str:
         return f"<Sweep {self.code}: {self.summary()}>"
 
