@@ -350,6 +350,44 @@ class Storage(_Storage):
         if "writer" not in plan.allow:
             writers.check(found)
 
+    def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
+        """Ask registry processes whether they remember blobs that a collection took away.
+
+        A process that runs meanwhile keeps what it knows of blobs. It then answers that one exists, and takes a
+        manifest that needs it, although the bytes are gone. Each is asked for some of these blobs: a HEAD that finds
+        one and a GET that sends no byte of it prove it.
+
+        Args:
+            receipt: Of the collection, its name or its path.
+            endpoints: The URL of every process; by default those that the plan named.
+
+        Returns:
+            Columns endpoint, asked, remembered, message (:data:`regnb.tables.columns.COLUMNS`, ``caches``).
+
+        Raises:
+            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+
+        Example:
+            >>> storage.caches(receipt)  # doctest: +SKIP
+        """
+        from regnb.change.collect import caches, writers
+        from regnb.change.journal import Receipt
+        from regnb.registry import connect
+        from regnb.tables.frame import of_rows
+
+        done = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
+        steps = [step for number, step in enumerate(done.applied.steps) if done.outcome(number).status == "done"]
+        links = caches.gone(steps)
+        named = done.sweep.options.endpoints if done.sweep else ()
+        found = []
+        for url in endpoints or named:
+            if writers.is_stopped(url):
+                found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
+                continue
+            with connect(url, cache=False) as endpoint:
+                found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
+        return of_rows("caches", found)
+
     def apply(self, plan: Sweep, *, confirm: str, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
 
