@@ -108,7 +108,7 @@ class Cluster:
                     self.roll()
                 seen = self.deployment["metadata"]["generation"] - (self.old > 1)
                 counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
-                self.old = max(0, self.old - 1)
+                self.old = min(self.old, 1)
                 return 200, {**self.deployment, "status": {"observedGeneration": seen, **counts}}
             if path.endswith("/pods"):
                 status = {"phase": "Running", "podIP": "127.0.0.1"}
