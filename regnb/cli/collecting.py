@@ -91,16 +91,17 @@ def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
         receipt = storage.apply(plan, confirm=confirm)
     except Interrupted as error:
         stop(error)
-    finish(receipt)
+    finish(storage, receipt)
 
 
 def resume(receipt: Receipt) -> NoReturn:
     """Go on with an application over a storage that was cut short."""
+    storage = open_storage(receipt.applied.url)
     try:
-        finished = open_storage(receipt.applied.url).resume(receipt)
+        finished = storage.resume(receipt)
     except Interrupted as error:
         stop(error)
-    finish(finished)
+    finish(storage, finished)
 
 
 def stop(error: Interrupted) -> NoReturn:
@@ -111,8 +112,8 @@ def stop(error: Interrupted) -> NoReturn:
     raise typer.Exit(INTERRUPTED) from None
 
 
-def finish(receipt: Receipt) -> NoReturn:
-    """Print the three figures, and what was not done."""
+def finish(storage: Storage, receipt: Receipt) -> NoReturn:
+    """Print the three figures, what was not done, and which registry processes remember what is gone."""
     rows = len(receipt.applied.steps)
     done = sum(receipt.outcome(number).status == "done" for number in range(rows))
     out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {rows:,} rows done.")
@@ -129,8 +130,18 @@ def finish(receipt: Receipt) -> NoReturn:
             raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
         out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
         out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
-        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
+        _ask_caches(storage, receipt)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
+
+
+def _ask_caches(storage: Storage, receipt: Receipt) -> None:
+    """Print which registry processes remember blobs that are gone; of those that were not named nothing is known."""
+    known = storage.caches(receipt)
+    for url, asked, remembered, message in zip(*(known[column] for column in known), strict=True):
+        said = f"remembers {remembered:,} of {asked:,} blobs that are gone: {message}" if remembered else message
+        out.print(f"{url} {said or f'remembers none of {asked:,} blobs that are gone'}", markup=False, soft_wrap=True)
+    if known.empty:
+        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
 
 
 @command_of(app)

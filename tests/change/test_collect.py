@@ -619,3 +619,29 @@ def test_only_some_repositories(old: Distribution) -> None:
     assert swept.digests(plan) >= {str(Digest.of(blob)) for blob in some(7).blobs}
     assert swept.collect(old, plan).status == "done"
     assert swept.storage(old).plan_collect(repositories=["app"]).steps
+
+
+def test_what_a_process_remembers(old: Distribution) -> None:
+    """A registry that ran meanwhile answers HEAD of what is gone: bytes prove it; restarted, it remembers nothing."""
+    settings = json.loads(old.config.read_text())
+    settings["storage"] |= {
+        "cache": {"blobdescriptor": "inmemory"},
+        "maintenance": {"readonly": {"enabled": True}},
+    }
+    old.config.write_text(json.dumps(settings))
+    gone = [str(Digest.of(blob)) for blob in some(3).blobs]
+    here = swept.storage(old)
+    with old:
+        for digest in gone:
+            request = Request(f"{old.url}/v2/app/blobs/{digest}", method="HEAD")  # noqa: S310 -- loopback
+            with urlopen(request, timeout=30) as answer:  # noqa: S310 -- loopback
+                assert answer.status == 200
+        receipt = swept.collect(old, here.plan_collect(endpoints=[old.url]))
+        (row,) = here.caches(receipt).to_dict("records")
+        assert row["remembered"] == row["asked"] == len(gone)
+        assert "restart" in row["message"]
+        assert "redis" in row["message"]
+        old.restart()
+        (row,) = here.caches(receipt).to_dict("records")
+        assert (row["remembered"], row["asked"], row["message"]) == (0, len(gone), "")
+    assert "stopped" in here.caches(receipt)["message"][0]
