@@ -3,9 +3,9 @@
 A round on a registry that grows through docker-registry's API is judged by the real collector of 2.8 and by the model
 of version 3 (``tests/test_truth.py``), and so is a round on a storage that is written by hand
 (``tests/analysis/test_collection.py``). Registries that regnb collects itself (``tests/change/test_collect.py``) still
-serve every tag, and are equal after a restoration; so they do where it is killed while somebody pushes
-(``tests/change/test_collect_faults.py``): 500 collections in 1,000 rounds. ``python benchmarks/proof.py --seed SEED`` plays a seed's rounds
-again.
+serve every tag, and are equal after a restoration; they serve every tag where the collection is killed while somebody
+pushes, too (``tests/change/test_collect_faults.py``). These are 500 of 1,000 rounds. ``python benchmarks/proof.py
+--seed SEED`` plays a seed's rounds again.
 """
 
 from __future__ import annotations

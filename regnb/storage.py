@@ -18,6 +18,7 @@ from regnb.session import Bar, Show, run
 from regnb.text import count, human, parse_size
 
 if TYPE_CHECKING:
+    from regnb.change.collect.caches import Remembered
     from regnb.change.collect.place import Place, Run
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
@@ -370,23 +371,33 @@ class Storage(_Storage):
         Example:
             >>> storage.caches(receipt)  # doctest: +SKIP
         """
-        from regnb.change.collect import caches, writers
         from regnb.change.journal import Receipt
-        from regnb.registry import connect
         from regnb.tables.frame import of_rows
 
         done = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        steps = [step for number, step in enumerate(done.applied.steps) if done.outcome(number).status == "done"]
-        links = caches.gone(steps)
-        named = done.sweep.options.endpoints if done.sweep else ()
+        return of_rows("caches", self.remembered(done, endpoints))
+
+    @staticmethod
+    def remembered(receipt: Receipt, endpoints: Sequence[str] = ()) -> list[Remembered]:
+        """Return the rows of :meth:`caches` without a frame.
+
+        Example:
+            >>> storage.remembered(receipt)  # doctest: +SKIP
+        """
+        from regnb.change.collect import caches, writers
+
+        steps = enumerate(receipt.applied.steps)
+        links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
         found = []
-        for url in endpoints or named:
+        for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
             if writers.is_stopped(url):
                 found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
                 continue
-            with connect(url, cache=False) as endpoint:
+            from regnb import registry
+
+            with registry.connect(url, cache=False) as endpoint:
                 found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
-        return of_rows("caches", found)
+        return found
 
     def apply(self, plan: Sweep, *, confirm: str, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.

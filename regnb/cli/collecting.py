@@ -136,11 +136,11 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
 
 def _ask_caches(storage: Storage, receipt: Receipt) -> None:
     """Print which registry processes remember blobs that are gone; of those that were not named nothing is known."""
-    known = storage.caches(receipt)
-    for url, asked, remembered, message in zip(*(known[column] for column in known), strict=True):
+    known = storage.remembered(receipt)
+    for url, asked, remembered, message in known:
         said = f"remembers {remembered:,} of {asked:,} blobs that are gone: {message}" if remembered else message
         out.print(f"{url} {said or f'remembers none of {asked:,} blobs that are gone'}", markup=False, soft_wrap=True)
-    if known.empty:
+    if not known:
         out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
 
 

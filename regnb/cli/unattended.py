@@ -78,8 +78,7 @@ def collect(
                 say(f"{deployment} is writable again.")
         pods = switch.settled(_ROLLOUT, port)
         if receipt is not None:
-            table = here.caches(receipt, endpoint or pods)
-            for url, asked, remembered, message in zip(*(table[column] for column in table), strict=True):
+            for url, asked, remembered, message in here.remembered(receipt, endpoint or pods):
                 if message:
                     whole = False
                     say(f"{url} remembers {remembered} of {asked} blobs that are gone: {message}")

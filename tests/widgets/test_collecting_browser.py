@@ -65,10 +65,6 @@ def form(old: Distribution, page: Any, tmp_path: Path, monkeypatch: pytest.Monke
         lab.stop()
 
 
-def chosen(page: Any, title: str) -> Any:  # noqa: F811 -- the same
-    return page.locator(".regnb-form", has_text=title).first
-
-
 def confirm(form: Any) -> None:
     typed = code(form)
     field = form.get_by_placeholder(re.compile("to arm"))
@@ -83,7 +79,7 @@ def confirm(form: Any) -> None:
 def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -> None:  # noqa: F811
     """Run All moves nothing; a typed code does; the trash's form puts everything back, byte for byte."""
     before = swept.tree(old.root)
-    collect = chosen(form, "Collect garbage")
+    collect, back = (form.locator(".regnb-form").nth(number) for number in (0, 1))
     assert is_off(collect)
     plan(collect)
     assert "no manifest that stays needs it" in collect.inner_text()
@@ -94,7 +90,6 @@ def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -
     collect.screenshot(path=screenshots / "collect-done.png")
     assert swept.tree(old.root) != before
     run_all(form)
-    back = chosen(form, "Put back")
     back.scroll_into_view_if_needed()
     button(back, "^Preview$").wait_for()
     form.wait_for_function(
