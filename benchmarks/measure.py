@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 
 class Used(NamedTuple):
-    """What a whole process took: CPU (user and system) and wall seconds, and what it printed."""
+    """What a whole process took: CPU (user and system) and wall seconds, what it printed, and its peak memory (MB)."""
 
     cpu: float
     wall: float
     printed: str
+    memory: float = 0
 
 
 class Row(NamedTuple):
@@ -123,7 +124,7 @@ def run(*words: object, environment: Mapping[str, str] | None = None, stdin: str
             each.seek(0)
         if process.returncode != code:
             raise SystemExit(f"{' '.join(map(str, words))[:200]}: exit code {process.returncode}\n{err.read()[-4000:]}")
-        return Used(usage.ru_utime + usage.ru_stime, wall, out.read())
+        return Used(usage.ru_utime + usage.ru_stime, wall, out.read(), usage.ru_maxrss * 1024 / 1e6)
 
 
 def python(source: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 A round on a registry that grows through docker-registry's API is judged by the real collector of 2.8 and by the model
 of version 3 (``tests/test_truth.py``), and so is a round on a storage that is written by hand
 (``tests/analysis/test_collection.py``). Registries that regnb collects itself (``tests/change/test_collect.py``) still
-serve every tag, and are equal after a restoration. ``python benchmarks/proof.py --seed SEED`` plays a seed's rounds
-again.
+serve every tag, and are equal after a restoration; they serve every tag where the collection is killed while somebody
+pushes, too (``tests/change/test_collect_faults.py``). These are 500 of 1,000 rounds. ``python benchmarks/proof.py
+--seed SEED`` plays a seed's rounds again.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ sys.path[:0] = [str(ROOT / "tests/analysis"), str(ROOT / "tests/change"), str(RO
 
 import swept
 import test_collect
+import test_collect_faults
 import test_collection
 import test_truth
 from collected import Grown
 from collector import Disk
+from distribution import Distribution
 
 import regnb
 
@@ -39,8 +42,10 @@ STEPS = 14
 """What is pushed, moved and deleted before a registry's first round; five things before each further one."""
 GROWN = 5
 """Rounds on one registry."""
-COLLECTED = 5
+COLLECTED = 6
 """Registries that regnb collects, for each registry that grows."""
+ATTACKED = 4
+"""Registries whose collection is killed while somebody pushes: with those above half of the rounds."""
 WRITTEN = 5
 """Storages written by hand for each registry that grows."""
 
@@ -52,6 +57,11 @@ def play(seed: str, folder: Path) -> None:
             test_truth.play(grown, registry, folder, STEPS if number == 0 else 5)
     for number in range(COLLECTED):
         test_collect.play(swept.grown(folder / f"collected-{number}", (seed, number), 40), number)
+    for number in range(ATTACKED):
+        inside = folder / f"attacked-{number}"
+        inside.mkdir()
+        os.environ["REGNB_RECEIPTS"] = str(inside / "receipts")
+        test_collect_faults.attack(Distribution(inside), random.Random(repr((seed, number))), inside)  # noqa: S311 -- again
     for number in range(WRITTEN):
         disk = Disk(folder / str(number), (seed, number))
         test_collection.play(disk, real=True)
@@ -89,13 +99,13 @@ def main() -> int:
             return bool(wrong)
         row = {
             "seed": seed,
-            "rounds": GROWN + COLLECTED + WRITTEN,
+            "rounds": GROWN + COLLECTED + ATTACKED + WRITTEN,
             "seconds": round(monotonic() - began, 2),
             "wrong": wrong,
         }
         with options.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
-        done.update(rounds=GROWN + COLLECTED + WRITTEN, wrong=bool(wrong))
+        done.update(rounds=GROWN + COLLECTED + ATTACKED + WRITTEN, wrong=bool(wrong))
         if wrong:
             print(f"{seed}: {wrong.strip().rpartition(chr(10))[2]}"[:400], flush=True)
         if done["rounds"] % 100 == 0:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import structs
 
 from regnb.analysis.storage import Storage as _Storage
-from regnb.crawl.files import file_errors
-from regnb.crawl.walk import LocalFiles
+from regnb.crawl.files import file_errors, local_path
+from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
 from regnb.session import Bar, Show, run
+from regnb.text import count, human, parse_size
 
 if TYPE_CHECKING:
+    from regnb.change.collect.caches import Remembered
+    from regnb.change.collect.place import Place, Run
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
-    from regnb.change.sweep import Options, Sweep
+    from regnb.change.plan import Plan
+    from regnb.change.sweep import Options, Row, Sweep
+    from regnb.registry import Registry
     from regnb.tables.frame import Frame
 
 _AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
@@ -36,24 +44,42 @@ class Storage(_Storage):
     _last: State | None = None
     """What was read last: applying a plan reads only what can have changed since the plan was made."""
 
-    def _below(self) -> str:
-        """Return the folder ``docker/registry/v2``.
+    _found_base: str = ""
+    """The folder of a bucket that was found when the storage was opened."""
+
+    def _place(self, plan: Sweep | None = None) -> Place:
+        """Return what moves the files of this storage.
 
         Raises:
-            StorageError: The storage is no local folder.
+            StorageError: The storage is neither a local folder nor a bucket that speaks S3.
         """
-        with self.files(lambda *_: None) as files:
+        with self._files(lambda *_: None) as files:
             if isinstance(files, LocalFiles):
-                return files.base
+                from regnb.change.collect.trash import Trash
+
+                return Trash(files.base)
+            if isinstance(files, RemoteFiles) and files.in_bucket:
+                from regnb.change.collect.bucket import Bucket
+
+                return Bucket(files.filesystem, files.base, plan)
         raise StorageError(
-            f"only a local storage can be collected, and {self.url} is a bucket or another machine",
+            f"only a local storage or an S3 bucket can be collected, and {self.url} is neither",
             hint="run the registry's own garbage-collect there; regnb gc predicts what it removes",
         )
 
-    def _state(self, before: State | None = None) -> State:
+    @contextlib.contextmanager
+    def _files(self, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
+        """Open the files; where a bucket's folder is was found when it was opened, and is not looked for again."""
+        if not self._found_base:
+            self._found_base = self._base
+        opening = self._again(self._found_base, failed) if self._found_base and not local_path(self._url) else None
+        with opening or self.files(failed) as files:
+            yield files
+
+    def _state(self, before: State | None = None, *, parts: bool = True) -> State:
         from regnb.change.collect.state import read
 
-        self._last = read(self.files, self.url, before)
+        self._last = read(self._files, self.url, before, parts=parts)
         return self._last
 
     def plan_collect(
@@ -65,10 +91,15 @@ class Storage(_Storage):
         repositories: Sequence[str] = (),
         tag_history: int | None = None,
         trash: bool = True,
+        copies: bool = False,
+        free: str = "",
         endpoints: Sequence[str] = (),
         allow: Iterable[str] = (),
     ) -> Sweep:
         """Plan what no manifest needs to be moved into a trash beside the registry's files. Nothing is written.
+
+        In a bucket with versions what goes is hidden behind them. In another bucket it is only listed:
+        :meth:`plan_empty` removes later what is still garbage.
 
         Args:
             untagged: Whether manifests go that no tag leads to. What an index lists that stays, what refers to
@@ -78,6 +109,8 @@ class Storage(_Storage):
             repositories: Names and globs; by default all. A blob goes only if no other repository links it.
             tag_history: How many entries of its history each tag keeps beside the current one; by default all.
             trash: Whether what is moved stays in the trash, and can be put back.
+            copies: In a bucket without versions: copy everything into a trash first, one request for each thing.
+            free: Refuse the plan unless it takes away so much, such as ``50GB``.
             endpoints: The URL of every registry process over this storage: each is asked whether anybody can push.
             allow: ``writer`` (somebody may push meanwhile), ``undo`` (also what undo of receipts needs).
 
@@ -85,9 +118,9 @@ class Storage(_Storage):
             The plan: ``to_frame()`` has a row a thing, ``blast`` what is spared or only named.
 
         Raises:
-            Refused: It is a pull-through cache's, or something in it cannot be read.
-            InvalidArgument: An age or an allowance that makes no sense.
-            StorageError: It cannot be read, or is no local folder.
+            Refused: It is a pull-through cache's, something in it cannot be read, or less would be free.
+            InvalidArgument: An age, a size or an allowance that makes no sense.
+            StorageError: It cannot be read, or is neither a local folder nor a bucket.
 
         Example:
             >>> storage.plan_collect(untagged=True, grace="7d").to_frame()  # doctest: +SKIP
@@ -96,7 +129,7 @@ class Storage(_Storage):
         from regnb.change.sweep import Options
         from regnb.wire.addresses import parse_registry
 
-        self._below()
+        place = self._place()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
         asked = (endpoints,) if isinstance(endpoints, str) else endpoints
@@ -108,18 +141,79 @@ class Storage(_Storage):
             tag_history=tag_history,
             trash=trash,
             endpoints=tuple(dict.fromkeys(parse_registry(one)[0] for one in asked)),
+            place=_kind(place, copies=copies),
         )
-        return self._collect(self._state(), options, allow)
+        state = self._state()
+        plan = self._collect(place, state, options, allow)
+        if options.place == "list" and trash:
+            # What an earlier run listed is removed by emptying that one.
+            known = place.listed(state)
+            plan = structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+        if free and plan.size < (wanted := parse_size(free)):
+            raise Refused(
+                f"this collection takes away {human(plan.size)}, and {human(wanted)} are wanted",
+                hint=f"regnb free {self.url} {-(-(wanted - plan.size) // 1000**2)}MB proposes tags to delete first",
+            )
+        return plan
 
-    def _collect(self, state: State, options: Options, allow: Iterable[str]) -> Sweep:
-        from regnb.change.collect.planning import LocalLook, plan_collect, undoable
+    def plan_free(
+        self,
+        registry: Registry,
+        size: str,
+        *,
+        protect: Sequence[str] = (),
+        keep: int = 0,
+        endpoints: Sequence[str] = (),
+        grace: str = "24h",
+        allow: Iterable[str] = (),
+    ) -> tuple[Plan | None, Sweep]:
+        """Plan to free at least so much: a collection, and before it the deletion of tags where it is not enough.
+
+        Apply the deletion first. Then plan the collection again with ``free=size``: it takes what both of these free.
+
+        Args:
+            registry: The handle on the registry over this storage, with which the tags are deleted.
+            size: Such as ``50GB``.
+            protect: As for :meth:`regnb.Inventory.free`.
+            keep: Likewise.
+            endpoints: As for :meth:`plan_collect`.
+            grace: Likewise.
+            allow: Likewise.
+
+        Returns:
+            The plan of the deletion, or None if the collection alone frees enough; and that of the collection as it is
+            now.
+
+        Raises:
+            InvalidArgument: Not a size.
+            Refused: As for :meth:`plan_collect`; or all tags that may be deleted free less.
+
+        Example:
+            >>> deletion, now = storage.plan_free(registry, "50GB", keep=3)  # doctest: +SKIP
+        """
+        wanted = parse_size(size)
+        now = self.plan_collect(grace=grace, endpoints=endpoints, allow=allow)
+        if now.size >= wanted:
+            return None, now
+        found = self.inventory().free(wanted - now.size, protect=protect, keep=keep)
+        freed = int(found["freed"].sum())
+        if freed < wanted - now.size:
+            raise Refused(
+                f"{human(now.size + freed)} of {human(wanted)} can be freed: {human(now.size)} by a collection now, "
+                f"and {human(freed)} by deleting {count(len(found), 'tag')} first",
+                hint="protect fewer tags, or keep fewer of each repository",
+            )
+        return registry.plan_delete(found), now
+
+    def _collect(self, place: Place, state: State, options: Options, allow: Iterable[str]) -> Sweep:
+        from regnb.change.collect.planning import plan_collect, undoable
 
         if self.is_mirror:
             raise Refused(
                 f"{self.url} belongs to a pull-through cache", hint="let it expire by itself: it fetches what it needs"
             )
         spared = undoable() if options.untagged else None
-        return plan_collect(state, LocalLook(self._below()), self.url, options=options, allow=allow, spared=spared)
+        return plan_collect(state, place.look(state), self.url, options=options, allow=allow, spared=spared)
 
     def trash(self) -> Frame:
         """Return what the trash holds (:data:`regnb.tables.columns.COLUMNS`, ``trash``).
@@ -127,10 +221,9 @@ class Storage(_Storage):
         Example:
             >>> storage.trash()  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import runs
         from regnb.tables.frame import of_rows
 
-        found = [(one.run, one.moved, len(one.rows), one.size) for one in runs(self._below())]
+        found = [(one.run, one.moved, len(one.rows), one.size) for one in self._place().runs()]
         return of_rows("trash", found)
 
     def plan_restore(self, run: str | Receipt) -> Sweep:
@@ -145,9 +238,9 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_restore("20261129T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import plan_restore
+        from regnb.change.collect.returning import plan_restore
 
-        return plan_restore(self._below(), self.url, run if isinstance(run, str) else run.name)
+        return plan_restore(self._place().runs(), self.url, run if isinstance(run, str) else run.name)
 
     def plan_return(self, receipt: Receipt | str | Path) -> list[Sweep]:
         """Plan to put back what undo of an earlier deletion needs and collections have moved away since.
@@ -165,25 +258,56 @@ class Storage(_Storage):
         Example:
             >>> storage.plan_return("20261123T120000-4f2a91cc")  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import plan_return
+        from regnb.change.collect.returning import plan_return
         from regnb.change.journal import Receipt
 
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
-        return plan_return(self._below(), self.url, found)
+        return plan_return(self._place(), self.url, found)
 
-    def plan_empty(self, *, older_than: str = "7d") -> Sweep:
-        """Plan to remove for good what lies in the trash.
+    def plan_empty(self, *, older_than: str = "7d", endpoints: Sequence[str] = (), allow: Iterable[str] = ()) -> Sweep:
+        """Plan to remove for good what lies in the trash, or was listed and is still garbage.
 
         Args:
             older_than: Age since it was moved there, such as ``7d``.
+            endpoints: As for :meth:`plan_collect`, for what was only listed; by default those that were named then.
+            allow: As for :meth:`plan_collect`, likewise.
 
         Example:
             >>> storage.plan_empty(older_than="30d")  # doctest: +SKIP
         """
         from regnb.change.collect.planning import seconds
-        from regnb.change.collect.trash import plan_empty
+        from regnb.wire.addresses import parse_registry
 
-        return plan_empty(self._below(), self.url, older_than=seconds(older_than), state=self._state())
+        asked = (endpoints,) if isinstance(endpoints, str) else endpoints
+        named = [parse_registry(one)[0] for one in asked]
+        place = self._place()
+        return self._empty(place, self._state(), seconds(older_than), endpoints=named, allow=allow)[0]
+
+    def _empty(
+        self,
+        place: Place,
+        state: State,
+        older_than: int,
+        only: Sequence[str] | None = None,
+        *,
+        endpoints: Sequence[str] = (),
+        allow: Iterable[str] = (),
+    ) -> tuple[Sweep, dict[str, Sequence[Row]]]:
+        """Return the plan that empties the trash, and what of each run that was only listed is still garbage."""
+        from regnb.change.collect.returning import plan_empty, still
+
+        chosen: dict[str, Sequence[Row]] = {}
+
+        def garbage(run: Run) -> Sequence[Row]:
+            now = self._collect(place, state, run.options, run.allow).steps
+            chosen[run.run] = still(run, now)
+            return now
+
+        runs = [run for run in place.runs(state) if only is None or run.run in only]
+        plan = plan_empty(
+            runs, self.url, older_than=older_than, state=state, garbage=garbage, endpoints=endpoints, allow=allow
+        )
+        return plan, chosen
 
     def check(self, plan: Sweep) -> None:
         """Ask whether a plan can be applied now: whether anybody can push, and whether folders can be moved.
@@ -195,18 +319,19 @@ class Storage(_Storage):
         Example:
             >>> storage.check(plan)  # doctest: +SKIP
         """
-        from regnb.change.collect.trash import Trash
-
         self._check_writers(plan)
         if plan.operation == "collect":
-            with Trash(self._below()) as trash:
-                trash.probe()
+            with self._place(plan) as place:
+                place.probe()
 
     @staticmethod
     def _check_writers(plan: Sweep) -> None:
         from regnb.change.collect import writers
 
-        if plan.operation != "collect":
+        # What was only listed is removed by emptying: then somebody may push what it needs.
+        removes = plan.operation == "empty" and plan.options.place == "list"
+        lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
+        if lists or not (removes or plan.operation == "collect"):
             return
         found = []
         for url in plan.options.endpoints:
@@ -225,6 +350,54 @@ class Storage(_Storage):
                 found.append(writers.Writer(url, "not known", error.message))
         if "writer" not in plan.allow:
             writers.check(found)
+
+    def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
+        """Ask registry processes whether they remember blobs that a collection took away.
+
+        A process that runs meanwhile keeps what it knows of blobs. It then answers that one exists, and takes a
+        manifest that needs it, although the bytes are gone. Each is asked for some of these blobs: a HEAD that finds
+        one and a GET that sends no byte of it prove it.
+
+        Args:
+            receipt: Of the collection, its name or its path.
+            endpoints: The URL of every process; by default those that the plan named.
+
+        Returns:
+            Columns endpoint, asked, remembered, message (:data:`regnb.tables.columns.COLUMNS`, ``caches``).
+
+        Raises:
+            StorageError, BrokenReceipt: No such receipt, or one that was changed.
+
+        Example:
+            >>> storage.caches(receipt)  # doctest: +SKIP
+        """
+        from regnb.change.journal import Receipt
+        from regnb.tables.frame import of_rows
+
+        done = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
+        return of_rows("caches", self.remembered(done, endpoints))
+
+    @staticmethod
+    def remembered(receipt: Receipt, endpoints: Sequence[str] = ()) -> list[Remembered]:
+        """Return the rows of :meth:`caches` without a frame.
+
+        Example:
+            >>> storage.remembered(receipt)  # doctest: +SKIP
+        """
+        from regnb.change.collect import caches, writers
+
+        steps = enumerate(receipt.applied.steps)
+        links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
+        found = []
+        for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
+            if writers.is_stopped(url):
+                found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
+                continue
+            from regnb import registry
+
+            with registry.connect(url, cache=False) as endpoint:
+                found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
+        return found
 
     def apply(self, plan: Sweep, *, confirm: str, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -272,34 +445,34 @@ class Storage(_Storage):
 
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
         from regnb.change.collect import Progress, apply
-        from regnb.change.collect.trash import Trash, plan_empty
         from regnb.change.journal import Receipt
 
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
-        base = self._below()
+        held = self._place(plan)
         plan.check()
         self._check_writers(plan)
 
         def again(state: State) -> Sweep:
             if plan.operation == "collect":
-                return self._collect(state, plan.options, plan.allow)
-            return plan_empty(base, self.url, older_than=0, state=state)
+                return self._collect(held, state, plan.options, plan.allow)
+            held.look(state)
+            now, chosen = self._empty(held, state, 0, [row.reference for row in plan.steps])
+            held.choose(chosen)
+            return now
 
-        def read(before: State | None) -> State:
-            return self._state(before or self._last)
-
+        parts = plan.operation == "empty" or any(row.kind == "upload" for row in plan.steps)
         progress = Progress()
         bar = Bar(progress, show=show)
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"
-            with Trash(base) as trash, open_journal() as journal, file_errors(doing, _AFTER):
+            with held as place, open_journal() as journal, file_errors(doing, _AFTER):
                 apply(
                     plan,
                     journal,
-                    trash,
-                    read=lambda before: self._state(before or self._last),
+                    place,
+                    read=lambda before: self._state(before or self._last, parts=parts and before is None),
                     again=again,
                     progress=progress,
                 )
@@ -310,6 +483,19 @@ class Storage(_Storage):
         finally:
             bar.close()
         return Receipt.load(journal.path)
+
+
+def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list", "copies"]:
+    """Return how this storage keeps what goes."""
+    from regnb.change.collect.bucket import Bucket
+
+    if not isinstance(place, Bucket):
+        if copies:
+            raise InvalidArgument("a local storage needs no copies", hint="leave it out: folders are moved")
+        return "folder"
+    if place.is_versioned():
+        return "versions"
+    return "copies" if copies else "list"
 
 
 def open_storage(url: str | Path, **options: object) -> Storage:

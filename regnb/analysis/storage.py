@@ -107,7 +107,15 @@ class Storage:
             base = self._base or self._found(
                 root, partial(_is_below, filesystem), partial(_names, filesystem), partial(_is_listed, filesystem)
             )
-            self._base = ""
+        self._base = ""
+        with self._again(base, failed) as files:
+            yield files
+
+    @contextlib.contextmanager
+    def _again(self, base: str, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
+        """Open the files of a bucket below a folder that was found a moment ago."""
+        with opened(self._url, "read", **self._options) as (filesystem, _):
+            filesystem.invalidate_cache()
             with contextlib.closing(_Kept()) as kept:
                 yield RemoteFiles(filesystem, base, failed, kept)
 

@@ -132,6 +132,9 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         tag_history: How many entries each tag keeps beside the current one; None: all.
         trash: Whether what is moved stays in the trash, or is removed at the end.
         endpoints: The URLs of every registry process over this storage.
+        place: How what goes is kept until the trash is emptied: in a ``folder`` beside the files; in a bucket by its
+            ``versions``; by a ``list``, so that nothing is removed before a later run finds it to be garbage still; or
+            as ``copies``.
     """
 
     untagged: bool = False
@@ -141,6 +144,7 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     tag_history: _Sum | None = None
     trash: bool = True
     endpoints: tuple[str, ...] = ()
+    place: Literal["folder", "versions", "list", "copies"] = "folder"
 
 
 class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
@@ -258,8 +262,29 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         verb = {"collect": "move to the trash", "restore": "put back", "empty": "remove for good"}[self.operation]
         if self.operation == "collect" and not self.options.trash:
             verb = "remove for good"
+        elif self.options.place == "list" and self.operation != "empty":
+            verb = "list for a later removal" if self.operation == "collect" else "forget the list of"
         what = f"{', '.join(some)} ({human(self.size)})" if some else "nothing"
         return f"{self.operation} in {self.url}: {verb} {what}"
+
+    def result(self, moved: int, emptied: int, free: int) -> str:
+        """Return what an application came to, in a sentence.
+
+        Args:
+            moved: Bytes from one place to another.
+            emptied: Bytes removed for good.
+            free: How many more bytes are free on the volume, whoever made them so.
+
+        Example:
+            >>> Sweep(operation="collect", url="/srv/registry", steps=()).result(1000, 0, -5)
+            'Moved 1.0 kB, removed for good 0 B; the volume has 5 B less free than before.'
+        """
+        if self.options.place == "list" and self.operation != "empty" and self.options.trash:
+            return "Nothing was moved or removed: this bucket keeps no versions, so rows are only listed."
+        text = f"Moved {human(moved)}, removed for good {human(emptied)}"
+        if "://" in self.url:
+            return f"{text}."
+        return f"{text}; the volume has {human(abs(free))} {'more' if free >= 0 else 'less'} free than before."
 
     def __repr__(self) -> str:
         return f"<Sweep {self.code}: {self.summary()}>"

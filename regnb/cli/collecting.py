@@ -28,7 +28,17 @@ app = typer.Typer()
 trash = typer.Typer(cls=Group, help="What collections moved away: list it, put it back, or remove it for good.")
 app.add_typer(trash, name="trash", no_args_is_help=True)
 
-Dir = Annotated[str, Argument(metavar="DIR", help="The folder that holds docker/registry/v2.")]
+Dir = Annotated[str, Argument(metavar="DIR", help="The folder or bucket that holds docker/registry/v2.")]
+
+
+Endpoints = Annotated[
+    list[str] | None,
+    Option(metavar="URL", help="A registry process over this storage; it must be read-only or stopped (repeatable)."),
+]
+Allow = Annotated[
+    list[str] | None,
+    Option(metavar="CHECK", help=f"Override a safety check (repeatable): {', '.join(ALLOWANCES)}."),
+]
 
 
 def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool) -> None:
@@ -81,16 +91,17 @@ def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
         receipt = storage.apply(plan, confirm=confirm)
     except Interrupted as error:
         stop(error)
-    finish(receipt)
+    finish(storage, receipt)
 
 
 def resume(receipt: Receipt) -> NoReturn:
     """Go on with an application over a storage that was cut short."""
+    storage = open_storage(receipt.applied.url)
     try:
-        finished = open_storage(receipt.applied.url).resume(receipt)
+        finished = storage.resume(receipt)
     except Interrupted as error:
         stop(error)
-    finish(finished)
+    finish(storage, finished)
 
 
 def stop(error: Interrupted) -> NoReturn:
@@ -101,37 +112,42 @@ def stop(error: Interrupted) -> NoReturn:
     raise typer.Exit(INTERRUPTED) from None
 
 
-def finish(receipt: Receipt) -> NoReturn:
-    """Print the three figures, and what was not done."""
+def finish(storage: Storage, receipt: Receipt) -> NoReturn:
+    """Print the three figures, what was not done, and which registry processes remember what is gone."""
     rows = len(receipt.applied.steps)
     done = sum(receipt.outcome(number).status == "done" for number in range(rows))
     out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {rows:,} rows done.")
-    if figures := receipt.figures:
-        out.print(
-            f"Moved {human(figures.moved)}, removed for good {human(figures.emptied)}; the volume has "
-            f"{human(abs(figures.free))} {'more' if figures.free >= 0 else 'less'} free than before."
-        )
+    sweep = receipt.sweep
+    if (figures := receipt.figures) and sweep:
+        out.print(sweep.result(figures.moved, figures.emptied, figures.free))
     if done < rows:
         table = receipt.to_frame()
         section(table[table["status"] != "done"], "Not done")
-    sweep = receipt.sweep
     if sweep is not None and sweep.operation == "collect" and sweep.options.trash:
         where = shlex.quote(sweep.url)
+        if sweep.options.place == "list":
+            out.print(f"To remove what is still garbage after a day: regnb trash empty {where} --older-than 1d")
+            raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
         out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
         out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
-        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
+        _ask_caches(storage, receipt)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
+
+
+def _ask_caches(storage: Storage, receipt: Receipt) -> None:
+    """Print which registry processes remember blobs that are gone; of those that were not named nothing is known."""
+    known = storage.remembered(receipt)
+    for url, asked, remembered, message in known:
+        said = f"remembers {remembered:,} of {asked:,} blobs that are gone: {message}" if remembered else message
+        out.print(f"{url} {said or f'remembers none of {asked:,} blobs that are gone'}", markup=False, soft_wrap=True)
+    if not known:
+        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
 
 
 @command_of(app)
 def collect(
     storage: Dir,
-    endpoint: Annotated[
-        list[str] | None,
-        Option(
-            metavar="URL", help="A registry process over this storage; it must be read-only or stopped (repeatable)."
-        ),
-    ] = None,
+    endpoint: Endpoints = None,
     untagged: Annotated[bool, Option("--untagged", help="Also manifests that no tag leads to.")] = False,
     uploads_older_than: Annotated[str, Option(metavar="AGE", help="Age of abandoned uploads, such as 7d.")] = "7d",
     grace: Annotated[str, Option(metavar="AGE", help="Age of everything else, such as 24h.")] = "24h",
@@ -142,10 +158,14 @@ def collect(
         int | None, Option(metavar="N", help="Keep this many old entries of each tag's history; default: all.")
     ] = None,
     trash: Annotated[bool, Option(help="Move into a trash first, or remove at once.")] = True,
-    allow: Annotated[
-        list[str] | None,
-        Option(metavar="CHECK", help=f"Override a safety check (repeatable): {', '.join(ALLOWANCES)}."),
-    ] = None,
+    copies: Annotated[
+        bool, Option("--copies", help="In a bucket without versions: copy into a trash, instead of listing for later.")
+    ] = False,
+    free: Annotated[
+        str,
+        Option(metavar="SIZE", help="Refuse a plan that takes away less, such as 50GB; the hint says what to delete."),
+    ] = "",
+    allow: Allow = None,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
@@ -161,6 +181,8 @@ def collect(
         repositories=repositories or (),
         tag_history=tag_history,
         trash=trash,
+        copies=copies,
+        free=free,
         endpoints=endpoint or (),
         allow=allow or (),
     )
@@ -189,9 +211,15 @@ def trash_restore(
 def trash_empty(
     storage: Dir,
     older_than: Annotated[str, Option(metavar="AGE", help="Only what was moved so long ago, such as 7d.")] = "7d",
+    endpoint: Endpoints = None,
+    allow: Allow = None,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
-    """Plan to remove for good what lies in the trash, and apply that once its code is typed."""
+    """Plan to remove for good what lies in the trash, and apply that once its code is typed.
+
+    Of a bucket without versions, that is what was listed so long ago and is still garbage.
+    """
     here = open_storage(storage)
-    present(here, here.plan_empty(older_than=older_than), plan_out, json_)
+    plan = here.plan_empty(older_than=older_than, endpoints=endpoint or (), allow=allow or ())
+    present(here, plan, plan_out, json_)

@@ -13,6 +13,7 @@ import typer
 from msgspec import structs
 from typer import Argument, Option
 
+from regnb.cli import unattended
 from regnb.cli.command import command_of
 from regnb.cli.help import Group
 from regnb.cli.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
@@ -26,6 +27,9 @@ from regnb.wire.credentials import Credentials
 app = typer.Typer(
     cls=Group, help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True
 )
+
+command_of(app)(unattended.collect)
+command_of(app)(unattended.release)
 
 Output = Annotated[Path | None, Option("--output", "-o", help="Write into this file.", dir_okay=False)]
 

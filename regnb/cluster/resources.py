@@ -49,6 +49,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "token_secret": "Secret with the token that lets the UI write; without one it is read-only.",
     "trusted_proxy": "Network of the Ingress controller, such as 10.42.0.0/16: receipts then have visitors' addresses.",
     "schedule": "When the audit runs, as cron has it.",
+    "collect": "When garbage is collected, with the registry read-only: daily, weekly, monthly, or as cron has it.",
+    "trash": "Days that what was collected stays in the trash, before a later collection removes it for good.",
     "parts": f"What to make: {', '.join(PARTS)}.",
 }
 """The settings, with what each means."""
@@ -57,6 +59,8 @@ _OPERATORS: Final = "operators"
 """The name of the UI's token."""
 _SHORTENED: Final = 46
 """Letters that a name may have: a CronJob's ends with -audit and has 52 at most."""
+_SHORTER: Final = 44
+"""The same, with the CronJobs that end with -collect and -release."""
 _WORD: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _PART: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _LABEL: Final = re.compile(_PART)
@@ -110,6 +114,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     token_secret: str = ""
     trusted_proxy: str = ""
     schedule: str = "15 3 * * *"
+    collect: str = ""
+    trash: int = 14
     parts: tuple[str, ...] = PARTS
 
     def __post_init__(self) -> None:
@@ -128,7 +134,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             *((name, _QUANTITY.fullmatch, "write such as 50Gi") for name in ("storage", "snapshots")),
             ("trusted_proxy", lambda text: not text or _network(text), "write an address or a network: 10.42.0.0/16"),
             ("schedule", _cron, "write five fields, such as '15 3 * * *', or @daily"),
+            ("collect", lambda text: not text or _cron(_when(text)), "write weekly, or five fields: '30 2 * * sun'"),
+            ("trash", range(1000).__contains__, "write a number of days"),
         ]
+        if self.collect:
+            rules += [
+                ("name", lambda text: len(text) <= _SHORTER, f"use {_SHORTER} letters at most, with collect"),
+                ("collect", lambda _: "registry" in self.parts, "collect needs the part registry: whose volume it is"),
+                (
+                    "docker_secret",
+                    lambda text: text or not self.htpasswd_secret,
+                    "with users, collect needs credentials to ask whether anybody can push",
+                ),
+            ]
         if self.reachable("ingress"):
             rules.append(("host", _HOST.fullmatch, "write a host name, such as r.example.com: no http:// and no port"))
         if self.reachable("nodeport"):
@@ -157,6 +175,11 @@ def _network(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _when(text: str) -> str:
+    """Return a schedule that may be a word as cron has it: at night, where the week ends."""
+    return {"daily": "30 2 * * *", "weekly": "30 2 * * 0", "monthly": "30 2 1 * *"}.get(text, text)
 
 
 def _cron(text: str) -> bool:
@@ -192,7 +215,8 @@ def manifests(settings: Settings) -> list[Document]:
         "service": lambda it: [_service(it, "")],
         "access": lambda it: _ingresses(it) if it.way == "ingress" else [_service(it, "-nodeport")],
     }
-    return [document for part in PARTS if part in settings.parts for document in make[part](settings)]
+    found = [document for part in PARTS if part in settings.parts for document in make[part](settings)]
+    return found + (_collection(settings) if settings.collect else [])
 
 
 def notes(settings: Settings) -> list[str]:
@@ -217,17 +241,23 @@ def notes(settings: Settings) -> list[str]:
             found.append(f"the registry's users: {users}")
         else:
             found.append("without htpasswd_secret, whoever reaches the registry may push and delete")
-    if it.docker_secret and {"ui", "audit"} & {*it.parts}:
+    if it.docker_secret and ({"ui", "audit"} & {*it.parts} or it.collect):
         options = "--type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=config.json"
         entry = f"a Docker config.json with an entry for {it.name}:{_API}"
         found.append(f"credentials, {entry}: {generic} {it.docker_secret} {options}")
     if "ui" in it.parts and it.token_secret:
         found.append(f"the UI's token: {random} {generic} {it.token_secret} --from-file=token=/dev/stdin")
-    if it.ui_image == UNBUILT and {"ui", "audit"} & {*it.parts}:
+    if it.ui_image == UNBUILT and ({"ui", "audit"} & {*it.parts} or it.collect):
         lines = DOCKERFILE.strip().replace("'", "").splitlines()
         build = f"printf '%s\\n' {' '.join(map(repr, lines))} | docker build -f - -t IMAGE:TAG ."
         found.append(
             f"there is no published image of regnb; in a clone of it: {build}, push that, and name it ui_image"
+        )
+    if it.collect:
+        found.append(
+            f"a collection makes the registry read-only meanwhile: pushes are refused; {it.name}-release switches back "
+            "within ten minutes if the job is killed. To see what it would take: kubectl -n "
+            f"{it.namespace} exec deploy/{it.name}-ui -- regnb gc http://{it.name}:{_API}"
         )
     if it.reachable("ingress"):
         if it.tls_secret:
@@ -478,3 +508,72 @@ def _audit(it: Settings) -> list[Document]:
         "jobTemplate": {"spec": {"backoffLimit": 0, "template": pod}},
     }
     return [_volume(it, "-snapshots", it.snapshots), _made(it, "CronJob", "batch/v1", "-audit", spec)]
+
+
+def _collection(it: Settings) -> list[Document]:
+    """Return what collects the garbage of the registry's volume, and what switches back if that is killed."""
+    account = f"{it.name}-collect"
+    role = _made(it, "Role", "rbac.authorization.k8s.io/v1", "-collect", {})
+    del role["spec"]
+    role["rules"] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": [it.name], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+    ]
+    bound = _made(it, "RoleBinding", "rbac.authorization.k8s.io/v1", "-collect", {})
+    del bound["spec"]
+    bound["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account}
+    bound["subjects"] = [{"kind": "ServiceAccount", "name": account, "namespace": it.namespace}]
+    user = _made(it, "ServiceAccount", "v1", "-collect", {})
+    del user["spec"]
+    where = ["--namespace", it.namespace, "--deployment", it.name]
+    mounts = {"storage": ("/var/lib/registry", _kept(it, "-storage"))}
+    command = ["regnb", "kube", "collect", "/var/lib/registry", *where, "--apply", "--empty-older-than", f"{it.trash}d"]
+    if it.htpasswd_secret:
+        command += ["--endpoint", f"http://{it.name}:{_API}"]
+    # A volume may belong to one node at a time: the job runs where the registry does.
+    beside = {
+        "labelSelector": {"matchLabels": {"app": it.name, "component": "registry"}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    near = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside]}}
+    return [
+        user,
+        role,
+        bound,
+        _watch(it, "collect", _when(it.collect), command, mounts, affinity=near, terminationGracePeriodSeconds=300),
+        _watch(it, "release", "*/10 * * * *", ["regnb", "kube", "release", *where], {}),
+    ]
+
+
+def _watch(
+    it: Settings,
+    name: str,
+    schedule: str,
+    command: Sequence[str],
+    mounts: Mapping[str, tuple[str, Document]],
+    **more: object,
+) -> Document:
+    """Return a CronJob whose pod has an account at the API server."""
+    environment, more_mounts = _regnb(it)
+    fields = {"REGNB_POD": "metadata.name", "REGNB_NODE": "spec.nodeName"}
+    told = [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in fields.items()]
+    # What was done lies on the registry's volume: a receipt must outlive the pod, to be resumed and taken back.
+    kept = {"REGNB_RECEIPTS": "/var/lib/registry/regnb-receipts"} if mounts else {}
+    container = {
+        "name": name,
+        "image": it.ui_image,
+        "command": [*command],
+        "env": [*_variables(environment | kept), *told],
+        "resources": _needs("256Mi", "2Gi"),
+    }
+    account = {"automountServiceAccountToken": True, "serviceAccountName": f"{it.name}-collect"}
+    pod = _pod(f"{it.name}-{name}", container, {**mounts, **more_mounts}, **account, **more)
+    pod["spec"] = {"restartPolicy": "Never", **pod["spec"]}
+    spec = {
+        "schedule": schedule,
+        "concurrencyPolicy": "Forbid",
+        "successfulJobsHistoryLimit": 1,
+        "failedJobsHistoryLimit": 3,
+        "jobTemplate": {"spec": {"backoffLimit": 0, "activeDeadlineSeconds": 6 * 3600, "template": pod}},
+    }
+    return _made(it, "CronJob", "batch/v1", f"-{name}", spec)

@@ -48,12 +48,14 @@ class File(NamedTuple):
         size: Its bytes.
         when: When it was written (seconds).
         used: Bytes of its blocks on disk, where they are known; 0 for a file that has a second name.
+        upload: The name of a multipart upload, of what is being written in parts.
     """
 
     path: str
     size: int
     when: float
     used: int = 0
+    upload: str = ""
 
 
 class Files(Protocol):
@@ -244,6 +246,8 @@ class RemoteFiles:
 
     Attributes:
         base: The folder's path.
+        filesystem: As it was given.
+        in_bucket: Whether it is that of a bucket that speaks S3.
     """
 
     def __init__(
@@ -253,24 +257,24 @@ class RemoteFiles:
         failed: Callable[[str, Exception], None],
         kept: Kept | None = None,
     ) -> None:
-        self._filesystem = filesystem
+        self.filesystem = filesystem
         self._kept = kept
         self._told: Told | None = None
         self.base = base
         self._failed = failed
-        self._in_bucket = hasattr(filesystem, "call_s3")
+        self.in_bucket = hasattr(filesystem, "call_s3")
         self._lists = self._gets = 0
 
     def walk(self, *, brief: bool) -> Iterator[File]:
         """See `Files.walk`; a bucket's is one listing of all keys if it is to be brief: the fewest requests."""
-        if brief and self._in_bucket:
+        if brief and self.in_bucket:
             self._told = Told()
             if not (found := self._list(self.base, below=True)):
                 raise FileNotFoundError(self.base)
             yield from found
             return
         level, whole = [self.base], list[str]()
-        with ThreadPoolExecutor(_AT_ONCE if self._filesystem.async_impl else 1) as pool:
+        with ThreadPoolExecutor(_AT_ONCE if self.filesystem.async_impl else 1) as pool:
             # Level by level, until there are enough folders to list each in one go with what is below it.
             while level and len(level) + len(whole) < _PARTS:
                 following: list[str] = []
@@ -289,9 +293,9 @@ class RemoteFiles:
         """Return what is in a folder, or everything below it."""
         try:
             if below:
-                infos = list(self._filesystem.find(folder, detail=True, withdirs=True).values())
+                infos = list(self.filesystem.find(folder, detail=True, withdirs=True).values())
             else:
-                infos = self._filesystem.ls(folder, detail=True)
+                infos = self.filesystem.ls(folder, detail=True)
         except FileNotFoundError:
             return []
         except Exception as error:
@@ -338,7 +342,7 @@ class RemoteFiles:
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
         self._gets += len(chunk)
-        for name, data in self._filesystem.cat(chunk, on_error="return").items():
+        for name, data in self.filesystem.cat(chunk, on_error="return").items():
             path = self._inner(name)
             if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
                 self._kept.put(digest, data)
@@ -353,7 +357,7 @@ class RemoteFiles:
 
     def parts(self) -> Iterator[File]:
         """See `Files.parts`: the multipart uploads of a bucket."""
-        if not self._in_bucket:
+        if not self.in_bucket:
             return
         bucket, _, prefix = self.base.partition("/")
         found = self._pages("list_multipart_uploads", "Uploads", ("KeyMarker", "UploadIdMarker"), bucket, Prefix=prefix)
@@ -362,13 +366,18 @@ class RemoteFiles:
             sizes = (
                 part["Size"] for part in self._pages("list_parts", "Parts", ("PartNumberMarker",), bucket, **which)
             )
-            yield File(self._inner(f"{bucket}/{upload['Key']}"), sum(sizes), upload["Initiated"].timestamp())
+            yield File(
+                self._inner(f"{bucket}/{upload['Key']}"),
+                sum(sizes),
+                upload["Initiated"].timestamp(),
+                upload=upload["UploadId"],
+            )
 
     def _pages(self, call: str, key: str, markers: Sequence[str], bucket: str, **which: object) -> Iterator[Any]:
         """Yield what all pages of a listing have."""
         while True:
             self._lists += 1
-            page = self._filesystem.call_s3(call, Bucket=bucket, **which)
+            page = self.filesystem.call_s3(call, Bucket=bucket, **which)
             yield from page.get(key, ())
             if not page.get("IsTruncated"):
                 return
@@ -376,4 +385,4 @@ class RemoteFiles:
 
     def requests(self) -> Mapping[str, int]:
         """See `Files.requests`."""
-        return {"LIST": self._lists, "GET": self._gets} if self._in_bucket else {}
+        return {"LIST": self._lists, "GET": self._gets} if self.in_bucket else {}

@@ -175,6 +175,12 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "message": ("str", "what happened, where it is not plain"),
         "when": ("datetime64[us, UTC]", "when it was known"),
     },
+    "caches": {
+        "endpoint": ("str", "a registry process"),
+        "asked": ("Int64", "how many blobs that are gone it was asked for"),
+        "remembered": ("Int64", "how many it says to have, and sends no byte of"),
+        "message": ("str", "what to do, or why it is not known"),
+    },
     "trash": {
         "run": ("str", "its name, which is that of the receipt"),
         "moved": ("datetime64[us, UTC]", "when the collection began"),

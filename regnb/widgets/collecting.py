@@ -9,7 +9,7 @@ from regnb.change.journal import Receipt
 from regnb.change.sweep import Sweep
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.storage import Storage
-from regnb.text import escaped, human
+from regnb.text import escaped
 from regnb.widgets.confirmation import STATUS, Confirmation, rows_html
 from regnb.widgets.page import (
     WRAP,
@@ -115,15 +115,11 @@ class SweepForm(Confirmation[Sweep]):
         rows = receipt.to_frame()
         rest = rows[rows["status"] != "done"]
         parts = [f"<b>{escaped(receipt.summary())}</b><br>Receipt <code>{escaped(receipt.name)}</code>."]
-        if figures := receipt.figures:
-            more = "more" if figures.free >= 0 else "less"
-            parts.append(
-                f"Moved {human(figures.moved)}, removed for good {human(figures.emptied)}; the volume has "
-                f"{human(abs(figures.free))} {more} free than before."
-            )
+        if (figures := receipt.figures) and receipt.sweep:
+            parts.append(receipt.sweep.result(figures.moved, figures.emptied, figures.free))
         if receipt.status != "done":
             parts.append(f"Go on with <code>storage.resume(&quot;{escaped(receipt.name)}&quot;)</code>.")
-        if receipt.applied.operation == "collect":
+        if receipt.applied.operation == "collect" and receipt.sweep and receipt.sweep.options.place != "list":
             parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
         self._result.value = (
             f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
@@ -147,7 +143,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
     """Return a form that moves what no manifest needs into a trash beside the registry's files.
 
     Args:
-        storage: Of :func:`regnb.open_storage`; a local folder.
+        storage: Of :func:`regnb.open_storage`; a local folder or a bucket.
         endpoints: The URL of every registry process over this storage, to begin with.
 
     Example:
@@ -193,7 +189,7 @@ def restore(storage: Storage) -> SweepForm:
     """Return a form that puts back what a collection moved into the trash.
 
     Args:
-        storage: Of :func:`regnb.open_storage`; a local folder.
+        storage: Of :func:`regnb.open_storage`; a local folder or a bucket.
 
     Example:
         >>> collecting.restore(storage)  # doctest: +SKIP
@@ -213,7 +209,7 @@ def empty(storage: Storage) -> SweepForm:
     """Return a form that removes for good what lies in the trash.
 
     Args:
-        storage: Of :func:`regnb.open_storage`; a local folder.
+        storage: Of :func:`regnb.open_storage`; a local folder or a bucket.
 
     Example:
         >>> collecting.empty(storage)  # doctest: +SKIP

@@ -43,6 +43,7 @@ _INSIDE: Final = {
     "name": "Name", "namespace": "Namespace", "registry_image": "Registry", "ui_image": "UI image",
     "storage": "Storage", "snapshots": "Snapshots", "storage_class": "Volumes", "htpasswd_secret": "Users",
     "docker_secret": "Docker", "token_secret": "UI token", "trusted_proxy": "Proxies", "schedule": "Audit at",
+    "collect": "Collect", "trash": "Trash days",
 }  # fmt: skip
 """The settings' labels; what each means is their tooltip, and stands in them while they are empty."""
 _MADE: Final = {
@@ -110,7 +111,7 @@ class ExposeForm(Panel):
         for name in _OUTSIDE:
             ports, other = name in ("api_port", "ui_port"), name == "way"
             self._fields[name].layout.display = None if other or ports == (values["way"] == "nodeport") else "none"
-        for name in ("api_port", "ui_port"):
+        for name in ("api_port", "ui_port", "trash"):
             values[name] = _number(values[name], self._fields[name].description)
         values |= {name: text.strip() for name, text in values.items() if isinstance(text, str)}
         settings = Settings(**values, parts=tuple(name for name in PARTS if self._parts[name].value))

@@ -579,3 +579,69 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     regnb_("trash", "restore", root, run, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "nothing" in regnb_("trash", "empty", root)
+
+
+def test_so_much_is_to_be_free(old: Distribution) -> None:
+    """What a collection alone frees is enough, or a deletion is planned beside it; more than there is is refused."""
+    here = swept.storage(old)
+    now = here.plan_collect(endpoints=[old.url])
+    with pytest.raises(Refused, match="are wanted") as error:
+        here.plan_collect(endpoints=[old.url], free=str(now.size + 1))
+    assert "regnb free" in error.value.hint
+    with old, regnb.connect(old.url) as registry:
+        assert here.plan_free(registry, str(now.size))[0] is None
+        deletion, _ = here.plan_free(registry, str(now.size + 1000))
+        assert deletion is not None
+        with pytest.raises(Refused, match="can be freed"):
+            here.plan_free(registry, "1GB")
+        registry.apply(deletion, confirm=deletion.code)
+    later = here.plan_collect(endpoints=[old.url], free=str(now.size + 1000))
+    assert swept.collect(old, later).status == "done"
+    assert len(swept.whole(old.root)) == 1
+
+
+def test_only_some_repositories(old: Distribution) -> None:
+    """What another repository links stays, and so does every other repository."""
+    with old:
+
+        async def more(client: Client) -> None:
+            await push(client, "other", "x", some(3))
+            await push(client, "other", "y", some(7))
+            for number in (3, 7):
+                await client.delete_manifest("other", Digest.of(some(number).data))
+
+        ask(old.url, more)
+    swept.age(old.root, 3)
+    plan = swept.storage(old).plan_collect(endpoints=[old.url], repositories=["oth*"])
+    assert {row.repository for row in plan.steps} == {"other", ""}
+    shared = {str(Digest.of(blob)) for blob in some(3).blobs}
+    assert not swept.digests(plan) & shared
+    assert swept.digests(plan) >= {str(Digest.of(blob)) for blob in some(7).blobs}
+    assert swept.collect(old, plan).status == "done"
+    assert swept.storage(old).plan_collect(repositories=["app"]).steps
+
+
+def test_what_a_process_remembers(old: Distribution) -> None:
+    """A registry that ran meanwhile answers HEAD of what is gone: bytes prove it; restarted, it remembers nothing."""
+    settings = json.loads(old.config.read_text())
+    settings["storage"] |= {
+        "cache": {"blobdescriptor": "inmemory"},
+        "maintenance": {"readonly": {"enabled": True}},
+    }
+    old.config.write_text(json.dumps(settings))
+    gone = [str(Digest.of(blob)) for blob in some(3).blobs]
+    here = swept.storage(old)
+    with old:
+        for digest in gone:
+            request = Request(f"{old.url}/v2/app/blobs/{digest}", method="HEAD")  # noqa: S310 -- loopback
+            with urlopen(request, timeout=30) as answer:  # noqa: S310 -- loopback
+                assert answer.status == 200
+        receipt = swept.collect(old, here.plan_collect(endpoints=[old.url]))
+        (row,) = here.caches(receipt).to_dict("records")
+        assert row["remembered"] == row["asked"] == len(gone)
+        assert "restart" in row["message"]
+        assert "redis" in row["message"]
+        old.restart()
+        (row,) = here.caches(receipt).to_dict("records")
+        assert (row["remembered"], row["asked"], row["message"]) == (0, len(gone), "")
+    assert "stopped" in here.caches(receipt)["message"][0]

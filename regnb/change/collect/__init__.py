@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from regnb.change.collect.application import Progress, apply
 from regnb.change.collect.planning import plan_collect
-from regnb.change.collect.trash import plan_empty, plan_restore, runs
+from regnb.change.collect.returning import plan_empty, plan_restore, plan_return
 
-__all__ = ["Progress", "apply", "plan_collect", "plan_empty", "plan_restore", "runs"]
+__all__ = ["Progress", "apply", "plan_collect", "plan_empty", "plan_restore", "plan_return"]

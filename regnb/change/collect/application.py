@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
+from regnb.change.collect.place import Moved, Place
 from regnb.change.collect.planning import stale
 from regnb.change.collect.state import State
-from regnb.change.collect.trash import Trash
 from regnb.change.journal import Figures, Journal, Outcome
 from regnb.change.sweep import Row, Sweep
 from regnb.crawl.files import reason
@@ -17,6 +17,7 @@ from regnb.text import count, human
 
 _BATCH: Final = 500
 """Rows between two lines of the receipt."""
+Reader: TypeAlias = Callable[[State | None], State]
 _LOOKS: Final = 20
 """Looks after the moves: each one that finds something puts it back, and is followed by another."""
 
@@ -40,9 +41,9 @@ class Progress:
 def apply(
     sweep: Sweep,
     journal: Journal,
-    trash: Trash,
+    trash: Place,
     *,
-    read: Callable[[State | None], State],
+    read: Reader,
     again: Callable[[State], Sweep],
     progress: Progress,
 ) -> None:
@@ -70,13 +71,13 @@ def apply(
     elif sweep.operation == "restore":
         _restore(sweep, journal, trash, progress)
     else:
-        _empty(sweep, journal, trash, again(read(None)), progress)
+        _empty(_Course(sweep, journal, trash, progress), read, again)
 
 
 class _Course:
     """Rows one after the other, and what is recorded of them."""
 
-    def __init__(self, sweep: Sweep, journal: Journal, trash: Trash, progress: Progress) -> None:
+    def __init__(self, sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -> None:
         self.sweep, self.journal, self.trash, self.progress = sweep, journal, trash, progress
         self.stopped = ""
         self._first = self._next = -1
@@ -104,18 +105,36 @@ class _Course:
         self.journal.record(outcome)
         self.progress.done += 1
 
-    def phases(self, one: Callable[[int, Row], None]) -> None:
-        """Do rows kind by kind; between two kinds everything is on disk."""
+    def phases(
+        self,
+        move: Callable[[Sequence[Row]], Iterator[Moved]],
+        moved: Callable[[int, Row, Moved], None],
+        is_stale: Callable[[int, Row], bool] = lambda *_: False,
+    ) -> None:
+        """Do rows kind by kind; between two kinds everything is on disk.
+
+        Args:
+            move: Does rows, and yields of each what became of it.
+            moved: Records that.
+            is_stale: Records a row that is not to be done, and says so.
+        """
         for _, numbers in self.sweep.phases():
             todo = [number for number in numbers if self.outcome(number) != "done"]
             self.progress.done += len(numbers) - len(todo)
             if not todo:
                 continue
             self.journal.intend(todo)
+            todo = [number for number in todo if not is_stale(number, self.sweep.steps[number])]
+            hows = move([self.sweep.steps[number] for number in todo])
             for number in todo:
                 if self.stopped:
                     break
-                one(number, self.sweep.steps[number])
+                try:
+                    how = next(hows)
+                except OSError as error:
+                    self.failed(number, error)
+                else:
+                    moved(number, self.sweep.steps[number], how)
             self.flush()
             self.trash.barrier()
             self.progress.changed()
@@ -135,7 +154,7 @@ class _Course:
 class _Collection(_Course):
     """One collection."""
 
-    def run(self, read: Callable[[State | None], State], again: Callable[[State], Sweep]) -> None:
+    def run(self, read: Reader, again: Callable[[State], Sweep]) -> None:
         """Move, look again, put back what is needed again, and empty the trash if nothing is to stay in it."""
         before = read(None)
         resumed = self.journal.resumed
@@ -147,34 +166,38 @@ class _Collection(_Course):
             )
         self.trash.probe()
         free = self.trash.space()
+        run = self.journal.name
+        self.trash.begin(run, self.sweep, before)
 
-        def move(number: int, row: Row) -> None:
-            if row.path in gone and not self.trash.holds(row, self.journal.name):
+        def is_stale(number: int, row: Row) -> bool:
+            found = row.path in gone and not self.trash.holds(row, run)
+            if found:
                 self.note(Outcome(number, "stale", message="it is needed again, or is not there any more"))
-                return
-            try:
-                how = self.trash.move(row, self.journal.name)
-            except OSError as error:
-                self.failed(number, error)
-                return
-            if how == "moved" or (how == "gone" and self.trash.holds(row, self.journal.name)):
+            return found
+
+        def record(number: int, row: Row, how: Moved) -> None:
+            if how == "moved" or (how == "gone" and self.trash.holds(row, run)):
                 self.done(number)
             else:
                 text = {"gone": "it is not there any more", "there": "it was pushed again meanwhile"}[how]
                 self.note(Outcome(number, "stale", message=text))
 
-        self.phases(move)
+        self.phases(lambda rows: self.trash.moves(rows, run), record, is_stale)
+        options = self.sweep.options
+        if options.trash and options.place == "list":
+            self.journal.note(Figures(0, 0, 0))
+            return
         self._look_again(read, before)
         moved = sum(row.size for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done")
         emptied = 0
-        if not self.sweep.options.trash and moved:
-            self.trash.empty(self.journal.name)
+        if not options.trash and moved:
+            self.trash.empty(run)
             emptied = moved
         if any(one.status != "done" for one in self.journal.outcomes.values()):
-            self.trash.tidy(self.journal.name)
+            self.trash.tidy(run)
         self.journal.note(Figures(moved, emptied, self.trash.space() - free))
 
-    def _look_again(self, read: Callable[[State | None], State], state: State) -> None:
+    def _look_again(self, read: Reader, state: State) -> None:
         """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was."""
         before = state
         moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
@@ -183,23 +206,29 @@ class _Collection(_Course):
             wanted = [moved.pop(name) for name in _lost(state) if name in moved]
             if not wanted:
                 break
+            if not self.trash.returns:
+                some = self.sweep.steps[min(wanted)]
+                raise StorageError(
+                    f"{count(len(wanted), 'thing')} that a push needs again were removed for good, such as {some.path}",
+                    hint="push that image again; with a trash they could be put back",
+                )
             # Blobs first, links last.
-            for number in sorted(wanted, reverse=True):
-                self._put_back(number, "a push needs it again")
-            self.trash.barrier()
+            self._put_back(sorted(wanted, reverse=True), "a push needs it again")
         worse = [one for one in state.broken() if one in moved or ("", *one[1:]) in moved]
         if worse and (worse := sorted(set(worse) - before.broken())):
-            for number in sorted(moved.values(), reverse=True):
-                self._put_back(number, "a tag was broken")
-            self.trash.barrier()
+            if self.trash.returns:
+                self._put_back(sorted(moved.values(), reverse=True), "a tag was broken")
+            what = "everything was put back" if self.trash.returns else "without a trash nothing can be put back"
             raise StorageError(
-                f"a tag of {worse[0][0]} lacked {worse[0][2]} after the moves, and everything was put back",
+                f"a tag of {worse[0][0]} lacked {worse[0][2]} after the moves, and {what}",
                 hint="stop the registry, and make the plan again",
             )
 
-    def _put_back(self, number: int, why: str) -> None:
-        self.trash.back(self.sweep.steps[number], self.journal.name)
-        self.journal.record(Outcome(number, "stale", message=f"put back: {why}"))
+    def _put_back(self, numbers: Sequence[int], why: str) -> None:
+        rows = [self.sweep.steps[number] for number in numbers]
+        for number, _ in zip(numbers, self.trash.backs(rows, self.journal.name), strict=True):
+            self.journal.record(Outcome(number, "stale", message=f"put back: {why}"))
+        self.trash.barrier()
 
 
 def _name(row: Row) -> tuple[str, str, str]:
@@ -219,15 +248,10 @@ def _lost(state: State) -> set[tuple[str, str, str]]:
     return found
 
 
-def _restore(sweep: Sweep, journal: Journal, trash: Trash, progress: Progress) -> None:
+def _restore(sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -> None:
     course = _Course(sweep, journal, trash, progress)
 
-    def back(number: int, row: Row) -> None:
-        try:
-            how = trash.back(row, sweep.run)
-        except OSError as error:
-            course.failed(number, error)
-            return
+    def record(number: int, _: Row, how: Moved) -> None:
         if how == "there":
             course.note(Outcome(number, "stale", message="it is there again, and was left as it is"))
         elif how == "gone" and not journal.resumed:
@@ -236,26 +260,34 @@ def _restore(sweep: Sweep, journal: Journal, trash: Trash, progress: Progress) -
             course.done(number)
 
     free = trash.space()
-    course.phases(back)
+    course.phases(lambda rows: trash.backs(rows, sweep.run), record)
     trash.tidy(sweep.run)
-    journal.note(Figures(progress.size, 0, trash.space() - free))
+    moved = 0 if sweep.options.place == "list" else progress.size
+    journal.note(Figures(moved, 0, trash.space() - free))
 
 
-def _empty(sweep: Sweep, journal: Journal, trash: Trash, now: Sweep, progress: Progress) -> None:
-    course = _Course(sweep, journal, trash, progress)
+def _empty(course: _Course, read: Reader, again: Callable[[State], Sweep]) -> None:
+    sweep, journal, trash = course.sweep, course.journal, course.trash
+    before = read(None)
+    now = again(before)
     gone = {row.reference for row in stale(sweep.steps, now.steps)}
     free = trash.space()
 
-    def remove(number: int, row: Row) -> None:
-        if row.reference in gone and not journal.resumed:
+    def is_stale(number: int, row: Row) -> bool:
+        found = row.reference in gone and not journal.resumed
+        if found:
             course.note(Outcome(number, "stale", message="it changed since the plan was made"))
-            return
-        try:
-            trash.empty(row.reference)
-        except OSError as error:
-            course.failed(number, error)
-        else:
-            course.done(number)
+        return found
 
-    course.phases(remove)
-    journal.note(Figures(0, progress.size, trash.space() - free))
+    def remove(rows: Sequence[Row]) -> Iterator[Moved]:
+        for row in rows:
+            trash.empty(row.reference)
+            yield "moved"
+
+    course.phases(remove, lambda number, *_: course.done(number), is_stale)
+    journal.note(Figures(0, course.progress.size, trash.space() - free))
+    if now.options.place == "list" and (worse := sorted(read(before).broken() - before.broken())):
+        raise StorageError(
+            f"a tag of {worse[0][0]} lacks {worse[0][2]} after the removal",
+            hint="push that image again, with the registry as the only writer",
+        )

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from regnb.change.collect.place import Look
 from regnb.change.collect.state import State
 from regnb.change.journal import Receipt, folder
 from regnb.change.plan import Effect, EffectKind
@@ -32,19 +33,6 @@ _CACHES: Final = (
     "A registry that runs meanwhile may still remember blobs that are gone: restart every replica afterwards; with "
     "redis, delete its keys that begin with blobs:: and repository::."
 )
-
-
-class Look(Protocol):
-    """Looks at single files of a storage."""
-
-    def age(self, path: str) -> tuple[float, int] | None:
-        """Return when a file was written (seconds) and its bytes; None if no file is there."""
-
-    def ages(self, folder: str, paths: Iterable[str]) -> Iterator[tuple[float, int] | None]:
-        """Yield the same of many files below one folder; what is there and is no file is never old enough."""
-
-    def names(self, path: str) -> Sequence[str]:
-        """Return what is in a folder; nothing where it is not there."""
 
 
 class LocalLook:
@@ -208,6 +196,8 @@ def plan_collect(
         planning.effect("uploads", "", "", "uploads are left alone while somebody may push")
     else:
         planning.uploads()
+    if state.parts is None:
+        planning.effect("uploads", "", "", "multipart uploads cannot be listed with these credentials: they stay")
     planning.history()
     planning.named()
     for name in (spared or Spared()).broken:
@@ -224,10 +214,17 @@ def plan_collect(
 
 
 def _notes(options: Options) -> Iterator[str]:
-    if options.trash:
-        yield "Everything is moved into a trash beside it; nothing is free until the trash is emptied."
-    else:
+    if not options.trash:
         yield "Without a trash nothing can be put back, and undo of earlier deletions fails where it needs this."
+    elif options.place == "list":
+        yield (
+            "This bucket keeps no versions: everything is only listed now. regnb trash empty removes later what is "
+            "still garbage, and asks then whether anybody can push."
+        )
+    elif options.place == "versions":
+        yield "Everything is hidden behind its versions; nothing is free until the trash is emptied."
+    else:
+        yield "Everything is moved into a trash beside it; nothing is free until the trash is emptied."
     if not options.endpoints:
         yield "No endpoint is named, so nobody can be asked whether the registry is read-only or stopped."
     yield _UNSEEN
@@ -344,8 +341,9 @@ class _Planning:
                     links.append((name, digest, about))
                 else:
                     foreign.add(target)
+        last = self._last(links) if state.files else set()
         for name, digest, about in links:
-            if self._is_old(about[0]):
+            if self._is_old(about[0]) and (name, digest) not in last:
                 reason = "no manifest of this repository needs this layer"
                 self._row("layer link", digest, *about, reason, repository=name)
         linked = youngest.keys() | self._going.keys()
@@ -361,6 +359,18 @@ class _Planning:
             if self._is_old(when):
                 kind: Kind = "manifest" if digest in self._going else "blob"
                 self._row(kind, digest, when, about[1], "no manifest that stays needs it")
+
+    def _last(self, links: Sequence[tuple[str, str, tuple[float, int]]]) -> set[tuple[str, str]]:
+        """Return a link of each repository of a bucket that would lose all.
+
+        A bucket's folders vanish with their last key. Without ``_layers`` a collection of version 2.8 does not see the
+        repository, and removes what its tags need; one of version 3 ends.
+        """
+        going: dict[str, list[tuple[float, str]]] = {}
+        for name, digest, about in links:
+            going.setdefault(name, []).append((about[0], digest))
+        repositories = self._state.repositories
+        return {(name, max(some)[1]) for name, some in going.items() if len(some) == len(repositories[name].layers)}
 
     def uploads(self) -> None:
         """Find the uploads that were given up."""
@@ -427,6 +437,8 @@ def stale(confirmed: Sequence[Row], now: Sequence[Row], *, resumed: bool = False
     """
 
     def key(row: Row) -> tuple[object, ...]:
+        if resumed and row.kind == "upload":
+            return (row.path,)  # in a bucket some of its keys may be gone
         return (row.path, row.size) if resumed else (row.path, row.size, row.kind, row.youngest)
 
     there = {key(row) for row in now}

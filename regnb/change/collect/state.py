@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,6 +92,8 @@ class State:
         manifests: What each manifest needs, by digest.
         aliases: Digest by which a layer is linked, to the digest that its bytes lie under.
         gaps: What could not be read, a sentence each: nothing may be called garbage then.
+        files: Of a bucket every key to when it was written (seconds) and its bytes, those of parts included.
+        parts: Of a bucket the upload that each key which is being written in parts has; None if they cannot be listed.
     """
 
     repositories: dict[str, Holding]
@@ -100,6 +102,8 @@ class State:
     manifests: Mapping[str, Needing]
     aliases: Mapping[str, str]
     gaps: list[str]
+    files: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
 
     def below(self, roots: Iterable[str]) -> set[str]:
         """Return some manifests with all that they list."""
@@ -158,13 +162,14 @@ class State:
         return found
 
 
-def read(open_files: Open, url: str, before: State | None = None) -> State:
+def read(open_files: Open, url: str, before: State | None = None, *, parts: bool = True) -> State:
     """Read what a storage holds.
 
     Args:
         open_files: Opens its files.
         url: What it is called.
         before: What it held a moment ago: of a local storage, only what can have changed is read then.
+        parts: Whether to ask a bucket for what is being written in parts.
 
     Raises:
         StorageError: It is not there, or cannot be read at all.
@@ -174,6 +179,8 @@ def read(open_files: Open, url: str, before: State | None = None) -> State:
     """
     records = Records(url, datetime.now(UTC), source="storage")
     notes = Notes(records)
+    keys: dict[str, tuple[float, int]] = {}
+    written: Mapping[str, Sequence[str]] | None = {}
     with open_files(notes.unlisted) as files:
         listing = Listing(notes, brief=True)
         known = before.known() if before else None
@@ -183,6 +190,10 @@ def read(open_files: Open, url: str, before: State | None = None) -> State:
         else:
             for file in files.walk(brief=True):
                 listing.note(file)
+                if not file.path.endswith("/"):
+                    keys[file.path] = (file.when, file.size)
+            if parts:
+                written = _parts(files, listing, keys)
         reading = _Reading(listing, files, notes)
         found = listing.repositories.items()
         state = State(
@@ -192,6 +203,8 @@ def read(open_files: Open, url: str, before: State | None = None) -> State:
             {},
             reading.aliases(),
             reading.gaps,
+            keys,
+            written,
         )
         if survey:
             survey.measure({digest for name in state.repositories for digest in state.served(name)})
@@ -202,6 +215,20 @@ def read(open_files: Open, url: str, before: State | None = None) -> State:
         if problem.incomplete
     ]
     return state
+
+
+def _parts(files: Files, listing: Listing, keys: dict[str, tuple[float, int]]) -> Mapping[str, Sequence[str]] | None:
+    """Add to the keys of a bucket what is being written in parts, and return the names of these uploads."""
+    found: dict[str, list[str]] = {}
+    try:
+        for file in files.parts():
+            when, size = keys.get(file.path, (0.0, 0))
+            keys[file.path] = (max(when, file.when), size + file.size)
+            listing.parts(file)
+            found.setdefault(file.path, []).append(file.upload)
+    except Exception:  # noqa: BLE001 -- each bucket's library has errors of its own, and this right is often denied
+        return None
+    return found
 
 
 class _Reading:

@@ -12,23 +12,19 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Self
 
+from regnb.change.collect.place import Look, Moved, Run, moved_at
+from regnb.change.collect.planning import LocalLook
 from regnb.change.collect.state import State
-from regnb.change.journal import Receipt
-from regnb.change.plan import Effect
-from regnb.change.sweep import PHASES, TRASH, Options, Row, Sweep
+from regnb.change.sweep import PHASES, TRASH, Row, Sweep
 from regnb.crawl.files import reason
 from regnb.crawl.listing import blob_file
-from regnb.crawl.records import describe
-from regnb.errors import Busy, InvalidArgument, InvalidReference, PlanMismatch, Refused, StorageError
+from regnb.errors import Busy, InvalidArgument, InvalidReference, Refused, StorageError
 from regnb.oci.manifest import MANIFEST_LIMIT
-from regnb.text import count, human
 
-Moved = Literal["moved", "gone", "there"]
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _KEPT_OPEN: Final = 200
 """Folders that are kept open, so that a batch does not walk the same path again and again."""
@@ -123,6 +119,56 @@ class Trash:
         os.fchmod(made, stat.S_IMODE(about.st_mode))
         if (about.st_uid, about.st_gid) != (os.fstat(made).st_uid, os.fstat(made).st_gid):
             os.fchown(made, about.st_uid, about.st_gid)
+
+    returns = True
+    """Whether what was moved can be put back."""
+
+    def look(self, _: State) -> Look:
+        """See `Place.look`."""
+        return LocalLook(self.base)
+
+    def choose(self, wanted: Mapping[str, Sequence[Row]]) -> None:
+        """See `Place.choose`: what one run moved lies in one folder, and goes with it."""
+
+    def begin(self, run: str, sweep: Sweep, state: State) -> None:
+        """See `Place.begin`: folders are made as they are needed."""
+
+    def moves(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
+        """See `Place.moves`."""
+        return (self.move(row, run) for row in rows)
+
+    def backs(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
+        """See `Place.backs`."""
+        return (self.back(row, run) for row in rows)
+
+    def runs(self, _: State | None = None) -> list[Run]:
+        """See `Place.runs`.
+
+        Example:
+            >>> Trash("/nonexistent").runs()
+            []
+        """
+        return [
+            Run(name, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")))
+            for name in _names(f"{self.base}/{TRASH}")
+            if (moved := moved_at(name)) is not None
+        ]
+
+    def listed(self, _: State) -> set[str]:
+        """See `Place.listed`."""
+        return set()
+
+    def content(self, digest: str, runs: Sequence[Run]) -> bytes | None:
+        """See `Place.content`."""
+        for run in runs:
+            path = f"{self.base}/{TRASH}/{run.run}/{blob_file(digest)}"
+            try:
+                handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            except OSError:
+                continue
+            with os.fdopen(handle, "rb") as file:
+                return file.read(MANIFEST_LIMIT)
+        return None
 
     def move(self, row: Row, run: str) -> Moved:
         """Move a folder into the trash.
@@ -316,45 +362,6 @@ def _hint(error: OSError) -> str:
     }.get(error.errno or 0, "check the file system")
 
 
-class Run(NamedTuple):
-    """What one collection moved into the trash, as its folder says.
-
-    Attributes:
-        run: Its name, which is that of the receipt.
-        moved: When.
-        rows: What lies there.
-    """
-
-    run: str
-    moved: datetime
-    rows: tuple[Row, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(row.size for row in self.rows)
-
-
-def runs(base: str) -> list[Run]:
-    """Return what the trash of a local storage holds, the oldest first.
-
-    Args:
-        base: The folder ``docker/registry/v2``.
-
-    Example:
-        >>> runs("/nonexistent")
-        []
-    """
-    found = []
-    for name in _names(f"{base}/{TRASH}"):
-        row = Row(kind="run", reference=name)
-        with contextlib.suppress(InvalidArgument):
-            row.check()
-            moved = datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-            found.append(Run(name, moved, tuple(_rows(f"{base}/{TRASH}/{name}"))))
-    return sorted(found, key=lambda run: run.run)
-
-
 def _names(path: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(path))
@@ -407,126 +414,4 @@ def _row_of(path: str) -> Row | None:
     with contextlib.suppress(InvalidArgument, InvalidReference):
         row.check()
         return row
-    return None
-
-
-def plan_restore(base: str, url: str, run: str, *, wanted: Callable[[Row], bool] = lambda _: True) -> Sweep:
-    """Plan to put back what a collection moved into the trash.
-
-    Args:
-        base: The folder ``docker/registry/v2``.
-        url: The storage.
-        run: The name of the run, which is that of the receipt.
-        wanted: Which rows.
-
-    Raises:
-        PlanMismatch: The trash does not have it.
-
-    Example:
-        ``plan_restore(base, "/srv/registry", "20261129T120000-4f2a91cc")``
-    """
-    known = {one.run: one for one in runs(base)}
-    if run not in known:
-        text = f"the trash of {url} has no run {run[:80]}"
-        raise PlanMismatch(text, hint="regnb trash list names them; what was emptied cannot be put back")
-    rows = tuple(
-        Row(
-            kind=row.kind,
-            repository=row.repository,
-            reference=row.reference,
-            tag=row.tag,
-            size=row.size,
-            reason=f"moved by run {run}",
-        )
-        for row in known[run].rows
-        if wanted(row)
-    )
-    return Sweep(operation="restore", url=url, steps=rows, run=run, notes=("What is there again meanwhile stays.",))
-
-
-def plan_empty(base: str, url: str, *, older_than: int, state: State, now: datetime | None = None) -> Sweep:
-    """Plan to remove for good what lies in the trash.
-
-    Args:
-        base: The folder ``docker/registry/v2``.
-        url: The storage.
-        older_than: Seconds since it was moved there.
-        state: What the storage holds: what a manifest there needs and only the trash has is never removed.
-        now: When ages are counted from.
-
-    Example:
-        ``plan_empty(base, "/srv/registry", older_than=7 * 86_400, state=state)``
-    """
-    now = now or datetime.now(UTC)
-    needed: set[str] = set().union(*(state.needed(state.served(name)) for name in state.repositories))
-    lost = needed - state.blobs.keys()
-    steps, effects = [], []
-    for run in runs(base):
-        if (now - run.moved).total_seconds() < older_than:
-            continue
-        blobs = [row.reference for row in run.rows if row.kind == "blob"]
-        if kept := sorted(lost.intersection(blobs)):
-            text = f"spared: {count(len(kept), 'blob')} in it are needed again; put them back: regnb trash restore"
-            effects.append(Effect("needed", "", run.run, run.size, text))
-            continue
-        reason_ = f"moved on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
-        when = run.moved.isoformat(timespec="seconds")
-        steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason_))
-    notes = ("What is removed from the trash cannot be put back, and undo of earlier deletions may need it.",)
-    return Sweep(operation="empty", url=url, steps=tuple(steps), effects=tuple(effects), notes=notes, options=Options())
-
-
-def plan_return(base: str, url: str, receipt: Receipt) -> list[Sweep]:
-    """Plan to put back what undo of a deletion needs and collections have moved away since: a plan for each run.
-
-    Args:
-        base: The folder ``docker/registry/v2``.
-        url: The storage.
-        receipt: Of the deletion.
-
-    Example:
-        ``plan_return(base, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
-    """
-    known = runs(base)
-    blobs: set[str] = set()
-    links: set[tuple[str, str]] = set()
-    todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]
-    seen: set[tuple[str, str]] = set()
-    while todo:
-        where = todo.pop()
-        if where in seen:
-            continue
-        seen.add(where)
-        links.add(where)
-        blobs.add(where[1])
-        raw = receipt.content(where[1])
-        data = raw.data if raw else _trashed(base, [run.run for run in known], where[1])
-        if data is None:
-            continue
-        record, _, _ = describe(where[1], raw.media_type if raw else "", data)
-        needed = {record.config, *record.layers} - {""}
-        blobs |= needed
-        links |= {(where[0], digest) for digest in needed}
-        todo += [(where[0], child) for child in record.children]
-
-    def wanted(row: Row) -> bool:
-        if row.kind in ("blob", "manifest"):
-            return row.reference in blobs
-        # A manifest that was deleted is put back by undo, through the registry.
-        deleted = row.kind == "revision" and receipt.content(row.reference) is not None
-        return row.kind in ("layer link", "revision") and not deleted and (row.repository, row.reference) in links
-
-    found = [plan_restore(base, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
-    return found[::-1]
-
-
-def _trashed(base: str, names: Sequence[str], digest: str) -> bytes | None:
-    """Return the bytes of a manifest that lies in the trash, or None."""
-    for run in names:
-        try:
-            handle = os.open(f"{base}/{TRASH}/{run}/{blob_file(digest)}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        except OSError:
-            continue
-        with os.fdopen(handle, "rb") as file:
-            return file.read(MANIFEST_LIMIT)
     return None

@@ -1,0 +1,519 @@
+"""The trash of a bucket that speaks S3: keys hidden behind their versions, listed for a later removal, or copied.
+
+What a run is about is written down before anything is changed, in ``_regnb-trash/<run>/index.json``: a bucket's keys do
+not say it themselves. Where a collection has no trash, its receipt alone does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+import msgspec
+from msgspec import Struct
+
+from regnb.change.collect.place import Look, Moved, Run, moved_at
+from regnb.change.collect.state import State
+from regnb.change.sweep import TRASH, Options, Row, Sweep
+from regnb.crawl.files import reason
+from regnb.crawl.listing import blob_file
+from regnb.errors import Busy, StorageError
+from regnb.oci.manifest import MANIFEST_LIMIT
+
+if TYPE_CHECKING:
+    import fsspec
+
+_BATCH: Final = 1000
+"""Keys that one request may remove."""
+_AT_ONCE: Final = 16
+"""Copies at the same time."""
+_LARGE: Final = 5 << 30
+"""Bytes beyond which a copy needs several requests."""
+_TRIES: Final = 6
+_AGAIN: Final = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"})
+"""Errors of single keys that are tried again."""
+_INDEX: Final = "index.json"
+
+
+class _Index(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run is about.
+
+    Attributes:
+        rows: In the order of the plan.
+        keys: When each key was written, and its bytes.
+        options: What the collection was asked for.
+        allow: What it was allowed.
+    """
+
+    rows: tuple[Row, ...]
+    keys: dict[str, tuple[float, int]]
+    options: Options
+    allow: tuple[str, ...] = ()
+
+
+class _Lock(Struct, frozen=True):
+    """Who holds a bucket."""
+
+    plan: str
+    host: str
+    process: int
+    when: str
+
+
+class ListedLook:
+    """Looks at single keys of a bucket, as one listing told them: it sends no request."""
+
+    def __init__(self, files: Mapping[str, tuple[float, int]]) -> None:
+        self._files = files
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._files)
+
+    def age(self, path: str) -> tuple[float, int] | None:
+        """See `Look.age`."""
+        return self._files.get(path)
+
+    def ages(self, folder: str, paths: Iterable[str]) -> Iterator[tuple[float, int] | None]:
+        """See `Look.ages`."""
+        return (self._files.get(f"{folder}/{path}" if folder else path) for path in paths)
+
+    def below(self, folder: str) -> Iterator[str]:
+        """Yield the keys below a folder.
+
+        Example:
+            >>> list(ListedLook({"a/b": (0, 0), "ab": (0, 0)}).below("a"))
+            ['a/b']
+        """
+        for at in range(bisect_left(self._sorted, f"{folder}/"), len(self._sorted)):
+            if not self._sorted[at].startswith(f"{folder}/"):
+                return
+            yield self._sorted[at]
+
+    def names(self, path: str) -> Sequence[str]:
+        """See `Look.names`."""
+        return list(dict.fromkeys(key[len(path) + 1 :].partition("/")[0] for key in self.below(path)))
+
+
+class Bucket:
+    """The keys of a bucket while they are moved.
+
+    Args:
+        filesystem: Of s3fs.
+        base: The bucket, and the folder ``docker/registry/v2`` in it.
+        plan: What is to be done, if anything.
+
+    Raises:
+        Busy: Another collection is at work.
+
+    Example:
+        ``with Bucket(filesystem, "bucket/docker/registry/v2", plan) as bucket: ...``
+    """
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, base: str, plan: Sweep | None = None) -> None:
+        self._filesystem, self.base, self._plan = filesystem, base, plan
+        self._bucket, _, prefix = base.partition("/")
+        self._prefix = f"{prefix}/"
+        self._freed = 0
+        self._locked = False
+        self._files: Mapping[str, tuple[float, int]] = {}
+        self._parts: Mapping[str, Sequence[str]] = {}
+        self._planned: frozenset[str] = frozenset()
+        self._chosen: Mapping[str, Sequence[Row]] = {}
+        self._returned: set[str] = set()
+        self._indexes: dict[str, _Index] = {}
+
+    def __enter__(self) -> Self:
+        if self._plan and not (self._plan.operation == "collect" and self._only_lists):
+            self._lock(self._plan)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._locked:
+            self._call("delete_object", Key=self._key(f"{TRASH}/lock"))
+
+    def _lock(self, plan: Sweep) -> None:
+        me = _Lock(str(plan.digest), socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
+        body = msgspec.json.encode(me)
+        try:
+            self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if "PreconditionFailed" not in str(error.__cause__):
+                raise StorageError(f"cannot lock {self.base}: {reason(error)}") from None
+        else:
+            self._locked = True
+            return
+        other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
+        if other.plan != me.plan or (other.host == me.host and _is_alive(other.process)):
+            raise Busy(
+                f"another collection is at work in {self.base}, since {other.when} on {other.host}",
+                hint="wait until it has ended; if it was killed: regnb apply --resume RECEIPT there, or remove the key "
+                f"{self._key(TRASH)}/lock",
+            )
+        # The process that began this very plan is dead, and now it is resumed.
+        self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body)
+        self._locked = True
+
+    def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
+        return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
+
+    def _key(self, path: str) -> str:
+        return f"{self._prefix}{path}"
+
+    def _read(self, path: str, **which: object) -> bytes:
+        # A file system of s3fs reads by its own loop; its cat is the one call that reads a whole body.
+        version = {"version_id": which["version"]} if which else {}
+        return bytes(self._filesystem.cat_file(f"{self.base}/{path}", **version))
+
+    def is_versioned(self) -> bool:
+        """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
+        try:
+            return bool(self._call("get_bucket_versioning").get("Status") == "Enabled")
+        except OSError:
+            return False
+
+    def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Remove keys, each with a version or "", and return why some of them could not be."""
+        failed: dict[str, str] = {}
+        todo = list(keys)
+        for tries in range(_TRIES):
+            again: list[tuple[str, str]] = []
+            for at in range(0, len(todo), _BATCH):
+                some = [
+                    {"Key": self._key(path), **({"VersionId": version} if version else {})}
+                    for path, version in todo[at : at + _BATCH]
+                ]
+                found = self._call("delete_objects", Delete={"Objects": some, "Quiet": True})
+                for error in found.get("Errors", ()):
+                    path = error["Key"].removeprefix(self._prefix)
+                    failed[path] = f"{error.get('Code', '')}: {error.get('Message', '')}"
+                    if error.get("Code") in _AGAIN:
+                        again.append((path, error.get("VersionId", "")))
+            if not again:
+                break
+            if tries + 1 < _TRIES:
+                for path, _ in again:
+                    failed.pop(path, None)
+                time.sleep(0.1 * 2**tries)
+            todo = again
+        return failed
+
+    def _versions(self) -> dict[str, list[tuple[str, bool, float]]]:
+        """Return the versions of every key, the newest first: name, whether it is a marker, and when it was made."""
+        found: dict[str, list[tuple[str, bool, float]]] = {}
+        which: dict[str, object] = {}
+        while True:
+            page = self._call("list_object_versions", Prefix=self._prefix, **which)
+            for sort in ("Versions", "DeleteMarkers"):
+                for each in page.get(sort, ()):
+                    version = (each["VersionId"], sort == "DeleteMarkers", each["LastModified"].timestamp())
+                    place = found.setdefault(each["Key"].removeprefix(self._prefix), [])
+                    # Within a second the order is told by which one is the latest.
+                    place.insert(0 if each["IsLatest"] else len(place), version)
+            if not page.get("IsTruncated"):
+                break
+            which = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+        for versions in found.values():
+            versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
+        return found
+
+    @property
+    def returns(self) -> bool:
+        """Whether what was moved can be put back."""
+        return self._place != "none"
+
+    @property
+    def _place(self) -> Literal["versions", "list", "copies", "none", "folder"]:
+        options = self._plan.options if self._plan else Options()
+        return options.place if options.trash or options.place == "versions" else "none"
+
+    @property
+    def _only_lists(self) -> bool:
+        return self._place == "list"
+
+    def look(self, state: State) -> Look:
+        """See `Place.look`."""
+        self._files, self._parts = state.files, state.parts or {}
+        return ListedLook(state.files)
+
+    def runs(self, state: State | None = None) -> list[Run]:
+        """See `Place.runs`."""
+        if state is None:
+            self._filesystem.invalidate_cache()
+            keys = [key.removeprefix(f"{self.base}/") for key in self._filesystem.find(f"{self.base}/{TRASH}")]
+        else:
+            keys = [key for key in state.files if key.startswith(f"{TRASH}/")]
+        return self._runs(key.split("/")[1] for key in keys if key.endswith(f"/{_INDEX}"))
+
+    def listed(self, state: State) -> set[str]:
+        """See `Place.listed`."""
+        return {row.path for run in self.runs(state) if run.listed for row in run.rows}
+
+    def _runs(self, names: Iterable[str]) -> list[Run]:
+        found = []
+        for name in sorted(names):
+            if (moved := moved_at(name)) is not None:
+                try:
+                    index = self._index(name)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                found.append(Run(name, moved, index.rows, index.options, index.allow))
+        return found
+
+    def _index(self, run: str) -> _Index:
+        if run not in self._indexes:
+            data = self._read(f"{TRASH}/{run}/{_INDEX}")
+            try:
+                index = msgspec.json.decode(data, type=_Index)
+                for row in index.rows:
+                    row.check()
+            except (msgspec.MsgspecError, ValueError) as error:
+                text = f"the list of the run {run} in {self.base} is not one of regnb's: {str(error)[:200]}"
+                raise StorageError(text, hint=f"look at the key {self._key(TRASH)}/{run}/{_INDEX}") from None
+            self._indexes[run] = index
+        return self._indexes[run]
+
+    def content(self, digest: str, runs: Sequence[Run]) -> bytes | None:
+        """See `Place.content`."""
+        path = blob_file(digest)
+        for run in runs:
+            if not any(row.reference == digest and row.kind in ("blob", "manifest") for row in run.rows):
+                continue
+            if run.options.place == "copies":
+                return self._read(f"{TRASH}/{run.run}/{path}")[:MANIFEST_LIMIT]
+            for version, is_marker, _ in self._versions().get(path, ()):
+                if not is_marker:
+                    return self._read(path, version=version)[:MANIFEST_LIMIT]
+        return None
+
+    def _keys(self, row: Row, files: Mapping[str, object]) -> list[str]:
+        """Return the keys of a row: one, or all that an upload has."""
+        if row.leaf:
+            return [f"{row.path}/{row.leaf}"]
+        return [path for path in files if path.startswith(f"{row.path}/")]
+
+    def probe(self) -> None:
+        """See `Place.probe`: only the removal itself can show whether it is allowed, and it ends at the first key."""
+
+    def begin(self, run: str, sweep: Sweep, state: State) -> None:
+        """See `Place.begin`."""
+        self.look(state)
+        self._planned = frozenset(row.path for row in sweep.steps)
+        if self._place == "none":
+            return
+        if f"{TRASH}/{run}/{_INDEX}" in self._files:
+            self._index(run)  # of the application that is resumed
+        else:
+            keys = {key: self._files[key] for row in sweep.steps for key in self._keys(row, self._files)}
+            self._write(run, _Index(sweep.steps, keys, sweep.options, sweep.allow))
+
+    def _write(self, run: str, index: _Index) -> None:
+        self._indexes[run] = index
+        self._call("put_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"), Body=msgspec.json.encode(index))
+
+    def moves(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
+        """See `Place.moves`."""
+        rows = list(rows)
+        if self._only_lists:
+            yield from _nothing(rows)
+            return
+        for some, keys in self._batches(rows, self._files):
+            there = [key for row in some for key in keys[row.path] if key in self._files]
+            failed = self._copied([(key, f"{TRASH}/{run}/{key}") for key in there]) if self._place == "copies" else {}
+            failed |= self._remove((key, "") for key in there if key not in failed)
+            if self._place == "none":
+                self._abort(there)
+                self._freed += sum(self._files[key][1] for key in there if key not in failed)
+            for row in some:
+                _check(keys[row.path], failed)
+                yield "moved" if any(key in self._files for key in keys[row.path]) else "gone"
+
+    def _batches(
+        self, rows: Sequence[Row], files: Mapping[str, object]
+    ) -> Iterator[tuple[list[Row], dict[str, list[str]]]]:
+        """Yield rows with their keys, as many as one request removes."""
+        some, keys, total = list[Row](), dict[str, list[str]](), 0
+        for row in rows:
+            found = self._keys(row, files)
+            if some and total + len(found) > _BATCH:
+                yield some, keys
+                some, keys, total = [], {}, 0
+            some.append(row)
+            keys[row.path] = found
+            total += len(found)
+        if some:
+            yield some, keys
+
+    def _copied(self, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Copy keys, and return why some of them could not be."""
+
+        def copy(pair: tuple[str, str]) -> str:
+            source, target = pair
+            try:
+                if (self._files.get(source) or (0.0, 0))[1] > _LARGE:
+                    self._filesystem.copy(f"{self.base}/{source}", f"{self.base}/{target}")
+                else:
+                    where = {"Bucket": self._bucket, "Key": self._key(source)}
+                    self._call("copy_object", Key=self._key(target), CopySource=where)
+            except OSError as error:
+                return reason(error)
+            return ""
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return {pair[0]: why for pair, why in zip(pairs, pool.map(copy, pairs), strict=True) if why}
+
+    def _abort(self, keys: Iterable[str]) -> None:
+        """End multipart uploads: what they hold cannot be put back."""
+        for key in keys:
+            for upload in self._parts.get(key, ()):
+                self._call("abort_multipart_upload", Key=self._key(key), UploadId=upload)
+
+    def backs(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
+        """See `Place.backs`."""
+        rows = list(rows)
+        index = self._index(run)
+        if index.options.place == "list":
+            hows = _nothing(rows)
+        elif index.options.place == "copies":
+            hows = self._copies_back(rows, index, run)
+        else:
+            hows = self._versions_back(rows, index)
+        for row, how in zip(rows, hows, strict=True):
+            self._returned.add(row.path)
+            yield how
+
+    def _versions_back(self, rows: Sequence[Row], index: _Index) -> Iterator[Moved]:
+        versions = self._versions()
+        for some, keys in self._batches(rows, index.keys):
+            hows, markers = dict[str, Moved](), list[tuple[str, str]]()
+            for row in some:
+                hows[row.path] = "gone"
+                for key in keys[row.path]:
+                    found = versions.get(key, [])
+                    above = [name for name, is_marker, _ in found if is_marker]
+                    if found and not found[0][1]:
+                        # What is served now was put back before, or pushed again.
+                        hows[row.path] = "gone" if found[0][2] == index.keys[key][0] else "there"
+                    elif len(above) < len(found):
+                        first = next(at for at, one in enumerate(found) if not one[1])
+                        markers += [(key, name) for name, _, _ in found[:first]]
+                        hows[row.path] = "moved"
+            failed = self._remove(markers)
+            for row in some:
+                _check(keys[row.path], failed)
+                yield hows[row.path]
+
+    def _copies_back(self, rows: Sequence[Row], index: _Index, run: str) -> Iterator[Moved]:
+        self._filesystem.invalidate_cache()
+        found = self._filesystem.find(self.base, detail=True)
+        there = {name.removeprefix(f"{self.base}/"): (0.0, int(about["size"] or 0)) for name, about in found.items()}
+        self._files = there
+        for some, keys in self._batches(rows, index.keys):
+            todo, hows = list[str](), dict[str, Moved]()
+            for row in some:
+                copies = [key for key in keys[row.path] if f"{TRASH}/{run}/{key}" in there]
+                taken = there.keys() & keys[row.path]
+                hows[row.path] = "gone" if not copies else "there" if taken else "moved"
+                todo += copies if hows[row.path] == "moved" else []
+            failed = self._copied([(f"{TRASH}/{run}/{key}", key) for key in todo])
+            failed = {path.removeprefix(f"{TRASH}/{run}/"): why for path, why in failed.items()}
+            failed |= self._remove((f"{TRASH}/{run}/{key}", "") for key in todo if key not in failed)
+            for row in some:
+                _check(keys[row.path], failed)
+                yield hows[row.path]
+
+    def holds(self, row: Row, run: str) -> bool:
+        """See `Place.holds`: what an earlier application wrote down, and is not there any more, was moved by it."""
+        if row.path not in self._planned:
+            return False
+        known = self._indexes[run].keys if run in self._indexes else {}
+        return not any(key in self._files for key in self._keys(row, known))
+
+    def barrier(self) -> None:
+        """See `Place.barrier`: what a bucket confirmed is kept."""
+
+    def tidy(self, run: str = "") -> None:
+        """See `Place.tidy`."""
+        if not run or (index := self._indexes.get(run)) is None:
+            return
+        rest = tuple(row for row in index.rows if row.path not in self._returned)
+        if not rest:
+            self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+        elif len(rest) < len(index.rows):
+            self._write(run, msgspec.structs.replace(index, rows=rest))
+
+    def choose(self, wanted: Mapping[str, Sequence[Row]]) -> None:
+        """See `Place.choose`."""
+        self._chosen = wanted
+
+    def empty(self, run: str) -> None:
+        """See `Place.empty`: in the order of a plan, so that no reader finds a link that leads nowhere.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        if self._place == "none":
+            return
+        try:
+            index = self._index(run)
+        except FileNotFoundError:
+            return
+        rows = self._chosen.get(run, ()) if index.options.place == "list" else index.rows
+        freed = sum(row.size for row in rows)
+        if index.options.place == "versions":
+            versions = self._versions()
+            gone = [
+                (key, name)
+                for key in index.keys
+                for at, (name, is_marker, _) in enumerate(versions.get(key, ()))
+                if at or is_marker  # what is served now stays
+            ]
+            _raise(self._remove(gone))
+        else:
+            above = f"{TRASH}/{run}/" if index.options.place == "copies" else ""
+            for kind in dict.fromkeys(row.kind for row in rows):
+                some = [row for row in rows if row.kind == kind]
+                _raise(self._remove((f"{above}{key}", "") for row in some for key in self._keys(row, index.keys)))
+        self._abort(key for row in rows if row.kind == "upload" for key in self._keys(row, index.keys))
+        self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+        self._freed += freed
+
+    def space(self) -> int:
+        """See `Place.space`: a bucket is never full; what was removed for good counts."""
+        return self._freed
+
+
+def _nothing(rows: Sequence[Row]) -> Iterator[Moved]:
+    """Yield of rows that were only listed that nothing more is to be done."""
+    for _ in rows:
+        yield "moved"
+
+
+def _check(keys: Iterable[str], failed: Mapping[str, str]) -> None:
+    _raise({key: failed[key] for key in keys if key in failed})
+
+
+def _raise(failed: Mapping[str, str]) -> None:
+    for why in failed.values():
+        raise OSError(errno.EACCES if "AccessDenied" in why else errno.EIO, why)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,170 @@
+"""Plans over a trash: what is put back, what is removed for good, and what undo of a deletion needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from regnb.change.collect.place import Place, Run
+from regnb.change.collect.planning import stale
+from regnb.change.collect.state import State
+from regnb.change.journal import Receipt
+from regnb.change.plan import Effect
+from regnb.change.sweep import PHASES, Options, Row, Sweep, check_allow
+from regnb.crawl.records import describe
+from regnb.errors import PlanMismatch
+from regnb.text import count, human
+
+
+def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[Row], bool] = lambda _: True) -> Sweep:
+    """Plan to put back what a collection moved into the trash, or to forget what it listed.
+
+    Args:
+        known: What the trash holds.
+        url: The storage.
+        run: The name of the run, which is that of the receipt.
+        wanted: Which rows.
+
+    Raises:
+        PlanMismatch: The trash does not have it.
+
+    Example:
+        ``plan_restore(trash.runs(), "/srv/registry", "20261129T120000-4f2a91cc")``
+    """
+    found = next((one for one in known if one.run == run), None)
+    if found is None:
+        text = f"the trash of {url} has no run {run[:80]}"
+        raise PlanMismatch(text, hint="regnb trash list names them; what was emptied cannot be put back")
+    reason = f"{'listed' if found.listed else 'moved'} by run {run}"
+    rows = [msgspec.structs.replace(row, youngest="", reason=reason) for row in found.rows if wanted(row)]
+    rows.sort(key=lambda row: -PHASES.index(row.kind))
+    note = "What is there again meanwhile stays."
+    if found.listed:
+        note = "This run only listed its rows: nothing was removed. The list is forgotten, and nothing else changes."
+    options = Options(place=found.options.place)
+    return Sweep(operation="restore", url=url, steps=tuple(rows), options=options, run=run, notes=(note,))
+
+
+def plan_empty(
+    known: Iterable[Run],
+    url: str,
+    *,
+    older_than: int,
+    state: State,
+    garbage: Callable[[Run], Sequence[Row]],
+    endpoints: Sequence[str] = (),
+    allow: Iterable[str] = (),
+    now: datetime | None = None,
+) -> Sweep:
+    """Plan to remove for good what lies in the trash, or what was listed and is still garbage.
+
+    Args:
+        known: What the trash holds.
+        url: The storage.
+        older_than: Seconds since it was moved there, or listed.
+        state: What the storage holds: what a manifest there needs and only the trash has is never removed.
+        garbage: Plans the collection of a run again, and returns the rows of now.
+        endpoints: Of the registry; by default those that the runs named.
+        allow: Of :data:`regnb.change.sweep.ALLOWANCES`; also what the runs were allowed.
+        now: When ages are counted from.
+
+    Example:
+        ``plan_empty(trash.runs(), "/srv/registry", older_than=7 * 86_400, state=state, garbage=garbage)``
+    """
+    now = now or datetime.now(UTC)
+    needed: set[str] = set().union(*(state.needed(state.served(name)) for name in state.repositories))
+    lost = needed - state.blobs.keys()
+    steps, effects = list[Row](), list[Effect]()
+    named, allowed, listed = dict.fromkeys(endpoints), set(check_allow(allow)), False
+    for run in known:
+        if (now - run.moved).total_seconds() < older_than:
+            continue
+        when = run.moved.isoformat(timespec="seconds")
+        if run.listed:
+            rows = still(run, garbage(run))
+            size = sum(row.size for row in rows)
+            listed, named = True, named | ({} if endpoints else dict.fromkeys(run.options.endpoints))
+            allowed |= {*run.allow}
+            reason = f"listed on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}"
+            reason += f", of which {len(rows):,} ({human(size)}) {'is' if len(rows) == 1 else 'are'} still garbage"
+            steps.append(Row(kind="run", reference=run.run, size=size, youngest=when, reason=reason))
+            continue
+        blobs = [row.reference for row in run.rows if row.kind in ("blob", "manifest")]
+        if kept := sorted(lost.intersection(blobs)):
+            text = f"spared: {count(len(kept), 'blob')} in it are needed again; put them back: regnb trash restore"
+            effects.append(Effect("needed", "", run.run, run.size, text))
+            continue
+        reason = f"moved on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
+        steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason))
+    note = "What is removed from the trash cannot be put back, and undo of earlier deletions may need it."
+    return Sweep(
+        operation="empty",
+        url=url,
+        steps=tuple(steps),
+        effects=tuple(effects),
+        notes=(note,),
+        options=Options(endpoints=tuple(named), place="list") if listed else Options(),
+        allow=tuple(sorted(allowed)) if listed else (),
+    )
+
+
+def still(run: Run, now: Sequence[Row]) -> list[Row]:
+    """Return the rows of a run that was only listed which are garbage now as they were then.
+
+    Args:
+        run: What was listed.
+        now: The rows of the same collection, planned again.
+
+    Example:
+        >>> row = Row(kind="upload", repository="app", reference="1")
+        >>> still(Run("r", datetime.now(UTC), (row,)), [row]) == [row]
+        True
+    """
+    changed = {row.path for row in stale(run.rows, now)}
+    return [row for row in run.rows if row.path not in changed]
+
+
+def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
+    """Plan to put back what undo of a deletion needs and collections have moved away since: a plan for each run.
+
+    Args:
+        place: The storage, with its trash.
+        url: The storage.
+        receipt: Of the deletion.
+
+    Example:
+        ``plan_return(trash, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
+    """
+    known = [run for run in place.runs() if not run.listed]
+    blobs: set[str] = set()
+    links: set[tuple[str, str]] = set()
+    todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        where = todo.pop()
+        if where in seen:
+            continue
+        seen.add(where)
+        links.add(where)
+        blobs.add(where[1])
+        raw = receipt.content(where[1])
+        data = raw.data if raw else place.content(where[1], known)
+        if data is None:
+            continue
+        record, _, _ = describe(where[1], raw.media_type if raw else "", data)
+        needed = {record.config, *record.layers} - {""}
+        blobs |= needed
+        links |= {(where[0], digest) for digest in needed}
+        todo += [(where[0], child) for child in record.children]
+
+    def wanted(row: Row) -> bool:
+        if row.kind in ("blob", "manifest"):
+            return row.reference in blobs
+        # A manifest that was deleted is put back by undo, through the registry.
+        deleted = row.kind == "revision" and receipt.content(row.reference) is not None
+        return row.kind in ("layer link", "revision") and not deleted and (row.repository, row.reference) in links
+
+    found = [plan_restore(known, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
+    return found[::-1]

@@ -1,0 +1,112 @@
+"""``regnb kube collect`` and ``regnb kube release``: what the CronJobs of ``regnb kube expose --collect`` run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Option
+
+from regnb.change.collect.planning import seconds
+from regnb.cli.collecting import Dir
+from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, say
+from regnb.cluster.switch import Switch
+from regnb.storage import Storage, open_storage
+from regnb.text import human
+
+if TYPE_CHECKING:
+    from regnb.change.journal import Receipt
+    from regnb.change.sweep import Sweep
+
+_ROLLOUT = timedelta(minutes=15)
+_MOST = timedelta(hours=6)
+
+Namespace = Annotated[str, Option(metavar="NAME", help="Namespace of the registry's Deployment.")]
+Deployment = Annotated[str, Option(metavar="NAME", help="The registry's Deployment.")]
+Server = Annotated[str, Option(metavar="URL", help="API server; by default that of the pod this runs in.")]
+
+
+def collect(
+    storage: Dir,
+    namespace: Namespace = "kube-system",
+    deployment: Deployment = "kube-registry",
+    server: Server = "",
+    port: Annotated[int, Option(metavar="PORT", help="Port of the registry in its pods.")] = 5000,
+    endpoint: Annotated[
+        list[str] | None,
+        Option(metavar="URL", help="Ask this instead of each pod, such as a Service with credentials (repeatable)."),
+    ] = None,
+    grace: Annotated[str, Option(metavar="AGE", help="Age of what goes, such as 24h.")] = "24h",
+    uploads_older_than: Annotated[str, Option(metavar="AGE", help="Age of abandoned uploads, such as 7d.")] = "7d",
+    empty_older_than: Annotated[str, Option(metavar="AGE", help="Empty the trash of what is so old.")] = "14d",
+    apply: Annotated[bool, Option("--apply", help="Do it. Without this, only print what would go.")] = False,
+) -> None:
+    """Collect garbage with the registry read-only: switch its Deployment, wait, collect, verify, and switch back.
+
+    It switches back whatever happens. What a kill prevents is made up for by regnb kube release, which a CronJob runs.
+
+    Exit code 0: done, 1: error, 4: not every row, or a registry process remembers blobs that are gone.
+    """
+    here = open_storage(storage)
+    for age in (grace, uploads_older_than, empty_older_than):
+        seconds(age)
+    if not apply:
+        say(here.plan_collect(grace=grace, uploads_older_than=uploads_older_than).summary())
+        say("Nothing was changed. With --apply it is done.")
+        return
+    pod = os.environ.get("REGNB_POD") or socket.gethostname()
+    signal.signal(signal.SIGTERM, _stop)
+    with Switch(namespace, deployment, server=server) as switch:
+        whole, receipt = True, None
+        try:
+            say(f"Switching {deployment} to read-only.")
+            switch.hold(pod, os.environ.get("REGNB_NODE", ""), _MOST)
+            endpoints = switch.settled(_ROLLOUT, port)
+            endpoints = endpoint or endpoints
+            plan = here.plan_collect(grace=grace, uploads_older_than=uploads_older_than, endpoints=endpoints)
+            receipt = _apply(here, plan)
+            emptied = _apply(here, here.plan_empty(older_than=empty_older_than))
+            whole = all(one is None or one.status == "done" for one in (receipt, emptied))
+        finally:
+            # From here on a second signal must not keep this from switching back.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if switch.release(by=pod):
+                say(f"{deployment} is writable again.")
+        pods = switch.settled(_ROLLOUT, port)
+        if receipt is not None:
+            for url, asked, remembered, message in here.remembered(receipt, endpoint or pods):
+                if message:
+                    whole = False
+                    say(f"{url} remembers {remembered} of {asked} blobs that are gone: {message}")
+    raise typer.Exit(OK if whole else INCOMPLETE)
+
+
+def _apply(storage: Storage, plan: Sweep) -> Receipt | None:
+    """Apply a plan that the job's own words ask for, and say what became of it."""
+    say(plan.summary())
+    if not plan.changes:
+        return None
+    receipt = storage.apply(plan, confirm=plan.digest)
+    figures = receipt.figures
+    say(f"Receipt {receipt.name}: {receipt.status}, moved {human(figures.moved if figures else 0)}.")
+    return receipt
+
+
+def _stop(*_: object) -> None:
+    raise typer.Exit(INTERRUPTED)
+
+
+def release(
+    namespace: Namespace = "kube-system", deployment: Deployment = "kube-registry", server: Server = ""
+) -> None:
+    """Switch a registry back to writable if the collection that made it read-only is not at work any more.
+
+    Exit code 0: done, or there was nothing to do, 1: error.
+    """
+    with Switch(namespace, deployment, server=server) as switch:
+        changed = switch.release()
+    say(f"{deployment} is writable again." if changed else "There is nothing to switch back.")

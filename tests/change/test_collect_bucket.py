@@ -1,0 +1,294 @@
+"""A collection of a bucket: the real registry on that bucket serves every tag afterwards, and undo gives all back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import buckets
+import fsspec
+import pytest
+import swept
+from buckets import Asked
+from distribution import Distribution
+from images import Image, ask, config, image, index, layer, push
+
+import regnb
+from regnb.change.collect.bucket import Bucket
+from regnb.change.journal import Receipt
+from regnb.change.sweep import TRASH, Sweep
+from regnb.errors import Busy, PlanMismatch, Refused, StorageError
+from regnb.oci.reference import Digest
+from regnb.storage import Storage
+from regnb.wire.client import Client
+
+PLACES = ("versions", "list", "copies", "none")
+STOPPED = "http://127.0.0.1:1"
+
+
+def some(number: int) -> Image:
+    return image([layer(number, 1000 + number)], about=config(n=number))
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Asked]:
+    with buckets.serve() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def filled(distribution_program: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage with two tags and an index, two images that were deleted, and a repository of which all was deleted."""
+    multi = index([(some(11), "linux/amd64"), (some(12), "linux/arm64")])
+
+    async def fill(client: Client) -> None:
+        await push(client, "app", "1.0", some(1))
+        await push(client, "app", "multi", multi)
+        for name, number in (("app", 3), ("app", 4), ("gone", 5)):
+            await push(client, name, "gone", some(number))
+            await client.delete_manifest(name, Digest.of(some(number).data))
+        # An index needs no layer of its repository.
+        await push(client, "only-index", some(6).digest, some(6))
+        await push(client, "only-index", "x", index([(some(6), "linux/amd64")]))
+        await client.uploads.upload_chunk(await client.uploads.start_upload("app"), b"begun")
+
+    with Distribution(tmp_path_factory.mktemp("filled")) as registry:
+        ask(registry.url, fill)
+    return registry.root
+
+
+@pytest.fixture(autouse=True)
+def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
+    return tmp_path / "receipts"
+
+
+@pytest.fixture
+def name(asked: Asked, filled: Path, request: pytest.FixtureRequest) -> str:
+    """A bucket with this storage in it."""
+    name = f"b{abs(hash(request.node.name))}"
+    fsspec.filesystem("s3").mkdir(name)
+    if "versions" in request.node.name:
+        enabled = {"Status": "Enabled"}
+        fsspec.filesystem("s3").call_s3("put_bucket_versioning", Bucket=name, VersioningConfiguration=enabled)
+    buckets.put(filled, name)
+    return name
+
+
+def registry_of(name: str, folder: Path) -> Distribution:
+    """A registry whose storage is a bucket."""
+    registry = Distribution(folder)
+    settings = json.loads(registry.config.read_text())
+    settings["storage"] = {
+        "s3": {
+            "accesskey": "a-key", "secretkey": "hush", "region": "us-east-1", "bucket": name, "secure": False,
+            "regionendpoint": os.environ["AWS_ENDPOINT_URL"], "v4auth": True, "rootdirectory": "",
+        },
+        "delete": {"enabled": True},
+    }  # fmt: skip
+    registry.config.write_text(json.dumps(settings))
+    return registry
+
+
+def plan_of(storage: Storage, place: str, **more: Any) -> Sweep:
+    return storage.plan_collect(
+        grace="0", uploads_older_than="0", endpoints=[STOPPED], trash=place != "none", copies=place == "copies", **more
+    )
+
+
+def apply(storage: Storage, plan: Sweep) -> Receipt:
+    return storage.apply(plan, confirm=plan.code, progress=False)
+
+
+def empty(storage: Storage) -> Receipt:
+    return apply(storage, storage.plan_empty(older_than="0"))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bucket_is_collected(name: str, place: str, filled: Path, tmp_path: Path) -> None:
+    """The same rows as of a folder but for one link a repository; the real registry serves all, and finds no more."""
+    before = buckets.content(name)
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, place)
+    assert plan.options.place == (place if place != "none" else "list")
+    local = regnb.open_storage(filled).plan_collect(grace="0", uploads_older_than="0")
+    # The last link below a _layers keeps the folder, and so the repository, in the sight of the registry's collection.
+    kept = {row.path for row in local.steps} - {row.path for row in plan.steps}
+    assert [path.rpartition("/_layers/")[0] for path in kept] == ["repositories/gone"]
+    assert {row.path for row in plan.steps} <= {row.path for row in local.steps}
+    receipt = apply(storage, plan)
+    assert receipt.status == "done"
+    assert receipt.figures is not None
+    if place == "list":
+        assert buckets.content(name) == before
+        assert receipt.figures.moved == 0
+        assert not plan_of(storage, place).steps, "what is listed is not listed again"
+    elif place != "none":
+        assert len(buckets.content(name)) < len(before)
+        back = storage.plan_restore(receipt)
+        assert apply(storage, back).status == "done"
+        assert buckets.content(name) == before
+        assert storage.trash().empty
+        plan = plan_of(storage, place)
+        receipt = apply(storage, plan)
+    if place != "none":
+        emptied = empty(storage)
+        assert emptied.status == "done"
+        assert emptied.figures is not None
+        assert emptied.figures.emptied == plan.size == emptied.figures.free
+        assert not [key for key in fsspec.filesystem("s3").find(name) if TRASH in key]
+        with pytest.raises(PlanMismatch):
+            storage.plan_restore(receipt)
+    keys = {row.path for row in plan.steps}
+    after = buckets.content(name)
+    assert set(before.keys() - after.keys()) == {
+        key for key in before if any(key.startswith(f"docker/registry/v2/{path}/") for path in keys)
+    }
+    with registry_of(name, tmp_path) as registry:
+        for repository, tag in (("app", "1.0"), ("app", "multi"), ("only-index", "x")):
+            swept.pull(registry.url, swept.disk.Name(repository, tag))
+        with regnb.connect(registry.url) as opened:
+            assert set(opened.inventory().repositories["repository"]) == {"app", "gone", "only-index"}
+    assert not swept.eligible(registry)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_bucket_that_asks_for_less(name: str, place: str, asked: Asked) -> None:
+    """503 and slow-down in the middle are waited for; a key that may not be removed ends it, and resuming goes on."""
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, place)
+    asked.refusals.update({"POST": 2, "PUT": 2, "GET": 2, "DELETE": 1})
+    assert apply(storage, plan).status == "done"
+    if place != "none":
+        asked.refusals.update({"POST": 2})
+        assert empty(storage).status == "done"
+    assert not any(asked.refusals.values())
+
+
+def test_keys_that_may_not_be_removed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of a batch names single keys: a slow-down is tried again, a denial ends the moves and is resumed."""
+    storage, real = regnb.open_storage(f"s3://{name}"), Bucket._call
+    plan = plan_of(storage, "copies")
+    errors = {"SlowDown": 1, "AccessDenied": 1}
+
+    def call(self: Bucket, method: str, **given: Any) -> Any:
+        if method != "delete_objects" or not any(errors.values()):
+            return real(self, method, **given)
+        code = next(code for code, left in errors.items() if left)
+        errors[code] -= 1
+        refused, *rest = given["Delete"]["Objects"]
+        if rest:
+            real(self, method, **{**given, "Delete": {"Objects": rest, "Quiet": True}})
+        return {"Errors": [{"Key": refused["Key"], "Code": code, "Message": "no"}]}
+
+    monkeypatch.setattr(Bucket, "_call", call)
+    receipt = apply(storage, plan)
+    assert receipt.status == "partial"
+    assert "AccessDenied" in "".join(receipt.to_frame()["message"])
+    assert storage.resume(receipt, progress=False).status == "done"
+    assert not plan_of(storage, "copies").steps
+
+
+def test_what_was_listed_is_looked_at_again(name: str, asked: Asked, tmp_path: Path) -> None:
+    """A push between the two runs needs a listed blob: it stays, and what is garbage still goes."""
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, "list")
+    apply(storage, plan)
+    with registry_of(name, tmp_path) as registry:
+        ask(registry.url, lambda client: push(client, "app", "again", some(3)))
+        later = regnb.open_storage(f"s3://{name}")
+        gone = later.plan_empty(older_than="0", endpoints=[registry.url])
+        assert gone.size < plan.size
+        with pytest.raises(Refused, match="somebody can push"):
+            apply(later, gone)
+    assert empty(later).status == "done"
+    with registry:
+        swept.pull(registry.url, swept.disk.Name("app", "again"))
+        swept.pull(registry.url, swept.disk.Name("app", "1.0"))
+    assert not swept.digests(plan_of(storage, "list"))
+
+
+@pytest.mark.parametrize("place", ["versions", "copies"])
+def test_a_push_after_it_needs_what_was_hidden(name: str, place: str, tmp_path: Path) -> None:
+    """Undo of a deletion works again: what it needs is brought back from the trash, and the rest stays there."""
+    with registry_of(name, tmp_path) as registry, regnb.connect(registry.url) as opened:
+        plan = opened.plan_delete("app:1.0")
+        deletion = opened.apply(plan, confirm=plan.code)
+    storage = regnb.open_storage(f"s3://{name}")
+    apply(storage, plan_of(storage, place))
+    size = int(storage.trash()["size"].sum())
+    with registry, regnb.connect(registry.url) as opened:
+        undo = opened.plan_undo(deletion, storage=storage)
+        assert opened.apply(undo, confirm=undo.code, storage=storage).status == "done"
+        swept.pull(registry.url, swept.disk.Name("app", "1.0"))
+    assert 0 < int(storage.trash()["size"].sum()) < size
+
+
+def test_two_collections_of_a_bucket(name: str, receipts: Path) -> None:
+    """The second one is refused by a lock in the bucket; one that was killed is resumed, and unlocks it."""
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, "copies")
+    with storage._place(plan), pytest.raises(Busy, match="another collection"):
+        apply(storage, plan_of(storage, "copies", allow=["writer"]))
+    killed = """
+import os, signal, sys
+from regnb.change.collect import bucket
+from regnb.storage import open_storage
+from regnb.change.sweep import Sweep
+
+left, real = int(sys.argv[3]), bucket.Bucket._call
+
+def call(self, method, **given):
+    global left
+    if method not in ("list_object_versions", "get_bucket_versioning"):
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, method, **given)
+
+bucket.Bucket._call = call
+plan = Sweep.load(sys.argv[2])
+open_storage(sys.argv[1]).apply(plan, confirm=plan.code, progress=False)
+"""
+    path = receipts / "plan.json"
+    receipts.mkdir(exist_ok=True)
+    plan.save(path)
+    before = buckets.content(name)
+    done = subprocess.run([sys.executable, "-c", killed, f"s3://{name}", path, "9"], check=False)
+    assert done.returncode < 0
+    with pytest.raises(Busy):
+        apply(storage, plan_of(storage, "copies", allow=["writer"]))
+    (receipt,) = path.parent.glob("*.jsonl")
+    assert storage.resume(receipt.stem, progress=False).status == "done"
+    assert not plan_of(storage, "copies").steps
+    assert apply(storage, storage.plan_restore(receipt.stem)).status == "done"
+    assert buckets.content(name) == before
+
+
+@pytest.mark.parametrize("place", ["versions", "list"])
+def test_multipart_uploads(name: str, place: str) -> None:
+    """What a client sent in parts is in no listing: it goes with its upload, once the trash is emptied."""
+    fs = fsspec.filesystem("s3")
+    key = "docker/registry/v2/repositories/app/_uploads/parts/data"
+    upload = fs.call_s3("create_multipart_upload", Bucket=name, Key=key)["UploadId"]
+    fs.call_s3("upload_part", Bucket=name, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 300)
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, place)
+    assert [(row.reference, row.size) for row in plan.steps if row.reference == "parts"] == [("parts", 300)]
+    apply(storage, plan)
+    assert fs.call_s3("list_multipart_uploads", Bucket=name).get("Uploads")
+    assert empty(storage).status == "done"
+    assert not fs.call_s3("list_multipart_uploads", Bucket=name).get("Uploads")
+
+
+def test_other_places_are_refused(name: str) -> None:
+    """A file system of fsspec that is no bucket; copies of a folder."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/registry/docker/registry/v2/repositories/app/_layers/x", b"")
+    with pytest.raises(StorageError, match="neither"):
+        regnb.open_storage("memory://registry").plan_collect()

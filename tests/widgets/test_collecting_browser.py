@@ -1,0 +1,101 @@
+"""The page that collects garbage, in JupyterLab and a real browser: preview, arm by the code, apply, put back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import swept
+from browser import OPEN, Lab, run_all
+from distribution import Distribution
+from images import Image, config, image, layer, push
+from images import ask as asked
+from test_forms_browser import apart, button, code, is_off, page, part, plan, screenshots  # noqa: F401 -- fixtures
+
+from regnb.notebooks import runbook
+from regnb.oci.reference import Digest
+from regnb.wire.client import Client
+
+
+def some(number: int) -> Image:
+    return image([layer(number, 1000 + number)], about=config(n=number))
+
+
+@pytest.fixture
+def old(real: Distribution) -> Distribution:
+    """A stopped registry, three days old, with one image that was deleted."""
+
+    async def fill(client: Client) -> None:
+        await push(client, "app", "1.0", some(1))
+        await push(client, "app", "gone", some(2))
+        await client.delete_manifest("app", Digest.of(some(2).data))
+
+    asked(real.url, fill)
+    real.stop()
+    swept.age(real.root, 3)
+    return real
+
+
+@pytest.fixture
+def form(old: Distribution, page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: F811
+    """The notebook 14-collect over this storage, with all its forms."""
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
+    lab = Lab(tmp_path / "lab.log", OPEN, "http://127.0.0.1:9", tmp_path / "notebooks")
+    try:
+        document = json.loads((runbook.notebooks() / "14-collect.ipynb").read_text(encoding="utf-8"))
+        parameters = next(cell for cell in document["cells"] if "parameters" in cell["metadata"].get("tags", ()))
+        source = re.sub(r"storage = .*", f"storage = {str(old.root)!r}\n", "".join(parameters["source"]))
+        parameters["source"] = source.replace("endpoints = []", f"endpoints = [{old.url!r}]")
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        address = lab.url("14-collect")
+        (tmp_path / "notebooks" / "14-collect.ipynb").write_text(json.dumps(document), encoding="utf-8")
+        page.set_default_timeout(60_000)
+        page.goto(f"{address}&reset")
+        run_all(page)
+        page.keyboard.press("Control+b")
+        found = page.locator(".regnb-form").first
+        found.scroll_into_view_if_needed()
+        button(found, "^Preview$").wait_for()
+        yield page
+    finally:
+        lab.stop()
+
+
+def confirm(form: Any) -> None:
+    typed = code(form)
+    field = form.get_by_placeholder(re.compile("to arm"))
+    field.fill(typed[:-1])
+    assert is_off(form)
+    field.fill(typed)
+    button(form, "^Apply").click()
+    form.get_by_text("removed for good 0 B").first.wait_for()
+
+
+@pytest.mark.browser
+def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -> None:  # noqa: F811
+    """Run All moves nothing; a typed code does; the trash's form puts everything back, byte for byte."""
+    before = swept.tree(old.root)
+    collect, back = (form.locator(".regnb-form").nth(number) for number in (0, 1))
+    assert is_off(collect)
+    plan(collect)
+    assert "no manifest that stays needs it" in collect.inner_text()
+    assert apart(swept.tree, old.root) == before, "Run All and a preview move nothing"
+    collect.screenshot(path=screenshots / "collect-preview.png")
+    confirm(collect)
+    assert "Restart every registry process" in collect.inner_text()
+    collect.screenshot(path=screenshots / "collect-done.png")
+    assert swept.tree(old.root) != before
+    run_all(form)
+    back.scroll_into_view_if_needed()
+    button(back, "^Preview$").wait_for()
+    form.wait_for_function(
+        "() => [...document.querySelectorAll('.regnb-form option')].some(one => one.value.includes('T'))"
+    )
+    plan(back)
+    back.screenshot(path=screenshots / "put-back.png")
+    confirm(back)
+    assert swept.tree(old.root) == before
