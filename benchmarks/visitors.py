@@ -39,9 +39,14 @@ def memory(site: Site) -> int:
     return found
 
 
+def address(number: int) -> dict[str, str]:
+    """Give a visitor an address of its own, as a proxy that is trusted says it."""
+    return {"X-Forwarded-For": f"192.0.2.{number + 1}"}
+
+
 async def behave(site: Site, number: int, until: float, times: list[float]) -> None:
     """Open a page, look at its widgets, and leave it as a browser does."""
-    with httpx.Client(timeout=120) as client:
+    with httpx.Client(timeout=120, headers=address(number)) as client:
         while time.monotonic() < until:
             begun = time.monotonic()
             visitor = await asyncio.to_thread(Visitor, site, PAGES[number % len(PAGES)], client)
@@ -57,7 +62,7 @@ async def behave(site: Site, number: int, until: float, times: list[float]) -> N
 async def misbehave(site: Site, until: float) -> None:
     """Hold connections open, open pages without end, and send messages without end."""
     held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(100)]
-    with httpx.Client(timeout=120) as client:
+    with httpx.Client(timeout=120, headers=address(99)) as client:
         while time.monotonic() < until:
             with suppress(AssertionError, ConnectionError, OSError, httpx.HTTPError, TimeoutError):
                 visitor = await asyncio.to_thread(Visitor, site, PAGES[0], client)
@@ -89,7 +94,7 @@ def main() -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             demo = stack.enter_context(sandbox.demo_registry())
-            site = stack.enter_context(Site(folder / "ui.log", demo.url, "--idle", "10"))
+            site = stack.enter_context(Site(folder / "ui.log", demo.url, "--idle", "10", "--trusted-proxy", "127.0.0.1"))
             times = asyncio.run(play(site, given.visitors, given.seconds, bad=bad))
             time.sleep(30)  # until kernels that nobody looks at have ended
             slow = statistics.quantiles(times, n=20)[-1]

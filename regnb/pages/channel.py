@@ -133,6 +133,16 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
             raise HTTPError(429)
         await super().get(kernel_id)
 
+    async def open(self, kernel_id: str) -> None:
+        """Be known as a connection of this kernel's."""
+        self.kernels.channels[kernel_id].add(self)
+        await super().open(kernel_id)
+
+    def on_close(self) -> None:
+        """Be known no longer."""
+        self.kernels.channels[self.kernel_id].discard(self)
+        super().on_close()
+
     def on_message(self, message: bytes | str) -> None:
         """Hand a message on, if it is one that pages send, and not too many of them."""
         visits: Visits = self.settings["visits"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from http.client import responses
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -17,19 +19,17 @@ Upstream: TypeAlias = Any
 """What tornado, jupyter_server, Voilà and nbformat give and take without types."""
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+STYLE: Final = (
+    ":root { color-scheme: light dark; } body { max-width: 640px; margin: 15vh auto; padding: 0 16px;"
+    " font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
+)
+"""The style of a page without scripts."""
+_POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; "
 BARE: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    f"{_POLICY}style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of a page without scripts."""
-# JupyterLab's checks of settings and plotly make functions of text; widgets and Voilà have inline scripts, anywidget
-# imports its modules from blobs. Nothing is fetched from, sent to or framed by another site.
-_SCRIPTED: Final = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src blob:; "
-    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'"
-)
+"""The Content-Security-Policy of all that is not a page with scripts."""
 _HEADERS: Final = {
-    "Content-Security-Policy": _SCRIPTED,
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
@@ -39,6 +39,23 @@ _HEADERS: Final = {
 _YEAR: Final = 31_536_000
 _OWN: Final = ("", "none", "same-origin")
 """Of Sec-Fetch-Site: no browser, or one that leaves it out; an address that was typed; a page of this server."""
+
+
+def scripted(nonce: str) -> str:
+    """Return the Content-Security-Policy of a page whose inline scripts have a nonce.
+
+    Nothing is fetched from, sent to or framed by another site, and no text becomes code. What is left open is needed:
+    anywidget imports its modules from blobs, plotly draws pictures of charts from blobs, JupyterLab's bundles make style
+    elements, plotly and pandas set styles.
+
+    Example:
+        >>> "unsafe-eval" in scripted("a-new-one-each-time")
+        False
+    """
+    return (
+        f"{_POLICY}script-src 'self' 'nonce-{nonce}' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: "
+        "blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
+    )
 
 
 class Refusal(NamedTuple):
@@ -126,10 +143,10 @@ class Guard(httputil.HTTPServerConnectionDelegate):
             def transform_first_chunk(
                 self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, *rest: bool
             ) -> tuple[int, httputil.HTTPHeaders, bytes]:
-                plain = headers.get("Content-Security-Policy") == BARE
                 for name, value in always.items():
                     headers[name] = value
-                if plain:
+                # jupyter_server sets one of its own, which allows all but frames.
+                if not headers.get("Content-Security-Policy", "").startswith(_POLICY):
                     headers["Content-Security-Policy"] = BARE
                 headers.pop("Server", None)
                 return super().transform_first_chunk(status_code, headers, chunk, *rest)
@@ -138,19 +155,20 @@ class Guard(httputil.HTTPServerConnectionDelegate):
 
     def sender(self, peer: str, headers: Mapping[str, str]) -> tuple[str, str]:
         """Return the visitor's address and the protocol that it spoke, as far as the proxies are trusted."""
-        if not self._trusted(peer):
+        if not self.trusted(peer):
             return peer, "http"
         for each in reversed(headers.get("X-Forwarded-For", "").split(",")):
             address = each.strip()
             if not _is_address(address):
                 break
             peer = address
-            if not self._trusted(peer):
+            if not self.trusted(peer):
                 break
         protocol = headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower()
         return peer, protocol if protocol in ("http", "https") else "http"
 
-    def _trusted(self, address: str) -> bool:
+    def trusted(self, address: str) -> bool:
+        """Whether an address is that of a proxy that is believed."""
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -27,6 +28,10 @@ _LATER: Final = 3.0
 """Seconds until another kernel is started in reserve: the page that took the last one comes first."""
 _KEPT: Final = 32 * 1024 * 1024
 """Bytes of messages that wait for a page that has lost its connection."""
+_HELD: Final = 6
+"""How many times as long a page stays that is open and not used as one that was left."""
+_ENDED, _AWAY = "the page was closed", 1001
+"""What a page is told whose kernel ends, and WebSocket's status for that."""
 _READ_ONLY: Final = {"REGNB_READ_ONLY": "1"}
 
 
@@ -64,6 +69,8 @@ class Kernels(AsyncMappingKernelManager):
         self._opening: dict[object, Visitor] = {}
         self.controls: defaultdict[str, set[str]] = defaultdict(set)
         """Of each kernel, the comms that ask for the state of all widgets."""
+        self.channels: defaultdict[str, set[Upstream]] = defaultdict(set)
+        """Of each kernel, its page's connections."""
         # A page that is reloaded again and again starts a kernel each time.
         self._starts = Allowance(2 * self.each, 0.2)
 
@@ -103,7 +110,8 @@ class Kernels(AsyncMappingKernelManager):
     async def end(self, visitor: str) -> None:
         """End the kernels of a visitor's pages."""
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
-            await self._shutdown(kernel_id)
+            self.hang_up(kernel_id, "you logged out")
+            await self.shutdown_kernel(kernel_id, now=True)
 
     async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
         """Return the kernel in reserve, or a new one."""
@@ -129,11 +137,18 @@ class Kernels(AsyncMappingKernelManager):
     def drop(self, kernel_id: str) -> None:
         """End a kernel soon."""
         if kernel_id not in self._tasks and kernel_id in self:
-            self._keep(kernel_id, self._shutdown(kernel_id))
+            self._keep(kernel_id, self.shutdown_kernel(kernel_id, now=True))
 
-    async def _shutdown(self, kernel_id: str) -> None:
-        manager: Upstream = super()
-        await manager.shutdown_kernel(kernel_id, now=True)
+    def hang_up(self, kernel_id: str, reason: str) -> None:
+        """Close the connections with a kernel: none is held open to a page that has ended."""
+        for channel in self.channels.pop(kernel_id, set()):
+            channel.close(_AWAY, reason)
+
+    async def shutdown_kernel(self, kernel_id: str, *rest: Upstream, **given: Upstream) -> None:
+        """End a kernel, and the connections with it."""
+        self.hang_up(kernel_id, _ENDED)
+        base: Upstream = super()
+        await base.shutdown_kernel(kernel_id, *rest, **given)
 
     def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
         task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
@@ -145,8 +160,16 @@ class Kernels(AsyncMappingKernelManager):
         return str(await super().start_kernel(kernel_name="python3", env=env, extra_arguments=arguments))
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that nobody looks at, but those in reserve."""
-        if not any(kernel_id in kept for kept in self._reserve.values()):
+        """End a kernel whose page was left, or is held open and not used; but none in reserve."""
+        if any(kernel_id in kept for kept in self._reserve.values()):
+            return
+        kernel: Upstream = self.get_kernel(kernel_id)
+        quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
+        most = _HELD * self.cull_idle_timeout
+        if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet > most:
+            self.hang_up(kernel_id, f"nobody used the page for {max(1, round(most / 60))} minutes")
+            await self.shutdown_kernel(kernel_id)
+        else:
             base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)
 

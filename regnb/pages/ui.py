@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
+import secrets
 import socket
 import tempfile
 import warnings
@@ -17,6 +19,7 @@ from regnb.notebooks.lab import copy_notebooks
 from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
 from regnb.pages import nursery
 from regnb.widgets.page import box
+from regnb.widgets.table import DRAWN
 from regnb.wire.addresses import same
 from regnb.wire.origin import Hosts
 
@@ -42,9 +45,9 @@ with warnings.catch_warnings():
         from regnb.pages import token as token_
         from regnb.pages.channel import LIMIT, Channel, Kernel, Shutdown
         from regnb.pages.door import Door, listen
-        from regnb.pages.guard import Guard, Upstream
+        from regnb.pages.guard import Guard, Upstream, scripted
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
-        from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
+        from regnb.pages.visit import Guarded, Identity, Login, Logout, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -256,6 +259,9 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             by = f"token {token.name}, {visitor.address}" if token else visitor.address
             cell: Upstream = new_code_cell
             self.filled.cells.insert(0, cell(f"import os; os.environ['REGNB_VISITOR'] = {by!r}"))
+            nonce = self.filled.metadata.regnb["nonce"] = secrets.token_urlsafe(16)
+            self.filled.metadata.regnb["drawn"] = DRAWN
+            self.set_header("Content-Security-Policy", scripted(nonce))
             status = 503
             kernels.take_room(self, visitor)
         except InvalidArgument as error:
@@ -290,6 +296,17 @@ class Socket(tornado.websocket.WebSocketHandler):
     def open(self) -> None:
         """Say goodbye."""
         self.close()
+
+
+class Nowhere(Guarded, JupyterHandler):
+    """Every other path."""
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        """Say that there is nothing, and where there is something."""
+        say(self, f"<p>There is no such page. <a href='{html.escape(self.base_url)}'>Go to the overview.</a></p>", 404)
+
+    post = get
 
 
 class Away(JupyterHandler):
@@ -345,6 +362,7 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}login", Login),
             (f"{self.base_url}logout", Logout),
             *([("/", Away), (self.base_url.rstrip("/"), Away)] if self.base_url != "/" else []),
+            (".*", Nowhere),
         ]
         self.app.settings["log_function"] = lambda _: None
         for name in ("tornado.application", "tornado.general", "tornado.access", self.log.name):
@@ -355,10 +373,11 @@ class UI(Voila):  # type: ignore[misc]
     def listen(self) -> None:
         """Open the door, and go round until the process is told to end."""
         self.ioloop = tornado.ioloop.IOLoop.current()
+        guard = self.guard(self.app)
         server = tornado.httpserver.HTTPServer(
-            self.guard(self.app), idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY
+            guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY
         )
-        door = Door(self.listener, server, f"{self.base_url}healthz")
+        door = Door(self.listener, server, f"{self.base_url}healthz", shared=guard.trusted)
         door.open()
         try:
             self.ioloop.start()

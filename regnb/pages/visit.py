@@ -15,7 +15,7 @@ from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import JupyterHandler
 
 from regnb.pages.allowance import Allowance
-from regnb.pages.guard import BARE, Upstream
+from regnb.pages.guard import BARE, STYLE, Upstream
 from regnb.pages.token import Token
 from regnb.widgets.page import box
 
@@ -138,9 +138,7 @@ def shell(body: str, head: str = "") -> str:
     """
     return (
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>regnb</title>{head}<style>:root {{ color-scheme: light dark; }} body {{ max-width: 640px;"
-        " margin: 15vh auto; padding: 0 16px; font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit;"
-        f" padding: 4px 8px; }}</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
+        f"<title>regnb</title>{head}<style>{STYLE}</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
     )
 
 

@@ -45,6 +45,8 @@ def page(screenshots: Path) -> Iterator[Any]:
         # plotly's extension wants to keep a picture of each chart in the notebook, and a page of Voilà's has none.
         known = "setData is not a function"
         found.on("pageerror", lambda error: troubles.append(str(error)) if known not in str(error) else None)
+        policy = "Content Security Policy"
+        found.on("console", lambda said: troubles.append(said.text) if policy in said.text else None)
         yield found
         assert outside == []
         assert troubles == []
