@@ -45,8 +45,8 @@ def scripted(nonce: str) -> str:
     """Return the Content-Security-Policy of a page whose inline scripts have a nonce.
 
     Nothing is fetched from, sent to or framed by another site, and no text becomes code. What is left open is needed:
-    anywidget imports its modules from blobs, plotly draws pictures of charts from blobs, JupyterLab's bundles make style
-    elements, plotly and pandas set styles.
+    anywidget imports modules from blobs, plotly draws pictures from blobs, JupyterLab's bundles make style elements,
+    plotly and pandas set styles.
 
     Example:
         >>> "unsafe-eval" in scripted("a-new-one-each-time")

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
+from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict, Integer
 
@@ -78,21 +79,47 @@ class Kernels(AsyncMappingKernelManager):
         """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
         self._given = {each: who for each, who in self._given.items() if each in self}
         self.controls = defaultdict(set, {each: known for each, known in self.controls.items() if each in self})
-        held = Counter(who.id for who in (*self._given.values(), *self._opening.values()))
-        if held[visitor.id] >= self.each:
+        held = [*self._given.values(), *self._opening.values()]
+        if [who.id for who in held].count(visitor.id) >= self.each:
             raise InvalidArgument(
                 f"{self.each} of your pages are open, and no more are served to one visitor",
                 hint="close one; a page that nobody looks at ends by itself",
             )
-        if held.total() >= self.most:
+        full = len(held) >= self.most
+        least = self._superfluous(visitor, Counter(who.address for who in held)) if full else ""
+        if full and not least:
             raise InvalidArgument(
                 f"{self.most} pages are open, and no more are served at once",
                 hint="close one; a page that nobody looks at ends by itself",
             )
         if not (self._starts.take(visitor.id) and self._starts.take(visitor.address)):
             raise InvalidArgument("you opened many pages in a short time", hint="wait a minute, and reload")
+        if least:
+            self.hang_up(least, "others need its place, and most pages were open at your address")
+            self._given.pop(least)
+            self.drop(least)
         self._opening[page] = visitor
         _opening.set(page)
+
+    def _superfluous(self, visitor: Visitor, held: Mapping[str, int]) -> str:
+        """Return the kernel whose page gives way to a visitor, or "".
+
+        It is one of the address that has most pages, if that has more than the visitor's address would have: nobody
+        takes all places with many cookies. It is the one that was not used for longest, and none that may write.
+        """
+        most = max(held.values())
+        if held.get(visitor.address, 0) + 1 >= most:
+            return ""
+        pages = [
+            each for each, who in self._given.items() if each in self and held[who.address] == most and not who.writes
+        ]
+        return min(pages, key=self._used, default="")
+
+    def _used(self, kernel_id: str) -> datetime:
+        """Return when a kernel last did something."""
+        kernel: Upstream = self.get_kernel(kernel_id)
+        found: datetime = kernel.last_activity
+        return found
 
     def leave_room(self, page: object) -> None:
         """Count a page no longer that did not get as far as a kernel."""
@@ -103,6 +130,11 @@ class Kernels(AsyncMappingKernelManager):
         owner = self._given.get(kernel_id)
         return owner is not None and owner.id == visitor and kernel_id in self
 
+    def address(self, kernel_id: str) -> str:
+        """Return where the visitor of a kernel's page came from, or "" if it is nobody's any more."""
+        owner = self._given.get(kernel_id)
+        return owner.address if owner else ""
+
     def connections(self, kernel_id: str) -> int:
         """Return how many connections a kernel's page has."""
         return int(self._kernel_connections.get(kernel_id, 0))
@@ -111,7 +143,7 @@ class Kernels(AsyncMappingKernelManager):
         """End the kernels of a visitor's pages."""
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
             self.hang_up(kernel_id, "you logged out")
-            await self.shutdown_kernel(kernel_id, now=True)
+            await self._shutdown(kernel_id)
 
     async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
         """Return the kernel in reserve, or a new one."""
@@ -137,18 +169,21 @@ class Kernels(AsyncMappingKernelManager):
     def drop(self, kernel_id: str) -> None:
         """End a kernel soon."""
         if kernel_id not in self._tasks and kernel_id in self:
-            self._keep(kernel_id, self.shutdown_kernel(kernel_id, now=True))
+            self._keep(kernel_id, self._shutdown(kernel_id))
 
     def hang_up(self, kernel_id: str, reason: str) -> None:
         """Close the connections with a kernel: none is held open to a page that has ended."""
         for channel in self.channels.pop(kernel_id, set()):
             channel.close(_AWAY, reason)
 
-    async def shutdown_kernel(self, kernel_id: str, *rest: Upstream, **given: Upstream) -> None:
-        """End a kernel, and the connections with it."""
+    def remove_kernel(self, kernel_id: str) -> KernelManager:
+        """Forget a kernel that has ended, and close the connections with it."""
         self.hang_up(kernel_id, _ENDED)
-        base: Upstream = super()
-        await base.shutdown_kernel(kernel_id, *rest, **given)
+        return super().remove_kernel(kernel_id)
+
+    async def _shutdown(self, kernel_id: str) -> None:
+        manager: Upstream = super()
+        await manager.shutdown_kernel(kernel_id, now=True)
 
     def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
         task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
@@ -164,11 +199,10 @@ class Kernels(AsyncMappingKernelManager):
         if any(kernel_id in kept for kept in self._reserve.values()):
             return
         kernel: Upstream = self.get_kernel(kernel_id)
-        quiet = (datetime.now(UTC) - kernel.last_activity).total_seconds()
-        most = _HELD * self.cull_idle_timeout
-        if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet > most:
+        quiet, most = datetime.now(UTC) - self._used(kernel_id), _HELD * self.cull_idle_timeout
+        if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet.total_seconds() > most:
             self.hang_up(kernel_id, f"nobody used the page for {max(1, round(most / 60))} minutes")
-            await self.shutdown_kernel(kernel_id)
+            await self._shutdown(kernel_id)
         else:
             base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)

@@ -374,9 +374,7 @@ class UI(Voila):  # type: ignore[misc]
         """Open the door, and go round until the process is told to end."""
         self.ioloop = tornado.ioloop.IOLoop.current()
         guard = self.guard(self.app)
-        server = tornado.httpserver.HTTPServer(
-            guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY
-        )
+        server = tornado.httpserver.HTTPServer(guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY)
         door = Door(self.listener, server, f"{self.base_url}healthz", shared=guard.trusted)
         door.open()
         try:

@@ -227,7 +227,7 @@ class _Grid(ITable):
                 for each in given.get("columnDefs", ())
             ]
             given |= {"columnDefs": columns, "keys_to_be_evaluated": [["drawCallback"]]}
-            given["meanings"] = meanings(list(map(str, self._df)))
+            given["meanings"] = meanings([str(name) for name in getattr(self._df, "columns", ())])
         return given
 
 
