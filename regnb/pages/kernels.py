@@ -17,6 +17,7 @@ from traitlets import Dict, Integer
 from regnb.errors import InvalidArgument
 from regnb.pages.allowance import Allowance
 from regnb.pages.guard import Upstream
+from regnb.text import count
 
 PAGES: Final = 20
 """Pages that may be open at once: each takes a kernel, and that about 250 MB."""
@@ -201,7 +202,7 @@ class Kernels(AsyncMappingKernelManager):
         kernel: Upstream = self.get_kernel(kernel_id)
         quiet, most = datetime.now(UTC) - self._used(kernel_id), _HELD * self.cull_idle_timeout
         if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet.total_seconds() > most:
-            self.hang_up(kernel_id, f"nobody used the page for {max(1, round(most / 60))} minutes")
+            self.hang_up(kernel_id, f"nobody used the page for {count(max(1, round(most / 60)), 'minute')}")
             await self._shutdown(kernel_id)
         else:
             base: Upstream = super()

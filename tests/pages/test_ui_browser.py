@@ -272,7 +272,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     code.wait_for()
     tab_to("Code")
     keys.type(code.inner_text())
-    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
     tab_to("Apply")
     keys.press("Space")
     finished(page.locator(".regnb-form").first, "delete")
