@@ -46,7 +46,6 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
-
         clock, waited, came = asyncio.get_running_loop().time, 0.0, 0
 
         async def patient() -> Message:

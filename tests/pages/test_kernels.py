@@ -16,7 +16,7 @@ from regnb.pages.kernels import Kernels, Visitor
 class Idle:
     """A kernel that last did something so many seconds ago; a real one would have to be waited for."""
 
-    execution_state = "idle"
+    execution_state, kernel_name = "idle", "python3"
     kernel_spec = SimpleNamespace(metadata={})
 
     def __init__(self, quiet: float) -> None:
