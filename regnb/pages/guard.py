@@ -24,10 +24,17 @@ STYLE: Final = (
     " font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
 )
 """The style of a page without scripts."""
+_HEARTBEAT: Final = "window.voila_heartbeat()"
+"""The inline script that Voilà sends while a page takes long."""
+
+
+def _hash(text: str) -> str:
+    """Return how a Content-Security-Policy names an inline script or style."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
 _POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; "
-BARE: Final = (
-    f"{_POLICY}style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; frame-ancestors 'none'"
-)
+BARE: Final = f"{_POLICY}style-src {_hash(STYLE)}; frame-ancestors 'none'"
 """The Content-Security-Policy of all that is not a page with scripts."""
 _HEADERS: Final = {
     "Referrer-Policy": "same-origin",
@@ -53,8 +60,8 @@ def scripted(nonce: str) -> str:
         False
     """
     return (
-        f"{_POLICY}script-src 'self' 'nonce-{nonce}' blob:; style-src 'self' 'unsafe-inline'; img-src 'self' data: "
-        "blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
+        f"{_POLICY}script-src 'self' 'nonce-{nonce}' {_hash(_HEARTBEAT)} blob:; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
     )
 
 

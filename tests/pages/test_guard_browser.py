@@ -13,8 +13,9 @@ import httpx
 import pytest
 import reverse
 import scripted
-from browser import Site, browsing, faults
+from browser import Running, Site, browsing, faults
 from conftest import Seeded, need
+from distribution import free_port
 from scripted import Reply
 
 ELSEWHERE, REBOUND = "elsewhere.example", "rebound.example"
@@ -117,6 +118,30 @@ def test_a_proxy_that_passes_no_websockets_is_named(site: Site, page: Any, tmp_p
         assert faults(page, "header") == []
 
 
+def test_a_login_of_a_jupyterlab_beside_it_stays(site: Site, page: Any, tmp_path: Path) -> None:
+    """Behind one host and port: the web UI leaves JupyterLab's login alone, and that leaves the visit."""
+    need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
+    port, token = free_port(), "a-token-of-jupyterlab"
+    options = ("--no-browser", "--allow-root", f"--ServerApp.root_dir={tmp_path}", "--ServerApp.base_url=/other/")
+    options += ("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}")
+    lab = Running(tmp_path / "lab.log", "from jupyterlab.labapp import main; main()", *options)
+    routes = {"/ui": f"127.0.0.1:{site.port}", "/other": f"127.0.0.1:{port}"}
+    try:
+        with reverse.nginx(tmp_path / "nginx", routes) as front:
+            while httpx.get(f"{front.url}/other/api").status_code != 200 and lab.process.poll() is None:
+                page.wait_for_timeout(200)
+            kept = []
+            for query in (f"?token={token}", "", ""):
+                page.goto(f"{front.url}/other/lab{query}")
+                page.locator(".jp-Launcher").wait_for()
+                page.goto(f"{front.url}/ui/13-retention")
+                page.locator(".regnb-form").first.wait_for()
+                kept.append({each["name"]: each["value"] for each in page.context.cookies() if each["path"] == "/ui/"})
+            assert kept[0] == kept[1] == kept[2]
+    finally:
+        lab.stop()
+
+
 def test_a_page_that_has_ended_says_so(seeded_embedded: Seeded, page: Any, tmp_path: Path) -> None:
     """With the reason, if the server gave one; and that the server has gone."""
     with Site(tmp_path / "ui.log", seeded_embedded.url) as site:
@@ -130,7 +155,7 @@ def test_a_page_that_has_ended_says_so(seeded_embedded: Seeded, page: Any, tmp_p
         page.get_by_role("link", name="Reload the page").click()
         page.locator(".regnb-form tbody tr").first.wait_for()
         page.wait_for_timeout(500)
-    page.get_by_text("regnb cannot be reached").wait_for()
+    page.get_by_text("This page no longer answers").wait_for()
 
 
 def test_pages_without_a_notebook_can_be_read(site: Site, page: Any) -> None:
