@@ -200,6 +200,10 @@ def writing(writable: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def enter(page: Any, url: str) -> None:
     """Open a page, and give the token that is asked for."""
     page.goto(url)
+    page.get_by_label("Token").fill("a-token-that-is-wrong")
+    page.get_by_role("button", name="Open").click()
+    assert page.get_by_role("alert").inner_text() == "That is not the token."
+    assert faults(page, "html") == []
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Open").click()
     page.locator("#rendered_cells").wait_for(state="visible")
@@ -233,6 +237,11 @@ def test_delete_and_undo(writing: tuple[Seeded, str], page: Any, screenshots: Pa
     apply(form, form.locator(".regnb-code").inner_text())
     finished(form, "undo")
     assert apart(state, registry.url, *names) == before
+    page.get_by_role("button", name="Log out (operators)").click()
+    page.get_by_text("You are logged out").wait_for()
+    assert faults(page, "html") == []
+    page.goto(f"{url}/ui/12-delete")
+    page.get_by_label("Token").wait_for()
 
 
 def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) -> None:
