@@ -126,23 +126,32 @@ class Guard(httputil.HTTPServerConnectionDelegate):
         application: tornado's.
         hosts: What the server answers to.
         proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        cookie: The one that answers may set: others are those of other servers behind the same host.
         hsts: Whether browsers are told to come by https alone from now on.
 
     Raises:
         InvalidArgument: One of the proxies is not an address or a network.
     """
 
-    def __init__(self, application: Upstream, hosts: Hosts, proxies: Iterable[str] = (), *, hsts: bool = False) -> None:
+    def __init__(
+        self,
+        application: Upstream,
+        hosts: Hosts,
+        proxies: Iterable[str] = (),
+        *,
+        cookie: str = "",
+        hsts: bool = False,
+    ) -> None:
         self.application, self.hosts = application, hosts
         self.proxies = [_network(each) for each in proxies]
         self.headers = _HEADERS | ({"Strict-Transport-Security": f"max-age={_YEAR}"} if hsts else {})
-        application.add_transform(self._transform())
+        application.add_transform(self._transform(f"{cookie}="))
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """Return what hears the next request of a connection."""
         return _Request(self, server_conn, request_conn)
 
-    def _transform(self) -> type[OutputTransform]:
+    def _transform(self, cookie: str) -> type[OutputTransform]:
         """Return what gives every answer the headers."""
         always = self.headers
 
@@ -156,6 +165,11 @@ class Guard(httputil.HTTPServerConnectionDelegate):
                 if not headers.get("Content-Security-Policy", "").startswith(_POLICY):
                     headers["Content-Security-Policy"] = BARE
                 headers.pop("Server", None)
+                given = headers.get_list("Set-Cookie")
+                headers.pop("Set-Cookie", None)
+                for each in given:
+                    if each.startswith(cookie):
+                        headers.add("Set-Cookie", each)
                 return super().transform_first_chunk(status_code, headers, chunk, *rest)
 
         return Headers

@@ -47,7 +47,7 @@ with warnings.catch_warnings():
         from regnb.pages.door import Door, listen
         from regnb.pages.guard import Guard, Upstream, scripted
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
-        from regnb.pages.visit import Guarded, Identity, Login, Logout, Visits, arrive, say
+        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -73,6 +73,8 @@ _EXTENSIONS: Final = (
     "jupyterlab-plotly",
 )
 """What pages need of all that JupyterLab may have installed."""
+_FILES: Final = ("/voila/templates/(.*)", r"/voila/templates/([\w-]+/static(?:/[\w-][\w.-]*)+)")
+"""A route of Voilà's, and what of it names files."""
 _ONLY_IN_LAB: Final = "lab"
 """Tag of cells that make sense only where code can be seen."""
 
@@ -140,7 +142,7 @@ def serve(
         )
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     hosts = Hosts(host, names)
-    listener = listen(host, port)
+    listener, cookie = listen(host, port), f"regnb-{port}"
     kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
         copy_notebooks(Path(folder))
@@ -155,7 +157,7 @@ def serve(
                 "config_file_paths": [],
                 "identity_provider_class": Identity,
                 "tornado_settings": {
-                    "visits": Visits(tokens, f"regnb-{port}"),
+                    "visits": Visits(tokens, cookie),
                     "websocket_max_message_size": LIMIT,
                 },
             },
@@ -174,7 +176,7 @@ def serve(
         }
         app = UI(config=Config(settings))
         app.ready, app.listener, app.writing = ready, listener, writing
-        app.guard = lambda application: Guard(application, hosts, proxies, hsts=hsts)
+        app.guard = lambda application: Guard(application, hosts, proxies, cookie=cookie, hsts=hsts)
         app.initialize([])
         app.start()
 
@@ -233,7 +235,7 @@ def title_of(runbook: Runbook) -> str:
     return _TITLES.get(runbook.name) or runbook.name.partition("-")[2].replace("-", " ").capitalize()
 
 
-class Page(TornadoVoilaHandler):  # type: ignore[misc]
+class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
     """A notebook, by its name alone."""
 
     async def prepare(self) -> None:
@@ -347,7 +349,7 @@ class UI(Voila):  # type: ignore[misc]
             VoilaShutdownKernelHandler: Shutdown,
         }
         routes = [
-            (path, own.get(handler, handler), *rest)
+            (path.replace(*_FILES), own.get(handler) or type(handler.__name__, (Plain, handler), {}), *rest)
             for path, handler, *rest in super().init_handlers()
             if handler not in unwanted
         ]

@@ -6,6 +6,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
+from http.client import responses
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -127,6 +128,20 @@ class Guarded:
     def check_origin(self, *_: str) -> bool:
         """Say yes: the guard has compared it."""
         return True
+
+
+class Plain:
+    """A handler whose errors are pages without scripts; jupyter_server's need files that are not served here."""
+
+    def write_error(self, status_code: int, **_: Upstream) -> None:
+        """Say what is wrong, as far as the status does."""
+        handler: Upstream = self
+        text = html.escape(f"{status_code} {responses.get(status_code, '')}")
+        say(
+            handler,
+            f"<p>{text}. <a href='{html.escape(handler.settings['base_url'])}'>Go to the overview.</a></p>",
+            status_code,
+        )
 
 
 def shell(body: str, head: str = "") -> str:
