@@ -1,8 +1,8 @@
 """What one visitor of the web UI who misbehaves costs the others: time to open a page, and memory afterwards.
 
-Eight visitors open pages and use their forms for two minutes, first among themselves, then beside one who opens pages
-again and again, holds connections open, and sends more messages than a page may. Nothing that is sent is malformed in
-a way that other software would trip over. ``python benchmarks/visitors.py [--visitors 8] [--seconds 120]``.
+Eight visitors open pages for two minutes, first among themselves, then beside one who opens page after page and keeps
+them, holds connections open, and sends more messages than a page may. Nothing that is sent is malformed in a way that
+other software would trip over. ``python benchmarks/visitors.py [--visitors 8] [--seconds 120]``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,7 @@ import httpx
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "pages")]
 
 from browser import Site
+from tornado.websocket import WebSocketError
 from visitor import Visitor
 
 from regnb.local import sandbox
@@ -39,9 +40,14 @@ def memory(site: Site) -> int:
     return found
 
 
+def address(number: int) -> dict[str, str]:
+    """Give a visitor an address of its own, as a proxy that is trusted says it."""
+    return {"X-Forwarded-For": f"192.0.2.{number + 1}"}
+
+
 async def behave(site: Site, number: int, until: float, times: list[float]) -> None:
     """Open a page, look at its widgets, and leave it as a browser does."""
-    with httpx.Client(timeout=120) as client:
+    with httpx.Client(timeout=120, headers=address(number)) as client:
         while time.monotonic() < until:
             begun = time.monotonic()
             visitor = await asyncio.to_thread(Visitor, site, PAGES[number % len(PAGES)], client)
@@ -54,19 +60,47 @@ async def behave(site: Site, number: int, until: float, times: list[float]) -> N
             await asyncio.to_thread(client.post, where, headers=origin)
 
 
-async def misbehave(site: Site, until: float) -> None:
-    """Hold connections open, open pages without end, and send messages without end."""
-    held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(100)]
-    with httpx.Client(timeout=120) as client:
+FAULTS = (AssertionError, OSError, httpx.HTTPError, TimeoutError, WebSocketError)
+"""What refusals look like from outside."""
+
+
+async def hold(site: Site, until: float) -> None:
+    """Hold connections open, and begin requests that never end."""
+    while time.monotonic() < until:
+        held = []
+        for number in range(200):
+            with suppress(OSError):
+                held.append(socket.create_connection(("127.0.0.1", site.port), 5))
+                held[-1].sendall(b"GET /ui/ HT" if number % 2 else b"")
+        await asyncio.sleep(5)
+        for each in held:
+            each.close()
+
+
+async def hoard(site: Site, until: float) -> None:
+    """Open pages without end, each as a new visitor, and keep them open."""
+    async with AsyncExitStack() as stack:
         while time.monotonic() < until:
-            with suppress(AssertionError, ConnectionError, OSError, httpx.HTTPError, TimeoutError):
-                visitor = await asyncio.to_thread(Visitor, site, PAGES[0], client)
-                async with visitor:
-                    while time.monotonic() < until:
-                        await visitor.send("comm_info_request", {})
+            with suppress(*FAULTS):
+                visitor = await asyncio.to_thread(opened, site)
+                await stack.enter_async_context(visitor)
             await asyncio.sleep(0.1)
-    for each in held:
-        each.close()
+
+
+async def flood(site: Site, until: float) -> None:
+    """Send messages without end."""
+    while time.monotonic() < until:
+        with suppress(*FAULTS):
+            async with await asyncio.to_thread(opened, site) as visitor:
+                while time.monotonic() < until:
+                    await visitor.send("comm_info_request", {})
+        await asyncio.sleep(0.1)
+
+
+def opened(site: Site) -> Visitor:
+    """Open a page as somebody who has never been there, but from the same address as before."""
+    with httpx.Client(timeout=120, headers=address(99)) as client:
+        return Visitor(site, PAGES[0], client)
 
 
 async def play(site: Site, visitors: int, seconds: float, *, bad: bool) -> list[float]:
@@ -74,7 +108,7 @@ async def play(site: Site, visitors: int, seconds: float, *, bad: bool) -> list[
     times: list[float] = []
     until = time.monotonic() + seconds
     work = [behave(site, number, until, times) for number in range(visitors)]
-    await asyncio.gather(*work, *([misbehave(site, until)] if bad else []))
+    await asyncio.gather(*work, *([hold(site, until), hoard(site, until), flood(site, until)] if bad else []))
     return times
 
 
@@ -89,7 +123,8 @@ def main() -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             demo = stack.enter_context(sandbox.demo_registry())
-            site = stack.enter_context(Site(folder / "ui.log", demo.url, "--idle", "10"))
+            options = ("--idle", "10", "--trusted-proxy", "127.0.0.1")
+            site = stack.enter_context(Site(folder / "ui.log", demo.url, *options))
             times = asyncio.run(play(site, given.visitors, given.seconds, bad=bad))
             time.sleep(30)  # until kernels that nobody looks at have ended
             slow = statistics.quantiles(times, n=20)[-1]

@@ -143,21 +143,26 @@ def visit(url: str, visitor: httpx.Client | None = None, **more: Any) -> httpx.R
 
 
 @contextmanager
-def browsing(last: Path) -> Iterator[tuple[Any, list[str]]]:
-    """Give a page that reaches loopback only, and what it wanted from elsewhere; a picture of its end is kept."""
+def browsing(last: Path, *names: str) -> Iterator[tuple[Any, list[str]]]:
+    """Give a page that reaches loopback only, and what it wanted from elsewhere; a picture of its end is kept.
+
+    Each of the names has the address 127.0.0.1 there: a site elsewhere, or one whose name was rebound.
+    """
     need("browser", CHROMIUM, "chromium is not installed (apt-get install chromium)")
     sync_api = pytest.importorskip("playwright.sync_api")
     outside: list[str] = []
 
     def answer(route: Any) -> None:
-        if urlsplit(route.request.url).hostname in {"127.0.0.1", None}:
+        if urlsplit(route.request.url).hostname in {"127.0.0.1", None, *names}:
             route.continue_()
         else:
             outside.append(route.request.url)
             route.abort()
 
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        rules = ", ".join(f"MAP {name} 127.0.0.1" for name in names)
+        flags = [*FLAGS, f"--host-resolver-rules={rules}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900})
         context.route("**/*", answer)
         page = context.new_page()

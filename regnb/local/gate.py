@@ -17,6 +17,12 @@ else:
 
 PATIENCE: Final = 30.0
 """Seconds in which a request has to send its headers, and each next piece of its body."""
+SLOWEST: Final = 1024
+"""Bytes of a body that come in each second at least, beyond the first seconds."""
+STALLED: Final = 120.0
+"""Seconds after which a client that takes nothing of its answer counts as gone."""
+MOST: Final = 512
+"""Connections that are open at once."""
 
 
 class Gate:
@@ -30,7 +36,7 @@ class Gate:
         hosts: The names that are answered to.
 
     Attributes:
-        patience: Seconds to wait for each piece of a body; then the client counts as gone.
+        patience: Seconds to wait for each piece of a body, and beyond its pace in all; then the client counts as gone.
     """
 
     patience = PATIENCE
@@ -40,12 +46,18 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
+        clock, waited, came = asyncio.get_running_loop().time, 0.0, 0
 
         async def patient() -> Message:
+            nonlocal waited, came
+            began = clock()
             try:
-                return await asyncio.wait_for(receive(), self.patience)
+                message = await asyncio.wait_for(receive(), min(self.patience, self.patience + came / SLOWEST - waited))
             except TimeoutError:
                 return {"type": "http.disconnect"}
+            waited += clock() - began
+            came += len(message.get("body", b""))
+            return message
 
         if scope["type"] != "http":
             return
@@ -69,15 +81,19 @@ async def _refuse(send: Send, status: int, text: str) -> None:
 
 
 class Protocol(AutoHTTPProtocol):
-    """uvicorn's, which waits for the rest of a request's headers for ever: here the connection is closed."""
+    """uvicorn's, which waits for ever for the rest of headers and for answers to be taken: here connections end."""
 
-    patience = PATIENCE
+    patience, stalled, most = PATIENCE, STALLED, MOST
     _deadline: asyncio.TimerHandle | None = None
+    _pause: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._wait()
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer once a request's headers are there, and anew for the next one's."""
@@ -90,7 +106,18 @@ class Protocol(AutoHTTPProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop()
+        self._go_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the client takes something."""
+        super().pause_writing()
+        self._pause = self.loop.call_later(self.stalled, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait no longer."""
+        self._go_on()
+        super().resume_writing()
 
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(self.patience, self.transport.close)
@@ -99,3 +126,8 @@ class Protocol(AutoHTTPProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _go_on(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None

@@ -85,6 +85,9 @@ class Listener:
             server_version, sys_version = "regnb", ""
 
             def do_POST(self) -> None:
+                if "Origin" in self.headers:  # a registry is no browser
+                    self._answer(403, "a web page sent this, and no registry")
+                    return
                 status, text = listener.take(self.headers.get("Authorization", ""), self._body())
                 self._answer(status, text)
 

@@ -22,6 +22,7 @@ from regnb.crawl.files import file_errors
 from regnb.errors import MissingExtra
 from regnb.notebooks.runbook import notebooks
 from regnb.tables.write import make_folder
+from regnb.wire.addresses import is_loopback
 
 START: Final = "00-start.ipynb"
 _COPIED: Final = ".regnb-notebooks.json"
@@ -164,6 +165,8 @@ def _options(folder: Path, *, browser: bool, host: str, port: int | None) -> lis
         "--ServerApp.log_level=WARN",  # the address is printed all the same
         "--LabApp.log_level=WARN",
     ]
+    if is_loopback(host):  # no other name is answered: it may have been rebound
+        options += ["--ServerApp.allow_remote_access=False", "--ServerApp.local_hostnames=['localhost']"]
     if port is not None:
         options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not (browser and _has_display()):

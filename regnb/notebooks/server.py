@@ -13,6 +13,7 @@ from regnb.errors import MissingExtra
 
 try:
     from jupyterlab.labapp import LabApp
+    from notebook_shim.shim import NotebookConfigShimMixin
 except ImportError as missing:
     raise MissingExtra(missing.name or "jupyterlab", "lab") from None
 
@@ -20,6 +21,11 @@ CLOSED: Final = (
     "--ServerApp.identity_provider_class=jupyter_server.auth.identity.PasswordIdentityProvider",
     "--ServerApp.allow_origin=",
     "--ServerApp.allow_origin_pat=",
+    "--ServerApp.allow_credentials=False",
+    "--ServerApp.trust_xheaders=False",
+    "--ServerApp.tornado_settings={}",
+    "--ServerApp.sock=",
+    "--ServerApp.custom_display_url=",
     "--ServerApp.disable_check_xsrf=False",
 )
 """Closes what a configuration of the user's might have opened: arguments come before it."""
@@ -35,6 +41,8 @@ def main(arguments: list[str], token: str) -> None:
     Example:
         >>> main(["--no-browser"], "a-secret-of-some-length")  # doctest: +SKIP
     """
+    # It moves what a configuration says of LabApp and NotebookApp to the server, after the arguments: the address, too.
+    NotebookConfigShimMixin.shim_config_from_notebook_to_jupyter_server = lambda _, config: config
     server = LabApp.initialize_server([*CLOSED, *arguments])
     provider = server.identity_provider
     provider.token, provider.hashed_password, provider.token_generated = token, "", bool(token)

@@ -28,6 +28,8 @@ CONTROL: Final = "jupyter.widget.control"
 
 _MESSAGES: Final = Allowance(400, 40)
 """Of one kernel; a page that is typed in sends some ten in a second."""
+_ALL_MESSAGES: Final = Allowance(1600, 160)
+"""Of all pages of an address."""
 _OPENINGS: Final = Allowance(8, 0.1)
 """Comms that a page opens: the answer is the state of all of its widgets."""
 _TYPES: Final = ("comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request")
@@ -133,6 +135,16 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
             raise HTTPError(429)
         await super().get(kernel_id)
 
+    async def open(self, kernel_id: str) -> None:
+        """Be known as a connection of this kernel's."""
+        self.kernels.channels[kernel_id].add(self)
+        await super().open(kernel_id)
+
+    def on_close(self) -> None:
+        """Be known no longer."""
+        self.kernels.channels[self.kernel_id].discard(self)
+        super().on_close()
+
     def on_message(self, message: bytes | str) -> None:
         """Hand a message on, if it is one that pages send, and not too many of them."""
         visits: Visits = self.settings["visits"]
@@ -147,7 +159,7 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
             self._refuse(str(fault))
             return
         controls = self.kernels.controls[self.kernel_id]
-        if not _MESSAGES.take(self.kernel_id):
+        if not (_MESSAGES.take(self.kernel_id) and _ALL_MESSAGES.take(self.kernels.address(self.kernel_id))):
             self._refuse("too many messages")
         elif found.kind not in _TYPES or (found.kind == "comm_open" and found.target != CONTROL):
             self.log.warning("a message of type %s was left out", found.kind[:40])

@@ -7,6 +7,7 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -20,6 +21,8 @@ from regnb.pages.guard import Upstream
 
 MOST: Final = 512
 """Connections that are open at once."""
+EACH: Final = 128
+"""Connections of one address."""
 PATIENCE: Final = 10.0
 """Seconds that a connection has to send its first bytes."""
 STILL: Final = 90.0
@@ -42,11 +45,12 @@ class Stream(IOStream):
     Args:
         connection: The socket.
         door: Where it came in.
+        peer: The address that it came from.
     """
 
-    def __init__(self, connection: socket.socket, door: Door) -> None:
+    def __init__(self, connection: socket.socket, door: Door, peer: str = "") -> None:
         super().__init__(connection, max_buffer_size=_READ, read_chunk_size=_TURN, max_write_buffer_size=_UNSENT)
-        self._door, self._had_its_turn = door, False
+        self._door, self._had_its_turn, self.peer = door, False, peer
         self._allowance = Allowance(_BURST, _PACE)
         self.moved = time.monotonic()
         door.streams.add(self)
@@ -90,15 +94,23 @@ class Door:
         server: Takes what is no probe.
         probe: The path of a probe.
         most: Connections that are open at once.
+        shared: Whether an address is that of a proxy, whose connections are many visitors'.
 
     Example:
         >>> door = Door(listen("127.0.0.1", 8000), server, "/ui/healthz")  # doctest: +SKIP
         >>> door.open()  # doctest: +SKIP
     """
 
-    def __init__(self, listener: socket.socket, server: HTTPServer, probe: str, most: int = MOST) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: HTTPServer,
+        probe: str,
+        most: int = MOST,
+        shared: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.streams: set[Stream] = set()
-        self._listener, self._server, self._most = listener, server, most
+        self._listener, self._server, self._most, self._shared = listener, server, most, shared
         self._probes = tuple(f"{method} {probe} ".encode() for method in ("GET", "HEAD"))
         self._loop = IOLoop.current()
         self._beaten = time.monotonic()
@@ -130,10 +142,14 @@ class Door:
             stream.close()
 
     def _admit(self, connection: socket.socket, address: Upstream) -> None:
-        if self._closed.is_set() or len(self.streams) >= self._most:
+        peer = str(address[0])
+        if self._closed.is_set() or len(self.streams) >= self._most or self._full(peer, [s.peer for s in self.streams]):
             _answer(connection, 503, "too many connections are open")
             return
-        self._server.handle_stream(Stream(connection, self), address)
+        self._server.handle_stream(Stream(connection, self, peer), address)
+
+    def _full(self, peer: str, peers: list[str]) -> bool:
+        return peers.count(peer) >= EACH and not self._shared(peer)
 
     # In the thread
 
@@ -154,7 +170,8 @@ class Door:
     def _welcome(self, selector: selectors.BaseSelector) -> None:
         with suppress(OSError):
             connection, address = self._listener.accept()
-            if len(selector.get_map()) > self._most:
+            peers = [str(key.data[0][0]) for key in selector.get_map().values() if key.data]
+            if len(peers) >= self._most or self._full(str(address[0]), peers):
                 connection.close()
                 return
             connection.setblocking(False)  # noqa: FBT003 -- the socket's own

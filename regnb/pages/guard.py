@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from http.client import responses
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -17,19 +19,24 @@ Upstream: TypeAlias = Any
 """What tornado, jupyter_server, Voilà and nbformat give and take without types."""
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-BARE: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+STYLE: Final = (
+    ":root { color-scheme: light dark; } body { max-width: 640px; margin: 15vh auto; padding: 0 16px;"
+    " font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
 )
-"""The Content-Security-Policy of a page without scripts."""
-# JupyterLab's checks of settings and plotly make functions of text; widgets and Voilà have inline scripts, anywidget
-# imports its modules from blobs. Nothing is fetched from, sent to or framed by another site.
-_SCRIPTED: Final = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src blob:; "
-    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'"
-)
+"""The style of a page without scripts."""
+_HEARTBEAT: Final = "window.voila_heartbeat()"
+"""The inline script that Voilà sends while a page takes long."""
+
+
+def _hash(text: str) -> str:
+    """Return how a Content-Security-Policy names an inline script or style."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+_POLICY: Final = "default-src 'none'; form-action 'self'; base-uri 'none'; "
+BARE: Final = f"{_POLICY}style-src {_hash(STYLE)}; frame-ancestors 'none'"
+"""The Content-Security-Policy of all that is not a page with scripts."""
 _HEADERS: Final = {
-    "Content-Security-Policy": _SCRIPTED,
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
@@ -39,6 +46,23 @@ _HEADERS: Final = {
 _YEAR: Final = 31_536_000
 _OWN: Final = ("", "none", "same-origin")
 """Of Sec-Fetch-Site: no browser, or one that leaves it out; an address that was typed; a page of this server."""
+
+
+def scripted(nonce: str) -> str:
+    """Return the Content-Security-Policy of a page whose inline scripts have a nonce.
+
+    Nothing is fetched from, sent to or framed by another site, and no text becomes code. What is left open is needed:
+    anywidget imports modules from blobs, plotly draws pictures from blobs, JupyterLab's bundles make style elements,
+    plotly and pandas set styles.
+
+    Example:
+        >>> "unsafe-eval" in scripted("a-new-one-each-time")
+        False
+    """
+    return (
+        f"{_POLICY}script-src 'self' 'nonce-{nonce}' {_hash(_HEARTBEAT)} blob:; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
+    )
 
 
 class Refusal(NamedTuple):
@@ -102,23 +126,32 @@ class Guard(httputil.HTTPServerConnectionDelegate):
         application: tornado's.
         hosts: What the server answers to.
         proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        cookie: The one that answers may set: others are those of other servers behind the same host.
         hsts: Whether browsers are told to come by https alone from now on.
 
     Raises:
         InvalidArgument: One of the proxies is not an address or a network.
     """
 
-    def __init__(self, application: Upstream, hosts: Hosts, proxies: Iterable[str] = (), *, hsts: bool = False) -> None:
+    def __init__(
+        self,
+        application: Upstream,
+        hosts: Hosts,
+        proxies: Iterable[str] = (),
+        *,
+        cookie: str = "",
+        hsts: bool = False,
+    ) -> None:
         self.application, self.hosts = application, hosts
         self.proxies = [_network(each) for each in proxies]
         self.headers = _HEADERS | ({"Strict-Transport-Security": f"max-age={_YEAR}"} if hsts else {})
-        application.add_transform(self._transform())
+        application.add_transform(self._transform(f"{cookie}="))
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """Return what hears the next request of a connection."""
         return _Request(self, server_conn, request_conn)
 
-    def _transform(self) -> type[OutputTransform]:
+    def _transform(self, cookie: str) -> type[OutputTransform]:
         """Return what gives every answer the headers."""
         always = self.headers
 
@@ -126,31 +159,37 @@ class Guard(httputil.HTTPServerConnectionDelegate):
             def transform_first_chunk(
                 self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, *rest: bool
             ) -> tuple[int, httputil.HTTPHeaders, bytes]:
-                plain = headers.get("Content-Security-Policy") == BARE
                 for name, value in always.items():
                     headers[name] = value
-                if plain:
+                # jupyter_server sets one of its own, which allows all but frames.
+                if not headers.get("Content-Security-Policy", "").startswith(_POLICY):
                     headers["Content-Security-Policy"] = BARE
                 headers.pop("Server", None)
+                given = headers.get_list("Set-Cookie")
+                headers.pop("Set-Cookie", None)
+                for each in given:
+                    if each.startswith(cookie):
+                        headers.add("Set-Cookie", each)
                 return super().transform_first_chunk(status_code, headers, chunk, *rest)
 
         return Headers
 
     def sender(self, peer: str, headers: Mapping[str, str]) -> tuple[str, str]:
         """Return the visitor's address and the protocol that it spoke, as far as the proxies are trusted."""
-        if not self._trusted(peer):
+        if not self.trusted(peer):
             return peer, "http"
         for each in reversed(headers.get("X-Forwarded-For", "").split(",")):
             address = each.strip()
             if not _is_address(address):
                 break
             peer = address
-            if not self._trusted(peer):
+            if not self.trusted(peer):
                 break
         protocol = headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower()
         return peer, protocol if protocol in ("http", "https") else "http"
 
-    def _trusted(self, address: str) -> bool:
+    def trusted(self, address: str) -> bool:
+        """Whether an address is that of a proxy that is believed."""
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

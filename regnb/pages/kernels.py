@@ -6,15 +6,18 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
+from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict, Integer
 
 from regnb.errors import InvalidArgument
 from regnb.pages.allowance import Allowance
 from regnb.pages.guard import Upstream
+from regnb.text import count
 
 PAGES: Final = 20
 """Pages that may be open at once: each takes a kernel, and that about 250 MB."""
@@ -27,6 +30,10 @@ _LATER: Final = 3.0
 """Seconds until another kernel is started in reserve: the page that took the last one comes first."""
 _KEPT: Final = 32 * 1024 * 1024
 """Bytes of messages that wait for a page that has lost its connection."""
+_HELD: Final = 6
+"""How many times as long a page stays that is open and not used as one that was left."""
+_ENDED, _AWAY = "the page was closed", 1001
+"""What a page is told whose kernel ends, and WebSocket's status for that."""
 _READ_ONLY: Final = {"REGNB_READ_ONLY": "1"}
 
 
@@ -64,6 +71,8 @@ class Kernels(AsyncMappingKernelManager):
         self._opening: dict[object, Visitor] = {}
         self.controls: defaultdict[str, set[str]] = defaultdict(set)
         """Of each kernel, the comms that ask for the state of all widgets."""
+        self.channels: defaultdict[str, set[Upstream]] = defaultdict(set)
+        """Of each kernel, its page's connections."""
         # A page that is reloaded again and again starts a kernel each time.
         self._starts = Allowance(2 * self.each, 0.2)
 
@@ -71,21 +80,47 @@ class Kernels(AsyncMappingKernelManager):
         """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
         self._given = {each: who for each, who in self._given.items() if each in self}
         self.controls = defaultdict(set, {each: known for each, known in self.controls.items() if each in self})
-        held = Counter(who.id for who in (*self._given.values(), *self._opening.values()))
-        if held[visitor.id] >= self.each:
+        held = [*self._given.values(), *self._opening.values()]
+        if [who.id for who in held].count(visitor.id) >= self.each:
             raise InvalidArgument(
                 f"{self.each} of your pages are open, and no more are served to one visitor",
                 hint="close one; a page that nobody looks at ends by itself",
             )
-        if held.total() >= self.most:
+        full = len(held) >= self.most
+        least = self._superfluous(visitor, Counter(who.address for who in held)) if full else ""
+        if full and not least:
             raise InvalidArgument(
                 f"{self.most} pages are open, and no more are served at once",
                 hint="close one; a page that nobody looks at ends by itself",
             )
         if not (self._starts.take(visitor.id) and self._starts.take(visitor.address)):
             raise InvalidArgument("you opened many pages in a short time", hint="wait a minute, and reload")
+        if least:
+            self.hang_up(least, "others need its place, and most pages were open at your address")
+            self._given.pop(least)
+            self.drop(least)
         self._opening[page] = visitor
         _opening.set(page)
+
+    def _superfluous(self, visitor: Visitor, held: Mapping[str, int]) -> str:
+        """Return the kernel whose page gives way to a visitor, or "".
+
+        It is one of the address that has most pages, if that has more than the visitor's address would have: nobody
+        takes all places with many cookies. It is the one that was not used for longest, and none that may write.
+        """
+        most = max(held.values())
+        if held.get(visitor.address, 0) + 1 >= most:
+            return ""
+        pages = [
+            each for each, who in self._given.items() if each in self and held[who.address] == most and not who.writes
+        ]
+        return min(pages, key=self._used, default="")
+
+    def _used(self, kernel_id: str) -> datetime:
+        """Return when a kernel last did something."""
+        kernel: Upstream = self.get_kernel(kernel_id)
+        found: datetime = kernel.last_activity
+        return found
 
     def leave_room(self, page: object) -> None:
         """Count a page no longer that did not get as far as a kernel."""
@@ -96,6 +131,11 @@ class Kernels(AsyncMappingKernelManager):
         owner = self._given.get(kernel_id)
         return owner is not None and owner.id == visitor and kernel_id in self
 
+    def address(self, kernel_id: str) -> str:
+        """Return where the visitor of a kernel's page came from, or "" if it is nobody's any more."""
+        owner = self._given.get(kernel_id)
+        return owner.address if owner else ""
+
     def connections(self, kernel_id: str) -> int:
         """Return how many connections a kernel's page has."""
         return int(self._kernel_connections.get(kernel_id, 0))
@@ -103,6 +143,7 @@ class Kernels(AsyncMappingKernelManager):
     async def end(self, visitor: str) -> None:
         """End the kernels of a visitor's pages."""
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
+            self.hang_up(kernel_id, "you logged out")
             await self._shutdown(kernel_id)
 
     async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
@@ -131,6 +172,16 @@ class Kernels(AsyncMappingKernelManager):
         if kernel_id not in self._tasks and kernel_id in self:
             self._keep(kernel_id, self._shutdown(kernel_id))
 
+    def hang_up(self, kernel_id: str, reason: str) -> None:
+        """Close the connections with a kernel: none is held open to a page that has ended."""
+        for channel in self.channels.pop(kernel_id, set()):
+            channel.close(_AWAY, reason)
+
+    def remove_kernel(self, kernel_id: str) -> KernelManager:
+        """Forget a kernel that has ended, and close the connections with it."""
+        self.hang_up(kernel_id, _ENDED)
+        return super().remove_kernel(kernel_id)
+
     async def _shutdown(self, kernel_id: str) -> None:
         manager: Upstream = super()
         await manager.shutdown_kernel(kernel_id, now=True)
@@ -145,8 +196,15 @@ class Kernels(AsyncMappingKernelManager):
         return str(await super().start_kernel(kernel_name="python3", env=env, extra_arguments=arguments))
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        """End a kernel that nobody looks at, but those in reserve."""
-        if not any(kernel_id in kept for kept in self._reserve.values()):
+        """End a kernel whose page was left, or is held open and not used; but none in reserve."""
+        if any(kernel_id in kept for kept in self._reserve.values()):
+            return
+        kernel: Upstream = self.get_kernel(kernel_id)
+        quiet, most = datetime.now(UTC) - self._used(kernel_id), _HELD * self.cull_idle_timeout
+        if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet.total_seconds() > most:
+            self.hang_up(kernel_id, f"nobody used the page for {count(max(1, round(most / 60)), 'minute')}")
+            await self._shutdown(kernel_id)
+        else:
             base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)
 

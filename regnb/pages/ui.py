@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
+import secrets
 import socket
 import tempfile
 import warnings
@@ -17,6 +19,7 @@ from regnb.notebooks.lab import copy_notebooks
 from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
 from regnb.pages import nursery
 from regnb.widgets.page import box
+from regnb.widgets.table import DRAWN
 from regnb.wire.addresses import same
 from regnb.wire.origin import Hosts
 
@@ -42,9 +45,9 @@ with warnings.catch_warnings():
         from regnb.pages import token as token_
         from regnb.pages.channel import LIMIT, Channel, Kernel, Shutdown
         from regnb.pages.door import Door, listen
-        from regnb.pages.guard import Guard, Upstream
+        from regnb.pages.guard import Guard, Upstream, scripted
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
-        from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
+        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -70,6 +73,8 @@ _EXTENSIONS: Final = (
     "jupyterlab-plotly",
 )
 """What pages need of all that JupyterLab may have installed."""
+_FILES: Final = ("/voila/templates/(.*)", r"/voila/templates/([\w-]+/static(?:/[\w-][\w.-]*)+)")
+"""A route of Voilà's, and what of it names files."""
 _ONLY_IN_LAB: Final = "lab"
 """Tag of cells that make sense only where code can be seen."""
 
@@ -137,7 +142,7 @@ def serve(
         )
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     hosts = Hosts(host, names)
-    listener = listen(host, port)
+    listener, cookie = listen(host, port), f"regnb-{port}"
     kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
         copy_notebooks(Path(folder))
@@ -152,7 +157,7 @@ def serve(
                 "config_file_paths": [],
                 "identity_provider_class": Identity,
                 "tornado_settings": {
-                    "visits": Visits(tokens, f"regnb-{port}"),
+                    "visits": Visits(tokens, cookie),
                     "websocket_max_message_size": LIMIT,
                 },
             },
@@ -171,7 +176,7 @@ def serve(
         }
         app = UI(config=Config(settings))
         app.ready, app.listener, app.writing = ready, listener, writing
-        app.guard = lambda application: Guard(application, hosts, proxies, hsts=hsts)
+        app.guard = lambda application: Guard(application, hosts, proxies, cookie=cookie, hsts=hsts)
         app.initialize([])
         app.start()
 
@@ -230,7 +235,7 @@ def title_of(runbook: Runbook) -> str:
     return _TITLES.get(runbook.name) or runbook.name.partition("-")[2].replace("-", " ").capitalize()
 
 
-class Page(TornadoVoilaHandler):  # type: ignore[misc]
+class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
     """A notebook, by its name alone."""
 
     async def prepare(self) -> None:
@@ -256,6 +261,9 @@ class Page(TornadoVoilaHandler):  # type: ignore[misc]
             by = f"token {token.name}, {visitor.address}" if token else visitor.address
             cell: Upstream = new_code_cell
             self.filled.cells.insert(0, cell(f"import os; os.environ['REGNB_VISITOR'] = {by!r}"))
+            nonce = self.filled.metadata.regnb["nonce"] = secrets.token_urlsafe(16)
+            self.filled.metadata.regnb["drawn"] = DRAWN
+            self.set_header("Content-Security-Policy", scripted(nonce))
             status = 503
             kernels.take_room(self, visitor)
         except InvalidArgument as error:
@@ -290,6 +298,17 @@ class Socket(tornado.websocket.WebSocketHandler):
     def open(self) -> None:
         """Say goodbye."""
         self.close()
+
+
+class Nowhere(Guarded, JupyterHandler):
+    """Every other path."""
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        """Say that there is nothing, and where there is something."""
+        say(self, f"<p>There is no such page. <a href='{html.escape(self.base_url)}'>Go to the overview.</a></p>", 404)
+
+    post = get
 
 
 class Away(JupyterHandler):
@@ -330,7 +349,7 @@ class UI(Voila):  # type: ignore[misc]
             VoilaShutdownKernelHandler: Shutdown,
         }
         routes = [
-            (path, own.get(handler, handler), *rest)
+            (path.replace(*_FILES), own.get(handler) or type(handler.__name__, (Plain, handler), {}), *rest)
             for path, handler, *rest in super().init_handlers()
             if handler not in unwanted
         ]
@@ -345,6 +364,7 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}login", Login),
             (f"{self.base_url}logout", Logout),
             *([("/", Away), (self.base_url.rstrip("/"), Away)] if self.base_url != "/" else []),
+            (".*", Nowhere),
         ]
         self.app.settings["log_function"] = lambda _: None
         for name in ("tornado.application", "tornado.general", "tornado.access", self.log.name):
@@ -355,10 +375,9 @@ class UI(Voila):  # type: ignore[misc]
     def listen(self) -> None:
         """Open the door, and go round until the process is told to end."""
         self.ioloop = tornado.ioloop.IOLoop.current()
-        server = tornado.httpserver.HTTPServer(
-            self.guard(self.app), idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY
-        )
-        door = Door(self.listener, server, f"{self.base_url}healthz")
+        guard = self.guard(self.app)
+        server = tornado.httpserver.HTTPServer(guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY)
+        door = Door(self.listener, server, f"{self.base_url}healthz", shared=guard.trusted)
         door.open()
         try:
             self.ioloop.start()

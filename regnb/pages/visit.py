@@ -6,6 +6,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
+from http.client import responses
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import JupyterHandler
 
 from regnb.pages.allowance import Allowance
-from regnb.pages.guard import BARE, Upstream
+from regnb.pages.guard import BARE, STYLE, Upstream
 from regnb.pages.token import Token
 from regnb.widgets.page import box
 
@@ -129,6 +130,20 @@ class Guarded:
         return True
 
 
+class Plain:
+    """A handler whose errors are pages without scripts; jupyter_server's need files that are not served here."""
+
+    def write_error(self, status_code: int, **_: Upstream) -> None:
+        """Say what is wrong, as far as the status does."""
+        handler: Upstream = self
+        text = html.escape(f"{status_code} {responses.get(status_code, '')}")
+        say(
+            handler,
+            f"<p>{text}. <a href='{html.escape(handler.settings['base_url'])}'>Go to the overview.</a></p>",
+            status_code,
+        )
+
+
 def shell(body: str, head: str = "") -> str:
     """Return a page without a notebook, as HTML.
 
@@ -138,9 +153,7 @@ def shell(body: str, head: str = "") -> str:
     """
     return (
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>regnb</title>{head}<style>:root {{ color-scheme: light dark; }} body {{ max-width: 640px;"
-        " margin: 15vh auto; padding: 0 16px; font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit;"
-        f" padding: 4px 8px; }}</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
+        f"<title>regnb</title>{head}<style>{STYLE}</style></head><body><main><h1>regnb</h1>{body}</main></body></html>"
     )
 
 

@@ -1,5 +1,5 @@
 function _drawn(settings) {
-  const meanings = MEANINGS;
+  const { meanings } = settings.oInit;
   const box = settings.nTableWrapper;
   // Else JupyterLab takes the arrow keys for its cells.
   for (const row of settings.nTBody.rows) row.setAttribute("data-lm-suppress-shortcuts", "true");

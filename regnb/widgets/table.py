@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
+import traitlets
 
 from regnb.analysis.find import sought
 from regnb.errors import MissingExtra
@@ -29,8 +29,10 @@ PAGE: Final = 100
 """Rows of such a page."""
 
 # A function in a file needs a name, and DataTables takes one without.
-_DRAWN: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").replace("_drawn", "", 1)
-"""What is done to a table in the browser whenever it was drawn."""
+DRAWN: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").replace("_drawn", "", 1)
+"""What is done to a table in the browser whenever it was drawn: the one function that is sent as text."""
+_PAIR: Final = {"_": 0, "sort": 1, "type": 1}
+"""What is shown, and sorted by, of a cell with two values."""
 _ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
 """Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"
@@ -213,6 +215,22 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self.changed()
 
 
+class _Grid(ITable):
+    """itables' table without the functions that it sends as text, but :data:`DRAWN`: pages make no text into code."""
+
+    @traitlets.validate("_dt_args")
+    def _without_code(self, proposal: Any) -> dict[str, Any]:  # noqa: ANN401 -- traitlets'
+        given: dict[str, Any] = dict(proposal["value"])
+        if given:
+            columns = [
+                each | {"render": _PAIR} if isinstance(each.get("render"), str) else each
+                for each in given.get("columnDefs", ())
+            ]
+            given |= {"columnDefs": columns, "keys_to_be_evaluated": [["drawCallback"]]}
+            given["meanings"] = meanings([str(name) for name in getattr(self._df, "columns", ())])
+        return given
+
+
 def _is_text(column: pd.Series[Any]) -> bool:
     return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column))
 
@@ -250,13 +268,13 @@ def _grid(rows: pd.DataFrame, names: pd.Series[str], *, choose: str, part: bool)
         options |= {"scrollY": "420px", "scrollCollapse": True}
     select = {"style": "multi" if choose == "many" else "single", "keys": "yes"}
     with pd.option_context("display.float_format", human):
-        return ITable(
+        return _Grid(
             text,
             maxBytes=0,
             showIndex=False,
             select=select if choose != "none" else False,
             style="width:100%;margin:0",
             text_in_header_can_be_selected=False,
-            drawCallback=JavascriptFunction(_DRAWN.replace("MEANINGS", json.dumps(meanings(list(map(str, text)))))),
+            drawCallback=JavascriptFunction(DRAWN),
             **options,
         )

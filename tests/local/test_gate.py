@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from regnb.local import embedded, gate
 from regnb.local.embedded import Server
 from regnb.local.uploads import sweep
 from regnb.oci.layout import Layout
+from regnb.oci.reference import Digest
 
 PLACE = "/v2/a/b/blobs/uploads/"
 
@@ -25,6 +27,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """With a name besides its address, little patience, and blobs of 1,000 bytes at most."""
     monkeypatch.setattr(gate.Protocol, "patience", 0.5)
     monkeypatch.setattr(gate.Gate, "patience", 0.5)
+    monkeypatch.setattr(gate.Protocol, "stalled", 0.5)
+    monkeypatch.setattr(gate.Protocol, "most", 8)
     with Server(tmp_path, names=["r.example.com"], limit=1000) as found:
         yield found
 
@@ -70,6 +74,61 @@ def test_half_a_body_is_given_up(server: Server) -> None:
         raw.sendall(head.encode())
         raw.recv(100)  # comes once it was given up
     assert httpx.get(server.url + location).headers["range"] == "0-4"
+
+
+def test_a_body_that_trickles_is_given_up(server: Server) -> None:
+    """Piece after piece in time, but few bytes a second: it ends as if nothing came."""
+    location = httpx.post(server.url + PLACE).headers["location"]
+    with socket.create_connection((server.host, server.port), 20) as raw:
+        raw.sendall(f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n".encode())
+        raw.settimeout(0.1)
+        sent = 0
+        while sent < 200:
+            raw.sendall(b"1")
+            sent += 1
+            with suppress(TimeoutError):
+                raw.recv(100)
+                break
+    assert sent < 50
+
+
+def test_an_answer_that_nobody_takes_is_given_up(server: Server, tmp_path: Path) -> None:
+    """The rest of it is not sent: the connection is closed, and the client sees a part."""
+    data = bytes(40_000_000)
+    digest = Digest.of(data)
+    path = tmp_path / f"docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data"
+    link = tmp_path / f"docker/registry/v2/repositories/a/b/_layers/sha256/{digest.hex}/link"
+    for file, content in ((path, data), (link, str(digest).encode())):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    with socket.create_connection((server.host, server.port), 20) as raw:
+        raw.sendall(f"GET /v2/a/b/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert raw.recv(12) == b"HTTP/1.1 200"
+        time.sleep(1.5)
+        taken = 0
+        with suppress(ConnectionError):
+            while part := raw.recv(1_000_000):
+                taken += len(part)
+    assert taken < len(data)
+
+
+def test_only_so_many_connections_are_open(server: Server) -> None:
+    """One too many is closed at once; when others end there is room again."""
+    held = [socket.create_connection((server.host, server.port), 20) for _ in range(8)]
+    for raw in held:
+        raw.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert raw.recv(12) == b"HTTP/1.1 200"
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{server.url}/v2/")
+    for raw in held:
+        raw.close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            assert httpx.get(f"{server.url}/v2/").status_code == 200
+            return
+        time.sleep(0.1)
+    pytest.fail("there is no room again")
 
 
 def test_an_upload_has_a_limit(server: Server) -> None:

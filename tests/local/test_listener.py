@@ -57,7 +57,7 @@ def test_a_real_registry_tells_what_is_pulled(distribution_program: None, tmp_pa
 
 
 def test_strangers_and_nonsense_are_refused(tmp_path: Path) -> None:
-    """Without the token 401, too large 413, no notifications 400, and GET 405; the history stays empty."""
+    """Without the token 401, too large 413, no notifications 400, GET 405, a web page 403; the history stays empty."""
     history = tmp_path / "pulls.parquet"
     target = {"repository": "a", "tag": "1", "mediaType": "application/vnd.oci.image.manifest.v1+json"}
     event = {"action": "pull", "timestamp": "2026-11-29T10:00:00Z", "target": target}
@@ -69,6 +69,7 @@ def test_strangers_and_nonsense_are_refused(tmp_path: Path) -> None:
         assert post(listener.url, b"{", **good) == 400
         assert post(listener.url, b"", **good, Content_Length=str(BODY_LIMIT + 1)) == 413
         assert post(listener.url, b"", method="GET") == 405
+        assert post(listener.url, body, **good, Origin="https://elsewhere.example") == 403
         # Who opens connections and says nothing takes none of the others' turns for long.
         silent = [socket.create_connection(("127.0.0.1", int(listener.url.rpartition(":")[2]))) for _ in range(8)]
         assert post(listener.url, body, **good) == 200

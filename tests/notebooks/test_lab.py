@@ -151,23 +151,51 @@ def test_the_command_hands_the_password_on_by_the_environment(tmp_path: Path, mo
     assert "canary-7315" not in " ".join(arguments) + done.output
 
 
-def test_it_says_where_it_listens_and_asks_for_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration that opens JupyterLab to everybody changes neither address nor token of regnb lab."""
-    opened = "c.ServerApp.ip = '0.0.0.0'\nc.IdentityProvider.token = ''\nc.ServerApp.allow_origin = '*'\n"
-    (tmp_path / "jupyter_server_config.py").write_text(opened, encoding="utf-8")
+HOSTILE = """
+for options in (c.ServerApp, c.LabApp, c.NotebookApp):
+    options.ip = "0.0.0.0"
+    options.open_browser = True
+    options.custom_display_url = "http://elsewhere.example/"
+c.ServerApp.token = c.IdentityProvider.token = c.PasswordIdentityProvider.token = ""
+c.ServerApp.sock = "/tmp/regnb-tests-never.sock"
+c.ServerApp.password = c.PasswordIdentityProvider.hashed_password = "sha1:0:0"
+c.ServerApp.allow_origin = "*"
+c.ServerApp.allow_origin_pat = ".*"
+c.ServerApp.allow_credentials = True
+c.ServerApp.allow_remote_access = True
+c.ServerApp.disable_check_xsrf = True
+c.ServerApp.local_hostnames = ["rebound.example"]
+c.ServerApp.trust_xheaders = True
+c.ServerApp.tornado_settings = {"headers": {"Access-Control-Allow-Origin": "*"}}
+"""
+"""What a user's configuration may have opened, for another purpose."""
+
+
+@pytest.mark.parametrize("command", ["lab", "demo"])
+def test_it_says_where_it_listens_and_asks_for_its_token(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configuration that opens JupyterLab to everybody changes neither address nor token of the two commands."""
+    (tmp_path / "jupyter_config.py").write_text(HOSTILE, encoding="utf-8")
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
-    running = Lab(tmp_path / "lab.log", "lab", "http://127.0.0.1:9", "--folder", tmp_path / "mine", by=COMMAND)
+    monkeypatch.setenv("JUPYTER_TOKEN", "known-to-all")
+    registry = ["http://127.0.0.1:9"] if command == "lab" else []
+    running = Lab(tmp_path / "lab.log", command, *registry, "--folder", tmp_path / "mine", by=COMMAND)
     try:
         where = urlsplit(running.url())
         token = parse_qs(where.query)["token"][0]
         assert f"JupyterLab listens on 127.0.0.1, port {where.port}: " in running.printed()
+        assert "elsewhere.example" not in running.printed()
         asked = f"http://127.0.0.1:{where.port}/api/contents"
-        assert httpx.get(asked).status_code == 403
-        foreign = {"Authorization": f"token {token}", "Origin": "https://elsewhere.example"}
-        answer = httpx.get(asked, headers=foreign)
-        assert (answer.status_code, answer.headers["access-control-allow-origin"] == "*") == (200, False)
+        for wrong in ({}, {"Authorization": "token known-to-all"}):
+            answer = httpx.get(asked, headers=wrong | {"Origin": "https://elsewhere.example"})
+            assert (answer.status_code, answer.headers.get("access-control-allow-origin", "")) == (403, "")
+        ours = {"Authorization": f"token {token}"}
+        assert httpx.get(asked, headers=ours).status_code == 200
+        assert httpx.get(asked, headers=ours | {"Host": f"rebound.example:{where.port}"}).status_code == 403
         listening = f"0100007F:{where.port:04X} 00000000:0000 0A"
         assert listening in Path("/proc/net/tcp").read_text(encoding="ascii"), "on 127.0.0.1 alone"
+        assert not Path("/tmp/regnb-tests-never.sock").exists()  # noqa: S108 -- it is not made
         for pid in running.group():
             for name in ("cmdline", "environ"):
                 assert token.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()

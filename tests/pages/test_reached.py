@@ -43,8 +43,8 @@ PAGES = [book.name for book in runbooks()]
 class Watched:
     """A site, the address that it must not reach, and what is known of what it reached."""
 
-    def __init__(self, site: Site, registry: str, elsewhere: str, notes: Path, requests: list[Request]) -> None:
-        self.site, self.registry, self.elsewhere, self.notes, self.requests = site, registry, elsewhere, notes, requests
+    def __init__(self, site: Site, own: set[str], elsewhere: str, notes: Path, requests: list[Request]) -> None:
+        self.site, self.own, self.elsewhere, self.notes, self.requests = site, own, elsewhere, notes, requests
 
     def reached(self) -> set[str]:
         return set(self.notes.read_text(encoding="utf-8").split()) if self.notes.exists() else set()
@@ -59,15 +59,19 @@ def watched(seeded_embedded: Seeded, tmp_path_factory: pytest.TempPathFactory) -
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path, "TESTS_REACHED": str(folder / "notes")}
 
-    def note(request: Request) -> None:
+    def note(request: Request) -> Reply | None:
         requests.append(request)
+        if request.headers.get("authorization") == "Bearer one":
+            return None
+        return Reply(401, {"WWW-Authenticate": f'Bearer realm="{tokens.url}/token",service="tests"'})
 
     with (
+        scripted.serve(lambda *_: Reply(200, {"Content-Type": "application/json"}, b'{"token": "one"}')) as tokens,
         proxy(seeded_embedded.host, note) as between,
         scripted.serve(lambda *_: Reply(200, {"Content-Type": "application/json"}, b"{}")) as other,
         Site(folder / "ui.log", between.url, **env) as site,
     ):
-        yield Watched(site, between.host, other.host, folder / "notes", requests)
+        yield Watched(site, {between.host, tokens.host}, other.host, folder / "notes", requests)
 
 
 def spellings(host: str) -> list[str]:
@@ -103,7 +107,10 @@ async def drive(visitor: Visitor, widgets: dict[str, dict[str, Any]], text: str)
 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_widget_leads_elsewhere(watched: Watched, name: str) -> None:
-    """Whatever is typed, chosen, ticked and clicked, only the server's own registry is asked, and nothing written."""
+    """Whatever is typed, chosen, ticked and clicked, only the server's own registry and its token service are asked.
+
+    Nothing is written.
+    """
 
     async def work() -> None:
         async with Visitor(watched.site, name) as visitor:
@@ -113,7 +120,6 @@ def test_no_widget_leads_elsewhere(watched: Watched, name: str) -> None:
         visitor.client.close()
 
     asyncio.run(work())
-    assert watched.reached() <= {watched.registry}
-    assert watched.registry in watched.reached(), "the notes are kept"
+    assert watched.reached() == watched.own, "and the notes are kept"
     assert {request.method for request in watched.requests} <= {"GET", "HEAD", "OPTIONS"}
     assert not [json.dumps(request.path) for request in watched.requests if request.path.startswith("http")]

@@ -45,6 +45,8 @@ def page(screenshots: Path) -> Iterator[Any]:
         # plotly's extension wants to keep a picture of each chart in the notebook, and a page of Voilà's has none.
         known = "setData is not a function"
         found.on("pageerror", lambda error: troubles.append(str(error)) if known not in str(error) else None)
+        policy = "Content Security Policy"
+        found.on("console", lambda said: troubles.append(said.text) if policy in said.text else None)
         yield found
         assert outside == []
         assert troubles == []
@@ -198,6 +200,10 @@ def writing(writable: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def enter(page: Any, url: str) -> None:
     """Open a page, and give the token that is asked for."""
     page.goto(url)
+    page.get_by_label("Token").fill("a-token-that-is-wrong")
+    page.get_by_role("button", name="Open").click()
+    assert page.get_by_role("alert").inner_text() == "That is not the token."
+    assert faults(page, "html") == []
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Open").click()
     page.locator("#rendered_cells").wait_for(state="visible")
@@ -231,6 +237,11 @@ def test_delete_and_undo(writing: tuple[Seeded, str], page: Any, screenshots: Pa
     apply(form, form.locator(".regnb-code").inner_text())
     finished(form, "undo")
     assert apart(state, registry.url, *names) == before
+    page.get_by_role("button", name="Log out (operators)").click()
+    page.get_by_text("You are logged out").wait_for()
+    assert faults(page, "html") == []
+    page.goto(f"{url}/ui/12-delete")
+    page.get_by_label("Token").wait_for()
 
 
 def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) -> None:
@@ -270,7 +281,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     code.wait_for()
     tab_to("Code")
     keys.type(code.inner_text())
-    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
     tab_to("Apply")
     keys.press("Space")
     finished(page.locator(".regnb-form").first, "delete")

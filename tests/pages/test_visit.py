@@ -18,6 +18,7 @@ from regnb.errors import InvalidArgument, StorageError
 from regnb.pages import token
 
 READS, WRITES = "canary-reads-77120934", "canary-writes-1180472"
+PATHS = ("", "13-retention", "login", "voila/static/voila.js", "voila/labextensions/x", "voila/api/themes/x", "nothing")
 LOOKS, CHANGES = "a-token-that-looks", "a-token-that-changes"
 
 
@@ -37,6 +38,7 @@ def site(seeded_embedded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> I
         yield found
         assert READS not in found.printed()
         assert WRITES not in found.printed()
+        assert "Traceback" not in found.printed()
 
 
 def test_a_first_visit_costs_nothing(site: Site) -> None:
@@ -60,8 +62,10 @@ def test_a_browser_without_cookies_is_told(site: Site) -> None:
 
 def test_every_answer_has_the_headers(site: Site) -> None:
     """Pages, files and refusals: no other site frames, feeds or reads them; no server software is named."""
-    for path, headers in (("", {}), ("voila/static/voila.js", {}), ("nothing", {}), ("", {"Host": "rebound.example"})):
+    refused = [("", {"Host": "rebound.example"}), ("voila/templates/regnb/static/..%2fx", {})]
+    for path, headers in [*((path, {}) for path in PATHS), *refused]:
         answer = httpx.get(site.base + path, headers=headers)
+        assert answer.status_code < 500, path
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors" in policy
@@ -150,7 +154,7 @@ def test_other_logins_are_left_alone(site: Site) -> None:
     """Of a Jupyter server behind the same host and port: its cookies are neither read, nor changed, nor deleted."""
     theirs = {f"username-127-0-0-1-{site.port}": "2|theirs", "_xsrf": "2|theirs"}
     with httpx.Client(timeout=60, cookies=theirs) as visitor:
-        found = [visit(site.base + path, visitor) for path in ("", "13-retention", "login", "voila/static/voila.js")]
+        found = [visit(site.base + path, visitor) for path in PATHS]
         found.append(enter(visitor, site, READS))
         set_ = [cookie for each in found for cookie in each.headers.get_list("set-cookie")]
         assert set_

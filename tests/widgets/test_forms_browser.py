@@ -111,7 +111,7 @@ def plan(form: Any) -> str:
 
 def apply(form: Any, typed: str) -> None:
     form.get_by_label("Code").fill(typed)
-    form.page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    form.page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
     button(form, "^Apply").click()
 
 
@@ -139,7 +139,7 @@ def test_delete_and_undo(room: Room, writable: Seeded, page: Any, screenshots: P
     page.wait_for_timeout(500)
     assert is_off(form)
     form.get_by_label("Code").fill(typed)
-    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
 
     form.get_by_text("Signatures, SBOMs and other").click()
     form.get_by_text("Changed: preview again.").wait_for()
@@ -219,7 +219,7 @@ def test_retag_by_keyboard_alone(room: Room, writable: Seeded, page: Any) -> Non
     typed = code(form)
     tab_to("Code")
     keys.type(typed)
-    page.wait_for_function("!document.querySelector('.regnb-form button.mod-danger').disabled")
+    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
     tab_to("Apply")
     keys.press("Space")
     finished(form, "retag")
