@@ -150,6 +150,8 @@ class Vendor:
     """Of a 401, with the place of the registry's own address."""
     tokens: ClassVar[str] = "/token"
     """Where its token server is."""
+    deletes: ClassVar[tuple[str, ...]] = ("manifests",)
+    """What the registry itself deletes: tags, manifests."""
 
     def __init__(self, root: Path) -> None:
         self.content = Content(root)
@@ -167,6 +169,10 @@ class Vendor:
             return answer({"errors": [{"code": "UNAUTHORIZED"}]}, {"WWW-Authenticate": self.challenge.format(own)}, 401)
         if parts.path == "/v2/_catalog" and not self.catalog:
             return answer({"errors": [{"code": "DENIED", "message": "not allowed"}]}, status=403)
+        if request.method == "DELETE" and parts.path.startswith("/v2/"):
+            what = "manifests" if ":" in parts.path.rpartition("/")[2] else "tags"
+            if what not in self.deletes:
+                return answer({"errors": [{"code": "UNSUPPORTED", "message": "unsupported"}]}, status=405)
         if self.mine(parts.path):
             self.asked.append(request)
             return self.fault(request) or self.answer(request, parts.path, dict(parse_qsl(parts.query)))
@@ -374,6 +380,7 @@ class Zot(Vendor):
     """
 
     name = "zot"
+    deletes = ("tags", "manifests")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -425,6 +432,7 @@ class ArtifactRegistry(Vendor):
     """
 
     name = "Artifact Registry"
+    deletes = ("tags", "manifests")
     challenge = 'Bearer realm="{}/token",service="europe-docker.pkg.dev"'
 
     def mine(self, path: str) -> bool:
@@ -454,10 +462,12 @@ class ECR(Vendor):
 
     ImageDetail of the API reference (docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html, of 2026):
     imageDigest, imageTags, imageSizeInBytes, imagePushedAt, lastRecordedPullTime (absent for never), imageStatus.
-    nextToken and maxResults as in API_DescribeImages.html.
+    nextToken and maxResults as in API_DescribeImages.html; API_BatchDeleteImage.html: with its last tag an image goes,
+    and by its digest with every tag. The registry itself takes no DELETE.
     """
 
     name = "Amazon ECR"
+    deletes = ()
     challenge = 'Basic realm="https://123456789012.dkr.ecr.eu-central-1.amazonaws.com/",service="ecr.amazonaws.com"'
 
     def __init__(self, root: Path) -> None:
@@ -504,6 +514,15 @@ class ECR(Vendor):
         if fault := self.fault(request):
             return fault
         reply = forward(self._moto, request)
+        if target == "BatchDeleteImage" and not json.loads(reply.body)["failures"]:
+            # The registry's disk follows: an image goes with its last tag.
+            repository = wanted["repositoryName"]
+            for one in wanted["imageIds"]:
+                digest = one.get("imageDigest") or self.content.tags(repository)[one["imageTag"]]
+                if "imageTag" in one:
+                    untag(self.content.root, repository, one["imageTag"])
+                if "imageDigest" in one or digest not in self.content.tags(repository).values():
+                    remove(self.content.root, repository, digest)
         if target not in ("DescribeImages", "DescribeRepositories") or reply.status != 200:
             return reply
         key = "imageDetails" if target == "DescribeImages" else "repositories"
@@ -652,12 +671,7 @@ class GitHub(Elsewhere):
     challenge = 'Bearer realm="{}/token",service="ghcr.io",scope="repository:user/image:pull"'
     module = "ghcr"
     host: ClassVar = {"HOST": "127.0.0.1"}
-
-    def __call__(self, request: Request) -> Reply | None:
-        found = super().__call__(request)
-        if found is None and request.method == "DELETE":
-            return answer({"errors": [{"code": "UNSUPPORTED", "message": "The operation is unsupported."}]}, status=405)
-        return found
+    deletes = ()
 
     def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
         if request.headers.get("authorization") != f"Bearer {PASSWORD}":

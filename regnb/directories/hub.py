@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from regnb.directories.api import Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Quota, Removal, instant
-from regnb.errors import ContentError, Denied, Unsupported
+from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import HUB, is_digest
 from regnb.wire.pages import PAGE_LIMIT
 
@@ -179,10 +179,7 @@ class Hub(Directory):
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; its manifest stays until it is deleted over the registry API, which takes untagged ones."""
-        try:
-            await (await self._opened()).delete(f"/v2/repositories/{_plain(repository)}/tags/{quote(tag, safe='')}/")
-        except Denied as error:
-            raise error.saying(error.message, hint=self.deletion) from None
+        await (await self._opened()).delete(f"/v2/repositories/{_plain(repository)}/tags/{quote(tag, safe='')}/")
 
 
 def _plain(repository: str) -> str:
