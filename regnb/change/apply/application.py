@@ -36,13 +36,14 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
         Unsupported, Denied, Unauthorized, RateLimited, ConnectionFailed: Before anything was written.
         Unproven: It is not known whether the registry deletes; nothing was written.
         Refused: A tag can only go by way of a dummy manifest, and that was not allowed; nothing was written.
-        StorageError: The journal cannot be written.
+        StorageError: The journal cannot be written, or the archive into which everything was copied.
 
     Example:
         ``await apply(reader, plan, journal, source=reader, progress=Progress())``
     """
     course = Course(reader, plan, journal, progress)
     if not course.todo:
+        await course.client.transport.settle()
         return
     if journal.resumed:
         await _check_needs(course)
@@ -73,6 +74,8 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
         await _all(course, removals, remove)
     if course.stop is not None and not course.wrote:
         raise course.stop
+    if all(found.status == "done" for found in course.ended.values()):
+        await course.client.transport.settle()
 
 
 async def _all(course: Course, numbers: Sequence[int], start: Callable[[TaskGroup], None]) -> None:
