@@ -17,6 +17,7 @@ from regnb.oci.reference import Digest
 from regnb.text import names
 from regnb.wire.capabilities import Capabilities
 from regnb.wire.client import Client
+from regnb.wire.failures import hosted
 
 _AT_ONCE: Final = 8
 _REMOVALS: Final[tuple[Action, ...]] = ("untag", "delete")
@@ -53,7 +54,8 @@ def _refusals(plan: Plan, known: Capabilities, directory: Directory | None) -> I
             yield refused_tags(plan, "its own API deletes manifests with all their tags")
         return
     if deletion.supported == "no":
-        hint = directory.deletion if directory is not None else "enable deletion in its configuration"
+        hint = directory.deletion if directory is not None else hosted(plan.url)
+        hint = hint or "enable deletion in its configuration"
         yield Refusal(
             f"{plan.host} will refuse this: it does not delete ({deletion.how})",
             hint=f"{hint}; {_CHECK}",
@@ -213,5 +215,5 @@ async def _writable(client: Client, plan: Plan) -> None:
     if verbs and not verbs & {"POST", "PUT", "PATCH"}:
         raise Unsupported(
             f"{client.host} is read-only: it takes {', '.join(sorted(verbs))} alone",
-            hint="end its maintenance mode (storage.maintenance.readonly) first",
+            hint=hosted(client.transport.url) or "end its maintenance mode (storage.maintenance.readonly) first",
         )

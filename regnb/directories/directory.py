@@ -69,6 +69,7 @@ class Directory(Protocol):
         deletes: What is deleted by its own API; the rest goes over the registry API.
         final: How far a deletion can be undone, a sentence that plans show; "" where the registry's next garbage
             collection decides it.
+        spare: Whether the registry counts each GET of a manifest against a limit, and no HEAD.
         whole: Whether it lists every tag that the registry has; if not, the registry is asked for their names.
     """
 
@@ -79,6 +80,7 @@ class Directory(Protocol):
     deletion: str
     deletes: Sequence[Removal] = ()
     final: str = ""
+    spare: bool = False
 
     @classmethod
     async def of(cls, sight: Sight) -> Self | None:

@@ -79,6 +79,7 @@ class Hub(Directory):
     whole = True
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "pull dates", "locks", "quota")
     deletes: tuple[Removal, ...] = ("tags",)
+    spare = True
     rights = "log in (docker login) with a personal or organization access token that may read the repositories"
     deletion = "log in with an access token with the scope Read, Write, Delete; immutable tags stay"
     final = (

@@ -253,7 +253,7 @@ class Transport:
             return await (await self._open(call)).read(limit)
 
         async def once() -> Response:
-            await self.pace.enter()
+            await self.pace.enter(call.url)
             try:
                 return await (await self._open(call)).read(limit)
             finally:

@@ -22,9 +22,11 @@ from vendors import (
 )
 
 import regnb
-from regnb.errors import Denied
+from regnb.errors import Denied, Unsupported
 from regnb.local import embedded
 from regnb.registry import Registry
+from regnb.wire.failures import raise_for
+from regnb.wire.messages import Response
 
 
 def connected(server: Server) -> Registry:
@@ -140,3 +142,14 @@ def test_without_the_right_nothing_is_deleted_and_the_hint_fits_the_vendor(tmp_p
             with pytest.raises(Denied, match="does not allow this to the login"):
                 handle.apply(plan, confirm=plan.digest, progress=False)
             assert "team/app:1.0" in state(registry.url, "team/app")
+
+
+@pytest.mark.parametrize("host", ["ghcr.io", "123456789012.dkr.ecr.eu-central-1.amazonaws.com", "registry.gitlab.com"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/json"])
+def test_nobody_is_told_to_set_an_option_that_the_vendor_alone_can_set(host: str, kind: str) -> None:
+    """A 405 to a DELETE at a host of a vendor names the vendor; at any other it names distribution's option."""
+    for name, words in ((host, "which runs this registry"), ("r.example.com", "storage.")):
+        response = Response("DELETE", f"https://{name}/v2/a/manifests/1", 405, {"content-type": kind}, b"{}")
+        with pytest.raises(Unsupported) as caught:
+            raise_for(response)
+        assert words in caught.value.hint

@@ -367,3 +367,51 @@ def test_hints_fit_the_vendor(stocked: Stocked) -> None:
         row = registry.health(probe=True).set_index("check").loc["deletion"]
     assert row["state"] == "warn"
     assert row["hint"].startswith("give the user or robot the permission to delete tags")
+
+
+def test_docker_hubs_limit_of_pulls_is_shown_and_spared(stocked: Stocked) -> None:
+    """A tag is asked for with HEAD, and each new digest once with GET, with the vendor's API and without it.
+
+    Health shows what is left, by a HEAD.
+    """
+    standing = Hub(stocked.root)
+    repositories = ["team/app", "team/app/web", "team/base"]
+    for fault in (lambda _: None, lambda _: Reply(500, {}, b"oops")):
+        standing.fault = fault
+        with standing.serve(stocked.host) as server:
+            found = read(server, repositories=repositories)
+            asked = [each for each in server.requests if "/manifests/" in each.path]
+            gets = [each.path for each in asked if each.method == "GET"]
+            assert len(gets) == len(set(found.manifests["digest"]))
+            assert len(found.tags) > len(set(found.tags["digest"].dropna()))
+    standing.fault = lambda _: None
+    for left, state in ((37, "ok"), (3, "warn")):
+        standing.left = left
+        with (
+            standing.serve(stocked.host) as server,
+            regnb.connect(server.url, username=USER, password=PASSWORD, cache=False) as registry,
+        ):
+            row = registry.health().set_index("check").loc["quota"]
+        assert row["found"] == f"pulls in 6 hours: {100 - left} used of 100"
+        assert row["state"] == state
+    assert all(each.method == "HEAD" for each in standing.heads)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "7200"}, {"ratelimit-remaining": "0;w=21600"}], ids=["asks", "window"]
+)
+def test_after_a_429_that_asks_for_hours_nothing_more_is_sent(stocked: Stocked, headers: dict[str, str]) -> None:
+    """The first GET of a manifest that is refused for hours is the last request; the rest are rows without one."""
+    sent: list[Request] = []
+
+    def limited(request: Request) -> Reply | None:
+        if "/manifests/" not in request.path and not sent:
+            return None
+        sent.append(request)
+        return Reply(429, {**headers, "Content-Type": "application/json"}, b'{"errors": [{"code": "TOOMANYREQUESTS"}]}')
+
+    with proxy(stocked.host, limited) as server, regnb.connect(server.url, cache=False, concurrency=1) as registry:
+        found = registry.inventory(["team/app/web"], progress=False)
+    assert len(sent) == 1
+    assert not found.complete
+    assert found.problems["message"].str.contains("asked to wait, for another|asks to wait for").all()
