@@ -159,7 +159,7 @@ def raise_for(response: Response, registry: str = "") -> None:
         kind = ReadOnly
         hint = vendor or "the registry is read-only (storage.maintenance.readonly in its config)"
     elif status == 405 and response.method == "DELETE":
-        hint = vendor or "set storage.delete.enabled: true in the registry's config"
+        hint = vendor or "set storage.delete.enabled: true in its config, if it is CNCF distribution (docker-registry)"
     what = "; ".join(lines) or reason(status) or "no reason given"
     text = f"{response.method} {redact(response.url)}: {status}: {what}"
     raise failure(kind, response, text, hint=hint, codes=codes)

@@ -46,14 +46,14 @@ class Deletions:
             Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
         """
         untagged = [step.repository for step in steps if step.action == "untag"]
-        bare = {step.repository for step in steps if step.action == "delete" and not step.tags}
+        tagless = {step.repository for step in steps if step.action == "delete" and not step.tags}
 
         async def by_digest(repository: str) -> None:
             try:
                 await probe.by_digest(self._client, repository, absent)
             except (Unsupported, Unproven) as error:
                 # Where tags go by another API, a manifest without one is collected by itself.
-                if isinstance(error, ReadOnly) or not self._own or repository in bare:
+                if isinstance(error, ReadOnly) or not self._own or repository in tagless:
                     raise self._fitting(error) from None
 
         if not self.whole:
