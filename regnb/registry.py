@@ -539,7 +539,7 @@ class Registry:
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
             Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
-            Unsupported: This is an archive or a tree of layouts, which are only read.
+            Unsupported: This is a tree of layouts, or an archive that is there: both are only read.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP

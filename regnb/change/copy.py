@@ -63,7 +63,7 @@ async def plan_copy(
         InvalidReference, InvalidArgument: A name that is not lawful, source and destination are one, or two sources
             have the same destination.
         Refused: It would move a tag, or it is an image of schema 1.
-        Unsupported: The destination is an archive or a tree of layouts, which are only read.
+        Unsupported: The destination is a tree of layouts, or an archive that is there: both are only read.
 
     Example:
         ``plan = await plan_copy(reader, "vm/centos8", "archive/centos8")``

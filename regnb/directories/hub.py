@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Self, TypeVar
 from urllib.parse import quote
 
+import anyio
 from msgspec import Struct
 
 from regnb.directories.api import Api, Sight
@@ -91,6 +92,7 @@ class Hub(Directory):
         self._sight = sight
         self._api: Api | None = None
         self._until = 0.0
+        self._turn = anyio.Lock()
 
     @classmethod
     async def of(cls, sight: Sight) -> Self | None:
@@ -99,18 +101,23 @@ class Hub(Directory):
 
     async def _opened(self) -> Api:
         """Return the API with a token for the login, if there is one: what is public needs none."""
-        if self._api is None or time.monotonic() >= self._until:
-            api = Api(self._sight, self.name, ADDRESS, rights=self.rights)
-            login = await self._sight.login()
-            if login is not None and login.username:
-                wanted = {"identifier": login.username, "secret": login.password}
-                token = (await api.post("/v2/auth/token", wanted, _Token)).access_token
-                if not token or not token.isprintable():
-                    raise ContentError(f"{self.name}'s API gave no token")
-                headers = {"Authorization": f"Bearer {token}"}
-                api = Api(self._sight, self.name, ADDRESS, rights=self.rights, headers=headers)
-            self._api, self._until = api, time.monotonic() + _LASTING
-        return self._api
+        async with self._turn:
+            if self._api is None or time.monotonic() >= self._until:
+                self._api, self._until = await self._open(), time.monotonic() + _LASTING
+            return self._api
+
+    async def _open(self) -> Api:
+        api = Api(self._sight, self.name, ADDRESS, rights=self.rights)
+        login = await self._sight.login()
+        # To log in is a POST, which is not sent where nothing may be written.
+        if login is None or not login.username or not login.password or self._sight.transport.read_only:
+            return api
+        wanted = {"identifier": login.username, "secret": login.password}
+        token = (await api.post("/v2/auth/token", wanted, _Token)).access_token
+        if not token or not (token.isascii() and token.isprintable()):
+            raise ContentError(f"{self.name}'s API gave no token")
+        headers = {"Authorization": f"Bearer {token}"}
+        return Api(self._sight, self.name, ADDRESS, rights=self.rights, headers=headers)
 
     async def repositories(self) -> AsyncIterator[list[str]]:
         """List the repositories of the login's own namespace: Docker Hub lists no others.

@@ -369,6 +369,18 @@ def test_hints_fit_the_vendor(stocked: Stocked) -> None:
     assert row["hint"].startswith("give the user or robot the permission to delete tags")
 
 
+def test_nobody_logs_in_at_docker_hub_where_nothing_may_be_written(stocked: Stocked) -> None:
+    """A login is one POST for a whole crawl; a read-only handle sends none, and reads over the registry API."""
+    for read_only in (False, True):
+        standing = Hub(stocked.root)
+        with (
+            standing.serve(stocked.host) as server,
+            regnb.connect(server.url, username=USER, password=PASSWORD, cache=False, read_only=read_only) as registry,
+        ):
+            assert registry.inventory(["team/app", "team/base"], progress=False).complete
+        assert [each.method for each in standing.asked].count("POST") == (not read_only)
+
+
 def test_docker_hubs_limit_of_pulls_is_shown_and_spared(stocked: Stocked) -> None:
     """A tag is asked for with HEAD, and each new digest once with GET, with the vendor's API and without it.
 
