@@ -353,6 +353,10 @@ def test_into_a_new_archive_and_back(source: str, real: Distribution, tmp_path: 
     one, two = tmp_path / "one.tar", tmp_path / "two.tar"
     receipt = copied(f"oci-archive:{one}", source)
     assert receipt.status == "done"
+    assert "it cannot be undone: remove the file instead" in receipt.plan.summary()
+    assert "nothing undoes that" in receipt.plan.notes[-1]
+    with pytest.raises(Unsupported, match="nothing is written into an archive that is there"):
+        undone(receipt)
     assert copied(f"oci-archive:{two}", source).status == "done"
     assert one.read_bytes() == two.read_bytes()
     assert not [path.name for path in tmp_path.iterdir() if "regnb" in path.name]
