@@ -204,6 +204,11 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         return any(step.action in ("untag", "delete") for step in self.steps)
 
     @property
+    def final(self) -> bool:
+        """Whether nothing undoes it: an archive is written once, and only read then."""
+        return self.url.startswith("oci-archive:")
+
+    @property
     def ready(self) -> bool:
         """Whether it changes something, and nothing is known that the registry will refuse."""
         return self.changes > 0 and not any(one.known for one in self.refusals)
