@@ -112,7 +112,7 @@ class Registry:
             self._client.pace.remember(*known)
         host = self._client.host
         self._client.capabilities.remember(cache.capabilities(host), partial(cache.found, host))
-        self._reader = Reader(self._client, cache)
+        self._reader = Reader(self._client, cache, own=crawl is _with_own)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
         letting_go = Thread(target=_let_go, args=(self._client, cache), daemon=True)
@@ -196,7 +196,7 @@ class Registry:
         from regnb.directories.examination import health  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
 
-        return of_rows("checks", self._run(lambda: health(self._client, own=self._collect is _with_own, probes=probe)))
+        return of_rows("checks", self._run(lambda: health(self._client, own=self._reader.own, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
@@ -551,7 +551,7 @@ class Registry:
         Raises:
             NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
             Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
-            Unsupported: This is an archive or a tree of layouts, which are only read.
+            Unsupported: This is a tree of layouts, or an archive that is there: both are only read.
 
         Example:
             >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
@@ -579,7 +579,7 @@ class Registry:
         """
         from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
-        return _foreseen(self._client, self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
+        return _foreseen(self._reader, self._run(lambda: plan_rename(self._reader, what, to, allow=allow)))
 
     def plan_delete(
         self,
@@ -634,7 +634,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-        return _foreseen(self._client, plan)
+        return _foreseen(self._reader, plan)
 
     def plan_request(
         self,
@@ -667,7 +667,7 @@ class Registry:
         plan = self._run(
             lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
         )
-        return _foreseen(self._client, plan)
+        return _foreseen(self._reader, plan)
 
     def plan_retention(
         self,
@@ -706,7 +706,7 @@ class Registry:
 
         policy = read_policy(policy)
         named_there = [name for rule in policy.rules for name in rule.repositories]
-        found = inventory or _inventory(self, repositories, named_there)
+        found = _locked(self._reader, inventory or _inventory(self, repositories, named_there))
         asked = missing_subjects(found, policy)
         plan = retain(
             found,
@@ -720,7 +720,7 @@ class Registry:
             in_use_host=in_use_host,
             allow=allow,
         )
-        return _foreseen(self._client, plan)
+        return _foreseen(self._reader, plan)
 
     def plan_undo(
         self, receipt: Receipt | str | Path, *, storage: Storage | None = None, allow: Iterable[str] = ()
@@ -745,7 +745,7 @@ class Registry:
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         returning = storage.plan_return(found) if storage is not None else ()
         work = partial(plan_undo, self._reader, found, storage=returning, allow=allow)
-        return _foreseen(self._client, self._run(work))
+        return _foreseen(self._reader, self._run(work))
 
     def check(self, plan: Plan) -> Plan:
         """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
@@ -768,7 +768,7 @@ class Registry:
         from regnb.change.refusals import check  # kept out of `import regnb`
 
         _check_ours(self._client, plan)
-        return plan if self._client.transport.read_only else self._run(lambda: check(self._client, plan))
+        return plan if self._client.transport.read_only else self._run(lambda: check(self._reader, plan))
 
     def apply(
         self,
@@ -915,11 +915,21 @@ def read_shard(task: Task) -> Part:
     return parts[0]
 
 
-def _foreseen(client: Client, plan: Plan) -> Plan:
+def _foreseen(reader: Reader, plan: Plan) -> Plan:
     """Return a plan with what is known that its registry will refuse."""
-    from regnb.change.refusals import foresee  # kept out of `import regnb`
+    from regnb.change.refusals import foresee, told  # kept out of `import regnb`
 
-    return foresee(plan, client.capabilities)
+    directory = run(reader.directory) if plan.removes else None
+    found = foresee(plan, reader.client.capabilities, directory)
+    return found if directory is None else run(lambda: told(found, directory))
+
+
+def _locked(reader: Reader, inventory: Inventory) -> Inventory:
+    """Return an inventory with the locks that its registry's own API tells apart from the tags."""
+    from regnb.change.refusals import lock  # kept out of `import regnb`
+
+    directory = run(reader.directory)
+    return inventory if directory is None else run(lambda: lock(inventory, directory))
 
 
 def _reference(host: str, reference: str | Reference) -> Reference:

@@ -23,7 +23,8 @@ from images import attestation, descriptor, fill, image, index, layer
 from proxied import forward, proxy
 from scripted import Reply, Request
 
-USER, PASSWORD = "robot", "s3cret-passw0rd"
+USER, PASSWORD = "$oauthtoken", "s3cret-passw0rd"
+"""The user is the one that Quay wants, and the others take any."""
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 TOKEN = "canary-token"
 
@@ -149,6 +150,8 @@ class Vendor:
     """Of a 401, with the place of the registry's own address."""
     tokens: ClassVar[str] = "/token"
     """Where its token server is."""
+    deletes: ClassVar[tuple[str, ...]] = ("manifests",)
+    """What the registry itself deletes: tags, manifests."""
 
     def __init__(self, root: Path) -> None:
         self.content = Content(root)
@@ -166,6 +169,10 @@ class Vendor:
             return answer({"errors": [{"code": "UNAUTHORIZED"}]}, {"WWW-Authenticate": self.challenge.format(own)}, 401)
         if parts.path == "/v2/_catalog" and not self.catalog:
             return answer({"errors": [{"code": "DENIED", "message": "not allowed"}]}, status=403)
+        if request.method == "DELETE" and parts.path.startswith("/v2/"):
+            what = "manifests" if ":" in parts.path.rpartition("/")[2] else "tags"
+            if what not in self.deletes:
+                return answer({"errors": [{"code": "UNSUPPORTED", "message": "unsupported"}]}, status=405)
         if self.mine(parts.path):
             self.asked.append(request)
             return self.fault(request) or self.answer(request, parts.path, dict(parse_qsl(parts.query)))
@@ -373,6 +380,7 @@ class Zot(Vendor):
     """
 
     name = "zot"
+    deletes = ("tags", "manifests")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -424,6 +432,7 @@ class ArtifactRegistry(Vendor):
     """
 
     name = "Artifact Registry"
+    deletes = ("tags", "manifests")
     challenge = 'Bearer realm="{}/token",service="europe-docker.pkg.dev"'
 
     def mine(self, path: str) -> bool:
@@ -453,10 +462,12 @@ class ECR(Vendor):
 
     ImageDetail of the API reference (docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html, of 2026):
     imageDigest, imageTags, imageSizeInBytes, imagePushedAt, lastRecordedPullTime (absent for never), imageStatus.
-    nextToken and maxResults as in API_DescribeImages.html.
+    nextToken and maxResults as in API_DescribeImages.html; API_BatchDeleteImage.html: with its last tag an image goes,
+    and by its digest with every tag. The registry itself takes no DELETE.
     """
 
     name = "Amazon ECR"
+    deletes = ()
     challenge = 'Basic realm="https://123456789012.dkr.ecr.eu-central-1.amazonaws.com/",service="ecr.amazonaws.com"'
 
     def __init__(self, root: Path) -> None:
@@ -503,6 +514,15 @@ class ECR(Vendor):
         if fault := self.fault(request):
             return fault
         reply = forward(self._moto, request)
+        if target == "BatchDeleteImage" and not json.loads(reply.body)["failures"]:
+            # The registry's disk follows: an image goes with its last tag.
+            repository = wanted["repositoryName"]
+            for one in wanted["imageIds"]:
+                digest = one.get("imageDigest") or self.content.tags(repository)[one["imageTag"]]
+                if "imageTag" in one:
+                    untag(self.content.root, repository, one["imageTag"])
+                if "imageDigest" in one or digest not in self.content.tags(repository).values():
+                    remove(self.content.root, repository, digest)
         if target not in ("DescribeImages", "DescribeRepositories") or reply.status != 200:
             return reply
         key = "imageDetails" if target == "DescribeImages" else "repositories"
@@ -516,6 +536,311 @@ class ECR(Vendor):
         last_row = first + min(wanted.get("maxResults", 100), self.page)
         token = {"nextToken": str(last_row)} if last_row < len(rows) else {}
         return answer({key: rows[first:last_row], **token}, {"Content-Type": "application/x-amz-json-1.1"})
+
+
+class Elsewhere(Vendor):
+    """A vendor whose API is at another host than its registry.
+
+    Attributes:
+        api: Where the API is.
+    """
+
+    module: ClassVar[str]
+    host: ClassVar[dict[str, object]]
+    """What stands in for the names of the vendor's hosts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.api = ""
+
+    def mine(self, path: str) -> bool:  # noqa: ARG002 -- as each; its API is at another address
+        return False
+
+    @contextmanager
+    def serve(self, host: str) -> Iterator[scripted.Server]:
+        def either(request: Request, _: int) -> Reply:
+            self.asked.append(request)
+            parts = urlsplit(request.path)
+            return self.fault(request) or self.answer(request, parts.path, dict(parse_qsl(parts.query)))
+
+        with scripted.serve(either) as api, proxy(host, self) as server:
+            self.api = api.url
+            with mock.patch.multiple(f"regnb.directories.{self.module}", ADDRESS=api.url, **self.host):
+                yield server
+
+    def links(self, rows: Sequence[object], path: str, query: Mapping[str, str]) -> Reply:
+        """A page of rows with a header Link, as GitHub has it."""
+        size = min(int(query.get("per_page", 30)), 100, self.page)
+        number = int(query.get("page", 1))
+        following = urlencode({**query, "page": number + 1})
+        link = {"Link": f'<{self.api}{path}?{following}>; rel="next"'} if number * size < len(rows) else {}
+        return answer(rows[(number - 1) * size : number * size], link)
+
+
+class Hub(Elsewhere):
+    """Docker Hub: docs.docker.com/reference/api/hub/latest (2-beta), its changelog of 2025-11-21, read on 2026-11-29.
+
+    AuthCreateAccessToken (identifier, secret; access_token), listNamespaceRepositories, GetRepository
+    (immutable_tags_settings: enabled, rules), ListRepositoryTags (schemas paginated_tags and tag: count, next, results
+    with name, full_size, tag_last_pushed, tag_last_pulled; page_size up to 100). That a tag has ``digest`` is said by
+    docker/hub-mcp, of Docker as well, of 2025. ``DELETE /v2/repositories/{namespace}/{repository}/tags/{tag}/`` is that
+    of docker/hub-tool (pkg/hub/tags.go). 429 with Retry-After: "Rate limiting" of the same reference. The limit of
+    pulls: docs.docker.com/docker-hub/usage/pulls (ratelimit-limit, ratelimit-remaining), of 2026. A manifest with a tag
+    is not deleted over the registry API (403): docs.docker.com/reference/api/registry/latest, DeleteImageManifest.
+    """
+
+    name = "Docker Hub"
+    challenge = 'Bearer realm="{}/token",service="registry.docker.io"'
+    module = "hub"
+    host: ClassVar = {"HOSTS": frozenset({"127.0.0.1"})}
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.rules: list[str] = []
+        self.left = 37
+        self.heads: list[Request] = []
+
+    def __call__(self, request: Request) -> Reply | None:
+        if request.path == "/v2/ratelimitpreview/test/manifests/latest" and "authorization" in request.headers:
+            self.heads.append(request)
+            limits = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": f"{self.left};w=21600"}
+            return Reply(200, {**limits, "docker-ratelimit-source": "192.0.2.7"})
+        found = super().__call__(request)
+        digest = request.path.rpartition("/")[2]
+        if found is None and request.method == "DELETE" and digest.startswith("sha256:"):
+            repository = request.path.removeprefix("/v2/").partition("/manifests/")[0]
+            if digest in self.content.tags(repository).values():
+                return answer({"errors": [{"code": "DENIED", "message": "manifest is referenced"}]}, status=403)
+        return found
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        if path == "/v2/auth/token":
+            given = json.loads(request.body)
+            right = given == {"identifier": USER, "secret": PASSWORD}
+            return answer({"access_token": TOKEN}) if right else answer({"detail": "Incorrect"}, status=401)
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            return answer({"message": "unauthorized", "errinfo": {}}, status=401)
+        if path.startswith("/v2/repositories/"):
+            name, _, tag = unquote(path).removeprefix("/v2/repositories/").rstrip("/").partition("/tags/")
+            gone = untag(self.content.root, name, tag)
+            return Reply(204) if gone else answer({"message": "tag not found"}, status=404)
+        _, _, _, namespace, _, *rest = unquote(path).split("/")
+        if not rest:
+            names = [name for name in self.content.repositories() if namespace in (USER, name.partition("/")[0])]
+            rows: list[object] = [
+                {"name": name.partition("/")[2], "namespace": name.partition("/")[0], "repository_type": "image",
+                 "status": 1, "last_updated": None}
+                for name in names
+            ]  # fmt: skip
+            return self._paged(rows, path, query)
+        repository = "/".join([namespace, *rest]).removesuffix("/tags")
+        if repository not in self.content.repositories():
+            return answer({"message": "object not found", "errinfo": {}}, status=404)
+        if not path.endswith("/tags"):
+            return answer(
+                {"name": rest[0], "immutable_tags_settings": {"enabled": bool(self.rules), "rules": self.rules}}
+            )
+        rows = [
+            {"creator": 7, "id": 9, "images": None, "last_updated": None, "name": tag, "repository": 3, "v2": True,
+             "full_size": self.content.size(digest), "digest": digest, "tag_status": "active",
+             "tag_last_pushed": stamp(self.content.pushed(repository, tag)),
+             "tag_last_pulled": stamp(self.content.pulled.get((repository, tag))), "unknown": {"nested": [None]}}
+            for tag, digest in self.content.tags(repository).items()
+        ]  # fmt: skip
+        return self._paged(rows, path, query)
+
+    def _paged(self, rows: Sequence[object], path: str, query: Mapping[str, str]) -> Reply:
+        size, number = min(int(query.get("page_size", 10)), 100, self.page), int(query.get("page", 1))
+        following = f"{self.api}{path}?page={number + 1}" if number * size < len(rows) else None
+        page = rows[(number - 1) * size : number * size]
+        return answer({"count": len(rows), "next": following, "previous": None, "results": page})
+
+
+class GitHub(Elsewhere):
+    """GitHub.com: docs.github.com/rest/packages (version 2022-11-28), read on 2026-11-29.
+
+    "List packages for the authenticated user's namespace" and "… for an organization" (name, owner.login), "List
+    package versions for a package owned by an organization" and "… by a user" (id, name, created_at, updated_at,
+    metadata.container.tags; per_page up to 100, state; header Link), "Delete package version …" (204; 403 for a public
+    one with more than 5,000 downloads). A 403 with x-ratelimit-remaining 0 is a limit
+    (docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api). Nothing tells of sizes or pulls. The
+    registry itself answers DELETE with 405.
+    """
+
+    name = "GitHub"
+    challenge = 'Bearer realm="{}/token",service="ghcr.io",scope="repository:user/image:pull"'
+    module = "ghcr"
+    host: ClassVar = {"HOST": "127.0.0.1"}
+    deletes = ()
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {PASSWORD}":
+            return answer({"message": "Bad credentials", "documentation_url": "", "status": "401"}, status=401)
+        names = self.content.repositories()
+        owners = sorted({name.partition("/")[0] for name in names})
+        if path == "/user/orgs":
+            return self.links([{"login": owner, "id": 1, "description": None} for owner in owners[1:]], path, query)
+        _, kind, owner, *rest = path.split("/")
+        if path == "/user/packages" or rest == ["packages"]:
+            owner = owners[0] if kind == "user" else owner
+            rows = [
+                {"id": 1, "name": name.partition("/")[2], "package_type": "container",
+                 "owner": {"login": owner.title()}, "version_count": 1, "visibility": "private", "repository": None}
+                for name in names
+                if name.partition("/")[0] == owner
+            ]  # fmt: skip
+            return self.links(rows, path, query)
+        repository = f"{owner}/{unquote(rest[2])}"
+        # The first owner is a user, and the others are organizations.
+        if repository not in names or (kind == "orgs") == (owner == owners[0]):
+            return answer({"message": "Package not found.", "status": "404"}, status=404)
+        digests = sorted({*self.content.revisions(repository), *self.content.tags(repository).values()})
+        if request.method == "DELETE":
+            number = int(rest[4])
+            if number >= len(digests):
+                return answer({"message": "Not Found"}, status=404)
+            remove(self.content.root, repository, digests[number])
+            return Reply(204)
+        tags = self.content.tags(repository)
+        return self.links([self._version(repository, each, at, tags) for at, each in enumerate(digests)], path, query)
+
+    def _version(self, repository: str, digest: str, number: int, tags: Mapping[str, str]) -> dict[str, object]:
+        on = [tag for tag, other in tags.items() if other == digest]
+        pushed = stamp(max((self.content.pushed(repository, tag) for tag in on), default=None))
+        return {
+            "id": number, "name": digest, "url": "", "license": None, "created_at": pushed, "updated_at": None,
+            "metadata": {"package_type": "container", "container": {"tags": on}}, "unknown": [None],
+        }  # fmt: skip
+
+
+class Quay(Vendor):
+    """Quay 3.17: docs.redhat.com/en/documentation/red_hat_quay/3.17, "API reference", read on 2026-11-29.
+
+    ``/api/v1/user/`` (username, organizations), listRepos (namespace, next_page; repositories with namespace, name and
+    kind), listRepoTags (limit up to 100, page, onlyActiveTags; tags, page, has_additional; a tag has name, reversion,
+    start_ts, manifest_digest, is_manifest_list, size, last_modified, and since 3.17 immutable), deleteFullTag (204).
+    The fields of a tag: endpoints/api/tag.py in quay/quay. An OAuth access token is a Bearer, and logs in at the
+    registry as ``$oauthtoken``. Nothing tells when a tag was pulled.
+    """
+
+    name = "Quay"
+    challenge = 'Bearer realm="{}/v2/auth",service="quay.example"'
+    tokens = "/v2/auth"
+
+    def mine(self, path: str) -> bool:
+        return path.startswith("/api/v1/")
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {PASSWORD}":
+            return answer({"status": 401, "error_type": "invalid_token", "detail": "Session required"}, status=401)
+        names = self.content.repositories()
+        if path == "/api/v1/user/":
+            owners = sorted({name.partition("/")[0] for name in names})
+            return answer(
+                {"username": owners[0], "organizations": [{"name": each, "avatar": None} for each in owners[1:]]}
+            )
+        if path == "/api/v1/repository":
+            own = [name for name in names if name.partition("/")[0] == query["namespace"]]
+            first = int(query.get("next_page", 0))
+            last = first + self.page
+            rows = [
+                {"namespace": query["namespace"], "name": name.partition("/")[2], "kind": "image", "state": "NORMAL",
+                 "description": None, "is_public": False}
+                for name in own[first:last]
+            ]  # fmt: skip
+            return answer({"repositories": rows, **({"next_page": str(last)} if last < len(own) else {})})
+        repository, _, tag = path.removeprefix("/api/v1/repository/").partition("/tag/")
+        if repository not in names:
+            return answer({"status": 404, "error_type": "not_found", "detail": "Not Found"}, status=404)
+        if request.method == "DELETE":
+            if (repository, tag) in self.content.locked:
+                return answer({"status": 409, "detail": "immutable"}, status=409)
+            return Reply(204) if untag(self.content.root, repository, tag) else answer({"status": 404}, status=404)
+        size, number = min(int(query.get("limit", 50)), 100, self.page), int(query.get("page", 1))
+        tags = list(self.content.tags(repository).items())
+        found = [
+            {
+                "name": tag, "reversion": False, "start_ts": int(self.content.pushed(repository, tag).timestamp()),
+                "manifest_digest": digest, "is_manifest_list": "manifests" in self.content.manifest(digest),
+                "size": self.content.size(digest) or None, "last_modified": "Tue, 14 May 2024 14:48:51 -0000",
+                "immutable": (repository, tag) in self.content.locked, "unknown": None,
+            }
+            for tag, digest in tags[(number - 1) * size : number * size]
+        ]  # fmt: skip
+        return answer({"tags": found, "page": number, "has_additional": number * size < len(tags)})
+
+
+class AzureRegistry(Vendor):
+    """Azure: containerregistry.json, stable/2021-07-01, in Azure/azure-rest-api-specs, read on 2026-11-29.
+
+    ``/acr/v1/_catalog`` (Repositories), ``/acr/v1/{name}`` (RepositoryAttributes), ``/acr/v1/{name}/_tags`` (TagList,
+    TagAttributesBase: name, digest, createdTime, lastUpdateTime, signed, changeableAttributes), ``…/_manifests``
+    (AcrManifests: digest, imageSize, tags, changeableAttributes), DELETE ``…/_tags/{reference}`` (202); parameters n
+    and last; header Link. What locks mean: learn.microsoft.com/azure/container-registry/container-registry-image-lock.
+    """
+
+    name = "Azure Container Registry"
+    challenge = 'Bearer realm="{}/oauth2/token",service="example.azurecr.io"'
+    tokens = "/oauth2/token"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.manifests: set[str] = set()
+        """Those that are locked."""
+
+    def mine(self, path: str) -> bool:
+        return path.startswith("/acr/v1/")
+
+    def answer(self, request: Request, path: str, query: Mapping[str, str]) -> Reply:
+        if "authorization" not in request.headers:
+            challenge = {"WWW-Authenticate": self.challenge.format(f"http://{request.headers['host']}")}
+            return answer({"errors": [{"code": "UNAUTHORIZED", "message": "required"}]}, challenge, 401)
+        names = self.content.repositories()
+        if path == "/acr/v1/_catalog":
+            return self._paged("repositories", list(names), path, query)
+        repository, _, what = path.removeprefix("/acr/v1/").partition("/_")
+        if repository not in names:
+            return answer({"errors": [{"code": "NAME_UNKNOWN", "message": "not known", "detail": None}]}, status=404)
+        if request.method == "DELETE":
+            tag = unquote(what.removeprefix("tags/"))
+            if untag(self.content.root, repository, tag):
+                return Reply(202)
+            return answer({"errors": [{"code": "TAG_UNKNOWN", "message": "not known"}]}, status=404)
+        tags = self.content.tags(repository)
+        if what == "tags":
+            return self._paged("tags", [
+                {"name": tag, "digest": digest, "createdTime": "2018-09-06T06:17:21.0856539Z", "signed": False,
+                 "lastUpdateTime": stamp(self.content.pushed(repository, tag)),
+                 "changeableAttributes": self._attributes((repository, tag) in self.content.locked)}
+                for tag, digest in tags.items()
+            ], path, query)  # fmt: skip
+        if what == "manifests":
+            return self._paged("manifests", [
+                {"digest": digest, "imageSize": self.content.size(digest), "architecture": None, "os": None,
+                 "tags": [tag for tag, other in tags.items() if other == digest] or None,
+                 "changeableAttributes": self._attributes(digest in self.manifests)}
+                for digest in self.content.revisions(repository)
+            ], path, query)  # fmt: skip
+        return answer({"imageName": repository, "changeableAttributes": self._attributes(locked=False)})
+
+    def _attributes(self, locked: bool) -> dict[str, bool | None]:  # noqa: FBT001 -- said of each
+        return {"deleteEnabled": not locked, "writeEnabled": True, "readEnabled": True, "listEnabled": None}
+
+    def _paged(self, key: str, rows: Sequence[Any], path: str, query: Mapping[str, str]) -> Reply:
+        size, first = min(int(query.get("n", 100)), self.page), int(query.get("last", 0))
+        last = first + size
+        link = {"Link": f'<{path}?{urlencode({"n": size, "last": last})}>; rel="next"'} if last < len(rows) else {}
+        return answer({"registry": "example.azurecr.io", key: rows[first:last] or None}, link)
+
+
+def remove(root: Path, repository: str, digest: str) -> None:
+    """Remove a manifest with every tag on it from a registry's disk, as GitHub does with a version."""
+    content = Content(root)
+    for tag in [tag for tag, other in content.tags(repository).items() if other == digest]:
+        untag(root, repository, tag)
+    hexadecimal = digest.partition(":")[2]
+    folder = root / "docker/registry/v2/repositories" / repository / "_manifests/revisions/sha256" / hexadecimal
+    (folder / "link").unlink(missing_ok=True)
 
 
 def untag(root: Path, repository: str, tag: str) -> bool:

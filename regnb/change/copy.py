@@ -29,6 +29,7 @@ from regnb.oci.referrers import subject_of_tag
 from regnb.text import count, human
 
 _UNDO: Final = "Undo takes the tags out of the layout again, and leaves the blobs."
+_ARCHIVE: Final = "The archive is written once, when everything is there, and is only read then: nothing undoes that."
 _DOCKER: Final = (
     "Of Docker's media types, and kept as they are: {}. skopeo and umoci do not read these in a layout, and umoci gc "
     "removes their layers; regnb brings them back."
@@ -63,7 +64,7 @@ async def plan_copy(
         InvalidReference, InvalidArgument: A name that is not lawful, source and destination are one, or two sources
             have the same destination.
         Refused: It would move a tag, or it is an image of schema 1.
-        Unsupported: The destination is an archive or a tree of layouts, which are only read.
+        Unsupported: The destination is a tree of layouts, or an archive that is there: both are only read.
 
     Example:
         ``plan = await plan_copy(reader, "vm/centos8", "archive/centos8")``
@@ -103,7 +104,7 @@ async def plan_copy(
         steps=tuple(copying.steps),
         effects=(*effects, *copying.effects),
         moved=copying.moved,
-        notes=(*_notes(copying, platform), *(_of_layout(copying) if layout else ())),
+        notes=(*_notes(copying, platform), *(_of_layout(copying, reader.url) if layout else ())),
         allow=allowed,
         made=copying.made,
         authorized=reader.authorized,
@@ -125,12 +126,12 @@ def _notes(copying: Copying, platform: str | None) -> Iterator[str]:
         yield "Tags such as sha256-… list the referrers there, in the way of registries that have no list of their own."
 
 
-def _of_layout(copying: Copying) -> Iterator[str]:
+def _of_layout(copying: Copying, url: str) -> Iterator[str]:
     """Yield what is to be known of a copy into a layout."""
     types = {step.after: step.media_type for step in copying.steps if step.media_type in (DOCKER_LIST, DOCKER_MANIFEST)}
     if types:
         yield _DOCKER.format(count(len(types), "manifest"))
-    yield _UNDO
+    yield _ARCHIVE if url.startswith("oci-archive:") else _UNDO
 
 
 def _same(reader: Reader, origin: Reader) -> str:

@@ -199,6 +199,16 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         return sum(step.writes for step in self.steps)
 
     @property
+    def removes(self) -> bool:
+        """Whether it deletes a tag or a manifest."""
+        return any(step.action in ("untag", "delete") for step in self.steps)
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing undoes it: an archive is written once, and only read then."""
+        return self.url.startswith("oci-archive:")
+
+    @property
     def ready(self) -> bool:
         """Whether it changes something, and nothing is known that the registry will refuse."""
         return self.changes > 0 and not any(one.known for one in self.refusals)

@@ -64,6 +64,8 @@ def _clauses(plan: Plan) -> Iterator[str]:
     if done["delete"] or moved:
         does = f"frees at most {human(plan.freed)}" if plan.freed else "may remove what is gone"
         yield f"the next garbage collection {does}, and after it this cannot be undone"
+    elif will and plan.final:
+        yield "it cannot be undone: remove the file instead"
     elif will:
         yield "it can be undone"
 

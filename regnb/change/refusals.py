@@ -7,45 +7,58 @@ from typing import Final
 
 from msgspec import structs
 
+from regnb.analysis.inventory import Inventory
+from regnb.change.apply.deletions import Deletions
 from regnb.change.plan import Action, Plan, Refusal, once
-from regnb.crawl.reader import each
-from regnb.errors import Denied, RegistryError, Unauthorized, Unproven, Unsupported
+from regnb.crawl.reader import Reader, each
+from regnb.directories.directory import Directory
+from regnb.errors import Denied, RegistryError, RegnbError, Unauthorized, Unproven, Unsupported
 from regnb.oci.reference import Digest
 from regnb.text import names
-from regnb.wire import probe
 from regnb.wire.capabilities import Capabilities
 from regnb.wire.client import Client
+from regnb.wire.failures import hosted
 
+_AT_ONCE: Final = 8
 _REMOVALS: Final[tuple[Action, ...]] = ("untag", "delete")
 _SURE: Final = (Denied, Unauthorized, Unproven, Unsupported)
 """Answers with which :func:`regnb.change.apply.apply` ends before it writes anything."""
 _CHECK: Final = "to check: registry.check(plan) in Python, --probe on the command line"
 
 
-def foresee(plan: Plan, known: Capabilities) -> Plan:
+def foresee(plan: Plan, known: Capabilities, directory: Directory | None = None) -> Plan:
     """Return the same plan with what the registry will refuse, as far as that is known. Nothing is sent.
 
     Args:
         plan: A plan.
         known: What earlier answers of the plan's registry showed.
+        directory: The registry's own API, which may be what deletes there.
 
     Example:
         >>> plan = Plan(operation="retag", url="http://localhost:5000", steps=())
         >>> foresee(plan, Capabilities()).refusals
         ()
     """
-    return structs.replace(plan, refusals=tuple(_refusals(plan, known)))
+    return structs.replace(plan, refusals=tuple(_refusals(plan, known, directory)))
 
 
-def _refusals(plan: Plan, known: Capabilities) -> Iterator[Refusal]:
+def _refusals(plan: Plan, known: Capabilities, directory: Directory | None) -> Iterator[Refusal]:
     actions = [action for action in _REMOVALS if any(step.action == action for step in plan.steps)]
     if not actions:
         return
     deletion, single = known["deletion"], known["tag deletion"]
+    own = tuple(getattr(directory, "deletes", ()))
+    if own:
+        # What its own API takes is known once it was asked to delete.
+        if "untag" in actions and "tags" not in own and "dummy" not in plan.allow:
+            yield refused_tags(plan, "its own API deletes manifests with all their tags")
+        return
     if deletion.supported == "no":
+        hint = directory.deletion if directory is not None else hosted(plan.url)
+        hint = hint or "enable deletion in its configuration"
         yield Refusal(
             f"{plan.host} will refuse this: it does not delete ({deletion.how})",
-            hint=f"enable deletion in its configuration; {_CHECK}",
+            hint=f"{hint}; {_CHECK}",
             actions=tuple(actions),
         )
         return
@@ -77,31 +90,108 @@ def refused_tags(plan: Plan, how: str) -> Refusal:
     )
 
 
-async def check(client: Client, plan: Plan) -> Plan:
+async def told(plan: Plan, directory: Directory) -> Plan:
+    """Return the same plan with what a registry's own API tells of it: tags that are locked, and what an undo finds.
+
+    Args:
+        plan: A plan.
+        directory: The registry's own API.
+
+    Example:
+        ``plan = await told(plan, directory)``
+    """
+    if not plan.removes:
+        return plan
+    notes = list(plan.notes)
+    if deletes := getattr(directory, "deletes", ()):
+        notes.append(
+            f"{directory.name}'s own API deletes the {' and '.join(deletes)} of this plan; the curl commands are those "
+            "of the registry API."
+        )
+    if final := getattr(directory, "final", ""):
+        notes.append(final)
+    refusals = (*plan.refusals, *await _locked(plan, directory))
+    return structs.replace(plan, refusals=refusals, notes=tuple(notes))
+
+
+async def _locked(plan: Plan, directory: Directory) -> list[Refusal]:
+    """Return the refusal of the tags that are locked, if any of a plan's are."""
+    going = [
+        (step.repository, tag) for step in plan.steps if step.action in _REMOVALS for tag in step.tags or (step.tag,)
+    ]
+    locked: dict[tuple[str, str], str] = {}
+    for repository in dict.fromkeys(repository for repository, _ in going):
+        locked |= {(repository, tag): why for tag, why in (await locks(directory, repository)).items()}
+    stays = [one for one in going if one in locked]
+    if not stays:
+        return []
+    text = names([f"{repository}:{tag}" for repository, tag in stays])
+    return [
+        Refusal(
+            f"{plan.host} will refuse to delete {text}: {locked[stays[0]]}",
+            hint="leave these tags out, or lift the rule in the registry first",
+            actions=_REMOVALS,
+        )
+    ]
+
+
+async def locks(directory: Directory, repository: str) -> dict[str, str]:
+    """Return the tags of a repository that cannot be deleted, where its own API tells that apart from the tags.
+
+    Example:
+        ``(await locks(directory, "team/app")).get("1.0")``
+    """
+    if "locks" not in directory.gives or not hasattr(directory, "locks"):
+        return {}
+    try:
+        return await directory.locks(repository)
+    except RegnbError:
+        return {}  # what is locked is then refused when it is deleted
+
+
+async def lock(inventory: Inventory, directory: Directory) -> Inventory:
+    """Return the same inventory, with what a registry's own API tells of locks apart from the tags.
+
+    Example:
+        ``inventory = await lock(inventory, directory)``
+    """
+    repositories = inventory.repositories["repository"].to_list()
+    found = await each(lambda name: locks(directory, name), repositories, _AT_ONCE)
+    why = {(name, tag): text for name, some in zip(repositories, found, strict=True) for tag, text in some.items()}
+    if not why:
+        return inventory
+    tags = inventory.tags.copy()
+    texts = zip(tags["repository"], tags["tag"], tags["locked"].fillna(""), strict=True)
+    tags["locked"] = [text or why.get((name, tag), "") for name, tag, text in texts]
+    frames = {**inventory.frames, "tags": tags}
+    return Inventory(inventory.registry, inventory.started, inventory.finished, frames, inventory.source)
+
+
+async def check(reader: Reader, plan: Plan) -> Plan:
     """Ask the registry what it will refuse of a plan, and return the same plan with the answer.
 
     Removals are tried on a digest and a tag that are not there; for what is put, OPTIONS tells whether the registry
     takes uploads. Nothing that is there is touched.
 
     Args:
-        client: Of the plan's registry.
+        reader: Of the plan's registry.
         plan: A plan.
 
     Example:
-        ``plan = await check(client, plan)``
+        ``plan = await check(reader, plan)``
     """
-    found = []
+    client = reader.client
+    directory = await reader.directory()
+    found = [] if directory is None else await _locked(plan, directory)
     removals = [step for step in plan.steps if step.action in _REMOVALS]
     actions = tuple(dict.fromkeys(step.action for step in removals))
     absent = Digest.of(f"{plan.nonce}/absent".encode())
     try:
         await _writable(client, plan)
-        await each(
-            lambda repository: probe.by_digest(client, repository, absent),
-            list(dict.fromkeys(step.repository for step in removals)),
-        )
-        untagged = next((step.repository for step in removals if step.action == "untag"), "")
-        if untagged and not await probe.by_tag(client, untagged, absent) and "dummy" not in plan.allow:
+        deletions = Deletions(client, directory)
+        if removals:
+            await deletions.find_out(removals, absent)
+        if "untag" in actions and not deletions.by_tag and "dummy" not in plan.allow:
             found.append(refused_tags(plan, client.capabilities["tag deletion"].how))
     except RegistryError as error:
         sure = isinstance(error, _SURE)
@@ -125,5 +215,5 @@ async def _writable(client: Client, plan: Plan) -> None:
     if verbs and not verbs & {"POST", "PUT", "PATCH"}:
         raise Unsupported(
             f"{client.host} is read-only: it takes {', '.join(sorted(verbs))} alone",
-            hint="end its maintenance mode (storage.maintenance.readonly) first",
+            hint=hosted(client.transport.url) or "end its maintenance mode (storage.maintenance.readonly) first",
         )

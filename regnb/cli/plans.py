@@ -151,6 +151,6 @@ def finish(receipt: Receipt) -> NoReturn:
             f"{count(unknown, 'row')} {'is' if unknown == 1 else 'are'} unknown: the registry could not be read after "
             f"the write. To look again and go on: regnb apply --resume {receipt.name}"
         )
-    if rows["status"].isin(["done", "failed", "unknown"]).any():
+    if rows["status"].isin(["done", "failed", "unknown"]).any() and not receipt.plan.final:
         out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

@@ -151,29 +151,26 @@ class _Crawl:
     async def resolve(self, repository: str, tag: str, remembered: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
 
+        Where the registry counts GETs against a limit, a HEAD comes first, and each digest that is new needs one GET.
+
         None is sent where the registry's own API says what the tag points at, and that is known: samples are checked.
         A HEAD is believed only where it says that nothing has changed: its header is a digest of no bytes that were
         read, and a proxy may send another's. Whatever else it says, a GET decides.
         """
-        if (told := self.told.digest(repository, tag)) and self.has(told):
+        told = self.told.digest(repository, tag)
+        digest = told or await self.told.head(repository, tag)
+        async with self._jobs.alone(digest or f"{repository}:{tag}"):  # tags of one new digest need one GET
+            if not (digest and self.has(digest)):
+                known = remembered if not digest and remembered and self.has(remembered) else ""
+                found, announced, raw = await _ask(self.client, repository, tag, known)
+                if raw is not None:
+                    self.keep(repository, raw)
+                self.records.links[repository, found] = True
+                return found, announced
+        if told:
             self.told.believe(repository, tag, told)
-            self.records.links[repository, told] = True
-            return told, ""
-        if remembered is not None and told in ("", remembered) and self.has(remembered):
-            try:
-                found = await self.client.head_manifest(repository, tag)
-            except NotFound:
-                raw = await self.client.manifest(repository, tag, accept=ACCEPT_ANY)
-            else:
-                if found.digest == remembered:
-                    self.records.links[repository, remembered] = True
-                    return remembered, found.media_type
-                raw = await read(self.client, repository, tag)
-        else:
-            raw = await read(self.client, repository, tag)
-        self.keep(repository, raw)
-        self.records.links[repository, raw.digest] = True
-        return raw.digest, raw.announced
+        self.records.links[repository, digest] = True
+        return digest, ""
 
     def has(self, digest: str) -> bool:
         """Whether a manifest's content is known."""
@@ -442,6 +439,20 @@ async def _told(directory: Directory | None, records: Records) -> list[str]:
     return listed
 
 
+async def _ask(client: Client, repository: str, tag: str, remembered: str) -> tuple[str, str, RawManifest | None]:
+    """Return a tag's digest, its announced type, and its manifest unless a HEAD says that it is what is remembered."""
+    if remembered:
+        try:
+            found = await client.head_manifest(repository, tag)
+        except NotFound:
+            raw = await client.manifest(repository, tag, accept=ACCEPT_ANY)
+            return str(raw.digest), raw.announced, raw
+        if found.digest == remembered:
+            return remembered, found.media_type, None
+    raw = await read(client, repository, tag)
+    return str(raw.digest), raw.announced, raw
+
+
 async def _is_gone(client: Client, repository: str, digest: Digest) -> bool:
     """Whether a repository has lost a manifest that the cache has; what answers otherwise proves nothing."""
     try:
@@ -522,6 +533,7 @@ async def begin(
     """
     names = await find_repositories(client, records, repositories, directory)
     records.coverage.repositories.listed += len(names)
+    fill = fill or bool(getattr(directory, "spare", False))  # Docker Hub is nobody's mirror, and a GET counts
     if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
         if await is_mirror(client, names[0]):
             raise Refused(

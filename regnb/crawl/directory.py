@@ -109,6 +109,15 @@ class Told:
         one = self._listed.get(repository, {}).get(tag)
         return one.digest if one is not None and not self._thorough and (repository, tag) not in self.moved else ""
 
+    async def head(self, repository: str, tag: str) -> str:
+        """Return what a tag points at by a HEAD, where a GET would count against a limit; else ""."""
+        if not getattr(self._directory, "spare", False):
+            return ""
+        try:
+            return str((await self._client.head_manifest(repository, tag)).digest)
+        except NotFound:
+            return ""  # a GET decides
+
     def believe(self, repository: str, tag: str, digest: str) -> None:
         """Note that the registry was not asked for a tag."""
         self._believed[repository, tag] = digest

@@ -8,6 +8,8 @@ from typing import TypeVar
 import anyio
 
 from regnb.crawl.records import DEPTH_LIMIT, NODE_LIMIT
+from regnb.directories.detection import find
+from regnb.directories.directory import Directory
 from regnb.errors import MalformedManifest, NotFound, RegnbError, TooLarge
 from regnb.oci.manifest import (
     CONFIG_LIMIT,
@@ -61,14 +63,23 @@ class Reader:
     Args:
         client: The registry.
         cache: Content by digest.
+        own: Whether the registry's own API may be asked, beside the registry API.
 
     Example:
         ``raw = await Reader(client, cache).manifest("vm/centos8", "latest")``
     """
 
-    def __init__(self, client: Client, cache: Cache) -> None:
+    def __init__(self, client: Client, cache: Cache, *, own: bool = False) -> None:
         self.client = client
         self.cache = cache
+        self.own = own
+        self._found: list[Directory | None] = []
+
+    async def directory(self) -> Directory | None:
+        """Return the adapter to the registry's own API; None where it has none, or it may not be asked."""
+        if self.own and not self._found:
+            self._found.append(await find(self.client))
+        return self._found[0] if self._found else None
 
     @property
     def url(self) -> str:

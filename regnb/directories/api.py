@@ -171,6 +171,22 @@ class Api:
             self.refuse(response)
         return response
 
+    async def post(self, path: str, document: object, type_: type[_T]) -> _T:
+        """Send a document to where an API logs in, and return what it answers. It is sent once.
+
+        Raises:
+            Unauthorized, Denied, RateLimited, RegistryError: The API refuses, or does not answer.
+            ContentError: Something else answers.
+        """
+        headers = {**self._headers, "Content-Type": "application/json"}
+        body = msgspec.json.encode(document)
+        response = await self._transport.request(
+            "POST", f"{self._base}{path}", headers=headers, content=body, limit=LIST_LIMIT, kind="list"
+        )
+        if response.status != 200:
+            self.refuse(response)
+        return self.decoded(response, type_)
+
     async def delete(self, path: str, scope: tuple[str, ...] = ()) -> None:
         """Delete what stands at a path; it is sent once.
 
@@ -184,6 +200,11 @@ class Api:
     def refuse(self, response: Response) -> None:
         """Raise the error that fits an answer which was not expected."""
         where = f"{response.method} {redact(response.url)}"
+        if response.status == 403 and (
+            response.headers.get("retry-after") or response.headers.get("x-ratelimit-remaining") == "0"
+        ):
+            # GitHub says so (docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+            raise failure(RateLimited, response, f"{self._name}'s API asks for fewer requests: {where}: 403")
         for status, kind, what in (
             (401, Unauthorized, "refuses this login"),
             (403, Denied, "does not allow this to the login"),

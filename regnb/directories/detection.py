@@ -18,6 +18,10 @@ BUILT_IN: Final = {
     "gitlab": "GitLab",
     "ecr": "ECR",
     "gar": "ArtifactRegistry",
+    "hub": "Hub",
+    "ghcr": "GitHub",
+    "quay": "Quay",
+    "acr": "AzureRegistry",
     "zot": "Zot",
 }
 """Module to class, in the order in which they are tried."""

@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol, Self, TypeAlias
 from msgspec import Struct
 
 from regnb.directories.api import Sight
+from regnb.errors import Unsupported
 from regnb.oci.age import known
 
 GROUP: Final = "regnb.directories"
@@ -16,6 +17,8 @@ GROUP: Final = "regnb.directories"
 
 Gift: TypeAlias = Literal["repositories", "digests", "sizes", "push dates", "pull dates", "locks", "referrers", "quota"]
 """What a directory can tell."""
+Removal: TypeAlias = Literal["tags", "manifests"]
+"""What a directory deletes."""
 
 
 class Listed(Struct, frozen=True):
@@ -63,6 +66,10 @@ class Directory(Protocol):
         gives: What it can tell.
         rights: What the login must be allowed, in a sentence for people.
         deletion: What decides whether a tag can be deleted there, in a sentence for people.
+        deletes: What is deleted by its own API; the rest goes over the registry API.
+        final: How far a deletion can be undone, a sentence that plans show; "" where the registry's next garbage
+            collection decides it.
+        spare: Whether the registry counts each GET of a manifest against a limit, and no HEAD.
         whole: Whether it lists every tag that the registry has; if not, the registry is asked for their names.
     """
 
@@ -71,6 +78,9 @@ class Directory(Protocol):
     gives: Sequence[Gift]
     rights: str
     deletion: str
+    deletes: Sequence[Removal] = ()
+    final: str = ""
+    spare: bool = False
 
     @classmethod
     async def of(cls, sight: Sight) -> Self | None:
@@ -88,9 +98,28 @@ class Directory(Protocol):
 
     async def quota(self) -> list[Quota]:
         """Return the limits that the login may see; none where there are none."""
+        return []
+
+    async def locks(self, repository: str) -> dict[str, str]:
+        """Return the tags that cannot be deleted, with the reason, where :meth:`tags` does not tell."""
+        _ = repository
+        return {}
 
     async def delete_tag(self, repository: str, tag: str) -> None:
-        """Delete a tag, and leave its manifest as far as the vendor does."""
+        """Delete a tag, and leave its manifest as far as the vendor does.
+
+        Raises:
+            NotFound: There is no such tag.
+        """
+
+    async def delete_manifest(self, repository: str, digest: str) -> None:
+        """Delete a manifest with every tag on it, where ``deletes`` has ``manifests``.
+
+        Raises:
+            NotFound: There is no such manifest.
+            Unsupported: The registry API does it.
+        """
+        raise Unsupported(f"{self.name}'s API deletes no manifests: {repository}@{digest}")
 
 
 def instant(text: object) -> datetime | None:

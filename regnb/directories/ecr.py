@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from anyio.to_thread import run_sync
 
 from regnb.directories.api import Sight
-from regnb.directories.directory import Gift, Listed, Quota, instant
+from regnb.directories.directory import Directory, Gift, Listed, Removal, instant
 from regnb.errors import ConnectionFailed, Denied, MissingExtra, NotFound, RateLimited, RegistryError, Unauthorized
 from regnb.oci.reference import is_digest
 
@@ -30,7 +30,7 @@ Row: TypeAlias = dict[str, Any]
 """What botocore makes of an answer."""
 
 
-class ECR:
+class ECR(Directory):
     """The private registry of an AWS account in one region.
 
     AWS's own credentials are used, as its command line finds them: the registry's login does not open this API.
@@ -43,8 +43,13 @@ class ECR:
     name = "Amazon ECR"
     whole = True
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "pull dates")
+    deletes: tuple[Removal, ...] = ("tags", "manifests")
     rights = "AWS credentials that allow ecr:DescribeRepositories, ecr:DescribeImages (ecr:BatchDeleteImage to delete)"
     deletion = "allow ecr:BatchDeleteImage to the AWS credentials; with its last tag an image goes, too"
+    final = (
+        "Amazon ECR removes the layers of a deleted image by itself and does not say when: undo may find them gone, so "
+        "take the deletion of an image as final."
+    )
 
     def __init__(self, account: str, region: str) -> None:
         self._account, self._region = account, region
@@ -118,22 +123,24 @@ class ECR:
             for tag in image.get("imageTags") or ()
         ]
 
-    async def quota(self) -> list[Quota]:
-        """Return nothing: the quotas of ECR are those of the account, in another service."""
-        return []
-
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; with its last tag an image goes, too."""
+        await self._delete(repository, {"imageTag": tag}, f"{repository}:{tag}")
 
+    async def delete_manifest(self, repository: str, digest: str) -> None:
+        """Delete an image with all its tags; one that an index lists is refused."""
+        await self._delete(repository, {"imageDigest": digest}, f"{repository}@{digest}")
+
+    async def _delete(self, repository: str, image: dict[str, str], what: str) -> None:
         def work() -> Row:
             found: Row = self._client.batch_delete_image(
-                registryId=self._account, repositoryName=repository, imageIds=[{"imageTag": tag}]
+                registryId=self._account, repositoryName=repository, imageIds=[image]
             )
             return found
 
         for failed in (await self._run(work)).get("failures", ()):
             kind = NotFound if failed.get("failureCode") == "ImageNotFound" else RegistryError
-            raise kind(f"{self.name} did not delete {repository}:{tag}: {failed.get('failureReason', '')}")
+            raise kind(f"{self.name} did not delete {what}: {failed.get('failureReason', '')}")
 
 
 def _active(image: Row) -> bool:

@@ -9,7 +9,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from regnb.directories.api import Api, Sight
-from regnb.directories.directory import Gift, Listed, Quota, instant
+from regnb.directories.directory import Directory, Gift, Listed, instant
 from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import is_digest
 
@@ -27,7 +27,7 @@ class _List(Struct):
     manifest: dict[str, _Manifest] | None = None
 
 
-class ArtifactRegistry:
+class ArtifactRegistry(Directory):
     """A registry of Google Cloud. That it dates is the upload of a manifest, not of each tag on it.
 
     Example:
@@ -39,6 +39,10 @@ class ArtifactRegistry:
     gives: tuple[Gift, ...] = ("digests", "sizes", "push dates")
     rights = "log in with the role Artifact Registry Reader (roles/artifactregistry.reader)"
     deletion = "log in with the role Artifact Registry Repository Administrator; immutable tags of the repository stay"
+    final = (
+        "Google removes the layers of a deleted image by itself and does not say when: undo may find them gone, so "
+        "take the deletion of an image as final."
+    )
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -73,10 +77,6 @@ class ArtifactRegistry:
                 for tag in about.tag or () if is_digest(digest) else ():
                     found[tag] = Listed(tag, digest, about.image_size_bytes, pushed)
         return [found.get(tag) or Listed(tag) for tag in {**named, **found}]
-
-    async def quota(self) -> list[Quota]:
-        """Return nothing: the registry does not tell of limits."""
-        return []
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag, as this registry's own API does it."""

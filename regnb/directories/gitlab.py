@@ -9,7 +9,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from regnb.directories.api import Api, Sight
-from regnb.directories.directory import Gift, Listed, Quota, instant
+from regnb.directories.directory import Directory, Gift, Listed, Removal, instant
 from regnb.errors import ContentError, NotFound, Unsupported
 from regnb.oci.reference import is_digest
 from regnb.wire.pages import PAGE_LIMIT
@@ -86,7 +86,7 @@ class _OfRepository(Struct, rename="camel"):
     container_repository: _Details | None = None
 
 
-class GitLab:
+class GitLab(Directory):
     """The container registry of a GitLab: GitLab.com, or one's own.
 
     Example:
@@ -96,11 +96,16 @@ class GitLab:
     name = "GitLab"
     whole = True
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "locks")
+    deletes: tuple[Removal, ...] = ("tags",)
     rights = (
         "log in with a personal, group or project access token that has the scope read_api (api to delete tags); "
         "deploy tokens and job tokens do not open this API"
     )
     deletion = "log in with a token that has the scope api, of a Developer or higher; protected tags stay"
+    final = (
+        "Where GitLab's registry has a database, as on GitLab.com, it collects garbage by itself, about a day after an "
+        "image lost its last tag: undo works until then."
+    )
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -192,10 +197,6 @@ class GitLab:
                 if found.container_repository is None:
                     raise NotFound(f"GitLab's API shows no repository {number} to this login", hint=self.rights)
                 return found.container_repository.tags or _Tags()
-
-    async def quota(self) -> list[Quota]:
-        """Return nothing: GitLab limits the storage of namespaces, of which registries are only a part."""
-        return []
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; its manifest stays until the registry's own garbage collection."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from regnb.directories.api import Api, Sight
-from regnb.directories.directory import Gift, Listed, Quota, instant
+from regnb.directories.directory import Directory, Gift, Listed, Quota, Removal, instant
 from regnb.errors import ContentError
 from regnb.oci.reference import is_digest
 
@@ -52,7 +52,7 @@ class _Quota(Struct):
     used: dict[str, int] | None = None
 
 
-class Harbor:
+class Harbor(Directory):
     """A registry that is Harbor, 2.0 or later.
 
     Example:
@@ -64,6 +64,7 @@ class Harbor:
     gives: tuple[Gift, ...] = (
         *("repositories", "digests", "sizes", "push dates", "pull dates", "locks", "referrers", "quota"),
     )
+    deletes: tuple[Removal, ...] = ("tags",)
     rights = "log in as a user or robot with the permissions to list repositories, artifacts and tags of the project"
     deletion = "give the user or robot the permission to delete tags and artifacts; immutable tags of the project stay"
 

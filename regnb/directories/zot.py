@@ -8,7 +8,7 @@ from typing import Final, Self
 from msgspec import Struct, field
 
 from regnb.directories.api import Api, Sight
-from regnb.directories.directory import Gift, Listed, Quota, instant
+from regnb.directories.directory import Directory, Gift, Listed, instant
 from regnb.errors import ContentError
 from regnb.oci.reference import is_digest
 
@@ -82,7 +82,7 @@ class _OfImages(Struct, rename="pascal"):
     image_list: _Images | None = None
 
 
-class Zot:
+class Zot(Directory):
     """A zot with the search extension. Signatures' tags are not among its images, so the registry lists the names.
 
     Example:
@@ -94,6 +94,7 @@ class Zot:
     gives: tuple[Gift, ...] = ("repositories", "digests", "sizes", "push dates", "pull dates")
     rights = "log in as a user whom accessControl allows to read the repository"
     deletion = "allow the action delete to the user in accessControl"
+    final = "zot collects garbage by itself (storage.gcDelay, one hour unless it is set): undo works until then."
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -150,10 +151,6 @@ class Zot:
             for each in images
             if each.tag
         ]
-
-    async def quota(self) -> list[Quota]:
-        """Return nothing: zot sets no limits."""
-        return []
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag, as the registry API of zot does."""

@@ -12,6 +12,7 @@ from regnb.layouts.docker import MANIFEST, DockerArchive
 from regnb.layouts.folder import Folder, is_layout, is_new
 from regnb.layouts.index import Listing
 from regnb.layouts.layout import Layout
+from regnb.layouts.packing import beside, pack
 from regnb.layouts.tar import Tar
 from regnb.layouts.tree import layouts
 from regnb.oci.layout import BASE
@@ -57,6 +58,7 @@ class Shelf:
     Attributes:
         failed: What could not be looked at, a sentence each.
         folder: The layout that may be written to; None if nothing is written there.
+        unpacked: Whether it is an archive that is still to be written.
         why: Why nothing is written there.
         hint: What to do instead.
 
@@ -71,6 +73,7 @@ class Shelf:
         self.why = self.hint = ""
         self._trees: list[Layout] = []
         self._tree = False
+        self.unpacked = False
         self._archive: Tar | None = None
         if place.transport == "oci":
             self._open_folder(place)
@@ -109,9 +112,14 @@ class Shelf:
         ]
 
     def _open_archive(self, place: Place) -> None:
-        self.why = "nothing is written into an archive"
-        self.hint = "copy into oci:DIR, then pack it: tar -C DIR -cf FILE ."
+        self.why = "nothing is written into an archive that is there"
+        self.hint = "copy into a new file, or into oci:DIR, then pack it: tar -C DIR -cf FILE ."
         if not Path(place.path).exists():
+            if place.transport == "oci-archive" and Path(place.path).parent.is_dir():
+                self.folder = Folder(beside(place.path), str(place._replace(reference="")))
+                self._trees = [Layout(self.folder, place.repository, place.reference)]
+                self.unpacked = True
+                return
             raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
         tar = self._archive = Tar(place.path, str(place._replace(reference="")))
         try:
@@ -134,10 +142,26 @@ class Shelf:
             raise StorageError(text, hint=f"write docker-archive:{place.path}")
         return Archive(tar)
 
+    def settle(self) -> None:
+        """Write the archive that was prepared, if one was; from then on it is only read.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        if self.folder is not None and self.left:
+            pack(self.folder, self.place.path)
+            self.folder, self.unpacked = None, False
+            self._open_archive(self.place)
+
     def close(self) -> None:
         """Close the archive, if it is one."""
         if self._archive is not None:
             self._archive.close()
+
+    @property
+    def left(self) -> str:
+        """The folder in which a copy into a new archive was cut short, or ""."""
+        return self.folder.path if self.folder is not None and self.unpacked and not self.new else ""
 
     @property
     def new(self) -> bool:
@@ -162,6 +186,10 @@ class Shelf:
         """
         if self._tree:
             self._scan()
+        if self.unpacked:
+            left = f"; {self.left} holds what a copy that was cut short left" if self.left else ""
+            text = f"no such file: {self.place.path}{left}"
+            raise StorageError(text, hint="check the name; to make an archive, copy something into it")
         if self.new:
             text = f"{self.place} is not an OCI layout: there is nothing in {self.place.path}"
             raise StorageError(text, hint="check the name; to make a layout, copy something into it")

@@ -61,6 +61,14 @@ class LayoutTransport:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def settle(self) -> None:
+        """Write the archive that was prepared, if it is one.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        await anyio.to_thread.run_sync(self.shelf.settle)
+
     async def aclose(self) -> None:
         """Close the archive, if it is one."""
         self.shelf.close()
@@ -175,10 +183,14 @@ def check_destination(client: Client, tags: Iterable[tuple[str, str]]) -> bool:
     Raises:
         Unsupported: Nothing is written there.
         InvalidArgument: The layout cannot hold a tag.
+        Refused: An earlier copy into this archive was cut short.
     """
     transport = client.transport
     if not isinstance(transport, LayoutTransport):
         return False
+    if left := transport.shelf.left:
+        hint = f"go on with it: regnb apply --resume RECEIPT; or remove {left} to begin anew"
+        raise Refused(f"an earlier copy into {client.host} was cut short", hint=hint)
     for repository, tag in tags:
         if refused := transport.changes.refusal(repository, tag):
             raise InvalidArgument(refused, hint="choose another name with --to, or to= in Python")

@@ -35,6 +35,9 @@ class Channel(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
+    async def settle(self) -> None:
+        """See to it that what was written is where it belongs, once all of it is there."""
+
     async def aclose(self) -> None:
         """Close every connection."""
 

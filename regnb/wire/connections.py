@@ -19,6 +19,7 @@ from regnb.wire.addresses import is_loopback
 from regnb.wire.exchange import GET_OR_HEAD
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.pace import FLOOR, Budget
+from regnb.wire.socks import is_socks, through_socks
 
 _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
@@ -301,8 +302,9 @@ class Connections:
         origin, proxy = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
         target = f"{slash or '/'}{path}"
         lines = [f"Host: {origin.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
-        tunnelled = proxy is not None and origin.secure
-        if proxy is not None and not origin.secure:
+        asked = proxy is not None and not is_socks(proxy)
+        tunnelled = asked and origin.secure
+        if proxy is not None and asked and not origin.secure:
             target = f"http://{origin.netloc}{target}"
             lines += _proxy_authorization(proxy)
         length = headers.get("Content-Length")
@@ -334,9 +336,9 @@ class Connections:
         direct = is_loopback(host) or urllib.request.proxy_bypass(host)
         proxies = {} if direct else urllib.request.getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
-        if proxy is not None and _split(proxy)[0].lower() not in ("http", "https"):
+        if proxy is not None and not is_socks(proxy) and _split(proxy)[0].lower() not in ("http", "https"):
             kind, where = _split(proxy)
-            raise OSError(f"its proxy {where.rpartition('@')[2]} speaks {kind}, and regnb speaks http and https")
+            raise OSError(f"its proxy {where.rpartition('@')[2]} speaks {kind}, and regnb http, https and SOCKS")
         found = self._origins[scheme, netloc] = origin, proxy
         return found
 
@@ -353,12 +355,15 @@ class Connections:
     async def _connect(self, origin: Origin, proxy: str | None, *, tunnelled: bool) -> Connection:
         loop = asyncio.get_running_loop()
         where = origin
-        if proxy is not None:
+        if proxy is not None and not is_socks(proxy):
             where, _ = self._origin(*_split(proxy))
         async with asyncio.timeout(self._timeout):
-            # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
-            addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-            found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+            if proxy is not None and is_socks(proxy):
+                found = await through_socks(proxy, origin.host, origin.port)
+            else:
+                # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
+                addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+                found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
             try:
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._idle[origin], self._opened),

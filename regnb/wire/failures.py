@@ -66,6 +66,23 @@ _FAILURES: Final = (
         "check the port, and that the registry runs",
     ),
 )
+_HOSTED: Final = {
+    "docker.io": "Docker",
+    "ghcr.io": "GitHub",
+    "quay.io": "Red Hat",
+    "gcr.io": "Google",
+    "pkg.dev": "Google",
+    "amazonaws.com": "Amazon",
+    "amazonaws.com.cn": "Amazon",
+    "public.ecr.aws": "Amazon",
+    "azurecr.io": "Microsoft",
+    "azurecr.cn": "Microsoft",
+    "azurecr.us": "Microsoft",
+    "mcr.microsoft.com": "Microsoft",
+    "registry.gitlab.com": "GitLab",
+    "registry.k8s.io": "Kubernetes",
+}
+"""Hosts whose registries have options that their vendors alone can set."""
 _Kind = TypeVar("_Kind", bound=RegistryError)
 
 
@@ -98,6 +115,18 @@ def unproven(response: Response, doubt: str, registry: str = "") -> Unproven:
     return failure(Unproven, response, text, hint=hint)
 
 
+def hosted(url: str) -> str:
+    """Return what to do where a registry does not delete and nobody but its vendor can set its options; else "".
+
+    Example:
+        >>> hosted("https://ghcr.io"), hosted("http://localhost:5000")
+        ('delete it by the API, or on the pages, of GitHub, which runs this registry', '')
+    """
+    host = urlsplit(url).hostname or ""
+    name = next((name for end, name in _HOSTED.items() if host == end or host.endswith(f".{end}")), "")
+    return f"delete it by the API, or on the pages, of {name}, which runs this registry" if name else ""
+
+
 def raise_for(response: Response, registry: str = "") -> None:
     """Raise the error that an answer with a status of 400 or more stands for; return if it is none.
 
@@ -125,10 +154,12 @@ def raise_for(response: Response, registry: str = "") -> None:
         raise unproven(response, doubt, registry)
     other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
     kind, hint = BY_STATUS.get(status, other)
+    vendor = hosted(registry or response.url)
     if status == 405 and response.method != "GET" and response.media_type == "text/plain":
-        kind, hint = ReadOnly, "the registry is read-only (storage.maintenance.readonly in its config)"
+        kind = ReadOnly
+        hint = vendor or "the registry is read-only (storage.maintenance.readonly in its config)"
     elif status == 405 and response.method == "DELETE":
-        hint = "set storage.delete.enabled: true in the registry's config"
+        hint = vendor or "set storage.delete.enabled: true in its config, if it is CNCF distribution (docker-registry)"
     what = "; ".join(lines) or reason(status) or "no reason given"
     text = f"{response.method} {redact(response.url)}: {status}: {what}"
     raise failure(kind, response, text, hint=hint, codes=codes)

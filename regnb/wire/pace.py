@@ -7,6 +7,7 @@ import email.utils
 import random
 import time
 from collections import deque
+from collections.abc import Mapping
 from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ import anyio
 
 from regnb.errors import RateLimited
 from regnb.log import logger
-from regnb.wire.addresses import redact
+from regnb.wire.addresses import origin, redact
 from regnb.wire.failures import BY_STATUS, failure
 from regnb.wire.messages import Response, Streamed
 
@@ -107,6 +108,7 @@ class Pace:
         self._answers = 0
         self._usual = self._best = inf
         self._grown = 0.0
+        self._stopped: dict[str, tuple[float, RateLimited]] = {}
 
     def remember(self, most: int, rate: float) -> None:
         """Begin with what a registry is known to take, at once and in a second, and stay there."""
@@ -114,8 +116,24 @@ class Pace:
         self.limit = min(self.most, MOST)
         self.rate = rate
 
-    async def enter(self) -> None:
-        """Wait for a turn, and for as long as the registry asked everyone to."""
+    def stop(self, error: RateLimited, seconds: float) -> None:
+        """Send nothing more to where a 429 came from, for as long as it asks: that is longer than anyone waits."""
+        self._stopped[origin(error.url)] = (time.monotonic() + seconds, error)
+
+    def _check(self, url: str) -> None:
+        until, error = self._stopped.get(origin(url), (0.0, None))
+        if error is not None and (left := until - time.monotonic()) > PATIENCE:
+            text = f"not asked: {redact(origin(url))} asked to wait, for another {human_time(left)}"
+            raise RateLimited(text, hint=error.hint, status=429, url=redact(url))
+
+    async def enter(self, url: str = "") -> None:
+        """Wait for a turn, and for as long as the registry asked everyone to.
+
+        Raises:
+            RateLimited: The URL's host asked to wait for longer than :data:`PATIENCE`.
+        """
+        if self._stopped:
+            self._check(url)
         if self.busy < self.limit and not self._waiting:
             self.busy += 1
         else:
@@ -208,9 +226,13 @@ async def asked_again(
     status = answer.status
     asked = retry_after(answer.headers.get("retry-after"))
     if status == 429:
+        asked = window(answer.headers) if asked is None else asked
         if asked is not None and asked > PATIENCE:
-            text = f"{redact(answer.url)}: the registry asks to wait for {asked:.0f} s"
-            raise failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
+            text = f"{redact(answer.url)}: the registry asks to wait for {human_time(asked)}"
+            error = failure(RateLimited, answer, text, hint=BY_STATUS[429][1])
+            if pace is not None:
+                pace.stop(error, asked)
+            raise error
         if pace is not None:
             pace.limited(asked or 0.0, began)
     if attempt >= attempts(status, retries) or (asked or 0.0) > PATIENCE:
@@ -239,6 +261,27 @@ def attempts(status: int, retries: int | None) -> int:
 def backoff(attempt: int, first: float) -> float:
     """Return seconds that double with each attempt, up to 10, give or take a half."""
     return min(10.0, first * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads requests
+
+
+def window(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of the window in which Docker Hub counts pulls, where none are left; else None.
+
+    Example:
+        >>> window({"ratelimit-remaining": "0;w=21600"})
+        21600.0
+    """
+    left, _, rest = headers.get("ratelimit-remaining", "").replace(" ", "").partition(";w=")
+    return float(rest) if left == "0" and rest.isdecimal() else None
+
+
+def human_time(seconds: float) -> str:
+    """Return a wait in words.
+
+    Example:
+        >>> human_time(21600), human_time(90)
+        ('6 h', '90 s')
+    """
+    return f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 def retry_after(header: str | None) -> float | None:

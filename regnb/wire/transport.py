@@ -149,7 +149,7 @@ class Transport:
         self._trust = partial(_ssl_context, ca_bundle, client_cert, insecure=insecure)
         if ca_bundle is not None or client_cert is not None:
             _ = self._ssl  # what cannot be read is told at once
-        certificate = client_cert if isinstance(client_cert, tuple) else (client_cert,) if client_cert else ()
+        certificate = client_cert if isinstance(client_cert, tuple) else (client_cert,)
         pairs = zip(("--cacert", "--cert", "--key"), (ca_bundle, *certificate), strict=False)
         self.options: tuple[str, ...] = (
             *(("--insecure",) if insecure else ()),
@@ -165,6 +165,9 @@ class Transport:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    async def settle(self) -> None:
+        """Do nothing: a registry has what it has taken."""
 
     async def aclose(self) -> None:
         """Close every connection. A later request opens new ones."""
@@ -250,7 +253,7 @@ class Transport:
             return await (await self._open(call)).read(limit)
 
         async def once() -> Response:
-            await self.pace.enter()
+            await self.pace.enter(call.url)
             try:
                 return await (await self._open(call)).read(limit)
             finally:
@@ -442,8 +445,8 @@ class Transport:
             self.options,
         )
         if _LOG.isEnabledFor(logging.DEBUG):
-            status = exchange.status or "no answer"
-            _LOG.debug("%s %s: %s in %.0f ms", exchange.method, exchange.url, status, exchange.seconds * 1000)
+            took = (exchange.status or "no answer", exchange.seconds * 1000)
+            _LOG.debug("%s %s: %s in %.0f ms", exchange.method, exchange.url, *took)
         self.exchanges.append(exchange)
         return exchange
 

@@ -15,7 +15,23 @@ from conftest import Seeded
 from images import fill, image, layer
 from proxied import proxy
 from scripted import Reply, Request, Server
-from vendors import ECR, PASSWORD, USER, ArtifactRegistry, GitLab, Harbor, Stocked, Vendor, Zot, stock
+from vendors import (
+    ECR,
+    PASSWORD,
+    USER,
+    ArtifactRegistry,
+    AzureRegistry,
+    Elsewhere,
+    GitHub,
+    GitLab,
+    Harbor,
+    Hub,
+    Quay,
+    Stocked,
+    Vendor,
+    Zot,
+    stock,
+)
 
 import regnb
 from regnb.analysis.inventory import Inventory
@@ -29,12 +45,12 @@ from regnb.wire.client import Client
 from regnb.wire.credentials import Credentials
 from regnb.wire.transport import Transport
 
-VENDORS = [Harbor, GitLab, ECR, ArtifactRegistry, Zot]
+VENDORS = [Harbor, GitLab, ECR, ArtifactRegistry, Zot, Hub, GitHub, Quay, AzureRegistry]
 TOLD = ["pushed", "pulled", "pulls_since", "locked"]
 """Columns of tags that only a vendor's API fills."""
 
 
-PULLS = {"Harbor", "Amazon ECR", "zot"}
+PULLS = {"Harbor", "Amazon ECR", "zot", "Docker Hub"}
 """Those that tell when a tag was pulled."""
 
 
@@ -134,7 +150,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_where_it_fails_the_registry_is_read(stocked: Stocked, fault: str) -> None:
     """Whatever the vendor's API answers, the inventory is that of the registry, and rows say what failed."""
-    for kind in (Harbor, GitLab) if fault != "500" else (Harbor, GitLab, ECR):
+    kinds: dict[str, list[type[Vendor]]] = {"500": [ECR], "403": [GitHub], "other types": [Hub], "nothing": [Quay]}
+    for kind in [Harbor, GitLab, *kinds.get(fault, [AzureRegistry])]:
         standing = kind(stocked.root)
         with standing.serve(stocked.host) as server:
             plain = read(server, plain=True)
@@ -187,7 +204,9 @@ def test_what_is_pushed_meanwhile_is_no_contradiction(stocked: Stocked, tmp_path
     assert found.coverage.set_index("what").loc["tags", ["told", "read"]].to_list() == [1, 2]
 
 
-@pytest.mark.parametrize("kind", [Harbor, GitLab, ECR, Zot], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [Harbor, GitLab, ECR, Zot, Hub, GitHub, Quay, AzureRegistry], ids=lambda kind: kind.name
+)
 def test_it_lists_the_repositories_where_the_registry_does_not(stocked: Stocked, kind: type[Vendor]) -> None:
     """Without a catalog the vendor's API names the repositories, and coverage says so."""
     standing = kind(stocked.root)
@@ -217,6 +236,27 @@ def test_health_tells_what_it_gives_and_which_rights_it_needs(vendor: tuple[Vend
             assert refused["hint"].startswith("log in ")
 
 
+def test_where_github_asks_for_fewer_requests_nobody_is_told_to_log_in(stocked: Stocked) -> None:
+    """GitHub answers 403 to too many requests: the row says so, and not that rights are missing."""
+    standing = GitHub(stocked.root)
+    standing.fault = lambda _: Reply(403, {"x-ratelimit-remaining": "0"}, b"{}")
+    with standing.serve(stocked.host) as server:
+        found = read(server)
+    assert found.complete
+    row = found.problems[found.problems["problem"] == "directory"].iloc[0]
+    assert "asks for fewer requests" in row["message"]
+    assert "log in" not in row["hint"]
+
+
+@pytest.mark.parametrize("kind", [Hub, GitHub], ids=lambda kind: kind.name)
+def test_no_other_host_gets_its_login(stocked: Stocked, kind: type[Elsewhere]) -> None:
+    """A registry elsewhere that names the token service of Docker Hub or GitHub is no reason to log in there."""
+    standing = kind(stocked.root)
+    with mock.patch.object(kind, "host", {}), standing.serve(stocked.host) as server:
+        read(server)
+    assert not standing.asked
+
+
 def test_a_limit_of_requests_is_kept(stocked: Stocked) -> None:
     """A 429 is waited for and asked again, as the registry's own."""
     standing = Harbor(stocked.root)
@@ -233,7 +273,7 @@ def test_a_limit_of_requests_is_kept(stocked: Stocked) -> None:
     assert found.tags["pushed"].notna().sum() > 8
 
 
-@pytest.mark.parametrize("kind", [Harbor, GitLab, ECR], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Harbor, GitLab, ECR, Hub, Quay, AzureRegistry], ids=lambda kind: kind.name)
 def test_a_tag_goes_as_the_vendor_deletes_it(kind: type[Vendor], tmp_path: Path) -> None:
     """One tag goes by the vendor's own API, its sibling stays, and what is not there is not found."""
     with embedded.running(tmp_path) as registry:
@@ -326,4 +366,65 @@ def test_hints_fit_the_vendor(stocked: Stocked) -> None:
     ):
         row = registry.health(probe=True).set_index("check").loc["deletion"]
     assert row["state"] == "warn"
+    assert row["found"] == "it is switched off over the registry API; Harbor's own API is for deleting tags"
     assert row["hint"].startswith("give the user or robot the permission to delete tags")
+
+
+def test_nobody_logs_in_at_docker_hub_where_nothing_may_be_written(stocked: Stocked) -> None:
+    """A login is one POST for a whole crawl; a read-only handle sends none, and reads over the registry API."""
+    for read_only in (False, True):
+        standing = Hub(stocked.root)
+        with (
+            standing.serve(stocked.host) as server,
+            regnb.connect(server.url, username=USER, password=PASSWORD, cache=False, read_only=read_only) as registry,
+        ):
+            assert registry.inventory(["team/app", "team/base"], progress=False).complete
+        assert [each.method for each in standing.asked].count("POST") == (not read_only)
+
+
+def test_docker_hubs_limit_of_pulls_is_shown_and_spared(stocked: Stocked) -> None:
+    """A tag is asked for with HEAD, and each new digest once with GET, with the vendor's API and without it.
+
+    Health shows what is left, by a HEAD.
+    """
+    standing = Hub(stocked.root)
+    repositories = ["team/app", "team/app/web", "team/base"]
+    for fault in (lambda _: None, lambda _: Reply(500, {}, b"oops")):
+        standing.fault = fault
+        with standing.serve(stocked.host) as server:
+            found = read(server, repositories=repositories)
+            asked = [each for each in server.requests if "/manifests/" in each.path]
+            gets = [each.path for each in asked if each.method == "GET"]
+            assert len(gets) == len(set(found.manifests["digest"]))
+            assert len(found.tags) > len(set(found.tags["digest"].dropna()))
+    standing.fault = lambda _: None
+    for left, state in ((37, "ok"), (3, "warn")):
+        standing.left = left
+        with (
+            standing.serve(stocked.host) as server,
+            regnb.connect(server.url, username=USER, password=PASSWORD, cache=False) as registry,
+        ):
+            row = registry.health().set_index("check").loc["quota"]
+        assert row["found"] == f"pulls in 6 hours: {100 - left} used of 100"
+        assert row["state"] == state
+    assert all(each.method == "HEAD" for each in standing.heads)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "7200"}, {"ratelimit-remaining": "0;w=21600"}], ids=["asks", "window"]
+)
+def test_after_a_429_that_asks_for_hours_nothing_more_is_sent(stocked: Stocked, headers: dict[str, str]) -> None:
+    """The first GET of a manifest that is refused for hours is the last request; the rest are rows without one."""
+    sent: list[Request] = []
+
+    def limited(request: Request) -> Reply | None:
+        if "/manifests/" not in request.path and not sent:
+            return None
+        sent.append(request)
+        return Reply(429, {**headers, "Content-Type": "application/json"}, b'{"errors": [{"code": "TOOMANYREQUESTS"}]}')
+
+    with proxy(stocked.host, limited) as server, regnb.connect(server.url, cache=False, concurrency=1) as registry:
+        found = registry.inventory(["team/app/web"], progress=False)
+    assert len(sent) == 1
+    assert not found.complete
+    assert found.problems["message"].str.contains("asked to wait, for another|asks to wait for").all()

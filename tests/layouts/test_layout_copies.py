@@ -20,7 +20,7 @@ from images import regnb as command
 from layouts import check, files, layout, names, put, raw, skopeo, tool
 
 import regnb
-from regnb.errors import Busy, InvalidArgument, NotFound, Refused, RegnbError, StorageError
+from regnb.errors import Busy, InvalidArgument, NotFound, Refused, RegnbError, StorageError, Unsupported
 from regnb.layouts import folder as folder_
 from regnb.layouts.folder import Folder
 from regnb.local import embedded
@@ -343,3 +343,64 @@ def test_the_command_line(source: str, real: Distribution, tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "gap")
     with regnb.connect(f"oci:{tmp_path}/gap") as handle, pytest.raises(NotFound, match="no repository apps/two"):
         handle.tag_names("apps/two")
+
+
+def test_into_a_new_archive_and_back(source: str, real: Distribution, tmp_path: Path) -> None:
+    """A registry goes into one file, twice the same bytes; skopeo and regnb copy it out with the same digests.
+
+    A file that is there is only read, and an undo says so.
+    """
+    one, two = tmp_path / "one.tar", tmp_path / "two.tar"
+    receipt = copied(f"oci-archive:{one}", source)
+    assert receipt.status == "done"
+    assert "it cannot be undone: remove the file instead" in receipt.plan.summary()
+    assert "nothing undoes that" in receipt.plan.notes[-1]
+    with pytest.raises(Unsupported, match="nothing is written into an archive that is there"):
+        undone(receipt)
+    assert copied(f"oci-archive:{two}", source).status == "done"
+    assert one.read_bytes() == two.read_bytes()
+    assert not [path.name for path in tmp_path.iterdir() if "regnb" in path.name]
+    with embedded.running(tmp_path / "other") as other:
+        assert copied(other.url, f"oci-archive:{one}").status == "done"
+        assert set(regnb.compare(regnb.read(source), regnb.read(other.url))["state"]) == {"same"}
+        assert referrers(other.url, ONE.digest) == [SBOM.digest]
+    skopeo(f"oci-archive:{one}:vm/multi:2", f"docker://{real.host}/vm/multi:2", "--all")
+    assert raw(f"docker://{real.host}/vm/multi:2") == OCI.data
+    with pytest.raises(Unsupported, match="nothing is written into an archive that is there"):
+        copied(f"oci-archive:{one}", source, "apps/two:2", "apps/two:3")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_an_archive_that_is_cut_short(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until everything was copied there is no file; resuming goes on, and replaces no file that came meanwhile."""
+    path = tmp_path / "gap.tar"
+    with monkeypatch.context() as patch:
+        full = Full(patch, 8)
+        with contextlib.suppress(RegnbError):
+            copied(f"oci-archive:{path}", source)
+    assert full.left < 0
+    assert not path.exists()
+    (receipt,) = (tmp_path / "receipts").glob("*.jsonl")
+    with pytest.raises(StorageError, match=r"no such file.*holds what a copy that was cut short left"):
+        regnb.read(f"oci-archive:{path}")
+    with pytest.raises(Refused, match=r"an earlier copy into .* was cut short"):
+        copied(f"oci-archive:{path}", source)
+    link = os.link
+
+    def late(*names: Any, **more: Any) -> None:
+        path.write_bytes(b"someone else's")
+        link(*names, **more)
+
+    def resumed() -> regnb.Receipt:
+        with regnb.connect(f"oci-archive:{path}") as there, regnb.connect(source, cache=False) as here:
+            return there.resume(receipt, source=here, progress=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", late)
+        with pytest.raises(StorageError, match="exists by now, and is not replaced"):
+            resumed()
+    assert path.read_bytes() == b"someone else's"
+    path.unlink()
+    assert resumed().status == "done"
+    assert set(regnb.compare(regnb.read(source), regnb.read(f"oci-archive:{path}"))["state"]) == {"same"}
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]

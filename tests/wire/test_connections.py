@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,14 @@ import anyio
 import pytest
 import trustme
 
-from regnb.errors import ConnectionFailed, ContentError, InvalidArgument, NotARegistry, RegistryError
+from regnb.errors import (
+    ConnectionFailed,
+    ContentError,
+    InvalidArgument,
+    MissingExtra,
+    NotARegistry,
+    RegistryError,
+)
 from regnb.wire import connections
 from regnb.wire import transport as module
 from regnb.wire.pace import budgets
@@ -472,3 +480,71 @@ async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(RegistryError, match=f"the proxy {proxy} answers 407") as caught:
                 await transport.request("GET", "/v2/")
     assert "wrong" not in str(caught.value)
+
+
+@contextlib.asynccontextmanager
+async def socks(target: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """A SOCKS5 proxy (RFC 1928, RFC 1929) that connects to ``target``, whatever name it is asked for."""
+    names: list[str] = []
+    host, _, port = target.partition("://")[2].partition(":")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _, methods = await reader.readexactly(2)
+        await reader.readexactly(methods)
+        writer.write(b"\x05\x02")
+        _, length = await reader.readexactly(2)
+        user = await reader.readexactly(length)
+        (length,) = await reader.readexactly(1)
+        right = (user, await reader.readexactly(length)) == (b"me", b"planted")
+        writer.write(b"\x01\x00" if right else b"\x01\x01")
+        if not right:
+            writer.close()
+            return
+        *_, kind, length = await reader.readexactly(5)
+        assert kind == 3
+        name = await reader.readexactly(length)
+        names.append(f"{name.decode()}:{int.from_bytes(await reader.readexactly(2))}")
+        there, to = await asyncio.open_connection(host, int(port))
+        ends.callback(to.transport.abort)
+        writer.write(b"\x05\x00\x00\x01" + bytes(6))
+        await asyncio.gather(pump(reader, to), pump(there, writer))
+
+    ends = contextlib.ExitStack()
+
+    with ends:
+        async with listen(accept) as proxy:
+            yield proxy, names
+
+
+async def test_a_socks_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Http and https go through a SOCKS proxy that looks the name up; a wrong login and a missing library are told."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("registry.example.org").configure_cert(context)
+    for scheme in ("https", "http"):
+        server = serve(say(OK), context=context if scheme == "https" else None)
+        async with server as wire, socks(wire.url) as (proxy, names):
+            url = f"{scheme}://registry.example.org:5000"
+            monkeypatch.setenv("all_proxy", f"socks5h://me:planted@{proxy}")
+            async with Transport(url, ca_bundle=tmp_path / "ca.pem") as transport:
+                for _ in range(2):
+                    assert (await transport.request("GET", "/v2/")).data == b"ok"
+            assert names == ["registry.example.org:5000"]
+            assert wire.requests[0][0].startswith("GET /v2/ HTTP/1.1\r\nHost: registry.example.org:5000\r\n")
+            monkeypatch.setenv("all_proxy", f"socks5h://me:wrong@{proxy}")
+            async with Transport(url, retries=0) as transport:
+                with pytest.raises(ConnectionFailed, match=f"the proxy {proxy} refuses") as caught:
+                    await transport.request("GET", "/v2/")
+            assert "wrong" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    async with Transport("https://registry.example.org", retries=0) as transport:
+        with pytest.raises(MissingExtra, match=r"python-socks is not installed; pip install 'regnb\[socks\]'"):
+            await transport.request("GET", "/v2/")

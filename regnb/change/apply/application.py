@@ -9,6 +9,7 @@ from anyio.abc import TaskGroup
 
 from regnb.change.apply.blobs import Blobs
 from regnb.change.apply.course import Course, Progress
+from regnb.change.apply.deletions import Deletions
 from regnb.change.apply.removing import Removing
 from regnb.change.apply.setting import Setting
 from regnb.change.journal import Journal
@@ -16,7 +17,6 @@ from regnb.change.plan import Plan, Step
 from regnb.crawl.reader import Reader, each
 from regnb.errors import Refused
 from regnb.oci.reference import Digest
-from regnb.wire import probe
 
 
 async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader, progress: Progress) -> None:
@@ -36,19 +36,22 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
         Unsupported, Denied, Unauthorized, RateLimited, ConnectionFailed: Before anything was written.
         Unproven: It is not known whether the registry deletes; nothing was written.
         Refused: A tag can only go by way of a dummy manifest, and that was not allowed; nothing was written.
-        StorageError: The journal cannot be written.
+        StorageError: The journal cannot be written, or the archive into which everything was copied.
 
     Example:
         ``await apply(reader, plan, journal, source=reader, progress=Progress())``
     """
     course = Course(reader, plan, journal, progress)
     if not course.todo:
+        await course.client.transport.settle()
         return
     if journal.resumed:
         await _check_needs(course)
     removals = [number for number in course.todo if plan.steps[number].action in ("untag", "delete")]
     puts = [number for number in course.todo if plan.steps[number].action in ("put", "tag")]
-    by_tag = bool(removals) and await _probe(course, [plan.steps[number] for number in removals])
+    deletions = Deletions(course.client, await reader.directory() if removals else None)
+    if removals:
+        await _check_deletions(course, deletions, [plan.steps[number] for number in removals])
     if puts:
         await course.keep(puts)
         await anyio.to_thread.run_sync(journal.intend, puts)
@@ -62,7 +65,7 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
 
         await _all(course, puts, put)
     if removals:
-        removing = Removing(course, by_tag=by_tag)
+        removing = Removing(course, deletions)
 
         def remove(group: TaskGroup) -> None:
             for repository, queue in _queues(plan, removals).items():
@@ -71,6 +74,8 @@ async def apply(reader: Reader, plan: Plan, journal: Journal, *, source: Reader,
         await _all(course, removals, remove)
     if course.stop is not None and not course.wrote:
         raise course.stop
+    if all(found.status == "done" for found in course.ended.values()):
+        await course.client.transport.settle()
 
 
 async def _all(course: Course, numbers: Sequence[int], start: Callable[[TaskGroup], None]) -> None:
@@ -106,17 +111,13 @@ async def _check_needs(course: Course) -> None:
         course.again(again)
 
 
-async def _probe(course: Course, steps: Sequence[Step]) -> bool:
-    """Ask, with names that are not there, whether manifests can be deleted; return whether tags can, alone."""
-    absent = Digest.of(f"{course.plan.nonce}/absent".encode())
-    repositories = dict.fromkeys(step.repository for step in steps)
-    await each(lambda repository: probe.by_digest(course.client, repository, absent), repositories)
-    untagged = next((step.repository for step in steps if step.action == "untag"), "")
-    by_tag = await probe.by_tag(course.client, untagged or steps[0].repository, absent)
-    if untagged and not by_tag and "dummy" not in course.plan.allow:
+async def _check_deletions(course: Course, deletions: Deletions, steps: Sequence[Step]) -> None:
+    """Ask, with names that are not there, whether what is removed can be deleted, and tags alone."""
+    await deletions.find_out(steps, Digest.of(f"{course.plan.nonce}/absent".encode()))
+    alone = any(step.action == "untag" for step in steps)
+    if alone and not deletions.by_tag and "dummy" not in course.plan.allow:
         raise Refused(
             f"{course.client.host} does not delete by tag: a tag goes alone only if a dummy manifest takes it over "
             "for a moment and is deleted",
             hint="allow 'dummy'",
         )
-    return by_tag

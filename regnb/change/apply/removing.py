@@ -9,6 +9,7 @@ from typing import Final
 import anyio
 
 from regnb.change.apply.course import Course, although
+from regnb.change.apply.deletions import Deletions
 from regnb.change.apply.survey import Surveys
 from regnb.crawl.reader import each
 from regnb.errors import NotFound, RegnbError
@@ -24,12 +25,12 @@ class Removing:
 
     Args:
         course: The application.
-        by_tag: Whether the registry deletes a tag alone.
+        deletions: How the registry deletes.
     """
 
-    def __init__(self, course: Course, *, by_tag: bool) -> None:
+    def __init__(self, course: Course, deletions: Deletions) -> None:
         self._course = course
-        self._by_tag = by_tag
+        self._deletions = deletions
         self._surveys = Surveys(course)
         self._told: set[tuple[str, str]] = set()
 
@@ -66,7 +67,7 @@ class Removing:
         if found not in (step.before, own) or not listed:
             course.stale(number, found)
             return
-        by_tag = self._by_tag and found != own
+        by_tag = self._deletions.by_tag and found != own
         if not by_tag:
             await self._surveys.current(where)
         course.begin(number)
@@ -75,12 +76,12 @@ class Removing:
         failure: RegnbError | None = None
         try:
             if by_tag:
-                await course.client.delete_tag(where, tag)
+                await self._deletions.tag(where, tag)
             else:
                 if found != own:
                     await course.client.put_manifest(where, tag, dummy, OCI_INDEX)
                     course.wrote = True
-                await course.client.delete_manifest(where, own)
+                await self._deletions.manifest(where, own)
         except RegnbError as error:
             failure = error
         course.answered(failure)
@@ -143,16 +144,8 @@ class Removing:
         course.begin(number)
         self._surveys.going(where, step.tags)
         began = anyio.current_time()
-        failure: RegnbError | None = None
-        try:
-            # Some registries keep the tags of a manifest that is deleted, and others do not delete what has a tag.
-            for tag in on_it if self._by_tag else ():
-                failure = await self._delete_tag(where, tag, step.before) or failure
-            with contextlib.suppress(*((NotFound,) if self._by_tag or not there else ())):
-                await course.client.delete_manifest(where, step.before)
-        except RegnbError as error:
-            failure = error
-        course.answered(failure)
+        failure, kept = await self._remove(where, step.before, on_it, there=bool(there))
+        course.answered(None if kept else failure)
         found = await course.see(where, step.before, step.before, failure)
         after = await self._surveys.tags(where, began)
         # A tag need not be listed to be pulled.
@@ -161,13 +154,13 @@ class Removing:
         resolving = [tag for tag, raw in left.items() if raw is not None and raw.digest == step.before]
         missing = sorted({*listed} - {*after} - {*step.tags})
         gone = [tag for tag, digest in (await course.reader.digests(where, missing)).items() if not digest]
-        if found or resolving:
+        if resolving or (found and not kept):
             what = "it is still there" if found else f"{', '.join(resolving)} can still be pulled"
             text = f"the registry says that it was deleted, but {what}"
             course.missed(number, step.before, failure, text)
             return
         self._surveys.gone(where, step.tags)
-        notes = [although(failure)]
+        notes = [kept if found else although(failure)]
         if gone:
             self._told.update((where, tag) for tag in gone)
             notes.append(f"ALSO GONE, and not planned: {', '.join(gone)}")
@@ -176,6 +169,25 @@ class Removing:
         if anew := [tag for tag, raw in left.items() if raw is not None]:
             notes.append(f"someone else has set {', '.join(anew)} to another manifest since")
         course.record(number, "failed" if gone else "done", step.before, "", "; ".join(filter(None, notes)))
+
+    async def _remove(
+        self, repository: str, digest: str, tags: Sequence[str], *, there: bool
+    ) -> tuple[RegnbError | None, str]:
+        """Delete a manifest and its tags; return what was answered, and what to say where only the tags are gone."""
+        failure: RegnbError | None = None
+        kept = ""
+        alone = self._deletions.by_tag and not self._deletions.whole
+        try:
+            # Some registries keep the tags of a manifest that is deleted, and others do not delete what has a tag.
+            for tag in tags if alone else ():
+                failure = await self._delete_tag(repository, tag, digest) or failure
+            kept = self._deletions.kept(None) if tags else ""
+            with contextlib.suppress(*((NotFound,) if alone or not there else ())):
+                await self._deletions.manifest(repository, digest)
+        except RegnbError as error:
+            failure = error
+            kept = kept and self._deletions.kept(error)
+        return failure, kept
 
     async def _delete_tag(self, repository: str, tag: str, digest: str) -> RegnbError | None:
         """Delete a tag before its manifest goes; return the error that was answered although the tag is gone.
@@ -186,7 +198,7 @@ class Removing:
         course = self._course
         failure: RegnbError | None = None
         try:
-            await course.client.delete_tag(repository, tag)
+            await self._deletions.tag(repository, tag)
         except NotFound:
             return None
         except RegnbError as error:
