@@ -58,7 +58,10 @@ with connect(url, cache=False) as registry:
 BASES = """
 import json, time
 import numpy as np, pandas as pd
+from datetime import UTC, datetime
 from regnb.analysis.bases import bases
+from regnb.crawl.records import Records
+from regnb.tables.build import tabulate
 from regnb.tables.frame import Frame
 def peak():
     return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1000
@@ -84,10 +87,13 @@ layers = Frame({
     "size": np.full(len(codes), 1000),
 })
 manifests = Frame({"repository": "r", "digest": digests, "kind": "image", "platform": "", "layers": lengths})
+manifests[["base_name", "base_digest"]] = None
 tags = Frame({"repository": "r", "tag": [f"t{each}" for each in number], "digest": digests, "subject": None})
-children = Frame({"manifest": pd.Categorical([]), "child": pd.Categorical([])})
+blobs = Frame({"digest": names, "diff_id": names})
+frames = tabulate(Records("r", datetime.now(UTC)))
+frames |= {"tags": tags, "manifests": manifests, "layers": layers, "blobs": blobs}
 idle, start = peak(), time.process_time()
-found = bases(tags, manifests, children, layers)
+found = bases(frames)
 print(json.dumps({"cpu": time.process_time() - start, "grown": peak() - idle}))
 assert (found["base_layers"] == 8).sum() == count - 2200
 """

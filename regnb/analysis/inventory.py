@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from regnb.analysis import snapshot, usage
 from regnb.analysis.bases import bases
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
+from regnb.analysis.hygiene import hygiene
 from regnb.analysis.marking import mattering
 from regnb.analysis.proposal import Order, free
 from regnb.analysis.pulls import History, with_pulls
@@ -150,6 +151,7 @@ class Inventory:
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
+        findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
 
     Example:
         >>> inventory = registry.inventory()  # doctest: +SKIP
@@ -167,6 +169,7 @@ class Inventory:
     history: Frame
     uploads: Frame
     disk: Frame
+    findings: Frame
 
     def __init__(
         self,
@@ -273,12 +276,37 @@ class Inventory:
     def bases(self) -> Frame:
         """What each image is built on: the tagged image here whose layers it begins with (``bases``).
 
-        A base that was compressed anew has other layers, and is not recognised.
-
         Example:
             >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
         """
-        return bases(self.tags, self.manifests, self.children, self.layers)
+        return bases(self.frames)
+
+    def find_bases(self, known: Frame | None = None, earlier: Iterable[Inventory] = ()) -> Frame:
+        """Return what each image is built on, with images elsewhere and those of the past as possible bases.
+
+        Args:
+            known: Images of other registries, as :func:`regnb.known_bases` reads them.
+            earlier: Earlier inventories of this registry: they know bases whose tags have moved on since.
+
+        Returns:
+            One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``bases``).
+
+        Example:
+            >>> known = regnb.known_bases(["debian:12", "debian:11"])  # doctest: +SKIP
+            >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
+        """
+        return bases(self.frames, known, [one.frames for one in sorted(earlier, key=lambda one: one.started)])
+
+    @cached_property
+    def hygiene(self) -> Frame:
+        """What the images' configs show that should not be there, each with how to mend it (``inventory_hygiene``).
+
+        What lies in layers, as package caches do, is told by :meth:`Registry.hygiene`, which reads them.
+
+        Example:
+            >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
+        """
+        return hygiene(self.tags, self.manifests, self.children, self.findings)
 
     @property
     def example(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
-import pandas as pd
 from distribution import Distribution
 from images import config, fill, image, index
 
 from regnb.analysis.bases import bases
+from regnb.analysis.inventory import Inventory
+from regnb.crawl.records import Records
 from regnb.registry import connect
+from regnb.tables.build import tabulate
 from regnb.tables.frame import Frame
 
 
@@ -46,12 +50,7 @@ def test_the_longest_tagged_chain_is_the_base(real: Distribution) -> None:
 
 def test_nothing_is_built_on_nothing() -> None:
     """An inventory without images gives no rows."""
-    tags = Frame({"repository": [], "tag": [], "digest": [], "subject": []}, dtype="str")
-    manifests = Frame({name: pd.Series(dtype="str") for name in ("repository", "digest", "kind", "platform")})
-    manifests["layers"] = pd.Series(dtype="int64")
-    children = Frame({"manifest": pd.Categorical([]), "child": pd.Categorical([])})
-    layers = Frame({"manifest": pd.Categorical([]), "position": [], "digest": pd.Categorical([]), "size": []})
-    assert bases(tags, manifests, children, layers).empty
+    assert Inventory.of(Records("r", datetime.now(UTC))).bases.empty
 
 
 def test_many_images_agree_with_the_plain_way() -> None:
@@ -73,8 +72,10 @@ def test_many_images_agree_with_the_plain_way() -> None:
     layers = Frame(rows, columns=["manifest", "position", "digest", "size"]).astype(
         {"manifest": "category", "digest": "category"}
     )
-    children = Frame({"manifest": pd.Categorical([]), "child": pd.Categorical([])})
-    found = bases(tags, manifests, children, layers).set_index("digest")
+    empty = tabulate(Records("r", datetime.now(UTC)))
+    manifests[["base_name", "base_digest"]] = None
+    frames = {**empty, "tags": tags, "manifests": manifests, "layers": layers}
+    found = bases(frames).set_index("digest")
     tagged = set(chains[::2])
     for digest, chain in zip(digests, chains, strict=True):
         expected = max((length for length in range(1, len(chain)) if chain[:length] in tagged), default=0)

@@ -8,7 +8,7 @@ from archives import archive, packed
 from distribution import Distribution
 from images import config, fill, image
 
-from regnb.layers.hygiene import secrets
+from regnb.oci.findings import secrets
 from regnb.registry import connect
 
 # Put together here, so that the file itself holds nothing that looks like a secret.
