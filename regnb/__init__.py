@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
-    from regnb.source import read
+    from regnb.source import known_bases, read
     from regnb.storage import Storage, open_storage
 
 _install()
@@ -56,6 +56,7 @@ _HOMES: Final = MappingProxyType({
     "connect": "registry",
     "diff": "analysis.difference",
     "growth": "analysis.growth",
+    "known_bases": "source",
     "open_storage": "storage",
     "read": "source",
     "reconcile": "analysis.reconcile",
@@ -96,6 +97,7 @@ __all__ = [
     "connect",
     "diff",
     "growth",
+    "known_bases",
     "open_storage",
     "read",
     "reconcile",

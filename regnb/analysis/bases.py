@@ -12,6 +12,7 @@ import pandas as pd
 from regnb.analysis.naming import names_of
 from regnb.analysis.releases import Release, Releases
 from regnb.tables.frame import Frame, make
+from regnb.text import count, human
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,12 +97,12 @@ def bases(frames: Frames, known: Frame | None = None, earlier: Sequence[Frames] 
         longer = at > last
         last, base = np.where(longer, at, last), np.where(longer, number, base)
         by_diff_id |= longer & (how == "diff_ids")
-    count = len(pools[0].digests)
-    found = last[:count] >= 0
+    own = len(pools[0].digests)
+    found = last[:own] >= 0
     first = np.zeros(len(digests), dtype=np.int64)
     first[owner[begins]] = begins
     sums = np.append(0, np.cumsum(size))
-    of = np.where(found, base[:count], 0)
+    of = np.where(found, base[:own], 0)
     row = np.zeros(len(digests), dtype=np.int64)
     row[names["number"].to_numpy()[::-1]] = np.arange(len(names))[::-1]
     named = names["name"].reindex(np.where(found, row[of], _UNKNOWN))
@@ -109,10 +110,10 @@ def bases(frames: Frames, known: Frame | None = None, earlier: Sequence[Frames] 
         {
             "base": named.to_numpy(),
             "base_digest": digests.to_numpy()[of],
-            "base_layers": np.where(found, last[:count] - first[:count] + 1, 0),
-            "base_size": np.where(found, sums[last[:count] + 1] - sums[first[:count]], 0),
-            "siblings": _siblings(whole, count),
-            "how": np.where(found, np.where(by_diff_id[:count], "diff_ids", "layers"), "unknown"),
+            "base_layers": np.where(found, last[:own] - first[:own] + 1, 0),
+            "base_size": np.where(found, sums[last[:own] + 1] - sums[first[:own]], 0),
+            "siblings": _siblings(whole, own),
+            "how": np.where(found, np.where(by_diff_id[:own], "diff_ids", "layers"), "unknown"),
             "release": np.where(found, row[of], _UNKNOWN),
         },
         index=pools[0].digests,
@@ -167,9 +168,7 @@ def _chains(codes: Numbers, begins: Numbers, ends: Numbers) -> Numbers:
     return chain
 
 
-def _longest(
-    chain: Numbers, owner: Numbers, ends: Numbers, whole: Numbers, named: Numbers
-) -> tuple[Numbers, Numbers]:
+def _longest(chain: Numbers, owner: Numbers, ends: Numbers, whole: Numbers, named: Numbers) -> tuple[Numbers, Numbers]:
     """Return where the longest chain ends that each image begins with and a named one is, and that one's number."""
     named = named[whole[named] >= 0]
     known = pd.Series(named, index=whole[named], dtype="int64")
@@ -185,9 +184,9 @@ def _longest(
     return last, base
 
 
-def _siblings(whole: Mapping[str, Numbers], count: int) -> Numbers:
+def _siblings(whole: Mapping[str, Numbers], own: int) -> Numbers:
     """Return how many other images have the same layers as each: the same archives, where they are known."""
-    key = np.where(whole["diff_ids"] >= 0, whole["diff_ids"], -2 - whole["layers"])[:count]
+    key = np.where(whole["diff_ids"] >= 0, whole["diff_ids"], -2 - whole["layers"])[:own]
     _, numbers, counts = np.unique(key, return_inverse=True, return_counts=True)
     siblings: Numbers = counts[numbers] - 1
     return siblings
@@ -252,3 +251,24 @@ def _releases(releases: Releases, names: pd.DataFrame, joined: pd.DataFrame) -> 
         "behind": pd.Series([row.behind for row in rows], dtype="Int64"),
         "told_by": [row.told_by for row in rows],
     }
+
+
+def stale(found: Frame) -> tuple[str, ...]:
+    """Return a sentence for each number of releases that images' bases are behind.
+
+    Example:
+        >>> stale(inventory.bases)  # doctest: +SKIP
+        ('142 images stand on a base that is 3 releases behind; rebuilt on the newest one they would share at most …',)
+    """
+    told = []
+    behind = found[found["behind"].fillna(0) > 0].drop_duplicates("digest")
+    for number, rows in behind.groupby("behind"):
+        # What the images now have of their old bases, each base once: the newest one takes its place.
+        share = int(rows.drop_duplicates("base_digest")["base_size"].sum())
+        many = len(rows) > 1
+        told.append(
+            f"{count(len(rows), 'image')} {'stand' if many else 'stands'} on a base that is "
+            f"{count(int(str(number)), 'release')} behind; rebuilt on the newest one {'they' if many else 'it'} would "
+            f"share at most {human(share)}."
+        )
+    return tuple(told)

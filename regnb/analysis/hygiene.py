@@ -12,7 +12,7 @@ from regnb.tables.frame import Frame, make
 def hygiene(tags: Frame, manifests: Frame, children: Frame, findings: Frame) -> Frame:
     """Return what was found in each image (:data:`regnb.tables.columns.COLUMNS`, ``inventory_hygiene``)."""
     images = manifests.loc[manifests["kind"] == "image", ["repository", "digest", "platform"]]
-    found = findings.astype({name: "str" for name in ("manifest", "rule", "where", "found")})
+    found = findings.astype(dict.fromkeys(("manifest", "rule", "where", "found"), "str"))
     rows = images.merge(found, left_on="digest", right_on="manifest").drop(columns="manifest")
     named = names_of(tags, children).set_index(["repository", "digest"])["tag"]
     named = named[~named.index.duplicated()]

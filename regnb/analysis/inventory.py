@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import snapshot, usage
-from regnb.analysis.bases import bases
+from regnb.analysis.bases import bases, stale
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
 from regnb.analysis.hygiene import hygiene
@@ -296,6 +296,16 @@ class Inventory:
             >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
         """
         return bases(self.frames, known, [one.frames for one in sorted(earlier, key=lambda one: one.started)])
+
+    @property
+    def stale_bases(self) -> Highlights:
+        """How many images stand on a base that is some releases behind, in a sentence for each number of releases.
+
+        Example:
+            >>> print(inventory.stale_bases)  # doctest: +SKIP
+            142 images stand on a base that is 3 releases behind; rebuilt on the newest one they would share 1.2 GB.
+        """
+        return Highlights(stale(self.bases))
 
     @cached_property
     def hygiene(self) -> Frame:

@@ -70,8 +70,10 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "siblings": ("int64", "other images with the very same layers"),
         "how": (
             "str",
-            "what was compared: diff_ids (the layers' archives), layers (as they are compressed), or unknown: squashed, "
-            "or built on what is not known",
+            (
+                "what was compared: diff_ids (the layers' archives), layers (as they are compressed), or unknown: squashed, "
+                "or built on what is not known"
+            ),
         ),
         "annotated_name": ("str", "what an annotation of the image, or of its index, names as the base; or missing"),
         "annotated_digest": ("str", "the digest that such an annotation names; or missing"),
@@ -79,8 +81,10 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "behind": ("Int64", "how many newer versions there are; missing: not known"),
         "told_by": (
             "str",
-            "what says so: tag (it still points at the base), tag history (of a storage), earlier snapshots (at least "
-            "so many), version tags, annotation, or not known",
+            (
+                "what says so: tag (it still points at the base), tag history (of a storage), earlier snapshots (at least "
+                "so many), version tags, annotation, or not known"
+            ),
         ),
     },
     "known_bases": {
