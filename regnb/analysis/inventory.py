@@ -31,6 +31,8 @@ from regnb.text import count, escaped, human, parse_age
 if TYPE_CHECKING:
     import pandas as pd
 
+    from regnb.analysis.scans import Report
+    from regnb.cluster.running import InUse
     from regnb.tables.graph import Mask
 
 
@@ -317,6 +319,28 @@ class Inventory:
             >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
         """
         return hygiene(self.tags, self.manifests, self.children, self.findings)
+
+    def join(self, reports: Report | Iterable[Report], *, in_use: InUse = None) -> Frame:
+        """Join reports of trivy and grype with the images: by config digest, manifest digest, or index and platform.
+
+        Args:
+            reports: What ``trivy image --format json`` or ``grype -o json`` printed: files, folders of them, documents.
+            in_use: What a cluster runs, as for :meth:`Registry.plan_delete`; None: not asked.
+
+        Returns:
+            One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``scanned``), the worst that run first.
+
+        Raises:
+            InvalidArgument: A file is no report, or ``in_use`` no list of pods.
+            StorageError: A file cannot be read.
+
+        Example:
+            >>> found = inventory.join("reports", in_use="cluster")  # doctest: +SKIP
+            >>> found.query("state == 'vulnerable and unused'")["image"]  # doctest: +SKIP
+        """
+        from regnb.analysis.scans import join
+
+        return join(self, reports, in_use)
 
     @property
     def example(self) -> str:

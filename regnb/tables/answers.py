@@ -70,10 +70,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "siblings": ("int64", "other images with the very same layers"),
         "how": (
             "str",
-            (
-                "what was compared: diff_ids (the layers' archives), layers (as they are compressed), or unknown: squashed, "
-                "or built on what is not known"
-            ),
+            "what was compared: diff_ids (the layers' archives), layers, or unknown: squashed, or on what is not known",
         ),
         "annotated_name": ("str", "what an annotation of the image, or of its index, names as the base; or missing"),
         "annotated_digest": ("str", "the digest that such an annotation names; or missing"),
@@ -82,8 +79,8 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "told_by": (
             "str",
             (
-                "what says so: tag (it still points at the base), tag history (of a storage), earlier snapshots (at least "
-                "so many), version tags, annotation, or not known"
+                "what says so: tag (it still points at the base), tag history (of a storage), earlier snapshots "
+                "(at least so many), version tags, annotation, or not known"
             ),
         ),
     },
@@ -133,6 +130,27 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "position": ("int64", "of the layer that is concerned; -1 for none"),
         "found": ("str", "what was found; never the value of a secret"),
         "mend": ("str", "how to mend it"),
+    },
+    "scanned": {
+        "repository": ("str", "name"),
+        "image": ("str", "a tag that leads to it, or to an index that lists it; its digest where no tag does"),
+        "digest": ("str", "of the image's manifest"),
+        "platform": ("str", "of the image"),
+        "state": (
+            "str",
+            "unscanned, clean (nothing critical), vulnerable, vulnerable and running, vulnerable and unused",
+        ),
+        "critical": ("Int64", "critical vulnerabilities, each once, the most that one report has; missing: unscanned"),
+        "high": ("Int64", "likewise those that are high"),
+        "fixable": ("Int64", "of the critical and high ones those for which there is a fixed version"),
+        "running": ("str", "a pod or workload that uses it; empty: none; missing: it was not asked"),
+        "scanner": ("str", "what made the reports"),
+        "when": ("datetime64[us, UTC]", "when the youngest report was made, where it says so"),
+        "matched": (
+            "str",
+            "how the report was found: config digest, manifest digest, or index and platform; else empty",
+        ),
+        "end_of_life": ("str", "whether the distribution is supported no longer, as the report has it; or not known"),
     },
     "about": {
         "what": ("str", "what is told"),
