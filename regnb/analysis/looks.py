@@ -118,6 +118,30 @@ class Looks:
 
         return packages(*self._look(reference, platform, progress, whole=True))
 
+    def sboms(self, reference: str | Reference, *, platform: str | None = None) -> Frame:
+        """Return what the bills of materials list that hang on an image: SPDX and CycloneDX.
+
+        Referrers, cosign's tags and buildx's attestations are read, and what statements and envelopes hold. Signatures
+        are not checked.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+
+        Returns:
+            One row for each package (:data:`regnb.tables.columns.COLUMNS`, ``sboms``). A document that cannot be read
+            is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.sboms("vm/centos8:latest")[["kind", "name", "version"]]  # doctest: +SKIP
+        """
+        from regnb.layers.attached import attached, sboms
+
+        return sboms(self._read(reference, lambda where: attached(self._reader, where, platform)))
+
     def hygiene(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
         """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
 

@@ -106,7 +106,21 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "path": ("str", "of the file that says so"),
         "layer": ("str", "digest of the layer that the file is in"),
         "position": ("int64", "of the layer: 0 is the base"),
+        "end_of_life": (
+            "str",
+            "of the distribution (os): until when it is supported, and how old the installed data is; or not known",
+        ),
         "message": ("str", "why a file or a layer was not read; else empty"),
+    },
+    "sboms": {
+        "platform": ("str", "of the image that the document hangs on; empty for an index"),
+        "referrer": ("str", "digest of the manifest that has the document"),
+        "form": ("str", "spdx or cyclonedx; empty where it was not read"),
+        "kind": ("str", "of the package: deb, apk, rpm, pypi, npm, maven, golang, …; empty where it is not told"),
+        "name": ("str", "of the package"),
+        "version": ("str", "of the package"),
+        "purl": ("str", "its package URL"),
+        "message": ("str", "why a document was not read; else empty"),
     },
     "hygiene": {
         "platform": ("str", "of the image; empty if its config does not say"),
