@@ -23,7 +23,7 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 SPDX = {"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "packages": [
     {"name": "libc6", "versionInfo": "2.36-9", "externalRefs": [
         {"referenceCategory": "SECURITY", "referenceType": "cpe23Type", "referenceLocator": "cpe:2.3:a:x"},
-        {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": "pkg:deb/debian/libc6@2.36-9"},
+        {"referenceType": "purl", "referenceLocator": "pkg:deb/debian/libc6@2.36-9"},
     ]},
     {"name": "base"},
 ]}  # fmt: skip
@@ -33,7 +33,8 @@ CYCLONE = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [
 ]}  # fmt: skip
 SPDX3 = {"@context": "https://spdx.org/rdf/3.0.1/spdx-context.jsonld", "@graph": [
     {"type": "CreationInfo", "specVersion": "3.0.1"},
-    {"type": "software_Package", "name": "requests", "software_packageVersion": "2", "software_packageUrl": "pkg:pypi/requests@2"},
+    {"type": "software_Package", "name": "requests", "software_packageVersion": "2",
+     "software_packageUrl": "pkg:pypi/requests@2"},
 ]}  # fmt: skip
 
 
