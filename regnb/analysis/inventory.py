@@ -14,6 +14,7 @@ from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
 from regnb.analysis.hygiene import hygiene
 from regnb.analysis.marking import mattering
+from regnb.analysis.naming import names_of
 from regnb.analysis.proposal import Order, free
 from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, mask_of
@@ -31,8 +32,10 @@ from regnb.text import count, escaped, human, parse_age
 if TYPE_CHECKING:
     import pandas as pd
 
+    from regnb.analysis.looks import Looks
     from regnb.analysis.scans import Report
     from regnb.cluster.running import InUse
+    from regnb.session import Show
     from regnb.tables.graph import Mask
 
 
@@ -319,6 +322,41 @@ class Inventory:
             >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
         """
         return hygiene(self.tags, self.manifests, self.children, self.findings)
+
+    def waste(
+        self, registry: Looks, what: Tags = None, *, depth: int = 2, at_most: float | str = "", progress: Show = None
+    ) -> Frame:
+        """Return what is hidden or repeated in the layers of images: what a clean-up, and one common base, would save.
+
+        Each layer is read once, as :meth:`Registry.files` does, and its listing is kept in the cache.
+
+        Args:
+            registry: Where the images are.
+            what: As for :meth:`reclaim`; by default all tags.
+            depth: Parts of a path that name a directory.
+            at_most: Bytes to stream of each image, such as ``2GB``.
+            progress: As for :meth:`Registry.files`.
+
+        Returns:
+            One row for each repository and directory (:data:`regnb.tables.columns.COLUMNS`, ``waste``); layers that
+            were not read are rows that say so.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
+
+        Example:
+            >>> found = inventory.waste(registry, "vm/*")  # doctest: +SKIP
+            >>> found.groupby("repository")[["hidden", "repeated", "saved"]].sum()  # doctest: +SKIP
+        """
+        from regnb.analysis.waste import Waste
+
+        tags = self.tags if what is None else self.tags[mask_of(self.tags, what, self.registry)]
+        named = names_of(Frame(tags), self.children).drop_duplicates(["repository", "digest"])
+        images = self.manifests.loc[self.manifests["kind"] == "image", ["repository", "digest"]]
+        waste = Waste(depth)
+        for repository, digest in named[["repository", "digest"]].merge(images).to_numpy().tolist():
+            waste.add(repository, registry.look(f"{repository}@{digest}", at_most=at_most, progress=progress))
+        return waste.frame()
 
     def join(self, reports: Report | Iterable[Report], *, in_use: InUse = None) -> Frame:
         """Join reports of trivy and grype with the images: by config digest, manifest digest, or index and platform.

@@ -47,15 +47,36 @@ class Looks:
 
         return Inside(self._reader)
 
-    def _look(
-        self, reference: str | Reference, platform: str | None, show: Show, *, whole: bool = False, at_most: int = 0
+    def look(
+        self,
+        reference: str | Reference,
+        platform: str | None = None,
+        *,
+        whole: bool = False,
+        at_most: float | str = "",
+        progress: Show = None,
     ) -> Looked:
-        """Look into the layers of an image, behind a bar that shows how far it is."""
+        """Look into the layers of an image, and return what was read: what :meth:`files` and the others are made of.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            whole: Whether layers are read whole that have a table of contents.
+            at_most: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.look("vm/centos8:latest").images[0].commands  # doctest: +SKIP
+        """
         from regnb.layers.reading import Progress  # kept out of `import regnb`
 
         counters = Progress()
-        look = partial(self._inside.look, platform=platform, progress=counters, whole=whole, at_most=at_most)
-        return self._read(reference, look, bar_of(counters, show))
+        most = parse_size(at_most) if at_most else 0
+        look = partial(self._inside.look, platform=platform, progress=counters, whole=whole, at_most=most)
+        return self._read(reference, look, bar_of(counters, progress))
 
     def files(
         self,
@@ -92,7 +113,7 @@ class Looks:
         """
         from regnb.layers.files import files
 
-        return files(*self._look(reference, platform, progress, at_most=parse_size(at_most) if at_most else 0))
+        return files(*self.look(reference, platform, at_most=at_most, progress=progress))
 
     def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
         """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
@@ -116,7 +137,7 @@ class Looks:
         """
         from regnb.layers.installed import packages
 
-        return packages(*self._look(reference, platform, progress, whole=True))
+        return packages(*self.look(reference, platform, whole=True, progress=progress))
 
     def sboms(self, reference: str | Reference, *, platform: str | None = None) -> Frame:
         """Return what the bills of materials list that hang on an image: SPDX and CycloneDX.
@@ -162,7 +183,7 @@ class Looks:
         """
         from regnb.layers.hygiene import hygiene
 
-        return hygiene(*self._look(reference, platform, progress))
+        return hygiene(*self.look(reference, platform, progress=progress))
 
     def open(
         self, reference: str | Reference, path: str, *, platform: str | None = None, into: BinaryIO | None = None

@@ -122,6 +122,18 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "purl": ("str", "its package URL"),
         "message": ("str", "why a document was not read; else empty"),
     },
+    "waste": {
+        "repository": ("str", "name; a layer of several repositories counts in the first of them"),
+        "directory": ("str", "the first parts of the files' paths; empty for the root"),
+        "files": ("int64", "files that are hidden or repeated"),
+        "hidden": ("int64", "bytes that a later layer overwrites or deletes, in every image with the layer"),
+        "repeated": (
+            "int64",
+            "bytes of files whose content another layer carries, too: one common base saves them",
+        ),
+        "saved": ("int64", "bytes: the part of the compressed layers that both take; an estimate"),
+        "message": ("str", "which layer was not read, and why; else empty"),
+    },
     "hygiene": {
         "platform": ("str", "of the image; empty if its config does not say"),
         "rule": (

@@ -348,7 +348,7 @@ SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size", "repeated",
 })  # fmt: skip
 
 
