@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
 import anyio
 
 from regnb.analysis.looks import Looks, bar_of
+from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
@@ -23,6 +24,7 @@ from regnb.environment import retries as attempts
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.layouts.shelf import Shelf, find
+from regnb.layouts.stored import StoredShelf, is_stored
 from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
 from regnb.session import Bar, Show, at_exit, loop, run
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from regnb.cluster.running import InUse
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
-    from regnb.oci.transports import Place
     from regnb.storage import Storage
     from regnb.tables.frame import Frame
 
@@ -815,8 +816,8 @@ def connect(
 
     Args:
         url: ``http://host:port`` or ``https://host``; or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
-            ``docker-archive:FILE``, or a folder of them, which need none of the rest. By default the environment's
-            ``REGNB_URL``.
+            ``docker-archive:FILE``, or a folder of them, which need none of the rest; or a registry's storage (a folder
+            or ``s3://bucket``), which is only read. By default the environment's ``REGNB_URL``.
         username: By default what ``docker login`` or ``podman login`` stored for this host.
         password: Of this user.
         credentials: User and password as one value.
@@ -852,7 +853,9 @@ def connect(
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
     forbids = bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only
     if place := find(where):
-        return _layouts(place, read_only=forbids)
+        return _layouts(Shelf(place), read_only=forbids)
+    if is_stored(where):
+        return _stored(where)
     if known and same(where, known):
         where = where if "@" in where else known
         if username is None and credentials is None and "@" not in where:
@@ -888,10 +891,22 @@ def connect(
     return registry
 
 
-def _layouts(place: Place, *, read_only: bool) -> Registry:
+def _stored(where: str) -> Registry:
+    """Return a handle on a registry's storage: what is read of its images, and never written."""
+    from regnb.layouts.transport import LayoutTransport
+
+    storage = open_storage(where)
+    shelf = StoredShelf(where)
+
+    async def read(*_: object, **__: object) -> Records:
+        return await anyio.to_thread.run_sync(storage.records)
+
+    return Registry(lambda: Client(LayoutTransport(shelf, read_only=True)), Cache(), read)
+
+
+def _layouts(shelf: Shelf, *, read_only: bool) -> Registry:
     """Return a handle on layouts or an archive."""
     from regnb.layouts.reading import collect as read  # what talks to a registry reads no layout
     from regnb.layouts.transport import LayoutTransport
 
-    shelf = Shelf(place)
     return Registry(lambda: Client(LayoutTransport(shelf, read_only=read_only)), Cache(), partial(read, shelf))

@@ -20,7 +20,7 @@ from distribution import Distribution
 from images import Fake, config, descriptor, fill, image, index, pack
 from test_archive import entries, listed
 
-from regnb.errors import ContentError, InvalidArgument, NotFound, TooLarge
+from regnb.errors import ContentError, InvalidArgument, NotFound, RegnbError, TooLarge
 from regnb.layers import inside
 from regnb.layers.comparing import compare_files
 from regnb.layers.kept import Kept
@@ -302,3 +302,30 @@ def test_a_layout_is_looked_into_as_a_registry_is(tmp_path: Path) -> None:
         ["etc/a", "step 0", 1, False],
         ["etc/a", "step 1", 0, False],
     ]
+
+
+def test_a_storage_is_looked_into_without_its_registry(real: Distribution) -> None:
+    """Files, one file, packages and the image's page of a stopped registry's folder; nothing is written there."""
+    layers = [
+        packed(archive([("etc/a", "file", b"one"), ("etc/b", "file", b"b")])),
+        packed(archive([("etc/a", "file", b"2")])),
+    ]
+    what = image(layers, about=config(commands=["first", "second"]))
+    many = index([(what, "linux/amd64"), (image([b"x"], about=config("arm64")), "linux/arm64")])
+    fill(real.url, ("vm/a", "1", many), ("vm/a/b", "x", what))
+    with connect(real.url) as registry:
+        expected = registry.files("vm/a:1")
+    real.stop()
+    with connect(str(real.root)) as stored:
+        pd.testing.assert_frame_equal(pd.DataFrame(stored.files("vm/a:1")), pd.DataFrame(expected))
+        assert stored.open(f"vm/a/b@{what.digest}", "etc/a").read() == b"2"
+        assert stored.repository_names() == ["vm/a", "vm/a/b"]
+        assert "vm/a" in stored.image("vm/a/b:x").shared_with["repository"].tolist()
+        assert stored.inventory().source == "storage"
+        with pytest.raises(NotFound):
+            stored.files("vm/c:1")
+        with pytest.raises(NotFound):
+            stored.files("vm/a:2")
+        plan = stored.plan_retag("vm/a:1", "2")
+        with pytest.raises(RegnbError, match="is written"):
+            stored.apply(plan, confirm=plan.code)
