@@ -40,12 +40,12 @@ def is_stored(where: str | Path) -> bool:
 
 
 class _Stored(Place):
-    """A storage, which is called by its path or URL alone."""
+    """A storage, which is called by its URL."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return self.path
+        return self.path if "://" in self.path else f"file://{self.path}"
 
 
 class StoredFiles:
@@ -126,7 +126,7 @@ class StoredShelf(Shelf):
         self.failed, self.folder = [], None
         self.why = "it is the storage of a registry"
         self.hint = "connect to the registry that it belongs to"
-        self.place = _Stored("oci", shown(url))
+        self.place = _Stored("oci", local_path(url) or shown(url))
         self._known: dict[str, Layout] = {}
 
     def close(self) -> None:

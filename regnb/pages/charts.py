@@ -319,7 +319,8 @@ def files(files: pd.DataFrame) -> go.Figure:
         },
     )
     lost = sum(gone.values())
-    about = f"{about}Click a box to see its folders. Red, striped: {human(lost)} that later layers overwrite or delete."
+    hides = f"Red, striped: {human(lost)} that later layers overwrite or delete." if lost else "No layer hides another's."
+    about = f"{about}Click a box to see its folders. {hides}"
     return draw([trace], f"{human(total)} in the files of all layers, by folder", about, 560)
 
 
