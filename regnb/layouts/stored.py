@@ -22,6 +22,8 @@ from regnb.oci.transports import REF_NAME, Place
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+_REMOTE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
+"""Schemes of URLs where registries keep their storage."""
 _FRESH: Final = 60
 """Seconds for which the tags of a repository are taken to be those that were read."""
 
@@ -34,9 +36,8 @@ def is_stored(where: str | Path) -> bool:
         (True, False)
     """
     scheme, colon, _ = str(where).partition("://")
-    if colon and scheme.lower() in ("http", "https"):
-        return False
-    return bool(colon) if not local_path(where) else Path(local_path(where), BASE).is_dir()
+    path = local_path(where)
+    return Path(path, BASE).is_dir() if path else bool(colon) and scheme.lower() in _REMOTE
 
 
 class _Stored(Place):
