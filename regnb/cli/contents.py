@@ -183,7 +183,7 @@ def waste(
         hidden, repeated, saved = (human(int(found[name].sum())) for name in ("hidden", "repeated", "saved"))
         say(f"Later layers hide {hidden}; {repeated} are repeated in several layers. Compressed, about {saved} of all.")
     show(found if json_ else found[~unread], json_)
-    _leave(found.loc[unread, "message"].str.partition(": ")[2])
+    _leave(text.partition(": ")[2] for text in found.loc[unread, "message"])
 
 
 @command
