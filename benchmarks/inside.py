@@ -36,7 +36,7 @@ url, image, at_once = sys.argv[1:]
 from regnb.layers import reading
 from regnb.oci.reference import Reference
 from regnb.registry import connect
-import regnb.layers.inside, pyarrow
+import regnb.layers.inside, numpy, pyarrow.ipc
 reading.AT_ONCE = int(at_once)
 def used():
     found = resource.getrusage(resource.RUSAGE_SELF)
@@ -205,8 +205,10 @@ def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         grown = look("zeros")["grown"]
         yield Row("memory for 2 GiB of zeros", shown(grown, "MB"), "", grown, most=100)
 
-        entries = [(f"usr/share/file-{number}", "file", kinds.randbytes(4000)) for number in range(files // 5)]
-        blob, digest = estargz(entries)
+        # As large as those of the layer above, on average.
+        each = size // files
+        entries = [(f"usr/share/file-{number}", "file", kinds.randbytes(each)) for number in range(files // 5)]
+        blob, digest = estargz(entries, chunk=4 * 2**20)
         (folder / "stargz").write_bytes(blob)
         push(registry.url, "plain", folder / "stargz")
         push(registry.url, "toc", folder / "stargz", annotations={"containerd.io/snapshot/stargz/toc.digest": digest})

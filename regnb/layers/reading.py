@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from math import ceil
 from typing import ClassVar, Final, Protocol, TypeVar
 
@@ -139,7 +140,7 @@ async def read(
                         return Layer(None, f"not read: {human(layer.size)}, beyond the limit")
                     progress.total += layer.size
                     progress.layers += 1
-                result = await streaming(blobs, layer, lambda chunks: listing(chunks, caps=caps), progress)
+                result = await streaming(blobs, layer, partial(listing, caps=caps, beside=len(streamed) == 1), progress)
         except RegnbError as error:
             return Layer(None, f"not read: {error.message}")
         kept.put(layer.digest, result)

@@ -319,9 +319,7 @@ def files(files: pd.DataFrame) -> go.Figure:
         },
     )
     lost = sum(gone.values())
-    hides = (
-        f"Red, striped: {human(lost)} that later layers overwrite or delete." if lost else "No layer hides any."
-    )
+    hides = f"Red, striped: {human(lost)} that later layers overwrite or delete." if lost else "No layer hides any."
     about = f"{about}Click a box to see its folders. {hides}"
     return draw([trace], f"{human(total)} in the files of all layers, by folder", about, 560)
 

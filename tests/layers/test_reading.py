@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from test_archive import entries, listed
 from regnb.errors import ContentError, InvalidArgument, NotFound, RegnbError, TooLarge
 from regnb.layers import inside
 from regnb.layers.comparing import compare_files
+from regnb.layers.compression import Caps
 from regnb.layers.kept import Kept
 from regnb.layers.listing import listing
 from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST
@@ -103,6 +105,24 @@ def test_a_layer_is_read_once(real: Distribution) -> None:
     with connect(real.url) as registry:
         pd.testing.assert_frame_equal(pd.DataFrame(registry.files("a:1")), pd.DataFrame(first))
         assert blobs_read(registry) == 0
+
+
+def test_a_walk_beside_the_decoder_gives_the_same() -> None:
+    """One layer alone takes two threads: the same listing, the same errors, and no thread that stays."""
+    files = archive([(f"f{number}", "file", bytes([number % 256]) * 9999) for number in range(500)])
+    layer = packed(files)
+    chunks = [layer[at : at + 5000] for at in range(0, len(layer), 5000)]
+    assert listing(chunks, beside=True) == listing(chunks)
+    threads = threading.active_count()
+    for broken in (chunks[:-1], [*chunks[:2], b"\0" * 5000, *chunks[3:]], [packed(b"no archive" * 99999)]):
+        with pytest.raises(ContentError) as plain:
+            listing(broken)
+        with pytest.raises(ContentError) as beside:
+            listing(broken, beside=True)
+        assert beside.value.message == plain.value.message
+    with pytest.raises(TooLarge):
+        listing(chunks, caps=Caps(entries=3), beside=True)
+    assert threading.active_count() == threads
 
 
 def test_layers_that_cannot_be_read_are_one_row_each() -> None:
