@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from regnb.analysis import snapshot, usage
+from regnb.analysis import hygiene, snapshot, usage
 from regnb.analysis.bases import bases, stale
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
-from regnb.analysis.hygiene import hygiene
 from regnb.analysis.marking import mattering
 from regnb.analysis.naming import names_of
 from regnb.analysis.proposal import Order, free
@@ -316,12 +315,36 @@ class Inventory:
     def hygiene(self) -> Frame:
         """What the images' configs show that should not be there, each with how to mend it (``inventory_hygiene``).
 
-        What lies in layers, as package caches do, is told by :meth:`Registry.hygiene`, which reads them.
+        What lies in layers, as package caches do, is told by :meth:`find_hygiene`, which reads them.
 
         Example:
             >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
         """
-        return hygiene(self.tags, self.manifests, self.children, self.findings)
+        return hygiene.hygiene(self.tags, self.manifests, self.children, self.findings)
+
+    def find_hygiene(self, registry: Looks, what: Tags = None, *, progress: Show = None) -> Frame:
+        """Return what should not be in images, in their layers, too: package caches, build tools, files with secrets.
+
+        Each layer is read once, as :meth:`Registry.hygiene` does.
+
+        Args:
+            registry: Where the images are.
+            what: As for :meth:`reclaim`; by default all tags.
+            progress: As for :meth:`Registry.files`.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
+
+        Example:
+            >>> inventory.find_hygiene(registry, "vm/*").query("rule == 'package cache'")  # doctest: +SKIP
+        """
+        return hygiene.inside(self._images(what), lambda where: registry.hygiene(where, progress=progress))
+
+    def _images(self, what: Tags) -> pd.DataFrame:
+        """Return the images behind some tags, each once: repository, tag, digest."""
+        tags = self.tags if what is None else self.tags[mask_of(self.tags, what, self.registry)]
+        named = names_of(Frame(tags), self.children).drop_duplicates(["repository", "digest"])
+        return named.merge(self.manifests.loc[self.manifests["kind"] == "image", ["repository", "digest"]])
 
     def waste(
         self, registry: Looks, what: Tags = None, *, depth: int = 2, at_most: float | str = "", progress: Show = None
@@ -350,11 +373,8 @@ class Inventory:
         """
         from regnb.analysis.waste import Waste
 
-        tags = self.tags if what is None else self.tags[mask_of(self.tags, what, self.registry)]
-        named = names_of(Frame(tags), self.children).drop_duplicates(["repository", "digest"])
-        images = self.manifests.loc[self.manifests["kind"] == "image", ["repository", "digest"]]
         waste = Waste(depth)
-        for repository, digest in named[["repository", "digest"]].merge(images).to_numpy().tolist():
+        for repository, digest in self._images(what)[["repository", "digest"]].to_numpy().tolist():
             waste.add(repository, registry.look(f"{repository}@{digest}", at_most=at_most, progress=progress))
         return waste.frame()
 

@@ -114,11 +114,11 @@ class Releases:
         """Return whether the tag that an annotation names points elsewhere by now, where that tag is at hand."""
         if not isinstance(name, str) or not isinstance(digest, str):
             return UNKNOWN
-        bare = name.partition("@")[0]
-        repository, _, tag = bare.partition("/")[2].rpartition(":")
+        named = name.partition("@")[0]
+        repository, _, tag = named.partition("/")[2].rpartition(":")
         now = {self._pointing[-1].get(repository, {}).get(tag)} - {None}
         if self._known is not None:
-            listed = self._known[self._known["name"].isin({bare, f"docker.io/{bare}", f"docker.io/library/{bare}"})]
+            listed = self._known[self._known["name"].isin({named, f"docker.io/{named}", f"docker.io/library/{named}"})]
             now |= {*listed["digest"], *listed["index"].dropna()}
         if not now:
             return UNKNOWN
