@@ -36,7 +36,7 @@ url, image, at_once = sys.argv[1:]
 from regnb.layers import reading
 from regnb.oci.reference import Reference
 from regnb.registry import connect
-import regnb.layers.inside, numpy, pyarrow.ipc
+import regnb.layers.inside, numpy, pandas, pyarrow.ipc
 reading.AT_ONCE = int(at_once)
 def used():
     found = resource.getrusage(resource.RUSAGE_SELF)

@@ -47,7 +47,7 @@ _Natural = Annotated[int, Meta(ge=0, le=2**62)]
 _Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, gc=False):
     """An entry of a table. A large file has further entries of type ``chunk`` for the parts that follow."""
 
     type: str
