@@ -36,7 +36,7 @@ url, image, at_once = sys.argv[1:]
 from regnb.layers import reading
 from regnb.oci.reference import Reference
 from regnb.registry import connect
-import regnb.layers.inside, pyarrow
+import regnb.layers.inside, numpy, pandas, pyarrow.ipc
 reading.AT_ONCE = int(at_once)
 def used():
     found = resource.getrusage(resource.RUSAGE_SELF)
@@ -58,7 +58,10 @@ with connect(url, cache=False) as registry:
 BASES = """
 import json, time
 import numpy as np, pandas as pd
+from datetime import UTC, datetime
 from regnb.analysis.bases import bases
+from regnb.crawl.records import Records
+from regnb.tables.build import tabulate
 from regnb.tables.frame import Frame
 def peak():
     return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))) / 1000
@@ -84,10 +87,13 @@ layers = Frame({
     "size": np.full(len(codes), 1000),
 })
 manifests = Frame({"repository": "r", "digest": digests, "kind": "image", "platform": "", "layers": lengths})
+manifests[["base_name", "base_digest"]] = None
 tags = Frame({"repository": "r", "tag": [f"t{each}" for each in number], "digest": digests, "subject": None})
-children = Frame({"manifest": pd.Categorical([]), "child": pd.Categorical([])})
+blobs = Frame({"digest": names, "diff_id": names})
+frames = tabulate(Records("r", datetime.now(UTC)))
+frames |= {"tags": tags, "manifests": manifests, "layers": layers, "blobs": blobs}
 idle, start = peak(), time.process_time()
-found = bases(tags, manifests, children, layers)
+found = bases(frames)
 print(json.dumps({"cpu": time.process_time() - start, "grown": peak() - idle}))
 assert (found["base_layers"] == 8).sum() == count - 2200
 """
@@ -199,8 +205,10 @@ def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         grown = look("zeros")["grown"]
         yield Row("memory for 2 GiB of zeros", shown(grown, "MB"), "", grown, most=100)
 
-        entries = [(f"usr/share/file-{number}", "file", kinds.randbytes(4000)) for number in range(files // 5)]
-        blob, digest = estargz(entries)
+        # As large as those of the layer above, on average.
+        each = size // files
+        entries = [(f"usr/share/file-{number}", "file", kinds.randbytes(each)) for number in range(files // 5)]
+        blob, digest = estargz(entries, chunk=4 * 2**20)
         (folder / "stargz").write_bytes(blob)
         push(registry.url, "plain", folder / "stargz")
         push(registry.url, "toc", folder / "stargz", annotations={"containerd.io/snapshot/stargz/toc.digest": digest})

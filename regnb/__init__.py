@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from regnb.layers.comparing import compare_files
     from regnb.oci.reference import Digest, Reference
     from regnb.registry import Registry, connect
-    from regnb.source import read
+    from regnb.source import known_bases, read
     from regnb.storage import Storage, open_storage
 
 _install()
@@ -62,6 +62,7 @@ _HOMES: Final = MappingProxyType({
     "diff": "analysis.difference",
     "fleet": "fleets",
     "growth": "analysis.growth",
+    "known_bases": "source",
     "open_storage": "storage",
     "read": "source",
     "reconcile": "analysis.reconcile",
@@ -113,6 +114,7 @@ __all__ = [
     "diff",
     "fleet",
     "growth",
+    "known_bases",
     "open_storage",
     "read",
     "reconcile",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
 
+from regnb.analysis.looks import Looks, bar_of
+from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
 from regnb.crawl.crawl import Progress, collect
@@ -22,9 +24,10 @@ from regnb.environment import retries as attempts
 from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.layouts.shelf import Shelf, find
+from regnb.layouts.stored import StoredShelf, is_stored
 from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
-from regnb.session import Bar, Counted, Show, at_exit, loop, run
+from regnb.session import Bar, Show, at_exit, loop, run
 from regnb.wire.addresses import same
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
@@ -42,8 +45,6 @@ if TYPE_CHECKING:
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
     from regnb.crawl.shards import Executor, Task, Workers
-    from regnb.layers.inside import Inside, Looked
-    from regnb.oci.transports import Place
     from regnb.storage import Storage
     from regnb.tables.frame import Frame
 
@@ -89,13 +90,7 @@ def _let_go(client: Client, cache: Cache) -> None:
         loop().call(_close, client, cache)
 
 
-def _bar(work: Counted, show: Show) -> Bar:
-    # A page of the web UI is drawn when everything has run: the bar would be gone, and be missed.
-    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
-    return Bar(work, show=False if hidden else show)
-
-
-class Registry:
+class Registry(Looks):
     """A container registry, read with blocking calls.
 
     Made by :func:`connect`. It may be used as a context manager, and closes itself when it is dropped.
@@ -351,109 +346,6 @@ class Registry:
         known = self.inventory(where.repository) if inventory is None else inventory
         return Image(self.host, where, top, parts, known)
 
-    @cached_property
-    def _inside(self) -> Inside:
-        from regnb.layers.inside import Inside  # kept out of `import regnb`
-
-        return Inside(self._reader)
-
-    def files(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
-        """Return every file of an image over its layers, and which of them the image hides.
-
-        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other is read once, and
-        nothing of it is written to disk but its listing, which the cache keeps for every image with this layer.
-
-        Args:
-            reference: The image.
-            platform: Of several images, such as ``linux/arm64``; by default linux/amd64; ``all`` for every one.
-            progress: As for :meth:`inventory`: how many megabytes are to be read, and how many were.
-
-        Returns:
-            One row for each entry of each layer (:data:`regnb.tables.columns.COLUMNS`, ``files``). A layer that cannot
-            be read, such as a corrupt, encrypted or foreign one, is one row with the reason.
-
-        Raises:
-            NotFound: No such repository, tag or digest.
-            InvalidArgument: There is no image for the platform.
-            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
-            Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
-
-        Example:
-            >>> files = registry.files("vm/centos8:latest")  # doctest: +SKIP
-            >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
-        """
-        from regnb.layers.files import files
-
-        return files(*self._read(reference, *_look(self._inside, platform, progress)))
-
-    def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
-        """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
-
-        Every layer is read whole, once: a table of contents does not tell.
-
-        Args:
-            reference: The image.
-            platform: As for :meth:`files`.
-            progress: As for :meth:`files`.
-
-        Returns:
-            One row for each (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A file that cannot be read, such as
-            rpm's Berkeley DB, and a layer that cannot, is a row with the reason.
-
-        Raises:
-            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
-
-        Example:
-            >>> registry.packages("vm/centos8:latest").query("kind == 'rpm'")  # doctest: +SKIP
-        """
-        from regnb.layers.installed import packages
-
-        return packages(*self._read(reference, *_look(self._inside, platform, progress, whole=True)))
-
-    def hygiene(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
-        """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
-
-        Args:
-            reference: The image.
-            platform: As for :meth:`files`.
-            progress: As for :meth:`files`.
-
-        Returns:
-            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with how to mend it. The value
-            of a secret is never shown or kept.
-
-        Raises:
-            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
-
-        Example:
-            >>> registry.hygiene("vm/centos8:latest")[["rule", "where", "found"]]  # doctest: +SKIP
-        """
-        from regnb.layers.hygiene import hygiene
-
-        return hygiene(*self._read(reference, *_look(self._inside, platform, progress)))
-
-    def open(
-        self, reference: _Named, path: str, *, platform: str | None = None, into: BinaryIO | None = None
-    ) -> BinaryIO:
-        """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
-
-        Args:
-            reference: The image.
-            path: Of the file in the image.
-            platform: As for :meth:`files`, but for ``all``.
-            into: A binary file that the content is written to, piece by piece, instead of memory.
-
-        Raises:
-            NotFound: No such image, or no such file in it.
-            InvalidArgument: There is no image for the platform.
-            TooLarge: The file has more than 256 MiB, and ``into`` was not given.
-            ContentError: It is a folder or a device, or a layer cannot be read.
-
-        Example:
-            >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
-        """
-        return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, into=into))
-
     def inventory(
         self,
         repositories: str | Sequence[str] | None = None,
@@ -490,7 +382,7 @@ class Registry:
         counters, patterns = Progress(), None if repositories is None else named(repositories)
         work = partial(self.crawl, patterns, counters, _by(executor), cached=cached, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(work, _bar(counters, progress))
+            records = self._run(work, bar_of(counters, progress))
         except Interrupted as stop:
             raise (_resumable(stop, counters) if cached else stop) from None
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
@@ -845,18 +737,8 @@ def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], ther
     counters = Progress_()
     repositories = {step.repository for step in plan.steps if step.writes}
     with hold(plan.host, repositories), open_journal() as journal:
-        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), bar_of(counters, show))
     return Receipt.load(journal.path)
-
-
-def _look(
-    inside: Inside, platform: str | None, show: Show, *, whole: bool = False
-) -> tuple[Callable[[Reference], Awaitable[Looked]], Bar]:
-    """Return what looks into the layers of an image, and the bar that shows how far it is."""
-    from regnb.layers.reading import Progress as Reading  # kept out of `import regnb`
-
-    counters = Reading()
-    return partial(inside.look, platform=platform, progress=counters, whole=whole), _bar(counters, show)
 
 
 async def _with_own(
@@ -996,8 +878,8 @@ def connect(
 
     Args:
         url: ``http://host:port`` or ``https://host``; or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
-            ``docker-archive:FILE``, or a folder of them, which need none of the rest. By default the environment's
-            ``REGNB_URL``.
+            ``docker-archive:FILE``, or a folder of them, which need none of the rest; or a registry's storage (a folder
+            or ``s3://bucket``), which is only read. By default the environment's ``REGNB_URL``.
         username: By default what ``docker login`` or ``podman login`` stored for this host.
         password: Of this user.
         credentials: User and password as one value.
@@ -1033,7 +915,9 @@ def connect(
         raise InvalidArgument("no registry was named", hint="write connect('http://host:5000'), or set REGNB_URL")
     forbids = bool(variable("REGNB_READ_ONLY")) if read_only is None else read_only
     if place := find(where):
-        return _layouts(place, read_only=forbids)
+        return _layouts(Shelf(place), read_only=forbids)
+    if is_stored(where):
+        return _stored(where)
     if known and same(where, known):
         where = where if "@" in where else known
         if username is None and credentials is None and "@" not in where:
@@ -1069,10 +953,22 @@ def connect(
     return registry
 
 
-def _layouts(place: Place, *, read_only: bool) -> Registry:
+def _stored(where: str) -> Registry:
+    """Return a handle on a registry's storage: what is read of its images, and never written."""
+    from regnb.layouts.transport import LayoutTransport
+
+    storage = open_storage(where)
+    shelf = StoredShelf(where)
+
+    async def read(*_: object, **__: object) -> Records:
+        return await anyio.to_thread.run_sync(storage.records)
+
+    return Registry(lambda: Client(LayoutTransport(shelf, read_only=True)), Cache(), read)
+
+
+def _layouts(shelf: Shelf, *, read_only: bool) -> Registry:
     """Return a handle on layouts or an archive."""
     from regnb.layouts.reading import collect as read  # what talks to a registry reads no layout
     from regnb.layouts.transport import LayoutTransport
 
-    shelf = Shelf(place)
     return Registry(lambda: Client(LayoutTransport(shelf, read_only=read_only)), Cache(), partial(read, shelf))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from regnb.analysis.storage import open_storage
 from regnb.environment import variable
 from regnb.errors import InvalidArgument
 from regnb.layouts.shelf import find
+from regnb.oci.reference import Reference
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
     from regnb.registry import Registry
+    from regnb.tables.frame import Frame
+
+_HUB: Final = "docker.io"
 
 
 def is_file(where: str | Path) -> bool:
@@ -71,3 +75,40 @@ def read(
     if snapshot.is_snapshot(where):
         return inventory.Inventory.load(where)
     return open_storage(where).inventory()
+
+
+def known_bases(
+    names: Iterable[str], connect: Callable[[str], AbstractContextManager[Registry]] | None = None
+) -> Frame:
+    """Read images that others may be built on, each for all its platforms, for :meth:`Inventory.find_bases`.
+
+    Args:
+        names: Such as ``debian:12`` (of Docker Hub) or ``registry.example:5000/base/debian:12``.
+        connect: What connects to a registry by its host; by default :func:`regnb.connect`.
+
+    Returns:
+        A row for each layer (:data:`regnb.tables.columns.COLUMNS`, ``known_bases``); it may be saved and used again.
+
+    Raises:
+        InvalidReference, NotFound: A name that is not valid, or an image that is not there.
+        RegistryError: As :func:`regnb.connect` raises it.
+
+    Example:
+        >>> regnb.known_bases(["debian:12", "alpine:3.20"])  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    from regnb import registry as registries
+    from regnb.tables.frame import Frame, of_rows
+
+    of: dict[str, list[Reference]] = {}
+    for name in (names,) if isinstance(names, str) else names:
+        where = Reference.parse(name) if Reference.parse(name).registry else Reference.parse(f"{_HUB}/{name}")
+        of.setdefault(where.registry or _HUB, []).append(where)
+    found: list[Frame] = []
+    for host, some in of.items():
+        with (connect or registries.connect)(host) as registry:
+            for where in some:
+                one = registry.known_base(Reference(where.repository, where.tag, where.digest))
+                found.append(Frame(one.assign(name=f"{host}/{where.repository}:{where.target}")))
+    return Frame(pd.concat(found, ignore_index=True)) if found else of_rows("known_bases", [])

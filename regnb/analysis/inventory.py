@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from regnb.analysis import snapshot, usage
-from regnb.analysis.bases import bases
+from regnb.analysis import hygiene, snapshot, usage
+from regnb.analysis.bases import bases, stale
 from regnb.analysis.collection import bounds
 from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
+from regnb.analysis.naming import names_of
 from regnb.analysis.proposal import Order, free
 from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, mask_of
@@ -30,6 +31,10 @@ from regnb.text import count, escaped, human, parse_age
 if TYPE_CHECKING:
     import pandas as pd
 
+    from regnb.analysis.looks import Looks
+    from regnb.analysis.scans import Report
+    from regnb.cluster.running import InUse
+    from regnb.session import Show
     from regnb.tables.graph import Mask
 
 
@@ -150,6 +155,7 @@ class Inventory:
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
+        findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
 
     Example:
         >>> inventory = registry.inventory()  # doctest: +SKIP
@@ -167,6 +173,7 @@ class Inventory:
     history: Frame
     uploads: Frame
     disk: Frame
+    findings: Frame
 
     def __init__(
         self,
@@ -273,12 +280,125 @@ class Inventory:
     def bases(self) -> Frame:
         """What each image is built on: the tagged image here whose layers it begins with (``bases``).
 
-        A base that was compressed anew has other layers, and is not recognised.
-
         Example:
             >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
         """
-        return bases(self.tags, self.manifests, self.children, self.layers)
+        return bases(self.frames)
+
+    def find_bases(self, known: Frame | None = None, earlier: Iterable[Inventory] = ()) -> Frame:
+        """Return what each image is built on, with images elsewhere and those of the past as possible bases.
+
+        Args:
+            known: Images of other registries, as :func:`regnb.known_bases` reads them.
+            earlier: Earlier inventories of this registry: they know bases whose tags have moved on since.
+
+        Returns:
+            One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``bases``).
+
+        Example:
+            >>> known = regnb.known_bases(["debian:12", "debian:11"])  # doctest: +SKIP
+            >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
+        """
+        return bases(self.frames, known, [one.frames for one in sorted(earlier, key=lambda one: one.started)])
+
+    @property
+    def stale_bases(self) -> Highlights:
+        """How many images stand on a base that is some releases behind, in a sentence for each number of releases.
+
+        Example:
+            >>> print(inventory.stale_bases)  # doctest: +SKIP
+            142 images stand on a base that is 3 releases behind; rebuilt on the newest one they would share 1.2 GB.
+        """
+        return Highlights(stale(self.bases))
+
+    @cached_property
+    def hygiene(self) -> Frame:
+        """What the images' configs show that should not be there, each with how to mend it (``inventory_hygiene``).
+
+        What lies in layers, as package caches do, is told by :meth:`find_hygiene`, which reads them.
+
+        Example:
+            >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
+        """
+        return hygiene.hygiene(self.tags, self.manifests, self.children, self.findings)
+
+    def find_hygiene(self, registry: Looks, what: Tags = None, *, progress: Show = None) -> Frame:
+        """Return what should not be in images, in their layers, too: package caches, build tools, files with secrets.
+
+        Each layer is read once, as :meth:`Registry.hygiene` does.
+
+        Args:
+            registry: Where the images are.
+            what: As for :meth:`reclaim`; by default all tags.
+            progress: As for :meth:`Registry.files`.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
+
+        Example:
+            >>> inventory.find_hygiene(registry, "vm/*").query("rule == 'package cache'")  # doctest: +SKIP
+        """
+        return hygiene.inside(self._images(what), lambda where: registry.hygiene(where, progress=progress))
+
+    def _images(self, what: Tags) -> pd.DataFrame:
+        """Return the images behind some tags, each once: repository, tag, digest."""
+        tags = self.tags if what is None else self.tags[mask_of(self.tags, what, self.registry)]
+        named = names_of(Frame(tags), self.children).drop_duplicates(["repository", "digest"])
+        return named.merge(self.manifests.loc[self.manifests["kind"] == "image", ["repository", "digest"]])
+
+    def waste(
+        self, registry: Looks, what: Tags = None, *, depth: int = 2, at_most: float | str = "", progress: Show = None
+    ) -> Frame:
+        """Return what is hidden or repeated in the layers of images: what a clean-up, and one common base, would save.
+
+        Each layer is read once, as :meth:`Registry.files` does, and its listing is kept in the cache.
+
+        Args:
+            registry: Where the images are.
+            what: As for :meth:`reclaim`; by default all tags.
+            depth: Parts of a path that name a directory.
+            at_most: Bytes to stream of each image, such as ``2GB``.
+            progress: As for :meth:`Registry.files`.
+
+        Returns:
+            One row for each repository and directory (:data:`regnb.tables.columns.COLUMNS`, ``waste``); layers that
+            were not read are rows that say so.
+
+        Raises:
+            InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
+
+        Example:
+            >>> found = inventory.waste(registry, "vm/*")  # doctest: +SKIP
+            >>> found.groupby("repository")[["hidden", "repeated", "saved"]].sum()  # doctest: +SKIP
+        """
+        from regnb.analysis.waste import Waste
+
+        waste = Waste(depth)
+        for repository, digest in self._images(what)[["repository", "digest"]].to_numpy().tolist():
+            waste.add(repository, registry.look(f"{repository}@{digest}", at_most=at_most, progress=progress))
+        return waste.frame()
+
+    def join(self, reports: Report | Iterable[Report], *, in_use: InUse = None) -> Frame:
+        """Join reports of trivy and grype with the images: by config digest, manifest digest, or index and platform.
+
+        Args:
+            reports: What ``trivy image --format json`` or ``grype -o json`` printed: files, folders of them, documents.
+            in_use: What a cluster runs, as for :meth:`Registry.plan_delete`; None: not asked.
+
+        Returns:
+            One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``scanned``), the worst that run first.
+
+        Raises:
+            InvalidArgument: A file is no report, or ``in_use`` no list of pods.
+            StorageError: A file cannot be read.
+
+        Example:
+            >>> found = inventory.join("reports", in_use="cluster")  # doctest: +SKIP
+            >>> found.query("state == 'vulnerable and unused'")["image"]  # doctest: +SKIP
+        """
+        from regnb.analysis.scans import join
+
+        return join(self, reports, in_use)
 
     @property
     def example(self) -> str:

@@ -161,9 +161,20 @@ class Storage:
         """
         from regnb.analysis.inventory import Inventory
 
+        return Inventory.of(self.records())
+
+    def records(self) -> Records:
+        """Read the storage, and return what was found as it was read.
+
+        Raises:
+            StorageError: It cannot be read at all.
+
+        Example:
+            >>> open_storage("/var/lib/registry").records().tags  # doctest: +SKIP
+        """
         with self._read(brief=False) as reading:
             reading.records.finished = datetime.now(UTC)
-            return Inventory.of(reading.records)
+            return reading.records
 
     def stock(self) -> Stock:
         """Read what a garbage collection looks at, and return what each would remove: quick, and without frames.

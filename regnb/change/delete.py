@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.running import lists
 from regnb.change.plan import Plan, Step, check_allow
 from regnb.change.protection import protect
-from regnb.change.removal import check_inventory, check_listed, holdings, lists, numbered, remove
+from regnb.change.removal import check_inventory, check_listed, holdings, numbered, remove
 from regnb.cluster.running import InUse
 from regnb.crawl.selection import What, pick, selectors
 from regnb.errors import Refused

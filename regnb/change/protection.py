@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from regnb.analysis.inventory import Inventory
-from regnb.change.removal import Running, lists
+from regnb.analysis.running import Running, lists
 from regnb.cluster import running
 from regnb.cluster.running import COMMAND, InUse
 from regnb.errors import InvalidArgument, Refused

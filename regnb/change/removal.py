@@ -8,12 +8,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 from msgspec import Struct, structs
 
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.running import Running, grouped, lists
 from regnb.change.plan import Effect, Step, allows, once
-from regnb.cluster.running import Used
 from regnb.crawl.selection import Picked, check_seen
 from regnb.errors import EmptyCatalog, InvalidArgument, NotFound, Refused
 from regnb.oci import transports
@@ -81,7 +80,7 @@ def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
     Example:
         >>> holdings(inventory, ["vm/centos8"])["vm/centos8"].tags["latest"]  # doctest: +SKIP
     """
-    children = _grouped(inventory, "manifest", "child")
+    children = grouped(inventory, "manifest", "child")
     held = {name: Held(name, children) for name in names}
     rows = np.flatnonzero(inventory.manifests["repository"].isin(held))
     manifests = inventory.manifests.iloc[rows]
@@ -114,59 +113,6 @@ def holdings(inventory: Inventory, names: Collection[str]) -> dict[str, Held]:
             here.signs[tag] = signs
             here.signed.setdefault(signs, []).append(tag)
     return held
-
-
-def lists(frame: pd.DataFrame, *columns: str) -> Iterator[list[str]]:
-    """Return columns as lists of texts, "" where one is missing."""
-    for column in columns:
-        values = frame[column]
-        yield (values.fillna("") if values.hasnans else values).to_list()
-
-
-def _grouped(inventory: Inventory, one: str, other: str) -> dict[str, tuple[str, ...]]:
-    """Return from ``inventory.children`` each text of one column with those beside it, each once."""
-    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
-    for key, value in zip(*lists(inventory.children, one, other), strict=True):
-        found[key][value] = None
-    return {key: tuple(values) for key, values in found.items()}
-
-
-class Running:
-    """What a cluster runs, of what an inventory holds.
-
-    A digest counts wherever it is, for a node may name another repository than the one that it was pulled from. With
-    an image run the indexes that list it, and with an index its children.
-
-    Example:
-        >>> Running(inventory, running("pods.json")).where("vm/centos8", "latest", digest)  # doctest: +SKIP
-    """
-
-    def __init__(self, inventory: Inventory, used: Sequence[Used]) -> None:
-        self._tags = {(one.repository, one.tag): one.where for one in used if one.tag}
-        self._digests: dict[str, str] = {}
-        if not used:
-            return
-        seeds = {one.digest: one.where for one in used if one.digest}
-        manifests = inventory.manifests[inventory.manifests["config"].isin(seeds)]
-        seeds |= {digest: seeds[config] for digest, config in zip(*lists(manifests, "digest", "config"), strict=True)}
-        tags = inventory.tags[inventory.tags["repository"].isin({one.repository for one in used})]
-        for name, tag, digest in zip(*lists(tags, "repository", "tag", "digest"), strict=True):
-            if digest and (where := self._tags.get((name, tag))):
-                seeds.setdefault(digest, where)
-        for ends in (("manifest", "child"), ("child", "manifest")):
-            edges = _grouped(inventory, *ends)
-            todo = list(seeds.items())
-            visited: dict[str, str] = {}
-            while todo:
-                digest, where = todo.pop()
-                if digest not in visited:
-                    visited[digest] = where
-                    todo += [(other, where) for other in edges.get(digest, ())]
-            self._digests |= visited
-
-    def where(self, repository: str, tag: str = "", digest: str = "") -> str:
-        """Return ``namespace/pod`` that runs this tag or this digest, or ""."""
-        return self._tags.get((repository, tag)) or self._digests.get(digest, "")
 
 
 class Loss:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from regnb.analysis.inventory import Inventory
+from regnb.analysis.running import Running
 from regnb.analysis.storage import open_storage
 from regnb.change.plan import Plan, Step, allows, check_allow, once
-from regnb.change.policy import Kind, Policy, Rule, versions
+from regnb.change.policy import Kind, Policy, Rule
 from regnb.change.protection import protect
 from regnb.change.removal import (
     Held,
-    Running,
     check_catalog,
     check_inventory,
     holdings,
@@ -35,6 +35,7 @@ from regnb.crawl.selection import Picked
 from regnb.errors import InvalidArgument, LimitExceeded
 from regnb.oci.age import SKEW
 from regnb.oci.manifest import HELM_CONFIG
+from regnb.oci.versions import versions
 from regnb.tables.age import STAND_INS, ages, in_use, with_pushed
 from regnb.text import names
 

@@ -74,6 +74,11 @@ COMMANDS: Final = MappingProxyType(
             "Print the file that an image shows at a path, byte for byte; symbolic links are followed.",
         ),
         "packages": Entry("contents", "Read", "List the packages that an image holds."),
+        "sboms": Entry("contents", "Read", "List what the SBOMs say that hang on an image: SPDX and CycloneDX."),
+        "bases": Entry("contents", "Read", "Tell what each image is built on, and how many releases behind that is."),
+        "scans": Entry(
+            "contents", "Read", "Join reports of trivy and grype with the images, and with what a cluster runs."
+        ),
         "hygiene": Entry(
             "contents",
             "Read",
@@ -97,6 +102,9 @@ COMMANDS: Final = MappingProxyType(
             "audits",
             "Space",
             "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
+        ),
+        "waste": Entry(
+            "contents", "Space", "Tell what later layers hide and what several layers repeat, over many images."
         ),
         "collect": Entry(
             "collecting",

@@ -1,16 +1,18 @@
-"""Commands that look into the layers of images: files, cat, packages and hygiene."""
+"""Commands about what is inside images: files, cat, packages, sboms, hygiene, bases, waste and scans."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from regnb.cli.command import command_of
-from regnb.cli.options import Ref
+from regnb.cli.checks import InUse
+from regnb.cli.command import Connected, command_of
+from regnb.cli.options import Ref, Repositories, Where
 from regnb.cli.terminal import DRIFT, INCOMPLETE, OVER, Json, leave, say, show
 from regnb.registry import Registry
 from regnb.text import count, human
@@ -110,6 +112,109 @@ def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_
     if not unread.all():
         leave([(OVER, f"{count(int((~unread).sum()), 'finding')}.")])
     _leave(found.loc[unread, "found"])
+
+
+@command
+def sboms(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
+    """List what the SBOMs say that hang on an image: SPDX and CycloneDX. Signatures are not checked.
+
+    Exit code 4: a document could not be read.
+    """
+    found = registry.sboms(reference, platform=platform)
+    show(found if json_ else found[["platform", "form", "kind", "name", "version", "message"]], json_)
+    if found.empty:
+        say("No SBOM hangs on this image.")
+    _leave(found.loc[found["message"] != "", "message"])
+
+
+@command
+def bases(
+    connected: Connected,
+    url: Where,
+    known: Annotated[
+        list[str] | None,
+        Option(metavar="IMAGE", help="An image elsewhere that may be a base, such as debian:12 (repeatable)."),
+    ] = None,
+    earlier: Annotated[
+        list[str] | None, Option(metavar="SNAPSHOT", help="An earlier snapshot, which knows older bases (repeatable).")
+    ] = None,
+    repositories: Repositories = None,
+    json_: Json = "",
+) -> None:
+    """Tell what each image is built on, and how many releases behind that is.
+
+    Exit code 0: told, 2: some base has a newer release, 4: something could not be read.
+    """
+    from regnb.analysis.bases import stale
+    from regnb.source import known_bases, read
+
+    inventory = read(url, repositories, connect=connected)
+    # Only the registry at URL is shown its credentials.
+    found = inventory.find_bases(known_bases(known) if known else None, [read(one) for one in earlier or ()])
+    show(found if json_ else found[_BASES], json_)
+    sentences = stale(found)
+    if not json_:
+        for sentence in sentences:
+            say(sentence)
+    reasons = [(OVER, f"{count(int((found['behind'].fillna(0) > 0).sum()), 'image')} on a base with a newer release.")]
+    leave([*(reasons if sentences else []), *([] if inventory.complete else [(INCOMPLETE, inventory.brief.verdict)])])
+
+
+_BASES = ["repository", "digest", "platform", "base", "base_size", "siblings", "how", "behind", "told_by"]
+"""What a terminal has room for."""
+
+
+@command
+def waste(
+    registry: Registry,
+    what: Annotated[list[str] | None, Argument(help="Tags: repository:tag, or globs such as 'vm/*'; else all.")] = None,
+    depth: Annotated[int, Option(help="How many parts of a path name a directory.", min=0)] = 2,
+    at_most: Annotated[str, Option(metavar="SIZE", help="Stream at most so much of each image, such as 2GB.")] = "",
+    json_: Json = "",
+) -> None:
+    """Tell what later layers hide and what several layers repeat, over many images; each layer is read once.
+
+    Exit code 4: a layer could not be read.
+    """
+    inventory = registry.inventory()
+    found = inventory.waste(registry, what or None, depth=depth, at_most=at_most)
+    unread = found["message"] != ""
+    if not json_:
+        hidden, repeated, saved = (human(int(found[name].sum())) for name in ("hidden", "repeated", "saved"))
+        say(f"Later layers hide {hidden}; {repeated} are repeated in several layers. Compressed, about {saved} of all.")
+    show(found if json_ else found[~unread], json_)
+    _leave(text.partition(": ")[2] for text in found.loc[unread, "message"])
+
+
+@command
+def scans(
+    connected: Connected,
+    url: Where,
+    reports: Annotated[
+        list[Path], Argument(help="Files or folders of what trivy image --format json or grype -o json printed.")
+    ],
+    in_use: InUse = None,
+    repositories: Repositories = None,
+    json_: Json = "",
+) -> None:
+    """Join reports of trivy and grype with the images, and with what a cluster runs.
+
+    Exit code 0: told, 2: an image has critical vulnerabilities, 4: something could not be read.
+    """
+    from regnb.source import read
+
+    inventory = read(url, repositories, connect=connected)
+    found = inventory.join(reports, in_use=in_use)
+    show(found if json_ else found[_SCANNED], json_)
+    states = found["state"].value_counts()
+    if not json_:
+        say("; ".join(f"{state}: {number:,}" for state, number in states.items()))
+    number = int((found["critical"].fillna(0) > 0).sum())
+    reasons = [(OVER, f"{count(number, 'image')} with critical vulnerabilities.")] if number else []
+    leave([*reasons, *([] if inventory.complete else [(INCOMPLETE, inventory.brief.verdict)])])
+
+
+_SCANNED = ["repository", "image", "platform", "state", "critical", "high", "fixable", "running", "scanner"]
 
 
 def _leave(messages: Iterable[str]) -> None:

@@ -57,7 +57,8 @@ Url = Annotated[
     str,
     Argument(
         metavar="URL",
-        help="The registry: http://host:port or https://host; or a layout or an archive, such as oci:DIR.",
+        help="The registry: http://host:port or https://host; or a layout or an archive, such as oci:DIR; or a storage "
+        "to read from.",
         envvar="REGNB_URL",
     ),
 ]

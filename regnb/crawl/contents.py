@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from regnb.crawl.listing import Listing, blob_file
 from regnb.crawl.notes import Notes
-from regnb.crawl.records import PRECEDENCE, BlobKind, BlobRecord, ManifestRecord, ProblemKind, describe
+from regnb.crawl.records import PRECEDENCE, BlobKind, BlobRecord, ManifestRecord, ProblemKind, configure, describe
 from regnb.crawl.walk import Files
 from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.manifest import (
@@ -25,6 +25,7 @@ from regnb.oci.manifest import (
     verify,
 )
 
+_Shared = TypeVar("_Shared")
 _Needed: TypeAlias = tuple[BlobKind, str, int]
 _ORPHAN: Final[_Needed] = ("orphan", "", 0)
 
@@ -155,7 +156,11 @@ class Contents:
         for record in self._records.manifests.values():
             if record.config_type in IMAGE_CONFIGS and record.config in self._sizes:
                 images.setdefault(record.config, []).append(record)
-        texts: dict[str, str] = {}
+        texts: dict[object, object] = {}
+
+        def share(value: _Shared) -> _Shared:
+            return cast("_Shared", texts.setdefault(value, value))  # equal values have one type
+
         counts = self._records.coverage.configs
         counts.listed = len(images)
         small = {blob_file(digest): digest for digest in images if self._sizes[digest] <= CONFIG_LIMIT}
@@ -182,10 +187,8 @@ class Contents:
                     self._records.damaged.update((name, digest) for name, one in self._records.links if one in damaged)
                 continue
             for record in images[digest]:
-                record.platform = texts.setdefault(config.platform, config.platform)
-                record.created = config.made(self._records.started)
-                commands = config.commands(len(record.layers))
-                record.commands = tuple(texts.setdefault(text, text) for text in commands)
+                configure(record, config, self._records.started, share)
+                self._records.differ(record)
 
 
 class _Said(msgspec.Struct, rename="camel"):

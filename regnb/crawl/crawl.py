@@ -23,6 +23,7 @@ from regnb.crawl.records import (
     Problem,
     Records,
     TagRecord,
+    configure,
 )
 from regnb.crawl.referring import Referrers
 from regnb.directories.directory import Directory
@@ -223,6 +224,7 @@ class _Crawl:
                 if configured is not None:
                     self._configured.add(digest)
                     self.known.keep(digest, configured=configured)
+                    self.records.differ(record)
             following = list(record.children)
             if not referring and not record.subject and record.kind != "attestation":
                 following += await self.referrers.of(repository, digest)
@@ -309,9 +311,7 @@ class _Crawl:
             self.records.read.add(digest)
             self.cache.put(digest, record.config_type, data)
         self.records.configured.add(record.digest)
-        record.platform = self.recording.text(config.platform)
-        record.created = config.made(self.records.started)
-        record.commands = tuple(map(self.recording.text, config.commands(len(record.layers))))
+        configure(record, config, self.records.started, self.recording.text)
         return True
 
     async def explain_missing(self, repository: str, tags: list[str]) -> None:

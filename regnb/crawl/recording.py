@@ -20,7 +20,7 @@ from regnb.errors import RegnbError
 from regnb.oci.manifest import RawManifest
 from regnb.oci.reference import Digest
 
-_T = TypeVar("_T", str, tuple[str, ...])
+_T = TypeVar("_T")
 
 
 class Part(NamedTuple):
@@ -98,6 +98,9 @@ class Recording:
         record.layer_types = self.text(tuple(map(self.text, record.layer_types)))
         record.commands = tuple(map(self.text, record.commands))
         record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
+        record.findings = self.text(record.findings)
+        record.diff_ids = tuple(map(self.text, record.diff_ids))
+        self.records.differ(record)
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
 from regnb.oci.age import CREATED
-from regnb.oci.manifest import Descriptor, Index, ManifestKind, Schema1, decode
+from regnb.oci.findings import Finding, of_config
+from regnb.oci.manifest import Descriptor, ImageConfig, Index, ManifestKind, Schema1, decode
 from regnb.oci.reference import Digest
 
+_Text = TypeVar("_Text")
 Source: TypeAlias = Literal["api", "storage", "layout"]
 """What was read: the registry's API, its files, or OCI layouts and archives."""
 ProblemKind: TypeAlias = Literal[
@@ -32,6 +34,10 @@ Unread: TypeAlias = Literal["failed", "denied"]
 """What a repository, or a sort of problem, is that could not be read wholly."""
 CatalogCoverage: TypeAlias = Literal["complete", "incomplete", "in part", "not asked"]
 """``in part``: what globs match."""
+_BASE_NAME: Final = "org.opencontainers.image.base.name"
+_BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+_LONGEST: Final = 512
+"""Letters of an annotation."""
 DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
@@ -71,6 +77,9 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
         layer_types: Their media types.
         created: When its config says that it was made; "" if that is unknown.
         annotated: What its annotation says about that, as written.
+        base_name, base_digest: What its annotations say that it is built on.
+        diff_ids: Of its layers, as its config has them; taken into :attr:`Records.diff_ids`, and empty then.
+        findings: What its config shows that should not be there.
     """
 
     digest: str
@@ -88,6 +97,10 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     annotated: str = ""
     config_type: str = ""
     layer_types: tuple[str, ...] = ()
+    base_name: str = ""
+    base_digest: str = ""
+    diff_ids: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -226,6 +239,7 @@ class Records:
         history, uploads: What only a storage tells.
         disk: What is on disk (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
         aliases: Digest by which a repository links a blob, to the digest under which its bytes are stored.
+        diff_ids: Digest of a layer to that of its archive, not compressed; "" where configs contradict each other.
         requests: How many requests a bucket was sent, by their kind.
         layer_links: Repository to the number of links below its ``_layers``, and of those that no manifest needs.
         damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
@@ -250,6 +264,7 @@ class Records:
     uploads: list[UploadRecord] = field(default_factory=list)
     disk: dict[str, Usage] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    diff_ids: dict[str, str] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     layer_links: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged: set[tuple[str, str]] = field(default_factory=set)
@@ -265,6 +280,9 @@ class Records:
         self.problems += other.problems
         self.damaged |= other.damaged
         self.doubtful |= other.doubtful
+        for layer, diff_id in other.diff_ids.items():
+            if self.diff_ids.setdefault(layer, diff_id) != diff_id:
+                self.diff_ids[layer] = ""
         self.read |= other.read
         self.configured |= other.configured
         for name in ("repositories", "tags", "manifests", "configs", "referrers"):
@@ -287,6 +305,20 @@ class Records:
         self.blobs = dict(sorted(self.blobs.items()))
         self.finished = datetime.now(UTC)
         return self
+
+    def differ(self, record: ManifestRecord) -> None:
+        """Take over what a config says of the archives of its layers, which are the same for all images with them.
+
+        Example:
+            >>> records = Records("localhost:5000", datetime(2026, 1, 1))
+            >>> records.differ(ManifestRecord("", "", "image", "", 0, "", ("a",), (), "", diff_ids=("b",)))
+            >>> records.diff_ids
+            {'a': 'b'}
+        """
+        for layer, diff_id in zip(record.layers, record.diff_ids, strict=bool(record.diff_ids)):
+            if self.diff_ids.setdefault(layer, diff_id) != diff_id:
+                self.diff_ids[layer] = ""
+        record.diff_ids = ()
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.
@@ -321,7 +353,9 @@ def describe(
         return record, (), None
     record.artifact_type = manifest.artifact_type
     record.subject = str(manifest.subject.digest) if manifest.subject else ""
-    record.annotated = str(manifest.annotations.get(CREATED) or "")
+    record.annotated, record.base_name, record.base_digest = (
+        str(manifest.annotations.get(name) or "")[:_LONGEST] for name in (CREATED, _BASE_NAME, _BASE_DIGEST)
+    )
     layers = manifest.blobs
     if isinstance(manifest, Index):
         record.children = tuple(child.digest for child in manifest.children)
@@ -332,3 +366,30 @@ def describe(
     record.layers = tuple(layer.digest for layer in layers)
     record.layer_types = tuple(layer.media_type for layer in layers)
     return record, manifest.blobs, None
+
+
+class Share(Protocol):
+    """Keeps one object for equal ones."""
+
+    def __call__(self, value: _Text, /) -> _Text:
+        """Return the one that stands for a text, or for a tuple."""
+
+
+def configure(record: ManifestRecord, config: ImageConfig, now: datetime, share: Share) -> None:
+    """Enter what an image's config says into its record.
+
+    Args:
+        record: The image's.
+        config: Its config.
+        now: When it was read.
+        share: What keeps one object for equal texts.
+
+    Example:
+        ``configure(record, decode_config(data), datetime.now(UTC), recording.text)``
+    """
+    record.platform = share(config.platform)
+    record.created = config.made(now)
+    record.commands = tuple(map(share, config.commands(len(record.layers))))
+    diff_ids = config.diff_ids
+    record.diff_ids = tuple(map(share, diff_ids)) if len(diff_ids) == len(record.layers) else ()
+    record.findings = share(tuple(of_config(config))) if record.kind == "image" else ()

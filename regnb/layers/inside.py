@@ -46,6 +46,7 @@ class Inside:
         progress: Progress | None = None,
         *,
         whole: bool = False,
+        at_most: int = 0,
     ) -> Looked:
         """Read the layers of the images behind a reference.
 
@@ -54,6 +55,7 @@ class Inside:
             platform: As for :func:`regnb.layers.images.chosen`.
             progress: What counts.
             whole: Whether every layer is read whole, although it has a table of contents.
+            at_most: Bytes to stream; 0 for as many as there are.
 
         Raises:
             NotFound: No such repository, tag or digest.
@@ -64,7 +66,7 @@ class Inside:
         found = chosen(parts, where, platform)
         layers = [layer for image in found for layer in image.layers]
         blobs = Repository(self._reader.client, where.repository)
-        return Looked(found, await read(blobs, layers, self._kept, progress, whole=whole))
+        return Looked(found, await read(blobs, layers, self._kept, progress, whole=whole, at_most=at_most))
 
     async def open(self, where: Reference, path: str, *, platform: str | None, into: BinaryIO | None) -> BinaryIO:
         """Return the content of the file that an image shows at a path.

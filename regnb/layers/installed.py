@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from regnb.layers.files import merge
 from regnb.layers.images import Part
+from regnb.layers.lifetime import end_of_life
 from regnb.layers.listing import Layer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def _rows(image: Part, layers: Mapping[str, Layer]) -> Iterator[tuple[object, ..
     for position, layer in enumerate(image.layers):
         known, problem = layers[layer.digest]
         if known is None:
-            yield image.platform, "unread", "", "", "", "", layer.digest, position, problem
+            yield image.platform, "unread", "", "", "", "", layer.digest, position, "", problem
             continue
         for one in known.packages:
             entry = begin + one.row
@@ -38,6 +39,7 @@ def _rows(image: Part, layers: Mapping[str, Layer]) -> Iterator[tuple[object, ..
             if merged.alive[entry]:
                 yield (
                     *(image.platform, one.kind, one.name, one.version, one.architecture),
-                    *(path, layer.digest, position, note),
+                    *(path, layer.digest, position),
+                    *(end_of_life(one.name, one.version) if one.kind == "os" else "", note),
                 )
         begin += known.entries

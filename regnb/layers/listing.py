@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -21,6 +24,12 @@ VERSION: Final = 2
 """Of what is kept: another version's listing is made anew."""
 Way: TypeAlias = Literal["stream", "toc"]
 """How a listing was got: every byte was read and verified, or the layer's table of contents."""
+_Block: TypeAlias = tuple[bytes, int]
+"""Decoded bytes, and how many bytes of the compressed layer were used up to their end."""
+_TOGETHER: Final = 8
+"""Blocks that are handed over at once."""
+_AHEAD: Final = 4
+"""How often that many are decoded ahead."""
 ROWS: Final = 16_384
 """Rows that are packed at once."""
 _NAMES: Final = 8 * 2**20
@@ -170,18 +179,19 @@ class Packing:
 class _Places:
     """Where in the compressed layer its decoded bytes come from, as far as blocks tell."""
 
-    def __init__(self, chunks: Counted, blocks: Iterator[bytes]) -> None:
-        self._chunks, self._blocks = chunks, blocks
-        self._at = 0
+    def __init__(self, blocks: Iterator[_Block]) -> None:
+        self._blocks = blocks
+        self._at = self._position = 0
         self._decoded, self._packed = [0], [0.0]
 
     def __iter__(self) -> Iterator[bytes]:
-        for block in self._blocks:
+        for block, position in self._blocks:
+            self._position = position
             yield block
             # The next one is asked for: this one was used up.
             self._at += len(block)
             self._decoded.append(self._at)
-            self._packed.append(self._chunks.position)
+            self._packed.append(position)
 
     def packed(self, ends: Sequence[int], position: int) -> list[int]:
         """Return the compressed bytes of the entries that follow those of the last call, given where each ends."""
@@ -189,7 +199,7 @@ class _Places:
 
         if not ends:
             return []
-        decoded_, packed = [*self._decoded, position], [*self._packed, self._chunks.position]
+        decoded_, packed = [*self._decoded, position], [*self._packed, self._position]
         found = np.interp(ends, decoded_, packed).round()
         before = self._packed[0]
         self._decoded, self._packed = [ends[-1]], [float(found[-1])]
@@ -197,12 +207,13 @@ class _Places:
         return sizes
 
 
-def listing(chunks: Iterable[bytes], *, caps: Caps | None = None) -> Listing:
+def listing(chunks: Iterable[bytes], *, caps: Caps | None = None, beside: bool = False) -> Listing:
     """Read a layer once, from its compressed bytes, and list what is in it.
 
     Args:
         chunks: All the bytes of the layer. Whoever gives them verifies them; the listing counts only if they were.
         caps: What bounds it.
+        beside: Whether the archive is walked in a thread of its own, beside the one that decodes it.
 
     Raises:
         ContentError: The layer is corrupt, ends early, or is no archive.
@@ -210,7 +221,44 @@ def listing(chunks: Iterable[bytes], *, caps: Caps | None = None) -> Listing:
     """
     caps = caps or Caps()
     counted = Counted(chunks)
-    places = _Places(counted, decoded(counted, caps))
+    blocks = ((block, counted.position) for block in decoded(counted, caps))
+    return _beside(blocks, lambda given: _listed(given, caps)) if beside else _listed(blocks, caps)
+
+
+def _beside(blocks: Iterator[_Block], work: Callable[[Iterator[_Block]], Listing]) -> Listing:
+    """Give blocks, as they are decoded here, to work in a thread of its own."""
+    held: queue.Queue[list[_Block] | None] = queue.Queue(_AHEAD)
+    found: list[Listing] = []
+    failed: list[BaseException] = []
+
+    def given() -> Iterator[_Block]:
+        while (some := held.get()) is not None:
+            yield from some
+
+    def run() -> None:
+        rest = given()
+        try:
+            found.append(work(rest))
+        except BaseException as error:  # noqa: BLE001 -- it is raised where the thread was begun
+            failed.append(error)
+            for _ in rest:  # whoever decodes must not wait for ever
+                pass
+
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+    try:
+        while not failed and (some := list(itertools.islice(blocks, _TOGETHER))):
+            held.put(some)
+    finally:
+        held.put(None)
+        worker.join()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def _listed(blocks: Iterator[_Block], caps: Caps) -> Listing:
+    places = _Places(blocks)
     data = Bytes(places)
     packing = Packing(caps)
     collector = Collector()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from math import ceil
 from typing import ClassVar, Final, Protocol, TypeVar
 
@@ -100,6 +101,7 @@ async def read(
     caps: Caps | None = None,
     *,
     whole: bool = False,
+    at_most: int = 0,
 ) -> dict[str, Layer]:
     """Read layers, each digest once. One that cannot be read is told with the reason, and the others go on.
 
@@ -110,6 +112,7 @@ async def read(
         progress: What counts.
         caps: What bounds each.
         whole: Whether every layer is read whole, although it has a table of contents.
+        at_most: Bytes to stream, the smallest layers first; a layer beyond them is not read. 0: there is no limit.
     """
     progress = progress or Progress()
     found: dict[str, Layer] = {}
@@ -122,7 +125,10 @@ async def read(
             found[layer.digest] = Layer(None, reason)
         else:
             todo[layer.digest] = layer
-    streamed = [layer for layer in todo.values() if whole or toc.where(layer) is None]
+    streamed = sorted((layer for layer in todo.values() if whole or toc.where(layer) is None), key=_size)
+    while at_most and streamed and sum(map(_size, streamed)) > at_most:
+        beyond = streamed.pop()
+        found[todo.pop(beyond.digest).digest] = Layer(None, f"not read: {human(beyond.size)}, beyond the limit")
     progress.total, progress.layers = sum(layer.size for layer in streamed), len(streamed)
 
     async def one(layer: Descriptor) -> Layer:
@@ -130,18 +136,24 @@ async def read(
             result = None if whole else await by_table(blobs, layer, caps)
             if result is None:
                 if layer not in streamed:
+                    if at_most and progress.total + layer.size > at_most:
+                        return Layer(None, f"not read: {human(layer.size)}, beyond the limit")
                     progress.total += layer.size
                     progress.layers += 1
-                result = await streaming(blobs, layer, lambda chunks: listing(chunks, caps=caps), progress)
+                result = await streaming(blobs, layer, partial(listing, caps=caps, beside=len(streamed) == 1), progress)
         except RegnbError as error:
             return Layer(None, f"not read: {error.message}")
         kept.put(layer.digest, result)
         return Layer(result)
 
     # The largest first, so that none of them is left alone at the end.
-    order = sorted(todo.values(), key=lambda layer: -layer.size)
+    order = sorted(todo.values(), key=_size, reverse=True)
     results = await each(one, order, AT_ONCE)
     return found | {layer.digest: result for layer, result in zip(order, results, strict=True)}
+
+
+def _size(layer: Descriptor) -> int:
+    return layer.size
 
 
 async def by_table(blobs: Blobs, layer: Descriptor, caps: Caps | None = None) -> Listing | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -47,7 +47,7 @@ _Natural = Annotated[int, Meta(ge=0, le=2**62)]
 _Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 
 
-class Item(Struct, frozen=True):
+class Item(Struct, frozen=True, gc=False):
     """An entry of a table. A large file has further entries of type ``chunk`` for the parts that follow."""
 
     type: str
@@ -177,22 +177,20 @@ def listing(table: Table, caps: Caps | None = None) -> Listing:
         TooLarge: It goes beyond the caps.
     """
     packing = Packing(caps or Caps())
-    rows = [
-        (item, sizes) for item, sizes in zip(table.items, packed(table).tolist(), strict=True) if item.type in _KINDS
-    ]
-    for start in range(0, len(rows), ROWS):
-        items, sizes = zip(*rows[start : start + ROWS], strict=True)
+    every = packed(table).tolist()
+    at = [number for number, item in enumerate(table.items) if item.type in _KINDS]
+    for start in range(0, len(at), ROWS):
+        numbers = at[start : start + ROWS]
+        items, sizes = [table.items[number] for number in numbers], [every[number] for number in numbers]
         kinds = [_KINDS[item.type] for item in items]
-        stored = [item.size if kind == FILE else 0 for item, kind in zip(items, kinds, strict=True)]
-        names, targets = (
-            [text.encode() for text in texts] for texts in zip(*((item.name, item.link) for item in items), strict=True)
-        )
-        digests = [_digest(item) if kind == FILE else b"" for item, kind in zip(items, kinds, strict=True)]
+        stored = [item.size if item.type == "reg" else 0 for item in items]
+        names, targets = [item.name.encode() for item in items], [item.link.encode() for item in items]
+        digests = [_digest(item) if item.type == "reg" else b"" for item in items]
         modes = [item.mode & 0o7777 for item in items]
         owners = ([item.uid for item in items], [item.gid for item in items])
-        columns = [names, kinds, stored, stored, modes, *owners, targets, digests, sizes]
+        columns: list[Sequence[object]] = [names, kinds, stored, stored, modes, *owners, targets, digests, sizes]
         packing.write(columns, sum(map(len, names)) + sum(map(len, targets)))
-    return packing.finish("toc", sum(item.size for item, _ in rows if item.type == "reg"), [])
+    return packing.finish("toc", sum([item.size for item in table.items if item.type == "reg"]), [])
 
 
 def _digest(item: Item) -> bytes:
@@ -217,9 +215,9 @@ def packed(table: Table) -> NDArray[np.int64]:
     import numpy as np
 
     count = len(table.items)
-    offsets = np.fromiter((item.offset for item in table.items), np.int64, count)
-    ends = np.fromiter((item.end for item in table.items), np.int64, count)
-    sorts = np.fromiter((_CONTENT.get(item.type, 0) for item in table.items), np.int8, count)
+    offsets = np.array([item.offset for item in table.items], dtype=np.int64)
+    ends = np.array([item.end for item in table.items], dtype=np.int64)
+    sorts = np.array([_CONTENT.get(item.type, 0) for item in table.items], dtype=np.int8)
     # Further parts of a file follow it, and are counted as its own.
     owners = np.maximum.accumulate(np.where(sorts == _CHUNK, 0, np.arange(count)))
     places = np.flatnonzero((sorts > 0) & (offsets > 0))

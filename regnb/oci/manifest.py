@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
 from regnb.oci.age import made
-from regnb.oci.reference import Digest
+from regnb.oci.reference import Digest, is_digest
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -263,6 +263,19 @@ class ImageConfig(Struct, frozen=True):
     variant: str | None = None
     history: list[HistoryEntry] | None = None
     config: dict[str, object] | None = None
+    rootfs: object = None
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """The digests of its layers' archives, not compressed; none where one of them is not valid.
+
+        Example:
+            >>> ImageConfig(rootfs={"type": "layers", "diff_ids": [Digest.of(b"")]}).diff_ids[0][:15]
+            'sha256:e3b0c442'
+        """
+        found = self.rootfs.get("diff_ids") if isinstance(self.rootfs, dict) else None
+        texts = found if isinstance(found, list) else []
+        return tuple(texts) if all(isinstance(text, str) and is_digest(text) for text in texts) else ()
 
     @property
     def platform(self) -> str:

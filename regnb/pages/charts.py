@@ -5,96 +5,56 @@ Each is a plotly figure of the frame alone, for light and dark pages.
 
 from __future__ import annotations
 
-import html
 import math
-import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from regnb.analysis.growth import Forecast
-from regnb.errors import InvalidArgument, MissingExtra
-from regnb.tables.columns import COLUMNS
-from regnb.text import count, human, printable
+from regnb.errors import MissingExtra
+from regnb.text import count, human
 
 try:
     import plotly.graph_objects as go
 except ImportError:
     raise MissingExtra("plotly", "lab") from None
 
-# The palette of Okabe and Ito, less what vanishes on white or on black.
-_BLUE, _SKY, _GREEN, _ORANGE, _RED = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00"
-_TEXT: Final = "#7d7d7d"
-"""As far from white as from JupyterLab's dark pages: about 4:1."""
-_CLEAR: Final = "rgba(127,127,127,0)"
-_LEVELS: Final = (_CLEAR, "#5c5c5c")
-"""Colours of a treemap's root and its namespaces."""
-_MINUS: Final = "\u2212"
-_SIZE: Final = "size (bytes, in powers of 1000)"
-_SHOWN: Final = 40
-"""Rows of a bar chart or a matrix; the rest is one row."""
-_POINTS: Final = 5_000
-"""Tags that are drawn one by one; more are counted in cells."""
-_BOXES: Final = (30, 80, 600)
-"""Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
-_EACH: Final = 6
-"""Repositories that each namespace of a treemap shows at least."""
-_DAY: Final = pd.Timedelta(days=1)
-_TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
-
-_NAMES: Final = {"showgrid": False, "zeroline": False}
-_OUTSIDE: Final = {"textposition": "outside", "cliponaxis": False}
-_END: Final = {"mode": "text", "textposition": "middle right", "hoverinfo": "skip", "showlegend": False}
-_PARTS: Final = [
-    {"color": colour, "pattern": {"shape": shape}} for colour, shape in ((_BLUE, ""), (_GREEN, "/"), (_RED, "."))
-]
-"""Markers of the parts of stacked bars."""
-_CURVES: Final = (("stored", {"color": _BLUE}, "circle"), ("disk", {"color": _ORANGE, "dash": "dash"}, "diamond"))
-_FONT: Final = {"color": _TEXT, "size": 12}
-_LINES: Final = {f"{what}color": _TEXT for what in ("zeroline", "line", "tick")}
-_AXIS: Final = _LINES | {"gridcolor": "rgba(127,127,127,0.25)", "automargin": True, "title": {"standoff": 10}}
-_PATTERN: Final = {"size": 8, "solidity": 0.12, "fillmode": "overlay"}
-_SCALE: Final = [[0, "rgba(86,180,233,0.25)"], [0.5, _BLUE], [1, _ORANGE]]
-_BAR: Final = {"thickness": 12, "outlinewidth": 0, "title": {"text": "bytes shared", "side": "right"}}
-_POINT: Final = {"color": _BLUE, "opacity": 0.7, "line": {"color": _SKY, "width": 1}}
-_STEPS: Final = {"totals": _BLUE, "increasing": _ORANGE, "decreasing": _GREEN}
-_TRACES: Final[dict[str, dict[str, object]]] = {
-    "bar": {"marker": {"pattern": _PATTERN}, **_OUTSIDE},
-    "heatmap": {"colorscale": _SCALE, "colorbar": _BAR, "hoverongaps": False, "xgap": 1, "ygap": 1},
-    "scatter": {"cliponaxis": False},
-    "treemap": {
-        "branchvalues": "total",
-        "maxdepth": 3,
-        "textinfo": "label+text",
-        "tiling": {"pad": 1},
-        "root": {"color": _CLEAR},
-    },
-    "waterfall": {step: {"marker": {"color": colour}} for step, colour in _STEPS.items()}
-    | {"connector": {"line": {"color": _TEXT, "width": 1}}, **_OUTSIDE},
-}
-_TEMPLATE: Final = go.layout.Template(
-    layout={
-        "paper_bgcolor": _CLEAR,
-        "plot_bgcolor": _CLEAR,
-        "font": _FONT,
-        "title": {"font": _FONT | {"size": 16}, "subtitle": {"font": _FONT}, "pad": {"t": 14, "l": 20}}
-        | {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top"},
-        "hoverlabel": {"align": "left", "namelength": -1},
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": _CLEAR, "traceorder": "normal"},
-        "modebar": {"bgcolor": _CLEAR, "color": _TEXT, "activecolor": _BLUE},
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
-        "uniformtext": {"minsize": 10, "mode": "hide"},
-    },
-    data={kind: [{"hoverinfo": "text", **style}] for kind, style in _TRACES.items()},
+from regnb.pages.drawing import (
+    BLUE,
+    BOXES,
+    CURVES,
+    DAY,
+    DEPTH,
+    EACH,
+    END,
+    FOLDERS,
+    GREEN,
+    LEVELS,
+    MINUS,
+    NAMES,
+    ORANGE,
+    PARTS,
+    POINT,
+    POINTS,
+    RED,
+    SHOWN,
+    SIZE,
+    SKY,
+    TOTALS,
+    Row,
+    columns_of,
+    draw,
+    plain,
+    rows_of,
+    sentence,
+    short,
+    wrapped,
 )
 
-_Row: TypeAlias = Any
-"""A row of a frame, as a named tuple."""
 _Path: TypeAlias = tuple[str | None, ...]
 """A box of the treemap: namespace, repository, and a tag or what tags share; None at the end for all that is folded."""
 
@@ -118,72 +78,10 @@ class _Kind(NamedTuple):
 
 
 _KINDS: Final = {
-    "exclusive": _Kind("needed by one tag alone", "blue", _BLUE, ""),
-    "tags": _Kind("shared by its tags", "orange, striped", _ORANGE, "/"),
-    "repositories": _Kind("shared with other repositories", "green, dotted", _GREEN, "."),
+    "exclusive": _Kind("needed by one tag alone", "blue", BLUE, ""),
+    "tags": _Kind("shared by its tags", "orange, striped", ORANGE, "/"),
+    "repositories": _Kind("shared with other repositories", "green, dotted", GREEN, "."),
 }
-
-
-def _rows(frame: pd.DataFrame, name: str, *columns: str) -> list[_Row]:
-    """Return rows as named tuples, with Python's integers, as sums may leave 64 bits."""
-    return list(_columns(frame, name, *columns).itertuples(index=False))
-
-
-def _columns(frame: pd.DataFrame, name: str, *columns: str) -> pd.DataFrame:
-    """Return some columns of a frame.
-
-    Raises:
-        InvalidArgument: Some are missing.
-    """
-    if lacking := [column for column in columns if column not in frame.columns]:
-        raise InvalidArgument(
-            f"the frame has no column {', '.join(lacking)}", hint=f"give a frame {name!r}: {', '.join(COLUMNS[name])}"
-        )
-    return pd.DataFrame(frame)[[*columns]]
-
-
-def _plain(text: object) -> str:
-    return printable(text) if isinstance(text, str) else ""
-
-
-def _escape(text: str) -> str:
-    # Plotly reads markup in every text, does not know &quot;, and takes what is between two dollars for TeX.
-    return html.escape(text, quote=False).replace("$", "&#36;")
-
-
-def _short(text: object, width: int = 32) -> str:
-    """Return a name that fits a label: what is too long loses its middle."""
-    plain = _plain(text)
-    return _escape(plain if len(plain) <= width else f"{plain[: width // 2 - 1]}…{plain[-(width // 2) :]}")
-
-
-def _lines(*texts: object, width: int = 90, limit: int = 8) -> str:
-    """Return paragraphs, wrapped and escaped, as plotly takes them."""
-    found = []
-    for text in texts:
-        lines = textwrap.wrap(_plain(text), width, break_on_hyphens=False)
-        found += [*lines[:limit], "…"] if len(lines) > limit else lines
-    return "<br>".join(map(_escape, found))
-
-
-def _figure(traces: Sequence[_Row], title: str, about: str, height: int, **layout: object) -> go.Figure:
-    """Return a figure that can be read on light and on dark pages."""
-    subtitle = _lines(about, width=100)
-    named = sum(trace.name is not None for trace in traces) > 1
-    return go.Figure(traces).update_layout(
-        template=_TEMPLATE,
-        title={"text": f"<b>{_escape(title)}</b>", "subtitle": {"text": subtitle}},
-        margin={"l": 20, "r": 30, "t": 68 + 16 * subtitle.count("<br>") + 26 * named, "b": 50},
-        showlegend=named,
-        height=height,
-        **layout,
-    )
-
-
-def _sentence(text: str) -> go.Figure:
-    """Return a figure that says why there is nothing to see."""
-    note = {"text": _lines(text), "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
-    return _figure([], "", "", 180, annotations=[note], xaxis_visible=False, yaxis_visible=False)
 
 
 def _tick(size: float) -> str:
@@ -199,13 +97,13 @@ def _sizes(values: Iterable[float]) -> dict[str, object]:
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     places = [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 2)]
     ticks = {"tickvals": places, "ticktext": [_tick(place) for place in places]}
-    return {"title": _SIZE, "range": [low, 1.16 * max(high, 1.0)], **ticks}
+    return {"title": SIZE, "range": [low, 1.16 * max(high, 1.0)], **ticks}
 
 
 def _days(when: Iterable[pd.Timestamp], title: str) -> dict[str, object]:
     """Return an axis of dates; around a single one plotly would show its microseconds."""
     days = set(when)
-    alone = {"range": [min(days) - _DAY, max(days) + _DAY]} if len(days) == 1 else {}
+    alone = {"range": [min(days) - DAY, max(days) + DAY]} if len(days) == 1 else {}
     return {"title": title, "type": "date", **alone}
 
 
@@ -221,10 +119,10 @@ def _decades(values: Iterable[float]) -> tuple[list[int], list[str]]:
 
 
 def _bars(
-    rows: Sequence[_Row],
-    label: Callable[[_Row], str],
-    hover: Callable[[_Row], Iterable[str]],
-    parts: Mapping[str, Callable[[_Row], int]],
+    rows: Sequence[Row],
+    label: Callable[[Row], str],
+    hover: Callable[[Row], Iterable[str]],
+    parts: Mapping[str, Callable[[Row], int]],
     **texts: str,
 ) -> go.Figure:
     """Return horizontal bars of bytes, stacked, the first row at the top, with each row's sum at its end.
@@ -236,27 +134,27 @@ def _bars(
         parts: What the bars of one colour mean, and how large a row's is.
         texts: ``title`` and ``about`` of the figure, and ``what`` a row is.
     """
-    shown, rest = rows[:_SHOWN], rows[_SHOWN:]
+    shown, rest = rows[:SHOWN], rows[SHOWN:]
     labels = list(map(label, shown))
-    hovers = [_lines(*hover(row)) for row in shown]
+    hovers = [wrapped(*hover(row)) for row in shown]
     sizes = [[float(part(row)) for row in shown] for part in parts.values()]
     title, about = texts["title"], texts["about"]
     if rest:
         # A bar of all others would be longer than the rest, and make slivers of them.
         size = sum(part(row) for part in parts.values() for row in rest)
-        title += f": the {_SHOWN} largest"
+        title += f": the {SHOWN} largest"
         about += f"; not shown: {len(rest):,} others with {human(size)} together"
     sums = [sum(row) for row in zip(*sizes, strict=True)]
     places = list(range(len(labels)))
     traces = [
         go.Bar(name=name, orientation="h", y=places, x=part, marker=marker, hovertext=hovers)
-        for name, part, marker in zip(parts, sizes, _PARTS, strict=False)
+        for name, part, marker in zip(parts, sizes, PARTS, strict=False)
     ]
-    ends = go.Scatter(y=places, x=sums, text=[f" {human(size)}" for size in sums], **_END)
+    ends = go.Scatter(y=places, x=sums, text=[f" {human(size)}" for size in sums], **END)
     names = {"title": texts["what"], "tickvals": places, "ticktext": labels, "range": [len(labels) - 0.4, -0.6]}
-    axes = {"xaxis": _sizes(sums), "yaxis": _NAMES | names}
+    axes = {"xaxis": _sizes(sums), "yaxis": NAMES | names}
     height = 190 + sum(22 + 13 * label.count("<br>") for label in labels)
-    return _figure([*traces, ends], title, about, height, barmode="stack", bargap=0.25, **axes)
+    return draw([*traces, ends], title, about, height, barmode="stack", bargap=0.25, **axes)
 
 
 def treemap(usage: pd.DataFrame) -> go.Figure:
@@ -275,7 +173,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     kinds: dict[_Path, str] = {}
     sizes: tuple[Counter[_Path], ...] = (Counter(), Counter(), Counter())
     parts: Counter[str] = Counter()
-    for row in _rows(usage, "usage", "namespace", "repository", "tag", "kind", "size"):
+    for row in rows_of(usage, "usage", "namespace", "repository", "tag", "kind", "size"):
         if row.size > 0:
             path: _Path = (row.namespace, row.repository, row.tag if row.kind == "exclusive" else _KINDS[row.kind].name)
             kinds[path] = row.kind
@@ -283,15 +181,15 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
             for depth, found in enumerate(sizes, 1):
                 found[path[:depth]] += row.size
     if not kinds:
-        return _sentence("Nothing is stored here.")
+        return sentence("Nothing is stored here.")
     tags = Counter({path: sizes[-1][path] for path, kind in kinds.items() if kind == "exclusive"})
     drawn = kinds.keys() - tags.keys()
-    for found, most in zip((*sizes[:2], tags), _BOXES, strict=True):
+    for found, most in zip((*sizes[:2], tags), BOXES, strict=True):
         drawn.update(path for path, _ in found.most_common(most))
     shown: Counter[str | None] = Counter()
     for path, _ in sizes[1].most_common():
         shown[path[0]] += 1
-        if shown[path[0]] <= _EACH:
+        if shown[path[0]] <= EACH:
             drawn.add(path)
     boxes: Counter[_Path] = Counter()
     folded: defaultdict[_Path, set[str | None]] = defaultdict(set)
@@ -308,19 +206,19 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     ids = {box: str(number) for number, box in enumerate(boxes)}
     names = {box: _box(box, folded.get(box, ())) for box in boxes}
     looks = [
-        (_LEVELS[len(box)], "") if len(box) < len(_LEVELS) else _KINDS[mostly[box].most_common(1)[0][0]][2:]
+        (LEVELS[len(box)], "") if len(box) < len(LEVELS) else _KINDS[mostly[box].most_common(1)[0][0]][2:]
         for box in boxes
     ]
     colours, patterns = map(list, zip(*looks, strict=True))
-    pattern = {"shape": patterns, "size": 10, "solidity": 0.06, "bgcolor": colours, "fgcolor": _LEVELS[1]}
+    pattern = {"shape": patterns, "size": 10, "solidity": 0.06, "bgcolor": colours, "fgcolor": LEVELS[1]}
     trace = go.Treemap(
         ids=list(ids.values()),
-        labels=[_short(name, 40) for name in names.values()],
+        labels=[short(name, 40) for name in names.values()],
         parents=[ids[box[:-1]] if box else "" for box in boxes],
         values=[float(size) for size in boxes.values()],
         text=[human(size) for size in boxes.values()],
         hovertext=[
-            _lines(
+            wrapped(
                 *(names[box[:depth]] for depth in range(1, len(box) + 1)), f"{human(size)}, {size / total:.1%} of all"
             )
             for box, size in boxes.items()
@@ -330,7 +228,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     )
     about = "; ".join(f"{human(size)} {_KINDS[kind].name} ({_KINDS[kind].look})" for kind, size in parts.most_common())
     about = f"Click a box to see its tags. A repository has the colour of its largest part. {about}"
-    return _figure([trace], f"{human(total)} by namespace and repository{_cut(sizes, drawn)}", about, 560)
+    return draw([trace], f"{human(total)} by namespace and repository{_cut(sizes, drawn)}", about, 560)
 
 
 def _cut(sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]) -> str:
@@ -350,6 +248,89 @@ def _box(box: _Path, folded: Iterable[str | None]) -> str:
     return str(names[0]).removeprefix(f"{box[0]}/")
 
 
+def files(files: pd.DataFrame) -> go.Figure:
+    """Return a treemap of the directories of an image: what it shows, and what a later layer hides.
+
+    Args:
+        files: As ``files`` in :data:`regnb.tables.columns.COLUMNS`, of one platform or of several. All boxes add up to
+            the bytes that are stored; the smallest folders are one box.
+
+    Raises:
+        InvalidArgument: Columns are missing.
+
+    Example:
+        >>> files(registry.files("vm/centos8:8.4"))  # doctest: +SKIP
+    """
+    found = columns_of(files, "files", "path", "kind", "stored", "hidden")
+    unread = int((found["kind"] == "unread").sum())
+    found = found[(found["kind"] == "file") & (found["stored"] > 0)]
+    about = f"{count(unread, 'layer')} could not be read. " if unread else ""
+    if found.empty:
+        return sentence(f"{about}No file has any content.")
+    parts = found["path"].str.rpartition("/")[0].str.split("/", n=DEPTH, expand=True).iloc[:, :DEPTH]
+    keys = [parts[level].fillna("") for level in parts.columns]
+    # As floats, which the figure needs anyway: sums may leave 64 bits.
+    sums = found[["stored", "hidden"]].astype("float64").groupby(keys).sum()
+    shown: Counter[_Path] = Counter()
+    hidden: Counter[_Path] = Counter()
+    for key, stored, lost in zip(sums.index.tolist(), sums["stored"].tolist(), sums["hidden"].tolist(), strict=True):
+        path = tuple(filter(None, key if isinstance(key, tuple) else (key,)))
+        for depth in range(len(path) + 1):
+            shown[path[:depth]] += stored
+        hidden[path] += lost
+    drawn = {path for path, _ in shown.most_common(FOLDERS)}
+    boxes: Counter[_Path] = Counter({path: size for path, size in shown.items() if path in drawn})
+    folded: Counter[_Path] = Counter()
+    for path, size in shown.items():
+        # Its parent is larger, and drawn: the largest that is not drawn stands for all below it.
+        if path not in drawn and path[:-1] in drawn:
+            boxes[*path[:-1], None] += size
+            folded[*path[:-1], None] += 1
+    lost_in: Counter[_Path] = Counter()
+    for path, size in hidden.items():
+        place = next(path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in drawn)
+        lost_in[place if path in drawn else (*place, None)] += size
+    names = {box: "/" if not box else str(box[-1]) for box in boxes}
+    names |= {box: f"{number:,} smaller folders" for box, number in folded.items()}
+    colours = [LEVELS[0] if not box else GREEN if box in folded else BLUE for box in boxes]
+    ids = {box: str(number) for number, box in enumerate(boxes)}
+    gone = {box: size for box, size in lost_in.items() if size}
+    total = boxes[()]
+    trace = go.Treemap(
+        ids=[*ids.values(), *(f"{ids[box]}-hidden" for box in gone)],
+        labels=[*(short(name, 40) for name in names.values()), *("hidden" for _ in gone)],
+        parents=[*(ids[box[:-1]] if box else "" for box in boxes), *(ids[box] for box in gone)],
+        values=[*map(float, boxes.values()), *map(float, gone.values())],
+        text=[*map(human, boxes.values()), *map(human, gone.values())],
+        hovertext=[
+            *(_folder(box, size, total, gone.get(box, 0)) for box, size in boxes.items()),
+            *(_folder(box, size, total, size) for box, size in gone.items()),
+        ],
+        marker={
+            "colors": [*colours, *(RED for _ in gone)],
+            "pattern": {
+                "shape": [*("" for _ in boxes), *("/" for _ in gone)],
+                "size": 10,
+                "solidity": 0.06,
+                "bgcolor": [*colours, *(RED for _ in gone)],
+                "fgcolor": LEVELS[1],
+            },
+            "pad": {"t": 18, "l": 2, "r": 2, "b": 2},
+        },
+    )
+    lost = sum(gone.values())
+    hides = f"Red, striped: {human(lost)} that later layers overwrite or delete." if lost else "No layer hides any."
+    about = f"{about}Click a box to see its folders. {hides}"
+    return draw([trace], f"{human(total)} in the files of all layers, by folder", about, 560)
+
+
+def _folder(box: _Path, size: float, total: float, lost: float) -> str:
+    """Return what is told of a folder."""
+    path = "/" + "/".join(part for part in box if part is not None)
+    hidden = f"{human(lost)} of it directly in this folder is hidden by later layers" if lost else ""
+    return wrapped(path, f"{human(size)}, {size / total:.1%} of all", hidden)
+
+
 def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     """Return where the bytes are, step by step from what is pulled to the disk, and what could be reclaimed.
 
@@ -362,36 +343,36 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     Example:
         >>> breakdown(inventory.breakdown)  # doctest: +SKIP
     """
-    rows = _rows(breakdown, "breakdown", "what", "size", "total", "message")
+    rows = rows_of(breakdown, "breakdown", "what", "size", "total", "message")
     if not any(row.size for row in rows):
-        return _sentence("Nothing is stored here.")
+        return sentence("Nothing is stored here.")
     steps = [row for row in rows if row.what != "reclaimable"]
     gains = [row for row in rows if row.what == "reclaimable"]
     levels = accumulate(steps, lambda level, row: row.size + (0 if row.total else level), initial=0)
 
-    def shared(part: Sequence[_Row]) -> dict[str, object]:
-        hovers = [_lines(f"{row.what}: {human(row.size)}", row.message) for row in part]
+    def shared(part: Sequence[Row]) -> dict[str, object]:
+        hovers = [wrapped(f"{row.what}: {human(row.size)}", row.message) for row in part]
         return {"orientation": "h", "x": [float(row.size) for row in part], "hovertext": hovers}
 
     fall = go.Waterfall(
-        y=[_short(row.what) for row in steps],
+        y=[short(row.what) for row in steps],
         measure=["absolute" if row.total else "relative" for row in steps],
-        text=[("" if row.total else "+" if row.size >= 0 else _MINUS) + human(abs(row.size)) for row in steps],
+        text=[("" if row.total else "+" if row.size >= 0 else MINUS) + human(abs(row.size)) for row in steps],
         **shared(steps),
     )
     below = go.Bar(
-        y=[_lines(_plain(row.message).partition(" would remove")[0], width=34) for row in gains],
+        y=[wrapped(plain(row.message).partition(" would remove")[0], width=34) for row in gains],
         text=[human(row.size) for row in gains],
-        marker={"color": _SKY, "pattern": {"shape": "/"}},
+        marker={"color": SKY, "pattern": {"shape": "/"}},
         **shared(gains),
     )
-    totals = [f"{human(row.size)} {_TOTALS.get(row.what, row.what)}" for row in steps if row.total]
+    totals = [f"{human(row.size)} {TOTALS.get(row.what, row.what)}" for row in steps if row.total]
     title = ", ".join([*totals[:1], *totals[1:][-1:]])
-    about = f"Sums in blue, what is added in orange (+), what is saved in green ({_MINUS})."
+    about = f"Sums in blue, what is added in orange (+), what is saved in green ({MINUS})."
     about += " Below: what each garbage collection would remove now." if gains else ""
     x = _sizes([*levels, *(row.size for row in gains)])
-    y = _NAMES | {"title": "step", "autorange": "reversed"}
-    return _figure([fall, below], title, about, 170 + 34 * len(rows), xaxis=x, yaxis=y)
+    y = NAMES | {"title": "step", "autorange": "reversed"}
+    return draw([fall, below], title, about, 170 + 34 * len(rows), xaxis=x, yaxis=y)
 
 
 def layers(shared_layers: pd.DataFrame) -> go.Figure:
@@ -407,12 +388,12 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         >>> layers(inventory.largest)  # doctest: +SKIP
     """
     names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
-    rows = _rows(shared_layers, "shared_layers", *names)
+    rows = rows_of(shared_layers, "shared_layers", *names)
     if not rows:
-        return _sentence("There are no such layers.")
+        return sentence("There are no such layers.")
     return _bars(
         sorted(rows, key=lambda row: (-row.saved - row.size, row.digest)),
-        lambda row: f"{_short(row.used_by, 26)} <i>{_short(_plain(row.digest).rpartition(':')[2][:8])}</i>",
+        lambda row: f"{short(row.used_by, 26)} <i>{short(plain(row.digest).rpartition(':')[2][:8])}</i>",
         lambda row: (
             row.digest,
             f"{human(row.size)} stored once; {human(row.saved)} saved",
@@ -439,13 +420,13 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
     Example:
         >>> repositories(inventory.repositories)  # doctest: +SKIP
     """
-    rows = _rows(repositories, "repositories", "repository", "tags", "size", "exclusive", "share")
+    rows = rows_of(repositories, "repositories", "repository", "tags", "size", "exclusive", "share")
     if not rows:
-        return _sentence("There are no repositories.")
+        return sentence("There are no repositories.")
     share, alone = (sum(getattr(row, name) for row in rows) for name in ("share", "exclusive"))
     return _bars(
         sorted(rows, key=lambda row: (-row.share, row.repository)),
-        lambda row: _short(row.repository),
+        lambda row: short(row.repository),
         lambda row: (
             row.repository,
             f"{human(row.exclusive)} needed by it alone, {human(row.share - row.exclusive)} its part of what it shares",
@@ -470,16 +451,16 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
     Example:
         >>> reclaim(inventory.reclaim("vm/centos8:8.1").table)  # doctest: +SKIP
     """
-    rows = _rows(table, "reclaim", "collection", "version", "size", "before", "bound", "message")
+    rows = rows_of(table, "reclaim", "collection", "version", "size", "before", "bound", "message")
     if not rows:
-        return _sentence("No garbage collection was looked at.")
+        return sentence("No garbage collection was looked at.")
     deletion = any(row.size > row.before for row in rows)
     frees = [row.size - row.before * deletion for row in rows if row.bound != "fails"] or [0]
     title = "The deletion frees" if deletion else "Garbage collections would now remove"
     title += f" {human(min(frees))}" + f" to {human(max(frees))}" * (max(frees) > min(frees))
     return _bars(
         rows,
-        lambda row: f"{_lines(f'{row.collection} ({row.version})', width=34)}<br><i>{_short(row.bound)}</i>",
+        lambda row: f"{wrapped(f'{row.collection} ({row.version})', width=34)}<br><i>{short(row.bound)}</i>",
         lambda row: (
             f"{row.collection} ({row.version}): {row.bound} {human(row.size)}",
             f"{human(row.before)} of it anyway",
@@ -504,20 +485,20 @@ def sharing(between: pd.DataFrame) -> go.Figure:
     Example:
         >>> sharing(inventory.between)  # doctest: +SKIP
     """
-    rows = [row for row in _rows(between, "between", "repository", "other", "size") if row.size > 0]
+    rows = [row for row in rows_of(between, "between", "repository", "other", "size") if row.size > 0]
     if not rows:
-        return _sentence("No two repositories share bytes.")
+        return sentence("No two repositories share bytes.")
     totals: Counter[str] = Counter()
     for row in rows:
         totals[row.repository] += row.size
         totals[row.other] += row.size
-    names = [name for name, _ in totals.most_common(_SHOWN)]
+    names = [name for name, _ in totals.most_common(SHOWN)]
     if len(totals) > len(names):
         names.append(f"{len(totals) - len(names):,} others")
-    place = {name: number for number, name in enumerate(names[:_SHOWN])}
+    place = {name: number for number, name in enumerate(names[:SHOWN])}
     cells: Counter[tuple[int, int]] = Counter()
     for row in rows:
-        pair = (place.get(row.repository, _SHOWN), place.get(row.other, _SHOWN))
+        pair = (place.get(row.repository, SHOWN), place.get(row.other, SHOWN))
         for cell in {pair, pair[::-1]}:
             cells[cell] += row.size
     sizes = [[cells[row, column] for column in range(len(names))] for row in range(len(names))]
@@ -526,18 +507,18 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         z=[[math.log10(size) if size else None for size in row] for row in sizes],
         customdata=[[float(size) for size in row] for row in sizes],
         hovertext=[
-            [_lines(one, f"and {other}", f"share {human(size)}") for other, size in zip(names, row, strict=True)]
+            [wrapped(one, f"and {other}", f"share {human(size)}") for other, size in zip(names, row, strict=True)]
             for one, row in zip(names, sizes, strict=True)
         ],
         colorbar={"tickvals": decades, "ticktext": ticks},
     )
-    labels = {"tickvals": list(range(len(names))), "ticktext": [_short(name, 22) for name in names]}
-    axis = _NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}
+    labels = {"tickvals": list(range(len(names))), "ticktext": [short(name, 22) for name in names]}
+    axis = NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}
     axes = {"xaxis": axis | {"tickangle": -90}, "yaxis": axis | {"autorange": "reversed"}}
     title = f"{len(totals):,} repositories share bytes with each other"
     most = max(rows, key=lambda row: row.size)
     about = f"{count(len(rows), 'pair')} share; {most.repository} and {most.other} most: {human(most.size)}"
-    return _figure([trace], title, about, 270 + 16 * max(len(names), 8), **axes)
+    return draw([trace], title, about, 270 + 16 * max(len(names), 8), **axes)
 
 
 def age(tags: pd.DataFrame) -> go.Figure:
@@ -552,7 +533,7 @@ def age(tags: pd.DataFrame) -> go.Figure:
     Example:
         >>> age(inventory.tags)  # doctest: +SKIP
     """
-    found = _columns(tags, "tags", "repository", "tag", "kind", "created", "size")
+    found = columns_of(tags, "tags", "repository", "tag", "kind", "created", "size")
     dated = found[found["created"].notna()]
     drawn = dated[dated["size"] > 0]
     left = [
@@ -561,43 +542,43 @@ def age(tags: pd.DataFrame) -> go.Figure:
         if missing
     ]
     if drawn.empty:
-        return _sentence(f"No tag has both a date and a size. {'; '.join(left)}".strip())
-    if len(drawn) > _POINTS:
-        left.insert(0, f"more than {_POINTS:,}, so each point counts tags, a larger one more")
+        return sentence(f"No tag has both a date and a size. {'; '.join(left)}".strip())
+    if len(drawn) > POINTS:
+        left.insert(0, f"more than {POINTS:,}, so each point counts tags, a larger one more")
         points = _cells(drawn["created"], drawn["size"])
     else:
         points = [
             _Point(row.created, row.size, 1, f"{row.repository}:{row.tag}, {row.kind}, {human(row.size)}")
-            for row in _rows(drawn, "tags", *drawn.columns)
+            for row in rows_of(drawn, "tags", *drawn.columns)
         ]
     most = math.log2(1 + max(point.tags for point in points))
     trace = go.Scatter(
         x=[point.created for point in points],
         y=[float(point.size) for point in points],
         mode="markers",
-        marker=_POINT | {"size": [2 + 6 * math.log2(1 + point.tags) / most for point in points]},
+        marker=POINT | {"size": [2 + 6 * math.log2(1 + point.tags) / most for point in points]},
         customdata=[point.tags for point in points],
-        hovertext=[_lines(point.text, f"created {_minute(point.created)}") for point in points],
+        hovertext=[wrapped(point.text, f"created {_minute(point.created)}") for point in points],
     )
     days = drawn["created"].agg(["min", "max"]).to_list()
     title = f"{count(len(drawn), 'tag')} from {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d}"
     decades, ticks = _decades(drawn["size"].agg(["min", "max"]).to_list())
-    y = {"title": _SIZE, "type": "log", "tickvals": [10.0**decade for decade in decades], "ticktext": ticks}
+    y = {"title": SIZE, "type": "log", "tickvals": [10.0**decade for decade in decades], "ticktext": ticks}
     y["range"] = [decades[0] - 0.1, decades[-1] + 0.1]
     x = _days(days, "created (UTC)")
-    return _figure([trace], title, "; ".join(left) or "every tag is drawn", 480, xaxis=x, yaxis=y)
+    return draw([trace], title, "; ".join(left) or "every tag is drawn", 480, xaxis=x, yaxis=y)
 
 
 def _cells(created: pd.Series[pd.Timestamp], size: pd.Series[int]) -> list[_Point]:
     """Return points for all tags of about one size and some days, at the first of these days."""
     first = created.min()
     days = max(1, (created.max() - first).days // 50)
-    places = (created - first) // (days * _DAY)
+    places = (created - first) // (days * DAY)
     powers = (5 * np.log10(size.to_numpy(np.float64))).round().astype(np.int64)
     cells = pd.DataFrame({"place": places.to_numpy(), "power": powers}).value_counts(sort=False)
     return [
         _Point(
-            first + place * days * _DAY,
+            first + place * days * DAY,
             about := 10 ** (power / 5),
             number,
             f"{count(number, 'tag')}, about {human(about)}",
@@ -618,22 +599,22 @@ def churn(growth: pd.DataFrame) -> go.Figure:
     Example:
         >>> churn(regnb.growth("snapshots").frame)  # doctest: +SKIP
     """
-    rows = _rows(growth, "growth", "when", "new", "moved", "vanished")
+    rows = rows_of(growth, "growth", "when", "new", "moved", "vanished")
     if len(rows) < 2:  # noqa: PLR2004 -- a difference needs two
-        return _sentence("It takes two snapshots to see what changed.")
+        return sentence("It takes two snapshots to see what changed.")
     # Texts, as on an axis of dates the bars would be as thin as the two nearest snapshots demand.
     when = [f"{row.when:%Y-%m-%d<br>%H:%M:%S}" for row in rows]
     sums, traces = [], []
-    for name, marker, sign in zip(("new", "moved", "vanished"), _PARTS, (1, 1, -1), strict=True):
+    for name, marker, sign in zip(("new", "moved", "vanished"), PARTS, (1, 1, -1), strict=True):
         numbers = [getattr(row, name) for row in rows]
-        hovers = [_lines(_minute(row.when), f"{number:,} {name}") for row, number in zip(rows, numbers, strict=True)]
+        hovers = [wrapped(_minute(row.when), f"{number:,} {name}") for row, number in zip(rows, numbers, strict=True)]
         heights = [sign * number for number in numbers]
         traces.append(go.Bar(name=name, x=when, y=heights, marker=marker, hovertext=hovers))
         sums.append(f"{sum(numbers):,} {name}")
     about = f"over {len(rows):,} snapshots, each against the one before it; below zero: vanished"
-    x = _NAMES | {"title": "snapshot (UTC)", "type": "category", "nticks": 12}
+    x = NAMES | {"title": "snapshot (UTC)", "type": "category", "nticks": 12}
     y = {"title": "tags (number)", "tickformat": ",d", "rangemode": "tozero"}
-    return _figure(traces, f"Tags: {', '.join(sums)}", about, 420, barmode="relative", xaxis=x, yaxis=y)
+    return draw(traces, f"Tags: {', '.join(sums)}", about, 420, barmode="relative", xaxis=x, yaxis=y)
 
 
 def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
@@ -652,19 +633,19 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         >>> history = regnb.growth("snapshots")  # doctest: +SKIP
         >>> growth(history.frame, history.forecast("2TB"))  # doctest: +SKIP
     """
-    rows = _rows(growth, "growth", "when", "stored", "disk", "complete")
+    rows = rows_of(growth, "growth", "when", "stored", "disk", "complete")
     if not rows:
-        return _sentence("There are no snapshots yet.")
+        return sentence("There are no snapshots yet.")
     when = [row.when for row in rows]
     traces = []
-    for name, line, symbol in _CURVES:
+    for name, line, symbol in CURVES:
         sizes = [getattr(row, name) for row in rows]
         words = [f"{name}: {'' if row.complete else 'at least '}{human(getattr(row, name))}" for row in rows]
         if name == "stored" or any(sizes):
             trace = go.Scatter(name=name, x=when, mode="lines+markers", line=line)
             trace.y = [float(size) if size or name == "stored" else None for size in sizes]
             trace.marker = {"size": 8, "symbol": [symbol if row.complete else f"{symbol}-open" for row in rows]}
-            trace.hovertext = [_lines(_minute(day), text) for day, text in zip(when, words, strict=True)]
+            trace.hovertext = [wrapped(_minute(day), text) for day, text in zip(when, words, strict=True)]
             traces.append(trace)
     first, last = rows[0], rows[-1]
     reached = last.disk if all(row.disk for row in rows) else last.stored
@@ -677,7 +658,7 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         about.append(f"{count(lower, 'snapshot')} incomplete (open marks): bytes may be too low")
     x = _days([] if forecast else when, "snapshot (UTC)")
     y = _sizes([forecast.capacity if forecast else 0, *(max(row.stored, row.disk) for row in rows)])
-    figure = _figure(traces, title, "; ".join(about) or "every snapshot is a point", 460, xaxis=x, yaxis=y)
+    figure = draw(traces, title, "; ".join(about) or "every snapshot is a point", 460, xaxis=x, yaxis=y)
     if forecast:
         _lead(figure, forecast, first.when, last.when, reached)
     return figure
@@ -687,15 +668,15 @@ def _lead(figure: go.Figure, forecast: Forecast, first: pd.Timestamp, last: pd.T
     """Draw the capacity, and when it will be reached, as far as a calendar and a picture go."""
     capacity, start = float(forecast.capacity), forecast.start or last
     note = {"annotation_text": f"capacity {human(capacity)}", "annotation_position": "top left"}
-    figure.add_hline(y=capacity, line={"color": _RED, "dash": "dot"}, **note)
+    figure.add_hline(y=capacity, line={"color": RED, "dash": "dot"}, **note)
     # Ten times what was seen, but at least a month: what lies beyond would press the points together.
-    horizon = max(30.0, 10 * ((last - first) / _DAY))
+    horizon = max(30.0, 10 * ((last - first) / DAY))
     earliest, latest = forecast.earliest or 0.0, min(forecast.latest or horizon, horizon)
     if forecast.days and earliest <= horizon:
         note = {"annotation_text": "full between these days (95 %)", "annotation_position": "bottom left"}
-        ends = {"x0": start + earliest * _DAY, "x1": start + latest * _DAY}
-        figure.add_vrect(**ends, fillcolor=_RED, opacity=0.15, line_width=0, layer="below", **note)
+        ends = {"x0": start + earliest * DAY, "x1": start + latest * DAY}
+        figure.add_vrect(**ends, fillcolor=RED, opacity=0.15, line_width=0, layer="below", **note)
     if forecast.days and forecast.days <= horizon:
-        x, y = [last, start + forecast.days * _DAY], [float(size), capacity]
-        line = {"color": _RED, "dash": "dashdot"}
-        figure.add_scatter(name="forecast", x=x, y=y, mode="lines", line=line, hovertext=_lines(forecast.text))
+        x, y = [last, start + forecast.days * DAY], [float(size), capacity]
+        line = {"color": RED, "dash": "dashdot"}
+        figure.add_scatter(name="forecast", x=x, y=y, mode="lines", line=line, hovertext=wrapped(forecast.text))

@@ -14,6 +14,7 @@ from msgspec.structs import astuple, replace
 
 from regnb.crawl.records import Coverage, Records, Source
 from regnb.oci.age import known
+from regnb.oci.findings import Finding
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.frame import Frame, joined, make, of_rows
@@ -57,7 +58,25 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "history": of_rows("history", map(astuple, records.history)),
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
         "disk": _disk(records),
+        "findings": _findings(records),
     }
+
+
+def _findings(records: Records) -> Frame:
+    """Return what configs show that should not be there: most images share what was found with others."""
+    rows = [row for row in records.manifests.values() if row.findings]
+    kinds: dict[tuple[Finding, ...], int] = {}
+    kind = np.fromiter((kinds.setdefault(row.findings, len(kinds)) for row in rows), np.int64, len(rows))
+    counts = np.fromiter(map(len, kinds), np.int64, len(kinds))
+    starts = np.cumsum(counts) - counts
+    each = counts[kind]
+    found = of_rows("findings", (("", one.rule, one.where, one.position, one.found) for some in kinds for one in some))
+    # The rows of each kind of findings lie one after the other.
+    at = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) + np.repeat(starts[kind], each)
+    manifest = np.repeat(np.arange(len(rows)), each)
+    digests = pd.Index([row.digest for row in rows], dtype="str")
+    columns = {str(name): column for name, column in found.take(at).reset_index(drop=True).items()}
+    return make("findings", columns | {"manifest": pd.Categorical.from_codes(manifest, digests)})
 
 
 def _disk(records: Records) -> Frame:
@@ -155,7 +174,10 @@ def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behin
     rows = list(records.manifests.values())
     texts = {
         name: numbers.each(getattr(row, name) for row in rows)
-        for name in ("config", "subject", "media_type", "artifact_type", "platform")
+        for name in ("config", "subject", "media_type", "artifact_type", "platform", "base_name", "base_digest")
+    }
+    optional = {
+        name: texts[name].where(texts[name] != "") for name in ("config", "subject", "base_name", "base_digest")
     }
     return make(
         "manifests",
@@ -164,14 +186,13 @@ def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behin
             "digest": [digest for _, digest in numbers.links],
             "kind": behind.kind,
             **texts,
-            "config": texts["config"].where(texts["config"] != ""),
+            **optional,
             "created": behind.own,
             "layers": numbers.layers[0][numbers.manifest],
             "manifest_size": np.fromiter((row.manifest_size for row in rows), np.int64, len(rows))[numbers.manifest],
             "size": behind.size,
             "tags": graph.tagged,
             "parents": graph.above,
-            "subject": texts["subject"].where(texts["subject"] != ""),
             "checked": list(map(records.links.__getitem__, numbers.links)),
             "complete": behind.complete,
         },
@@ -306,6 +327,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
     is_manifest = np.bincount(graph.manifest, minlength=len(blobs)) > 0
     size = np.fromiter((blob.size for blob in blobs), np.int64, len(blobs))
     aliases = {stored: alias for alias, stored in records.aliases.items()}
+    diff_ids = records.diff_ids
     return make(
         "blobs",
         {
@@ -319,6 +341,7 @@ def _blobs(records: Records, graph: Graph) -> Frame:
             "manifests": np.bincount(graph.own.target, minlength=len(blobs)) - is_manifest,
             "tags": graph.leading,
             "repositories": np.bincount(graph.held.target, minlength=len(blobs)),
+            "diff_id": [diff_ids.get(digest) or None for digest in records.blobs],
         },
     )
 

@@ -9,7 +9,7 @@ from regnb.tables.answers import ANSWERS
 
 INVENTORY: Final = (
     *("repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"),
-    *("history", "uploads", "disk"),
+    *("history", "uploads", "disk", "findings"),
 )
 """The frames that an inventory is made of, and that a snapshot stores."""
 
@@ -90,6 +90,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tags": ("int64", "tags of this repository that point straight at it"),
         "parents": ("int64", "indexes of this repository that list it"),
         "subject": ("str", "digest of the manifest that it refers to; else missing"),
+        "base_name": ("str", "its annotation org.opencontainers.image.base.name; missing if there is none"),
+        "base_digest": ("str", "its annotation org.opencontainers.image.base.digest; missing if there is none"),
         "checked": ("bool", "whether the registry was asked for it in this crawl; if not, it came from the cache"),
         "complete": ("bool", "whether everything behind it was read"),
     },
@@ -123,6 +125,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "manifests": ("int64", "manifests that it belongs to"),
         "tags": ("int64", "tags that lead to it"),
         "repositories": ("int64", "repositories with a manifest that needs it"),
+        "diff_id": ("str", "of a layer: the digest of its archive, not compressed, as configs have it; else missing"),
     },
     "problems": {
         "repository": ("str", "name, or empty"),
@@ -168,6 +171,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "files": ("int64", "files, folders, or requests that this reading sent"),
         "size": ("int64", "bytes in them"),
         "used": ("int64", "bytes of their blocks on disk, as du counts them; 0 where they are not known"),
+    },
+    "findings": {
+        "manifest": ("category", "digest of an image"),
+        "rule": ("category", "secret in environment, secret in history, root user or missing labels"),
+        "where": ("category", "the part of its config, or the step of its history"),
+        "position": ("int32", "of the layer that is concerned; -1 for none"),
+        "found": ("category", "what was found; never the value of a secret"),
     },
     "namespaces": {
         "namespace": ("str", "the repositories' first part"),
@@ -358,7 +368,7 @@ SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",
-    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size", "again",
+    "pulled", "disk", "used", "compressed", "hidden", "first_size", "second_size", "base_size", "again", "repeated",
 })  # fmt: skip
 
 

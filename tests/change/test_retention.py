@@ -21,13 +21,14 @@ from test_delete import Model, applied, content, one, own_receipts, refers, sig,
 import regnb
 from regnb import Inventory
 from regnb.change.plan import ALLOWANCES, Plan
-from regnb.change.policy import Policy, version_key, versions
+from regnb.change.policy import Policy
 from regnb.change.retention import decide, missing_subjects, plan_retention, retain
 from regnb.cluster.running import running
 from regnb.errors import InvalidArgument, LimitExceeded, StorageError
 from regnb.local import demo
 from regnb.oci.age import CREATED
 from regnb.oci.manifest import HELM_CONFIG, OCI_MANIFEST, SCHEMA1_SIGNED
+from regnb.oci.versions import version_key, versions
 
 __all__ = ["own_receipts"]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

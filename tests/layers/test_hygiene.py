@@ -8,7 +8,7 @@ from archives import archive, packed
 from distribution import Distribution
 from images import config, fill, image
 
-from regnb.layers.hygiene import secrets
+from regnb.oci.findings import secrets
 from regnb.registry import connect
 
 # Put together here, so that the file itself holds nothing that looks like a secret.
@@ -81,6 +81,17 @@ def test_findings_of_an_image(real: Distribution) -> None:
     with connect(real.url) as registry:
         found = registry.hygiene("a:1")
         assert registry.hygiene("a:2").empty
+        inventory = registry.inventory()
+        # Another reading has the same from what was kept of the configs.
+        again = registry.inventory()
+        whole = inventory.find_hygiene(registry)
+    by_config = inventory.hygiene
+    assert by_config.equals(again.hygiene)
+    assert by_config["rule"].tolist() == found["rule"].tolist()[:4]
+    assert set(by_config["image"]) == {"1"}
+    assert (by_config["mend"] != "").all()
+    assert whole["rule"].tolist() == found["rule"].tolist()
+    assert VALUE not in by_config.to_json() + inventory.findings.to_json() + whole.to_json()
     assert found[["rule", "where", "position", "size"]].to_numpy().tolist() == [
         ["secret in environment", "environment: DB_PASSWORD", -1, 0],
         ["secret in history", "history: step 0", 0, 0],

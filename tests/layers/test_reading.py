@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from distribution import Distribution
 from images import Fake, config, descriptor, fill, image, index, pack
 from test_archive import entries, listed
 
-from regnb.errors import ContentError, InvalidArgument, NotFound, TooLarge
+from regnb.errors import ContentError, InvalidArgument, NotFound, RegnbError, TooLarge
 from regnb.layers import inside
 from regnb.layers.comparing import compare_files
+from regnb.layers.compression import Caps
 from regnb.layers.kept import Kept
 from regnb.layers.listing import listing
 from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST
@@ -103,6 +105,22 @@ def test_a_layer_is_read_once(real: Distribution) -> None:
     with connect(real.url) as registry:
         pd.testing.assert_frame_equal(pd.DataFrame(registry.files("a:1")), pd.DataFrame(first))
         assert blobs_read(registry) == 0
+
+
+def test_a_walk_beside_the_decoder_gives_the_same() -> None:
+    """One layer alone takes two threads: the same listing, the same errors, and no thread that stays."""
+    files = archive([(f"f{number}", "file", bytes([number % 256]) * 9999) for number in range(500)])
+    layer = packed(files)
+    chunks = [layer[at : at + 5000] for at in range(0, len(layer), 5000)]
+    assert listing(chunks, beside=True) == listing(chunks)
+    threads = threading.active_count()
+    for broken in (chunks[:-1], [*chunks[:2], b"\0" * 5000, *chunks[3:]], [packed(b"no archive" * 99999)]):
+        for beside in (False, True):
+            with pytest.raises(ContentError):
+                listing(broken, beside=beside)
+    with pytest.raises(TooLarge):
+        listing(chunks, caps=Caps(entries=3), beside=True)
+    assert threading.active_count() == threads
 
 
 def test_layers_that_cannot_be_read_are_one_row_each() -> None:
@@ -302,3 +320,29 @@ def test_a_layout_is_looked_into_as_a_registry_is(tmp_path: Path) -> None:
         ["etc/a", "step 0", 1, False],
         ["etc/a", "step 1", 0, False],
     ]
+
+
+def test_a_storage_is_looked_into_without_its_registry(real: Distribution) -> None:
+    """Files, one file, packages and the image's page of a stopped registry's folder; nothing is written there."""
+    layers = [
+        packed(archive([("etc/a", "file", b"one"), ("etc/b", "file", b"b")])),
+        packed(archive([("etc/a", "file", b"2")])),
+    ]
+    what = image(layers, about=config(commands=["first", "second"]))
+    many = index([(what, "linux/amd64"), (image([b"x"], about=config("arm64")), "linux/arm64")])
+    fill(real.url, ("vm/a", "1", many), ("vm/a/b", "x", what))
+    with connect(real.url) as registry:
+        expected = registry.files("vm/a:1")
+    real.stop()
+    with connect(str(real.root)) as stored:
+        pd.testing.assert_frame_equal(pd.DataFrame(stored.files("vm/a:1")), pd.DataFrame(expected))
+        assert stored.open(f"vm/a/b@{what.digest}", "etc/a").read() == b"2"
+        assert stored.repository_names() == ["vm/a", "vm/a/b"]
+        assert "vm/a" in stored.image("vm/a/b:x").shared_with["repository"].tolist()
+        assert stored.inventory().source == "storage"
+        with pytest.raises(NotFound):
+            stored.files("vm/c:1")
+        with pytest.raises(NotFound):
+            stored.files("vm/a:2")
+        with pytest.raises(RegnbError, match="is only read: it is the storage of a registry"):
+            stored.plan_retag("vm/a:1", "2")

@@ -20,7 +20,7 @@ pytest.importorskip("plotly")
 from regnb.analysis.growth import Forecast, Growth
 from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument
-from regnb.pages import charts
+from regnb.pages import charts, drawing
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 from regnb.text import human
@@ -33,9 +33,11 @@ FRAMES = {
     charts.age: "tags",
     charts.churn: "growth",
     charts.growth: "growth",
+    charts.files: "files",
     charts.reclaim: "reclaim",
     charts.repositories: "repositories",
 }
+TREEMAPS = (charts.treemap, charts.files)
 HOSTILE = '<b onclick="x">&amp;</b><a href="http://evil">\u202e$x$ %{y}\n' + "n" * 300
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 every = pytest.mark.parametrize("chart", FRAMES, ids=lambda chart: chart.__name__)
@@ -45,17 +47,20 @@ def rows(name: str, number: int, *, text: str = "", size: int | None = None) -> 
     """Rows of a frame that hold what their types allow, each text ``text`` or one of its own."""
     values: dict[str, Callable[[str, int], Any]] = {
         "str": lambda column, at: text or f"{column}/{at:04}",
+        "category": lambda column, at: text or f"{column}/{at:04}",
+        "int32": lambda _, at: at,
         "int64": lambda _, at: (at + 1) * 1000 if size is None else size,
         "bool": lambda _, at: at % 2 == 0,
         "boolean": lambda _, at: at % 2 == 0,
         "datetime64[us, UTC]": lambda _, at: DAY + timedelta(days=at),
     }
-    kinds = {"usage": "kind", "breakdown": "what"}
+    kinds = {"usage": "kind", "breakdown": "what", "files": "kind"}
     found = {
         column: [values[dtype](column, at) for at in range(number)] for column, (dtype, _) in COLUMNS[name].items()
     }
     if name in kinds:
-        names = {"kind": ["exclusive", "tags", "repositories"], "what": ["pulled", "sharing", "disk", "reclaimable"]}
+        of_kind = ["file"] if name == "files" else ["exclusive", "tags", "repositories"]
+        names = {"kind": of_kind, "what": ["pulled", "sharing", "disk", "reclaimable"]}
         found[kinds[name]] = [names[kinds[name]][at % len(names[kinds[name]])] for at in range(number)]
     return make(name, found)
 
@@ -136,6 +141,25 @@ def test_more_namespaces_and_repositories_than_fit_are_counted() -> None:
     assert any(re.fullmatch(r"\d+ more repositories", label) for label in trace.labels)
     assert len(trace.ids) < 2000
     assert trace.values[0] == sum(rest["size"])
+
+
+def test_the_files_of_an_image_add_up_and_hidden_bytes_are_told() -> None:
+    """Each folder has the bytes of what lies in it; what later layers hide is a box of its own."""
+    paths = [*(f"usr/share/d{number}/f" for number in range(900)), "usr/bin/a", "top", "usr/share/deep/er/and/er/x"]
+    frame = rows("files", len(paths), size=10).assign(path=paths, hidden=0)
+    frame.loc[frame["path"].isin(["usr/bin/a", "usr/share/d7/f", "usr/share/d899/f"]), "hidden"] = 10
+    (trace,) = charts.files(frame).data
+    sizes = dict(zip(trace.ids, trace.values, strict=True))
+    below = Counter()
+    for one, parent in zip(trace.ids, trace.parents, strict=True):
+        below[parent] += sizes[one]
+    assert below[""] == 10 * len(paths)
+    assert all(below[one] <= size for one, size in sizes.items())
+    assert len(sizes) < 700
+    assert sum(size for one, size in sizes.items() if one.endswith("-hidden")) == 30
+    labels = dict(zip(trace.labels, trace.values, strict=True))
+    assert (labels["bin"], trace.labels.count("hidden")) == (10, 2)
+    assert any("smaller folders" in label for label in labels)
 
 
 def test_the_breakdown_has_each_row(inventory: Inventory) -> None:
@@ -328,7 +352,7 @@ def test_both_themes_can_be_read(chart: Callable[[Frame], Any]) -> None:
     figure = chart(rows(FRAMES[chart], 5))
     layout = json.loads(shown(figure))
     style = figure.layout.template.layout
-    assert style.paper_bgcolor == style.plot_bgcolor == charts._CLEAR
+    assert style.paper_bgcolor == style.plot_bgcolor == drawing.CLEAR
     for text in texts(layout):
         assert not re.search(r"\b(white|black)\b", text)
         for colour in re.findall(r"#([0-9a-fA-F]{6})\b", text):
@@ -339,14 +363,14 @@ def test_both_themes_can_be_read(chart: Callable[[Frame], Any]) -> None:
 @every
 def test_every_axis_says_what_it_counts(chart: Callable[[Frame], Any]) -> None:
     """Each axis has a title; bytes have ticks that people read, which do not pile up."""
-    figure = chart(rows(FRAMES[chart], 5, size=3 * 10**9) if chart is not charts.treemap else rows("usage", 5))
+    figure = chart(rows(FRAMES[chart], 5, size=3 * 10**9) if chart not in TREEMAPS else rows(FRAMES[chart], 5))
     axes = [figure.layout[name] for name in figure.layout if re.fullmatch(r"[xy]axis\d*", name)]
-    assert all(axis.title.text for axis in axes) or chart is charts.treemap
+    assert all(axis.title.text for axis in axes) or chart in TREEMAPS
     sized = [axis for axis in axes if "bytes" in (axis.title.text or "")]
     for axis in sized:
         assert 2 <= len(axis.tickvals) <= 12
         assert all(re.fullmatch(r"[\d.]+ [kMGT]?B", text) for text in axis.ticktext)
-    assert sized or chart in (charts.treemap, charts.sharing, charts.churn)
+    assert sized or chart in (*TREEMAPS, charts.sharing, charts.churn)
 
 
 @every
