@@ -44,6 +44,7 @@ with warnings.catch_warnings():
         from regnb.pages.door import Door, listen
         from regnb.pages.guard import Guard, Upstream
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
+        from regnb.pages.metrics import FILE, Metrics
         from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
@@ -88,6 +89,7 @@ def serve(
     idle: int = IDLE,
     pages: int = PAGES,
     each: int = EACH,
+    prometheus: Path | None = None,
     ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve the packaged notebooks as web pages until the process is interrupted or terminated.
@@ -110,6 +112,7 @@ def serve(
         idle: Seconds after which a page that nobody looks at loses its kernel.
         pages: How many may be open at once.
         each: How many of one visitor.
+        prometheus: The file that ``regnb audit --prometheus`` writes: ``<base_url>metrics`` then has its metrics, too.
         ready: Called with the URL once the port listens.
 
     Raises:
@@ -153,6 +156,7 @@ def serve(
                 "identity_provider_class": Identity,
                 "tornado_settings": {
                     "visits": Visits(tokens, f"regnb-{port}"),
+                    FILE: prometheus,
                     "websocket_max_message_size": LIMIT,
                 },
             },
@@ -341,6 +345,7 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}()", Page, given),
             (rf"{self.base_url}({names})(?:\.ipynb)?", Page, given),
             (f"{self.base_url}healthz", Healthy),
+            (f"{self.base_url}metrics", Metrics),
             (f"{self.base_url}socket", Socket),
             (f"{self.base_url}login", Login),
             (f"{self.base_url}logout", Logout),
