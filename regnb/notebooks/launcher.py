@@ -22,8 +22,8 @@ _PATIENCE: Final = 90
 def server() -> dict[str, Any]:
     """Return the entry: called once, when the Jupyter server starts.
 
-    The UI asks for a token that only this server knows and sends with each request: other users of the machine reach the
-    same port, and do not know it. There is no card unless ``REGNB_URL`` names a registry.
+    The UI asks for a token that only this server knows and sends with each request: other users of the machine reach
+    the same port, and do not know it. There is no card unless ``REGNB_URL`` names a registry.
 
     Example:
         >>> server()["launcher_entry"]["title"]
