@@ -413,9 +413,16 @@ def diff(
 @command
 def snapshots(
     url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
+    thin: Annotated[
+        int | None,
+        Option(metavar="DAYS", min=1, help="Remove snapshots older than DAYS, except the last one of each month."),
+    ] = None,
     json_: Json = "",
 ) -> None:
-    """List the snapshots that regnb audit --snapshot saved."""
+    """List the snapshots that regnb audit --snapshot saved; with --thin, remove old ones."""
+    if thin is not None:
+        for name in snapshot_.thin(url, thin):
+            say(f"Removed {name}")
     found = snapshot_.snapshots(url)
     show(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
 

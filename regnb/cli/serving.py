@@ -178,6 +178,9 @@ def ui(
     prometheus: Annotated[
         Path | None, Option(metavar="FILE", help="Serve what regnb audit --prometheus wrote here at /ui/metrics, too.")
     ] = None,
+    report: Annotated[
+        Path | None, Option(metavar="FILE", help="Offer what regnb report -o wrote here at /ui/report.")
+    ] = None,
 ) -> None:
     """Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.
 
@@ -201,5 +204,6 @@ def ui(
         pages=pages,
         each=pages_each,
         prometheus=prometheus,
+        report=report,
         ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),
     )

@@ -44,7 +44,10 @@ with warnings.catch_warnings():
         from regnb.pages.door import Door, listen
         from regnb.pages.guard import Guard, Upstream
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
-        from regnb.pages.metrics import FILE, Metrics
+        from regnb.pages.metrics import FILE as PROMETHEUS
+        from regnb.pages.metrics import Metrics
+        from regnb.pages.nightly import FILE as REPORT
+        from regnb.pages.nightly import Nightly
         from regnb.pages.visit import Identity, Login, Logout, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
@@ -90,6 +93,7 @@ def serve(
     pages: int = PAGES,
     each: int = EACH,
     prometheus: Path | None = None,
+    report: Path | None = None,
     ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve the packaged notebooks as web pages until the process is interrupted or terminated.
@@ -113,6 +117,7 @@ def serve(
         pages: How many may be open at once.
         each: How many of one visitor.
         prometheus: The file that ``regnb audit --prometheus`` writes: ``<base_url>metrics`` then has its metrics, too.
+        report: The file that ``regnb report`` writes: ``<base_url>report`` sends it.
         ready: Called with the URL once the port listens.
 
     Raises:
@@ -156,7 +161,8 @@ def serve(
                 "identity_provider_class": Identity,
                 "tornado_settings": {
                     "visits": Visits(tokens, f"regnb-{port}"),
-                    FILE: prometheus,
+                    PROMETHEUS: prometheus,
+                    REPORT: report,
                     "websocket_max_message_size": LIMIT,
                 },
             },
@@ -346,6 +352,7 @@ class UI(Voila):  # type: ignore[misc]
             (rf"{self.base_url}({names})(?:\.ipynb)?", Page, given),
             (f"{self.base_url}healthz", Healthy),
             (f"{self.base_url}metrics", Metrics),
+            (f"{self.base_url}report", Nightly),
             (f"{self.base_url}socket", Socket),
             (f"{self.base_url}login", Login),
             (f"{self.base_url}logout", Logout),
