@@ -362,7 +362,11 @@ def thin(url: str | Path, days: int) -> list[str]:
             folder = f"{root.rstrip('/')}/{name}"
             # Without its header it is none any more, so that a removal that is cut off leaves no half of one.
             filesystem.rm_file(f"{folder}/{_HEADER}")
-            filesystem.rm(folder, recursive=True)
+            for path in filesystem.ls(folder, detail=False):
+                if path.endswith(".parquet"):
+                    filesystem.rm_file(path)
+            with suppress(OSError):  # what somebody else put there stays; a bucket has no folders
+                filesystem.rmdir(folder)
     return goes
 
 

@@ -35,6 +35,18 @@ def test_the_audit_and_the_pages_are_in_the_metrics(seeded_embedded: Seeded, tmp
         assert foreign.status_code == 403
 
 
+def test_the_report_is_for_who_may_see_the_pages(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """It is a file to keep, as the audit wrote it; before there is one, the page says so."""
+    path = tmp_path / "report.html"
+    with Site(tmp_path / "ui.log", seeded_embedded.url, "--report", str(path)) as site:
+        missing = visit(f"{site.base}report")
+        assert (missing.status_code, "no report yet" in missing.text) == (404, True)
+        assert regnb(tmp_path, "report", seeded_embedded.url, "-o", str(path)).returncode == 0
+        found = visit(f"{site.base}report")
+        assert found.content == path.read_bytes()
+        assert found.headers["content-disposition"].startswith("attachment")
+
+
 def test_with_a_token_metrics_take_it(seeded_embedded: Seeded, tmp_path: Path) -> None:
     """Prometheus sends it as Bearer; guesses are limited as at the form, and then the right one waits, too."""
     file = token_file(tmp_path)
@@ -45,6 +57,7 @@ def test_with_a_token_metrics_take_it(seeded_embedded: Seeded, tmp_path: Path) -
         def ask(text: str) -> httpx.Response:
             return httpx.get(url, headers={"Authorization": f"Bearer {text}"})
 
+        assert visit(f"{site.base}report").status_code == 302
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, params={"token": TOKEN}).status_code == 401
         assert "regnb" not in httpx.get(url).text
