@@ -32,7 +32,8 @@ mount -o remount,ro,bind "$root"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
-exec chroot --userspec="$user" "$root" /usr/bin/env -i PATH=/opt/regnb/bin:/usr/bin:/bin HOME=/tmp USER=regnb LANG=C.UTF-8 "$@"
+exec chroot --userspec="$user" "$root" /usr/bin/env -i \\
+    PATH=/opt/regnb/bin:/usr/bin:/bin HOME=/tmp USER=regnb LANG=C.UTF-8 "$@"
 """
 """A container without a container engine: mounts of its own, the root file system read-only, /tmp in memory."""
 

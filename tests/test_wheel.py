@@ -24,7 +24,6 @@ from regnb.notebooks.runbook import runbooks
 
 NAMES = {book.path.name for book in runbooks()}
 SHARED = {
-    "share/jupyter/lab/settings/overrides.d/regnb.json",
     "share/jupyter/voila/templates/regnb/conf.json",
     "share/jupyter/voila/templates/regnb/index.html.j2",
 }
