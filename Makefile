@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: demo test lint docs dist release bench soak lock clean
+.PHONY: demo test lint docs dist image image-test release bench soak lock clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/regnb demo $(ARGS)
@@ -33,6 +33,17 @@ dist: .venv/test.stamp
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
+# make image IMAGE=registry.example/ops/regnb:0.1.0, with BASE and CA_BUNDLE as docs/how-to/image.md has them.
+image: dist
+	@.ci/image $(IMAGE)
+
+# The image over a base of Debian's packages, started and asked; as root, for some minutes.
+image-test: export BASE ?= debootstrap
+image-test: export BUILDAH_ISOLATION ?= chroot
+image-test: dist
+	@.ci/image localhost/regnb:test
+	REGNB_TESTS_IMAGE=localhost/regnb:test $(BIN)/python -m pytest --numprocesses 0 tests/test_image.py
+
 # make release VERSION=1.2.3
 release: .venv/test.stamp
 	@.ci/release $(VERSION)
@@ -57,7 +68,6 @@ lock:
 	: > constraints.txt
 	.ci/venv all test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
-	$(BIN)/python -m pip install --quiet uv
 	{ sed -n '/^#/p' requirements.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --universal \
 	    --python-version 3.11.2 --constraint constraints.txt --no-header --no-annotate; } > build/requirements.txt
 	mv build/requirements.txt requirements.txt

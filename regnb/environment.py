@@ -34,6 +34,7 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_PULLS": "The file into which regnb pulls and regnb listen write when images were last pulled.",
         "REGNB_LISTEN_TOKEN": "The token that a registry must send to regnb listen.",
         "REGNB_UI_TOKEN": "Refused by regnb ui, which reads tokens from files: any process of a user sees a variable.",
+        "REGNB_WEBHOOK": "Where messages are sent; a secret, as the URLs of most webhooks are.",
         "REGNB_LOG": "Writes the log to standard error: info, or debug with every request.",
         "REGNB_DEMO": "Set by regnb demo: the URL of the sample registry, which its notebooks may reset.",
         "REGNB_SERVED": "Set by regnb ui in the kernels of its pages.",

@@ -167,17 +167,20 @@ def test_every_notebook_is_in_the_readme() -> None:
         assert f"| [{book.name}](notebooks/{book.path.name}) |" in CHINESE
 
 
-def test_the_chinese_readme_has_what_the_english_one_has() -> None:
+@pytest.mark.parametrize("path", [*(ROOT / "docs").rglob("*.zh-CN.md"), ROOT / "README.zh-CN.md"], ids=str)
+def test_the_chinese_edition_has_what_the_english_one_has(path: Path) -> None:
     """The same headings in number, the same code, the same pictures and links: only the words differ."""
+    english = path.with_name(path.name.replace(".zh-CN", ""))
 
     def parts(text: str) -> list[list[str]]:
         # Comments in code are words, too.
         blocks = [re.sub(r"\s*#.*", "", block) for block in re.findall(r"```.*?```", text, re.DOTALL)]
-        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "README" not in link]
+        links = [link.replace(".zh-CN", "") for link in re.findall(r"\]\(([^)]+)\)", text) if "README" not in link]
+        links = [link for link in links if link != english.name]
         headings, tables = (re.findall(what, text, re.MULTILINE) for what in (r"^#+ ", r"^\|[- |]+\|$"))
         return [headings, blocks, sorted(links), tables]
 
-    assert parts(CHINESE) == parts(README)
+    assert parts(path.read_text(encoding="utf-8")) == parts(english.read_text(encoding="utf-8"))
 
 
 def test_the_policy_shown_is_one() -> None:

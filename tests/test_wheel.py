@@ -24,7 +24,6 @@ from regnb.notebooks.runbook import runbooks
 
 NAMES = {book.path.name for book in runbooks()}
 SHARED = {
-    "share/jupyter/lab/settings/overrides.d/regnb.json",
     "share/jupyter/voila/templates/regnb/conf.json",
     "share/jupyter/voila/templates/regnb/index.html.j2",
 }
@@ -149,6 +148,28 @@ def test_the_commands_work(program: Path, seeded_embedded: Seeded, tmp_path: Pat
     told = run(program, "report", seeded_embedded.url, "-o", "report.html", folder=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "vm/centos8" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_demo_works(program: Path, tmp_path: Path) -> None:
+    """The sample registry starts, is audited, and ends."""
+    done = run(program, "demo", "--no-lab", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "vm/centos8" in done.stdout
+
+
+def test_uv_installs_it_as_well(built: dict[str, Path], tmp_path: Path) -> None:
+    """The wheel, into an environment that uv made; what it depends on is that of these tests."""
+    uv = Path(sys.executable).with_name("uv")
+    folder = tmp_path / "venv"
+    for words in (("venv", "--python", sys.executable, folder), ("pip", "install", "--python", folder, built[".whl"])):
+        quiet = ("--no-deps", "--no-index") if words[0] == "pip" else ()
+        done = run(uv, *words, *quiet, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")
+    told = run(folder / "bin/regnb", "demo", "--no-lab", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "vm/centos8" in told.stdout
 
 
 def test_the_lab_works(program: Path, seeded_embedded: Seeded, tmp_path: Path) -> None:

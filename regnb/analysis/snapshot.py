@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -328,6 +328,46 @@ def snapshots(url: str | Path) -> Frame:
         )
     frame = make("snapshots", {column: [row[column] for row in rows] for column in COLUMNS["snapshots"]})
     return frame.sort_values(["started", "snapshot"], ignore_index=True)
+
+
+def thin(url: str | Path, days: int) -> list[str]:
+    """Remove old snapshots: of those older than so many days, the last one of each month stays.
+
+    Of each registry and kind of source the newest stays, too. What cannot be read is no snapshot to this, and stays.
+
+    Args:
+        url: What was saved to.
+        days: Younger ones stay.
+
+    Returns:
+        The names of those that were removed.
+
+    Raises:
+        StorageError: There is no such folder or bucket, no permission, or no answer.
+
+    Example:
+        >>> thin("/var/backups/registry", 60)  # doctest: +SKIP
+        ['registry.example-20260301T031500.000000Z']
+    """
+    found = snapshots(url)
+    known = found[found["status"] == "ok"]
+    old = known["started"] < datetime.now(UTC) - timedelta(days=days)
+    kind = [known["registry"], known["source"]]
+    last = known.groupby(kind, observed=True).cumcount(ascending=False) == 0
+    month = known["started"].dt.strftime("%Y-%m")
+    ends = known.groupby([*kind, month], observed=True).cumcount(ascending=False) == 0
+    goes: list[str] = known.loc[old & ~last & ~ends, "snapshot"].to_list()
+    with opened(url, "remove old snapshots from") as (filesystem, root):
+        for name in goes:
+            folder = f"{root.rstrip('/')}/{name}"
+            # Without its header it is none any more, so that a removal that is cut off leaves no half of one.
+            filesystem.rm_file(f"{folder}/{_HEADER}")
+            for path in filesystem.ls(folder, detail=False):
+                if path.endswith(".parquet"):
+                    filesystem.rm_file(path)
+            with suppress(OSError):  # what somebody else put there stays; a bucket has no folders
+                filesystem.rmdir(folder)
+    return goes
 
 
 def _below(folder: str) -> str:

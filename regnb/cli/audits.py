@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast
@@ -19,6 +20,7 @@ from regnb.analysis.inventory import Inventory
 from regnb.analysis.proposal import Order
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
+from regnb.cli.alarm import Alarms
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
 from regnb.cli.options import Blobs, Children, PlanOut, Pulls, Referrers, Repositories, What, Where
@@ -37,6 +39,7 @@ from regnb.cli.terminal import (
     section,
     show,
     table,
+    unread,
 )
 from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
@@ -128,6 +131,7 @@ def _named(frame: Frame, limit: int = 5) -> str:
 @command
 def audit(
     connected: Connected,
+    alarm: Alarms,
     url: Where,
     repositories: Repositories = None,
     output: Annotated[
@@ -161,6 +165,9 @@ def audit(
     ] = None,
     price_lists: Annotated[float | None, Option(help="Price of 1,000 LIST requests to the bucket.")] = None,
     price_gets: Annotated[float | None, Option(help="Price of 1,000 GET requests to the bucket.")] = None,
+    prometheus: Annotated[
+        Path | None, Option(metavar="FILE", help="Write metrics for Prometheus' textfile collector into this file.")
+    ] = None,
 ) -> None:
     """Read a registry or its storage and print what it holds.
 
@@ -180,8 +187,10 @@ def audit(
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
         if folder is not None:
             make_folder(folder)
-    inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
-    inventory = inventory.with_pulls(pulls) if pulls else inventory
+    alarms = alarm()
+    with alarms.failing(f"The audit of {shown(url)} failed"):
+        inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
+        inventory = inventory.with_pulls(pulls) if pulls else inventory
     if json_ == "csv":
         show(inventory.repositories, json_)
     elif json_:
@@ -208,7 +217,16 @@ def audit(
         reasons += _emptied(inventory, snapshot)
         if fail_on_growth is not None or fail_on_drift:
             reasons += _since(inventory, snapshot, fail_on_growth, fail_on_drift)
-    leave(reasons, inventory)
+    if prometheus is not None:
+        from regnb.analysis import metrics  # an extra
+
+        kinds = Counter({OVER: "threshold", DRIFT: "drift"}.get(code, "") for code, _ in reasons)
+        metrics.write(prometheus, inventory, kinds)
+    found = [*reasons, *unread(inventory)]
+    if found:
+        said = [text for _, text in sorted(found)]
+        found += alarms.send(f"The audit of {inventory.registry}: {count(len(said), 'finding')}", said)
+    leave(found)
 
 
 def _emptied(inventory: Inventory, folder: str) -> Iterator[Reason]:
@@ -395,9 +413,16 @@ def diff(
 @command
 def snapshots(
     url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
+    thin: Annotated[
+        int | None,
+        Option(metavar="DAYS", min=1, help="Remove snapshots older than DAYS, except the last one of each month."),
+    ] = None,
     json_: Json = "",
 ) -> None:
-    """List the snapshots that regnb audit --snapshot saved."""
+    """List the snapshots that regnb audit --snapshot saved; with --thin, remove old ones."""
+    if thin is not None:
+        for name in snapshot_.thin(url, thin):
+            say(f"Removed {name}")
     found = snapshot_.snapshots(url)
     show(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
 

@@ -15,7 +15,7 @@ from regnb.cli import collecting
 from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
 from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
-from regnb.cli.plans import finish
+from regnb.cli.plans import ask_code, at_terminal, finish, show_plan
 from regnb.errors import InvalidArgument
 from regnb.registry import Registry
 from regnb.storage import open_storage
@@ -151,9 +151,15 @@ def apply(
     resume: Annotated[str, Option(metavar="RECEIPT", help="Continue a plan that was interrupted.")] = "",
     storage: Annotated[str | None, Option(metavar="DIR", help="The storage that the undo was planned with.")] = None,
 ) -> None:
-    """Do what a plan says, and print the receipt. Exit code 0: every row done, 1: error, 4: not every row."""
+    """Do what a plan says, and print the receipt. Without --confirm, print the plan and ask for its code.
+
+    Exit code 0: every row done, 1: error, 4: not every row.
+    """
     if plan is not None and not resume:
         made = load(plan)
+        if not confirm and not isinstance(made, Sweep):
+            show_plan(made)
+            confirm = ask_code(made) if at_terminal() else ""
         made.confirm(confirm)
         if isinstance(made, Sweep):
             collecting.apply(open_storage(made.url), made, confirm)

@@ -13,6 +13,7 @@ import typer
 from typer import Option
 from typer.core import TyperArgument
 
+from regnb.cli.alarm import alarm
 from regnb.cli.help import Click, Command
 from regnb.cli.options import Url, is_registry
 from regnb.cli.plans import present
@@ -119,6 +120,7 @@ def _left_out(words: Sequence[str], rest: Sequence[Click]) -> bool:
 
 _SHARED: Final[dict[str, Callable[..., Any]]] = {
     "present": present,
+    "alarm": alarm,
     "sourced": sourced,
     "connected": functools.partial(reached, connect),
     "surrounded": functools.partial(reached, environment),

@@ -13,10 +13,12 @@ import typer
 from msgspec import structs
 from typer import Argument, Option
 
+from regnb import __version__
 from regnb.cli import unattended
 from regnb.cli.command import command_of
 from regnb.cli.help import Group
 from regnb.cli.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
+from regnb.cluster import chart as chart_
 from regnb.cluster import ingress, reach
 from regnb.cluster import resources as expose_
 from regnb.cluster.resources import FIELDS, Settings
@@ -33,6 +35,8 @@ command_of(app)(unattended.release)
 
 Output = Annotated[Path | None, Option("--output", "-o", help="Write into this file.", dir_okay=False)]
 
+Folder = Annotated[Path | None, Option("--output", "-o", help="Folder to write into.", file_okay=False)]
+
 
 def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each of the settings, and hand it these as a value."""
@@ -46,7 +50,7 @@ def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
         for field in structs.fields(Settings)
     }
     options["parts"] = (Annotated[list[str] | None, Option("--part", help=f"{FIELDS['parts']} (repeatable)")], None)
-    options["output"] = (Output, None)
+    options["output"] = (Folder if work.__name__ == "chart" else Output, None)
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(name, kind, default=of, annotation=as_) for name, (as_, of) in options.items()]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -72,6 +76,27 @@ def expose(settings: Settings, output: Path | None) -> None:
     """
     notes = expose_.notes(settings)
     _give(expose_.to_yaml(expose_.manifests(settings), notes), notes, output)
+
+
+@_with_settings
+def chart(settings: Settings, output: Path | None) -> None:
+    """Write a Helm chart of what regnb kube expose prints with the same options, into the folder --output.
+
+    Names, images, sizes and schedules become values of the chart; what the options choose besides stays as chosen.
+    """
+    folder = output or Path("regnb-chart")
+    files = chart_.chart(settings, __version__)
+    with file_errors(f"write {folder}"):
+        if folder.exists() and not (folder / "Chart.yaml").is_file() and any(folder.iterdir()):
+            raise InvalidArgument(f"{folder} has other files", hint="name a new folder: --output FOLDER")
+        for old in folder.glob("templates/*"):
+            old.unlink()
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+    say(f"Wrote {folder}. To install it: helm install {settings.name} {folder} --namespace {settings.namespace}")
+    for note in expose_.notes(settings):
+        say(f"- {note}")
 
 
 @command_of(app)

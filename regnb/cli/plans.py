@@ -11,11 +11,13 @@ import typer
 from rich.markup import escape
 from typer import Option
 
+from regnb.cli.alarm import Alarm, Link, Webhook
 from regnb.cli.options import PlanOut, Probe
 from regnb.cli.terminal import (
     ERROR,
     INCOMPLETE,
     OK,
+    leave,
     out,
     say,
     section,
@@ -54,6 +56,8 @@ def present(
     probe: Probe = False,
     curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
     json_: Annotated[bool, Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
+    webhook: Webhook = "",
+    link: Link = "",
 ) -> None:
     """Print a plan; write it into a file if that was asked for, else apply it if its code is typed at a terminal.
 
@@ -61,6 +65,7 @@ def present(
     """
     from regnb.change.plan import Plan  # what makes no plan loads nothing of it
 
+    alarm = Alarm(webhook, link)
     if not isinstance(plan, Plan):
         show_answer(plan, include=include, curl=curl, json_=json_)
     if probe:
@@ -75,16 +80,34 @@ def present(
         show_plan(plan)
     if plan_out is not None:
         keep_plan(plan, plan_out)
+        if plan.changes:
+            leave(alarm.send(f"A plan for {plan.host} waits for approval", waiting(plan, plan_out)))
     elif not plan.ready or json_ or curl:
         return
-    elif sys.stdin.isatty() and sys.stdout.isatty():
-        asked = f"Type {plan.code} to change {plan.host}, anything else to leave it"
-        typed = typer.prompt(asked, default="", show_default=False)
-        if typed == plan.code:
+    elif at_terminal():
+        if typed := ask_code(plan):
             finish(registry.apply(plan, confirm=typed, source=source, storage=storage))
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def at_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def ask_code(plan: Plan) -> str:
+    """Ask for a plan's code; return what was typed if it is the code, else ""."""
+    asked = f"Type {plan.code} to change {plan.host}, anything else to leave it"
+    typed = str(typer.prompt(asked, default="", show_default=False))
+    return typed if typed == plan.code else ""
+
+
+def waiting(plan: Plan, path: Path) -> list[str]:
+    """Return what a message says of a plan that waits in a file; not its code, which only a reader of the plan gets."""
+    refused = [f"Refused: {one.message}" for one in plan.refusals if one.known]
+    return [plan.summary(), *refused, f"To read and apply it: regnb apply {shlex.quote(str(path.absolute()))}"]
 
 
 def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> NoReturn:

@@ -175,6 +175,12 @@ def ui(
     idle: Annotated[int, Option(help="Seconds after which a page that nobody looks at ends.", min=5)] = 600,
     pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
     pages_each: Annotated[int, Option(help="Pages that one visitor may have open at once.", min=1)] = 10,
+    prometheus: Annotated[
+        Path | None, Option(metavar="FILE", help="Serve what regnb audit --prometheus wrote here at /ui/metrics, too.")
+    ] = None,
+    report: Annotated[
+        Path | None, Option(metavar="FILE", help="Offer what regnb report -o wrote here at /ui/report.")
+    ] = None,
 ) -> None:
     """Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.
 
@@ -197,5 +203,7 @@ def ui(
         idle=idle,
         pages=pages,
         each=pages_each,
+        prometheus=prometheus,
+        report=report,
         ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),
     )

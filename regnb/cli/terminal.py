@@ -122,11 +122,16 @@ Reason: TypeAlias = tuple[int, str]
 
 def leave(reasons: Iterable[Reason], *read: Inventory | Stock) -> NoReturn:
     """Say on standard error why, and what could not be read, and exit with the lowest code."""
-    gaps = [f"Incomplete: not everything in {each.registry} could be read." for each in read if not each.complete]
-    found = sorted([*reasons, *((INCOMPLETE, gap) for gap in gaps)])
+    found = sorted([*reasons, *unread(*read)])
     for code, reason in found:
         report_reason(reason, code)
     raise typer.Exit(found[0][0] if found else OK)
+
+
+def unread(*read: Inventory | Stock) -> list[Reason]:
+    """Return a reason for each of these that could not be read whole."""
+    gaps = (f"Incomplete: not everything in {each.registry} could be read." for each in read if not each.complete)
+    return [(INCOMPLETE, gap) for gap in gaps]
 
 
 def say(text: str) -> None:

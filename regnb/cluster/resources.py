@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -14,20 +15,14 @@ from regnb.oci.reference import Reference
 
 Document: TypeAlias = dict[str, Any]
 """A manifest, as YAML or JSON has it."""
-PARTS: Final = ("registry", "ui", "audit", "service", "access")
-"""What can be chosen: the registry, regnb's UI, the audit by night, the Service, and the way in from outside."""
+PARTS: Final = ("registry", "ui", "audit", "service", "access", "policy")
+"""What can be chosen: the registry, regnb's UI, the audit by night, the Service, the way in from outside, and the
+NetworkPolicy."""
 WAYS: Final = ("ingress", "nodeport")
 CONTROLLERS: Final = ("traefik", "nginx")
 # A name that no registry can have: there is no published image, and nobody else's must ever be pulled in its place.
 UNBUILT: Final = "to-be-built.invalid/regnb:0.1.0"
-"""The UI's image, until one is built of :data:`DOCKERFILE`."""
-DOCKERFILE: Final = """\
-FROM python:3.13-slim
-COPY . /regnb
-RUN pip install --no-cache-dir '/regnb[all]'
-USER 1000
-"""
-"""For ``docker build -f - .`` in a clone of regnb."""
+"""The UI's image, until one is built of the Containerfile."""
 FIELDS: Final[Mapping[str, str]] = {
     "host": "Host name at which the Ingress answers, such as r.example.com.",
     "name": "Name of the Service; whatever else is made begins with it.",
@@ -40,7 +35,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "api_port": "Node port of the API.",
     "ui_port": "Node port of the UI.",
     "registry_image": "Image of the registry.",
-    "ui_image": "Image of regnb; there is no published one, so build it and push it where the cluster pulls from.",
+    "ui_image": "Image of regnb; none is published: build it (make image), and push it where the cluster pulls from.",
     "storage": "Size of the registry's volume.",
     "snapshots": "Size of the volume for the audit's snapshots, and of that for the UI's receipts.",
     "storage_class": "StorageClass of the volumes; by default the cluster's own.",
@@ -51,10 +46,16 @@ FIELDS: Final[Mapping[str, str]] = {
     "schedule": "When the audit runs, as cron has it.",
     "collect": "When garbage is collected, with the registry read-only: daily, weekly, monthly, or as cron has it.",
     "trash": "Days that what was collected stays in the trash, before a later collection removes it for good.",
+    "fail_over": "The audit's Job fails if more is stored, such as 40GB.",
+    "fail_on_growth": "The audit's Job fails if it grew by more since the last snapshot, such as 10% or 5GB.",
+    "keep_daily": "Days for which the snapshot of each audit is kept; older ones are thinned out to one a month.",
+    "webhook_secret": "Secret with the URL of a webhook, which gets a message of what the audit finds.",
     "parts": f"What to make: {', '.join(PARTS)}.",
 }
 """The settings, with what each means."""
 _API, _UI = 5000, 8000
+_METRICS, _REPORT = "regnb.prom", "report.html"
+"""What the audit writes beside its snapshots, and the UI serves."""
 _OPERATORS: Final = "operators"
 """The name of the UI's token."""
 _SHORTENED: Final = 46
@@ -68,7 +69,11 @@ _SERVICE: Final = re.compile(rf"(?=.{{1,{_SHORTENED}}}$)(?=[a-z]){_WORD}")
 _OBJECT: Final = re.compile(rf"(?=.{{1,253}}$){_WORD}(\.{_WORD})*")
 # An Ingress takes no addresses.
 _HOST: Final = re.compile(rf"(\*\.)?(?=.{{1,253}}$)(?!.*\.\d+$){_PART}(\.{_PART})*")
-_NAMES: Final = ("tls_secret", "htpasswd_secret", "docker_secret", "token_secret", "ingress_class", "storage_class")
+_NAMES: Final = (
+    *("tls_secret", "htpasswd_secret", "docker_secret", "token_secret", "webhook_secret"),
+    *("ingress_class", "storage_class"),
+)
+_SIZE: Final = re.compile(r"\d+(\.\d+)? ?([KMGTPkmgtp]i?B?)?|\d+(\.\d+)? ?%")
 _QUANTITY: Final = re.compile(r"[1-9]\d*(\.\d+)?([kMGTPE]|[KMGTPE]i)?")
 _CRON_PART: Final = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/[1-9]\d*)?")
 _CRON: Final = (
@@ -116,6 +121,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     schedule: str = "15 3 * * *"
     collect: str = ""
     trash: int = 14
+    fail_over: str = ""
+    fail_on_growth: str = ""
+    keep_daily: int = 60
+    webhook_secret: str = ""
     parts: tuple[str, ...] = PARTS
 
     def __post_init__(self) -> None:
@@ -136,6 +145,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             ("schedule", _cron, "write five fields, such as '15 3 * * *', or @daily"),
             ("collect", lambda text: not text or _cron(_when(text)), "write weekly, or five fields: '30 2 * * sun'"),
             ("trash", range(1000).__contains__, "write a number of days"),
+            ("fail_over", lambda text: not text or (_SIZE.fullmatch(text) and "%" not in text), "write such as 40GB"),
+            ("fail_on_growth", lambda text: not text or _SIZE.fullmatch(text), "write such as 10% or 5GB"),
+            ("keep_daily", range(1, 10_000).__contains__, "write a number of days"),
         ]
         if self.collect:
             rules += [
@@ -214,6 +226,7 @@ def manifests(settings: Settings) -> list[Document]:
         "audit": _audit,
         "service": lambda it: [_service(it, "")],
         "access": lambda it: _ingresses(it) if it.way == "ingress" else [_service(it, "-nodeport")],
+        "policy": _policies,
     }
     found = [document for part in PARTS if part in settings.parts for document in make[part](settings)]
     return found + (_collection(settings) if settings.collect else [])
@@ -245,13 +258,14 @@ def notes(settings: Settings) -> list[str]:
         options = "--type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=config.json"
         entry = f"a Docker config.json with an entry for {it.name}:{_API}"
         found.append(f"credentials, {entry}: {generic} {it.docker_secret} {options}")
+    if "audit" in it.parts and it.webhook_secret:
+        found.append(f"the webhook's URL: {generic} {it.webhook_secret} --from-file=url=/dev/stdin < FILE")
     if "ui" in it.parts and it.token_secret:
         found.append(f"the UI's token: {random} {generic} {it.token_secret} --from-file=token=/dev/stdin")
     if it.ui_image == UNBUILT and ({"ui", "audit"} & {*it.parts} or it.collect):
-        lines = DOCKERFILE.strip().replace("'", "").splitlines()
-        build = f"printf '%s\\n' {' '.join(map(repr, lines))} | docker build -f - -t IMAGE:TAG ."
         found.append(
-            f"there is no published image of regnb; in a clone of it: {build}, push that, and name it ui_image"
+            "there is no published image of regnb; in a clone of it: make image IMAGE=HOST/regnb:TAG, push that, and "
+            "name it: --ui-image HOST/regnb:TAG"
         )
     if it.collect:
         found.append(
@@ -410,8 +424,36 @@ def _deployment(it: Settings, suffix: str, template: Document) -> Document:
     return _made(it, "Deployment", "apps/v1", suffix, spec)
 
 
-def _kept(it: Settings, suffix: str) -> Document:
-    return {"persistentVolumeClaim": {"claimName": it.name + suffix}}
+def _kept(it: Settings, suffix: str, *, read_only: bool = False) -> Document:
+    return {"persistentVolumeClaim": {"claimName": it.name + suffix} | ({"readOnly": True} if read_only else {})}
+
+
+def _beside(it: Settings, component: str) -> Document:
+    """Return what keeps a pod on the node of another one: a volume may belong to one node at a time."""
+    term = {
+        "labelSelector": {"matchLabels": {"app": it.name, "component": component}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    return {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+
+
+def _policies(it: Settings) -> list[Document]:
+    """Return what keeps out all but the two ports, and lets the UI reach the registry and names alone."""
+    ports = [{"port": "api", "protocol": "TCP"}, {"port": "ui", "protocol": "TCP"}]
+    inward = {
+        "podSelector": {"matchLabels": {"app": it.name}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"ports": ports}],
+    }
+    names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
+    registry = {"podSelector": {"matchLabels": {"app": it.name, "component": "registry"}}}
+    outward = {
+        "podSelector": {"matchLabels": {"app": it.name, "component": "ui"}},
+        "policyTypes": ["Egress"],
+        "egress": [{"ports": names}, {"to": [registry], "ports": [{"port": _API, "protocol": "TCP"}]}],
+    }
+    kind = ("NetworkPolicy", "networking.k8s.io/v1")
+    return [_made(it, *kind, "-inward", inward), _made(it, *kind, "-ui-outward", outward)]
 
 
 def _variables(values: Mapping[str, str], secrets: Mapping[str, tuple[str, str]] | None = None) -> list[Document]:
@@ -476,6 +518,14 @@ def _ui(it: Settings) -> list[Document]:
         environment["REGNB_RECEIPTS"] = "/receipts"
         mounts["receipts"] = ("/receipts", _kept(it, "-receipts"))
         found.append(_volume(it, "-receipts", it.snapshots))
+    if "registry" in it.parts:
+        environment["REGNB_STORAGE"] = "/var/lib/registry"
+        mounts["storage"] = ("/var/lib/registry", _kept(it, "-storage", read_only=True))
+    if "audit" in it.parts:
+        environment["REGNB_SNAPSHOTS"] = "/snapshots"
+        mounts["snapshots"] = ("/snapshots", _kept(it, "-snapshots", read_only=True))
+        command += ["--prometheus", f"/snapshots/{_METRICS}", "--report", f"/snapshots/{_REPORT}"]
+    near = _beside(it, "registry") if "registry" in it.parts else {}
     container = {
         "name": "ui",
         "image": it.ui_image,
@@ -485,20 +535,35 @@ def _ui(it: Settings) -> list[Document]:
         **_probes("/ui/healthz", "ui"),
         "resources": _needs("512Mi", "2Gi"),
     }
-    return [*found, _deployment(it, "-ui", _pod(it.name, container, mounts))]
+    return [*found, _deployment(it, "-ui", _pod(it.name, container, mounts, **near))]
 
 
 def _audit(it: Settings) -> list[Document]:
     environment, mounts = _regnb(it)
+    url = f"http://{it.name}:{_API}"
+    command = ["regnb", "audit", url, "--snapshot", "/snapshots", "--prometheus", f"/snapshots/{_METRICS}"]
+    command += ["--fail-on-drift", "--fail-on-problems"]
+    command += ["--fail-over", it.fail_over] if it.fail_over else []
+    command += ["--fail-on-growth", it.fail_on_growth] if it.fail_on_growth else []
+    secrets = {"REGNB_WEBHOOK": (it.webhook_secret, "url")} if it.webhook_secret else {}
     container = {
         "name": "audit",
         "image": it.ui_image,
-        "command": ["regnb", "audit", f"http://{it.name}:{_API}", "--snapshot", "/snapshots"],
-        "env": _variables(environment),
+        "command": command,
+        "env": _variables(environment, secrets),
         "resources": _needs("256Mi", "2Gi"),
     }
-    pod = _pod(f"{it.name}-audit", container, mounts | {"snapshots": ("/snapshots", _kept(it, "-snapshots"))})
-    pod["spec"] = {"restartPolicy": "Never", **pod["spec"]}
+    near = _beside(it, "registry" if "registry" in it.parts else "ui") if {"registry", "ui"} & {*it.parts} else {}
+    mounts["snapshots"] = ("/snapshots", _kept(it, "-snapshots"))
+    pod = _pod(f"{it.name}-audit", container, mounts, **near)
+    # First the page and the pruning: an audit that finds something ends its pod.
+    report = ["regnb", "report", url, "--snapshots", "/snapshots", "-o", f"/snapshots/{_REPORT}"]
+    thin = ["regnb", "snapshots", "/snapshots", "--thin", str(it.keep_daily)]
+    before = [
+        {**deepcopy(container), "name": name, "command": words, "env": _variables(environment)}
+        for name, words in (("report", report), ("thin", thin))
+    ]
+    pod["spec"] = {"restartPolicy": "Never", **pod["spec"], "initContainers": before}
     spec = {
         "schedule": it.schedule,
         "concurrencyPolicy": "Forbid",

@@ -27,6 +27,8 @@ from regnb.wire.addresses import is_loopback
 START: Final = "00-start.ipynb"
 _COPIED: Final = ".regnb-notebooks.json"
 """In a folder of notebooks: the fingerprint of each as it was copied. One that differs from it was edited."""
+_SETTINGS: Final = Path(__file__).with_name("settings")
+"""JupyterLab's settings for these notebooks: those of other JupyterLabs stay as they are."""
 _PATIENCE: Final = 15
 """Seconds that JupyterLab has to end its kernels."""
 
@@ -161,6 +163,7 @@ def _options(folder: Path, *, browser: bool, host: str, port: int | None) -> lis
         f"--ServerApp.ip={host}",
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{START}",
+        f"--LabApp.app_settings_dir={_SETTINGS}",
         "--ServerApp.answer_yes=True",
         "--ServerApp.log_level=WARN",  # the address is printed all the same
         "--LabApp.log_level=WARN",

@@ -76,6 +76,11 @@ class Kernels(AsyncMappingKernelManager):
         # A page that is reloaded again and again starts a kernel each time.
         self._starts = Allowance(2 * self.each, 0.2)
 
+    @property
+    def pages(self) -> int:
+        """How many pages are open, or about to."""
+        return sum(1 for each in self._given if each in self) + len(self._opening)
+
     def take_room(self, page: object, visitor: Visitor) -> None:
         """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
         self._given = {each: who for each, who in self._given.items() if each in self}

@@ -47,6 +47,10 @@ with warnings.catch_warnings():
         from regnb.pages.door import Door, listen
         from regnb.pages.guard import Guard, Upstream, scripted
         from regnb.pages.kernels import EACH, PAGES, Kernels, Visitor
+        from regnb.pages.metrics import FILE as PROMETHEUS
+        from regnb.pages.metrics import Metrics
+        from regnb.pages.nightly import FILE as REPORT
+        from regnb.pages.nightly import Nightly
         from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
@@ -93,6 +97,8 @@ def serve(
     idle: int = IDLE,
     pages: int = PAGES,
     each: int = EACH,
+    prometheus: Path | None = None,
+    report: Path | None = None,
     ready: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve the packaged notebooks as web pages until the process is interrupted or terminated.
@@ -115,6 +121,8 @@ def serve(
         idle: Seconds after which a page that nobody looks at loses its kernel.
         pages: How many may be open at once.
         each: How many of one visitor.
+        prometheus: The file that ``regnb audit --prometheus`` writes: ``<base_url>metrics`` then has its metrics, too.
+        report: The file that ``regnb report`` writes: ``<base_url>report`` sends it.
         ready: Called with the URL once the port listens.
 
     Raises:
@@ -158,6 +166,8 @@ def serve(
                 "identity_provider_class": Identity,
                 "tornado_settings": {
                     "visits": Visits(tokens, cookie),
+                    PROMETHEUS: prometheus,
+                    REPORT: report,
                     "websocket_max_message_size": LIMIT,
                 },
             },
@@ -360,6 +370,8 @@ class UI(Voila):  # type: ignore[misc]
             (f"{self.base_url}()", Page, given),
             (rf"{self.base_url}({names})(?:\.ipynb)?", Page, given),
             (f"{self.base_url}healthz", Healthy),
+            (f"{self.base_url}metrics", Metrics),
+            (f"{self.base_url}report", Nightly),
             (f"{self.base_url}socket", Socket),
             (f"{self.base_url}login", Login),
             (f"{self.base_url}logout", Logout),

@@ -81,13 +81,28 @@ class Visits:
         found = [token for token in self.tokens if token.fits(text)]
         if not found:
             return None
+        self._logins.pop(self.of(handler), None)
+        self.know(self.begin(handler), found[0])
+        return found[0]
+
+    def know(self, visitor: str, token: Token) -> None:
+        """Remember that a visitor has given a token."""
         now = time.monotonic()
         self._logins = {each: login for each, login in self._logins.items() if now < login.until}
         if len(self._logins) >= _MOST:
             self._logins.pop(next(iter(self._logins)))
-        self._logins.pop(self.of(handler), None)
-        self._logins[self.begin(handler)] = _Login(found[0], now + LASTS)
-        return found[0]
+        self._logins[visitor] = _Login(token, now + LASTS)
+
+    def carried(self, handler: JupyterHandler) -> Token | None:
+        """Return the token that a request has as ``Bearer``: a program's, or that of a proxy that knows its users."""
+        kind, _, text = handler.request.headers.get("Authorization", "").partition(" ")
+        sender = str(handler.request.remote_ip)
+        if kind.lower() != "bearer" or not (_GUESSES.take(sender) and _ALL_GUESSES.take("")):
+            return None
+        found = next((token for token in self.tokens if token.fits(text.strip())), None)
+        if found is not None:
+            _GUESSES.forget(sender)
+        return found
 
     def leave(self, handler: JupyterHandler) -> str:
         """Forget a visitor's token and cookie; return who it was."""
@@ -98,12 +113,14 @@ class Visits:
 
 
 class Identity(IdentityProvider):
-    """Tells jupyter_server's handlers who is there: by the cookie, never by a token in a URL."""
+    """Tells jupyter_server's handlers who is there: by the cookie or a header, never by a token in a URL."""
 
     def get_user(self, handler: Upstream) -> User | None:
         """Return the visitor of a request, or None if it must not see pages."""
         visits: Visits = handler.settings["visits"]
         visitor = visits.of(handler)
+        if visitor and not visits.admits(visitor) and (token := visits.carried(handler)):
+            visits.know(visitor, token)
         return User(visitor) if visits.admits(visitor) else None
 
     def get_handlers(self) -> list[tuple[str, object]]:

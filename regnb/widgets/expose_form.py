@@ -44,6 +44,7 @@ _INSIDE: Final = {
     "storage": "Storage", "snapshots": "Snapshots", "storage_class": "Volumes", "htpasswd_secret": "Users",
     "docker_secret": "Docker", "token_secret": "UI token", "trusted_proxy": "Proxies", "schedule": "Audit at",
     "collect": "Collect", "trash": "Trash days",
+    "fail_over": "Fail over", "fail_on_growth": "Fail growth", "keep_daily": "Keep days", "webhook_secret": "Webhook",
 }  # fmt: skip
 """The settings' labels; what each means is their tooltip, and stands in them while they are empty."""
 _MADE: Final = {
@@ -52,6 +53,7 @@ _MADE: Final = {
     "audit": "An audit by night, which saves a snapshot.",
     "service": "The Service with both.",
     "access": "The way in from outside.",
+    "policy": "A NetworkPolicy: two ports inwards, and the UI outwards to the registry alone.",
 }
 _LABEL_WIDTH: Final = "88px"
 _SENT: Final = "This begins an upload of 20 MB of zeros, and gives it up: nothing is stored."
@@ -111,7 +113,7 @@ class ExposeForm(Panel):
         for name in _OUTSIDE:
             ports, other = name in ("api_port", "ui_port"), name == "way"
             self._fields[name].layout.display = None if other or ports == (values["way"] == "nodeport") else "none"
-        for name in ("api_port", "ui_port", "trash"):
+        for name in ("api_port", "ui_port", "trash", "keep_daily"):
             values[name] = _number(values[name], self._fields[name].description)
         values |= {name: text.strip() for name, text in values.items() if isinstance(text, str)}
         settings = Settings(**values, parts=tuple(name for name in PARTS if self._parts[name].value))

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,29 @@ def test_the_list_tells_the_figures(tmp_path: Path) -> None:
     assert [row[name] for name in ("repositories", "tags", "stored", "pulled", "complete", "schema", "status")] == [
         2, 4, summary.stored, summary.pulled, False, 2, "ok",
     ]  # fmt: skip
+
+
+def test_old_snapshots_are_thinned_out(tmp_path: Path) -> None:
+    """Young ones stay, the last of each month, the newest of each registry, what cannot be read, and others' files."""
+    now = datetime.now(UTC)
+    month = now.replace(day=15) - timedelta(days=100)
+    dates = [month.replace(day=day) for day in (1, 10, 20)] + [now - timedelta(days=days) for days in (3, 2)]
+    saved = []
+    for when in dates:
+        saved.append(Path(made().save(tmp_path)))
+        rewrite(str(saved[-1]), started=when.isoformat())
+    alone, broken = Path(made().save(tmp_path)), Path(made().save(tmp_path))
+    rewrite(str(alone), started=dates[0].isoformat(), registry="another:5000")
+    rewrite(str(broken), started="never")
+    (saved[1] / "mine.txt").write_text("")
+    assert {name.rpartition("/")[2] for name in snapshot.thin(tmp_path, 60)} == {each.name for each in saved[:2]}
+    assert [each.exists() for each in saved] == [False, True, True, True, True]
+    assert [each.name for each in saved[1].iterdir()] == ["mine.txt"]
+    assert alone.exists()
+    assert broken.exists()
+    assert snapshot.thin(tmp_path, 60) == []
+    listed = snapshot.snapshots(tmp_path)
+    assert len(listed[listed["status"] == "ok"]) == 4
 
 
 def test_figures_beyond_64_bits_are_listed(tmp_path: Path) -> None:

@@ -18,9 +18,17 @@ from regnb.cluster.ingress import convert
 from regnb.cluster.resources import FIELDS, PARTS, UNBUILT, Settings, manifests, notes, to_yaml
 from regnb.errors import InvalidArgument
 
-VERSIONS = sorted(set(all_versions()), key=lambda version: [int(number) for number in version.split(".")])[-2:]
-"""The two newest that kubernetes-validate knows."""
-SECRETS = {"htpasswd_secret": "users", "docker_secret": "docker", "token_secret": "token", "storage_class": "fast"}
+EVER = sorted(set(all_versions()), key=lambda version: [int(number) for number in version.split(".")])
+SINCE = EVER[EVER.index("1.25.0") :]
+"""Every version that is supported and that kubernetes-validate knows."""
+VERSIONS = [SINCE[0], *SINCE[-2:]]
+SECRETS = {
+    "htpasswd_secret": "users",
+    "docker_secret": "docker",
+    "token_secret": "token",
+    "webhook_secret": "hook",
+    "storage_class": "fast",
+}
 EVERY = [
     {"way": way, "controller": controller, "tls_secret": tls, "https_only": only, **more}
     for way, controller, tls, only, more in product(
@@ -40,7 +48,7 @@ def _valid(text: str, version: str) -> None:
 
 
 def check_valid(documents: list[dict[str, Any]]) -> None:
-    """Validate strictly, for both versions; only Traefik's own kind is none of Kubernetes'."""
+    """Validate strictly, for the oldest version and the two newest; only Traefik's own kind is none of Kubernetes'."""
     for document in documents:
         if document["apiVersion"] == "traefik.io/v1alpha1":
             assert document["kind"] == "Middleware"
@@ -144,10 +152,10 @@ def test_what_runs_may_do_no_more_than_it_must() -> None:
     for pod in made:
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
         assert not pod["spec"]["automountServiceAccountToken"]
-        (container,) = pod["spec"]["containers"]
-        assert container["securityContext"]["readOnlyRootFilesystem"]
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert {"requests", "limits"} == set(container["resources"])
+        for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", []):
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"requests", "limits"} == set(container["resources"])
 
 
 def test_the_registry_deletes_and_the_ui_reads() -> None:
@@ -161,14 +169,18 @@ def test_the_registry_deletes_and_the_ui_reads() -> None:
         "regnb", "ui", "--registry", "http://kube-registry:5000", "--base-url", "/ui/",
         "--host", "0.0.0.0", "--port", "8000",  # noqa: S104 -- in a pod
         "--host-name", "kube-registry", "--host-name", "r.example.com",
+        "--prometheus", "/snapshots/regnb.prom", "--report", "/snapshots/report.html",
     ]  # fmt: skip
     assert ui["livenessProbe"]["httpGet"] == {"path": "/ui/healthz", "port": "ui"}
-    assert audit["command"] == ["regnb", "audit", "http://kube-registry:5000", "--snapshot", "/snapshots"]
+    assert audit["command"] == [
+        "regnb", "audit", "http://kube-registry:5000", "--snapshot", "/snapshots", "--prometheus",
+        "/snapshots/regnb.prom", "--fail-on-drift", "--fail-on-problems",
+    ]  # fmt: skip
     assert [*values(made, "concurrencyPolicy")] == ["Forbid"]
     made = manifests(settings(**SECRETS))
     (registry, ui, _) = (pod["spec"]["containers"][0] for pod in pods(made))
     assert registry["readinessProbe"]["httpGet"]["path"] == "/", "with users /v2/ answers 401"
-    assert ui["command"][-2:] == ["--write-token-file", "/token/operators"]
+    assert ui["command"][-6:-4] == ["--write-token-file", "/token/operators"]
     assert ui["command"][ui["command"].index("--host-name") :][:4] == [
         "--host-name",
         "kube-registry",
@@ -187,7 +199,7 @@ def test_every_secret_is_named_with_the_command_that_makes_it() -> None:
     made = manifests(chosen)
     assert not of(made, "Secret")
     named = {*values(made, "secretName"), *(reference["name"] for reference in values(made, "secretKeyRef"))}
-    assert named == {"r-tls", "users", "docker", "token", "kube-registry-http"}
+    assert named == {"r-tls", "users", "docker", "token", "hook", "kube-registry-http"}
     text = "\n".join(notes(chosen))
     for name in named:
         assert any(f"create secret {kind} {name} " in text for kind in ("generic", "tls")), name
@@ -198,17 +210,60 @@ def test_every_secret_is_named_with_the_command_that_makes_it() -> None:
 def test_there_is_no_published_image() -> None:
     """The UI's image cannot be pulled by accident until one is named, and the notes say how to build it."""
     assert UNBUILT.partition("/")[0].endswith(".invalid")
-    assert any("docker build" in note for note in notes(settings()))
-    assert not any("docker build" in note for note in notes(settings(ui_image="r.example.com/regnb:1")))
+    assert any("make image" in note for note in notes(settings()))
+    assert not any("make image" in note for note in notes(settings(ui_image="r.example.com/regnb:1")))
+
+
+@pytest.mark.parametrize("version", SINCE)
+def test_every_version_takes_it(version: str) -> None:
+    """With everything that can be chosen, from 1.25 on."""
+    for document in manifests(settings(tls_secret="r-tls", https_only=True, controller="nginx", **SECRETS)):
+        _valid(json.dumps(document), version)
+
+
+def test_the_ui_sees_what_the_audit_and_the_registry_keep_and_changes_none_of_it() -> None:
+    """Their volumes are mounted read-only there, on the node of the registry; the audit prunes, reports and judges."""
+    made = manifests(settings(fail_over="40GB", fail_on_growth="10%", **SECRETS))
+    (_, ui, audit) = pods(made)
+    claims = {claim["claimName"]: claim for claim in values(ui["spec"]["volumes"], "persistentVolumeClaim")}
+    assert claims["kube-registry-storage"]["readOnly"]
+    assert claims["kube-registry-snapshots"]["readOnly"]
+    environment = {each["name"]: each.get("value") for each in ui["spec"]["containers"][0]["env"]}
+    paths = {each["mountPath"] for each in ui["spec"]["containers"][0]["volumeMounts"]}
+    assert {environment["REGNB_STORAGE"], environment["REGNB_SNAPSHOTS"]} <= paths
+    for pod in (ui, audit):
+        assert [*values(pod["spec"]["affinity"], "component")] == ["registry"]
+    report, thin = (each["command"] for each in audit["spec"]["initContainers"])
+    assert report[-1] in ui["spec"]["containers"][0]["command"]
+    assert thin == ["regnb", "snapshots", "/snapshots", "--thin", "60"]
+    (judge,) = audit["spec"]["containers"]
+    assert judge["command"][-4:] == ["--fail-over", "40GB", "--fail-on-growth", "10%"]
+    assert {"name": "REGNB_WEBHOOK", "valueFrom": {"secretKeyRef": {"name": "hook", "key": "url"}}} in judge["env"]
+
+
+def test_the_policy_lets_in_two_ports_and_the_ui_out_to_the_registry() -> None:
+    """Its selectors fit the pods' labels."""
+    made = manifests(settings())
+    inward, outward = (each["spec"] for each in of(made, "NetworkPolicy"))
+    labels = [pod["metadata"]["labels"] for pod in pods(made)]
+    assert [port["port"] for port in inward["ingress"][0]["ports"]] == ["api", "ui"]
+    for selector, components in (
+        (inward["podSelector"], ["registry", "ui"]),
+        (outward["podSelector"], ["ui"]),
+        (outward["egress"][1]["to"][0]["podSelector"], ["registry"]),
+    ):
+        assert [each["component"] for each in labels if selector["matchLabels"].items() <= each.items()] == components
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_parts_can_be_chosen(part: str) -> None:
-    """Each part alone is valid, and all of them together are the whole."""
+    """Each part alone is valid, needs no volume of another part, and all of them together are the whole."""
     made = manifests(settings(parts=(part,)))
     assert made
     check_valid(made)
-    assert all(document in manifests(settings()) for document in made)
+    whole = {(document["kind"], document["metadata"]["name"]) for document in manifests(settings())}
+    assert {(document["kind"], document["metadata"]["name"]) for document in made} <= whole
+    assert {*values(made, "claimName")} == {each["metadata"]["name"] for each in of(made, "PersistentVolumeClaim")}
 
 
 def test_the_yaml_is_plain() -> None:

@@ -1,0 +1,107 @@
+"""A Helm chart of the same manifests: what settings decide is made here, what only names something becomes a value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import structs
+
+from regnb.cluster.resources import FIELDS, Settings, manifests, notes, yaml_library
+
+VALUES: Final[Mapping[str, Any]] = {
+    "host": "host-value.invalid",
+    "name": "name-value",
+    "namespace": "namespace-value",
+    "ingress_class": "ingress-class-value",
+    "tls_secret": "tls-secret-value",
+    "api_port": 31_111,
+    "ui_port": 31_112,
+    "registry_image": "registry-image.invalid/value:1",
+    "ui_image": "ui-image.invalid/value:1",
+    "storage": "11111Gi",
+    "snapshots": "11112Gi",
+    "storage_class": "storage-class-value",
+    "htpasswd_secret": "htpasswd-secret-value",
+    "docker_secret": "docker-secret-value",
+    "token_secret": "token-secret-value",
+    "webhook_secret": "webhook-secret-value",
+    "trusted_proxy": "10.111.0.0/16",
+    "schedule": "11 1 11 11 1",
+    "fail_over": "11113GB",
+    "fail_on_growth": "11114GB",
+    "keep_daily": 1_111,
+}
+"""Of each setting that becomes a value of the chart, a text that stands for it in the manifests, and nowhere else."""
+_NEEDED: Final = frozenset({"name", "namespace", "registry_image", "ui_image", "storage", "snapshots", "schedule"})
+"""Values that are always there; of the others those that were given, for without them there are other manifests."""
+
+
+def chart(settings: Settings, version: str) -> dict[str, str]:
+    """Return the files of a chart whose templates are the manifests of these settings.
+
+    The way in, the controller, https, the parts, and whether there is a secret at all are decided now: they choose
+    which manifests there are. Names, images, sizes and schedules are values, which can be set at each installation. The
+    namespace is that of the release.
+
+    Args:
+        settings: What the manifests are made of.
+        version: Of the chart.
+
+    Raises:
+        MissingExtra: PyYAML is not installed.
+
+    Example:
+        >>> sorted(chart(Settings(host="r.example.com"), "1.0.0"))[:2]
+        ['Chart.yaml', 'templates/NOTES.txt']
+    """
+    chosen = {name: getattr(settings, name) for name in VALUES if name in _NEEDED or getattr(settings, name)}
+    made = manifests(structs.replace(settings, **{name: VALUES[name] for name in chosen}))
+    values = {name: value for name, value in chosen.items() if name != "namespace"}
+    library = yaml_library()
+    files = {
+        "Chart.yaml": library.safe_dump(
+            {
+                "apiVersion": "v2",
+                "name": "regnb",
+                "description": "A container registry with regnb's web UI and nightly audit",
+                "version": version,
+                "appVersion": version,
+                "kubeVersion": ">=1.25.0-0",
+            },
+            sort_keys=False,
+        ),
+        "values.yaml": "\n".join(_line(name, value) for name, value in values.items()),
+        "templates/NOTES.txt": "".join(f"- {note}\n" for note in notes(settings)),
+    }
+    for document in made:
+        text: str = library.safe_dump(document, sort_keys=False, allow_unicode=True, width=1_000_000)
+        name = document["metadata"]["name"].removeprefix(VALUES["name"]).strip("-")
+        files[f"templates/{'-'.join(filter(None, (document['kind'].lower(), name)))}.yaml"] = _templated(text)
+    return files
+
+
+def _line(name: str, value: object) -> str:
+    return f"# {FIELDS[name]}\n{name}: {json.dumps(value)}\n"
+
+
+def _templated(text: str) -> str:
+    """Return YAML with a template's action for each text that stands for a value."""
+    of = {str(value): name for name, value in VALUES.items()}
+    found = re.compile("|".join(re.escape(each) for each in sorted(of, key=len, reverse=True)))
+
+    def action(match: re.Match[str]) -> str:
+        name = of[match[0]]
+        return "{{ .Release.Namespace }}" if name == "namespace" else f"{{{{ .Values.{name} }}}}"
+
+    lines = []
+    for line in text.splitlines():
+        # What a value may be decides how YAML reads it: a text that stands alone is quoted.
+        head, mark, scalar = re.fullmatch(r"( *(?:- )?)((?:[^ ]+: )?)(.*)", line).groups()  # type: ignore[union-attr]
+        templated = found.sub(action, scalar)
+        if templated != scalar and not isinstance(VALUES[of[found.search(scalar)[0]]], int):  # type: ignore[index]
+            templated = f'"{templated.strip(chr(39))}"'
+        lines.append(found.sub(action, f"{head}{mark}") + templated)
+    return "\n".join(lines) + "\n"
