@@ -28,9 +28,11 @@ class Storage(_Storage):
     Made by :func:`open_storage`.
 
     Example:
-        >>> storage = open_storage("/var/lib/registry")  # doctest: +SKIP
-        >>> plan = storage.plan_collect(endpoints=["http://localhost:5000"])  # doctest: +SKIP
-        >>> receipt = storage.apply(plan, confirm=plan.code)  # doctest: +SKIP
+        >>> storage = open_storage("/var/lib/registry")
+        >>> plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])  # nobody can push
+        >>> print(plan.summary())
+        collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
+        >>> receipt = storage.apply(plan, confirm=plan.code)
     """
 
     _last: State | None = None
@@ -90,7 +92,8 @@ class Storage(_Storage):
             StorageError: It cannot be read, or is no local folder.
 
         Example:
-            >>> storage.plan_collect(untagged=True, grace="7d").to_frame()  # doctest: +SKIP
+            >>> print(storage.plan_collect(untagged=True, grace="0h").summary())
+            collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
         from regnb.change.collect.planning import seconds
         from regnb.change.sweep import Options
@@ -125,7 +128,8 @@ class Storage(_Storage):
         """Return what the trash holds (:data:`regnb.tables.columns.COLUMNS`, ``trash``).
 
         Example:
-            >>> storage.trash()  # doctest: +SKIP
+            >>> len(storage.trash())
+            0
         """
         from regnb.change.collect.trash import runs
         from regnb.tables.frame import of_rows
@@ -143,7 +147,9 @@ class Storage(_Storage):
             PlanMismatch: The trash does not have it.
 
         Example:
-            >>> storage.plan_restore("20261129T120000-4f2a91cc")  # doctest: +SKIP
+            >>> receipt = storage.apply(plan, confirm=plan.code)
+            >>> print(storage.plan_restore(receipt).summary())
+            restore in /var/lib/registry: put back 2 blobs, 2 layer links (1.4 kB)
         """
         from regnb.change.collect.trash import plan_restore
 
@@ -163,7 +169,9 @@ class Storage(_Storage):
             PlanMismatch: It is about a storage.
 
         Example:
-            >>> storage.plan_return("20261123T120000-4f2a91cc")  # doctest: +SKIP
+            >>> receipt = registry.apply(plan, confirm=plan.code)
+            >>> storage.plan_return(receipt)  # no collection moved anything of it
+            []
         """
         from regnb.change.collect.trash import plan_return
         from regnb.change.journal import Receipt
@@ -178,7 +186,8 @@ class Storage(_Storage):
             older_than: Age since it was moved there, such as ``7d``.
 
         Example:
-            >>> storage.plan_empty(older_than="30d")  # doctest: +SKIP
+            >>> print(storage.plan_empty(older_than="30d").summary())
+            empty in /var/lib/registry: remove for good nothing
         """
         from regnb.change.collect.planning import seconds
         from regnb.change.collect.trash import plan_empty
@@ -193,7 +202,7 @@ class Storage(_Storage):
             Busy: Another collection is at work.
 
         Example:
-            >>> storage.check(plan)  # doctest: +SKIP
+            >>> storage.check(plan)
         """
         from regnb.change.collect.trash import Trash
 
@@ -246,7 +255,9 @@ class Storage(_Storage):
             Interrupted: The user interrupted; the receipt says what was done, and :meth:`resume` goes on.
 
         Example:
-            >>> receipt = storage.apply(plan, confirm=plan.code)  # doctest: +SKIP
+            >>> receipt = storage.apply(plan, confirm=plan.code)
+            >>> receipt.status
+            'done'
         """
         from regnb.change.journal import Journal
 
@@ -325,6 +336,6 @@ def open_storage(url: str | Path, **options: object) -> Storage:
         MissingExtra: The library for such URLs is not installed.
 
     Example:
-        >>> storage = open_storage("/var/lib/registry")  # doctest: +SKIP
+        >>> storage = open_storage("/var/lib/registry")
     """
     return Storage(url, options)

@@ -152,8 +152,12 @@ class Inventory:
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
 
     Example:
-        >>> inventory = registry.inventory()  # doctest: +SKIP
-        >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
+        >>> inventory = registry.inventory()
+        >>> inventory.tags.nlargest(3, "size")[["repository", "tag", "layers"]]
+            repository     tag layers
+        50  vm/centos8       8      4
+        52  vm/centos8     8.4      4
+        53  vm/centos8  latest      4
     """
 
     repositories: Frame
@@ -223,8 +227,11 @@ class Inventory:
         """What takes the space, in up to three sentences: the largest namespace, the largest layer, what could go.
 
         Example:
-            >>> print(inventory.highlights)  # doctest: +SKIP
-            85 % of the space (32 MB) is used by vm/*.
+            >>> print(inventory.highlights)
+            68% of the space (28.0 MB) is used by vm/*.
+            The largest layer has 25.2 MB and is behind 4 tags: vm/centos8, vm/test/centos8.
+            At most 3.5 MB would be free after a garbage collection if the tags older than a year were deleted (18);
+            the newest of each repository stays.
         """
         found = []
         stored = max(1, self.summary.stored)
@@ -276,7 +283,7 @@ class Inventory:
         A base that was compressed anew has other layers, and is not recognised.
 
         Example:
-            >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
+            >>> inventory.bases.groupby("base")["digest"].count().head(2)
         """
         return bases(self.tags, self.manifests, self.children, self.layers)
 
@@ -299,7 +306,7 @@ class Inventory:
             NotFound: Nothing fits.
 
         Example:
-            >>> inventory.reference("be464415e92a")  # doctest: +SKIP
+            >>> inventory.reference("be464415e92a")
             'vm/centos8:8'
         """
         if not text:
@@ -345,8 +352,15 @@ class Inventory:
             InvalidArgument: The text is empty.
 
         Example:
-            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")  # doctest: +SKIP
-            >>> inventory.find("87c6c69372dc")  # doctest: +SKIP
+            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")[["repository", "tag", "match"]]
+               repository  tag match
+            0  vm/centos8  8.4  name
+            >>> inventory.find("be464415e92a")[["repository", "tag", "match"]]
+                    repository         tag   match
+            0       vm/centos8           8  digest
+            1       vm/centos8         8.4  digest
+            2       vm/centos8      latest  digest
+            3  vm/test/centos8  newtagtest  digest
         """
         return find(self.frames, text, self.registry if self.source == "api" else "")
 
@@ -366,7 +380,12 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: Nothing that names tags, or tags that are not there.
 
         Example:
-            >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
+            >>> inventory.reclaim(inventory.tags["created"] < "2025").table[["collection", "bound", "size"]]
+                                      collection     bound     size
+            0                    garbage-collect   at most  31.9 MB
+            1                    garbage-collect   at most  31.9 MB
+            2  garbage-collect --delete-untagged  estimate  31.9 MB
+            3  garbage-collect --delete-untagged  at least  34.0 MB
         """
         return self._collected if what is None else self._reclaimed(what, children=children, referrers=referrers)
 
@@ -397,7 +416,7 @@ class Inventory:
             StorageError: It cannot be read, or there is no such file.
 
         Example:
-            >>> inventory.with_pulls("pulls.parquet").free("50GB", unused_for="180d")  # doctest: +SKIP
+            >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
         """
         tags = with_pulls(self, History.load(history, must_exist=True))
         return Inventory(self.registry, self.started, self.finished, {**self.frames, "tags": tags}, self.source)
@@ -432,7 +451,12 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: No size, or as for :meth:`reclaim`.
 
         Example:
-            >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
+            >>> proposed = inventory.free("2MB", protect="*:latest")
+            >>> proposed[["repository", "tag", "freed", "total"]].head(2)
+                   repository    tag    freed   total
+            0  team-a/reports    0.1   311 kB  311 kB
+            1        apps/web  1.0.0  50.6 kB  361 kB
+            >>> plan = registry.plan_delete(proposed, inventory=inventory)
         """
         protected = mask_of(self.tags, protect, self.registry)
         if unused_for:
@@ -470,7 +494,8 @@ class Inventory:
             MissingExtra: The library for such URLs is not installed.
 
         Example:
-            >>> registry.inventory().save("snapshots")  # doctest: +SKIP
+            >>> registry.inventory().save("snapshots")
+            'snapshots/registry=.../date=.../snapshot=...'
         """
         return snapshot.save(
             url, self.registry, self.started, self.finished, self.source, self.summary._asdict(), self.frames
@@ -485,7 +510,8 @@ class Inventory:
             MissingExtra: The library for such URLs is not installed.
 
         Example:
-            >>> Inventory.load("snapshots/localhost-5000-20260301T120000.000000Z")  # doctest: +SKIP
+            >>> len(Inventory.load(inventory.save("snapshots")).tags)
+            55
         """
         return cls(*snapshot.load(url))
 

@@ -34,7 +34,9 @@ class Reclaim:
         removed: How many manifests the deletion itself takes out of their repositories.
 
     Example:
-        >>> inventory.reclaim("vm/centos8:8.1").table  # doctest: +SKIP
+        >>> inventory.reclaim("vm/centos8:8.3").table[["collection", "bound", "size"]].head(1)
+                collection    bound    size
+        0  garbage-collect  at most  2.0 kB
     """
 
     def __init__(  # noqa: PLR0917 -- what it is computed from

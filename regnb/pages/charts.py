@@ -270,7 +270,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> treemap(inventory.usage)  # doctest: +SKIP
+        >>> figure = treemap(inventory.usage)
     """
     kinds: dict[_Path, str] = {}
     sizes: tuple[Counter[_Path], ...] = (Counter(), Counter(), Counter())
@@ -360,7 +360,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> breakdown(inventory.breakdown)  # doctest: +SKIP
+        >>> figure = breakdown(inventory.breakdown)
     """
     rows = _rows(breakdown, "breakdown", "what", "size", "total", "message")
     if not any(row.size for row in rows):
@@ -404,7 +404,7 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> layers(inventory.largest)  # doctest: +SKIP
+        >>> figure = layers(inventory.largest)
     """
     names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
     rows = _rows(shared_layers, "shared_layers", *names)
@@ -437,7 +437,7 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> repositories(inventory.repositories)  # doctest: +SKIP
+        >>> figure = repositories(inventory.repositories)
     """
     rows = _rows(repositories, "repositories", "repository", "tags", "size", "exclusive", "share")
     if not rows:
@@ -468,7 +468,7 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> reclaim(inventory.reclaim("vm/centos8:8.1").table)  # doctest: +SKIP
+        >>> figure = reclaim(inventory.reclaim("vm/centos8:8.3").table)
     """
     rows = _rows(table, "reclaim", "collection", "version", "size", "before", "bound", "message")
     if not rows:
@@ -502,7 +502,7 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> sharing(inventory.between)  # doctest: +SKIP
+        >>> figure = sharing(inventory.between)
     """
     rows = [row for row in _rows(between, "between", "repository", "other", "size") if row.size > 0]
     if not rows:
@@ -550,7 +550,7 @@ def age(tags: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> age(inventory.tags)  # doctest: +SKIP
+        >>> figure = age(inventory.tags)
     """
     found = _columns(tags, "tags", "repository", "tag", "kind", "created", "size")
     dated = found[found["created"].notna()]
@@ -616,7 +616,7 @@ def churn(growth: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> churn(regnb.growth("snapshots").frame)  # doctest: +SKIP
+        >>> figure = churn(regnb.growth("snapshots").frame)
     """
     rows = _rows(growth, "growth", "when", "new", "moved", "vanished")
     if len(rows) < 2:  # noqa: PLR2004 -- a difference needs two
@@ -649,8 +649,8 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> history = regnb.growth("snapshots")  # doctest: +SKIP
-        >>> growth(history.frame, history.forecast("2TB"))  # doctest: +SKIP
+        >>> history = regnb.growth("snapshots")
+        >>> figure = growth(history.frame, history.forecast("2TB"))
     """
     rows = _rows(growth, "growth", "when", "stored", "disk", "complete")
     if not rows:

@@ -42,8 +42,8 @@ class SweepForm(Confirmation[Sweep]):
         storage: What is changed.
 
     Example:
-        >>> form = collecting.collect(storage)  # doctest: +SKIP
-        >>> form.receipt  # doctest: +SKIP
+        >>> form = collecting.collect(storage)
+        >>> form.receipt
     """
 
     def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
@@ -151,7 +151,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         endpoints: The URL of every registry process over this storage, to begin with.
 
     Example:
-        >>> collecting.collect(storage, ["http://localhost:5000"])  # doctest: +SKIP
+        >>> form = collecting.collect(storage, ["http://localhost:5000"])
     """
     given = " ".join((endpoints,) if isinstance(endpoints, str) else endpoints)
 
@@ -196,7 +196,7 @@ def restore(storage: Storage) -> SweepForm:
         storage: Of :func:`regnb.open_storage`; a local folder.
 
     Example:
-        >>> collecting.restore(storage)  # doctest: +SKIP
+        >>> form = collecting.restore(storage)
     """
     runs = [str(run) for run in storage.trash()["run"]]
 
@@ -216,7 +216,7 @@ def empty(storage: Storage) -> SweepForm:
         storage: Of :func:`regnb.open_storage`; a local folder.
 
     Example:
-        >>> collecting.empty(storage)  # doctest: +SKIP
+        >>> form = collecting.empty(storage)
     """
     fields = {"older_than": text_field("Older than", "age since it was moved, such as 7d", value="7d")}
     return SweepForm(

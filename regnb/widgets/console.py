@@ -141,8 +141,9 @@ class Console(Form):
         history: When, what and with which answer, of the last 20 requests.
 
     Example:
-        >>> shown = console(registry)  # doctest: +SKIP
-        >>> shown.answer.curl  # doctest: +SKIP
+        >>> shown = console(registry)
+        >>> shown
+        <Console of localhost:5000, 0 requests>
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -353,6 +354,6 @@ def console(registry: Registry) -> Console:
         registry: Of :func:`regnb.connect`.
 
     Example:
-        >>> console(registry)  # doctest: +SKIP
+        >>> form = console(registry)
     """
     return Console(registry)

@@ -64,8 +64,8 @@ class Form(Confirmation[Plan]):
         inventory: What is chosen from, as it was last read; None where a receipt is chosen.
 
     Example:
-        >>> form = forms.delete(registry, inventory)  # doctest: +SKIP
-        >>> form.receipt  # doctest: +SKIP
+        >>> form = forms.delete(registry, inventory)
+        >>> form.receipt
     """
 
     def __init__(
@@ -302,7 +302,7 @@ def retag(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from.
 
     Example:
-        >>> forms.retag(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.retag(registry, registry.inventory())
     """
     return Form(
         registry,
@@ -325,7 +325,7 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         source: The registry to read from; by default the same one.
 
     Example:
-        >>> forms.copy(registry, other.inventory(), source=other)  # doctest: +SKIP
+        >>> form = forms.copy(registry, inventory, source=registry)
     """
     return Form(
         registry,
@@ -357,7 +357,7 @@ def image(registry: Registry, image: Image) -> widgets.VBox:
         image: Of :meth:`Registry.image`.
 
     Example:
-        >>> forms.image(registry, registry.image("vm/centos8:8.4"))  # doctest: +SKIP
+        >>> form = forms.image(registry, registry.image("vm/centos8:8.4"))
     """
     place, buttons = widgets.VBox(), []
 
@@ -385,7 +385,7 @@ def rename(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from.
 
     Example:
-        >>> forms.rename(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.rename(registry, registry.inventory())
     """
 
     def make(_: Inventory, chosen: pd.DataFrame, values: Mapping[str, Any]) -> Plan:
@@ -410,7 +410,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from, and what the blast radius is computed from.
 
     Example:
-        >>> forms.delete(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.delete(registry, registry.inventory())
     """
     return Form(
         registry,
@@ -445,7 +445,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         policy: TOML text to begin with.
 
     Example:
-        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
+        >>> form = forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())
     """
     return Form(
         registry,
@@ -475,7 +475,7 @@ def undo(registry: Registry) -> Form:
         registry: The one that was written to.
 
     Example:
-        >>> forms.undo(registry)  # doctest: +SKIP
+        >>> form = forms.undo(registry)
     """
     return Form(
         registry,

@@ -63,8 +63,9 @@ class Start(Panel):
     Made by :func:`start`.
 
     Example:
-        >>> here = start.start("http://localhost:5000")  # doctest: +SKIP
-        >>> here.registry.catalog()  # doctest: +SKIP
+        >>> here = start("http://localhost:5000")
+        >>> len(here.registry.catalog())
+        16
     """
 
     def __init__(self, url: str) -> None:
@@ -204,7 +205,7 @@ def start(url: str = "") -> Start:
         url: The registry; by default the environment's ``REGNB_URL``.
 
     Example:
-        >>> start()  # doctest: +SKIP
+        >>> form = start()
     """
     return Start(url or variable("REGNB_URL"))
 
