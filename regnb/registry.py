@@ -542,7 +542,7 @@ class Registry:
                 standard input; by default the whole catalog. Names alone need no catalog.
             cached: Whether manifests and configs may come from the cache, by their digest. The registry is always asked
                 which tags exist and which digests they point to.
-            fill_cache: Whether a pull-through cache may be read, although the cache then stores each image that is read.
+            fill_cache: Whether a pull-through cache may be read, although it then stores each image that is read.
             thorough: Whether the registry is asked (HEAD) for each image that an index lists, also where the cache has
                 it. A missing image is then known before a deletion is planned.
             progress: Whether to draw a bar (by default in a notebook and on a terminal), or a function that is called

@@ -79,8 +79,8 @@ class Diff:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p>{escaped(self.summary())}</p><h4>Repositories</h4>{self.repositories._repr_html_()}"
-            f"<h4>Tags</h4>{self.tags._repr_html_()}"
+            f"<p>{escaped(self.summary())}</p><h4 aria-level='3'>Repositories</h4>{self.repositories._repr_html_()}"
+            f"<h4 aria-level='3'>Tags</h4>{self.tags._repr_html_()}"
         )
 
 

@@ -239,13 +239,17 @@ class Image:
             for what, value in self._about()
         )
         grid = "display:grid;grid-template-columns:max-content 1fr;gap:0 1.5em;overflow-wrap:anywhere"
-        parts = [f"<h3>{escaped(self.name)}</h3><dl style='{grid}'>{about}</dl>"]
-        parts += ["<h4>Layers</h4>", *(f"<p>{escaped(note)}</p>" for note in self.notes), self.layers._repr_html_()]
+        parts = [f"<h3 aria-level='2'>{escaped(self.name)}</h3><dl style='{grid}'>{about}</dl>"]
+        parts += [
+            "<h4 aria-level='3'>Layers</h4>",
+            *(f"<p>{escaped(note)}</p>" for note in self.notes),
+            self.layers._repr_html_(),
+        ]
         for title, rows in (
             ("How it runs", self.config), ("What refers to it", self.referrers),
             ("Who shares its layers", self.shared_with), ("What the tag pointed at", self.history),
         ):  # fmt: skip
-            parts += [f"<h4>{title}</h4>", rows._repr_html_()] if len(rows) else []
+            parts += [f"<h4 aria-level='3'>{title}</h4>", rows._repr_html_()] if len(rows) else []
         return "".join(parts)
 
 

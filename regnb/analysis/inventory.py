@@ -46,7 +46,8 @@ class Sharing(NamedTuple):
 
     def _repr_html_(self) -> str:
         return (
-            f"<h4>Tags on one digest</h4>{self.tags._repr_html_()}<h4>Layers in several manifests</h4>"
+            f"<h4 aria-level='2'>Tags on one digest</h4>{self.tags._repr_html_()}"
+            f"<h4 aria-level='2'>Layers in several manifests</h4>"
             f"{self.layers._repr_html_()}"
         )
 
@@ -540,9 +541,11 @@ class Inventory:
         names = [[Cell(f"inventory.{name}"), Cell(f"{len(rows):,}")] for name, rows in self.frames.items()]
         every = table([Cell("frame", scope="col"), Cell("rows", scope="col")], names)
         largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
-        problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        problems = (
+            f"<h4 aria-level='2'>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        )
         return (
             f"{self.brief._repr_html_()}"
-            f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
+            f"<h4 aria-level='2'>Largest repositories</h4>{largest._repr_html_()}{problems}"
             f"<details><summary>All frames</summary>{every}</details>"
         )

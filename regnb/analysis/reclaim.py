@@ -161,7 +161,11 @@ class Reclaim:
 
     def _repr_html_(self) -> str:
         title = f"<p><b>{escaped(self.sentence)}</b></p>"
-        stays = f"<h4>What stays of it, and because of whom</h4>{self.stays._repr_html_()}" if len(self.stays) else ""
+        stays = (
+            f"<h4 aria-level='3'>What stays of it, and because of whom</h4>{self.stays._repr_html_()}"
+            if len(self.stays)
+            else ""
+        )
         return f"{title}{self.table._repr_html_()}{stays}"
 
 

@@ -189,7 +189,7 @@ def html(plan: Plan, confirm: str = "", most: int | None = None) -> str:
     rows = plan.to_frame()
     changed, same = touched(rows), kept(rows)
     if len(changed):
-        parts += ["<h4>Rows</h4>", _rows(changed, [*changed.columns], most)]
+        parts += ["<h4 aria-level='3'>Rows</h4>", _rows(changed, [*changed.columns], most)]
     lines = stays(plan)
     for line, some in zip(lines, [some for some in (same, shared) if len(some)], strict=True):
         parts.append(f"<details><summary>{escaped(line)}</summary>{_rows(some, [*some.columns], most)}</details>")

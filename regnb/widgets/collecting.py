@@ -99,7 +99,7 @@ class SweepForm(Confirmation[Sweep]):
         self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
         self._prompt.value = (
             "Nothing has been written. To arm the button for this plan, type its code: "
-            f"<code class='regnb-code'>{plan.code}</code>. {command}."
+            f"<code class='regnb-code regnb-next'>{plan.code}</code>. {command}."
         )
 
     def _start_apply(self) -> None:
@@ -126,7 +126,8 @@ class SweepForm(Confirmation[Sweep]):
         if receipt.applied.operation == "collect":
             parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
         self._result.value = (
-            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]} regnb-next' role='status' tabindex='-1'>"
+            f"{' '.join(parts)}</div>"
             f"{rows_html(rest[['action', 'repository', 'tag', 'status', 'message']]) if len(rest) else ''}"
         )
 
@@ -139,7 +140,7 @@ def _plan_html(plan: Sweep) -> str:
         heading = "<b>What is spared or only named</b>"
         parts.append(f"<div class='regnb-box regnb-warn'>{heading}{rows_html(plan.blast)}</div>")
     if plan.steps:
-        parts += ["<h4>Rows</h4>", rows_html(plan.to_frame())]
+        parts += ["<h4 aria-level='3'>Rows</h4>", rows_html(plan.to_frame())]
     return "".join(parts)
 
 

@@ -52,6 +52,7 @@ _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "
 
 _IN_USE: Final = "cluster, to ask it; or a file"
 _HOSTS: Final = "with spaces between"
+_OVERRIDE: Final = "Override a safety check in this plan:"
 
 
 class Form(Confirmation[Plan]):
@@ -89,6 +90,7 @@ class Form(Confirmation[Plan]):
         self._fields = dict(fields or {})
         self._allow = {name: check_box(CHECKS[name]) for name in allow}
         self._once: dict[str, Any] = {}
+        self._again = self._start_preview
         self._offered = widgets.VBox()
 
         self._named, self._stale = widgets.HTML(), widgets.HTML()
@@ -104,8 +106,10 @@ class Form(Confirmation[Plan]):
                 never.close()
         self._after.layout.display = "none"
 
-        for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
+        for control in (*self._fields.values(), self._undo_dummy):
             control.observe(lambda _: self._change(), "value")
+        for allowance in self._allow.values():
+            allowance.observe(self._override, "value")
         self._discard("")
         if self._table is not None:
             self._table.changed = self._choice
@@ -166,12 +170,21 @@ class Form(Confirmation[Plan]):
             raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
         values = {name: field.value for name, field in self._fields.items()}
         values["allow"] = [name for name, box in (self._allow | self._once).items() if box.value]
+        self._again = self._start_preview
         self._plan(lambda: self._make(self.inventory, chosen, values))
 
     def _start_undo(self) -> None:
-        receipt, allow = self.receipt, ["dummy"] if self._undo_dummy.value else []
+        receipt = self.receipt
+        allow = [name for name, box in ({"dummy": self._undo_dummy} | self._once).items() if box.value]
         if receipt is not None:
+            self._again = self._start_undo
             self._plan(lambda: self.registry.plan_undo(receipt, allow=allow))
+
+    def _override(self, change: Mapping[str, Any]) -> None:
+        """Discard the plan; where it was refused for want of this allowance, make it anew with it."""
+        self._change()
+        if change["new"] and change["owner"] in self._once.values():
+            self._try(self._preview, self._again)
 
     def _plan(self, make: Callable[[], Plan]) -> None:
         self._discard(box("", "Making the plan…"))
@@ -205,9 +218,12 @@ class Form(Confirmation[Plan]):
                 kept[name] = self._allow[name]
             elif name not in kept:
                 kept[name] = check_box(CHECKS.get(name) or f"{name}: {CHECKS_OF_A_REPOSITORY[name.partition(':')[0]]}")
-                kept[name].observe(lambda _: self._change(), "value")
+                kept[name].observe(self._override, "value")
         self._once = kept
-        heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
+        open_ones = not all(box.value for box in kept.values())
+        heading = (
+            [widgets.HTML(f"<span class='regnb-faint{' regnb-next' * open_ones}'>{_OVERRIDE}</span>")] if kept else []
+        )
         self._offered.children = [*heading, *kept.values()]
 
     def _offer(self, plan: Plan) -> None:
@@ -219,14 +235,14 @@ class Form(Confirmation[Plan]):
         if read_only():
             self._prompt.value = (
                 "Nothing is written from here. To apply this plan elsewhere: "
-                f"{download(plan.to_json(), 'plan.json', 'download it')}, then "
+                f"<span class='regnb-next'>{download(plan.to_json(), 'plan.json', 'download it')}</span>, then "
                 f"<code>regnb apply plan.json --confirm {plan.code}</code>"
             )
             return
         self._code.disabled = False
         self._code.placeholder = f"type the code {plan.code} to arm"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
-        code = f"<code class='regnb-code'>{plan.code}</code>"
+        code = f"<code class='regnb-code regnb-next'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")
         self._prompt.value = (
             f"Nothing has been written. To change <b>{escaped(plan.host)}</b>, type the code of this plan: {code} (or "
@@ -257,8 +273,9 @@ class Form(Confirmation[Plan]):
         if (rows["status"] == "unknown").any():
             advice = f"The registry could not be read after a write: resuming reads it again. {advice}"
         self._result.value = (
-            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
-            f"</b><br>Receipt <code>{escaped(receipt.name)}</code>, by {escaped(receipt.who)}. {advice}</div>"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]} regnb-next' role='status' tabindex='-1'>"
+            f"<b>{escaped(receipt.summary())}</b><br>Receipt <code>{escaped(receipt.name)}</code>, "
+            f"by {escaped(receipt.who)}. {advice}</div>"
             f"{rows_html(rows[columns])}"
         )
         self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")

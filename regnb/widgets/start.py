@@ -183,7 +183,7 @@ class Cards:
 
     def _repr_html_(self) -> str:
         groups = "".join(
-            f"<h3>{escaped(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
+            f"<h3 aria-level='2'>{escaped(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
             for title, digits in _GROUPS.items()
             if (books := [book for book in self._books if book.name[0] in digits])
         )
