@@ -24,7 +24,7 @@ export default { render({ el }) {
     new MutationObserver(() => {
       const still = [left, document.body, null].includes(document.activeElement);
       for (const shown of panel.querySelectorAll(".regnb-next")) {
-        if (known.has(shown)) continue;
+        if (known.has(shown) || !shown.offsetParent) continue;
         known.add(shown);
         if (!left || !still) continue;
         const part = shown.closest(".regnb-part");
@@ -32,7 +32,7 @@ export default { render({ el }) {
         next?.focus({ preventScroll: true });
         left = null;
       }
-    }).observe(panel, { childList: true, subtree: true });
+    }).observe(panel, { childList: true, subtree: true, attributes: true, attributeFilter: ["class", "style"] });
   };
   watch();
 } }

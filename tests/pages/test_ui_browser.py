@@ -268,7 +268,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     page.wait_for_timeout(1000)
     keys.skip()
     keys.is_at("Search")
-    keys.type("8.3")
+    keys.type("8.4")
     form.get_by_text("Showing 1 to 1 of 1").wait_for()
     keys.press("ArrowDown")
     keys.press("Space")
@@ -292,7 +292,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     finished(form, "delete")
     keys.is_at("delete on ")
     assert keys.tabs <= 12
-    assert "vm/centos8:8.3" not in apart(state, registry.url, "vm/centos8")
+    assert "vm/centos8:8.4" not in apart(state, registry.url, "vm/centos8")
 
 
 @pytest.mark.parametrize(
