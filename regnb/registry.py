@@ -613,7 +613,7 @@ class Registry:
                 Default: the same names. A layout may end with the tag.
             source: The registry to read from; by default this one.
             platform: Copy only this image of an index, such as ``linux/arm64`` or ``windows/amd64:10.0.20348``.
-            referrers: Take along signatures, SBOMs and other referrers.
+            referrers: Include signatures, SBOMs and other referrers.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
@@ -675,7 +675,7 @@ class Registry:
             inventory: The effects are computed from it. By default the repositories concerned are read now.
             repositories: Match globs with these, instead of the catalog; as in :meth:`inventory`.
             children: With an index, delete the manifests that nothing else needs.
-            referrers: Delete signatures, SBOMs and other referrers of a deleted manifest.
+            referrers: Include signatures, SBOMs and other referrers.
             in_use: Keep running images: ``cluster`` for the current kubectl context, or a file (``-`` for standard
                 input) with the output of kubectl, or with an image reference on each line. The command is
                 :data:`regnb.cluster.running.COMMAND`; what it printed may also be given itself.

@@ -185,7 +185,7 @@ def html(plan: Plan, confirm: str = "", most: int | None = None) -> str:
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
         parts.append(_rows(goes, [*COLUMNS["effects"]], most) + "</div>")
     elif plan.changes:
-        parts.append("<div class='regnb-box regnb-good' role='status'><b>Nothing else is touched.</b></div>")
+        parts.append("<div class='regnb-box regnb-good' role='status'><b>Nothing else is affected.</b></div>")
     rows = plan.to_frame()
     changed, same = touched(rows), kept(rows)
     if len(changed):

@@ -54,7 +54,7 @@ class SweepForm(Confirmation[Sweep]):
             control.observe(lambda _: self._change(), "value")
         self._discard("")
         parts = {
-            "Say what": [*self._fields.values()],
+            "Options": [*self._fields.values()],
             "Preview": [self._to_preview, self._preview],
             "Confirm": [
                 self._prompt,
@@ -176,9 +176,9 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
 
     fields = {
         "endpoints": text_field(
-            "Registry", "the URL of every process over this storage, with spaces between", value=given
+            "Registry", "the URL of every registry process of this storage, separated by spaces", value=given
         ),
-        "repositories": text_field("Repository", "all; or names and globs with spaces between, such as vm/*"),
+        "repositories": text_field("Repository", "all; or names and globs, separated by spaces, such as vm/*"),
         "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
         "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),

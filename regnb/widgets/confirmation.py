@@ -75,7 +75,7 @@ class Confirmation(Panel, Generic[_P]):
         with self._lock:
             self.plan = None
             self._preview.value = text
-            self._prompt.value = faint("Preview first: each plan has a code to type here.")
+            self._prompt.value = faint("Preview first. The preview shows the code to type here.")
             self._code.placeholder = self._code.value = ""
             self._code.disabled = True
             self._to_apply.description = "Apply"

@@ -87,7 +87,7 @@ class ExposeForm(Panel):
             control.observe(lambda _: self._try(self._made, self._draw), "value")
         self._old.observe(lambda _: self._try(self._new, self._convert), "value")
         parts = {
-            "How it is reached": [self._fields[name] for name in _OUTSIDE],
+            "Access": [self._fields[name] for name in _OUTSIDE],
             "What runs": [*self._parts.values(), *(self._fields[name] for name in _INSIDE)],
             "Manifests": [self._made],
             # What is not shown must not exist: it could be reached over the kernel's channel.

@@ -50,8 +50,8 @@ _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
-_IN_USE: Final = "cluster, to ask it; or a file"
-_HOSTS: Final = "with spaces between"
+_IN_USE: Final = "cluster: ask the current kubectl context; or a file of image references"
+_HOSTS: Final = "other host names of this registry, separated by spaces"
 _OVERRIDE: Final = "Override a safety check in this plan:"
 
 
@@ -120,11 +120,11 @@ class Form(Confirmation[Plan]):
         return f"<Form: {self._title} on {self.registry.host}>"
 
     def _draw(self) -> None:
-        allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
+        allowances = [widgets.HTML(faint("Override safety checks:")), *self._allow.values()]
         confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
         parts = {
             "Choose": [self._table, self._named] if self._table else [],
-            "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
+            "Options": [*self._fields.values(), *(allowances if self._allow else ())],
             "Preview": [self._to_preview, self._preview, self._offered],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
         }
@@ -256,7 +256,7 @@ class Form(Confirmation[Plan]):
             if (spent := self._spend()) is None:
                 return
             plan, typed = spent
-            self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+            self._discard(box("", plan.summary(), "This plan was used once. For another plan, preview again."))
             self._once, self._offered.children = {}, ()
         source = self._source if plan.source else None
         self._apply(lambda: self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
@@ -267,9 +267,7 @@ class Form(Confirmation[Plan]):
         rows = receipt.to_frame()
         advice = ""
         if receipt.status != "done":
-            advice = (
-                f"Go on with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo what was done."
-            )
+            advice = f"Continue with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo it."
         if (rows["status"] == "unknown").any():
             advice = f"The registry could not be read after a write: resuming reads it again. {advice}"
         self._result.value = (
@@ -278,7 +276,7 @@ class Form(Confirmation[Plan]):
             f"by {escaped(receipt.who)}. {advice}</div>"
             f"{rows_html(rows[columns])}"
         )
-        self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
+        self._stale.value = box("warn", "The table above is out of date.", "Read again before you choose rows.")
         self._after.layout.display = None
 
     def _start_reading(self) -> None:
@@ -443,7 +441,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         ),
         inventory=inventory,
         fields={
-            "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
+            "digest": check_box("Delete the digest that the tag points to, with every other tag on it."),
             "children": check_box(OPTIONS["children"], value=True),
             "referrers": check_box(OPTIONS["referrers"], value=True),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),

@@ -82,7 +82,7 @@ class Start(Panel):
             "",
             {
                 "Connect": [*([] if served() else self._fields()), self._state],
-                "How it is": [self._checks, *([] if read_only() else self._probing())],
+                "Registry health": [self._checks, *([] if read_only() else self._probing())],
                 "Demo": self._resetting() if variable("REGNB_DEMO") and not read_only() else [],
             },
         )

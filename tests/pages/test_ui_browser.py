@@ -40,7 +40,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(screenshots: Path) -> Iterator[Any]:
     """A page that reaches this machine alone; what it wanted from elsewhere is counted, and is nothing."""
     with browsing(screenshots / "last.png") as (found, outside):
-        found.set_default_timeout(20_000)
+        found.set_default_timeout(60_000)
         troubles: list[str] = []
         # plotly's extension wants to keep a picture of each chart in the notebook, and a page of Voilà's has none.
         known = "setData is not a function"
@@ -333,6 +333,24 @@ def test_a_form_is_filled_in_by_keyboard(served: Served, page: Any, name: str, s
     form.locator("a[download], .regnb-box.regnb-bad, pre:visible").first.wait_for()
     assert keys.tabs <= 12
     check_that_nothing_was_written(served.requests)
+
+
+def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, page: Any, tmp_path: Path) -> None:
+    """On docker-registry 2.8, in three inputs: paste the digest, choose the tag, preview."""
+    digest = apart(state, seeded_real.url, "vm/centos8")["vm/centos8:8.3"]
+    with Site(tmp_path / "ui.log", seeded_real.url) as site:
+        opened(page, f"{site.base}12-delete")
+        form = page.locator(".regnb-form").first
+        form.get_by_label("Search:").fill(str(digest))
+        form.locator("tbody tr", has_text="8.3").click()
+        form.get_by_text("1 chosen").wait_for()
+        page.wait_for_timeout(500)
+        button(form, "^Preview$").click()
+        shown = part(form, "Preview")
+        shown.get_by_text("frees at most").first.wait_for()
+        text = shown.inner_text()
+        assert "1 tag and 1 manifest will be gone" in text
+        assert re.search(r"shared.*vm/centos8", text, re.DOTALL)
 
 
 def test_a_long_table_is_chosen_from_page_by_page(real: Distribution, page: Any, tmp_path: Path) -> None:
