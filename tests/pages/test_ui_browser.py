@@ -337,11 +337,11 @@ def test_a_form_is_filled_in_by_keyboard(served: Served, page: Any, name: str, s
 
 def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, page: Any, tmp_path: Path) -> None:
     """On docker-registry 2.8, in three inputs: paste the digest, choose the tag, preview."""
-    digest = apart(state, seeded_real.url, "vm/centos8")["vm/centos8:8.3"]
+    digest = apart(state, seeded_real.url, "vm/centos8")["vm/centos8:8.3"].digest
     with Site(tmp_path / "ui.log", seeded_real.url) as site:
         opened(page, f"{site.base}12-delete")
         form = page.locator(".regnb-form").first
-        form.get_by_label("Search:").fill(str(digest))
+        form.get_by_label("Search:").fill(digest)
         form.locator("tbody tr", has_text="8.3").click()
         form.get_by_text("1 chosen").wait_for()
         page.wait_for_timeout(500)
