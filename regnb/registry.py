@@ -331,7 +331,9 @@ class Registry:
             raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
 
     def digest(self, reference: str | Reference) -> Digest:
-        """Return the digest that a tag points to. One HEAD request accepts every manifest type.
+        """Return the digest that a tag points to, as the registry's header says. :meth:`manifest` verifies the bytes.
+
+        One HEAD request accepts every manifest type, so the digest is that of the tag itself.
 
         Raises:
             NotFound: No such repository or tag.
