@@ -1,9 +1,34 @@
 """Container registries as DataFrames.
 
->>> import regnb
->>> registry = regnb.connect("http://localhost:5000")  # doctest: +SKIP
->>> inventory = registry.inventory()  # doctest: +SKIP
->>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
+Read:
+    ``connect(url)`` returns a :class:`Registry`; ``registry.inventory()`` returns an :class:`Inventory` of DataFrames.
+    ``read(url)`` returns the inventory at once: of a registry, its storage, an OCI layout, an archive or a snapshot.
+    ``diff``, ``compare``, ``compare_files``, ``growth``, ``snapshots`` and ``reconcile`` compare what was read.
+    ``open_storage(folder)`` reads a registry's files: it also sees untagged manifests and unused blobs.
+
+Plan (a plan reads and never writes):
+    ``registry.plan_delete(...)`` and the other ``plan_*`` return a :class:`Plan`: a row with a reason for each change.
+    ``storage.plan_collect()`` returns a :class:`Sweep`: the files that a garbage collection moves away.
+
+Write (only with the plan's code):
+    ``registry.apply(plan, confirm=plan.code)`` returns a :class:`Receipt`. ``registry.plan_undo(receipt)`` undoes it.
+
+Example:
+    >>> import regnb
+    >>> registry = regnb.connect("http://localhost:5000")
+    >>> inventory = registry.inventory()
+    >>> inventory.tags.nlargest(2, "size")[["repository", "tag", "layers"]]
+        repository  tag layers
+    50  vm/centos8    8      4
+    52  vm/centos8  8.4      4
+    >>> plan = registry.plan_delete("vm/centos8:8.3")
+    >>> print(plan.summary())
+    delete on localhost:5000: 1 tag and 1 manifest will be gone; the next garbage collection frees at most 2.0 kB,
+    and after it this cannot be undone
+    >>> receipt = registry.apply(plan, confirm=plan.code)
+    >>> undo = registry.plan_undo(receipt)
+    >>> registry.apply(undo, confirm=undo.code).status
+    'done'
 """
 
 from __future__ import annotations

@@ -91,13 +91,38 @@ def _let_go(client: Client, cache: Cache) -> None:
 
 
 class Registry(Looks):
-    """A container registry, read with blocking calls.
+    """A container registry. :func:`connect` returns it. The calls block, and give DataFrames, plans and receipts.
 
-    Made by :func:`connect`. It may be used as a context manager, and closes itself when it is dropped.
+    Read:
+        ``inventory()`` reads every repository, tag, manifest and layer into DataFrames. Most questions start here.
+        ``catalog()``, ``tags(repository)``, ``digest(image)``, ``manifest(image)``, ``layers(image)``: one answer each.
+        ``image(image)`` shows one image; ``files``, ``packages``, ``hygiene`` and ``open`` look inside its layers.
+        ``health()``, ``capabilities`` and ``request(method, path)`` show how the registry itself answers.
+
+    Plan (a plan reads the registry and never writes):
+        ``plan_retag``, ``plan_copy``, ``plan_rename``, ``plan_delete``, ``plan_retention``, ``plan_request``,
+        ``plan_undo``. ``check(plan)`` asks the registry what it will refuse.
+
+    Write (only with the plan's code):
+        ``apply(plan, confirm=code)`` returns a receipt. ``resume(receipt)`` continues an interrupted plan.
 
     Example:
-        >>> with connect("http://localhost:5000") as registry:  # doctest: +SKIP
-        ...     registry.tags("vm/centos8")
+        >>> registry = connect("http://localhost:5000")
+        >>> inventory = registry.inventory()
+        >>> inventory.tags.nlargest(2, "size")[["repository", "tag", "layers"]]
+            repository  tag layers
+        50  vm/centos8    8      4
+        52  vm/centos8  8.4      4
+        >>> plan = registry.plan_delete("vm/centos8:8.3")
+        >>> print(plan.summary())
+        delete on localhost:5000: 1 tag and 1 manifest will be gone; the next garbage collection frees at most 2.0 kB,
+        and after it this cannot be undone
+        >>> receipt = registry.apply(plan, confirm=plan.code)
+        >>> undo = registry.plan_undo(receipt)
+        >>> registry.apply(undo, confirm=undo.code).status
+        'done'
+
+    A registry may be used as a context manager. It closes itself when nothing refers to it any more.
     """
 
     def __init__(self, make_client: Callable[[], Client], cache: Cache, crawl: Crawl = collect) -> None:
@@ -132,7 +157,7 @@ class Registry(Looks):
         self.close()
 
     def close(self) -> None:
-        """Close the connections and write the cache; closing twice is no error."""
+        """Close the connections and write the cache. Closing twice is allowed."""
         if self in _open:
             _open.discard(self)
             self._dropped.detach()
@@ -150,43 +175,54 @@ class Registry(Looks):
             raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
     def ping(self) -> None:
-        """Ask whether this is a registry and lets us in (distribution spec 1.1, "Determining Support").
+        """Check that this is a registry that accepts our credentials (distribution spec 1.1, "Determining Support").
 
         Raises:
-            ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: What keeps us out.
+            ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: It is not, or it does not.
+
+        Example:
+            >>> registry.ping()
         """
         self._run(self._client.ping)
 
     @property
     def capabilities(self) -> Frame:
-        """What was found out about the registry by now, how and when; looking at it sends nothing.
+        """What regnb knows of the registry by now, how and since when. Reading it sends no request.
 
         Returns:
             Columns: capability, supported (yes, no, unknown), value, how, when.
 
         Example:
-            >>> registry.capabilities  # doctest: +SKIP
+            >>> registry.capabilities.set_index("capability")["supported"]["API version"]
+            'yes'
         """
         from regnb.tables.frame import of_rows  # pandas waits for a frame
 
         return of_rows("capabilities", self._client.capabilities)
 
     def health(self, *, probe: bool = False) -> Frame:
-        """Look at the registry: its API, authentication, catalog and referrers, and whether it deletes.
+        """Check the registry: API version, authentication, catalog, referrers and (with ``probe``) deletion.
 
         Args:
-            probe: Whether to find out if it deletes. It takes a DELETE of a digest and of a tag that are not there, and
-                is never sent without being asked for.
+            probe: Also check whether deletion is enabled. This sends a DELETE of a digest and of a tag that do not
+                exist. Without ``probe`` no DELETE is sent.
 
         Returns:
             Columns: check, state (ok, warn, fail, skipped), found, hint.
 
         Raises:
-            ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: What keeps us out.
-            Refused: ``probe`` where nothing may be written.
+            ConnectionFailed, TLSFailed, NotARegistry, Unauthorized, Denied: The registry cannot be read.
+            Refused: ``probe`` on a read-only connection.
 
         Example:
-            >>> registry.health()  # doctest: +SKIP
+            >>> registry.health()[["check", "state"]]
+                            check    state
+            0                 API       ok
+            1      authentication       ok
+            2             catalog       ok
+            3           referrers       ok
+            4  pull-through cache       ok
+            5            deletion  skipped
         """
         from regnb.directories.examination import health  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame
@@ -194,23 +230,23 @@ class Registry(Looks):
         return of_rows("checks", self._run(lambda: health(self._client, own=self._reader.own, probes=probe)))
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a GET, HEAD or OPTIONS as you would with curl, and return whatever is answered: no status is an error.
+        """Send a GET, HEAD or OPTIONS as curl does, and return the answer. No status raises an error.
 
         Args:
-            method: What writes is refused: :meth:`plan_request` plans it.
-            path: From ``/v2/`` on, with its query; or a URL at this registry.
-            headers: Such as ``{"Accept": …}``; by default a manifest is asked for in every type.
+            method: GET, HEAD or OPTIONS. :meth:`plan_request` plans a method that writes.
+            path: The path from ``/v2/`` on, with its query; or a URL at this registry.
+            headers: Such as ``{"Accept": …}``; by default a manifest is requested in every media type.
 
         Returns:
             Status, headers, body and curl command; a notebook shows them, ``print(answer.head)`` as ``curl -I`` does.
 
         Raises:
-            InvalidArgument, InvalidReference: No path of the registry API, or a header that is not sent.
+            InvalidArgument, InvalidReference: The path is not one of the registry API, or the header is never sent.
             Refused: The method could write.
             ConnectionFailed: There was no answer.
 
         Example:
-            >>> registry.request("GET", "/v2/_catalog").curl  # doctest: +SKIP
+            >>> registry.request("GET", "/v2/_catalog").curl
             'curl -sS http://localhost:5000/v2/_catalog'
         """
         return self._run(lambda: self._client.ask(method.upper(), path, headers))
@@ -223,6 +259,12 @@ class Registry(Looks):
 
         Raises:
             RegistryError: The registry refuses, or did not answer.
+
+        Example:
+            >>> registry.catalog().tail(2)
+                     repository
+            14       vm/centos8
+            15  vm/test/centos8
         """
         from regnb.tables.frame import make  # pandas waits for a frame
 
@@ -235,8 +277,8 @@ class Registry(Looks):
             RegistryError: The registry refuses, or did not answer.
 
         Example:
-            >>> registry.repository_names()  # doctest: +SKIP
-            ['vm/centos8']
+            >>> registry.repository_names()[-2:]
+            ['vm/centos8', 'vm/test/centos8']
         """
 
         async def pages() -> list[str]:
@@ -252,6 +294,14 @@ class Registry(Looks):
 
         Raises:
             NotFound: No such repository.
+
+        Example:
+            >>> registry.tags("vm/centos8")
+               repository     tag
+            0  vm/centos8       8
+            1  vm/centos8     8.3
+            2  vm/centos8     8.4
+            3  vm/centos8  latest
         """
         from regnb.tables.frame import make  # pandas waits for a frame
 
@@ -265,8 +315,8 @@ class Registry(Looks):
             NotFound: No such repository.
 
         Example:
-            >>> registry.tag_names("vm/centos8")  # doctest: +SKIP
-            ['8.4', 'latest']
+            >>> registry.tag_names("vm/centos8")
+            ['8', '8.3', '8.4', 'latest']
         """
 
         async def pages() -> list[str]:
@@ -278,15 +328,16 @@ class Registry(Looks):
             raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
 
     def digest(self, reference: str | Reference) -> Digest:
-        """Return the digest that a tag points at, as the registry's header says: :meth:`manifest` verifies the bytes.
+        """Return the digest that a tag points to, as the registry's header says. :meth:`manifest` verifies the bytes.
 
-        It is a HEAD that accepts every manifest type, so that the digest is the tag's own.
+        One HEAD request accepts every manifest type, so the digest is that of the tag itself.
 
         Raises:
             NotFound: No such repository or tag.
 
         Example:
-            >>> registry.digest("vm/centos8:latest")  # doctest: +SKIP
+            >>> registry.digest("vm/centos8:8.4").short
+            'sha256:be464415e92a'
         """
 
         async def head(where: Reference) -> Digest:
@@ -299,7 +350,11 @@ class Registry(Looks):
 
         Raises:
             NotFound: No such repository, tag or digest.
-            ContentError: The bytes are not what was asked for, or no manifest.
+            ContentError: The bytes do not match the digest, or are not a manifest.
+
+        Example:
+            >>> registry.manifest("vm/centos8:8.4").media_type
+            'application/vnd.docker.distribution.manifest.v2+json'
         """
 
         async def get(where: Reference) -> AnyManifest:
@@ -316,7 +371,15 @@ class Registry(Looks):
 
         Raises:
             NotFound: No such repository, tag or digest.
-            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            ContentError: A manifest or config is not valid, or the image has schema 1.
+
+        Example:
+            >>> registry.layers("vm/centos8:8.4")[["position", "command"]]
+              position                       command
+            0        0  ADD centos-8-rootfs.tar.xz /
+            1        1   RUN echo vm > /etc/hostname
+            2        2        COPY disk.qcow2 /disk/
+            3        3          COPY entrypoint.sh /
         """
         from regnb.analysis.image import layers_of  # pandas waits for a frame
         from regnb.layers.reading import read_image
@@ -328,15 +391,18 @@ class Registry(Looks):
 
         Args:
             reference: ``repository:tag`` or ``repository@digest``.
-            inventory: What exclusive bytes, sharing and referrers are computed from; by default the image's repository
-                is read now, and what other repositories share is not seen.
+            inventory: Exclusive bytes, sharing and referrers are computed from it. By default only the image's
+                repository is read, so sharing with other repositories is not seen.
 
         Raises:
             NotFound: No such repository, tag or digest.
-            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            ContentError: A manifest or config is not valid, or the image has schema 1.
 
         Example:
-            >>> registry.image("vm/centos8:8.4")  # doctest: +SKIP
+            >>> registry.image("vm/centos8:8.4", inventory=inventory).shared_with.head(2)
+                    repository        tags layers     size
+            0  vm/test/centos8  newtagtest      4  28.0 MB
+            1       vm/centos8         8.3      3   2.8 MB
         """
         from regnb.analysis.image import Image  # pandas waits for a frame
         from regnb.layers.reading import read_image
@@ -356,20 +422,20 @@ class Registry(Looks):
         progress: Show = None,
         executor: Executor | Workers | None = None,
     ) -> Inventory:
-        """Read everything that tags lead to, and return it as DataFrames.
+        """Read the repositories, tags, manifests and layers, and return them as DataFrames.
 
-        A tag or repository that cannot be read becomes a row in ``problems``, never the end of the crawl.
+        A tag or repository that cannot be read becomes a row in ``problems``. It never aborts the reading.
 
         Args:
             repositories: Names and globs such as ``team/*``, ``@FILE`` for a file with one on each line, or ``-`` for
                 standard input; by default the whole catalog. Names alone need no catalog.
-            cached: Whether manifests and configs of earlier crawls may be taken from the cache by their digest.
-                Whether a tag exists, and what it points at, is asked every time.
-            fill_cache: Whether a pull-through cache may be read, although each tag that is read fills it.
-            thorough: Whether each image that an index lists is asked for (HEAD) in its repository, although the cache
-                has it; what is gone there is then known before anything is planned.
-            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
-                much there is to do, how much is done, and a word about it.
+            cached: Whether manifests and configs may come from the cache, by their digest. The registry is always asked
+                which tags exist and which digests they point to.
+            fill_cache: Whether a pull-through cache may be read, although it then stores each image that is read.
+            thorough: Whether the registry is asked (HEAD) for each image that an index lists, also where the cache has
+                it. A missing image is then known before a deletion is planned.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or a function that is called
+                with the total, the number done and a short text.
             executor: What lets other processes or machines read, each some of the repositories:
                 ``ProcessPoolExecutor()``, or ``dask.distributed.Client(…)``; or :class:`Workers`, to say how many
                 calls. Workers log in by what is stored where they run; no password is sent to them.
@@ -378,6 +444,12 @@ class Registry(Looks):
             RegistryError: Nothing could be listed at all.
             Refused: It is a pull-through cache, and ``fill_cache`` was not given.
             Interrupted: The user interrupted; what was read is in the cache.
+
+        Example:
+            >>> registry.inventory("vm/*").repositories[["repository", "tags"]]
+                    repository tags
+            0       vm/centos8    4
+            1  vm/test/centos8    1
         """
         counters, patterns = Progress(), None if repositories is None else named(repositories)
         work = partial(self.crawl, patterns, counters, _by(executor), cached=cached, fill=fill_cache, thorough=thorough)
@@ -401,7 +473,7 @@ class Registry(Looks):
     # Operations: each plan_* reads, and only apply and resume write.
 
     def plan_retag(self, what: What, tag: str, *, allow: Iterable[str] = ()) -> Plan:
-        """Plan a second tag for what a tag or digest points at, in the same repository.
+        """Plan a second tag for an image, in the same repository.
 
         Args:
             what: A reference, a glob (``vm/centos8:8.*``), a list of these, or rows of ``inventory.tags``.
@@ -409,11 +481,13 @@ class Registry(Looks):
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
-            NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
-            Refused: It would move a tag, or it is an image of schema 1.
+            NotFound, InvalidReference, InvalidArgument: The image is not found, or its name is not valid.
+            Refused: An existing tag would move, or the image has schema 1.
 
         Example:
-            >>> plan = registry.plan_retag("vm/centos8:latest", "stable")  # doctest: +SKIP
+            >>> registry.plan_retag("vm/centos8:8.4", "stable").to_frame()[["repository", "tag", "action"]]
+               repository     tag action
+            0  vm/centos8  stable    tag
         """
         from regnb.change.retag import plan_retag  # kept out of `import regnb`
 
@@ -429,24 +503,25 @@ class Registry(Looks):
         referrers: bool = True,
         allow: Iterable[str] = (),
     ) -> Plan:
-        """Plan a copy into this registry: within it blobs are mounted, from another one they are streamed.
+        """Plan a copy into this registry. Layers that it has are mounted; layers of another registry are streamed.
 
         Args:
-            what: As in :meth:`plan_retag`; a repository's bare name means all its tags.
+            what: As in :meth:`plan_retag`; the name of a repository means all its tags.
             to: Copy to this repository or ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
                 Default: the same names. A layout may end with the tag.
             source: The registry to read from; by default this one.
-            platform: Of an index copy this image only, such as ``linux/arm64`` or ``windows/amd64:10.0.20348``.
-            referrers: Take along signatures, SBOMs and other referrers.
+            platform: Copy only this image of an index, such as ``linux/arm64`` or ``windows/amd64:10.0.20348``.
+            referrers: Include signatures, SBOMs and other referrers.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
 
         Raises:
-            NotFound, InvalidReference, InvalidArgument: What was named is not there, or source and destination are one.
-            Refused: It would move a tag, it is an image of schema 1, or two images are for the platform.
-            Unsupported: This is a tree of layouts, or an archive that is there: both are only read.
+            NotFound, InvalidReference, InvalidArgument: The image is not found, or source and destination are the same.
+            Refused: An existing tag would move, the image has schema 1, or two images are for the platform.
+            Unsupported: This is a tree of layouts, or an archive that exists: regnb only reads these.
 
         Example:
-            >>> plan = registry.plan_copy("vm/centos8", "archive/centos8")  # doctest: +SKIP
+            >>> print(registry.plan_copy("vm/centos8", "archive/centos8").summary())
+            copy on localhost:5000: 4 tags will be set; it can be undone
         """
         from regnb.change.copy import plan_copy  # kept out of `import regnb`
 
@@ -456,7 +531,7 @@ class Registry(Looks):
         )
 
     def plan_rename(self, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:
-        """Plan a rename of a repository or of one tag: copy, verify, then remove only what was renamed.
+        """Plan a rename of a repository or of one tag: copy, verify, then remove only the old names.
 
         Args:
             what: ``vm/centos8`` or ``vm/centos8:latest``.
@@ -467,7 +542,10 @@ class Registry(Looks):
             NotFound, InvalidReference, InvalidArgument, Refused: As for :meth:`plan_copy` and :meth:`plan_delete`.
 
         Example:
-            >>> plan = registry.plan_rename("vm/centos8:latest", "8.5")  # doctest: +SKIP
+            >>> registry.plan_rename("vm/centos8:8.4", "8.5").to_frame()[["tag", "action"]]
+               tag action
+            0  8.5    tag
+            1  8.4  untag
         """
         from regnb.change.rename import plan_rename  # kept out of `import regnb`
 
@@ -485,17 +563,17 @@ class Registry(Looks):
         in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
     ) -> Plan:
-        """Plan a deletion, with everything else that it would touch in ``plan.blast``.
+        """Plan a deletion. ``plan.blast`` lists everything else that it affects.
 
-        A tag goes alone where another tag that stays, or an index, needs its manifest; else its manifest goes with it.
-        A digest goes with every tag on it.
+        If another tag or an index needs the manifest of a tag, only the tag is deleted. Otherwise its manifest is
+        deleted, too. Deleting a digest deletes every tag on it.
 
         Args:
             what: As in :meth:`plan_retag`.
-            inventory: What the blast radius is computed from; by default the repositories concerned are read now.
-            repositories: What globs are matched with, instead of the catalog; as in :meth:`inventory`.
-            children: With an index, take along the manifests that nothing else needs.
-            referrers: Take along signatures, SBOMs and other referrers.
+            inventory: The effects are computed from it. By default the repositories concerned are read now.
+            repositories: Match globs with these, instead of the catalog; as in :meth:`inventory`.
+            children: With an index, delete the manifests that nothing else needs.
+            referrers: Include signatures, SBOMs and other referrers.
             in_use: Keep running images: ``cluster`` for the current kubectl context, or a file (``-`` for standard
                 input) with the output of kubectl, or with an image reference on each line. The command is
                 :data:`regnb.cluster.running.COMMAND`; what it printed may also be given itself.
@@ -503,11 +581,17 @@ class Registry(Looks):
             allow: ``incomplete``, ``parents``, ``running``, ``dummy`` (:data:`regnb.change.plan.ALLOWANCES`).
 
         Raises:
-            NotFound, InvalidReference, InvalidArgument: What was named is not there, or not lawful.
-            Refused: It could do harm; the hint names what would allow it, if anything may.
+            NotFound, InvalidReference, InvalidArgument: The image is not found, or its name is not valid.
+            Refused: A safety check failed. The hint names the ``allow`` that overrides it, if there is one.
 
         Example:
-            >>> registry.plan_delete("vm/centos8:8.1").blast  # doctest: +SKIP
+            >>> plan = registry.plan_delete("vm/centos8:8.3")
+            >>> plan.to_frame()[["repository", "tag", "action"]]
+               repository  tag  action
+            0  vm/centos8  8.3  delete
+            >>> plan.blast[["effect", "repository"]]
+               effect  repository
+            0  shared  vm/centos8
         """
         from regnb.change.delete import plan_delete, repositories_of  # kept out of `import regnb`
 
@@ -537,7 +621,7 @@ class Registry(Looks):
         body: bytes = b"",
         allow: Iterable[str] = (),
     ) -> Plan:
-        """Plan what a request would write: PUT of a manifest, DELETE of one by its digest, or of a tag alone.
+        """Plan a request that writes: PUT of a manifest, DELETE of a manifest by its digest, or DELETE of a tag.
 
         Args:
             method: PUT or DELETE.
@@ -547,12 +631,15 @@ class Registry(Looks):
             allow: ``overwrite`` for PUT; for DELETE as in :meth:`plan_delete`.
 
         Raises:
-            NotFound: What goes is not there, or what the manifest needs.
-            InvalidArgument, InvalidReference, ContentError: What was asked for is not lawful.
-            Refused: Blobs and uploads, which could not be undone: the hint has the curl command. Or it could do harm.
+            NotFound: The manifest to delete, or a layer of the manifest to put, is not found.
+            InvalidArgument, InvalidReference, ContentError: The request is not valid.
+            Refused: A safety check failed. Or it writes a blob or an upload, which cannot be undone: the hint has the
+                curl command.
 
         Example:
-            >>> registry.plan_request("DELETE", "/v2/vm/centos8/manifests/8.1").blast  # doctest: +SKIP
+            >>> registry.plan_request("DELETE", "/v2/vm/centos8/manifests/8.3").to_frame()[["tag", "action"]]
+               tag action
+            0  8.3  untag
         """
         from regnb.change.request import plan_request  # kept out of `import regnb`
 
@@ -573,26 +660,30 @@ class Registry(Looks):
         in_use_host: Iterable[str] = (),
         allow: Iterable[str] = (),
     ) -> Plan:
-        """Plan what a retention policy removes: a row with a reason for every tag, kept or removed.
+        """Plan the deletions of a retention policy. Every tag, kept or deleted, has a row with the reason.
 
         Args:
             policy: A TOML file's path, its text, or a :class:`regnb.change.policy.Policy`.
-            inventory: By default the whole registry is read now; where it lists no repositories, those that the policy
-                names without a wildcard.
-            repositories: Those to read instead, as in :meth:`inventory`.
-            storage: The registry's own storage: its push dates stand in for ages that are unknown. A folder or a URL.
+            inventory: By default the whole registry is read now. Where it has no catalog, the repositories that the
+                policy names without a wildcard are read.
+            repositories: Read only these, as in :meth:`inventory`.
+            storage: The registry's own storage, a folder or a URL. Its push dates are used where an age is unknown.
             pulls: The history of pulls that ``regnb pulls`` or ``regnb listen`` wrote, for ``keep_pulled_within``.
             in_use: As in :meth:`plan_delete`; what runs there is kept. Refused if nothing of it is here.
             in_use_host: As in :meth:`plan_delete`.
             allow: As in :meth:`plan_delete`; ``emptying:REPOSITORY`` and ``share:REPOSITORY`` override the limits.
 
         Raises:
-            InvalidArgument: A malformed policy, with line and column.
-            LimitExceeded: No image of a repository would stay, or more than a rule's share of its tags would go.
+            InvalidArgument: The policy is not valid; the message names line and column.
+            LimitExceeded: Every image of a repository, or more than a rule's share of its tags, would be deleted.
             Refused: As for :meth:`plan_delete`.
 
         Example:
-            >>> registry.plan_retention("retention.toml").to_frame()  # doctest: +SKIP
+            >>> plan = registry.plan_retention("retention.toml", inventory=inventory)
+            >>> plan.to_frame()[["repository", "tag", "action"]].tail(2)
+                     repository         tag action
+            53       vm/centos8      latest   keep
+            54  vm/test/centos8  newtagtest   keep
         """
         from regnb.change.retention import missing_subjects, read_policy, retain  # kept out of `import regnb`
 
@@ -617,20 +708,23 @@ class Registry(Looks):
     def plan_undo(
         self, receipt: Receipt | str | Path, *, storage: Storage | None = None, allow: Iterable[str] = ()
     ) -> Plan:
-        """Plan the way back from a receipt; it works until the registry's next garbage collection.
+        """Plan the undo of a receipt. It works until the registry's next garbage collection.
 
         Args:
             receipt: A receipt, its name or its path.
-            storage: The registry's storage: what a collection moved into its trash comes back first, so that this works
-                after the collection, too. :meth:`apply` needs it as well.
+            storage: The registry's storage. Layers that a collection moved into its trash are put back first, so
+                the undo also works after the collection. Give it to :meth:`apply`, too.
             allow: ``dummy``: where the registry does not delete by tag, a dummy manifest may.
 
         Raises:
-            StorageError, BrokenReceipt, UnprovenReceipt: No such receipt, or one that was changed or is not proven.
-            PlanMismatch: It is another registry's.
+            StorageError, BrokenReceipt, UnprovenReceipt: The receipt is not found, was changed, or is not proven.
+            PlanMismatch: The receipt is about another registry.
 
         Example:
-            >>> plan = registry.plan_undo(receipt)  # doctest: +SKIP
+            >>> receipt = registry.apply(plan, confirm=plan.code)
+            >>> registry.plan_undo(receipt).to_frame()[["repository", "tag", "action"]]
+               repository  tag action
+            0  vm/centos8  8.3    tag
         """
         from regnb.change.undo import plan_undo  # kept out of `import regnb`
 
@@ -642,19 +736,19 @@ class Registry(Looks):
     def check(self, plan: Plan) -> Plan:
         """Ask the registry what it will refuse of a plan, and return the same plan with the answer in ``refusals``.
 
-        A plan that removes something costs a DELETE of a digest in each repository, and one of a tag, that do not
-        exist; nothing that exists is touched. The answer is kept for a day, for later plans. A plan that puts something
-        costs an OPTIONS. Where nothing may be written from here, nothing is sent.
+        A plan that deletes sends a DELETE of a digest in each repository, and one of a tag. Neither exists, so nothing
+        is deleted. The answer is kept for a day, for later plans. A plan that puts a manifest sends an OPTIONS. A
+        read-only connection sends nothing.
 
         Args:
             plan: A plan for this registry.
 
         Raises:
-            PlanMismatch: It is another registry's.
+            PlanMismatch: The plan is for another registry.
 
         Example:
-            >>> plan = registry.check(registry.plan_delete("vm/centos8:8.1"))  # doctest: +SKIP
-            >>> plan.refusals  # doctest: +SKIP
+            >>> plan = registry.check(registry.plan_delete("vm/centos8:8.3"))
+            >>> plan.refusals
             ()
         """
         from regnb.change.refusals import check  # kept out of `import regnb`
@@ -671,30 +765,32 @@ class Registry(Looks):
         storage: Storage | None = None,
         progress: Show = None,
     ) -> Receipt:
-        """Do what a plan says, and return the receipt.
+        """Carry out a plan, and return the receipt.
 
-        Each target is read again just before its write: what moved since the plan was made is stale, and not touched.
-        Each write's result is read again, whatever the registry answered.
+        Each tag is read again just before its write. A tag that changed since the plan was made is stale, and is not
+        written. After each write the result is read from the registry.
 
         Args:
             plan: A plan for this registry.
             confirm: The plan's digest, or its code.
             source: The registry that a copy reads from, if it is another one.
-            storage: Where an undo brings layers back from first, as it was planned with it.
-            progress: Whether to draw a bar (by default in a notebook and on a terminal), or what to call with how
-                much there is to do, how much is done, and a word about it.
+            storage: The storage that an undo was planned with.
+            progress: Whether to draw a bar (by default in a notebook and on a terminal), or a function that is called
+                with the total, the number done and a short text.
 
         Raises:
-            PlanMismatch: The confirmation or the registry is another.
+            PlanMismatch: The code does not match the plan, or the plan is for another registry.
             Unsupported: The registry does not delete, or is read-only; nothing was written.
             Busy: Another process is writing to one of the repositories.
-            StorageError: The receipt's disk failed; nothing is written to a registry without it.
-            Interrupted: The user interrupted; the receipt says what was done, and :meth:`resume` goes on.
+            StorageError: The receipt cannot be written to disk. Nothing is written to a registry without a receipt.
+            Interrupted: The user interrupted. The receipt lists what was done; :meth:`resume` continues.
 
-        Each error that comes after the beginning has the receipt's name as ``error.receipt``.
+        An error that is raised after the first write has the receipt's name as ``error.receipt``.
 
         Example:
-            >>> receipt = registry.apply(plan, confirm=plan.digest)  # doctest: +SKIP
+            >>> receipt = registry.apply(plan, confirm=plan.code)
+            >>> receipt.status
+            'done'
         """
         _confirm(plan, confirm, storage)
         there = (source or self)._reader  # noqa: SLF001 -- our own kind
@@ -703,10 +799,15 @@ class Registry(Looks):
     def resume(
         self, receipt: Receipt | str | Path, *, source: Registry | None = None, progress: Show = None
     ) -> Receipt:
-        """Go on with a plan whose application was cut short, and return the same receipt, continued.
+        """Continue an interrupted plan, and return the same receipt, continued.
+
+        Args:
+            receipt: A receipt, its name or its path.
+            source: As for :meth:`apply`.
+            progress: As for :meth:`apply`.
 
         Raises:
-            BrokenReceipt, UnprovenReceipt: It was changed, or is not proven.
+            BrokenReceipt, UnprovenReceipt: The receipt was changed, or is not proven.
             StorageError, PlanMismatch, Unsupported, Busy, Interrupted: As for :meth:`apply`.
 
         Example:
@@ -874,40 +975,42 @@ def connect(
     retries: int | None = None,
     plain: bool | None = None,
 ) -> Registry:
-    """Return a handle on a registry, after one request that shows that it is one.
+    """Connect to a registry, and return a :class:`Registry`. One request checks that it is a registry.
 
     Args:
-        url: ``http://host:port`` or ``https://host``; or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
-            ``docker-archive:FILE``, or a folder of them, which need none of the rest; or a registry's storage (a folder
-            or ``s3://bucket``), which is only read. By default the environment's ``REGNB_URL``.
-        username: By default what ``docker login`` or ``podman login`` stored for this host.
-        password: Of this user.
+        url: ``http://host:port`` or ``https://host``. Or layouts and archives: ``oci:DIR[:TAG]``, ``oci-archive:FILE``,
+            ``docker-archive:FILE``, or a folder of layouts; these need no other argument. Or a registry's storage (a
+            folder or ``s3://bucket``), which is only read. Default: ``REGNB_URL``.
+        username: By default the user that ``docker login`` or ``podman login`` stored for this host.
+        password: The user's password.
         credentials: User and password as one value.
         ca_bundle: A file of certificates to trust, for a private authority.
         client_cert: A file with certificate and key, or the two files.
         insecure: Whether to accept any certificate.
-        cache: The cache's folder, by default in the user's cache folder; False keeps nothing after the program ends.
-        read_only: Whether what could write is refused; by default if the environment has ``REGNB_READ_ONLY``.
-        timeout: Seconds to wait for a connection, and for a small answer to begin; by default ``REGNB_TIMEOUT``, or 30.
+        cache: The cache's folder, by default in the user's cache folder. False keeps nothing after the program ends.
+        read_only: Whether every request that could write is refused. Default: whether ``REGNB_READ_ONLY`` is set.
+        timeout: Seconds to wait for a connection, and for a small answer to begin. Default: ``REGNB_TIMEOUT``, or 30.
             A listing, a write and the end of an upload may take multiples of it.
-        concurrency: Requests to send at once, at most; by default ``REGNB_CONCURRENCY``, or 128.
-        retries: How often a read is sent again after a lost connection, a 429 or a 5xx; by default ``REGNB_RETRIES``,
-            or 2 to 6 times, as the error deserves it.
-        plain: Whether only the registry API is asked, and not what Harbor, GitLab, ECR and others offer beside it; by
-            default if the environment has ``REGNB_PLAIN``.
+        concurrency: Maximum number of requests at once. Default: ``REGNB_CONCURRENCY``, or 128.
+        retries: How often a read is sent again after a lost connection, a 429 or a 5xx. Default: ``REGNB_RETRIES``, or
+            2 to 6 times, depending on the error.
+        plain: Whether to use only the registry API, and not the own APIs of Harbor, GitLab, ECR and others. Default:
+            whether ``REGNB_PLAIN`` is set.
 
-    For the registry at ``REGNB_URL`` what is not given comes from the environment, too: ``REGNB_USER`` and
-    ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other one is shown these.
+    For the registry at ``REGNB_URL`` the other settings come from the environment, too: ``REGNB_USER`` and
+    ``REGNB_PASSWORD``, ``REGNB_CA_BUNDLE``, ``REGNB_CLIENT_CERT`` and ``REGNB_INSECURE``. No other host gets them.
 
     Raises:
-        InvalidArgument: No URL, or one that makes no sense; a timeout or concurrency that is not a positive number.
-        ConnectionFailed, TLSFailed: Nothing there, or nothing to trust.
-        NotARegistry: Something else answered.
+        InvalidArgument: The URL is missing or not valid, or timeout or concurrency is not a positive number.
+        ConnectionFailed, TLSFailed: The registry does not answer, or its certificate is not trusted.
+        NotARegistry: Something answers that is not a registry.
         Unauthorized, Denied: Credentials are missing, wrong, or not sufficient.
-        StorageError, ContentError: It is no layout or archive, or a broken one.
+        StorageError, ContentError: The path is not a layout or archive, or the layout or archive is broken.
 
     Example:
-        >>> registry = connect("http://localhost:5000")  # doctest: +SKIP
+        >>> registry = connect("http://localhost:5000")
+        >>> registry
+        <Registry localhost:5000>
     """
     known = variable("REGNB_URL")
     where = url or known

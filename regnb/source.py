@@ -60,7 +60,8 @@ def read(
         RegistryError: As :func:`regnb.connect` raises it.
 
     Example:
-        >>> regnb.read("/var/lib/registry").breakdown  # doctest: +SKIP
+        >>> len(regnb.read("/var/lib/registry").tags)
+        55
     """
     where = where or variable("REGNB_URL")
     if not is_file(where) or find(where):

@@ -194,12 +194,12 @@ def run_all(page: Any) -> None:
 
 
 def faults(page: Any, within: str) -> list[str]:
-    """What axe-core finds wrong and serious in a part of a page, a line each."""
+    """What axe-core finds wrong in a part of a page, a line each."""
     if not page.evaluate("typeof window.axe === 'object'"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(
         "within => axe.run({include: [within]}, {resultTypes: ['violations']})"
-        ".then(found => found.violations.filter(each => ['serious', 'critical'].includes(each.impact))"
+        ".then(found => found.violations"
         ".flatMap(each => each.nodes.map(node => each.id + ': ' + node.html.slice(0, 160))))",
         within,
     )

@@ -40,8 +40,13 @@ class Image:
         inventory: What sharing, exclusive bytes and referrers are computed from.
 
     Example:
-        >>> image = registry.image("vm/centos8:8.4")  # doctest: +SKIP
-        >>> image.layers  # doctest: +SKIP
+        >>> image = registry.image("vm/centos8:8.4")
+        >>> image.layers[["position", "size", "command"]]
+          position     size                       command
+        0        0   2.8 MB  ADD centos-8-rootfs.tar.xz /
+        1        1    110 B   RUN echo vm > /etc/hostname
+        2        2  25.2 MB        COPY disk.qcow2 /disk/
+        3        3    167 B          COPY entrypoint.sh /
     """
 
     def __init__(
@@ -201,7 +206,11 @@ class Image:
         """Return what differs from another image: layers, settings and sizes (columns: platform, what, first, second).
 
         Example:
-            >>> registry.image("vm/centos8:8.3").compare(registry.image("vm/centos8:8.4"))  # doctest: +SKIP
+            >>> registry.image("vm/centos8:8.3").compare(registry.image("vm/centos8:8.4"))[["what", "second"]]
+                                                 what                           second
+            0                                    size                          28.0 MB
+            1  label org.opencontainers.image.version                           latest
+            2               layer sha256:b1e690c62c96  25.2 MB: COPY disk.qcow2 /disk/
         """
         rows: list[tuple[str, str, str, str]] = []
         if self.size != other.size:
@@ -230,13 +239,17 @@ class Image:
             for what, value in self._about()
         )
         grid = "display:grid;grid-template-columns:max-content 1fr;gap:0 1.5em;overflow-wrap:anywhere"
-        parts = [f"<h3>{escaped(self.name)}</h3><dl style='{grid}'>{about}</dl>"]
-        parts += ["<h4>Layers</h4>", *(f"<p>{escaped(note)}</p>" for note in self.notes), self.layers._repr_html_()]
+        parts = [f"<h3 aria-level='2'>{escaped(self.name)}</h3><dl style='{grid}'>{about}</dl>"]
+        parts += [
+            "<h4 aria-level='3'>Layers</h4>",
+            *(f"<p>{escaped(note)}</p>" for note in self.notes),
+            self.layers._repr_html_(),
+        ]
         for title, rows in (
             ("How it runs", self.config), ("What refers to it", self.referrers),
             ("Who shares its layers", self.shared_with), ("What the tag pointed at", self.history),
         ):  # fmt: skip
-            parts += [f"<h4>{title}</h4>", rows._repr_html_()] if len(rows) else []
+            parts += [f"<h4 aria-level='3'>{title}</h4>", rows._repr_html_()] if len(rows) else []
         return "".join(parts)
 
 

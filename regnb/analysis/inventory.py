@@ -51,7 +51,8 @@ class Sharing(NamedTuple):
 
     def _repr_html_(self) -> str:
         return (
-            f"<h4>Tags on one digest</h4>{self.tags._repr_html_()}<h4>Layers in several manifests</h4>"
+            f"<h4 aria-level='2'>Tags on one digest</h4>{self.tags._repr_html_()}"
+            f"<h4 aria-level='2'>Layers in several manifests</h4>"
             f"{self.layers._repr_html_()}"
         )
 
@@ -158,8 +159,12 @@ class Inventory:
         findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
 
     Example:
-        >>> inventory = registry.inventory()  # doctest: +SKIP
-        >>> inventory.tags.sort_values("size", ascending=False).head(20)  # doctest: +SKIP
+        >>> inventory = registry.inventory()
+        >>> inventory.tags.nlargest(3, "size")[["repository", "tag", "layers"]]
+            repository     tag layers
+        50  vm/centos8       8      4
+        52  vm/centos8     8.4      4
+        53  vm/centos8  latest      4
     """
 
     repositories: Frame
@@ -230,8 +235,11 @@ class Inventory:
         """What takes the space, in up to three sentences: the largest namespace, the largest layer, what could go.
 
         Example:
-            >>> print(inventory.highlights)  # doctest: +SKIP
-            85 % of the space (32 MB) is used by vm/*.
+            >>> print(inventory.highlights)
+            68% of the space (28.0 MB) is used by vm/*.
+            The largest layer has 25.2 MB and is behind 4 tags: vm/centos8, vm/test/centos8.
+            At most 3.5 MB would be free after a garbage collection if the tags older than a year were deleted (18);
+            the newest of each repository stays.
         """
         found = []
         stored = max(1, self.summary.stored)
@@ -281,7 +289,7 @@ class Inventory:
         """What each image is built on: the tagged image here whose layers it begins with (``bases``).
 
         Example:
-            >>> inventory.bases.groupby("base")["digest"].count()  # doctest: +SKIP
+            >>> inventory.bases.groupby("base")["digest"].count().head(2)
         """
         return bases(self.frames)
 
@@ -419,7 +427,7 @@ class Inventory:
             NotFound: Nothing fits.
 
         Example:
-            >>> inventory.reference("be464415e92a")  # doctest: +SKIP
+            >>> inventory.reference("be464415e92a")
             'vm/centos8:8'
         """
         if not text:
@@ -465,8 +473,15 @@ class Inventory:
             InvalidArgument: The text is empty.
 
         Example:
-            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")  # doctest: +SKIP
-            >>> inventory.find("87c6c69372dc")  # doctest: +SKIP
+            >>> inventory.find("registry.k3s:5000/vm/centos8:8.4")[["repository", "tag", "match"]]
+               repository  tag match
+            0  vm/centos8  8.4  name
+            >>> inventory.find("be464415e92a")[["repository", "tag", "match"]]
+                    repository         tag   match
+            0       vm/centos8           8  digest
+            1       vm/centos8         8.4  digest
+            2       vm/centos8      latest  digest
+            3  vm/test/centos8  newtagtest  digest
         """
         return find(self.frames, text, self.registry if self.source == "api" else "")
 
@@ -486,7 +501,12 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: Nothing that names tags, or tags that are not there.
 
         Example:
-            >>> inventory.reclaim(inventory.tags["created"] < "2025").table  # doctest: +SKIP
+            >>> inventory.reclaim(inventory.tags["created"] < "2025").table[["collection", "bound", "size"]]
+                                      collection     bound     size
+            0                    garbage-collect   at most  31.9 MB
+            1                    garbage-collect   at most  31.9 MB
+            2  garbage-collect --delete-untagged  estimate  31.9 MB
+            3  garbage-collect --delete-untagged  at least  34.0 MB
         """
         return self._collected if what is None else self._reclaimed(what, children=children, referrers=referrers)
 
@@ -518,7 +538,7 @@ class Inventory:
             StorageError: It cannot be read, or there is no such file.
 
         Example:
-            >>> inventory.with_pulls("pulls.parquet").free("50GB", unused_for="180d")  # doctest: +SKIP
+            >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
         """
         tags = with_pulls(self, History.load(history, must_exist=True))
         return Inventory(self.registry, self.started, self.finished, {**self.frames, "tags": tags}, self.source)
@@ -553,7 +573,12 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: No size, or as for :meth:`reclaim`.
 
         Example:
-            >>> registry.plan_delete(inventory.free("50GB", protect="*:latest"))  # doctest: +SKIP
+            >>> proposed = inventory.free("2MB", protect="*:latest")
+            >>> proposed[["repository", "tag", "freed", "total"]].head(2)
+                   repository    tag    freed   total
+            0  team-a/reports    0.1   311 kB  311 kB
+            1        apps/web  1.0.0  50.6 kB  361 kB
+            >>> plan = registry.plan_delete(proposed, inventory=inventory)
         """
         protected = mask_of(self.tags, protect, self.registry)
         if unused_for:
@@ -591,7 +616,8 @@ class Inventory:
             MissingExtra: The library for such URLs is not installed.
 
         Example:
-            >>> registry.inventory().save("snapshots")  # doctest: +SKIP
+            >>> registry.inventory().save("snapshots")
+            'snapshots/registry=.../date=.../snapshot=...'
         """
         return snapshot.save(
             url, self.registry, self.started, self.finished, self.source, self.summary._asdict(), self.frames
@@ -606,7 +632,8 @@ class Inventory:
             MissingExtra: The library for such URLs is not installed.
 
         Example:
-            >>> Inventory.load("snapshots/localhost-5000-20260301T120000.000000Z")  # doctest: +SKIP
+            >>> len(Inventory.load(inventory.save("snapshots")).tags)
+            55
         """
         return cls(*snapshot.load(url))
 
@@ -635,9 +662,11 @@ class Inventory:
         names = [[Cell(f"inventory.{name}"), Cell(f"{len(rows):,}")] for name, rows in self.frames.items()]
         every = table([Cell("frame", scope="col"), Cell("rows", scope="col")], names)
         largest = self.repositories.sort_values("size", ascending=False, ignore_index=True).head(10)
-        problems = f"<h4>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        problems = (
+            f"<h4 aria-level='2'>Problems</h4>{self.problems.head(10)._repr_html_()}" if len(self.problems) else ""
+        )
         return (
             f"{self.brief._repr_html_()}"
-            f"<h4>Largest repositories</h4>{largest._repr_html_()}{problems}"
+            f"<h4 aria-level='2'>Largest repositories</h4>{largest._repr_html_()}{problems}"
             f"<details><summary>All frames</summary>{every}</details>"
         )

@@ -86,10 +86,10 @@ class Looks:
         at_most: float | str = "",
         progress: Show = None,
     ) -> Frame:
-        """Return every file of an image over its layers, and which of them the image hides.
+        """Return every file of every layer of an image, and which files a later layer hides.
 
-        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other is read once, and
-        nothing of it is written to disk but its listing, which the cache keeps for every image with this layer.
+        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other layer is read once.
+        Only its listing is written to disk: the cache keeps it for every image with this layer.
 
         Args:
             reference: The image.
@@ -104,12 +104,15 @@ class Looks:
         Raises:
             NotFound: No such repository, tag or digest.
             InvalidArgument: There is no image for the platform.
-            ContentError: A manifest or config that is not what it should be, or an image of schema 1.
+            ContentError: A manifest or config is not valid, or the image has schema 1.
             Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
 
         Example:
-            >>> files = registry.files("vm/centos8:latest")  # doctest: +SKIP
-            >>> files.nlargest(20, "hidden")[["path", "command", "hidden"]]  # doctest: +SKIP
+            >>> files = registry.files("vm/centos8:8.4")
+            >>> files.nlargest(2, "hidden")[["path", "hidden"]]
+                       path hidden
+            0  usr/bin/bash    0 B
+            1  etc/hostname    0 B
         """
         from regnb.layers.files import files
 
@@ -118,7 +121,7 @@ class Looks:
     def packages(self, reference: str | Reference, *, platform: str | None = None, progress: Show = None) -> Frame:
         """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
 
-        Every layer is read whole, once: a table of contents does not tell.
+        Every layer is read whole, once: a table of contents does not list packages.
 
         Args:
             reference: The image.
@@ -126,14 +129,15 @@ class Looks:
             progress: As for :meth:`files`.
 
         Returns:
-            One row for each (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A file that cannot be read, such as
-            rpm's Berkeley DB, and a layer that cannot, is a row with the reason.
+            One row for each package (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A layer or a file that cannot
+            be read, such as rpm's Berkeley DB, is a row with the reason.
 
         Raises:
             NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
 
         Example:
-            >>> registry.packages("vm/centos8:latest").query("kind == 'rpm'")  # doctest: +SKIP
+            >>> len(registry.packages("vm/centos8:8.4"))  # the sample images have no package database
+            0
         """
         from regnb.layers.installed import packages
 
@@ -172,14 +176,17 @@ class Looks:
             progress: As for :meth:`files`.
 
         Returns:
-            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with how to mend it. The value
-            of a secret is never shown or kept.
+            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with the way to fix it. The
+            value of a secret is never shown or stored.
 
         Raises:
             NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
 
         Example:
-            >>> registry.hygiene("vm/centos8:latest")[["rule", "where", "found"]]  # doctest: +SKIP
+            >>> registry.hygiene("vm/centos8:8.4")[["rule", "where"]].head(2)
+                         rule           where
+            0       root user    config: User
+            1  missing labels  config: Labels
         """
         from regnb.layers.hygiene import hygiene
 
@@ -203,7 +210,8 @@ class Looks:
             ContentError: It is a folder or a device, or a layer cannot be read.
 
         Example:
-            >>> registry.open("vm/centos8:latest", "/etc/os-release").read()  # doctest: +SKIP
+            >>> registry.open("vm/centos8:8.4", "/etc/hostname").read().strip()
+            b'vm'
         """
         return self._read(reference, lambda where: self._inside.open(where, path, platform=platform, into=into))
 

@@ -124,7 +124,10 @@ def record(path: str | Path, pulls: Pulls) -> History:
         StorageError: The file cannot be read or written, or is no history.
 
     Example:
-        >>> record("pulls.parquet", read_log(log_lines("/var/log/nginx/access.log")))  # doctest: +SKIP
+        >>> from regnb.crawl.access import log_lines, read_log
+        >>> history = record("pulls.parquet", read_log(log_lines("access.log")))
+        >>> int(with_pulls(inventory, history)["pulled"].notna().sum())
+        1
     """
     from filelock import FileLock  # only where something is written
 
@@ -142,7 +145,8 @@ def with_pulls(inventory: Inventory, history: History) -> Frame:
     What the registry's own API told stays, where it is later.
 
     Example:
-        >>> with_pulls(inventory, History.load("pulls.parquet"))[["tag", "pulled"]]  # doctest: +SKIP
+        >>> int(with_pulls(inventory, History.load("pulls.parquet"))["pulled"].notna().sum())
+        1
     """
     tags, graph = inventory.tags, inventory.graph
     named = _times(history.last, tags["repository"], tags["tag"])

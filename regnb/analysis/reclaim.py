@@ -34,7 +34,9 @@ class Reclaim:
         removed: How many manifests the deletion itself takes out of their repositories.
 
     Example:
-        >>> inventory.reclaim("vm/centos8:8.1").table  # doctest: +SKIP
+        >>> inventory.reclaim("vm/centos8:8.3").table[["collection", "bound", "size"]].head(1)
+                collection    bound    size
+        0  garbage-collect  at most  2.0 kB
     """
 
     def __init__(  # noqa: PLR0917 -- what it is computed from
@@ -159,7 +161,11 @@ class Reclaim:
 
     def _repr_html_(self) -> str:
         title = f"<p><b>{escaped(self.sentence)}</b></p>"
-        stays = f"<h4>What stays of it, and because of whom</h4>{self.stays._repr_html_()}" if len(self.stays) else ""
+        stays = (
+            f"<h4 aria-level='3'>What stays of it, and because of whom</h4>{self.stays._repr_html_()}"
+            if len(self.stays)
+            else ""
+        )
         return f"{title}{self.table._repr_html_()}{stays}"
 
 

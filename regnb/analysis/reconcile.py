@@ -33,7 +33,10 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         StorageError: The storage cannot be read.
 
     Example:
-        >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))  # doctest: +SKIP
+        >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))[["cause", "message"]].tail(2)
+            cause          message
+        12  other      other files
+        13   disk  what is on disk
     """
     disk = storage.inventory() if isinstance(storage, Storage) else storage
     if (inventory.source, disk.source) != ("api", "storage"):

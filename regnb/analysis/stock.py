@@ -49,7 +49,7 @@ class Stock(Content[set[int], set[str]]):
         collections: What each of :data:`regnb.analysis.collection.COLLECTIONS` would remove now.
 
     Example:
-        >>> open_storage("/var/lib/registry").stock().collections[0].bound  # doctest: +SKIP
+        >>> open_storage("/var/lib/registry").stock().collections[0].bound
         'exact'
     """
 

@@ -226,7 +226,7 @@ class Journal:
         resumed: Whether there was an earlier one.
 
     Example:
-        >>> with Journal.begin(plan) as journal:  # doctest: +SKIP
+        >>> with Journal.begin(plan) as journal:
         ...     journal.intend([0])
     """
 
@@ -420,7 +420,8 @@ class Receipt:
         signers: The names of the keys that signed its lines; "" for a line without a signature.
 
     Example:
-        >>> Receipt.load("20261123T120000-4f2a91cc").status  # doctest: +SKIP
+        >>> receipt = registry.apply(plan, confirm=plan.code)
+        >>> Receipt.load(receipt.name).status
         'done'
     """
 

@@ -27,7 +27,7 @@ class Key:
 
     Example:
         >>> Key(b"a planted key, 24 bytes.")
-        Key('7c8f3e00')
+        Key('c1798676')
     """
 
     __slots__ = ("_secret", "name")

@@ -9,21 +9,21 @@ OPTIONS: Final[Mapping[str, str]] = {
     "tag": "The new tag; for several, a pattern such as {tag}-old.",
     "to": "Copy to this repository or repository:tag, or a pattern such as mirror/{repository}:{tag}. "
     "Default: the same names.",
-    "platform": "Of an index copy this image only, such as linux/arm64 or windows/amd64:10.0.20348.",
-    "children": "With an index, take along the manifests that nothing else needs.",
-    "referrers": "Take along signatures, SBOMs and other referrers.",
+    "platform": "Copy only this image of an index, such as linux/arm64 or windows/amd64:10.0.20348.",
+    "children": "With an index, delete the manifests that nothing else needs.",
+    "referrers": "Include signatures, SBOMs and other referrers.",
     "in_use": "Keep running images: cluster for the current kubectl context, or a file (- for standard input) with the "
     "output of kubectl, or with an image reference on each line.",
     "in_use_host": "Another host name of this registry in the cluster's images (repeatable).",
-    "storage": "The registry's own storage: its push dates stand in for ages that are unknown.",
+    "storage": "The registry's own storage, a folder or a URL. Its push dates are used where an age is unknown.",
 }
 """Parameter of a ``plan_*`` to what it means."""
 CHECKS: Final[Mapping[str, str]] = {
-    "overwrite": "overwrite: move a tag that exists and points elsewhere.",
+    "overwrite": "overwrite: move a tag that already points to another digest.",
     "dummy": "dummy: if the registry cannot remove a single tag, point it at a placeholder manifest and delete that.",
-    "parents": "parents: delete what an index lists, although that index can then no longer be pulled whole.",
-    "running": "running: delete what the cluster runs.",
-    "incomplete": "incomplete: plan although not everything could be read; more may be touched than is shown.",
+    "parents": "parents: delete an image that an index lists. The index can then no longer be pulled completely.",
+    "running": "running: delete images that run in the cluster.",
+    "incomplete": "incomplete: plan although some items could not be read. It may affect more than the plan shows.",
 }
 """What may be allowed for a whole plan (:data:`regnb.change.plan.ALLOWANCES`) to what that does."""
 CHECKS_OF_A_REPOSITORY: Final[Mapping[str, str]] = {

@@ -187,11 +187,11 @@ def html(plan: Plan, confirm: str = "", most: int | None = None) -> str:
         parts.append(f"<div class='regnb-box regnb-{kind}'><b>What else this touches: {words}</b>")
         parts.append(_rows(goes, [*COLUMNS["effects"]], most) + "</div>")
     elif plan.changes:
-        parts.append("<div class='regnb-box regnb-good' role='status'><b>Nothing else is touched.</b></div>")
+        parts.append("<div class='regnb-box regnb-good' role='status'><b>Nothing else is affected.</b></div>")
     rows = plan.to_frame()
     changed, same = touched(rows), kept(rows)
     if len(changed):
-        parts += ["<h4>Rows</h4>", _rows(changed, [*changed.columns], most)]
+        parts += ["<h4 aria-level='3'>Rows</h4>", _rows(changed, [*changed.columns], most)]
     lines = stays(plan)
     for line, some in zip(lines, [some for some in (same, shared) if len(some)], strict=True):
         parts.append(f"<details><summary>{escaped(line)}</summary>{_rows(some, [*some.columns], most)}</details>")

@@ -101,13 +101,13 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
     """Read what was picked; a tag costs one GET.
 
     Raises:
-        NotFound: It is not there, or points at nothing.
+        NotFound: The image is not found, or the tag points to nothing.
         Refused: It is an image of schema 1, or another one than where it was chosen.
     """
     try:
         raw = await reader.present(one.repository, one.target)
     except NotFound as error:
-        hint = "the tag is listed, but points at nothing: leave it out" if one.tag else ""
+        hint = "the tag is listed, but points to nothing: leave it out" if one.tag else ""
         raise error.saying(f"{reader.client.host} has no manifest of {named(one)}", hint=hint) from None
     if raw.media_type in SCHEMA1_TYPES:
         raise Refused(
@@ -153,9 +153,9 @@ async def overwritten(
         still = set(others.values()) | {step.after for step in steps if step.repository == repository}
         for tag, step in there.items():
             before, after = Digest(step.before).short, Digest(step.after).short
-            message = f"points at {before}, which would lose this name to {after}"
+            message = f"already points to {before}; this would move it to {after}"
             if step.before not in still:
-                message += " and be left without a tag"
+                message += f", and {before} would be left without a tag"
             effects.append(Effect("tag", repository, tag, 0, message))
     if effects and "overwrite" not in allow:
         first, more = effects[0], len(effects) - 1

@@ -291,11 +291,13 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        blast = f"<h4>What is spared or only named</h4>{self.blast._repr_html_()}" if self.effects else ""
+        blast = (
+            f"<h4 aria-level='3'>What is spared or only named</h4>{self.blast._repr_html_()}" if self.effects else ""
+        )
         return (
             f"<p><b>{html.escape(self.summary())}</b></p>"
             f"<p>Nothing has been written. Confirm with <code>{self.code}</code>.</p><ul>{notes}</ul>"
-            f"{blast}<h4>Rows</h4>{self.to_frame()._repr_html_()}"
+            f"{blast}<h4 aria-level='3'>Rows</h4>{self.to_frame()._repr_html_()}"
         )
 
 

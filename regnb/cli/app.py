@@ -20,6 +20,7 @@ try:
 except ImportError as error:
     raise MissingExtra(error.name or "typer", "cli") from None
 
+from regnb.cli.completion import words_with_colons
 from regnb.cli.help import Group
 from regnb.cli.terminal import (
     ERROR,
@@ -55,7 +56,7 @@ COMMANDS: Final = MappingProxyType(
         "audit": Entry("audits", "Read", "Read a registry or its storage and print what it holds."),
         "catalog": Entry("images", "Read", "List the repositories."),
         "tags": Entry("images", "Read", "List the tags of a repository."),
-        "digest": Entry("images", "Read", "Print the digest that a tag points at."),
+        "digest": Entry("images", "Read", "Print the digest that a tag points to."),
         "manifest": Entry("images", "Read", "Print a manifest, byte for byte."),
         "image": Entry(
             "images",
@@ -144,9 +145,7 @@ COMMANDS: Final = MappingProxyType(
             "Over time, and side by side",
             "Read many registries at once: what each holds, what is stored twice, and what a mirror lacks.",
         ),
-        "retag": Entry(
-            "changes", "Change", "Give what a tag or digest points at a second tag, in the same repository."
-        ),
+        "retag": Entry("changes", "Change", "Give an image a second tag, in the same repository."),
         "copy": Entry(
             "changes",
             "Change",
@@ -297,7 +296,8 @@ def main() -> None:
     """Run the command line: every error is one message and a hint, never a traceback."""
     try:
         # Typer's own code for a mistyped word is that of an exceeded threshold here: so the codes are set here.
-        sys.exit(app(standalone_mode=False) or OK)
+        with words_with_colons(sys.stdout.write):
+            sys.exit(app(standalone_mode=False) or OK)
     except TyperException as error:
         if as_json():
             report_error(InvalidArgument(error.format_message()), ERROR)

@@ -32,7 +32,7 @@ def retag(
     tag: Annotated[str, Option("--tag", "-t", metavar="TAG", help=OPTIONS["tag"])],
     allow: Allow = None,
 ) -> None:
-    """Give what a tag or digest points at a second tag, in the same repository."""
+    """Give an image a second tag, in the same repository."""
     present(registry, registry.plan_retag(what, tag, allow=allow or ()))
 
 

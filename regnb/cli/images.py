@@ -46,7 +46,7 @@ def tags(registry: Registry, repository: Repository, json_: Json = "") -> None:
 
 @command
 def digest(registry: Registry, reference: Ref, json_: Json = "") -> None:
-    """Print the digest that a tag points at."""
+    """Print the digest that a tag points to."""
     listing(json_, "digest", reference=[reference], digest=[registry.digest(reference)])
 
 

@@ -27,7 +27,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "host": "Host name at which the Ingress answers, such as r.example.com.",
     "name": "Name of the Service; whatever else is made begins with it.",
     "namespace": "Namespace that everything is in; it must be there.",
-    "way": "How it is reached from outside: ingress, or nodeport.",
+    "way": "Access from outside: ingress, or nodeport.",
     "controller": "Ingress controller: traefik (2 or 3) or nginx (ingress-nginx).",
     "ingress_class": "IngressClass; by default the controller's name.",
     "tls_secret": "Secret with the certificate; without one there is no https, or the controller's own certificate.",

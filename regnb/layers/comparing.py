@@ -25,7 +25,9 @@ def compare_files(first: Frame, second: Frame) -> Frame:
         InvalidArgument: One of them holds several platforms.
 
     Example:
-        >>> compare_files(registry.files("vm/centos8:8.3"), registry.files("vm/centos8:8.4"))  # doctest: +SKIP
+        >>> found = compare_files(registry.files("vm/centos8:8.3"), registry.files("vm/centos8:8.4"))
+        >>> found.columns.to_list()
+        ['path', 'state', 'first_size', 'second_size', 'first_digest', 'second_digest']
     """
     for files in (first, second):
         if (platforms := files["platform"].nunique()) > 1:

@@ -152,7 +152,8 @@ def matching(found: Frame, pattern: str) -> Frame:
     """Return the rows of a ``files`` frame whose path fits a glob, in which ``*`` means any text, slashes included.
 
     Example:
-        >>> matching(files(registry, "vm/centos8:8.4"), "usr/lib/*.so*")  # doctest: +SKIP
+        >>> matching(registry.files("vm/centos8:8.4"), "disk/*")["path"].to_list()
+        ['disk/centos8.qcow2']
     """
     from regnb.tables.frame import Frame
 

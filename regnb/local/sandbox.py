@@ -75,7 +75,7 @@ def demo_registry(
         InvalidArgument: The port is in use.
 
     Example:
-        >>> with demo_registry() as found:  # doctest: +SKIP
+        >>> with demo_registry() as found:
         ...     registry = regnb.connect(found.url)
     """
     with ExitStack() as stack:
@@ -97,7 +97,7 @@ def reset_demo() -> None:
         InvalidArgument: There is none: nothing is touched but what ``regnb demo`` has made.
 
     Example:
-        >>> reset_demo()  # doctest: +SKIP
+        >>> reset_demo()
     """
     found = _writable_demo()
     shutil.rmtree(found.storage / _CONTENT)
@@ -115,7 +115,7 @@ def damage_demo() -> None:
         InvalidArgument: This environment names no demo registry.
 
     Example:
-        >>> damage_demo()  # doctest: +SKIP
+        >>> damage_demo()
     """
     demo.damage(_writable_demo().storage)
 

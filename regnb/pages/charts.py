@@ -168,7 +168,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> treemap(inventory.usage)  # doctest: +SKIP
+        >>> figure = treemap(inventory.usage)
     """
     kinds: dict[_Path, str] = {}
     sizes: tuple[Counter[_Path], ...] = (Counter(), Counter(), Counter())
@@ -341,7 +341,7 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> breakdown(inventory.breakdown)  # doctest: +SKIP
+        >>> figure = breakdown(inventory.breakdown)
     """
     rows = rows_of(breakdown, "breakdown", "what", "size", "total", "message")
     if not any(row.size for row in rows):
@@ -385,7 +385,7 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> layers(inventory.largest)  # doctest: +SKIP
+        >>> figure = layers(inventory.largest)
     """
     names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
     rows = rows_of(shared_layers, "shared_layers", *names)
@@ -418,7 +418,7 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> repositories(inventory.repositories)  # doctest: +SKIP
+        >>> figure = repositories(inventory.repositories)
     """
     rows = rows_of(repositories, "repositories", "repository", "tags", "size", "exclusive", "share")
     if not rows:
@@ -449,7 +449,7 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> reclaim(inventory.reclaim("vm/centos8:8.1").table)  # doctest: +SKIP
+        >>> figure = reclaim(inventory.reclaim("vm/centos8:8.3").table)
     """
     rows = rows_of(table, "reclaim", "collection", "version", "size", "before", "bound", "message")
     if not rows:
@@ -483,7 +483,7 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> sharing(inventory.between)  # doctest: +SKIP
+        >>> figure = sharing(inventory.between)
     """
     rows = [row for row in rows_of(between, "between", "repository", "other", "size") if row.size > 0]
     if not rows:
@@ -531,7 +531,7 @@ def age(tags: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> age(inventory.tags)  # doctest: +SKIP
+        >>> figure = age(inventory.tags)
     """
     found = columns_of(tags, "tags", "repository", "tag", "kind", "created", "size")
     dated = found[found["created"].notna()]
@@ -597,7 +597,7 @@ def churn(growth: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> churn(regnb.growth("snapshots").frame)  # doctest: +SKIP
+        >>> figure = churn(regnb.growth("snapshots").frame)
     """
     rows = rows_of(growth, "growth", "when", "new", "moved", "vanished")
     if len(rows) < 2:  # noqa: PLR2004 -- a difference needs two
@@ -630,8 +630,8 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> history = regnb.growth("snapshots")  # doctest: +SKIP
-        >>> growth(history.frame, history.forecast("2TB"))  # doctest: +SKIP
+        >>> history = regnb.growth("snapshots")
+        >>> figure = growth(history.frame, history.forecast("2TB"))
     """
     rows = rows_of(growth, "growth", "when", "stored", "disk", "complete")
     if not rows:

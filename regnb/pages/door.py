@@ -210,7 +210,8 @@ def listen(host: str, port: int) -> socket.socket:
         InvalidArgument: The port is in use, or there is no such address here.
 
     Example:
-        >>> listen("127.0.0.1", 0).getsockname()[1] > 0
+        >>> with listen("127.0.0.1", 0) as found:
+        ...     found.getsockname()[1] > 0
         True
     """
     try:

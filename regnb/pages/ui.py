@@ -179,7 +179,7 @@ def serve(
                 "multi_kernel_manager_class": Kernels,
                 "extension_allowlist": list(_EXTENSIONS),
             },
-            "VoilaExecutor": {"cell_error_instruction": "What stands above says why. The rest of the page needs it."},
+            "VoilaExecutor": {"cell_error_instruction": "The message above says why. The rest of the page needs this."},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "KernelProvisionerFactory": {"default_provisioner_name": nursery.NAME},
             "Kernels": {"surroundings": kernels, "most": pages, "each": each},

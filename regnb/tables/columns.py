@@ -38,7 +38,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "tags": {
         "repository": ("str", "name"),
         "tag": ("str", "name"),
-        "digest": ("str", "of the manifest that the tag points at; missing if it could not be read"),
+        "digest": ("str", "of the manifest that the tag points to; missing if it could not be read"),
         "kind": ("str", "image, index, attestation, signature, sbom, artifact, schema1 or malformed"),
         "platforms": ("str", "os/architecture of each image behind the tag, without attestations"),
         "created": (
@@ -155,7 +155,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "history": {
         "repository": ("str", "name"),
         "tag": ("str", "name"),
-        "digest": ("str", "that the tag points at, or has pointed at"),
+        "digest": ("str", "that the tag points to, or has pointed to"),
         "when": ("datetime64[us, UTC]", "when the tag was last pointed there, as the storage has it"),
         "current": ("bool", "whether the tag points there now"),
         "present": ("bool", "whether the manifest is still in the repository"),
@@ -241,7 +241,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "found": {
         "repository": ("str", "name"),
         "tag": ("str", "name; missing for a manifest that no tag leads to"),
-        "digest": ("str", "of the manifest that the tag points at"),
+        "digest": ("str", "of the manifest that the tag points to"),
         "size": ("int64", "bytes: every blob behind it, counted once"),
         "match": (
             "str",
@@ -252,7 +252,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "free": {
         "repository": ("str", "name"),
         "tag": ("str", "name"),
-        "digest": ("str", "of the manifest that the tag points at"),
+        "digest": ("str", "of the manifest that the tag points to"),
         "created": (
             "datetime64[us, UTC]",
             "when the newest image behind the tag was made; where that is unknown, when it was pushed",

@@ -90,7 +90,8 @@ class Graph:
             manifest names by another digest than that under which the bytes are stored.
 
     Example:
-        >>> inventory.graph.freed(inventory.manifests["repository"] == "vm/centos8")  # doctest: +SKIP
+        >>> len(inventory.graph.freed(inventory.manifests["repository"] == "vm/centos8"))  # blobs
+        2
     """
 
     def __init__(  # noqa: PLR0917 -- what a graph consists of

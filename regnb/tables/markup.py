@@ -33,8 +33,8 @@ class Cell(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """The element."""
-        return "th" if self.scope else "td"
+        """The element: a heading without a text, as over the numbers of the rows, would be one of nothing."""
+        return "th" if self.scope and self.text.strip() else "td"
 
 
 @cache

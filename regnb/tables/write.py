@@ -128,7 +128,8 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
         StorageError: The folder cannot be written.
 
     Example:
-        >>> write(inventory.frames, Path("out"), "csv")  # doctest: +SKIP
+        >>> write(inventory.frames, Path("out"), "csv")[0].as_posix()
+        'out/repositories.csv'
     """
     check_format(form)
     make_folder(folder)

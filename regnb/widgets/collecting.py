@@ -42,8 +42,8 @@ class SweepForm(Confirmation[Sweep]):
         storage: What is changed.
 
     Example:
-        >>> form = collecting.collect(storage)  # doctest: +SKIP
-        >>> form.receipt  # doctest: +SKIP
+        >>> form = collecting.collect(storage)
+        >>> form.receipt
     """
 
     def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
@@ -54,7 +54,7 @@ class SweepForm(Confirmation[Sweep]):
             control.observe(lambda _: self._change(), "value")
         self._discard("")
         parts = {
-            "Say what": [*self._fields.values()],
+            "Options": [*self._fields.values()],
             "Preview": [self._to_preview, self._preview],
             "Confirm": [
                 self._prompt,
@@ -99,7 +99,7 @@ class SweepForm(Confirmation[Sweep]):
         self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
         self._prompt.value = (
             "Nothing has been written. To arm the button for this plan, type its code: "
-            f"<code class='regnb-code'>{plan.code}</code>. {command}."
+            f"<code class='regnb-code regnb-next'>{plan.code}</code>. {command}."
         )
 
     def _start_apply(self) -> None:
@@ -122,7 +122,8 @@ class SweepForm(Confirmation[Sweep]):
         if receipt.applied.operation == "collect" and receipt.sweep and receipt.sweep.options.place != "list":
             parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
         self._result.value = (
-            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'>{' '.join(parts)}</div>"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]} regnb-next' role='status' tabindex='-1'>"
+            f"{' '.join(parts)}</div>"
             f"{rows_html(rest[['action', 'repository', 'tag', 'status', 'message']]) if len(rest) else ''}"
         )
 
@@ -135,7 +136,7 @@ def _plan_html(plan: Sweep) -> str:
         heading = "<b>What is spared or only named</b>"
         parts.append(f"<div class='regnb-box regnb-warn'>{heading}{rows_html(plan.blast)}</div>")
     if plan.steps:
-        parts += ["<h4>Rows</h4>", rows_html(plan.to_frame())]
+        parts += ["<h4 aria-level='3'>Rows</h4>", rows_html(plan.to_frame())]
     return "".join(parts)
 
 
@@ -147,7 +148,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         endpoints: The URL of every registry process over this storage, to begin with.
 
     Example:
-        >>> collecting.collect(storage, ["http://localhost:5000"])  # doctest: +SKIP
+        >>> form = collecting.collect(storage, ["http://localhost:5000"])
     """
     given = " ".join((endpoints,) if isinstance(endpoints, str) else endpoints)
 
@@ -171,9 +172,9 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
 
     fields = {
         "endpoints": text_field(
-            "Registry", "the URL of every process over this storage, with spaces between", value=given
+            "Registry", "the URL of every registry process of this storage, separated by spaces", value=given
         ),
-        "repositories": text_field("Repository", "all; or names and globs with spaces between, such as vm/*"),
+        "repositories": text_field("Repository", "all; or names and globs, separated by spaces, such as vm/*"),
         "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
         "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
@@ -192,7 +193,7 @@ def restore(storage: Storage) -> SweepForm:
         storage: Of :func:`regnb.open_storage`; a local folder or a bucket.
 
     Example:
-        >>> collecting.restore(storage)  # doctest: +SKIP
+        >>> form = collecting.restore(storage)
     """
     runs = [str(run) for run in storage.trash()["run"]]
 
@@ -212,7 +213,7 @@ def empty(storage: Storage) -> SweepForm:
         storage: Of :func:`regnb.open_storage`; a local folder or a bucket.
 
     Example:
-        >>> collecting.empty(storage)  # doctest: +SKIP
+        >>> form = collecting.empty(storage)
     """
     fields = {"older_than": text_field("Older than", "age since it was moved, such as 7d", value="7d")}
     return SweepForm(

@@ -75,7 +75,7 @@ class Confirmation(Panel, Generic[_P]):
         with self._lock:
             self.plan = None
             self._preview.value = text
-            self._prompt.value = faint("Preview first: each plan has a code to type here.")
+            self._prompt.value = faint("Preview first. The preview shows the code to type here.")
             self._code.placeholder = self._code.value = ""
             self._code.disabled = True
             self._to_apply.description = "Apply"
@@ -121,7 +121,8 @@ def rows_html(frame: Frame) -> str:
     """Return rows for people, the first of them where there are many.
 
     Example:
-        >>> rows_html(plan.to_frame())  # doctest: +SKIP
+        >>> "vm/centos8" in rows_html(plan.to_frame())
+        True
     """
     with pd.option_context("display.max_rows", LISTED):
         more = "<p>In Python the frames are whole: plan.to_frame(), plan.blast.</p>" if len(frame) > LISTED else ""

@@ -67,7 +67,7 @@ LESSONS: Final = {
     "Is this a registry?": Lesson("GET", "/v2/", "200: yes. 401: yes, and Www-Authenticate says how to log in."),
     "Repositories: the catalog": Lesson("GET", "/v2/_catalog?n=100", "It comes in pages of n; Link leads to the next."),
     "Tags of a repository": Lesson(
-        "GET", "/v2/{repository}/tags/list", "Names only: what each points at takes a request of its own."
+        "GET", "/v2/{repository}/tags/list", "Names only. The digest of each tag takes a request of its own."
     ),
     "Manifest": Lesson("GET", _MANIFEST, "It names config and layers; that of a list names a manifest per platform."),
     "Digest, by HEAD": Lesson(
@@ -141,8 +141,9 @@ class Console(Form):
         history: When, what and with which answer, of the last 20 requests.
 
     Example:
-        >>> shown = console(registry)  # doctest: +SKIP
-        >>> shown.answer.curl  # doctest: +SKIP
+        >>> shown = console(registry)
+        >>> shown
+        <Console of localhost:5000, 0 requests>
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -188,7 +189,7 @@ class Console(Form):
             hidden.layout.display = "none"
         order = ("lesson", "line", *_FILLED, "method", "path", "headers", "body", "view")
         first, *rest = (fields[name] for name in order)
-        allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
+        allowances = [widgets.HTML(faint("Override safety checks:")), *self._allow.values()]
         confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
         parts = {
             "Ask": [first, self._teaches, *rest, self._to_send],
@@ -353,6 +354,6 @@ def console(registry: Registry) -> Console:
         registry: Of :func:`regnb.connect`.
 
     Example:
-        >>> console(registry)  # doctest: +SKIP
+        >>> form = console(registry)
     """
     return Console(registry)

@@ -50,8 +50,9 @@ _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
-_IN_USE: Final = "cluster, to ask it; or a file"
-_HOSTS: Final = "with spaces between"
+_IN_USE: Final = "cluster: ask the current kubectl context; or a file of image references"
+_HOSTS: Final = "other host names of this registry, separated by spaces"
+_OVERRIDE: Final = "Override a safety check in this plan:"
 
 
 class Form(Confirmation[Plan]):
@@ -64,8 +65,8 @@ class Form(Confirmation[Plan]):
         inventory: What is chosen from, as it was last read; None where a receipt is chosen.
 
     Example:
-        >>> form = forms.delete(registry, inventory)  # doctest: +SKIP
-        >>> form.receipt  # doctest: +SKIP
+        >>> form = forms.delete(registry, inventory)
+        >>> form.receipt
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Form(Confirmation[Plan]):
         self._fields = dict(fields or {})
         self._allow = {name: check_box(CHECKS[name]) for name in allow}
         self._once: dict[str, Any] = {}
+        self._again = self._start_preview
         self._offered = widgets.VBox()
 
         self._named, self._stale = widgets.HTML(), widgets.HTML()
@@ -104,8 +106,10 @@ class Form(Confirmation[Plan]):
                 never.close()
         self._after.layout.display = "none"
 
-        for control in (*self._fields.values(), *self._allow.values(), self._undo_dummy):
+        for control in (*self._fields.values(), self._undo_dummy):
             control.observe(lambda _: self._change(), "value")
+        for allowance in self._allow.values():
+            allowance.observe(self._override, "value")
         self._discard("")
         if self._table is not None:
             self._table.changed = self._choice
@@ -116,11 +120,11 @@ class Form(Confirmation[Plan]):
         return f"<Form: {self._title} on {self.registry.host}>"
 
     def _draw(self) -> None:
-        allowances = [widgets.HTML(faint("Refused unless it is allowed here:")), *self._allow.values()]
+        allowances = [widgets.HTML(faint("Override safety checks:")), *self._allow.values()]
         confirm = [self._prompt, widgets.HBox([self._code, self._to_apply], layout=WRAP)]
         parts = {
             "Choose": [self._table, self._named] if self._table else [],
-            "Say what": [*self._fields.values(), *(allowances if self._allow else ())],
+            "Options": [*self._fields.values(), *(allowances if self._allow else ())],
             "Preview": [self._to_preview, self._preview, self._offered],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
         }
@@ -166,12 +170,21 @@ class Form(Confirmation[Plan]):
             raise InvalidArgument("nothing is chosen", hint="choose a row of the table")
         values = {name: field.value for name, field in self._fields.items()}
         values["allow"] = [name for name, box in (self._allow | self._once).items() if box.value]
+        self._again = self._start_preview
         self._plan(lambda: self._make(self.inventory, chosen, values))
 
     def _start_undo(self) -> None:
-        receipt, allow = self.receipt, ["dummy"] if self._undo_dummy.value else []
+        receipt = self.receipt
+        allow = [name for name, box in ({"dummy": self._undo_dummy} | self._once).items() if box.value]
         if receipt is not None:
+            self._again = self._start_undo
             self._plan(lambda: self.registry.plan_undo(receipt, allow=allow))
+
+    def _override(self, change: Mapping[str, Any]) -> None:
+        """Discard the plan; where it was refused for want of this allowance, make it anew with it."""
+        self._change()
+        if change["new"] and change["owner"] in self._once.values():
+            self._try(self._preview, self._again)
 
     def _plan(self, make: Callable[[], Plan]) -> None:
         self._discard(box("", "Making the plan…"))
@@ -205,9 +218,12 @@ class Form(Confirmation[Plan]):
                 kept[name] = self._allow[name]
             elif name not in kept:
                 kept[name] = check_box(CHECKS.get(name) or f"{name}: {CHECKS_OF_A_REPOSITORY[name.partition(':')[0]]}")
-                kept[name].observe(lambda _: self._change(), "value")
+                kept[name].observe(self._override, "value")
         self._once = kept
-        heading = [widgets.HTML(faint("Override a safety check in this plan:"))] if kept else []
+        open_ones = not all(box.value for box in kept.values())
+        heading = (
+            [widgets.HTML(f"<span class='regnb-faint{' regnb-next' * open_ones}'>{_OVERRIDE}</span>")] if kept else []
+        )
         self._offered.children = [*heading, *kept.values()]
 
     def _offer(self, plan: Plan) -> None:
@@ -219,14 +235,14 @@ class Form(Confirmation[Plan]):
         if read_only():
             self._prompt.value = (
                 "Nothing is written from here. To apply this plan elsewhere: "
-                f"{download(plan.to_json(), 'plan.json', 'download it')}, then "
+                f"<span class='regnb-next'>{download(plan.to_json(), 'plan.json', 'download it')}</span>, then "
                 f"<code>regnb apply plan.json --confirm {plan.code}</code>"
             )
             return
         self._code.disabled = False
         self._code.placeholder = f"type the code {plan.code} to arm"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
-        code = f"<code class='regnb-code'>{plan.code}</code>"
+        code = f"<code class='regnb-code regnb-next'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")
         self._prompt.value = (
             f"Nothing has been written. To change <b>{escaped(plan.host)}</b>, type the code of this plan: {code} (or "
@@ -240,7 +256,7 @@ class Form(Confirmation[Plan]):
             if (spent := self._spend()) is None:
                 return
             plan, typed = spent
-            self._discard(box("", plan.summary(), "This plan was applied, or tried; for another one, preview again."))
+            self._discard(box("", plan.summary(), "This plan was used once. For another plan, preview again."))
             self._once, self._offered.children = {}, ()
         source = self._source if plan.source else None
         self._apply(lambda: self.registry.apply(plan, confirm=typed, source=source, progress=self._show))
@@ -251,17 +267,16 @@ class Form(Confirmation[Plan]):
         rows = receipt.to_frame()
         advice = ""
         if receipt.status != "done":
-            advice = (
-                f"Go on with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo what was done."
-            )
+            advice = f"Continue with <code>registry.resume(&quot;{escaped(receipt.name)}&quot;)</code>, or undo it."
         if (rows["status"] == "unknown").any():
             advice = f"The registry could not be read after a write: resuming reads it again. {advice}"
         self._result.value = (
-            f"<div class='regnb-box regnb-{STATUS[receipt.status]}' role='status'><b>{escaped(receipt.summary())}"
-            f"</b><br>Receipt <code>{escaped(receipt.name)}</code>, by {escaped(receipt.who)}. {advice}</div>"
+            f"<div class='regnb-box regnb-{STATUS[receipt.status]} regnb-next' role='status' tabindex='-1'>"
+            f"<b>{escaped(receipt.summary())}</b><br>Receipt <code>{escaped(receipt.name)}</code>, "
+            f"by {escaped(receipt.who)}. {advice}</div>"
             f"{rows_html(rows[columns])}"
         )
-        self._stale.value = box("warn", "What stands above was read before this.", "Read again before you choose anew.")
+        self._stale.value = box("warn", "The table above is out of date.", "Read again before you choose rows.")
         self._after.layout.display = None
 
     def _start_reading(self) -> None:
@@ -302,7 +317,7 @@ def retag(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from.
 
     Example:
-        >>> forms.retag(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.retag(registry, registry.inventory())
     """
     return Form(
         registry,
@@ -325,7 +340,7 @@ def copy(registry: Registry, inventory: Inventory, source: Registry | None = Non
         source: The registry to read from; by default the same one.
 
     Example:
-        >>> forms.copy(registry, other.inventory(), source=other)  # doctest: +SKIP
+        >>> form = forms.copy(registry, inventory, source=registry)
     """
     return Form(
         registry,
@@ -357,7 +372,7 @@ def image(registry: Registry, image: Image) -> widgets.VBox:
         image: Of :meth:`Registry.image`.
 
     Example:
-        >>> forms.image(registry, registry.image("vm/centos8:8.4"))  # doctest: +SKIP
+        >>> form = forms.image(registry, registry.image("vm/centos8:8.4"))
     """
     place, buttons = widgets.VBox(), []
 
@@ -385,7 +400,7 @@ def rename(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from.
 
     Example:
-        >>> forms.rename(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.rename(registry, registry.inventory())
     """
 
     def make(_: Inventory, chosen: pd.DataFrame, values: Mapping[str, Any]) -> Plan:
@@ -410,7 +425,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         inventory: What to choose from, and what the blast radius is computed from.
 
     Example:
-        >>> forms.delete(registry, registry.inventory())  # doctest: +SKIP
+        >>> form = forms.delete(registry, registry.inventory())
     """
     return Form(
         registry,
@@ -426,7 +441,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
         ),
         inventory=inventory,
         fields={
-            "digest": check_box("Delete the digest that a chosen tag points at, with every other tag on it."),
+            "digest": check_box("Delete the digest that the tag points to, with every other tag on it."),
             "children": check_box(OPTIONS["children"], value=True),
             "referrers": check_box(OPTIONS["referrers"], value=True),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
@@ -445,7 +460,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         policy: TOML text to begin with.
 
     Example:
-        >>> forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())  # doctest: +SKIP
+        >>> form = forms.retention(registry, registry.inventory(), Path("retention.toml").read_text())
     """
     return Form(
         registry,
@@ -475,7 +490,7 @@ def undo(registry: Registry) -> Form:
         registry: The one that was written to.
 
     Example:
-        >>> forms.undo(registry)  # doctest: +SKIP
+        >>> form = forms.undo(registry)
     """
     return Form(
         registry,

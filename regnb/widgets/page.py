@@ -78,7 +78,8 @@ def checks_html(checks: pd.DataFrame) -> str:
         checks: As ``checks`` in :data:`regnb.tables.columns.COLUMNS`.
 
     Example:
-        >>> checks_html(registry.health())  # doctest: +SKIP
+        >>> "authentication" in checks_html(registry.health())
+        True
     """
     names = ["check", "state", "found", "hint"]
     rows = "".join(
@@ -203,11 +204,15 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _lay_out(self, title: str, where: str, parts: Mapping[str, Sequence[Widget]], *, steps: bool = False) -> None:
         """Fill the box; parts without anything in them are left out, and steps have numbers."""
-        found = [widgets.VBox([widgets.HTML(f"{_CSS}<h3>{escaped(title)} {faint(where)}</h3>"), _Keys()])]
+        found = [
+            widgets.VBox([widgets.HTML(f"{_CSS}<h3 aria-level='2'>{escaped(title)} {faint(where)}</h3>"), _Keys()])
+        ]
         for heading, children in parts.items():
             if children:
                 number = f"<i>{len(found)}</i>" if steps else ""
-                found.append(widgets.VBox([widgets.HTML(f"<h4>{number}{escaped(heading)}</h4>"), *children]))
+                found.append(
+                    widgets.VBox([widgets.HTML(f"<h4 aria-level='3'>{number}{escaped(heading)}</h4>"), *children])
+                )
         for part in found:
             part.add_class("regnb-part")
         self.children = found

@@ -63,8 +63,9 @@ class Start(Panel):
     Made by :func:`start`.
 
     Example:
-        >>> here = start.start("http://localhost:5000")  # doctest: +SKIP
-        >>> here.registry.catalog()  # doctest: +SKIP
+        >>> here = start("http://localhost:5000")
+        >>> len(here.registry.catalog())
+        16
     """
 
     def __init__(self, url: str) -> None:
@@ -81,7 +82,7 @@ class Start(Panel):
             "",
             {
                 "Connect": [*([] if served() else self._fields()), self._state],
-                "How it is": [self._checks, *([] if read_only() else self._probing())],
+                "Registry health": [self._checks, *([] if read_only() else self._probing())],
                 "Demo": self._resetting() if variable("REGNB_DEMO") and not read_only() else [],
             },
         )
@@ -182,7 +183,7 @@ class Cards:
 
     def _repr_html_(self) -> str:
         groups = "".join(
-            f"<h3>{escaped(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
+            f"<h3 aria-level='2'>{escaped(title)}</h3><ul class='regnb-cards'>{''.join(map(_card, books))}</ul>"
             for title, digits in _GROUPS.items()
             if (books := [book for book in self._books if book.name[0] in digits])
         )
@@ -204,7 +205,7 @@ def start(url: str = "") -> Start:
         url: The registry; by default the environment's ``REGNB_URL``.
 
     Example:
-        >>> start()  # doctest: +SKIP
+        >>> form = start()
     """
     return Start(url or variable("REGNB_URL"))
 

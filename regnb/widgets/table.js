@@ -1,6 +1,39 @@
 function _drawn(settings) {
   const { meanings } = settings.oInit;
   const box = settings.nTableWrapper;
+  // One stop of Tab for each group, and arrows within it: a table of ten columns is no tunnel of thirty stops.
+  const rove = (found, [back, on], current) => {
+    const items = found.filter((each) => each.getAttribute("aria-disabled") !== "true");
+    const chosen = items.includes(current) ? current : items[0];
+    for (const each of items) {
+      each.tabIndex = each === chosen ? 0 : -1;
+      if (each.dataset.roves) continue;
+      each.dataset.roves = "true";
+      each.addEventListener("keydown", ({ key }) => {
+        const step = { [back]: -1, [on]: 1 }[key];
+        const group = [...each.closest(".dt-container").querySelectorAll("[data-roves]")].filter(
+          (other) => other.tagName === each.tagName && other.className.split(" ")[0] === each.className.split(" ")[0],
+        );
+        if (step) group[group.indexOf(each) + step]?.focus();
+      });
+      each.addEventListener("focus", () => rove(found, [back, on], each));
+    }
+  };
+  const group = (what) => [...box.querySelectorAll(what)];
+  const arrows = ["ArrowLeft", "ArrowRight"];
+  // The rows get their stops after this.
+  setTimeout(() => {
+    rove(group("thead [role=button]"), arrows);
+    rove(group(".dt-buttons button"), arrows);
+    rove(group(".dt-paging button"), arrows);
+    rove(group("tbody tr:not(:has(.dt-empty))"), []);
+  });
+  const search = box.querySelector(".dt-search input");
+  if (search) search.onkeydown = ({ key }) => { if (key === "ArrowDown") group("tbody tr[tabindex]")[0]?.focus(); };
+  for (const nav of group("nav")) {
+    const number = [...document.querySelectorAll(".dt-container")].indexOf(box) + 1;
+    nav.setAttribute("aria-label", `Pages of table ${number}`);
+  }
   // Else JupyterLab takes the arrow keys for its cells.
   for (const row of settings.nTBody.rows) row.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const head of box.querySelectorAll("thead th")) {

@@ -56,7 +56,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         changed: What is called whenever other rows are chosen.
 
     Example:
-        >>> Table(inventory.tags, ["repository", "tag", "size"])  # doctest: +SKIP
+        >>> table = Table(inventory.tags, ["repository", "tag", "size"])
     """
 
     def __init__(

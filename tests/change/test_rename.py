@@ -230,7 +230,7 @@ def test_a_name_that_is_taken(real: Distribution) -> None:
     """A tag at the destination that points elsewhere is not moved unasked, in a repository or another."""
     fill(real.url, ("a", "1", ONE), ("a", "2", TWO), ("b", "1", TWO))
     for what, to in (("a", "b"), ("a:1", "2"), ("a:1", "b:1")):
-        with pytest.raises(Refused, match="points at") as caught:
+        with pytest.raises(Refused, match="already points to") as caught:
             plan(real.url, what, to)
         assert "allow 'overwrite'" in caught.value.hint
     made = plan(real.url, "a:1", "2", "overwrite", "dummy")

@@ -180,7 +180,7 @@ def test_placeholders_are_words(name: str) -> None:
 
 
 def completed(folder: Path, line: str, **more: str) -> list[str]:
-    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count("\n") or line.count(" "))}
     env = surroundings(folder, _REGNB_COMPLETE="complete_bash", **words, **more)
     code = "import sys; sys.argv[0] = 'regnb'; from regnb.__main__ import main; main()"
     done = subprocess.run(
@@ -199,4 +199,9 @@ def test_completion_from_the_cache(filled: Distribution, tmp_path: Path) -> None
     assert completed(tmp_path, "regnb tags vm", **env) == ["vm/centos8"]
     assert completed(tmp_path, f"regnb tags {filled.url} ") == ["app", "vm/centos8"]
     assert completed(tmp_path, "regnb digest app:", **env) == ["app:8"]
+    # As bash has it, which splits at colons; it keeps what stands before the last one.
+    url = filled.url.replace(":", "\n:\n")
+    assert completed(tmp_path, "regnb\ndigest\napp\n:\n", **env) == ["8"]
+    assert completed(tmp_path, "regnb\ndigest\napp\n:", **env) == ["8"]
+    assert completed(tmp_path, f"regnb\ntags\n{url}\nvm") == ["vm/centos8"]
     assert completed(tmp_path, "regnb tags ", REGNB_URL="http://127.0.0.1:9") == []

@@ -264,7 +264,7 @@ def test_retag_by_put(registry: Registry, writable: Seeded) -> None:  # noqa: F8
     before = state(writable.url, "vm/centos8")
     form = console(registry)
     choose(form, "Retag: GET, then PUT", repository="vm/centos8", reference="8.3", tag="stable")
-    assert "Nothing else is touched" in preview(form)
+    assert "Nothing else is affected" in preview(form)
     confirm(form)
     after = state(writable.url, "vm/centos8")
     assert after == before | {"vm/centos8:stable": before["vm/centos8:8.3"]}
