@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
 
-from regnb.analysis.looks import Looks, bar_of
 from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -27,7 +26,8 @@ from regnb.layouts.shelf import Shelf, find
 from regnb.layouts.stored import StoredShelf, is_stored
 from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
-from regnb.session import Bar, Show, at_exit, loop, run
+from regnb.session import Bar, Counted, Show, at_exit, loop, run
+from regnb.text import parse_size
 from regnb.wire.addresses import same
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
     from regnb.crawl.shards import Executor, Task, Workers
+    from regnb.layers.inside import Looked
     from regnb.storage import Storage
     from regnb.tables.frame import Frame
 
@@ -85,12 +86,26 @@ async def _close(client: Client, cache: Cache) -> None:
     await anyio.to_thread.run_sync(cache.close)
 
 
+def _remembering(client: Client, cache: Cache) -> Client:
+    """Return a client that knows what was found out about its registry within the last day."""
+    if known := cache.pace(client.host):
+        client.pace.remember(*known)
+    client.capabilities.remember(cache.capabilities(client.host), partial(cache.found, client.host))
+    return client
+
+
 def _let_go(client: Client, cache: Cache) -> None:
     with contextlib.suppress(RuntimeError):  # the program ends
         loop().call(_close, client, cache)
 
 
-class Registry(Looks):
+def _bar(work: Counted, show: Show) -> Bar:
+    """Return the bar that shows how far some work is; none on a page, which is drawn when everything has run."""
+    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
+    return Bar(work, show=False if hidden else show)
+
+
+class Registry:
     """A container registry. :func:`connect` returns it. The calls block, and give DataFrames, plans and receipts.
 
     Read:
@@ -127,11 +142,7 @@ class Registry(Looks):
 
     def __init__(self, make_client: Callable[[], Client], cache: Cache, crawl: Crawl = collect) -> None:
         self._cache, self._collect = cache, crawl
-        self._client: Client = loop().call(make_client)
-        if known := cache.pace(self._client.host):
-            self._client.pace.remember(*known)
-        host = self._client.host
-        self._client.capabilities.remember(cache.capabilities(host), partial(cache.found, host))
+        self._client = _remembering(loop().call(make_client), cache)
         self._reader = Reader(self._client, cache, own=crawl is _with_own)
         _open.add(self)
         # A cell that is run again drops the handle of before, where the loop cannot be waited for.
@@ -166,13 +177,8 @@ class Registry(Looks):
     def _read(self, reference: _Named, read: Callable[[Reference], Awaitable[_T]], bar: Bar | None = None) -> _T:
         """Run a read of one reference; what is not there is named as the user named it."""
         where = _reference(self.host, reference)
-        try:
+        with _named_as(self.host, where):
             return self._run(lambda: read(where), bar)
-        except NotFound as error:
-            if error.status is None:  # something in the image, and not the image
-                raise
-            hint = "the catalog lists the repositories, and tags lists what is in one"
-            raise error.saying(f"{self.host} has no {where}", hint=hint) from None
 
     def ping(self) -> None:
         """Check that this is a registry that accepts our credentials (distribution spec 1.1, "Determining Support").
@@ -412,6 +418,174 @@ class Registry(Looks):
         known = self.inventory(where.repository) if inventory is None else inventory
         return Image(self.host, where, top, parts, known)
 
+    def look(
+        self, reference: _Named, platform: str = "", *, whole: bool = False, most: int = 0, progress: Show = None
+    ) -> Looked:
+        """Look into the layers of an image, and return what was read: what :meth:`files` and the others are made of.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            whole: Whether layers are read whole that have a table of contents.
+            most: Bytes to stream, at most; 0: no limit.
+            progress: As for :meth:`files`.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.look("vm/centos8:latest").images[0].commands  # doctest: +SKIP
+        """
+        from regnb.layers.inside import looking  # kept out of `import regnb`
+
+        counters, look = looking(self._reader, platform or None, whole=whole, most=most)
+        return self._read(reference, look, _bar(counters, progress))
+
+    def files(
+        self, reference: _Named, *, platform: str | None = None, at_most: float | str = "", progress: Show = None
+    ) -> Frame:
+        """Return every file of every layer of an image, and which files a later layer hides.
+
+        A layer with a table of contents (eStargz, zstd:chunked) costs a few requests. Any other layer is read once.
+        Only its listing is written to disk: the cache keeps it for every image with this layer.
+
+        Args:
+            reference: The image.
+            platform: Of several images, such as ``linux/arm64``; by default linux/amd64; ``all`` for every one.
+            at_most: Bytes to stream, such as ``200MB``: a layer that goes beyond them is one row that says so.
+            progress: As for :meth:`inventory`: how many megabytes are to be read, and how many were.
+
+        Returns:
+            One row for each entry of each layer (:data:`regnb.tables.columns.COLUMNS`, ``files``). A layer that cannot
+            be read, such as a corrupt, encrypted or foreign one, is one row with the reason.
+
+        Raises:
+            NotFound: No such repository, tag or digest.
+            InvalidArgument: There is no image for the platform.
+            ContentError: A manifest or config is not valid, or the image has schema 1.
+            Interrupted: The user interrupted; the listings of the layers that were read are in the cache.
+
+        Example:
+            >>> files = registry.files("vm/centos8:8.4")
+            >>> files.nlargest(2, "hidden")[["path", "hidden"]]
+                       path hidden
+            0  usr/bin/bash    0 B
+            1  etc/hostname    0 B
+        """
+        from regnb.layers.files import files
+
+        return files(*self.look(reference, platform or "", most=parse_size(at_most or 0), progress=progress))
+
+    def packages(self, reference: _Named, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
+
+        Every layer is read whole, once: a table of contents does not list packages.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each package (:data:`regnb.tables.columns.COLUMNS`, ``packages``). A layer or a file that cannot
+            be read, such as rpm's Berkeley DB, is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> len(registry.packages("vm/centos8:8.4"))  # the sample images have no package database
+            0
+        """
+        from regnb.layers.installed import packages
+
+        return packages(*self.look(reference, platform or "", whole=True, progress=progress))
+
+    def sboms(self, reference: _Named, *, platform: str | None = None) -> Frame:
+        """Return what the bills of materials list that hang on an image: SPDX and CycloneDX.
+
+        Referrers, cosign's tags and buildx's attestations are read, and what statements and envelopes hold. Signatures
+        are not checked.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+
+        Returns:
+            One row for each package (:data:`regnb.tables.columns.COLUMNS`, ``sboms``). A document that cannot be read
+            is a row with the reason.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.sboms("vm/centos8:latest")[["kind", "name", "version"]]  # doctest: +SKIP
+        """
+        from regnb.layers.attached import attached, sboms
+
+        return sboms(self._read(reference, lambda where: attached(self._reader, where, platform)))
+
+    def hygiene(self, reference: _Named, *, platform: str | None = None, progress: Show = None) -> Frame:
+        """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
+
+        Args:
+            reference: The image.
+            platform: As for :meth:`files`.
+            progress: As for :meth:`files`.
+
+        Returns:
+            One row for each finding (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``), with the way to fix it. The
+            value of a secret is never shown or stored.
+
+        Raises:
+            NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
+
+        Example:
+            >>> registry.hygiene("vm/centos8:8.4")[["rule", "where"]].head(2)
+                         rule           where
+            0       root user    config: User
+            1  missing labels  config: Labels
+        """
+        from regnb.layers.hygiene import hygiene
+
+        return hygiene(*self.look(reference, platform or "", progress=progress))
+
+    def open(
+        self, reference: _Named, path: str, *, platform: str | None = None, into: BinaryIO | None = None
+    ) -> BinaryIO:
+        """Return the file that an image shows at a path, as a binary file in memory; symbolic links are followed.
+
+        Args:
+            reference: The image.
+            path: Of the file in the image.
+            platform: As for :meth:`files`, but for ``all``.
+            into: A binary file that the content is written to, piece by piece, instead of memory.
+
+        Raises:
+            NotFound: No such image, or no such file in it.
+            InvalidArgument: There is no image for the platform.
+            TooLarge: The file has more than 256 MiB, and ``into`` was not given.
+            ContentError: It is a folder or a device, or a layer cannot be read.
+
+        Example:
+            >>> registry.open("vm/centos8:8.4", "/etc/hostname").read().strip()
+            b'vm'
+        """
+        from regnb.layers.inside import Inside  # kept out of `import regnb`
+
+        return self._read(reference, partial(Inside(self._reader).open, path=path, platform=platform, into=into))
+
+    def known_base(self, reference: _Named) -> Frame:
+        """Return an image of this registry as a possible base of images elsewhere (``known_bases``).
+
+        Example:
+            >>> inventory.find_bases(registry.known_base("base/debian:12"))  # doctest: +SKIP
+        """
+        from regnb.layers.reading import known_base  # kept out of `import regnb`
+        from regnb.tables.frame import of_rows  # pandas waits for a frame
+
+        return of_rows("known_bases", self._read(reference, partial(known_base, self._reader)))
+
     def inventory(
         self,
         repositories: str | Sequence[str] | None = None,
@@ -454,7 +628,7 @@ class Registry(Looks):
         counters, patterns = Progress(), None if repositories is None else named(repositories)
         work = partial(self.crawl, patterns, counters, _by(executor), cached=cached, fill=fill_cache, thorough=thorough)
         try:
-            records = self._run(work, bar_of(counters, progress))
+            records = self._run(work, _bar(counters, progress))
         except Interrupted as stop:
             raise (_resumable(stop, counters) if cached else stop) from None
         from regnb.analysis.inventory import Inventory  # pandas waits for a frame
@@ -593,14 +767,10 @@ class Registry(Looks):
                effect  repository
             0  shared  vm/centos8
         """
-        from regnb.change.delete import plan_delete, repositories_of  # kept out of `import regnb`
+        from regnb.change.delete import plan_delete  # kept out of `import regnb`
 
-        if inventory is None:
-            wanted = repositories_of(what, self.host)
-            wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
-            inventory = self.inventory(wanted, thorough=True)
         plan = plan_delete(
-            inventory,
+            inventory or _around(self, what, repositories),
             what,
             url=self._reader.url,
             authorized=self._reader.authorized,
@@ -643,10 +813,8 @@ class Registry(Looks):
         """
         from regnb.change.request import plan_request  # kept out of `import regnb`
 
-        plan = self._run(
-            lambda: plan_request(self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
-        )
-        return _foreseen(self._reader, plan)
+        asked = partial(plan_request, self._reader, method.upper(), path, headers=headers, body=body, allow=allow)
+        return _foreseen(self._reader, self._run(asked))
 
     def plan_retention(
         self,
@@ -838,7 +1006,7 @@ def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], ther
     counters = Progress_()
     repositories = {step.repository for step in plan.steps if step.writes}
     with hold(plan.host, repositories), open_journal() as journal:
-        run(lambda: apply(reader, plan, journal, source=there, progress=counters), bar_of(counters, show))
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
     return Receipt.load(journal.path)
 
 
@@ -915,6 +1083,18 @@ def _locked(reader: Reader, inventory: Inventory) -> Inventory:
     return inventory if directory is None else run(lambda: lock(inventory, directory))
 
 
+@contextlib.contextmanager
+def _named_as(host: str, where: Reference) -> Iterator[None]:
+    """Name what a registry does not have as the user named it."""
+    try:
+        yield
+    except NotFound as error:
+        if error.status is None:  # something in the image, and not the image
+            raise
+        hint = "the catalog lists the repositories, and tags lists what is in one"
+        raise error.saying(f"{host} has no {where}", hint=hint) from None
+
+
 def _reference(host: str, reference: str | Reference) -> Reference:
     """Return a reference of a registry."""
     found = Reference.parse(reference, registry=host) if isinstance(reference, str) else reference
@@ -936,6 +1116,15 @@ def _check_ours(client: Client, plan: Plan) -> None:
     """Check that a plan is for this registry."""
     if plan.url != client.transport.url:
         raise PlanMismatch(f"the plan is for {plan.host}, and this is {client.host}", hint=f"connect to {plan.url}")
+
+
+def _around(registry: Registry, what: What, repositories: str | Sequence[str] | None) -> Inventory:
+    """Read what a deletion can touch, and what was named beside it."""
+    from regnb.change.delete import repositories_of  # kept out of `import regnb`
+
+    wanted = repositories_of(what, registry.host)
+    wanted = wanted if repositories is None else [*named(repositories), *exact(wanted)]
+    return registry.inventory(wanted, thorough=True)
 
 
 def _inventory(registry: Registry, repositories: str | Sequence[str] | None, otherwise: Sequence[str]) -> Inventory:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import BinaryIO, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from regnb.crawl.reader import Reader
 from regnb.errors import InvalidArgument, TooLarge
@@ -18,6 +20,10 @@ from regnb.text import human
 
 OPEN_LIMIT: Final = 256 * 2**20
 """Bytes of a file that are held in memory."""
+
+
+_KEPT: Final[WeakKeyDictionary[Reader, Kept]] = WeakKeyDictionary()
+"""What is kept of the layers of each registry."""
 
 
 class Looked(NamedTuple):
@@ -36,8 +42,10 @@ class Inside:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        path = reader.cache.path
-        self._kept = Kept(None if path is None else path.parent)
+        if reader not in _KEPT:
+            path = reader.cache.path
+            _KEPT[reader] = Kept(None if path is None else path.parent)
+        self._kept = _KEPT[reader]
 
     async def look(
         self,
@@ -101,3 +109,16 @@ class Inside:
         if into is None:
             file.seek(0)
         return file
+
+
+def looking(
+    reader: Reader, platform: str | None, *, whole: bool, most: int
+) -> tuple[Progress, Callable[[Reference], Awaitable[Looked]]]:
+    """Return what is counted while an image is looked into, and what does it.
+
+    Example:
+        ``counters, look = looking(reader, "linux/arm64", whole=False, most=0)``
+    """
+    counters = Progress()
+    look = partial(Inside(reader).look, platform=platform, progress=counters, whole=whole, at_most=most)
+    return counters, look

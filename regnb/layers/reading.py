@@ -340,3 +340,20 @@ async def read_image(reader: Reader, where: Reference, *, strict: bool = False) 
             Part((config.platform if config else "") or listed.get(one.digest, ""), one, config or ImageConfig())
         )
     return top, sorted(parts, key=lambda part: order.get(str(part.manifest.digest), len(order)))
+
+
+async def known_base(reader: Reader, where: Reference) -> list[tuple[object, ...]]:
+    """Return an image as rows of ``known_bases``: one for each layer of each platform.
+
+    Example:
+        ``rows = await known_base(reader, Reference.parse("base/debian:12"))``
+    """
+    top, parts = await read_image(reader, where)
+    name = f"{reader.client.host}/{where.repository}:{where.target}"
+    return [
+        (name, str(top.digest), str(part.manifest.digest), part.platform, at, layer.digest, diff_id, layer.size)
+        for part in parts
+        for at, (layer, diff_id) in enumerate(
+            zip(part.layers, part.config.diff_ids or [None] * len(part.layers), strict=False)
+        )
+    ]
