@@ -57,11 +57,11 @@ APPLYING = {f"change/apply/{path.stem}" for path in (PACKAGE / "change/apply").g
 """What applies a plan."""
 CLIENT = {"wire/client", "wire/uploads", "wire/asking", "directories/api"}
 """The client's own modules, and what asks a vendor's API."""
-WRITERS = {*CLIENT, "local/demo", "wire/probe", "cluster/switch"} | APPLYING
+WRITERS = {*CLIENT, "local/demo", "wire/probe"} | APPLYING
 """The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what
-finds out harmlessly what a registry allows; and what asks Kubernetes to switch a registry to read-only."""
-SERVERS = {"local/embedded"}
-"""The other side of the wire: its methods have the same names."""
+finds out harmlessly what a registry allows."""
+SERVERS = {"local/embedded", "cluster/switch"}
+"""The other side of the wire: its methods have the same names; and what asks an API server of Kubernetes."""
 
 
 def command(name: str) -> Any:
