@@ -60,8 +60,8 @@ CLIENT = {"wire/client", "wire/uploads", "wire/asking", "directories/api"}
 WRITERS = {*CLIENT, "local/demo", "wire/probe"} | APPLYING
 """The modules that may call them: the client itself, what applies a plan, what fills the sample registry, and what
 finds out harmlessly what a registry allows."""
-SERVERS = {"local/embedded"}
-"""The other side of the wire: its methods have the same names."""
+SERVERS = {"local/embedded", "cluster/switch"}
+"""The other side of the wire: its methods have the same names; and what asks an API server of Kubernetes."""
 
 
 def command(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from datetime import timedelta
@@ -15,6 +14,7 @@ from regnb.change.collect.planning import seconds
 from regnb.cli.collecting import Dir
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, say
 from regnb.cluster.switch import Switch
+from regnb.environment import variable
 from regnb.storage import Storage, open_storage
 from regnb.text import human
 
@@ -58,13 +58,13 @@ def collect(
         say(here.plan_collect(grace=grace, uploads_older_than=uploads_older_than).summary())
         say("Nothing was changed. With --apply it is done.")
         return
-    pod = os.environ.get("REGNB_POD") or socket.gethostname()
+    pod = variable("REGNB_POD") or socket.gethostname()
     signal.signal(signal.SIGTERM, _stop)
     with Switch(namespace, deployment, server=server) as switch:
         whole, receipt = True, None
         try:
             say(f"Switching {deployment} to read-only.")
-            switch.hold(pod, os.environ.get("REGNB_NODE", ""), _MOST)
+            switch.hold(pod, variable("REGNB_NODE"), _MOST)
             endpoints = switch.settled(_ROLLOUT, port)
             endpoints = endpoint or endpoints
             plan = here.plan_collect(grace=grace, uploads_older_than=uploads_older_than, endpoints=endpoints)

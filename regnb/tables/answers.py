@@ -263,8 +263,8 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "caches": {
         "endpoint": ("str", "a registry process"),
-        "asked": ("Int64", "how many blobs that are gone it was asked for"),
-        "remembered": ("Int64", "how many it says to have, and sends no byte of"),
+        "asked": ("int64", "how many blobs that are gone it was asked for"),
+        "remembered": ("int64", "how many it says to have, and sends no byte of"),
         "message": ("str", "what to do, or why it is not known"),
     },
     "trash": {

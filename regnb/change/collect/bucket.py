@@ -7,40 +7,32 @@ not say it themselves. Where a collection has no trash, its receipt alone does.
 from __future__ import annotations
 
 import errno
-import os
-import socket
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import msgspec
 from msgspec import Struct
 
+from regnb.change.collect.keys import BATCH, Keys
 from regnb.change.collect.place import Look, Moved, Run, moved_at
 from regnb.change.collect.state import State
 from regnb.change.sweep import TRASH, Options, Row, Sweep
 from regnb.crawl.files import reason
 from regnb.crawl.listing import blob_file
-from regnb.errors import Busy, StorageError
+from regnb.errors import StorageError
 from regnb.oci.manifest import MANIFEST_LIMIT
 
 if TYPE_CHECKING:
     import fsspec
 
-_BATCH: Final = 1000
-"""Keys that one request may remove."""
 _AT_ONCE: Final = 16
 """Copies at the same time."""
 _LARGE: Final = 5 << 30
 """Bytes beyond which a copy needs several requests."""
-_TRIES: Final = 6
-_AGAIN: Final = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"})
-"""Errors of single keys that are tried again."""
 _INDEX: Final = "index.json"
 
 
@@ -58,15 +50,6 @@ class _Index(Struct, frozen=True, forbid_unknown_fields=True):
     keys: dict[str, tuple[float, int]]
     options: Options
     allow: tuple[str, ...] = ()
-
-
-class _Lock(Struct, frozen=True):
-    """Who holds a bucket."""
-
-    plan: str
-    host: str
-    process: int
-    when: str
 
 
 class ListedLook:
@@ -104,7 +87,7 @@ class ListedLook:
         return list(dict.fromkeys(key[len(path) + 1 :].partition("/")[0] for key in self.below(path)))
 
 
-class Bucket:
+class Bucket(Keys):
     """The keys of a bucket while they are moved.
 
     Args:
@@ -120,11 +103,9 @@ class Bucket:
     """
 
     def __init__(self, filesystem: fsspec.AbstractFileSystem, base: str, plan: Sweep | None = None) -> None:
-        self._filesystem, self.base, self._plan = filesystem, base, plan
-        self._bucket, _, prefix = base.partition("/")
-        self._prefix = f"{prefix}/"
+        super().__init__(filesystem, base)
+        self._plan = plan
         self._freed = 0
-        self._locked = False
         self._files: Mapping[str, tuple[float, int]] = {}
         self._parts: Mapping[str, Sequence[str]] = {}
         self._planned: frozenset[str] = frozenset()
@@ -134,99 +115,11 @@ class Bucket:
 
     def __enter__(self) -> Self:
         if self._plan and not (self._plan.operation == "collect" and self._only_lists):
-            self._lock(self._plan)
+            self._lock(str(self._plan.digest))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._locked:
-            self._call("delete_object", Key=self._key(f"{TRASH}/lock"))
-
-    def _lock(self, plan: Sweep) -> None:
-        me = _Lock(str(plan.digest), socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
-        body = msgspec.json.encode(me)
-        try:
-            self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if "PreconditionFailed" not in str(error.__cause__):
-                raise StorageError(f"cannot lock {self.base}: {reason(error)}") from None
-        else:
-            self._locked = True
-            return
-        other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
-        if other.plan != me.plan or (other.host == me.host and _is_alive(other.process)):
-            raise Busy(
-                f"another collection is at work in {self.base}, since {other.when} on {other.host}",
-                hint="wait until it has ended; if it was killed: regnb apply --resume RECEIPT there, or remove the key "
-                f"{self._key(TRASH)}/lock",
-            )
-        # The process that began this very plan is dead, and now it is resumed.
-        self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body)
-        self._locked = True
-
-    def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
-        return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
-
-    def _key(self, path: str) -> str:
-        return f"{self._prefix}{path}"
-
-    def _read(self, path: str, **which: object) -> bytes:
-        # A file system of s3fs reads by its own loop; its cat is the one call that reads a whole body.
-        version = {"version_id": which["version"]} if which else {}
-        return bytes(self._filesystem.cat_file(f"{self.base}/{path}", **version))
-
-    def is_versioned(self) -> bool:
-        """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
-        try:
-            return bool(self._call("get_bucket_versioning").get("Status") == "Enabled")
-        except OSError:
-            return False
-
-    def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Remove keys, each with a version or "", and return why some of them could not be."""
-        failed: dict[str, str] = {}
-        todo = list(keys)
-        for tries in range(_TRIES):
-            again: list[tuple[str, str]] = []
-            for at in range(0, len(todo), _BATCH):
-                some = [
-                    {"Key": self._key(path), **({"VersionId": version} if version else {})}
-                    for path, version in todo[at : at + _BATCH]
-                ]
-                found = self._call("delete_objects", Delete={"Objects": some, "Quiet": True})
-                for error in found.get("Errors", ()):
-                    path = error["Key"].removeprefix(self._prefix)
-                    failed[path] = f"{error.get('Code', '')}: {error.get('Message', '')}"
-                    if error.get("Code") in _AGAIN:
-                        again.append((path, error.get("VersionId", "")))
-            if not again:
-                break
-            if tries + 1 < _TRIES:
-                for path, _ in again:
-                    failed.pop(path, None)
-                time.sleep(0.1 * 2**tries)
-            todo = again
-        return failed
-
-    def _versions(self) -> dict[str, list[tuple[str, bool, float]]]:
-        """Return the versions of every key, the newest first: name, whether it is a marker, and when it was made."""
-        found: dict[str, list[tuple[str, bool, float]]] = {}
-        which: dict[str, object] = {}
-        while True:
-            page = self._call("list_object_versions", Prefix=self._prefix, **which)
-            for sort in ("Versions", "DeleteMarkers"):
-                for each in page.get(sort, ()):
-                    version = (each["VersionId"], sort == "DeleteMarkers", each["LastModified"].timestamp())
-                    place = found.setdefault(each["Key"].removeprefix(self._prefix), [])
-                    # Within a second the order is told by which one is the latest.
-                    place.insert(0 if each["IsLatest"] else len(place), version)
-            if not page.get("IsTruncated"):
-                break
-            which = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
-        for versions in found.values():
-            versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
-        return found
+        self._unlock()
 
     @property
     def returns(self) -> bool:
@@ -346,7 +239,7 @@ class Bucket:
         some, keys, total = list[Row](), dict[str, list[str]](), 0
         for row in rows:
             found = self._keys(row, files)
-            if some and total + len(found) > _BATCH:
+            if some and total + len(found) > BATCH:
                 yield some, keys
                 some, keys, total = [], {}, 0
             some.append(row)
@@ -507,13 +400,3 @@ def _check(keys: Iterable[str], failed: Mapping[str, str]) -> None:
 def _raise(failed: Mapping[str, str]) -> None:
     for why in failed.values():
         raise OSError(errno.EACCES if "AccessDenied" in why else errno.EIO, why)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

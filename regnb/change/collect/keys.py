@@ -1,0 +1,154 @@
+"""Requests to a bucket that speaks S3: its lock, batches of keys to remove, and versions."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from regnb.change.sweep import TRASH
+from regnb.crawl.files import reason
+from regnb.errors import Busy, StorageError
+
+if TYPE_CHECKING:
+    import fsspec
+
+BATCH: Final = 1000
+"""Keys that one request may remove."""
+_TRIES: Final = 6
+_AGAIN: Final = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"})
+"""Errors of single keys that are tried again."""
+
+
+class _Lock(Struct, frozen=True):
+    """Who holds a bucket."""
+
+    plan: str
+    host: str
+    process: int
+    when: str
+
+
+class Keys:
+    """The keys of a bucket below a folder.
+
+    Args:
+        filesystem: Of s3fs.
+        base: The bucket, and the folder ``docker/registry/v2`` in it.
+
+    Example:
+        ``Keys(filesystem, "bucket/docker/registry/v2").is_versioned()``
+    """
+
+    def __init__(self, filesystem: fsspec.AbstractFileSystem, base: str) -> None:
+        self._filesystem, self.base = filesystem, base
+        self._bucket, _, prefix = base.partition("/")
+        self._prefix = f"{prefix}/"
+        self._locked = False
+
+    def _lock(self, plan: str) -> None:
+        me = _Lock(plan, socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
+        body = msgspec.json.encode(me)
+        try:
+            self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if "PreconditionFailed" not in str(error.__cause__):
+                raise StorageError(f"cannot lock {self.base}: {reason(error)}") from None
+        else:
+            self._locked = True
+            return
+        other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
+        if other.plan != me.plan or (other.host == me.host and _is_alive(other.process)):
+            raise Busy(
+                f"another collection is at work in {self.base}, since {other.when} on {other.host}",
+                hint="wait until it has ended; if it was killed: regnb apply --resume RECEIPT there, or remove the key "
+                f"{self._key(TRASH)}/lock",
+            )
+        # The process that began this very plan is dead, and now it is resumed.
+        self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body)
+        self._locked = True
+
+    def _unlock(self) -> None:
+        if self._locked:
+            self._call("delete_object", Key=self._key(f"{TRASH}/lock"))
+
+    def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
+        return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
+
+    def _key(self, path: str) -> str:
+        return f"{self._prefix}{path}"
+
+    def _read(self, path: str, **which: object) -> bytes:
+        # A file system of s3fs reads by its own loop; its cat is the one call that reads a whole body.
+        version = {"version_id": which["version"]} if which else {}
+        return bytes(self._filesystem.cat_file(f"{self.base}/{path}", **version))
+
+    def is_versioned(self) -> bool:
+        """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
+        try:
+            return bool(self._call("get_bucket_versioning").get("Status") == "Enabled")
+        except OSError:
+            return False
+
+    def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Remove keys, each with a version or "", and return why some of them could not be."""
+        failed: dict[str, str] = {}
+        todo = list(keys)
+        for tries in range(_TRIES):
+            again: list[tuple[str, str]] = []
+            for at in range(0, len(todo), BATCH):
+                some = [
+                    {"Key": self._key(path), **({"VersionId": version} if version else {})}
+                    for path, version in todo[at : at + BATCH]
+                ]
+                found = self._call("delete_objects", Delete={"Objects": some, "Quiet": True})
+                for error in found.get("Errors", ()):
+                    path = error["Key"].removeprefix(self._prefix)
+                    failed[path] = f"{error.get('Code', '')}: {error.get('Message', '')}"
+                    if error.get("Code") in _AGAIN:
+                        again.append((path, error.get("VersionId", "")))
+            if not again:
+                break
+            if tries + 1 < _TRIES:
+                for path, _ in again:
+                    failed.pop(path, None)
+                time.sleep(0.1 * 2**tries)
+            todo = again
+        return failed
+
+    def _versions(self) -> dict[str, list[tuple[str, bool, float]]]:
+        """Return the versions of every key, the newest first: name, whether it is a marker, and when it was made."""
+        found: dict[str, list[tuple[str, bool, float]]] = {}
+        which: dict[str, object] = {}
+        while True:
+            page = self._call("list_object_versions", Prefix=self._prefix, **which)
+            for sort in ("Versions", "DeleteMarkers"):
+                for each in page.get(sort, ()):
+                    version = (each["VersionId"], sort == "DeleteMarkers", each["LastModified"].timestamp())
+                    place = found.setdefault(each["Key"].removeprefix(self._prefix), [])
+                    # Within a second the order is told by which one is the latest.
+                    place.insert(0 if each["IsLatest"] else len(place), version)
+            if not page.get("IsTruncated"):
+                break
+            which = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+        for versions in found.values():
+            versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
+        return found
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
