@@ -313,7 +313,9 @@ def test_the_blast_radius_comes_first(read: tuple[Registry, Inventory]) -> None:
     shown = preview(form)
     assert form.plan is not None
     assert SIBLINGS - {"8.4"} <= set(form.plan.blast["reference"])
-    places = [shown.index(text) for text in (form.plan.summary(), "What else this touches", "Rows</h4>", "<ul>", "curl")]
+    places = [
+        shown.index(text) for text in (form.plan.summary(), "What else this touches", "Rows</h4>", "<ul>", "curl")
+    ]
     assert places == sorted(places)
     assert "regnb-bad" in shown
     assert "curl -sSf -X DELETE" in shown
