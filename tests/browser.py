@@ -193,14 +193,14 @@ def run_all(page: Any) -> None:
     pytest.fail("the notebook did not finish")
 
 
-def faults(page: Any, within: str) -> list[str]:
-    """What axe-core finds wrong in a part of a page, a line each."""
+def faults(page: Any, within: str, *, serious: bool = True) -> list[str]:
+    """What axe-core finds wrong in a part of a page, a line each: what is serious, or, of a whole page, everything."""
     if not page.evaluate("typeof window.axe === 'object'"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(
-        "within => axe.run({include: [within]}, {resultTypes: ['violations']})"
-        ".then(found => found.violations"
+        "([within, impacts]) => axe.run({include: [within]}, {resultTypes: ['violations']})"
+        ".then(found => found.violations.filter(each => !impacts.length || impacts.includes(each.impact))"
         ".flatMap(each => each.nodes.map(node => each.id + ': ' + node.html.slice(0, 160))))",
-        within,
+        [within, ["serious", "critical"] if serious else []],
     )
     return list(found)

@@ -34,7 +34,7 @@ class Cell(NamedTuple):
     @property
     def tag(self) -> str:
         """The element: a heading without a text, as over the numbers of the rows, would be one of nothing."""
-        return "th" if self.scope and self.text.strip() else "td"
+        return "th" if self.scope == "row" or (self.scope and self.text.strip()) else "td"
 
 
 @cache

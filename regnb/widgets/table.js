@@ -30,10 +30,11 @@ function _drawn(settings) {
   });
   const search = box.querySelector(".dt-search input");
   if (search) search.onkeydown = ({ key }) => { if (key === "ArrowDown") group("tbody tr[tabindex]")[0]?.focus(); };
-  for (const nav of group("nav")) {
-    const number = [...document.querySelectorAll(".dt-container")].indexOf(box) + 1;
-    nav.setAttribute("aria-label", `Pages of table ${number}`);
+  if (!box.dataset.number) {
+    window.regnbTables = (window.regnbTables ?? 0) + 1;
+    box.dataset.number = window.regnbTables;
   }
+  for (const nav of group("nav")) nav.setAttribute("aria-label", `Pages of table ${box.dataset.number}`);
   // Else JupyterLab takes the arrow keys for its cells.
   for (const row of settings.nTBody.rows) row.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const head of box.querySelectorAll("thead th")) {

@@ -110,7 +110,7 @@ def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, scre
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         for text in ("h1", "p", ".regnb-head a"):
             assert contrast(page.locator(text).first) > 4.5, (theme, text)
-        assert faults(page, "html") == []
+        assert faults(page, "html", serious=False) == []
     few = (*UNCONNECTED, "20-growth", "30-api-console")  # what they ask by themselves, whatever was opened before
     check_that_nothing_was_written(served.requests, asked=name not in few)
 
@@ -347,7 +347,7 @@ def test_a_form_is_filled_in_by_keyboard(served: Served, page: Any, name: str, s
 
 
 def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, page: Any, tmp_path: Path) -> None:
-    """On docker-registry 2.8, in three inputs: paste the digest, choose the tag, preview."""
+    """On docker-registry 2.8, in four inputs: paste the digest, choose the tag, preview, unfold who shares it."""
     digest = apart(state, seeded_real.url, "vm/centos8")["vm/centos8:8.3"].digest
     with Site(tmp_path / "ui.log", seeded_real.url) as site:
         opened(page, f"{site.base}12-delete")
@@ -359,9 +359,9 @@ def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, 
         button(form, "^Preview$").click()
         shown = part(form, "Preview")
         shown.get_by_text("frees at most").first.wait_for()
-        text = shown.inner_text()
-        assert "1 tag and 1 manifest will be gone" in text
-        assert re.search(r"shared.*vm/centos8", text, re.DOTALL)
+        shown.get_by_text("2 repositories need layers of what goes").click()
+        shown.get_by_text("vm/test/centos8").first.wait_for(state="visible")
+        assert "1 tag and 1 manifest will be gone" in shown.inner_text()
 
 
 def test_a_long_table_is_chosen_from_page_by_page(real: Distribution, page: Any, tmp_path: Path) -> None:
