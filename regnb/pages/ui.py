@@ -300,7 +300,7 @@ class Socket(tornado.websocket.WebSocketHandler):
         self.close()
 
 
-class Nowhere(Guarded, JupyterHandler):
+class Nowhere(Guarded, Plain, JupyterHandler):
     """Every other path."""
 
     @allow_unauthenticated
@@ -311,7 +311,7 @@ class Nowhere(Guarded, JupyterHandler):
     post = get
 
 
-class Away(JupyterHandler):
+class Away(Plain, JupyterHandler):
     """What is at the root, before the prefix."""
 
     @allow_unauthenticated
