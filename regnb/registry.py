@@ -281,7 +281,9 @@ class Registry:
             raise error.saying(error.message, hint=error.hint or "the catalog lists the repositories") from None
 
     def digest(self, reference: str | Reference) -> Digest:
-        """Return the digest that a tag points at: a HEAD that accepts every manifest type, so that it is the tag's own.
+        """Return the digest that a tag points at, as the registry's header says: :meth:`manifest` verifies the bytes.
+
+        It is a HEAD that accepts every manifest type, so that the digest is the tag's own.
 
         Raises:
             NotFound: No such repository or tag.

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from collected import FLAGS, PLACE, Grown, agrees, collect, copied, stored
 from test_collection import judge
@@ -188,7 +189,9 @@ def play(grown: Grown, registry: Registry, folder: Path, steps: int) -> None:
             # What the deletion itself wrote, a dummy manifest, is gone as well, and was not there before.
             agrees(predicted, how, real._replace(blobs=real.blobs & set(naive.size)))
     judge(then, grown.root)
-    if set(done) <= {"done"}:
+    # A blob whose bytes are a manifest is served as one, and no collector takes it for one: that HTTP cannot tell.
+    ghosts = there(seen.manifests[seen.manifests["checked"]]) - there(before.manifests)
+    if set(done) <= {"done"} and not ghosts:
         bounds(promised, predicted, set(seen.blobs["digest"][seen.blobs["kind"] == "foreign layer"]))
     # Go on with what one of the collections left, or with everything.
     chosen = chance.choice(["plain_2", "untagged_2", ""])
@@ -196,6 +199,10 @@ def play(grown: Grown, registry: Registry, folder: Path, steps: int) -> None:
         collect(grown.root, *FLAGS[chosen])
     for how in FLAGS:
         shutil.rmtree(folder / how)
+
+
+def there(manifests: pd.DataFrame) -> set[Row]:
+    return set(zip(manifests["repository"], manifests["digest"], strict=True))
 
 
 def bounds(promised: Reclaim, real: Reclaim, foreign: set[str]) -> None:

@@ -73,7 +73,13 @@ class Bound(NamedTuple):
 
 
 def bounds(
-    source: Source, problems: Iterable[Problem], *, complete: bool, checked: bool, hollow: bool = False
+    source: Source,
+    problems: Iterable[Problem],
+    *,
+    complete: bool,
+    checked: bool,
+    hollow: bool = False,
+    torn: bool = False,
 ) -> list[Bound]:
     """Return how the figures of each of :data:`COLLECTIONS` are meant.
 
@@ -83,6 +89,7 @@ def bounds(
         complete: Whether everything was read.
         checked: Whether the registry was asked for every manifest, and none came from the cache.
         hollow: Whether what is deleted lists a manifest that the repository does not have.
+        torn: Whether some image lacks a part, so that others of its parts may be gone as well.
 
     Example:
         >>> bounds("api", [], complete=True, checked=True)[0].word
@@ -114,6 +121,8 @@ def bounds(
         elif collection.version == "3":
             text = "it also removes manifests without a tag, and in odd repositories it leaves some: HTTP shows neither"
             found.append(Bound("estimate", text))
+        elif torn:
+            found.append(Bound("estimate", "a part of some image is missing, and what else it names may be gone, too"))
         else:
             found.append(Bound("at least", "it also removes manifests without a tag, which cannot be seen over HTTP"))
     return found

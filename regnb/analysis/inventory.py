@@ -384,6 +384,7 @@ class Inventory:
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
             hollow=bool(self.graph.hollow[removed.gone].any()),
+            torn=bool((self.problems["problem"] == "missing").any()),
         )
         return Reclaim(self.graph, problems, (self.blobs, self.tags), self.registry, removed.gone, removed.going, meant)
 

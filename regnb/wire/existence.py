@@ -6,17 +6,29 @@ holds. So an answer proves that something is absent only if it looks like the re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from regnb.oci.manifest import media_type_of
 from regnb.wire.addresses import origin, redact, within
 from regnb.wire.messages import Response
 
-ABSENT: Final = frozenset(
-    {"BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "TAG_INVALID"}
+ABSENT: Final = (
+    (re.compile("/tags/list$"), frozenset({"NAME_UNKNOWN", "NOT_FOUND"})),
+    (re.compile("/manifests/[^/]+$"), frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND", "TAG_INVALID"})),
+    (re.compile("/blobs/[^/]+:[^/]+$"), frozenset({"BLOB_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})),
+    (
+        re.compile(""),
+        frozenset({"BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"}),
+    ),
 )
-"""Error codes that mean "not there" with a 404 (distribution spec 1.1, "Error Codes"; ``NOT_FOUND`` is Harbor's)."""
+"""Ends of paths, and the error codes that mean "not there" with a 404 to them; the first that fits counts.
+
+Distribution spec 1.1, "Error Codes"; ``NOT_FOUND`` is Harbor's. A registry does not answer the question for a manifest,
+or for the tags of a repository, with the code of a blob: whatever says so answers something else.
+"""
 REFUSALS: Final = frozenset({400, 403, 404, 405, 406, 501})
 """Statuses with which registries say that they do not have an optional endpoint: the catalog, the list of referrers."""
 
@@ -45,5 +57,7 @@ def doubt(response: Response, registry: str, codes: Sequence[str] = ()) -> str:
     if response.html:
         return "a web page"
     if codes:
-        return "" if ABSENT.issuperset(codes) else f"the error code {', '.join(codes)}"
+        path = urlsplit(response.url).path
+        known = next(meant for end, meant in ABSENT if end.search(path))
+        return "" if known.issuperset(codes) else f"the error code {', '.join(codes)}"
     return "an answer without an error code" if response.data.strip() else "an empty answer"

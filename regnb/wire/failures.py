@@ -167,7 +167,8 @@ def unreached(method: str, url: str, error: OSError, seconds: float) -> Connecti
     for marks, message, hint in _FAILURES:
         if any(mark in told for mark in marks):
             return ConnectionFailed(message.format(host=host, seconds=seconds), hint=hint, method=method, url=shown)
-    hint = f"write https://{host} if it speaks TLS" if scheme == "http" else ""
+    # What writes was preceded by what read, so the scheme is right.
+    hint = f"write https://{host} if it speaks TLS" if scheme == "http" and method in ("GET", "HEAD") else ""
     if isinstance(error, ConnectionError):
         return ConnectionFailed(f"{host} closed the connection without an answer", hint=hint, method=method, url=shown)
     return ConnectionFailed(

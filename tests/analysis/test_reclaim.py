@@ -6,15 +6,19 @@ That the real garbage collection removes just this is proven in ``test_truth.py`
 from __future__ import annotations
 
 import random
+from hashlib import sha256
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from distribution import Distribution
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import Image, config, image, index, layer
+from images import Image, config, fill, image, index, layer
 from stored import Stored
 
+import regnb
 from regnb.analysis.collection import COLLECTIONS, bounds
 from regnb.analysis.inventory import Inventory
 from regnb.change.delete import plan_delete
@@ -184,6 +188,21 @@ def test_how_figures_are_meant(source: str, words: list[str], *, complete: bool,
     found = bounds(source, [], complete=complete, checked=checked)
     assert [bound.word for bound in found] == words
     assert len(found) == len(COLLECTIONS)
+
+
+def test_what_an_image_that_lacks_a_part_names_may_be_gone_as_well(real: Distribution) -> None:
+    """Over HTTP nothing is promised to be freed where a part of an image is missing; from a storage it is known."""
+    torn = image([layer("kept", 100)])
+    fill(real.url, ("torn", "1", torn))
+    with regnb.connect(real.url, cache=False) as registry:
+        whole = registry.inventory(["torn"], cached=False).reclaim().table
+        part = f"sha256:{sha256(torn.blobs[0]).hexdigest()}"
+        assert httpx.delete(f"{real.url}/v2/torn/blobs/{part}").status_code == 202
+    with regnb.connect(real.url, cache=False) as registry:
+        less = registry.inventory(["torn"], cached=False).reclaim().table
+    assert [whole["bound"].iloc[-1], less["bound"].iloc[-1]] == ["at least", "estimate"]
+    assert less["bound"].iloc[0] == "at most"
+    assert {bound.word for bound in bounds("storage", [], complete=True, checked=True, torn=True)} == {"exact"}
 
 
 @pytest.mark.parametrize(

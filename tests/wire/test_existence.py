@@ -52,6 +52,8 @@ FOREIGN = {
     "another code": Reply(404, JSON, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}, {"code": "DENIED"}]}'),
 }
 """Answers with 404 that are not a registry's word."""
+ELSEWHERE = {code: Reply(404, JSON, b'{"errors":[{"code":"%s"}]}' % code.encode()) for code in ("BLOB_UNKNOWN", "X")}
+"""Answers with 404 whose code is that of another question, or nobody's."""
 EMPTY = Reply(200, JSON, b"{}")
 
 
@@ -102,6 +104,44 @@ def test_a_404_that_is_not_the_registrys_proves_nothing(actual: Served, name: st
             with pytest.raises(Unproven, match="so it is not known what exists there") as caught:
                 ask(server.url, work)  # type: ignore[arg-type]
             assert "proxy" in caught.value.hint
+
+
+@pytest.mark.parametrize("code", ELSEWHERE)
+def test_the_code_of_another_question_proves_nothing(actual: Served, code: str) -> None:
+    """With a blob's code a manifest and a list of tags are not absent: nothing is planned or lost for it."""
+    fill(actual.url, ("a", "x", ONE), ("a", "y", TWO))
+    with (
+        proxy(actual.host, instead(ELSEWHERE[code], "/manifests/y", "/tags/list")) as server,
+        regnb.connect(server.url, cache=False) as registry,
+    ):
+        found = registry.inventory(["a"])
+        assert not found.complete
+        assert set(found.problems["repository"]) == {"a"}
+        for work in (lambda: registry.plan_retag("a:x", "y"), lambda: registry.plan_delete("a:x")):
+            with pytest.raises(RegnbError):
+                work()
+    assert {name: raw.digest for name, raw in state(actual.url, "a").items()} == {"a:x": ONE.digest, "a:y": TWO.digest}
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "proves"),
+    [
+        ("tags/list", "NAME_UNKNOWN", True),
+        ("tags/list", "NOT_FOUND", True),
+        ("tags/list", "MANIFEST_UNKNOWN", False),
+        ("manifests/x", "MANIFEST_UNKNOWN", True),
+        ("manifests/x", "NAME_UNKNOWN", True),
+        ("manifests/x", "BLOB_UNKNOWN", False),
+        ("manifests/x", "BLOB_UPLOAD_UNKNOWN", False),
+        ("blobs/sha256:00", "BLOB_UNKNOWN", True),
+        ("blobs/sha256:00", "MANIFEST_UNKNOWN", False),
+        ("blobs/uploads/1", "BLOB_UPLOAD_UNKNOWN", True),
+    ],
+)
+def test_a_code_proves_what_its_own_question_asked(path: str, code: str, *, proves: bool) -> None:
+    """A registry has a code for each kind of thing, and says it of nothing else."""
+    answer = Response("GET", f"http://h/v2/a/{path}", 404, httpx.Headers(JSON), b"{}")
+    assert (existence.doubt(answer, "http://h", [code]) == "") is proves
 
 
 def test_a_registrys_own_404_is_absence(actual: Served, by_tag: Served) -> None:
