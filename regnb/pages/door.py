@@ -143,7 +143,8 @@ class Door:
 
     def _admit(self, connection: socket.socket, address: Upstream) -> None:
         peer = str(address[0])
-        if self._closed.is_set() or len(self.streams) >= self._most or self._full(peer, [s.peer for s in self.streams]):
+        full = len(self.streams) >= self._most or self._full(peer, [stream.peer for stream in self.streams])
+        if full or self._closed.is_set():
             _answer(connection, 503, "too many connections are open")
             return
         self._server.handle_stream(Stream(connection, self, peer), address)

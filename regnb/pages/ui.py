@@ -310,7 +310,7 @@ class Socket(tornado.websocket.WebSocketHandler):
         self.close()
 
 
-class Nowhere(Guarded, JupyterHandler):
+class Nowhere(Guarded, Plain, JupyterHandler):
     """Every other path."""
 
     @allow_unauthenticated
@@ -321,7 +321,7 @@ class Nowhere(Guarded, JupyterHandler):
     post = get
 
 
-class Away(JupyterHandler):
+class Away(Plain, JupyterHandler):
     """What is at the root, before the prefix."""
 
     @allow_unauthenticated

@@ -214,7 +214,7 @@ def arrive(handler: JupyterHandler) -> bool:
     return False
 
 
-class Login(Guarded, LoginFormHandler):
+class Login(Guarded, Plain, LoginFormHandler):
     """Asks a visitor for a token; the visit's cookie then stands for it."""
 
     def _render(self, message: str = "", status: int = 200) -> None:
@@ -259,7 +259,7 @@ class Login(Guarded, LoginFormHandler):
         self._lead_on()
 
 
-class Logout(Guarded, JupyterHandler):
+class Logout(Guarded, Plain, JupyterHandler):
     """Ends a login, and the pages that it opened."""
 
     @allow_unauthenticated

@@ -31,8 +31,8 @@ PAGE: Final = 100
 # A function in a file needs a name, and DataTables takes one without.
 DRAWN: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8").replace("_drawn", "", 1)
 """What is done to a table in the browser whenever it was drawn: the one function that is sent as text."""
-_PAIR: Final = {"_": 0, "sort": 1, "type": 1}
-"""What is shown, and sorted by, of a cell with two values."""
+_PAIR: Final = {"_": "0", "sort": "1", "type": "1"}
+"""What is shown, and sorted by, of a cell with two values; DataTables takes the number 0 for nothing."""
 _ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
 """Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"

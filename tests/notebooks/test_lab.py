@@ -189,7 +189,8 @@ def test_it_says_where_it_listens_and_asks_for_its_token(
         asked = f"http://127.0.0.1:{where.port}/api/contents"
         for wrong in ({}, {"Authorization": "token known-to-all"}):
             answer = httpx.get(asked, headers=wrong | {"Origin": "https://elsewhere.example"})
-            assert (answer.status_code, answer.headers.get("access-control-allow-origin", "")) == (403, "")
+            assert answer.status_code in (403, 404)
+            assert not answer.headers.get("access-control-allow-origin", "")
         ours = {"Authorization": f"token {token}"}
         assert httpx.get(asked, headers=ours).status_code == 200
         assert httpx.get(asked, headers=ours | {"Host": f"rebound.example:{where.port}"}).status_code == 403

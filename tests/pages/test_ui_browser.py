@@ -136,6 +136,9 @@ def test_a_link_to_one_repository(served: Served, page: Any) -> None:
     form = page.locator(".regnb-form").first
     form.locator("tbody tr").first.wait_for()
     assert "4 of 4 rows shown" in form.inner_text()
+    sizes = form.locator("tbody tr td:has-text('MB')").all_inner_texts()
+    assert sizes
+    assert all(re.fullmatch(r"[\d.]+ MB", text) for text in sizes), sizes
     page.get_by_label("repository", exact=True).fill("tools/*")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url(re.compile(r"repository=tools"))
