@@ -419,7 +419,7 @@ def snapshots(
     ] = None,
     json_: Json = "",
 ) -> None:
-    """List the snapshots that regnb audit --snapshot saved; with --thin, remove old ones."""
+    """List the snapshots that regnb audit --snapshot saved. With --thin, remove old ones first."""
     if thin is not None:
         for name in snapshot_.thin(url, thin):
             say(f"Removed {name}")

@@ -99,9 +99,11 @@ def _templated(text: str) -> str:
     lines = []
     for line in text.splitlines():
         # What a value may be decides how YAML reads it: a text that stands alone is quoted.
-        head, mark, scalar = re.fullmatch(r"( *(?:- )?)((?:[^ ]+: )?)(.*)", line).groups()  # type: ignore[union-attr]
+        start = max(line.find(": ") + 2 if ": " in line else 0, len(line) - len(line.lstrip(" -")))
+        head, scalar = line[:start], line[start:]
+        used = [of[name] for name in found.findall(scalar)]
         templated = found.sub(action, scalar)
-        if templated != scalar and not isinstance(VALUES[of[found.search(scalar)[0]]], int):  # type: ignore[index]
+        if used and not isinstance(VALUES[used[0]], int):
             templated = f'"{templated.strip(chr(39))}"'
-        lines.append(found.sub(action, f"{head}{mark}") + templated)
+        lines.append(found.sub(action, head) + templated)
     return "\n".join(lines) + "\n"
