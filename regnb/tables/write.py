@@ -21,6 +21,7 @@ PARQUET: Final = {
     "str": "string",
     "category": "string",
     "int64": "int64",
+    "Int64": "int64",
     "int32": "int32",
     "float64": "double",
     "bool": "boolean",
