@@ -14,14 +14,15 @@ from regnb.tables.frame import Frame, make, of_rows
 def hygiene(tags: Frame, manifests: Frame, children: Frame, findings: Frame) -> Frame:
     """Return what was found in each image (:data:`regnb.tables.columns.COLUMNS`, ``inventory_hygiene``)."""
     images = manifests.loc[manifests["kind"] == "image", ["repository", "digest", "platform"]]
-    found = findings.astype(dict.fromkeys(("manifest", "rule", "where", "found"), "str"))
+    found = findings.astype(dict.fromkeys(("manifest", "rule", "where", "position", "found"), "str"))
     rows = images.merge(found, left_on="digest", right_on="manifest").drop(columns="manifest")
     named = names_of(tags, children).set_index(["repository", "digest"])["tag"]
     named = named[~named.index.duplicated()]
     key = pd.MultiIndex.from_frame(rows[["repository", "digest"]])
     tag = pd.Series(named.reindex(key).to_numpy(), index=rows.index, dtype="str")
     rows["image"] = tag.where(tag.notna(), rows["digest"])
-    return _made(rows.assign(size=0, mend=rows["rule"].map(MENDS)))
+    position = pd.to_numeric(rows["position"], errors="coerce").fillna(-1)
+    return _made(rows.assign(size=0, position=position, mend=rows["rule"].map(MENDS)))
 
 
 def _made(rows: pd.DataFrame) -> Frame:

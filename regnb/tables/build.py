@@ -70,7 +70,12 @@ def _findings(records: Records) -> Frame:
     counts = np.fromiter(map(len, kinds), np.int64, len(kinds))
     starts = np.cumsum(counts) - counts
     each = counts[kind]
-    found = of_rows("findings", (("", one.rule, one.where, one.position, one.found) for some in kinds for one in some))
+    texts = [
+        ("", one.rule, one.where, str(one.position) if one.position >= 0 else "", one.found)
+        for some in kinds
+        for one in some
+    ]
+    found = of_rows("findings", texts)
     # The rows of each kind of findings lie one after the other.
     at = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) + np.repeat(starts[kind], each)
     manifest = np.repeat(np.arange(len(rows)), each)

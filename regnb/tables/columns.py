@@ -176,7 +176,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "manifest": ("category", "digest of an image"),
         "rule": ("category", "secret in environment, secret in history, root user or missing labels"),
         "where": ("category", "the part of its config, or the step of its history"),
-        "position": ("int32", "of the layer that is concerned; -1 for none"),
+        "position": ("category", "of the layer that is concerned, as a text: 0 is the base; empty for none"),
         "found": ("category", "what was found; never the value of a secret"),
     },
     "namespaces": {
