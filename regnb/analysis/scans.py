@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Struct, field
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
     from regnb.cluster.running import InUse
 
-Report: TypeAlias = "str | Path | Mapping[str, Any]"
+Report: TypeAlias = "str | Path | Mapping[str, object]"
 """What ``trivy image --format json`` or ``grype -o json`` printed: a file, a folder of such files, or the document."""
 REPORT_LIMIT: Final = 256 * 2**20
 """Bytes of one report."""
@@ -266,7 +266,7 @@ def join(inventory: Inventory, reports: Report | Iterable[Report], in_use: InUse
     return of_rows("scanned", rows)
 
 
-def _row(found: Sequence[Scan], where: str | None) -> tuple[Any, ...]:
+def _row(found: Sequence[Scan], where: str | None) -> tuple[object, ...]:
     """Return state, counts, where it runs, scanner and date."""
     if not found:
         return "unscanned", None, None, None, where, "", None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from msgspec import structs
 
 from regnb.cluster.resources import FIELDS, Settings, manifests, notes, yaml_library
 
-VALUES: Final[Mapping[str, Any]] = {
+VALUES: Final[Mapping[str, object]] = {
     "host": "host-value.invalid",
     "name": "name-value",
     "namespace": "namespace-value",

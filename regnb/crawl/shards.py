@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, cast
 
 import anyio
 
@@ -32,7 +32,7 @@ class Pending(Protocol):
     def done(self) -> bool:
         """Whether it has ended."""
 
-    def result(self) -> Any:  # noqa: ANN401 -- whatever was called returns
+    def result(self) -> object:
         """Return what the call returned, or raise what it raised."""
 
     def cancel(self) -> object:
@@ -42,7 +42,7 @@ class Pending(Protocol):
 class Executor(Protocol):
     """What runs a call elsewhere: ``ProcessPoolExecutor``, or Dask's ``Client``."""
 
-    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Pending:  # noqa: ANN401 -- any call's
+    def submit(self, function: Callable[[Task], Part], task: Task, /) -> Pending:
         """Run a call, in its own time."""
 
 
@@ -199,7 +199,7 @@ async def _end(pending: Sequence[tuple[Task, Pending]]) -> None:
 async def _taken(task: Task, future: Pending, read: Callable[[Task], Part]) -> Part:
     """Return what a worker brought back; what one that died did not is read here."""
     try:
-        found: Part = await anyio.to_thread.run_sync(future.result)
+        found = cast("Part", await anyio.to_thread.run_sync(future.result))
     except RegnbError:
         raise
     except Exception:  # noqa: BLE001 -- each executor has its own error for a worker that died

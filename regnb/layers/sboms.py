@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -148,7 +148,7 @@ def _nested(some: list[_Component] | None) -> Iterator[tuple[_Component, int]]:
             todo += [(child, depth + 1) for child in reversed(one.components or ())]
 
 
-def _component(form: str, *texts: Any) -> Component:  # noqa: ANN401 -- texts or none
+def _component(form: str, *texts: str | None) -> Component:
     name, version, purl = (printable(text or "")[:_LONGEST] for text in texts)
     match = _PURL.match(purl)
     return Component(form, match[1].lower() if match else "", name, version, purl)

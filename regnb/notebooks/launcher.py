@@ -7,7 +7,7 @@ import secrets
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from regnb.environment import variable
@@ -19,7 +19,7 @@ _NAME: Final = "regnb"
 _PATIENCE: Final = 90
 
 
-def server() -> dict[str, Any]:
+def server() -> dict[str, object]:
     """Return the entry: called once, when the Jupyter server starts.
 
     The UI asks for a token that only this server knows and sends with each request: other users of the machine reach

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 _VERSION: Final = re.compile(r"[vV]?(\d{1,18}(?:\.\d{1,18})*)(?:-([0-9A-Za-z.-]+))?(?:_[0-9A-Za-z._-]+)?")
 """SemVer 2.0 with an optional v and any number of parts; _ stands for +, which no tag may have."""
+Key: TypeAlias = "tuple[Any, ...]"
+"""What sorts a version: numbers, whether it is a release, and its words."""
 _COMMIT: Final = re.compile(r"g?[0-9a-f]{7,40}")
 _DAY: Final = re.compile(r"20[0-9]{2}(0[1-9]|1[0-2])([0-2][0-9]|3[01])([0-9]{4}){0,2}")
 _LARGE: Final = 1000
@@ -15,7 +17,7 @@ _LARGE: Final = 1000
 _YEARS: Final = range(1990, 2100)
 
 
-def version_key(tag: str) -> tuple[Any, ...] | None:
+def version_key(tag: str) -> Key | None:
     """Return what sorts a tag as a version, or None for a tag that is not one.
 
     The order is that of SemVer 2.0, for any number of parts, with digits within a word compared as numbers (rc9 comes
@@ -39,14 +41,14 @@ def version_key(tag: str) -> tuple[Any, ...] | None:
     return (tuple(numbers), 0, tuple(map(_word, words)))
 
 
-def _word(word: str) -> tuple[Any, ...]:
+def _word(word: str) -> Key:
     """Return what sorts a part of a pre-release: numbers before words, and 2 before 10."""
     if word.isdecimal():
         return (0, int(word))
     return (1, tuple((0, int(run), "") if run.isdecimal() else (1, 0, run) for run in re.findall(r"\d+|\D+", word)))
 
 
-def versions(tags: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+def versions(tags: Iterable[str]) -> dict[str, Key]:
     """Return the tags of a repository that are versions, each with what sorts it.
 
     A year, a day, a build number or a commit is a version only where the repository has no others, and where they are

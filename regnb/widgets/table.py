@@ -231,7 +231,7 @@ class _Grid(ITable):
         return given
 
 
-def _is_text(column: pd.Series[Any]) -> bool:
+def _is_text(column: pd.Series) -> bool:
     return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column))
 
 
