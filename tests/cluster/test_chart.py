@@ -83,7 +83,7 @@ def test_every_value_is_described_and_used() -> None:
     text = "".join(text for name, text in chart(mine, "1.2.3").items() if name.startswith("templates/"))
     ports = {"api_port", "ui_port"}
     assert {match[2] or "namespace" for match in ACTION.finditer(text)} == {*VALUES} - ports
-    decided = {"way", "controller", "https_only", "parts"}
+    decided = {"way", "controller", "https_only", "parts", "collect", "trash"}
     assert {field.name for field in structs.fields(Settings)} - {*VALUES} == decided
     assert {*OTHERS} == {*VALUES} - {"namespace"}
     assert not [value for value in VALUES.values() if str(value) in "".join(map(json.dumps, manifests(mine)))]
