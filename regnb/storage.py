@@ -509,19 +509,23 @@ def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list"
     return "copies" if copies else "list"
 
 
-def open_storage(url: str | Path, **options: object) -> Storage:
+def open_storage(url: str | Path, *, listing: str | Path | None = None, **options: object) -> Storage:
     """Open a registry's storage: the folder or bucket that holds ``docker/registry/v2``.
 
     Args:
         url: A local path, or a URL that fsspec knows, such as ``s3://bucket/prefix`` (extra ``s3``; credentials and
             endpoint come from the environment, as for any S3 client).
+        listing: The ``manifest.json`` of an S3 Inventory of the bucket (Parquet, ORC or CSV), whose keys are taken
+            instead of listing them. The inventory is then of that time, and a problem says so. What changes the
+            storage always lists it anew.
         options: For the file system, as fsspec takes them (``endpoint_url=…``).
 
     Raises:
-        StorageError: It is no registry's storage, or cannot be read.
+        StorageError: It is no registry's storage, or cannot be read; or the listing is of another bucket, or not whole.
+        InvalidArgument: A listing for what is no bucket.
         MissingExtra: The library for such URLs is not installed.
 
     Example:
         >>> storage = open_storage("/var/lib/registry")
     """
-    return Storage(url, options)
+    return Storage(url, options, listing)

@@ -12,15 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from regnb.analysis.stock import Stock
+from regnb.crawl.delivered import Delivered
 from regnb.crawl.files import explained, local_path, opened, shown
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
-from regnb.errors import StorageError
+from regnb.errors import InvalidArgument, StorageError
 from regnb.oci.layout import BASE
-from regnb.oci.manifest import ACCEPT, media_type_of
+from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
 from regnb.oci.reference import Digest, is_digest
+from regnb.text import count
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -34,7 +38,7 @@ _EXPIRY: Final = "scheduler-state.json"
 
 
 class _Kept:
-    """The user's cache, of manifests alone: see `regnb.crawl.walk.Kept`."""
+    """The user's cache: see `regnb.crawl.walk.Kept`."""
 
     def __init__(self) -> None:
         from regnb.wire.cache import Cache
@@ -47,14 +51,35 @@ class _Kept:
         return found.data if found else None
 
     def put(self, digest: str, data: bytes) -> None:
-        """Keep a manifest, if it has this digest and says itself of what type it is: no registry was asked."""
+        """Keep what has this digest: a manifest that says itself of what type it is, or an image's config."""
         told = media_type_of(data)
-        if told and all(media_type_of(data, other) == told for other in ACCEPT) and Digest.of(data) == digest:
+        if _is_config(data):
+            told = OCI_CONFIG
+        elif not all(media_type_of(data, other) == told for other in ACCEPT):
+            return
+        if told and Digest.of(data) == digest:
             self._cache.put(Digest(digest), told, data)
 
     def close(self) -> None:
         """Write what was put."""
         self._cache.close()
+
+
+class _Shape(msgspec.Struct, rename="camel"):
+    """What tells an image's config from a manifest."""
+
+    rootfs: dict[str, object]
+    media_type: object = None
+    layers: object = None
+    manifests: object = None
+
+
+def _is_config(data: bytes) -> bool:
+    try:
+        found = msgspec.json.decode(data, type=_Shape)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return found.media_type is found.layers is found.manifests is None
 
 
 class Storage:
@@ -72,8 +97,11 @@ class Storage:
         8  disk  on disk
     """
 
-    def __init__(self, url: str | Path, options: Mapping[str, object]) -> None:
+    def __init__(self, url: str | Path, options: Mapping[str, object], listing: str | Path | None = None) -> None:
         self._url, self._options = url, dict(options)
+        if listing is not None and local_path(url):
+            raise InvalidArgument(f"a listing is of a bucket, and {url} is none", hint="leave the listing out")
+        self._delivered = str(listing) if listing is not None else ""
         self.is_mirror = False
         self._base = ""
         # One storage has one name, however it is written: snapshots are compared by it.
@@ -196,31 +224,54 @@ class Storage:
     @contextlib.contextmanager
     def _read(self, *, brief: bool) -> Iterator[Reading]:
         """Read the storage; in brief, only what a garbage collection looks at."""
-        reading = Reading(Records(self.url, datetime.now(UTC), source="storage"), brief=brief)
+        delivered = Delivered(self._delivered, self._options) if self._delivered else None
+        begun = delivered.when if delivered is not None else datetime.now(UTC)
+        reading = Reading(Records(self.url, begun, source="storage"), brief=brief)
         with self.files(reading.notes.unlisted) as files:
+            if isinstance(files, RemoteFiles):
+                files.delivered = delivered
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
             reading.run(files)
+            if delivered is not None:
+                _note(reading, delivered, files)
             yield reading
 
 
-def open_storage(url: str | Path, **options: object) -> Storage:
+def _note(reading: Reading, delivered: Delivered, files: Files) -> None:
+    """Say of what time a delivered listing is: what came or went since is not in it."""
+    when = f"{delivered.when:%Y-%m-%d %H:%M} UTC"
+    text = f"listed by an S3 Inventory of {when}: what was pushed or removed since is in no figure"
+    gone = files.gone if isinstance(files, RemoteFiles) else 0
+    if gone:
+        text += f"; {count(gone, 'file')} of it {'is' if gone == 1 else 'are'} gone"
+    hint = "leave the listing out to read the storage as it is now"
+    reading.notes.problem("", "listing", "listing", text, incomplete=gone > 0, hint=hint)
+    for what in ("catalog", "repositories", "tags"):
+        reading.records.coverage.sources[what] = f"S3 Inventory of {when}"
+
+
+def open_storage(url: str | Path, *, listing: str | Path | None = None, **options: object) -> Storage:
     """Open a registry's storage: the folder or bucket that holds ``docker/registry/v2``.
 
     Args:
         url: A local path, or a URL that fsspec knows, such as ``s3://bucket/prefix`` (extra ``s3``; credentials and
             endpoint come from the environment, as for any S3 client).
+        listing: The ``manifest.json`` of an S3 Inventory of the bucket (Parquet, ORC or CSV), whose keys are taken
+            instead of listing them. The inventory is then of that time, and a problem says so. What changes the
+            storage always lists it anew.
         options: For the file system, as fsspec takes them (``endpoint_url=…``).
 
     Raises:
-        StorageError: It is no registry's storage, or cannot be read.
+        StorageError: It is no registry's storage, or cannot be read; or the listing is of another bucket, or not whole.
+        InvalidArgument: A listing for what is no bucket.
         MissingExtra: The library for such URLs is not installed.
 
     Example:
         >>> storage = open_storage("/var/lib/registry")
     """
-    return Storage(url, options)
+    return Storage(url, options, listing)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ Source: TypeAlias = Literal["api", "storage", "layout"]
 ProblemKind: TypeAlias = Literal[
     "failed", "denied", "dangling", "vanished", "missing", "damaged", "mismatch", "malformed", "schema1", "too deep",
     "size conflict", "media type", "not a tag", "ambiguous", "docker type", "layout", "catalog", "directory", "ignored",
-    "mirror",
+    "mirror", "listing",
     "bad repository", "bad layers", "bad manifests", "bad blob", "corrupt tag", "corrupt revision", "corrupt manifest",
     "corrupt layer link", "no layers", "no tags", "sha512", "linked twice",
 ]  # fmt: skip
@@ -42,7 +42,7 @@ DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
 """Manifests that are followed from one tag."""
-NOTES: Final[frozenset[ProblemKind]] = frozenset({"docker type", "ignored", "mirror"})
+NOTES: Final[frozenset[ProblemKind]] = frozenset({"docker type", "ignored", "listing", "mirror"})
 """Sorts of problems that only tell what else is there: nothing has to be mended."""
 _SORTS: Final[tuple[tuple[type[RegnbError], ProblemKind], ...]] = (
     (NotFound, "missing"), (DigestMismatch, "mismatch"), (ContentError, "malformed"),

@@ -12,8 +12,12 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from regnb.errors import StorageError
+
 if TYPE_CHECKING:
     import fsspec
+
+    from regnb.crawl.delivered import Delivered
 
 
 _AT_ONCE: Final = 32
@@ -226,7 +230,7 @@ def _digest(path: str) -> str:
 
 
 class Kept(Protocol):
-    """Manifests that were read before, by their digests."""
+    """Manifests and configs that were read before, by their digests."""
 
     def get(self, digest: str) -> bytes | None:
         """Return the verified bytes with this digest, or None."""
@@ -242,12 +246,14 @@ class RemoteFiles:
         fs: The file system.
         base: The folder's path there.
         failed: Takes note of a path that cannot be listed, and why.
-        kept: Where manifests are that were read before. Everything else is asked for every time.
+        kept: Where manifests and configs are that were read before. Everything else is asked for every time.
 
     Attributes:
         base: The folder's path.
         filesystem: As it was given.
         in_bucket: Whether it is that of a bucket that speaks S3.
+        delivered: A listing that is taken instead of asking for one.
+        gone: How many files were not there that a listing had.
     """
 
     def __init__(
@@ -263,10 +269,16 @@ class RemoteFiles:
         self.base = base
         self._failed = failed
         self.in_bucket = hasattr(filesystem, "call_s3")
+        self.delivered: Delivered | None = None
+        self.gone = 0
         self._lists = self._gets = 0
 
     def walk(self, *, brief: bool) -> Iterator[File]:
         """See `Files.walk`; a bucket's is one listing of all keys if it is to be brief: the fewest requests."""
+        if self.delivered is not None:
+            self._told = Told()
+            yield from self._from(self.delivered, self._told)
+            return
         if brief and self.in_bucket:
             self._told = Told()
             if not (found := self._list(self.base, below=True)):
@@ -288,6 +300,29 @@ class RemoteFiles:
                 level = following
             for found in pool.map(partial(self._list, below=True), [*level, *whole]):
                 yield from found
+
+    def _from(self, delivered: Delivered, told: Told) -> Iterator[File]:
+        """Yield what a delivered listing has, and the folders that its keys make."""
+        bucket, _, folder = self.base.strip("/").partition("/")
+        if bucket != delivered.bucket:
+            text = f"the S3 Inventory lists the bucket {delivered.bucket}, and the storage is in {bucket}"
+            raise StorageError(text, hint="name the manifest.json of this bucket's")
+        folders: set[str] = set()
+        for key in delivered.below(folder):
+            path = key.name.removeprefix(f"{folder}/")
+            told.note(path, key.tag)
+            above = path.rpartition("/")[0]
+            while above and above not in folders:
+                folders.add(above)
+                above = above.rpartition("/")[0]
+            if not path.endswith("/") and not _IN_FOREIGN.search(path):
+                yield File(path, key.size, key.when)
+        if not folders:
+            text = f"the S3 Inventory of {delivered.when:%Y-%m-%d %H:%M} UTC lists nothing below {self.base}"
+            raise StorageError(text, hint="take one of the whole bucket, or of this prefix")
+        for path in folders:
+            if not _IN_FOREIGN.search(f"{path}/"):
+                yield File(f"{path}/", 0, 0)
 
     def _list(self, folder: str, *, below: bool) -> list[File]:
         """Return what is in a folder, or everything below it."""
@@ -344,6 +379,7 @@ class RemoteFiles:
         self._gets += len(chunk)
         for name, data in self.filesystem.cat(chunk, on_error="return").items():
             path = self._inner(name)
+            self.gone += isinstance(data, FileNotFoundError)
             if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
                 self._kept.put(digest, data)
             yield path, data
@@ -385,4 +421,5 @@ class RemoteFiles:
 
     def requests(self) -> Mapping[str, int]:
         """See `Files.requests`."""
-        return {"LIST": self._lists, "GET": self._gets} if self.in_bucket else {}
+        gets = self._gets + (self.delivered.gets if self.delivered is not None else 0)
+        return {"LIST": self._lists, "GET": gets} if self.in_bucket else {}
