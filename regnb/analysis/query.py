@@ -109,12 +109,13 @@ def _make(
         newest = duckdb.ColumnExpression("snapshot").isin(*map(duckdb.ConstantExpression, latest))
         rows.filter(newest).create_view(f"latest_{name}")
     for setting in (
+        "enable_progress_bar = false",  # it would be printed among what a script prints
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "enable_external_access = false",
         "lock_configuration = true",
     ):
-        if setting.startswith("enable"):
+        if setting.startswith("enable_external"):
             database.execute("SET allowed_directories = $base", {"base": allowed})
         database.execute(f"SET {setting}")
 
