@@ -64,9 +64,18 @@ def differing(one: Inventory, two: Inventory) -> list[str]:
             frame, other = frame.drop(columns="checked"), other.drop(columns="checked")
         if name == "tags":
             frame, other = frame.drop(columns="pullable"), other.drop(columns="pullable")
+        if name == "problems":
+            frame, other = certain(one), certain(two)
         if not frame.equals(other):
             found.append(name)
     return found
+
+
+def certain(inventory: Inventory) -> Any:
+    """Return the problems but those of a child that another repository has: who asks first depends on the timing."""
+    rows = inventory.problems
+    elsewhere = rows["reference"].isin(inventory.manifests["digest"])
+    return rows[~((rows["problem"] == "missing") & elsewhere)].reset_index(drop=True)
 
 
 def identity(folder: Path, registries: int) -> Iterator[Row]:
@@ -204,7 +213,7 @@ def sql(folder: Path, tags: int) -> Iterator[Row]:
     found = python(ASK, QUERY, folder / "snapshots")
     wrong = sum(made[name] != found[name] for name in made)
     yield Row(f"SQL, {tags:,} tags: sums that differ from those in memory", f"{wrong}", "", wrong, 0)
-    yield Row("  CPU of exclusive bytes by repository", f"{found['cpu']:.1f} s", "", found["cpu"], 10 * tags / 1e6)
+    yield Row("  CPU of exclusive bytes by repository", f"{found['cpu']:.1f} s", "", found["cpu"], 10 * max(1, tags / 1e6))
     yield Row("  peak memory", f"{found['peak']:.2f} GB", "", found["peak"], 8)
 
 
