@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.reconcile import reconcile
     from regnb.analysis.snapshot import snapshots
+    from regnb.analysis.warehouse import reclaim
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
@@ -92,6 +93,7 @@ _HOMES: Final = MappingProxyType({
     "read": "source",
     "reconcile": "analysis.reconcile",
     "snapshots": "analysis.snapshot",
+    "reclaim": "analysis.warehouse",
     "sql": "analysis.query",
 })  # fmt: skip
 """Where each public name is: it is imported when it is asked for, as pandas takes longer than a short command."""
@@ -142,6 +144,7 @@ __all__ = [
     "known_bases",
     "open_storage",
     "read",
+    "reclaim",
     "reconcile",
     "snapshots",
     "sql",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -65,6 +66,25 @@ def sql(
     Example:
         >>> regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")  # doctest: +SKIP
     """
+    with database(where, memory=memory) as (tables, _):
+        return Frame(tables.execute(query, dict(parameters or {})).df())
+
+
+@contextmanager
+def database(
+    where: str | Path | None, *, memory: str | None = None
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Frame]]:
+    """Open the tables of :func:`sql`, and turn what a query raises within into an error for people.
+
+    Yields:
+        The database, and the last complete snapshot of each registry (rows of ``regnb.snapshots``).
+
+    Raises:
+        InvalidArgument, StorageError: As for :func:`sql`.
+
+    Example:
+        ``with database("snapshots") as (opened, latest): ...``
+    """
     where = where or variable(_WHERE)
     if not where:
         raise InvalidArgument("no snapshots were named", hint=f"write sql(…, 'snapshots'), or set {_WHERE}")
@@ -78,12 +98,11 @@ def sql(
     with (
         opened(where, "read") as (filesystem, root),
         tempfile.TemporaryDirectory(prefix="regnb-sql-") as spilled,
-        duckdb.connect(":memory:", config={"temp_directory": spilled, **limit}) as database,
+        duckdb.connect(":memory:", config={"temp_directory": spilled, **limit}) as made,
     ):
         try:
-            _make(database, filesystem, root, [name.rpartition("snapshot=")[2] for name in latest["snapshot"]])
-            found = database.execute(query, dict(parameters or {}))
-            return Frame(found.df())
+            _make(made, filesystem, root, [name.rpartition("snapshot=")[2] for name in latest["snapshot"]])
+            yield made, latest
         except duckdb.Error as error:
             message = printable(" ".join(str(error).partition("\nLINE ")[0].split()))
             raise InvalidArgument(f"the query fails: {message[:500]}", hint=_HINT) from None
