@@ -98,11 +98,16 @@ def test_one_command_reads_them_all(pair: tuple[Distribution, Distribution], tmp
     assert [row["state"] for row in told["registries"]] == ["complete", "complete", "down", "complete"]
     assert [row["state"] for row in told["mirrors"]] == ["missing", "drifted"]
     done = command(
-        tmp_path, "fleet", str(written(tmp_path, *pair, pair[0].url)), "--fail-on-drift", "--fail-on-problems"
-    )
+        tmp_path, "fleet", str(written(tmp_path, *pair, pair[0].url)), "--fail-on-drift", "--fail-on-problems",
+        "--report", str(tmp_path / "fleet.html"),
+    )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "mirror lib:1 missing" in done.stderr
     assert "Stored in several registries" in done.stdout
+    page = (tmp_path / "fleet.html").read_text(encoding="utf-8")
+    assert "drifted" in page
+    assert "prod, mirror" in page
+    assert 'id="plotly"' not in page
     assert "Traceback" not in done.stderr
 
 

@@ -90,12 +90,11 @@ def reclaim(
             raise StorageError(
                 "no snapshot is complete, and of others no figure is safe", hint="regnb audit --snapshot"
             )
-        for row in latest.itertuples():
-            snapshot = str(row.snapshot).rpartition("snapshot=")[2]
-            figures = _reclaimed(
-                tables, condition, dict(parameters or {}), snapshot, is_storage=row.source == "storage"
-            )
-            found.append((row.registry, snapshot, *figures))
+        columns = (latest[name].to_list() for name in ("registry", "snapshot", "source"))
+        for registry, name, source in zip(*columns, strict=True):
+            snapshot, stored = name.rpartition("snapshot=")[2], source == "storage"
+            figures = _reclaimed(tables, condition, dict(parameters or {}), snapshot, is_storage=stored)
+            found.append((registry, snapshot, *figures))
     return Frame(found, columns=["registry", "snapshot", "tags", "manifests", "blobs", "size"])
 
 

@@ -12,7 +12,9 @@ from typer import Argument, Option
 
 from regnb.cli.command import command_of
 from regnb.cli.terminal import DRIFT, INCOMPLETE, OVER, Form, leave, out, section, show
+from regnb.crawl.files import file_errors
 from regnb.crawl.records import NOTES
+from regnb.fleets import Fleet
 from regnb.fleets import fleet as read
 from regnb.text import count, human
 
@@ -33,6 +35,9 @@ def fleet(
         bool, Option("--fail-on-drift", help="Exit with 3 if a mirror lacks a tag, or has it otherwise.")
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
+    report: Annotated[
+        str, Option("--report", metavar="FILE", help="Also write an HTML report: one file, without a kernel.")
+    ] = "",
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registries.")] = False,
     json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",
 ) -> None:
@@ -43,6 +48,8 @@ def fleet(
     """
     found = read(file, cached=not no_cache)
     twice, mirrors = found.twice, found.mirrors
+    if report:
+        _report(found, Path(report), file)
     if json_ == "csv":
         show(found.registries, json_)
     elif json_:
@@ -72,3 +79,12 @@ def fleet(
         )
         reasons.append((DRIFT, f"{count(len(differing), 'tag')} of mirrors differ: {rows}"))
     leave(reasons, *found.inventories.values())
+
+
+def _report(found: Fleet, path: Path, file: Path) -> None:
+    """Write the report."""
+    from regnb.pages.report import fleet_report  # an extra
+
+    page = fleet_report(found, command=f"regnb fleet {file} --report {path}")
+    with file_errors(f"write the report {path}"):
+        path.write_text(page, encoding="utf-8")

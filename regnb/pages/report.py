@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,7 @@ from regnb.analysis.collection import COLLECTIONS
 from regnb.analysis.growth import Growth
 from regnb.analysis.inventory import Inventory
 from regnb.errors import MissingExtra
+from regnb.fleets import Fleet
 from regnb.pages import charts
 from regnb.tables.columns import COLUMNS, SIZES
 from regnb.tables.frame import Frame
@@ -108,15 +109,57 @@ def report(
         _problems(inventory),
         _Section("limits", "What the figures mean", _list(_LIMITS[inventory.source], *_ALWAYS)),
     ]
+    return _page(printable(inventory.registry), sections, _origin(inventory, command), _plotly())
+
+
+def fleet_report(fleet: Fleet, *, command: str = "") -> str:
+    """Return a fleet as one HTML page: its registries, what mirrors lack, what is stored twice, and problems.
+
+    Args:
+        fleet: What is reported.
+        command: As for :func:`report`.
+
+    Example:
+        >>> Path("fleet.html").write_text(fleet_report(fleet), encoding="utf-8")  # doctest: +SKIP
+    """
+    down, twice = fleet.errors, fleet.twice
+    read = fleet.inventories.values()
+    incomplete = [name for name, one in fleet.inventories.items() if not one.complete]
+    figures = {
+        "Registries": f"{len(fleet):,}",
+        "Down": ", ".join(down),
+        "Incomplete": ", ".join(incomplete),
+        "Tags": f"{sum(one.summary.tags for one in read):,}",
+        "Bytes": human(sum(one.summary.stored for one in read)),
+        "Bytes of these more than once": human(sum(twice["again"].tolist())),
+        "Problems": f"{len(fleet.problems):,}",
+    }
+    facts = {"Report": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, by regnb {__version__}", "Command": command}
+    verdict = "Every registry was read, and everything in each."
+    if not fleet.complete:
+        verdict = "Not everything was read: figures are lower bounds, and what a mirror lacks may be unknown."
+    note = f'<p class="note {"good" if fleet.complete else "warn"}">{verdict}</p>'
+    sections = [
+        _Section("summary", "Summary", _terms(figures, "figures")),
+        _Section("registries", "Registries", _table("fleet", fleet.registries, "Registries")),
+        _Section("mirrors", "Mirrors", _table("comparison", fleet.mirrors, "What mirrors lack, or have otherwise")),
+        _Section("twice", "Stored twice", _table("fleet_blobs", twice, "Blobs that several registries hold", "again")),
+        _Section("problems", "Problems", _table("problems", fleet.problems, "Problems")),
+        _Section("limits", "What the figures mean", _list(*_ALWAYS)),
+    ]
+    return _page("Fleet", sections, note + _terms(facts, "facts"))
+
+
+def _page(name: str, sections: Sequence[_Section], origin: str, plotly: str = "") -> str:
     return render(
         _TEMPLATE,
-        name=printable(inventory.registry),
+        name=name,
         sections=sections,
-        origin=Markup(_origin(inventory, command)),  # noqa: S704 -- made of escaped parts
+        origin=Markup(origin),  # noqa: S704 -- made of escaped parts
         policy=Markup(_POLICY),  # noqa: S704 -- ours
         scriptless=_SCRIPTLESS,
         css=Markup(_CSS),  # noqa: S704 -- ours
-        plotly=_plotly(),
+        plotly=plotly,
         draw=Markup(_DRAW),  # noqa: S704 -- ours
     )
 
