@@ -100,9 +100,9 @@ def _let_go(client: Client, cache: Cache) -> None:
 
 
 def _bar(work: Counted, show: Show) -> Bar:
-    """Return the bar that shows how far some work is; none on a page, which is drawn when everything has run."""
+    """Return the bar that shows how far some work is; a page tells it where its visitor waits."""
     hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
-    return Bar(work, show=False if hidden else show)
+    return Bar(work, show=False if hidden else show, to=variable("REGNB_PROGRESS"))
 
 
 class Registry:
