@@ -390,7 +390,9 @@ def image(registry: Registry, image: Image) -> widgets.VBox:
 
     for text, make in (("Retag…", retag), ("Copy…", copy), ("Delete…", delete)):
         button(text, make)
-    return widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
+    found = widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
+    found.add_class("regnb-opens")  # where the page's link leads a keyboard to
+    return found
 
 
 def rename(registry: Registry, inventory: Inventory) -> Form:
