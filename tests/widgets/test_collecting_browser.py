@@ -65,23 +65,6 @@ def form(old: Distribution, page: Any, tmp_path: Path, monkeypatch: pytest.Monke
         lab.stop()
 
 
-def confirm_by_keyboard(page: Any, form: Any) -> None:
-    """The focus goes from the preview to the code, to the button and to the result, without a Tab."""
-    keys = page.keyboard
-    button(form, "^Preview$").press("Enter")
-    typed = code(form)
-    field = form.get_by_placeholder(re.compile("to arm"))
-    expect = "one => document.activeElement === one || one.contains(document.activeElement)"
-    page.wait_for_function(expect, arg=field.element_handle())
-    keys.type(typed)
-    page.wait_for_function("one => !one.disabled", arg=button(form, "^Apply").element_handle())
-    keys.press("Enter")
-    page.wait_for_function(expect, arg=button(form, "^Apply").element_handle())
-    keys.press("Space")
-    form.get_by_text("removed for good 0 B").first.wait_for()
-    page.wait_for_function("() => document.activeElement.matches('.regnb-box.regnb-next')")
-
-
 def confirm(form: Any) -> None:
     typed = code(form)
     field = form.get_by_placeholder(re.compile("to arm"))
@@ -102,7 +85,7 @@ def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -
     assert "no manifest that stays needs it" in collect.inner_text()
     assert apart(swept.tree, old.root) == before, "Run All and a preview move nothing"
     collect.screenshot(path=screenshots / "collect-preview.png")
-    confirm_by_keyboard(form, collect)
+    confirm(collect)
     assert "Restart every registry process" in collect.inner_text()
     collect.screenshot(path=screenshots / "collect-done.png")
     assert swept.tree(old.root) != before
