@@ -39,6 +39,7 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_DEMO": "Set by regnb demo: the URL of the sample registry, which its notebooks may reset.",
         "REGNB_SERVED": "Set by regnb ui in the kernels of its pages.",
         "REGNB_VISITOR": "Set by regnb ui in the kernels of its pages: the visitor's token and address, for receipts.",
+        "REGNB_PROGRESS": "Likewise: the file in which a page that is being made says how far its reading is.",
         "REGNB_POD": "Set by the CronJobs of regnb kube expose --collect: the pod that makes a registry read-only.",
         "REGNB_NODE": "Likewise: the node that it runs on.",
     }

@@ -100,9 +100,9 @@ def _let_go(client: Client, cache: Cache) -> None:
 
 
 def _bar(work: Counted, show: Show) -> Bar:
-    """Return the bar that shows how far some work is; none on a page, which is drawn when everything has run."""
+    """Return the bar that shows how far some work is; a page tells it where its visitor waits."""
     hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
-    return Bar(work, show=False if hidden else show)
+    return Bar(work, show=False if hidden else show, to=variable("REGNB_PROGRESS"))
 
 
 class Registry:
@@ -791,14 +791,17 @@ class Registry:
         body: bytes = b"",
         allow: Iterable[str] = (),
     ) -> Plan:
-        """Plan a request that writes: PUT of a manifest, DELETE of a manifest by its digest, or DELETE of a tag.
+        """Plan a request that writes: PUT or DELETE of a manifest, DELETE of a tag, or a POST that mounts a blob.
+
+        A mount becomes a copy of the images that need the blob, with their manifests: a blob alone is of no use.
 
         Args:
-            method: PUT or DELETE.
-            path: ``/v2/<repository>/manifests/<tag or digest>``.
+            method: PUT, DELETE or POST.
+            path: ``/v2/<repository>/manifests/<tag or digest>``, or
+                ``/v2/<repository>/blobs/uploads/?mount=<digest>&from=<repository>``.
             headers: Content-Type, for PUT; by default the manifest's own ``mediaType``.
             body: The manifest's bytes.
-            allow: ``overwrite`` for PUT; for DELETE as in :meth:`plan_delete`.
+            allow: ``overwrite`` for PUT and POST; for DELETE as in :meth:`plan_delete`.
 
         Raises:
             NotFound: The manifest to delete, or a layer of the manifest to put, is not found.

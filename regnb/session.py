@@ -80,21 +80,37 @@ def remaining(total: int, done: int, seconds: float, unit: str) -> str:
         '1,000 of about 5,000 tags, 100/s, about 40 s left'
     """
     words = f"{done:,} of about {max(total, done):,} {unit}"
+    return words + pace(total, done, seconds)
+
+
+def pace(total: int, done: int, seconds: float) -> str:
+    """Return rate and time left as words to follow a count; "" where neither is known yet.
+
+    Example:
+        >>> pace(100, 50, 200)
+        ', 0.25/s, about 3 min left'
+    """
     if not done or seconds <= 0:
-        return words
+        return ""
     rate = done / seconds
     left = round(max(0, total - done) / rate)
     time_left = f"{left} s" if left < 100 else f"{round(left / 60)} min"  # noqa: PLR2004 -- seconds read well up to here
-    return f"{words}, {rate:,.{0 if rate >= 1 else 2}f}/s, about {time_left} left"
+    return f", {rate:,.{0 if rate >= 1 else 2}f}/s, about {time_left} left"
 
 
 class Bar:
-    """A progress bar in the notebook or the terminal, drawn by the thread that waits; elsewhere lines."""
+    """A progress bar in the notebook or the terminal, drawn by the thread that waits; elsewhere lines.
 
-    def __init__(self, progress: Counted, *, show: Show) -> None:
-        self._progress = progress
+    Args:
+        progress: What is counted.
+        show: As :data:`Show`.
+        to: A file that holds one line about the work, for the page of a visitor; "" for none. It must be there.
+    """
+
+    def __init__(self, progress: Counted, *, show: Show, to: str = "") -> None:
+        self._progress, self._to = progress, to
         self._call = show if callable(show) else None
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
         self._next = self._began + EVERY if show is None else math.inf
         if show is None and (in_kernel() or sys.stderr.isatty()):
             show, self._next = True, math.inf
@@ -116,6 +132,8 @@ class Bar:
         total, done, note = self._progress.state()
         if self._call is not None:
             self._call(total, done, note)
+        if self._to:
+            self._tell(total, done, note)
         if (now := time.monotonic()) >= self._next:
             self._next = now + EVERY
             words = remaining(total, done, now - self._began, self._progress.unit)
@@ -126,6 +144,16 @@ class Bar:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.n = done
             self._bar.refresh()
+
+    def _tell(self, total: int, done: int, note: str) -> None:
+        """Write how far the work is, once a second, for as long as somebody waits for it: then the file is there."""
+        if (now := time.monotonic()) < self._told + 1:
+            return
+        self._told = now
+        words = remaining(total, done, now - self._began, self._progress.unit)
+        with contextlib.suppress(OSError), open(self._to, "r+", encoding="utf-8") as file:  # noqa: PTH123 -- a text
+            file.truncate()
+            file.write(f"{self._progress.title}: {words} ({note})")
 
     def close(self) -> None:
         """Show the end, and take the bar away."""

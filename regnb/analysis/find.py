@@ -1,20 +1,25 @@
-"""Find tags by what people have in hand: a name, a reference from a pod or a shell, a digest or the start of one."""
+"""Find tags by what people have in hand: a name, a reference from a pod or a shell, a digest or its start, a label."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from regnb.crawl.records import LABEL_LENGTH
 from regnb.errors import InvalidArgument
 from regnb.oci.reference import names_host
 from regnb.tables.frame import Frame, make
 
 _HEX: Final = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})")
 """A digest, or at least six digits of one: fewer are as likely a word."""
+_LABEL: Final = re.compile(r"(?:label:([^=]+?)|([\w][\w./-]*)(?==))(?:=(.*))?", re.DOTALL)
+"""``label:name``, ``label:name=value`` or ``name=value``: no tag and no digest holds an equals sign."""
+_ROW_LETTERS: Final = 2_000
+"""Letters of the labels that a row of a table is found by in a browser."""
 
 
 def find(frames: Mapping[str, Frame], text: str, host: str) -> Frame:
@@ -23,7 +28,8 @@ def find(frames: Mapping[str, Frame], text: str, host: str) -> Frame:
     Args:
         frames: Of an inventory.
         text: ``repository:tag``, ``host:port/repository:tag`` as Docker reads it, whatever the host is called; a digest
-            of a manifest, config or layer, or at least six digits of one; a part of a name.
+            of a manifest, config or layer, or at least six digits of one; a part of a name; a label as ``name=value``
+            (the whole value, or else a part of it), ``label:name=value`` or ``label:name``.
         host: ``host[:port]`` for the pull command, or "" where there is none.
 
     Returns:
@@ -32,19 +38,22 @@ def find(frames: Mapping[str, Frame], text: str, host: str) -> Frame:
     Raises:
         InvalidArgument: The text is empty.
     """
-    wanted = sought(text)
-    if not wanted:
-        raise InvalidArgument("nothing to look for", hint="write repository:tag, a digest, or a part of a name")
+    label = label_of(text)
+    wanted = "" if label else sought(text)
+    if not (wanted or label):
+        raise InvalidArgument(
+            "nothing to look for", hint="write repository:tag, a digest, a part of a name, or name=value of a label"
+        )
     name, at, digest = wanted.partition("@")
     match = _HEX.fullmatch(digest if at else wanted)
-    reasons = _by_digest(frames, match[0], match[2]) if match else {}
+    reasons = by_label(frames, *label) if label else _by_digest(frames, match[0], match[2]) if match else {}
     tags = frames["tags"]
     full = tags["repository"] + ":" + tags["tag"]
     why = pd.Series([reasons.get(str(digest), "") for digest in tags["digest"]], index=tags.index, dtype="str")
     if at:
         repository = name.partition(":")[0]
         why = why.where((tags["repository"] == repository).to_numpy(), "")
-    else:
+    elif not label:
         # A repository may well have a name whose first part looks like a host.
         names = {wanted, text.strip()}
         exact = (full.isin(names) | tags["repository"].isin(names)).to_numpy()
@@ -94,6 +103,71 @@ def _by_digest(frames: Mapping[str, Frame], text: str, digits: str) -> dict[str,
     ):
         found.setdefault(str(manifest), f"layer {position}")
     found |= dict.fromkeys(manifests.loc[manifests["digest"].str.startswith(start), "digest"], "digest")
+    return _climb(children, found)
+
+
+def label_of(text: str) -> tuple[str, str | None] | None:
+    """Return the name and the value of the label that is looked for, or None where something else is.
+
+    Example:
+        >>> label_of("org.opencontainers.image.source=https://git.example/app")
+        ('org.opencontainers.image.source', 'https://git.example/app')
+        >>> label_of("label:maintainer")
+        ('maintainer', None)
+        >>> label_of("vm/centos8:8.4") is None
+        True
+    """
+    match = _LABEL.fullmatch(text.strip())
+    return (match[1] or match[2], match[3]) if match else None
+
+
+def by_label(frames: Mapping[str, Frame], name: str, value: str | None) -> dict[str, str]:
+    """Return each manifest that leads to an image with this label, with how; None as value stands for every one.
+
+    Example:
+        ``by_label(inventory.frames, "maintainer", None)``
+    """
+    labels = frames["labels"]
+    known = labels["label"].cat.categories.astype("str")
+    start = f"{name}="[:LABEL_LENGTH]
+    named = known[known.str.startswith(start)]
+    hits = named if value is None else named[named == f"{start}{value}"[:LABEL_LENGTH]]
+    if value and hits.empty:
+        hits = named[named.str.slice(len(start)).str.contains(value, case=False, regex=False)]
+    rows = labels.loc[labels["label"].isin(set(hits)), "manifest"].astype("str")
+    return _climb(frames["children"], dict.fromkeys(rows, f"label {name}"))
+
+
+def label_texts(frames: Mapping[str, Frame], digests: Collection[str]) -> list[str]:
+    """Return the labels of the images behind each of these manifests, as ``label:name=value`` one after the other.
+
+    Example:
+        ``label_texts(inventory.frames, inventory.tags["digest"])``
+    """
+    labels, children = frames["labels"], frames["children"]
+    own: dict[str, list[str]] = {}
+    for manifest, label in zip(labels["manifest"], labels["label"], strict=True):
+        own.setdefault(manifest, []).append(f"label:{label}")
+    below: dict[str, list[str]] = {}
+    for index, child in zip(children["manifest"], children["child"], strict=True):
+        below.setdefault(index, []).append(child)
+
+    def of(digest: str) -> str:
+        found: dict[str, None] = {}
+        todo, seen = [digest], {digest}
+        while todo:
+            one = todo.pop()
+            found |= dict.fromkeys(own.get(one, ()))
+            todo += [child for child in below.get(one, ()) if child not in seen]
+            seen.update(todo)
+        return " ".join(found)[:_ROW_LETTERS]
+
+    known = {digest: of(digest) for digest in set(digests)}
+    return [known[digest] for digest in digests]
+
+
+def _climb(children: Frame, found: dict[str, str]) -> dict[str, str]:
+    """Add the indexes that lead to the manifests that were found."""
     todo = set(found)
     while todo:
         above = children.loc[children["child"].isin(todo), ["manifest", "child"]].astype("str")

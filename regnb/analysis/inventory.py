@@ -157,6 +157,7 @@ class Inventory:
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
         findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
+        labels: DataFrame of the labels in the images' configs; empty for a snapshot of an earlier regnb.
 
     Example:
         >>> inventory = registry.inventory()
@@ -179,6 +180,7 @@ class Inventory:
     uploads: Frame
     disk: Frame
     findings: Frame
+    labels: Frame
 
     def __init__(
         self,
@@ -464,7 +466,8 @@ class Inventory:
 
         Args:
             text: ``repository:tag``, ``host:port/repository:tag`` whatever the host is called, a part of a name; the
-                digest of a manifest, a config or a layer, or at least six digits of it.
+                digest of a manifest, a config or a layer, or at least six digits of it; a label as ``name=value`` or
+                ``label:name``, with which its image was built.
 
         Returns:
             Columns: repository, tag, digest, size (bytes), match, pull. A plan takes it as it is.

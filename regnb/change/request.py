@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import structs
 
 from regnb.analysis.inventory import Inventory
+from regnb.change.copy import plan_copy
 from regnb.change.delete import plan_delete
 from regnb.change.plan import Blob, Plan, Step, check_allow
 from regnb.change.retag import overwritten
@@ -15,9 +18,12 @@ from regnb.crawl.crawl import collect
 from regnb.crawl.reader import Reader, each, parts
 from regnb.errors import InvalidArgument, MalformedManifest, NotFound, Refused
 from regnb.oci.manifest import Descriptor, Schema1, contradiction, decode, verify
-from regnb.oci.reference import Digest, is_digest
-from regnb.text import names
+from regnb.oci.reference import Digest, check_repository, is_digest
+from regnb.text import count, names
 from regnb.wire.exchange import READS, Target, asked, check_headers
+
+_COPIED: Final = 10
+"""Tags that a mount is planned for: where a blob is behind more of them, one is to be named."""
 
 
 async def plan_request(
@@ -31,13 +37,15 @@ async def plan_request(
 ) -> Plan:
     """Plan what a request would write: PUT of a manifest, DELETE of one by its digest, or of a tag.
 
+    A POST that mounts a blob becomes a copy of the images that need it: a blob alone is of no use.
+
     Args:
         reader: The registry.
-        method: PUT or DELETE.
+        method: PUT or DELETE; POST with ``?mount=DIGEST&from=REPOSITORY``.
         path: From ``/v2/`` on, or a URL at this registry.
         headers: Content-Type, for PUT; by default the manifest's own ``mediaType``.
         body: The manifest's bytes.
-        allow: ``overwrite`` for PUT; for DELETE by digest as for a deletion, by tag ``dummy``.
+        allow: ``overwrite`` for PUT and POST; for DELETE by digest as for a deletion, by tag ``dummy``.
 
     Raises:
         InvalidArgument, InvalidReference, MalformedManifest, DigestMismatch: What was asked for is not lawful.
@@ -56,6 +64,10 @@ async def plan_request(
         return await _put(reader, where, {name.lower(): value for name, value in known.items()}, body, allowed)
     if where.kind == "manifests" and method == "DELETE" and not body:
         return await (_delete if is_digest(where.reference) else _untag)(reader, where, allowed)
+    if where.kind == "blobs/uploads" and method == "POST" and not body:
+        query = parse_qs(urlsplit(where.path).query)
+        if "mount" in query:
+            return await _mount(reader, where.repository, query["mount"][0], query.get("from", [""])[0], allowed)
     raise _refused(reader, method, where, known, body)
 
 
@@ -131,6 +143,30 @@ async def _untag(reader: Reader, where: Target, allow: tuple[str, ...]) -> Plan:
         reason=f"DELETE {where.path}",
     )
     return _plan(reader, step, allow, "The manifest and the other tags on it stay, and nothing is freed.")
+
+
+async def _mount(reader: Reader, here: str, digest: str, source: str, allow: tuple[str, ...]) -> Plan:
+    """Plan the copy of what a mounted blob is for: the tags of the other repository that it is behind."""
+    Digest(digest)
+    if not source:
+        raise Refused(
+            "from= is missing, so the registry would mount nothing and begin an upload",
+            hint="write ?mount=DIGEST&from=REPOSITORY, and put the whole URL in quotes: a shell ends a command at &",
+        )
+    inventory = Inventory.of(await collect(reader.client, reader.cache, [check_repository(source)]))
+    rows = inventory.find(f"{source}@{digest}")
+    tags = rows["tag"].dropna().to_list()
+    if not tags:
+        raise NotFound(f"no tag of {source} needs {digest}", hint=f"list what needs it: regnb find {digest}")
+    how = f"regnb copy {source}:TAG --to {here}:TAG"
+    if len(tags) > _COPIED:
+        raise Refused(
+            f"{digest} is behind {len(tags):,} tags of {source}: {names(tags)}", hint=f"copy the one you need: {how}"
+        )
+    plan = await plan_copy(reader, [f"{source}:{tag}" for tag in tags], f"{here}:{{tag}}", allow=allow)
+    note = f"The mounted blob is behind {count(len(tags), 'tag')} of {source}: the plan copies "
+    note += f"{'these images' if len(tags) > 1 else 'this image'} with all blobs and the manifest. For one tag: {how}"
+    return structs.replace(plan, notes=(note, *plan.notes))
 
 
 def _refused(reader: Reader, method: str, where: Target, headers: dict[str, str], body: bytes) -> Refused:

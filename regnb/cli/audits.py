@@ -286,11 +286,15 @@ def find(
     connected: Connected,
     url: Where,
     text: Annotated[
-        str, Argument(metavar="TEXT", help="repository:tag, a reference with any host, a digest or six digits of one.")
+        str,
+        Argument(
+            metavar="TEXT",
+            help="repository:tag, a reference with any host, a digest or six digits of one, or a label: NAME=VALUE.",
+        ),
     ],
     json_: Json = "",
 ) -> None:
-    """Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.
+    """Find tags by a name, a reference, a digest (also of a layer) or a label, and print how to pull each.
 
     Exit code 0: found, 1: not found or an error, 4: something could not be read.
     """

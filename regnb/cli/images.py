@@ -63,7 +63,8 @@ def request(
     method: Annotated[
         str,
         Argument(
-            metavar="METHOD", help="GET, HEAD or OPTIONS; PUT and DELETE make a plan. Or a whole curl line, in quotes."
+            metavar="METHOD",
+            help="GET, HEAD, OPTIONS; PUT, DELETE, a mount make a plan. Or a quoted curl line.",
         ),
     ],
     path: Annotated[

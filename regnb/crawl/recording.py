@@ -99,6 +99,7 @@ class Recording:
         record.commands = tuple(map(self.text, record.commands))
         record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
         record.findings = self.text(record.findings)
+        record.labels = self.text(tuple(map(self.text, record.labels)))
         record.diff_ids = tuple(map(self.text, record.diff_ids))
         self.records.differ(record)
         self.records.manifests[digest] = record

@@ -38,6 +38,10 @@ _BASE_NAME: Final = "org.opencontainers.image.base.name"
 _BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 _LONGEST: Final = 512
 """Letters of an annotation."""
+LABELS: Final = 32
+"""Labels of an image that are kept, in the order of their names."""
+LABEL_LENGTH: Final = 256
+"""Letters of ``name=value`` that are kept of a label."""
 DEPTH_LIMIT: Final = 8
 """Indexes within indexes that are followed: real ones have two levels, hostile ones any number."""
 NODE_LIMIT: Final = 10_000
@@ -80,6 +84,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
         base_name, base_digest: What its annotations say that it is built on.
         diff_ids: Of its layers, as its config has them; taken into :attr:`Records.diff_ids`, and empty then.
         findings: What its config shows that should not be there.
+        labels: ``name=value`` of its config's labels, the first :data:`LABELS` of them, cut to :data:`LABEL_LENGTH`.
     """
 
     digest: str
@@ -101,6 +106,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     base_digest: str = ""
     diff_ids: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -393,3 +399,5 @@ def configure(record: ManifestRecord, config: ImageConfig, now: datetime, share:
     diff_ids = config.diff_ids
     record.diff_ids = tuple(map(share, diff_ids)) if len(diff_ids) == len(record.layers) else ()
     record.findings = share(tuple(of_config(config))) if record.kind == "image" else ()
+    labels = sorted(f"{name}={value}"[:LABEL_LENGTH] for name, value in config.labels.items())
+    record.labels = share(tuple(map(share, labels[:LABELS])))

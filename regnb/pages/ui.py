@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import logging
 import re
 import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -59,11 +60,15 @@ TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
 """Held a token once: every process of the same user can read a variable."""
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
+BEAT: Final = 2
+"""Seconds after which a page that is being made says how far it is."""
 
 _BODY: Final = 64 * 1024
 """Bytes of a request's body: a token, and what a page says when it is left."""
 _LINE: Final = 2_000
 """Characters of a message in the log."""
+_BEAT: Final = "<script>window.voila_heartbeat()"
+"""What Voilà sends while a cell takes long."""
 _START: Final = "00-start"
 _ASKED: Final = frozenset(
     {"repository", "reference", "references", "created_before", "size", "protect", "keep", "capacity", "tag", "to"}
@@ -173,6 +178,7 @@ def serve(
             },
             "VoilaConfiguration": {
                 "template": "regnb",
+                "http_keep_alive_timeout": BEAT,
                 "allow_template_override": "NO",
                 "prelaunch_hook": _chosen,
                 "file_allowlist": [],
@@ -256,6 +262,11 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
     @tornado.web.authenticated
     async def get(self, name: str | None = None) -> None:
         """Execute it, and send it as it comes."""
+        with tempfile.NamedTemporaryFile(prefix="regnb-page-") as progress:
+            self.progress = Path(progress.name)
+            await self._make(name)
+
+    async def _make(self, name: str | None) -> None:
         theme = self.get_query_argument("theme", "")
         names = [key for key in self.request.query_arguments if key != "theme"]
         visits, kernels = self.settings["visits"], self.kernel_manager
@@ -270,10 +281,12 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
             self.filled.metadata["regnb"]["login"] = token.name if token else ""
             by = f"token {token.name}, {visitor.address}" if token else visitor.address
             cell: Upstream = new_code_cell
-            self.filled.cells.insert(0, cell(f"import os; os.environ['REGNB_VISITOR'] = {by!r}"))
+            given = {"REGNB_VISITOR": by, "REGNB_PROGRESS": str(self.progress)}
+            self.filled.cells.insert(0, cell(f"import os; os.environ.update({given!r})"))
             nonce = self.filled.metadata.regnb["nonce"] = secrets.token_urlsafe(16)
             self.filled.metadata.regnb["drawn"] = DRAWN
             self.set_header("Content-Security-Policy", scripted(nonce))
+            self.set_header("X-Accel-Buffering", "no")  # else nginx keeps what says how far the page is
             status = 503
             kernels.take_room(self, visitor)
         except InvalidArgument as error:
@@ -283,6 +296,20 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
             await super().get(runbook.path.name)
         finally:
             kernels.leave_room(self)
+
+    async def get_generator(self, path: str | None = None) -> AsyncIterator[str]:
+        """Yield the page as it is made, and how far its reading is wherever Voilà says only that it goes on."""
+        pieces: AsyncIterator[str] = super().get_generator(path)
+        async for piece in pieces:
+            yield piece + self._told() if piece.startswith(_BEAT) else piece
+
+    def _told(self) -> str:
+        """Return a script that shows what the kernel last wrote of its progress."""
+        text = self.progress.read_text(encoding="utf-8", errors="replace")[:_LINE]
+        if not text:
+            return ""
+        quoted = json.dumps(text).replace("<", "\\u003c")
+        return f'<script nonce="{self.filled.metadata.regnb["nonce"]}">regnb_told({quoted})</script>\n'
 
 
 def _chosen(handler: Page, **_: object) -> Upstream:

@@ -32,7 +32,7 @@ def _dates(texts: Iterable[str], now: datetime) -> pd.Series[pd.Timestamp]:
 
 
 def tabulate(records: Records) -> dict[str, Frame]:
-    """Return the frames that an inventory has: those of :data:`COLUMNS` up to ``disk``.
+    """Return the frames that an inventory has: those of :data:`regnb.tables.columns.INVENTORY`.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -59,6 +59,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "uploads": of_rows("uploads", map(astuple, records.uploads)),
         "disk": _disk(records),
         "findings": _findings(records),
+        "labels": _labels(records),
     }
 
 
@@ -82,6 +83,22 @@ def _findings(records: Records) -> Frame:
     digests = pd.Index([row.digest for row in rows], dtype="str")
     columns = {str(name): column for name, column in found.take(at).reset_index(drop=True).items()}
     return make("findings", columns | {"manifest": pd.Categorical.from_codes(manifest, digests)})
+
+
+def _labels(records: Records) -> Frame:
+    """Return the labels that configs have."""
+    rows = [row for row in records.manifests.values() if row.labels]
+    texts: dict[str, int] = {}
+    label = np.fromiter((texts.setdefault(text, len(texts)) for row in rows for text in row.labels), np.int32)
+    manifest = np.repeat(np.arange(len(rows)), [len(row.labels) for row in rows])
+    digests = pd.Index([row.digest for row in rows], dtype="str")
+    return make(
+        "labels",
+        {
+            "manifest": pd.Categorical.from_codes(manifest, digests),
+            "label": pd.Categorical.from_codes(label, pd.Index(list(texts), dtype="str")),
+        },
+    )
 
 
 def _disk(records: Records) -> Frame:

@@ -9,7 +9,7 @@ from regnb.tables.answers import ANSWERS
 
 INVENTORY: Final = (
     *("repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"),
-    *("history", "uploads", "disk", "findings"),
+    *("history", "uploads", "disk", "findings", "labels"),
 )
 """The frames that an inventory is made of, and that a snapshot stores."""
 
@@ -179,6 +179,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "position": ("category", "of the layer that is concerned, as a text: 0 is the base; empty for none"),
         "found": ("category", "what was found; never the value of a secret"),
     },
+    "labels": {
+        "manifest": ("category", "digest of an image"),
+        "label": ("category", "name=value of a label of its config; at most 32 of an image, 256 letters of each"),
+    },
     "namespaces": {
         "namespace": ("str", "the repositories' first part"),
         "repositories": ("int64", "repositories"),
@@ -245,7 +249,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes: every blob behind it, counted once"),
         "match": (
             "str",
-            "what fits: name, part of the name, digest, config, a layer by its position; or of which child",
+            "what fits: name, part of the name, digest, config, a layer by its position, a label; or of which child",
         ),
         "pull": ("str", "the command that pulls exactly this; empty where the registry's host is not known"),
     },

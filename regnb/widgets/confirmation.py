@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
@@ -11,6 +12,7 @@ import pandas as pd
 from regnb.change.document import Document
 from regnb.change.journal import Receipt, State
 from regnb.errors import MissingExtra
+from regnb.session import pace
 from regnb.tables.frame import Frame
 from regnb.text import escaped
 from regnb.widgets.page import WIDE, Panel, box, faint, text_field
@@ -50,6 +52,7 @@ class Confirmation(Panel, Generic[_P]):
         self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
         self._progress = widgets.VBox([self._bar, self._bar_note])
         self._progress.layout.display = "none"
+        self._began = 0.0
         self._code.observe(lambda _: self._arm(), "value")
 
     def _start_preview(self) -> None:
@@ -113,8 +116,11 @@ class Confirmation(Panel, Generic[_P]):
 
     def _show(self, total: int, done: int, note: str) -> None:
         self._bar.max, self._bar.value = max(1, total), done
-        self._bar_note.value = f"{done:,} of {total:,} {escaped(note)}"
+        if self._progress.layout.display == "none":
+            self._began = time.monotonic()
         self._progress.layout.display = None
+        rate = pace(total, done, time.monotonic() - self._began)
+        self._bar_note.value = f"{done:,} of {total:,} {escaped(note)}{rate}"
 
 
 def rows_html(frame: Frame) -> str:

@@ -36,7 +36,7 @@ _PLAIN: Final = re.compile(r"[\w./-]+")
 """A name that may be suggested."""
 _KEPT: Final = 20
 """Requests in the history."""
-_METHODS: Final = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+_METHODS: Final = ("GET", "HEAD", "OPTIONS", "PUT", "POST", "DELETE")
 _BODY, _INCLUDE, _HEAD = "the body", "-i: status line, headers, body", "-I: a HEAD, without the body"
 _OWN: Final = "My own request"
 _MOUNTS: Final = "a copy mounts every layer and puts the manifest as one plan: notebook 11-copy, or registry.plan_copy."
@@ -106,7 +106,7 @@ LESSONS: Final = {
         "OPTIONS",
         "/v2/{repository}/blobs/uploads/",
         "POST to this path with ?mount=DIGEST&from=REPOSITORY mounts a layer: 201. 202: it was not mounted, and an "
-        "upload has begun. It is not sent from here: the form Copy does all four steps as one plan.",
+        "upload has begun. Paste such a curl line above: its preview plans all four steps as one copy.",
     ),
     "Move, step 4: put the manifest": Lesson(
         "PUT",
@@ -121,7 +121,7 @@ LESSONS: Final = {
         "A shell ends a command at an unquoted &: curl -X POST …?mount=DIGEST&from=REPOSITORY never sends from=, and "
         "nothing is mounted. Put the whole URL in quotes.",
     ),
-    _OWN: Lesson("GET", "/v2/", "GET, HEAD and OPTIONS are sent; PUT and DELETE of manifests are planned."),
+    _OWN: Lesson("GET", "/v2/", "GET, HEAD and OPTIONS are sent; PUT, DELETE and a mounting POST are planned."),
 }
 """What there is to choose, by name."""
 
@@ -252,7 +252,8 @@ class Console(Form):
         shown = {fields[name]: f"{{{name}}}" in lesson.path or name == lesson.more for name in _FILLED}
         shown |= {fields["headers"]: own or bool(lesson.accept), fields["body"]: own}
         shown |= dict.fromkeys((self._to_send, fields["view"], self.parts["Answer"]), reads)
-        shown |= {box: (name == "overwrite") == (fields["method"].value == "PUT") for name, box in self._allow.items()}
+        adds = fields["method"].value in ("PUT", "POST")
+        shown |= {box: (name == "overwrite") == adds for name, box in self._allow.items()}
         shown |= dict.fromkeys((self.parts["Preview"], self.parts["Confirm"]), not reads or self.receipt is not None)
         for widget, wanted in shown.items():
             widget.layout.display = None if wanted else "none"

@@ -86,7 +86,8 @@ class Form(Confirmation[Plan]):
         self.inventory = inventory
         self._title, self._make, self._source = title, make, source
         self._host = (source or registry).host
-        self._table = Table(self._rows(), (*_TAGS, *_RECEIPTS), choose=choose, host=self._host) if choose else None
+        columns, frames = (*_TAGS, *_RECEIPTS), getattr(inventory, "frames", None)
+        self._table = Table(self._rows(), columns, choose=choose, host=self._host, frames=frames) if choose else None
         self._fields = dict(fields or {})
         self._allow = {name: check_box(CHECKS[name]) for name in allow}
         self._once: dict[str, Any] = {}
@@ -293,7 +294,7 @@ class Form(Confirmation[Plan]):
             whole = self.inventory.coverage.set_index("what")["listed"]["catalog"]
             self.inventory = origin.inventory(None if whole else sorted(known), progress=self._show)
         if self._table is not None:
-            self._table.show(self._rows())
+            self._table.show(self._rows(), getattr(self.inventory, "frames", None))
         self._discard("")
         self._stale.value = ""
 
@@ -389,7 +390,9 @@ def image(registry: Registry, image: Image) -> widgets.VBox:
 
     for text, make in (("Retag…", retag), ("Copy…", copy), ("Delete…", delete)):
         button(text, make)
-    return widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
+    found = widgets.VBox([widgets.HBox(buttons, layout=WRAP), place])
+    found.add_class("regnb-opens")  # where the page's link leads a keyboard to
+    return found
 
 
 def rename(registry: Registry, inventory: Inventory) -> Form:

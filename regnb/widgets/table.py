@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
 import traitlets
 
-from regnb.analysis.find import sought
+from regnb.analysis.find import by_label, label_of, label_texts, sought
 from regnb.errors import MissingExtra
 from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame
@@ -51,6 +51,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         columns: Those of its columns that are shown, as far as it has them.
         choose: How many rows may be chosen.
         host: The registry's, so that a reference with it is found, too.
+        frames: Of the inventory that the rows are of, so that they are found by their labels.
 
     Attributes:
         changed: What is called whenever other rows are chosen.
@@ -66,12 +67,15 @@ class Table(widgets.VBox):  # type: ignore[misc]
         *,
         choose: Literal["many", "one", "none"] = "none",
         host: str = "",
+        frames: Mapping[str, Frame] | None = None,
     ) -> None:
         super().__init__()
-        self._host = host
+        self._host, self._frames = host, frames
         self.changed: Callable[[], None] = lambda: None
         self._columns, self._choose = list(columns), choose
-        self._filter = text_field("Filter", "repository:tag, a digest or a part, then Enter", continuous_update=False)
+        self._filter = text_field(
+            "Filter", "repository:tag, a digest, a label or a part, then Enter", continuous_update=False
+        )
         self._sort = choice("Sort by", [_UNSORTED])
         self._order = choice("Order", ["largest first", "smallest first"])
         self._back, self._on = (widgets.Button(description=text) for text in ("Previous page", "Next page"))
@@ -94,8 +98,9 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self.children = [self._tools, self._aside, self._count, self._place, self._pager]
         self.show(rows)
 
-    def show(self, rows: pd.DataFrame) -> None:
-        """Show other rows; nothing of them is chosen."""
+    def show(self, rows: pd.DataFrame, frames: Mapping[str, Frame] | None = None) -> None:
+        """Show other rows, of other frames if these are given; nothing of them is chosen."""
+        self._frames = self._frames if frames is None else frames
         self._rows = pd.DataFrame(rows).reset_index(drop=True)
         names = [name for name in map(str, self._columns or self._rows.columns) if name in self._rows]
         self._columns = names or self._columns
@@ -108,6 +113,8 @@ class Table(widgets.VBox):  # type: ignore[misc]
         for name in _DIGESTS:
             if name in self._rows:  # whole, for the cells show the first digits alone
                 self._names = self._names + " " + self._rows[name].astype("str").fillna("")
+        if self._frames is not None and "digest" in self._rows and len(self._rows) <= WHOLE:  # longer ones are asked
+            self._names = self._names + [f" {text}" for text in label_texts(self._frames, list(self._rows["digest"]))]
         self._folded = (
             self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
         )
@@ -160,7 +167,11 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""
         # A reference is found whatever host stands before it.
-        matches = self._names.str.contains(sought(self._filter.value), case=False, regex=False)
+        label = label_of(self._filter.value)
+        if label and self._frames is not None and "digest" in self._rows:
+            matches = self._rows["digest"].isin(set(by_label(self._frames, *label)))
+        else:
+            matches = self._names.str.contains(sought(self._filter.value), case=False, regex=False)
         self._matching = self._rows.index[matches if self._aside.value else matches & ~self._folded]
         self._chosen = set()
         self._look()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
-from images import descriptor, image, index, layer
+from images import Image, config, descriptor, image, index, layer
 from stored import Stored
 
+import regnb
 from regnb.errors import InvalidArgument
 
 BASE, TOP = layer("base", 3000), layer(1, 200)
@@ -73,3 +77,50 @@ def test_a_row_can_be_pulled_and_planned() -> None:
     assert INVENTORY.find(str(OTHER.digest))["repository"].to_list() == ["a.b/web", "apps/web"]
     with pytest.raises(InvalidArgument):
         INVENTORY.find("  ")
+
+
+def _labelled(seed: int, **labels: str) -> Image:
+    return image(
+        [layer(seed, 50)], about=config(config={"Labels": {key.replace("_", "."): labels[key] for key in labels}})
+    )
+
+
+APP = _labelled(7, org_source="https://git.example/app", team="blue")
+TOOL = _labelled(8, org_source="https://git.example/tool", team="red", text=f"{'x' * 300}")
+LABELLED = Stored(
+    ("app", "1", APP), ("tools", "2", index([(TOOL, "linux/amd64")])), ("apps/web", "1", OTHER)
+).inventory()
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("org.source=https://git.example/app", ["app"]),
+        ("label:org.source=https://git.example/tool", ["tools"]),
+        ("org.source=git.example", ["app", "tools"]),
+        ("label:team", ["app", "tools"]),
+        ("team=blue", ["app"]),
+        ("label:source", []),
+        ("team=", []),
+        (f"text={'x' * 300}", ["tools"]),
+    ],
+)
+def test_a_label_leads_to_its_tags(text: str, tags: list[str], tmp_path: Path) -> None:
+    """A name alone, a whole value and a part of one; an index by its children; the same from a snapshot."""
+    kept = regnb.read(LABELLED.save(tmp_path))
+    for inventory in (LABELLED, kept):
+        rows = inventory.find(text)
+        assert rows["repository"].to_list() == tags
+        assert rows["match"].str.startswith("label ").all()
+
+
+def test_an_older_snapshot_has_no_labels(tmp_path: Path) -> None:
+    """It loads without the file, names are found, and a label leads nowhere."""
+    folder = Path(LABELLED.save(tmp_path))
+    header = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
+    del header["files"]["labels"]
+    (folder / "snapshot.json").write_text(json.dumps(header), encoding="utf-8")
+    (folder / "labels.parquet").unlink()
+    old = regnb.read(str(folder))
+    assert old.find("team=blue").empty
+    assert len(old.find("app:1")) == 1

@@ -180,7 +180,6 @@ UPLOAD = "/v2/a/blobs/uploads/"
     ("method", "path", "reason", "hint"),
     [
         ("DELETE", BLOB, "could not be put back", "garbage collection"),
-        ("POST", f"{UPLOAD}?mount={Digest.of(BASE)}&from=b", "upload", "regnb copy"),
         ("POST", UPLOAD, "upload", "regnb copy"),
         ("PATCH", f"{UPLOAD}0123", "upload", "regnb copy"),
         ("PUT", f"{UPLOAD}0123?digest=x", "upload", "regnb copy"),
@@ -203,6 +202,26 @@ def test_what_cannot_be_undone_is_not_sent(
         assert f"With curl: curl -sS -X {method} " in caught.value.hint
         assert f"{between.url}{path}" in caught.value.hint
         assert {request.method for request in between.requests} <= {"GET", "HEAD"}
+
+
+def test_a_mount_becomes_a_copy(registry: Registry, filled: Distribution) -> None:
+    """The images that need the blob are copied whole; what would move a tag, or mount nothing, is refused."""
+    base, one = Digest.of(BASE), Digest.of(ONE.blobs[-1])
+    uploads = "/v2/c/blobs/uploads/"
+    plan = registry.plan_request("POST", f"{uploads}?mount={base}&from=b")
+    assert "behind 1 tag of b" in plan.notes[0]
+    assert {step.tag for step in plan.steps if step.action == "tag"} == {"1"}
+    plan = registry.plan_request("POST", f"{uploads}?mount={one}&from=a")
+    written(registry, plan)
+    assert {tag.rpartition(":")[2] for tag in state(filled.url, "c") if tag.startswith("c:")} >= {"1", "same", "m"}
+    with pytest.raises(Refused) as caught:
+        registry.plan_request("POST", f"{UPLOAD}?mount={base}&from=b")
+    assert "overwrite" in caught.value.hint
+    assert registry.plan_request("POST", f"{UPLOAD}?mount={base}&from=b", allow=["overwrite"]).changes
+    with pytest.raises(Refused, match="from= is missing"):
+        registry.plan_request("POST", f"{uploads}?mount={base}")
+    with pytest.raises(NotFound, match="no tag of b"):
+        registry.plan_request("POST", f"{uploads}?mount={one}&from=b")
 
 
 SCHEMA1 = pack({"schemaVersion": 1, "name": "a", "tag": "1", "fsLayers": [], "history": []})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ import pytest
 from browser import Site, visit
 from conftest import Seeded
 from distribution import free_port
+from proxied import proxy
+from scripted import Request
 from typer.testing import CliRunner
 
 from regnb.cli import app
@@ -216,3 +219,28 @@ def test_a_registry_that_is_not_there_is_said_on_the_page(tmp_path: Path) -> Non
         text = get(site.base).text
     assert "refuses connections" in text
     assert "Traceback" not in text
+
+
+def test_a_long_reading_is_told_while_the_page_is_made(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """The registry answers for no manifest until the visitor was told the count of tags, again and again if need be."""
+    told = threading.Event()
+
+    def hold(request: Request) -> None:
+        if "/manifests/" in request.path:
+            told.wait(60)
+
+    with (
+        proxy(seeded_embedded.host, hold) as between,
+        Site(tmp_path / "ui.log", between.url) as site,
+        httpx.Client(timeout=120) as client,
+    ):
+        visit(f"{site.base}31-expose-on-kubernetes", client)
+        page = ""
+        with client.stream("GET", f"{site.base}01-inventory") as answer:
+            for piece in answer.iter_text():
+                page += piece
+                if re.search(r'regnb_told\("Reading: [\d,]+ of about [\d,]+ tags.*repositories\)"\)', page):
+                    told.set()
+    assert told.is_set()
+    assert "vm/centos8" in page
+    assert 'nonce="' in page.partition('regnb_told("Reading')[0].rpartition("<script")[2]

@@ -316,6 +316,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
         ("11-copy", {"Copy to": "archive/{repository}:{tag}"}),
         ("12-delete", {"In use": ""}),
         ("13-retention", {"In use": ""}),
+        ("14-collect", {"Grace": "0s"}),
         ("30-api-console", {"Path": "/v2/vm/centos8/tags/list"}),
     ],
 )
@@ -344,7 +345,48 @@ def test_a_form_is_filled_in_by_keyboard(served: Served, page: Any, name: str, s
         keys.press("Enter")
     keys.is_at("Send" if name == "30-api-console" else "Preview")
     keys.press("Enter")
-    form.locator("a[download], .regnb-box.regnb-bad, pre:visible").first.wait_for()
+    said = form.locator("a[download], .regnb-box.regnb-bad, pre:visible").or_(
+        form.get_by_text("There is nothing to do")
+    )
+    said.first.wait_for()
+    assert keys.tabs <= 12
+    check_that_nothing_was_written(served.requests)
+
+
+def test_every_form_of_a_page_has_a_link_at_its_top(served: Served, page: Any) -> None:
+    """The forms of the trash, below the one that collects: from the top of the page to their plan in few tabs."""
+    opened(page, f"{served.url}/ui/14-collect")
+    settled(page, "14-collect")
+    page.get_by_role("heading", name="Empty the trash").wait_for()
+    keys = Keyboard(page)
+    keys.tab_to("Skip to Empty the trash")
+    keys.press("Enter")
+    keys.is_at("Older than")
+    keys.press("Enter")
+    keys.is_at("Preview")
+    keys.press("Enter")
+    page.locator(".regnb-form").nth(2).get_by_text("There is nothing to do").wait_for()
+    assert keys.tabs <= 12
+
+
+def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
+    """From the top of the image's page to the plan in at most twelve tabs; its row is chosen already."""
+    opened(page, f"{served.url}/ui/03-image?reference=vm/centos8:8.4")
+    page.locator(".regnb-opens button").first.wait_for()
+    page.wait_for_timeout(1500)
+    keys = Keyboard(page)
+    keys.skip()
+    keys.is_at("Retag")
+    keys.press("Enter")
+    form = page.locator(".regnb-opens .regnb-form")
+    form.get_by_text("1 chosen").wait_for()
+    keys.tab_to("New tag")
+    keys.type("stable")
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    keys.is_at("Preview")
+    keys.press("Enter")
+    form.locator("a[download]").first.wait_for()
     assert keys.tabs <= 12
     check_that_nothing_was_written(served.requests)
 

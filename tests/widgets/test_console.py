@@ -315,8 +315,12 @@ def test_a_pasted_curl_line_fills_in_the_fields(read: Console) -> None:
     assert fields["line"].value == ""
     assert "never sends &amp;last=a" in read._teaches.value
     assert "names r.example:5000" in read._teaches.value
-    fields["line"].value = "curl -X POST r/v2/a/blobs/uploads/?mount=sha256:0&from=b"
+    fields["line"].value = "curl -X PATCH r/v2/a/blobs/uploads/0"
     assert "plan_copy" in read._answered.value
+    digest = read.registry.manifest("vm/centos8:latest").layers[0].digest
+    fields["line"].value = f"curl -X POST r/v2/c/blobs/uploads/?mount={digest}&from=vm/centos8"
+    assert "never sends &amp;from=vm/centos8" in read._teaches.value
+    assert read._made(None, None, {name: field.value for name, field in fields.items()} | {"allow": ()}).steps
     fields["line"].value = "curl -H 'Authorization: Basic abc' r/v2/"
     assert "is not sent from here" in read._answered.value
     assert fields["headers"].value == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from images import config, image, index, layer
+from stored import Stored
 
 from regnb.widgets import table
 from regnb.widgets.table import PAGE, WHOLE, Table
@@ -158,3 +160,23 @@ def test_a_table_of_signatures_alone_shows_them() -> None:
     found = Table(rows(3).assign(kind="signature"), ["tag"])
     assert len(found.shown) == 3
     assert found._aside.layout.display == "none"
+
+
+@pytest.mark.parametrize("whole", [1, WHOLE])
+def test_a_row_is_found_by_a_label(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long table is asked for a label; a short one gives the browser the labels, as text and never as markup."""
+    monkeypatch.setattr(table, "WHOLE", whole)
+    one, two = (
+        image([layer(name, 9)], about=config(config={"Labels": {"team": f"<b>{name}"}})) for name in ("blue", "red")
+    )
+    inventory = Stored(("app", "1", one), ("app", "2", index([(two, "linux/amd64")])), ("web", "3", one)).inventory()
+    found = Table(inventory.tags, ["repository", "tag"], frames=inventory.frames)
+    if whole == 1:
+        found._filter.value = "team=<b>red"
+        assert tags(found.shown) == ["2"]
+        found._filter.value = "label:team"
+        assert tags(found.shown) == ["1", "2", "3"]
+    else:
+        sent = found.grid._dt_args["data_json"]
+        assert sent.count("label:team=") == len(inventory.tags)
+        assert "<b>" not in sent
