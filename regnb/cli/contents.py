@@ -112,7 +112,7 @@ def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_
     Exit code 2: something was found. 4: a layer could not be read, and nothing was found.
     """
     found = registry.hygiene(reference, platform=platform)
-    show(found if json_ else found[["rule", "where", "size", "found", "mend"]], json_)
+    show(found if json_ else found[["rule", "where", "found", "mend", "size"]], json_)
     unread = found["rule"] == "unread"
     if not unread.all():
         leave([(OVER, f"{count(int((~unread).sum()), 'finding')}.")])
@@ -167,7 +167,7 @@ def bases(
     leave([*(reasons if sentences else []), *([] if inventory.complete else [(INCOMPLETE, inventory.brief.verdict)])])
 
 
-_BASES = ["repository", "digest", "platform", "base", "base_size", "siblings", "how", "behind", "told_by"]
+_BASES = ["repository", "base", "behind", "platform", "digest", "base_size", "siblings", "how", "told_by"]
 """What a terminal has room for."""
 
 
