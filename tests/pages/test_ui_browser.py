@@ -23,6 +23,9 @@ from test_ui import token_file
 from regnb.notebooks.runbook import runbooks
 
 TOKEN = "canary-token-4417820965"
+TOO_WIDE = """[...document.querySelectorAll(".js-plotly-plot")]
+    .filter((each) => each.querySelector(".main-svg")?.clientWidth > each.clientWidth).length"""
+"""Counts the charts that stick out of their place."""
 CHARTED = ("02-storage", "03-image", "20-growth")
 SHOWN = {"01-inventory": ".jp-OutputArea-output table"} | dict.fromkeys(CHARTED, ".js-plotly-plot")
 """Page: what it has beside forms."""
