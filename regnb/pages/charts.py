@@ -514,20 +514,24 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         for cell in {pair, pair[::-1]}:
             cells[cell] += row.size
     sizes = [[cells[row, column] for column in range(len(names))] for row in range(len(names))]
-    decades, ticks = _decades(cells.values())
-    # The sums of all others would leave the repositories themselves one colour.
-    named = [math.log10(size) for cell, size in cells.items() if SHOWN not in cell] or [0.0]
-    low, high = min(named), max(named)
+    # The sums of all others would leave the repositories themselves one colour: they get the last one.
+    logs = [math.log10(size) for cell, size in cells.items() if SHOWN not in cell] or [0.0]
+    low, high = min(logs), max(logs)
+    top = high + max((high - low) / 2, 0.3)
+    ticks = [low, high, top] if high > low else [low, top]
     trace = go.Heatmap(
         zmin=low,
-        zmax=high if high > low else low + 1,
+        zmax=top,
         z=[[math.log10(size) if size else None for size in row] for row in sizes],
         customdata=[[float(size) for size in row] for row in sizes],
         hovertext=[
             [wrapped(one, f"and {other}", f"share {human(size)}") for other, size in zip(names, row, strict=True)]
             for one, row in zip(names, sizes, strict=True)
         ],
-        colorbar={"tickvals": decades, "ticktext": ticks},
+        colorbar={
+            "tickvals": ticks,
+            "ticktext": [human(10**tick) for tick in ticks[:-1]] + [f"{human(10**top)} or more"],
+        },
     )
     labels = {"tickvals": list(range(len(names))), "ticktext": [short(name, 22) for name in names]}
     axis = NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}
