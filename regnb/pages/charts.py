@@ -517,8 +517,9 @@ def sharing(between: pd.DataFrame) -> go.Figure:
     # The sums of all others would leave the repositories themselves one colour: they get the last one.
     logs = [math.log10(size) for cell, size in cells.items() if SHOWN not in cell] or [0.0]
     low, high = min(logs), max(logs)
-    top = high + max((high - low) / 2, 0.3)
-    ticks = [low, high, top] if high > low else [low, top]
+    beyond = len(names) > SHOWN
+    top = high + max((high - low) / 2, 0.3) if beyond else max(high, low + 0.3)
+    ticks = sorted({low, high, top})
     trace = go.Heatmap(
         zmin=low,
         zmax=top,
@@ -530,7 +531,7 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         ],
         colorbar={
             "tickvals": ticks,
-            "ticktext": [human(10**tick) for tick in ticks[:-1]] + [f"{human(10**top)} or more"],
+            "ticktext": [human(10**tick) for tick in ticks[:-1]] + [human(10**top) + " or more" * beyond],
         },
     )
     labels = {"tickvals": list(range(len(names))), "ticktext": [short(name, 22) for name in names]}
