@@ -56,6 +56,7 @@ class Naive:
         needs: Manifest to what it needs, itself included.
         children: Manifest to what it lists.
         subject: Manifest to what it refers to, or "".
+        seen: The repositories that the collector of version 2.8 sees.
     """
 
     def __init__(self, root: Path) -> None:
@@ -66,6 +67,7 @@ class Naive:
         self.needs: dict[str, set[str]] = {}
         self.children: dict[str, list[str]] = {}
         self.subject: dict[str, str] = {}
+        self.seen = {folder.parent.relative_to(repositories).as_posix() for folder in repositories.rglob("_layers")}
         for folder in repositories.rglob("_manifests"):
             name = folder.parent.relative_to(repositories).as_posix()
             links = [link.read_text() for link in folder.glob("revisions/*/*/link")]
@@ -134,8 +136,9 @@ def figures(inventory: Inventory, naive: Naive, anyway: Collection[str]) -> None
     kept = naive.blobs(naive.rows)
     for name, tag, exclusive in zip(tags["repository"], tags["tag"], tags["exclusive"], strict=True):
         alone = [naive.rows - naive.alone(name, tag, signatures=signatures) for signatures in (False, True)]
+        left = (alone[0], {row for row in alone[1] if row[0] in naive.seen})
         freed = [
-            naive.total(kept - naive.blobs(rows) - set(gone)) for rows, gone in zip(alone, ((), anyway), strict=True)
+            naive.total(kept - naive.blobs(rows) - set(gone)) for rows, gone in zip(left, ((), anyway), strict=True)
         ]
         assert [exclusive, inventory.reclaim(f"{name}:{tag}", referrers=False).size] == freed, (name, tag)
     assert tags["share"].sum() == naive.total(set().union(*map(naive.blobs, rows.values()))), "shares of tags"
