@@ -219,8 +219,6 @@ def _rehearse() -> None:
 
     for kind in (go.Bar, go.Heatmap, go.Scatter, go.Treemap, go.Waterfall):
         plotly.io.to_json(go.Figure(kind(), {"template": "plotly"}), validate=True)
-    # A window that is made smaller, or a text that is made larger, leaves room for less: charts follow.
-    plotly.io.renderers["plotly_mimetype"].config = {"responsive": True}
     found = Inventory.of(Records("localhost:5000", datetime.now(UTC)))
     found._repr_html_()
     with anyio.from_thread.start_blocking_portal() as portal:
