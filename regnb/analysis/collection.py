@@ -307,7 +307,7 @@ class Content(ABC, Generic[Rows, Blobs]):
             if self.number(gone) or self.number(before) != self.number(tagged):
                 was = goes & self.unneeded(self.kept(collection, before, nothing))  # type: ignore[operator]
             manifests, eaten = self._taken(collection, reads, tagged, gone)
-            text = f"breaks images: it takes {count(eaten, 'manifest')} out of indexes that have a tag"
+            text = f"breaks images: it removes {count(eaten, 'manifest')} that tagged indexes list"
             warnings = self._warnings(collection, reads, goes, self.less(tagged, gone))
             message = "; ".join(filter(None, [text * (eaten > 0), *warnings, bound.message]))
             found.append(Verdict(collection, goes, was, manifests, bound.word, message, reads))

@@ -128,8 +128,8 @@ def _later(span: Span, passed: float) -> Span:
 
 def _unknown(days: float, times: int) -> str:
     return (
-        f"not known: it takes {WEEKS:g} weeks and snapshots of {WEEKS + 1:g} times to tell how growth varies; "
-        f"there are {count(times, 'time')} in {_days(days)} days"
+        f"not known: a forecast needs snapshots of {WEEKS + 1:g} times over {WEEKS:g} weeks; "
+        f"these are of {count(times, 'time')} in {_days(days)} days"
     )
 
 

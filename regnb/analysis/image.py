@@ -243,7 +243,8 @@ class Image:
         parts += [
             "<h4 aria-level='3'>Layers</h4>",
             *(f"<p>{escaped(note)}</p>" for note in self.notes),
-            self.layers._repr_html_(),
+            # Sizes and steps fit a narrow page beside the digest; the type is in the frame.
+            self.layers.drop(columns="media_type")._repr_html_(),
         ]
         for title, rows in (
             ("How it runs", self.config), ("What refers to it", self.referrers),

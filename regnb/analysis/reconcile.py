@@ -66,18 +66,18 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     foreign = extra & np.append(api.absent, False)[there]
     extra &= ~foreign
     causes = (
-        ("hidden", lost & hidden, "the API shows them, and their folder on disk could not be read"),
-        ("not on disk", lost & ~hidden & still[there], "the API shows them, and their bytes are gone: pulling fails"),
-        ("gone since", lost & ~hidden & ~still[there], "behind what was moved or deleted between the two readings"),
-        ("size", differs, "the manifest or the API says another size than the file has"),
-        ("foreign", foreign, "the API takes them for stored elsewhere, and they are on disk all the same"),
-        ("not read", extra & unread[at], "behind tags that the API was not asked for, or could not read"),
-        ("new since", extra & reached[at] & ~unread[at], "behind what was pushed between the two readings"),
-        ("untagged", extra & needed[at] & ~reached[at] & ~unread[at], "only manifests without a tag need them"),
+        ("hidden", lost & hidden, "the API shows them, but their folder on disk could not be read"),
+        ("not on disk", lost & ~hidden & still[there], "the API shows them, but their bytes are gone: a pull fails"),
+        ("gone since", lost & ~hidden & ~still[there], "moved or deleted between the two readings"),
+        ("size", differs, "the manifest or the API states another size than the file has"),
+        ("foreign", foreign, "the API treats them as stored elsewhere, but they are on disk nevertheless"),
+        ("not read", extra & unread[at], "behind tags that were not requested or could not be read"),
+        ("new since", extra & reached[at] & ~unread[at], "pushed between the two readings"),
+        ("untagged", extra & needed[at] & ~reached[at] & ~unread[at], "needed only by untagged manifests"),
         (
             "orphans",
             extra & ~needed[at] & ~unread[at],
-            "no manifest needs them: the next collection takes them",
+            "no manifest needs them: the next garbage collection removes them",
         ),
     )
     rows: list[tuple[str, int, int, bool, str]] = [
@@ -89,8 +89,8 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         rows.append((cause, int(mask.sum()), size, False, message + first))
     files = dict(zip(disk.disk["what"], disk.disk["size"].tolist(), strict=True))
     texts = {
-        "uploads": "begun and not finished; no garbage collection takes them",
-        "links": "small files that say which repository and tag has what",
+        "uploads": "unfinished; no garbage collection removes them",
+        "links": "link files, which say what each repository and tag holds",
         "other": "other files",
     }
     rows += [(what, 0, files.get(what, 0), False, text) for what, text in texts.items()]

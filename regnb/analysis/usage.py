@@ -103,19 +103,19 @@ def breakdown(pulled: int, graph: Graph, disk: Frame, reclaim: Reclaim) -> Frame
     reached, needed = (graph.bytes(blobs) for blobs in (graph.leading > 0, np.unique(graph.own.target)))
     rows: list[tuple[str, int, bool, str]] = [
         ("pulled", pulled, True, "every tag pulled as if it were alone"),
-        ("sharing", reached - pulled, False, "saved, as what is shared is stored once"),
-        ("tags", reached, True, "what tags lead to"),
+        ("sharing", reached - pulled, False, "saved: shared blobs are stored once"),
+        ("tags", reached, True, "bytes behind tags"),
     ]
     sizes = dict(zip(disk["what"], disk["size"].tolist(), strict=True))
     if needed > reached or sizes:
-        rows.append(("untagged", needed - reached, False, "what only manifests without a tag need"))
+        rows.append(("untagged", needed - reached, False, "needed only by untagged manifests"))
     if sizes:
         known = reclaim.table["bound"].iloc[0] == "exact"
-        orphans = "the next garbage collection takes them" if known else "some of them may only seem so: see problems"
+        orphans = "the next garbage collection removes them" if known else "some of them may only seem so: see problems"
         rows += [
             ("orphans", sizes["blobs"] - needed, False, f"blobs that no manifest needs: {orphans}"),
-            ("uploads", sizes["uploads"], False, "uploads that were begun and not finished: no collection takes them"),
-            ("links", sizes["links"], False, "small files that say which repository and tag has what"),
+            ("uploads", sizes["uploads"], False, "unfinished uploads: no garbage collection removes them"),
+            ("links", sizes["links"], False, "link files, which say what each repository and tag holds"),
             ("other", sizes["other"], False, "other files"),
             ("disk", sum(sizes.values()), True, "on disk"),
         ]

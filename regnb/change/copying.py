@@ -352,7 +352,9 @@ class Copying:
             if now == digest and not self._again:
                 self._placed.setdefault(key, THERE)
                 if tag or item.root:
-                    self.steps.append(Step(action="keep", reason="already so", **about))
+                    self.steps.append(
+                        Step(action="keep", reason="kept: this tag already points to the digest", **about)
+                    )
                 continue
             same = self.origin is self.reader and repository == destination
             blobs = () if wanted or same or key in self._placed else item.blobs

@@ -115,7 +115,7 @@ def _deletions(copying: Copying, jobs: Iterable[Job]) -> Iterator[Step]:
                 tags=tuple(tags.get(digest, ())),
                 media_type=item.raw.media_type,
                 size=copying.size(item),
-                reason=f"its copy takes its place: {item.name}",
+                reason=f"deleted because it was copied to {item.name}",
                 needs=tuple(sorted(needs[digest])),
             )
         )

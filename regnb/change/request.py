@@ -115,7 +115,7 @@ async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: 
         media_type=manifest.media_type,
         blobs=tuple(Blob(blob.digest, blob.size) for blob in blobs),
         size=len(body) + sum(blob.size for blob in blobs),
-        reason="already so" if before == digest else f"PUT {where.path}",
+        reason="kept: this tag already points to the digest" if before == digest else f"PUT {where.path}",
         new=not await reader.digest(here, digest),
     )
     moves = step.action == "tag" and before

@@ -55,7 +55,7 @@ async def plan_retag(reader: Reader, what: What, tag: str, *, allow: Iterable[st
                 source=one.repository,
                 media_type=raw.media_type,
                 size=_size(raw),
-                reason="already so" if same else f"same as {named(one)}",
+                reason="kept: this tag already points to the digest" if same else f"same as {named(one)}",
             )
         )
     return Plan(

@@ -493,7 +493,7 @@ def retain(
                     before=row.digest,
                     after=row.digest,
                     size=row.size,
-                    reason=row.reason if row.keep else "what it refers to cannot go",
+                    reason=row.reason if row.keep else "kept: its subject cannot be deleted",
                 )
             )
     return Plan(

@@ -137,7 +137,7 @@ class _Undo:
                     repository=step.repository,
                     before=dummy,
                     tags=() if step.before else (step.tag,),
-                    reason="the dummy manifest that was left behind",
+                    reason="deleted: a placeholder manifest that an interrupted run left",
                     needs=(len(self.steps) - 1,) if step.before else (),
                 )
             )

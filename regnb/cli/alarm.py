@@ -27,13 +27,14 @@ Webhook = Annotated[
     Option(
         metavar="URL",
         envvar="REGNB_WEBHOOK",
-        help="Send a message to this webhook if there is something to say: of Slack, Teams or Mattermost, any URL of "
-        "apprise, or an address that takes JSON. Other users of this machine see a command line, and not the variable.",
+        help="Send a message to this webhook if there is something to report: Slack, Teams, Mattermost, any URL of "
+        "apprise, or an address that accepts JSON. Prefer the variable: other users of this machine can read a command "
+        "line.",
         rich_help_panel=_MESSAGES,
     ),
 ]
 Link = Annotated[
-    str, Option(metavar="URL", help="Page that a message links to, such as the web UI.", rich_help_panel=_MESSAGES)
+    str, Option(metavar="URL", help="Page that the message links to, such as the web UI.", rich_help_panel=_MESSAGES)
 ]
 _MATTERMOST: Final = re.compile(r"(?P<host>.+)/hooks/(?P<key>[a-z0-9]{26})/?")
 """An incoming webhook, as Mattermost shows it."""

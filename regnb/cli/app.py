@@ -75,75 +75,87 @@ COMMANDS: Final = MappingProxyType(
             "Print the file that an image shows at a path, byte for byte; symbolic links are followed.",
         ),
         "packages": Entry("contents", "Read", "List the packages that an image holds."),
-        "sboms": Entry("contents", "Read", "List what the SBOMs say that hang on an image: SPDX and CycloneDX."),
-        "bases": Entry("contents", "Read", "Tell what each image is built on, and how many releases behind that is."),
+        "sboms": Entry("contents", "Read", "List the packages in the SBOMs attached to an image (SPDX or CycloneDX)."),
+        "bases": Entry(
+            "contents", "Read", "Show which base each image is built on, and how many releases that base is behind."
+        ),
         "scans": Entry(
-            "contents", "Read", "Join reports of trivy and grype with the images, and with what a cluster runs."
+            "contents",
+            "Read",
+            "Join reports of trivy and grype with the images, and with the images that a cluster runs.",
         ),
         "hygiene": Entry(
             "contents",
             "Read",
-            "Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.",
+            "Find what an image should not contain (secrets, root, caches, build tools), with a remedy for each.",
         ),
         "find": Entry(
             "audits",
             "Read",
-            "Find tags by a name, a reference or a digest, also of a layer, and print how to pull each.",
+            "Find tags by name, reference or digest (of an image or a layer), and print how to pull each.",
         ),
         "request": Entry(
-            "images", "Read", "Send a request as curl does, and print the answer; what would write becomes a plan."
+            "images", "Read", "Send a request as curl does and print the answer; a request that writes becomes a plan."
         ),
-        "gc": Entry("verdict", "Space", "Tell what registry garbage-collect would remove now, without running it."),
+        "gc": Entry("verdict", "Space", "Show what registry garbage-collect would remove now, without running it."),
         "reclaim": Entry(
             "audits",
             "Space",
-            "Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.",
+            "Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.",
         ),
         "free": Entry(
             "audits",
             "Space",
-            "Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.",
+            "Propose tags to delete so that a garbage collection frees SIZE; with --plan-out, plan their deletion.",
         ),
         "waste": Entry(
-            "contents", "Space", "Tell what later layers hide and what several layers repeat, over many images."
+            "contents",
+            "Space",
+            "Show the bytes that later layers hide and the bytes that several layers repeat, over many images.",
         ),
         "collect": Entry(
             "collecting",
             "Space",
-            "Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.",
+            "Plan to move the unused data of a storage into its trash, and apply the plan once its code is typed.",
         ),
         "trash": Entry(
-            "collecting", "Space", "What collections moved away: list it, put it back, or remove it for good."
+            "collecting",
+            "Space",
+            "List, restore or permanently remove what collections moved into the trash of a storage.",
         ),
         "pulls": Entry(
-            "pulls", "Space", "Record from access logs of nginx or docker-registry when each image was last pulled."
+            "pulls",
+            "Space",
+            "Read access logs of nginx or docker-registry, and record when each image was last pulled.",
         ),
         "listen": Entry(
-            "pulls", "Space", "Record what is pulled from the notifications that docker-registry sends, until Ctrl-C."
+            "pulls",
+            "Space",
+            "Receive the notifications that docker-registry sends, and record each pull, until Ctrl-C.",
         ),
-        "reconcile": Entry("audits", "Space", "Tell why a registry's disk holds more than its API shows."),
+        "reconcile": Entry("audits", "Space", "Explain why a registry's disk holds more than its API shows."),
         "snapshots": Entry(
             "audits", "Over time, and side by side", "List the snapshots that regnb audit --snapshot saved."
         ),
         "growth": Entry(
             "audits",
             "Over time, and side by side",
-            "Tell how a registry grew from snapshot to snapshot, and when its disk will be full.",
+            "Show how a registry grew from snapshot to snapshot, and when its disk will be full.",
         ),
         "diff": Entry(
             "audits",
             "Over time, and side by side",
-            "Tell what changed between two snapshots: which tags, and how many bytes came and went.",
+            "Show what changed between two snapshots: tags, and bytes added and removed.",
         ),
         "compare": Entry(
             "audits",
             "Over time, and side by side",
-            "Tell which tags of A are missing in B, point elsewhere there, or are only there.",
+            "Show which tags of A are missing in B, which point elsewhere in B, and which are only in B.",
         ),
         "fleet": Entry(
             "fleets",
             "Over time, and side by side",
-            "Read many registries at once: what each holds, what is stored twice, and what a mirror lacks.",
+            "Read many registries at once: contents, blobs that are stored twice, and tags that a mirror lacks.",
         ),
         "retag": Entry("changes", "Change", "Give an image a second tag, in the same repository."),
         "copy": Entry(
@@ -157,31 +169,33 @@ COMMANDS: Final = MappingProxyType(
         "delete": Entry(
             "changes",
             "Change",
-            "Delete tags, or digests with every tag on them; what else would go or break is shown first.",
+            "Delete tags, or digests with all their tags; the plan first shows what else is deleted or breaks.",
         ),
         "retention": Entry(
-            "changes", "Change", "Delete what a policy does not keep; every row says why it is kept or removed."
+            "changes",
+            "Change",
+            "Delete the tags that a policy does not keep; each row says why its tag is kept or removed.",
         ),
         "apply": Entry(
             "changes",
             "Change",
-            "Do what a plan says, and print the receipt.",
+            "Apply a plan, and print the receipt.",
         ),
         "undo": Entry(
             "changes",
             "Change",
-            "Take back what a receipt says was done; it works until the registry's next garbage collection.",
+            "Undo the changes in a receipt; possible until the registry's next garbage collection.",
         ),
-        "receipt": Entry("receipts", "Change", "Receipts: what was changed, when, and by whom."),
+        "receipt": Entry("receipts", "Change", "List, print and verify receipts: what was changed, when, and by whom."),
         "run": Entry(
             "runbooks",
             "Notebooks and pages",
-            "Run a runbook (a packaged notebook) without JupyterLab, keep it executed as a record, and print its path.",
+            "Run a runbook (a packaged notebook) without JupyterLab, keep the executed notebook, and print its path.",
         ),
         "report": Entry(
             "runbooks",
             "Notebooks and pages",
-            "Write what a registry or its storage holds as one HTML file that needs no network, and print its path.",
+            "Write a report on a registry or its storage as one HTML file that needs no network, and print its path.",
         ),
         "lab": Entry(
             "serving",
@@ -191,7 +205,7 @@ COMMANDS: Final = MappingProxyType(
         "ui": Entry(
             "serving",
             "Notebooks and pages",
-            "Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.",
+            "Serve the notebooks as web pages: read-only, except for visitors with a write token.",
         ),
         "serve": Entry(
             "serving", "Here", "Run the embedded registry over a folder, in the layout that CNCF distribution uses."
@@ -199,8 +213,12 @@ COMMANDS: Final = MappingProxyType(
         "demo": Entry(
             "serving", "Here", "Start the embedded registry with sample images, audit it, and open JupyterLab on it."
         ),
-        "cache": Entry("caches", "Here", "The cache of manifests, configs, and listings of layers."),
-        "kube": Entry("kubernetes", "Here", "A registry and its UI on Kubernetes: manifests, and whether they work."),
+        "cache": Entry("caches", "Here", "Show or clear the cache of manifests, configs and layer listings."),
+        "kube": Entry(
+            "kubernetes",
+            "Here",
+            "Write and check the Kubernetes manifests of a registry and its UI; collect garbage there.",
+        ),
     }
 )
 """Every command. Only the one that is called is imported: help and completion stay quick."""

@@ -144,7 +144,7 @@ def audit(
         str | None, Option(metavar="DIR|URL", help="Save the inventory below this folder or URL, to compare with.")
     ] = None,
     fail_over: Annotated[
-        str | None, Option(metavar="SIZE", help="Exit with 2 if more is stored, or on a storage's disk; such as 500GB.")
+        str | None, Option(metavar="SIZE", help="Exit with 2 if more bytes are stored, such as 500GB.")
     ] = None,
     fail_on_growth: Annotated[
         str | None,
@@ -158,7 +158,7 @@ def audit(
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
     pulls: Pulls = None,
     fill_cache: Annotated[
-        bool, Option("--fill-cache", help="Read a pull-through cache too, although each tag that is read fills it.")
+        bool, Option("--fill-cache", help="Read a pull-through cache too, although reading a tag fills it.")
     ] = False,
     price_gb_month: Annotated[
         float | None, Option(help="Price of 1 GB (10^9 bytes) in the bucket for a month, in any currency.")
@@ -265,9 +265,9 @@ def reclaim(
     blobs: Blobs = False,
     json_: Json = "",
 ) -> None:
-    """Tell what deleting tags would free, by each kind of garbage collection, and what stays because of whom.
+    """Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.
 
-    Nothing is deleted. Exit code 0: told, 1: error, 4: a collection would fail, or something could not be read.
+    Nothing is deleted. Exit code 0: done, 1: error, 4: a collection would fail, or something could not be read.
     """
     inventory = read(url, repositories, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
@@ -294,7 +294,7 @@ def find(
     ],
     json_: Json = "",
 ) -> None:
-    """Find tags by a name, a reference, a digest (also of a layer) or a label, and print how to pull each.
+    """Find tags by name, reference, digest (of an image or a layer) or label, and print how to pull each.
 
     Exit code 0: found, 1: not found or an error, 4: something could not be read.
     """
@@ -324,12 +324,17 @@ def free(
         str,
         Option(
             metavar="ORDER",
-            help="What goes first: oldest, largest-gain, fewest-tags, or unused (repositories without a new image for "
-            "longest). Images that others are built on come last.",
+            help="Which tags to propose first: oldest, largest-gain, fewest-tags, or unused (repositories "
+            "without a new image for longest). Images that others are built on come last.",
         ),
     ] = "oldest",
     unused_for: Annotated[
-        str, Option(metavar="AGE", help="Only what was not pulled for so long, as far as that is known; such as 180d.")
+        str,
+        Option(
+            metavar="AGE",
+            help="Propose only tags that were not pulled for this long, such as 180d. Tags without a known "
+            "pull time are kept.",
+        ),
     ] = "",
     pulls: Pulls = None,
     repositories: Repositories = None,
@@ -337,9 +342,9 @@ def free(
     allow: Allow = None,
     json_: Json = "",
 ) -> None:
-    """Propose which tags to delete so that a collection frees SIZE; with --plan-out, plan their deletion.
+    """Propose tags to delete so that a garbage collection frees SIZE; with --plan-out, plan their deletion.
 
-    Exit code 0: told, 1: error, 2: less than that is safe to free, 4: something could not be read.
+    Exit code 0: done, 1: error, 2: less than that is safe to free, 4: something could not be read.
     """
     if plan_out is not None and is_file(url):
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
@@ -368,13 +373,13 @@ def compare(
     sourced: Sourced,
     first: Annotated[str, Argument(metavar="A", help="A registry, a storage or a snapshot.", envvar="REGNB_URL")],
     second: Annotated[str, Argument(metavar="B", help="Another one, such as a mirror of it.")],
-    prefix: Annotated[str, Option(help="Before A's repository names, to find them in B; such as mirror/.")] = "",
+    prefix: Annotated[str, Option(help="Prefix of A's repository names in B, such as mirror/.")] = "",
     repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
-    """Tell which tags of A are missing in B, point elsewhere there, or are only there.
+    """Show which tags of A are missing in B, which point elsewhere in B, and which are only in B.
 
-    If only B is named, A is the registry at REGNB_URL. The options with --from are about A. Exit code 0: the same,
+    If only B is given, A is the registry at REGNB_URL. The --from options belong to A. Exit code 0: the same,
     1: error, 3: they differ, 4: not everything was read.
     """
     names = named(repositories) if repositories else None
@@ -404,7 +409,7 @@ def diff(
     second: Annotated[str, Argument(metavar="B", help="A later snapshot.")] = "",
     json_: Json = "",
 ) -> None:
-    """Tell what changed between two snapshots: which tags, and how many bytes came and went."""
+    """Show what changed between two snapshots: tags, and bytes added and removed."""
     found = difference.diff(first, second or None)
     if json_:
         show(found.tags, json_)
@@ -434,7 +439,9 @@ def snapshots(
 @command
 def growth(
     url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
-    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of the disk, such as 1TB: when is it full?")] = None,
+    capacity: Annotated[
+        str | None, Option(metavar="SIZE", help="Size of the disk, such as 1TB, to estimate when it is full.")
+    ] = None,
     host: Annotated[
         str | None,
         Option(
@@ -445,7 +452,7 @@ def growth(
     ] = None,
     json_: Json = "",
 ) -> None:
-    """Tell how a registry grew from snapshot to snapshot, and when its disk will be full."""
+    """Show how a registry grew from snapshot to snapshot, and when its disk will be full."""
     size = parse_size(capacity) if capacity is not None else None
     found = growth_(url, registry=host)
     show(found.frame, json_)
@@ -463,7 +470,7 @@ def reconcile(
     ],
     json_: Json = "",
 ) -> None:
-    """Tell why a registry's disk holds more than its API shows.
+    """Explain why a registry's disk holds more than its API shows.
 
     Exit code 0: every byte has its cause, 1: error, 4: something could not be read.
     """
@@ -478,13 +485,13 @@ def reconcile(
 def health(
     registry: Registry,
     probe: Annotated[
-        bool, Option("--probe", help="Ask whether it deletes: a DELETE of a digest and a tag that are not there.")
+        bool, Option("--probe", help="Test whether deletion is enabled: DELETE a digest and a tag that do not exist.")
     ] = False,
     json_: Json = "",
 ) -> None:
     """Check a registry: API version, authentication, catalog, referrers and (with --probe) deletion.
 
-    Exit code 0: it is well, or has warnings; 1: it is not.
+    Exit code 0: healthy, or warnings only; 1: not healthy.
     """
     found = registry.health(probe=probe)
     show(found, json_)

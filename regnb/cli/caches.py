@@ -13,7 +13,9 @@ from regnb.layers.kept import Kept
 from regnb.text import human
 from regnb.wire.cache import Cache
 
-app = typer.Typer(cls=Group, help="The cache of manifests, configs, and listings of layers.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Show or clear the cache of manifests, configs and layer listings.", no_args_is_help=True
+)
 
 
 @command_of(app, "clear")

@@ -90,11 +90,11 @@ def delete(
     in_use_host: InUseHost = None,
     repositories: Repositories = None,
     whole: Annotated[
-        bool, Option("--whole", help="Read the whole registry first, to see what shares layers elsewhere.")
+        bool, Option("--whole", help="Read the whole registry first, to see which other images share layers.")
     ] = False,
     allow: Allow = None,
 ) -> None:
-    """Delete tags, or digests with every tag on them; what else would go or break is shown first."""
+    """Delete tags, or digests with all their tags; the plan first shows what else is deleted or breaks."""
     inventory = registry.inventory(repositories) if whole else None
     plan = registry.plan_delete(
         what,
@@ -124,7 +124,7 @@ def retention(
     in_use_host: InUseHost = None,
     allow: Allow = None,
 ) -> None:
-    """Delete what a policy does not keep; every row says why it is kept or removed.
+    """Delete the tags that a policy does not keep; each row says why its tag is kept or removed.
 
     Exit code 0: planned, 1: error, 5: the policy would remove more than it may.
     """
@@ -151,7 +151,7 @@ def apply(
     resume: Annotated[str, Option(metavar="RECEIPT", help="Continue a plan that was interrupted.")] = "",
     storage: Annotated[str | None, Option(metavar="DIR", help="The storage that the undo was planned with.")] = None,
 ) -> None:
-    """Do what a plan says, and print the receipt. Without --confirm, print the plan and ask for its code.
+    """Apply a plan, and print the receipt. Without --confirm, print the plan and ask for its code.
 
     Exit code 0: every row done, 1: error, 4: not every row.
     """
@@ -187,7 +187,7 @@ def undo(
     ] = None,
     allow: Allow = None,
 ) -> None:
-    """Take back what a receipt says was done; it works until the registry's next garbage collection."""
+    """Undo the changes in a receipt; possible until the registry's next garbage collection."""
     found = Receipt.load(receipt)
     found.prove()  # before anyone is asked for a password
     if found.sweep is not None and found.sweep.operation == "collect":

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
 
 app = typer.Typer()
-trash = typer.Typer(cls=Group, help="What collections moved away: list it, put it back, or remove it for good.")
+trash = typer.Typer(
+    cls=Group, help="List, restore or permanently remove what collections moved into the trash of a storage."
+)
 app.add_typer(trash, name="trash", no_args_is_help=True)
 
 Dir = Annotated[str, Argument(metavar="DIR", help="The folder or bucket that holds docker/registry/v2.")]
@@ -148,28 +150,30 @@ def _ask_caches(storage: Storage, receipt: Receipt) -> None:
 def collect(
     storage: Dir,
     endpoint: Endpoints = None,
-    untagged: Annotated[bool, Option("--untagged", help="Also manifests that no tag leads to.")] = False,
-    uploads_older_than: Annotated[str, Option(metavar="AGE", help="Age of abandoned uploads, such as 7d.")] = "7d",
-    grace: Annotated[str, Option(metavar="AGE", help="Age of everything else, such as 24h.")] = "24h",
+    untagged: Annotated[bool, Option("--untagged", help="Also collect untagged manifests.")] = False,
+    uploads_older_than: Annotated[
+        str, Option(metavar="AGE", help="Minimum age of abandoned uploads, such as 7d.")
+    ] = "7d",
+    grace: Annotated[str, Option(metavar="AGE", help="Minimum age of everything else, such as 24h.")] = "24h",
     repositories: Annotated[
         list[str] | None, Option("--repository", "-r", metavar="GLOB", help="Only these repositories (repeatable).")
     ] = None,
     tag_history: Annotated[
-        int | None, Option(metavar="N", help="Keep this many old entries of each tag's history; default: all.")
+        int | None, Option(metavar="N", help="Keep this many old entries of each tag's history. Default: all.")
     ] = None,
-    trash: Annotated[bool, Option(help="Move into a trash first, or remove at once.")] = True,
+    trash: Annotated[bool, Option(help="Move into a trash first; --no-trash removes at once.")] = True,
     copies: Annotated[
         bool, Option("--copies", help="In a bucket without versions: copy into a trash, instead of listing for later.")
     ] = False,
     free: Annotated[
         str,
-        Option(metavar="SIZE", help="Refuse a plan that takes away less, such as 50GB; the hint says what to delete."),
+        Option(metavar="SIZE", help="Refuse a plan that frees less, such as 50GB; the hint says what to delete."),
     ] = "",
     allow: Allow = None,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
-    """Plan what nothing needs in a storage to be moved into its trash, and apply that once its code is typed.
+    """Plan to move the unused data of a storage into its trash, and apply the plan once its code is typed.
 
     Exit code 0: planned, or every row done, 1: error, 4: not every row.
     """
@@ -202,7 +206,7 @@ def trash_restore(
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
-    """Plan to put back what a collection moved, with its owner and mode, and apply that once its code is typed."""
+    """Plan to put back what a collection moved, with owner and mode, and apply the plan once its code is typed."""
     here = open_storage(storage)
     present(here, here.plan_restore(run), plan_out, json_)
 
@@ -210,13 +214,15 @@ def trash_restore(
 @command_of(trash, "empty")
 def trash_empty(
     storage: Dir,
-    older_than: Annotated[str, Option(metavar="AGE", help="Only what was moved so long ago, such as 7d.")] = "7d",
+    older_than: Annotated[
+        str, Option(metavar="AGE", help="Remove only what was moved at least this long ago, such as 7d.")
+    ] = "7d",
     endpoint: Endpoints = None,
     allow: Allow = None,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
-    """Plan to remove for good what lies in the trash, and apply that once its code is typed.
+    """Plan to permanently remove what is in the trash, and apply the plan once its code is typed.
 
     Of a bucket without versions, that is what was listed so long ago and is still garbage.
     """

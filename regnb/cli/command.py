@@ -68,8 +68,10 @@ def sourced(
             metavar="NAME", help="User name at the source; the password is read from REGNB_SOURCE_PASSWORD or a prompt."
         ),
     ] = "",
-    from_ca_bundle: Annotated[Path | None, Option(help="Certificates to trust at the source.", dir_okay=False)] = None,
-    from_insecure: Annotated[bool, Option("--from-insecure", help="Accept any certificate there.")] = False,
+    from_ca_bundle: Annotated[
+        Path | None, Option(help="Trust the certificates in this file at the source.", dir_okay=False)
+    ] = None,
+    from_insecure: Annotated[bool, Option("--from-insecure", help="Accept any certificate at the source.")] = False,
 ) -> AbstractContextManager[Registry | None]:
     """Connect to the registry that a copy reads from, if it is another one."""
     if not url:

@@ -30,7 +30,10 @@ _COMPARED = ["path", "state", "first_size", "second_size"]
 
 Platform = Annotated[
     str | None,
-    Option(help="Of several images this one, such as linux/arm64 (default: linux/amd64), or all.", show_default=False),
+    Option(
+        help="Choose one image of a multi-platform image, such as linux/arm64, or all. Default: linux/amd64.",
+        show_default=False,
+    ),
 ]
 
 
@@ -39,14 +42,16 @@ def files(
     registry: Registry,
     reference: Ref,
     other: Annotated[str, Argument(help="Another image of the registry, to compare with file by file.")] = "",
-    top: Annotated[int, Option(help="How many entries to print, the largest first; 0 for all, in their order.")] = 30,
+    top: Annotated[
+        int, Option(help="Print this many entries, largest first; 0 prints all, in the order of the image.")
+    ] = 30,
     path: Annotated[str, Option(metavar="GLOB", help="Only these paths, such as 'usr/lib/*'.")] = "",
     platform: Platform = None,
     json_: Json = "",
 ) -> None:
     """List the files of an image over its layers, their sizes, and the bytes that later layers hide.
 
-    Exit code 3: the other image differs. 4: a layer could not be read.
+    Exit code 0: done, 3: the other image differs, 4: a layer could not be read.
     """
     from regnb.layers.comparing import compare_files
     from regnb.layers.files import UNREAD, matching
@@ -82,7 +87,7 @@ def _summary(rows: Frame) -> str:
 def cat(
     registry: Registry,
     reference: Ref,
-    path: Annotated[str, Argument(help="Of the file in the image, such as /etc/os-release.")],
+    path: Annotated[str, Argument(help="Path of the file in the image, such as /etc/os-release.")],
     platform: Platform = None,
 ) -> None:
     """Print the file that an image shows at a path, byte for byte; symbolic links are followed."""
@@ -102,12 +107,12 @@ def packages(registry: Registry, reference: Ref, platform: Platform = None, json
 
 @command
 def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
-    """Tell what should not be in an image: secrets, root, caches, build tools; and how to mend it.
+    """Find what an image should not contain (secrets, root, caches, build tools), with a remedy for each.
 
     Exit code 2: something was found. 4: a layer could not be read, and nothing was found.
     """
     found = registry.hygiene(reference, platform=platform)
-    show(found if json_ else found[["rule", "where", "size", "found", "mend"]], json_)
+    show(found if json_ else found[["rule", "where", "found", "mend", "size"]], json_)
     unread = found["rule"] == "unread"
     if not unread.all():
         leave([(OVER, f"{count(int((~unread).sum()), 'finding')}.")])
@@ -116,7 +121,7 @@ def hygiene(registry: Registry, reference: Ref, platform: Platform = None, json_
 
 @command
 def sboms(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
-    """List what the SBOMs say that hang on an image: SPDX and CycloneDX. Signatures are not checked.
+    """List the packages in the SBOMs attached to an image (SPDX or CycloneDX). Signatures are not checked.
 
     Exit code 4: a document could not be read.
     """
@@ -133,17 +138,19 @@ def bases(
     url: Where,
     known: Annotated[
         list[str] | None,
-        Option(metavar="IMAGE", help="An image elsewhere that may be a base, such as debian:12 (repeatable)."),
+        Option(
+            metavar="IMAGE", help="An image of another registry that may be a base, such as debian:12 (repeatable)."
+        ),
     ] = None,
     earlier: Annotated[
-        list[str] | None, Option(metavar="SNAPSHOT", help="An earlier snapshot, which knows older bases (repeatable).")
+        list[str] | None, Option(metavar="SNAPSHOT", help="An earlier snapshot, which lists older bases (repeatable).")
     ] = None,
     repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
-    """Tell what each image is built on, and how many releases behind that is.
+    """Show which base each image is built on, and how many releases that base is behind.
 
-    Exit code 0: told, 2: some base has a newer release, 4: something could not be read.
+    Exit code 0: done, 2: some base has a newer release, 4: something could not be read.
     """
     from regnb.analysis.bases import stale
     from regnb.source import known_bases, read
@@ -160,19 +167,21 @@ def bases(
     leave([*(reasons if sentences else []), *([] if inventory.complete else [(INCOMPLETE, inventory.brief.verdict)])])
 
 
-_BASES = ["repository", "digest", "platform", "base", "base_size", "siblings", "how", "behind", "told_by"]
+_BASES = ["repository", "base", "behind", "platform", "digest", "base_size", "siblings", "how", "told_by"]
 """What a terminal has room for."""
 
 
 @command
 def waste(
     registry: Registry,
-    what: Annotated[list[str] | None, Argument(help="Tags: repository:tag, or globs such as 'vm/*'; else all.")] = None,
-    depth: Annotated[int, Option(help="How many parts of a path name a directory.", min=0)] = 2,
-    at_most: Annotated[str, Option(metavar="SIZE", help="Stream at most so much of each image, such as 2GB.")] = "",
+    what: Annotated[
+        list[str] | None, Argument(help="Tags: repository:tag, or globs such as 'vm/*'. Default: all.")
+    ] = None,
+    depth: Annotated[int, Option(help="Group files by this many parts of their paths.", min=0)] = 2,
+    at_most: Annotated[str, Option(metavar="SIZE", help="Read at most this much of each image, such as 2GB.")] = "",
     json_: Json = "",
 ) -> None:
-    """Tell what later layers hide and what several layers repeat, over many images; each layer is read once.
+    """Show the bytes that later layers hide and the bytes that several layers repeat, over many images.
 
     Exit code 4: a layer could not be read.
     """
@@ -191,15 +200,16 @@ def scans(
     connected: Connected,
     url: Where,
     reports: Annotated[
-        list[Path], Argument(help="Files or folders of what trivy image --format json or grype -o json printed.")
+        list[Path],
+        Argument(help="Files, or folders of files, with the output of trivy image --format json or grype -o json."),
     ],
     in_use: InUse = None,
     repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
-    """Join reports of trivy and grype with the images, and with what a cluster runs.
+    """Join reports of trivy and grype with the images, and with the images that a cluster runs.
 
-    Exit code 0: told, 2: an image has critical vulnerabilities, 4: something could not be read.
+    Exit code 0: done, 2: an image has critical vulnerabilities, 4: something could not be read.
     """
     from regnb.source import read
 

@@ -32,7 +32,7 @@ def fleet(
         ),
     ],
     fail_on_drift: Annotated[
-        bool, Option("--fail-on-drift", help="Exit with 3 if a mirror lacks a tag, or has it otherwise.")
+        bool, Option("--fail-on-drift", help="Exit with 3 if a mirror lacks a tag, or its tag points elsewhere.")
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     report: Annotated[
@@ -41,9 +41,10 @@ def fleet(
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registries.")] = False,
     json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",
 ) -> None:
-    """Read many registries at once: what each holds, what is stored twice, and what a mirror lacks.
+    """Read many registries at once: contents, blobs that are stored twice, and tags that a mirror lacks.
 
-    A registry that is down is a row. Exit code 0: all is well, 1: error, 2: there are problems, 3: a mirror differs,
+    A registry that is down becomes a row. Exit code 0: all is well, 1: error, 2: there are problems, 3: a mirror
+    differs,
     4: a registry is down, or something in one could not be read.
     """
     found = read(file, cached=not no_cache)

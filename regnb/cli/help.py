@@ -1,7 +1,8 @@
-"""How the help of commands is written: placeholders are words of the field, not types of Python."""
+"""How the help of commands is written: placeholders are words of the field, and 80 columns are enough."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeAlias
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -19,7 +20,9 @@ def placeholder(parameter: Click) -> str:
         return ""
     if kind.is_path:
         return "DIR" if kind.parameter_info.dir_okay else "FILE"
-    return "N" if kind.annotation in (int, float) else str(parameter.opts[0]).lstrip("-").upper()
+    if kind.annotation in (int, float):
+        return "N"
+    return str(parameter.opts[0]).rpartition("-")[2].upper()  # of --registry-image, IMAGE: a narrow column
 
 
 def _name(parameters: list[Click]) -> None:
@@ -31,8 +34,30 @@ def _name(parameters: list[Click]) -> None:
             each.display_type_rich = lambda ctx: None  # type: ignore[method-assign] # noqa: ARG005
 
 
+def _paragraphs(text: str) -> str:
+    """Join the lines of each paragraph: a terminal breaks lines where it ends, not where a docstring did."""
+    return "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
+
+
+def _shown(parameter: Click) -> Click:
+    """Return a parameter as the help shows it: a pair of flags as one word, as git does."""
+    if not parameter.secondary_opts:
+        return parameter
+    shown = copy.copy(parameter)
+    shown.opts, shown.secondary_opts = [f"--[no-]{each.removeprefix('--')}" for each in parameter.opts], []
+    shown.help, shown.show_default = f"{parameter.help} Default: {'yes' if parameter.default else 'no'}.", False
+    return shown
+
+
 class Command(TyperCommand):
-    """A command whose help names no types."""
+    """A command whose help names no types and wastes no columns."""
+
+    def format_help(self, ctx: Click, formatter: Click) -> None:
+        """Write the help of this command."""
+        shown = copy.copy(self)
+        shown.help = _paragraphs(self.help or "")
+        shown.params = [_shown(each) for each in self.params]
+        super(Command, shown).format_help(ctx, formatter)
 
     def get_params(self, ctx: Click) -> list[Click]:
         """Return the parameters, --help among them."""

@@ -67,9 +67,7 @@ def request(
             help="GET, HEAD, OPTIONS; PUT, DELETE, a mount make a plan. Or a quoted curl line.",
         ),
     ],
-    path: Annotated[
-        str, Argument(metavar="[PATH]", help="Such as /v2/_catalog; or a URL, its registry included.")
-    ] = "",
+    path: Annotated[str, Argument(metavar="[PATH]", help="A path such as /v2/_catalog, or a whole URL.")] = "",
     url: Annotated[
         str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
@@ -77,12 +75,14 @@ def request(
         list[str] | None,
         Option("--header", "-H", metavar="HEADER", help="Send a header, such as 'Accept: …' (repeatable)."),
     ] = None,
-    data: Annotated[str, Option("--data", "-d", help="A manifest to PUT: @FILE, @- or the text itself.")] = "",
+    data: Annotated[
+        str, Option("--data", "-d", help="A manifest to PUT: @FILE, @- for standard input, or the text itself.")
+    ] = "",
     include: Annotated[bool, Option("--include", "-i", help="Print status line and headers, too.")] = False,
     head: Annotated[bool, Option("--head", "-I", help="Send a HEAD, and print status line and headers.")] = False,
     allow: Allow = None,
 ) -> None:
-    """Send a request as curl does, and print the answer; what would write becomes a plan.
+    """Send a request as curl does and print the answer; a request that writes becomes a plan.
 
     Exit code 0: the status is below 400, 1: it is not, or there was no answer.
     """
@@ -119,7 +119,9 @@ def image(
     registry: Registry,
     reference: Ref,
     other: Annotated[str, Option("--compare", metavar="REFERENCE", help="Print what differs from this image.")] = "",
-    whole: Annotated[bool, Option("--whole", help="Read the whole registry, to see who else shares layers.")] = False,
+    whole: Annotated[
+        bool, Option("--whole", help="Read the whole registry, to see which other images share layers.")
+    ] = False,
     json_: Json = "",
 ) -> None:
     """Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.

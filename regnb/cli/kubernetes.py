@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from msgspec import structs
@@ -27,7 +27,9 @@ from regnb.errors import InvalidArgument
 from regnb.wire.credentials import Credentials
 
 app = typer.Typer(
-    cls=Group, help="A registry and its UI on Kubernetes: manifests, and whether they work.", no_args_is_help=True
+    cls=Group,
+    help="Write and check the Kubernetes manifests of a registry and its UI; collect garbage there.",
+    no_args_is_help=True,
 )
 
 command_of(app)(unattended.collect)
@@ -36,6 +38,20 @@ command_of(app)(unattended.release)
 Output = Annotated[Path | None, Option("--output", "-o", help="Write into this file.", dir_okay=False)]
 
 Folder = Annotated[Path | None, Option("--output", "-o", help="Folder to write into.", file_okay=False)]
+
+_PLACEHOLDERS: Final = {
+    "fail_over": "SIZE",
+    "fail_on_growth": "SIZE",
+    "storage": "SIZE",
+    "snapshots": "SIZE",
+    "schedule": "CRON",
+    "collect": "CRON",
+    "controller": "NAME",
+    "namespace": "NAME",
+    "keep_daily": "DAYS",
+    "trash": "DAYS",
+}
+"""What the value of a setting is, where the option's own name does not say it."""
 
 
 def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +62,10 @@ def _with_settings(work: Callable[..., None]) -> Callable[..., None]:
         work(Settings(parts=tuple(parts or expose_.PARTS), **given), output)
 
     options: dict[str, tuple[object, object]] = {
-        field.name: (Annotated[field.type, Option(help=FIELDS[field.name])], field.default)
+        field.name: (
+            Annotated[field.type, Option(help=FIELDS[field.name], metavar=_PLACEHOLDERS.get(field.name))],
+            field.default,
+        )
         for field in structs.fields(Settings)
     }
     options["parts"] = (Annotated[list[str] | None, Option("--part", help=f"{FIELDS['parts']} (repeatable)")], None)
@@ -72,7 +91,7 @@ def _give(text: str, notes: list[str], output: Path | None) -> None:
 def expose(settings: Settings, output: Path | None) -> None:
     """Print the manifests that run a registry and its UI and make them reachable, for kubectl apply -f -.
 
-    What else is to be done, such as which Secrets to make, is said on standard error and in comments.
+    Standard error and comments name the other steps, such as Secrets to create.
     """
     notes = expose_.notes(settings)
     _give(expose_.to_yaml(expose_.manifests(settings), notes), notes, output)
@@ -82,7 +101,7 @@ def expose(settings: Settings, output: Path | None) -> None:
 def chart(settings: Settings, output: Path | None) -> None:
     """Write a Helm chart of what regnb kube expose prints with the same options, into the folder --output.
 
-    Names, images, sizes and schedules become values of the chart; what the options choose besides stays as chosen.
+    Names, images, sizes and schedules become values of the chart; other options are fixed in its templates.
     """
     folder = output or Path("regnb-chart")
     files = chart_.chart(settings, __version__)
@@ -140,7 +159,7 @@ def check(
 ) -> None:
     """Test what is reachable at a host: /v2/, /ui/, the way to https, the certificate, and a large upload.
 
-    The upload is begun, sent zeros, and given up: nothing is stored. Exit code 0: all is well, 1: something fails,
+    The upload sends zeros and is cancelled: nothing is stored. Exit code 0: all is well, 1: something fails,
     4: something could not be tested.
     """
     known = login(user, "REGNB_PASSWORD", "Password")

@@ -76,7 +76,7 @@ Repositories = Annotated[
     Option(
         "--repository",
         "-r",
-        metavar="NAME|GLOB|@FILE|-",
+        metavar="NAME",
         help="Read only these repositories (repeatable): a name, a glob in quotes, @FILE with one on each line, or - "
         "for standard input. Names alone need no catalog.",
     ),
@@ -105,14 +105,14 @@ Probe = Annotated[
     ),
 ]
 Children = Annotated[bool, Option(help=OPTIONS["children"])]
-Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would go, largest first.")]
+Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would be removed, largest first.")]
 Referrers = Annotated[bool, Option(help=OPTIONS["referrers"])]
 Pulls = Annotated[
     Path | None,
     Option(
         "--pulls",
         metavar="FILE",
-        help="The history that regnb pulls or regnb listen wrote: when each tag was last pulled.",
+        help="File that regnb pulls or regnb listen wrote: when each tag was last pulled.",
         dir_okay=False,
     ),
 ]

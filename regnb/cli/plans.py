@@ -54,8 +54,8 @@ def present(
     *,
     plan_out: PlanOut = None,
     probe: Probe = False,
-    curl: Annotated[bool, Option("--curl", help="Print the same as curl commands, and write nothing.")] = False,
-    json_: Annotated[bool, Option("--json", help="Print the rows as JSON lines, and write nothing.")] = False,
+    curl: Annotated[bool, Option("--curl", help="Print the plan as curl commands, and write nothing.")] = False,
+    json_: Annotated[bool, Option("--json", help="Print the plan's rows as JSON lines, and write nothing.")] = False,
     webhook: Webhook = "",
     link: Link = "",
 ) -> None:

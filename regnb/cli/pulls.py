@@ -23,7 +23,7 @@ History = Annotated[
     Path,
     Option(
         "--history",
-        help="The Parquet file that pulls are recorded in; made if it is not there.",
+        help="Record pulls in this Parquet file; it is created if missing.",
         dir_okay=False,
         envvar="REGNB_PULLS",
         show_envvar=True,
@@ -38,7 +38,7 @@ def pulls(
     ],
     history: History = Path(_HISTORY),
 ) -> None:
-    """Record from access logs of nginx or docker-registry when each image was last pulled.
+    """Read access logs of nginx or docker-registry, and record when each image was last pulled.
 
     Exit code 0: recorded, 1: error, 4: a log has no line in a known format.
     """
@@ -65,10 +65,9 @@ def listen(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 8001,
 ) -> None:
-    """Record what is pulled from the notifications that docker-registry sends, until Ctrl-C.
+    """Receive the notifications that docker-registry sends, and record each pull, until Ctrl-C.
 
-    With a token in the environment's REGNB_LISTEN_TOKEN the registry must send it; an address that others can reach
-    takes one.
+    If REGNB_LISTEN_TOKEN is set, the registry must send that token. An address that others can reach requires one.
     """
     from regnb.local import listener  # a server
 

@@ -26,7 +26,9 @@ from regnb.errors import BrokenReceipt, Proof, StorageError, UnprovenReceipt
 _UNPROVEN: Final[Mapping[Proof | Literal[""], int]] = {"no key": 11, "other key": 12, "mixed": 13, "unsigned": 14}
 """Exit codes of a verification, by what the signatures of a receipt say."""
 
-app = typer.Typer(cls=Group, help="Receipts: what was changed, when, and by whom.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="List, print and verify receipts: what was changed, when, and by whom.", no_args_is_help=True
+)
 
 
 @command_of(app, "list")
@@ -39,7 +41,7 @@ def receipt_list(json_: Json = "") -> None:
 def receipt_show(
     name: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")], json_: Json = ""
 ) -> None:
-    """Print what became of every row of a plan."""
+    """Print the result of each row of a plan."""
     receipt = Receipt.load(name)
     if not json_:
         out.print(f"[bold]{escape(receipt.applied.summary())}[/]")
@@ -54,7 +56,7 @@ def receipt_verify(
     ] = None,
     json_: Json = "",
 ) -> None:
-    """Check that the lines of receipts follow from each other, and print the hash of the last.
+    """Check the hash chain of receipts, and print the hash of the last line.
 
     With REGNB_RECEIPTS_KEY also that this key signed each line. Exit code 0: they do. 1: one was changed, or cannot be
     read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed with

@@ -35,17 +35,17 @@ command = command_of(app)
 @command
 def run(
     surrounded: Surrounded,
-    name: Annotated[str, Argument(metavar="NAME", help="Such as 02-storage, or a part of it.")] = "",
+    name: Annotated[str, Argument(metavar="NAME", help="Name of a runbook, such as 02-storage, or a part of it.")] = "",
     parameters: Annotated[
         list[str] | None,
         Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter of the notebook (repeatable)."),
     ] = None,
     output: Annotated[Path, Option("--output", "-o", help="Write the executed notebook into this folder.")] = Path(),
-    list_: Annotated[bool, Option("--list", help="List the runbooks and their parameters, and run none.")] = False,
+    list_: Annotated[bool, Option("--list", help="List the runbooks and their parameters; run nothing.")] = False,
 ) -> None:
-    """Run a runbook (a packaged notebook) without JupyterLab, keep it executed as a record, and print its path.
+    """Run a runbook (a packaged notebook) without JupyterLab, keep the executed notebook, and print its path.
 
-    Nothing is written to a registry. Exit code 0: done, 1: a cell failed, 4: something could not be read.
+    A runbook writes nothing to a registry. Exit code 0: done, 1: a cell failed, 4: something could not be read.
     """
     if list_ or not name:
         for each in runbooks():
@@ -68,16 +68,18 @@ def report(
     connected: Connected,
     url: Where,
     output: Annotated[
-        Path, Option("--output", "-o", help="The file to write; one that is there is replaced.", dir_okay=False)
+        Path, Option("--output", "-o", help="Write this file; an existing one is replaced.", dir_okay=False)
     ] = Path("report.html"),
     snapshots: Annotated[
-        str | None, Option(metavar="URL", help="Where its snapshots are, to show how it grows.")
+        str | None, Option(metavar="URL", help="Folder or URL of its snapshots, to show growth.")
     ] = None,
-    capacity: Annotated[str | None, Option(metavar="SIZE", help="Of its disk, such as 1TB: when is it full?")] = None,
+    capacity: Annotated[
+        str | None, Option(metavar="SIZE", help="Size of its disk, such as 1TB, to estimate when it is full.")
+    ] = None,
     repositories: Repositories = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
 ) -> None:
-    """Write what a registry or its storage holds as one HTML file that needs no network, and print its path.
+    """Write a report on a registry or its storage as one HTML file that needs no network, and print its path.
 
     Exit code 0: written, 1: error, 4: written, but something could not be read.
     """

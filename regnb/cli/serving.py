@@ -33,7 +33,8 @@ HostNames = Annotated[
 ]
 
 AllowOpen = Annotated[
-    bool, Option("--allow-open", help="Run JupyterLab without a token: who reaches it can run programs as you.")
+    bool,
+    Option("--allow-open", help="Run JupyterLab without a token: everyone who can reach it can run programs as you."),
 ]
 
 app = typer.Typer()
@@ -42,7 +43,7 @@ command = command_of(app)
 
 @command
 def serve(
-    folder: Annotated[Path, Argument(help="A registry's storage folder; made if it is not there.")],
+    folder: Annotated[Path, Argument(help="A registry's storage folder; it is created if missing.")],
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
     host_name: HostNames = None,
@@ -72,7 +73,7 @@ def demo(
     lab: Annotated[bool, Option(help="Open JupyterLab, or stop after the audit.")] = True,
     folder: Annotated[Path | None, Option(help="Keep the notebooks here; default: a temporary folder.")] = None,
     data: Annotated[Path | None, Option(help="Keep the registry here; default: a temporary folder.")] = None,
-    port: Annotated[int, Option(help="Of the registry; 0 for a free one.", min=0, max=65535)] = 0,
+    port: Annotated[int, Option(help="Port of the registry; 0 for a free one.", min=0, max=65535)] = 0,
     serve: Annotated[bool, Option("--serve", help="Only serve the registry, until Ctrl-C.")] = False,
     like_2_8: Annotated[
         bool,
@@ -106,7 +107,7 @@ def lab(
     url: Annotated[
         str, Argument(metavar="URL", help="The registry; it can be named later too.", envvar="REGNB_URL")
     ] = "",
-    folder: Annotated[Path, Option(help="Where the notebooks are kept, to be edited.")] = Path("regnb-notebooks"),
+    folder: Annotated[Path, Option(help="Keep the editable notebooks in this folder.")] = Path("regnb-notebooks"),
     storage: Annotated[
         str, Option(metavar="DIR|URL", help="Read the registry's storage here.", envvar="REGNB_STORAGE")
     ] = "",
@@ -114,7 +115,7 @@ def lab(
         str, Option(metavar="DIR|URL", help="Read the registry's snapshots here.", envvar="REGNB_SNAPSHOTS")
     ] = "",
     update: Annotated[
-        bool, Option("--update", help="Take newer notebooks where nobody edited, and show how edited ones differ.")
+        bool, Option("--update", help="Replace unedited notebooks by newer ones, and show how edited ones differ.")
     ] = False,
     browser: Annotated[bool, Option(help="Open a browser.")] = True,
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
@@ -123,7 +124,7 @@ def lab(
 ) -> None:
     """Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.
 
-    What you have edited is never overwritten. With --update nothing is opened.
+    Edited notebooks are never overwritten. --update opens nothing.
     """
     from regnb.notebooks import lab as lab_  # an extra
 
@@ -160,7 +161,7 @@ def ui(
         list[str] | None,
         Option(help="Believe X-Forwarded-For and X-Forwarded-Proto of this proxy, such as 10.42.0.0/16 (repeatable)."),
     ] = None,
-    hsts: Annotated[bool, Option("--hsts", help="Tell browsers to use https alone from now on.")] = False,
+    hsts: Annotated[bool, Option("--hsts", help="Tell browsers to use https only, from now on.")] = False,
     token_file: Annotated[
         list[str] | None,
         Option(help="Ask visitors for the token in this file: it lets them look. - reads standard input (repeatable)."),
@@ -170,19 +171,20 @@ def ui(
         Option(help="Let visitors who know the token in this file apply plans. - as above (repeatable)."),
     ] = None,
     allow_writes: Annotated[
-        bool, Option("--allow-writes", help="Let the forms apply plans; --write-token-file does so by itself.")
+        bool, Option("--allow-writes", help="Let the forms apply plans. --write-token-file implies this.")
     ] = False,
-    idle: Annotated[int, Option(help="Seconds after which a page that nobody looks at ends.", min=5)] = 600,
+    idle: Annotated[int, Option(help="Close a page that nobody looks at after this many seconds.", min=5)] = 600,
     pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
     pages_each: Annotated[int, Option(help="Pages that one visitor may have open at once.", min=1)] = 10,
     prometheus: Annotated[
-        Path | None, Option(metavar="FILE", help="Serve what regnb audit --prometheus wrote here at /ui/metrics, too.")
+        Path | None,
+        Option(metavar="FILE", help="Serve this file, which regnb audit --prometheus wrote, at /ui/metrics."),
     ] = None,
     report: Annotated[
-        Path | None, Option(metavar="FILE", help="Offer what regnb report -o wrote here at /ui/report.")
+        Path | None, Option(metavar="FILE", help="Serve this file, which regnb report -o wrote, at /ui/report.")
     ] = None,
 ) -> None:
-    """Serve the notebooks as web pages: read-only, except for visitors who know a token that writes.
+    """Serve the notebooks as web pages: read-only, except for visitors with a write token.
 
     With a token file, visitors are asked for a token. Receipts name the token's file and the visitor's address.
     """

@@ -41,7 +41,7 @@ err = Console(stderr=True, highlight=False)
 Form: TypeAlias = Literal["", "json", "csv"]
 """The form of the output: for people, as JSON lines or as CSV."""
 
-_LEAST: Final = 30
+_LEAST: Final = 22
 """Letters that a sentence gets at least before columns are left out."""
 _CONNECTION: Final = "Connection"
 _EVERYWHERE: Final = "Options of every command"
@@ -220,17 +220,29 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
         _plain(head, body, right)
         return
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    least = [min(width, _LEAST) if name in SENTENCES else width for name, width in zip(head, widths, strict=True)]
+    # A cell of several words folds between them; what has none, such as a digest, is whole or not shown.
+    folds = [
+        name in SENTENCES or (width > _LEAST and any(" " in cell for cell in column))
+        for name, width, column in zip(head, widths, zip(*body, strict=True), strict=False)
+    ] or [False] * len(head)
+    least = [min(width, _LEAST) if fold else width for width, fold in zip(widths, folds, strict=True)]
     fits = max(1, sum(1 for used in accumulate(width + 2 for width in least) if used - 2 <= out.width))
     below = [more] * bool(more)
     below += [f"not shown: {', '.join(head[fits:])}; --json shows all"] if fits < len(least) else []
-    drawn = Table(caption="; ".join(below) or None, header_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name, number in list(zip(head, right, strict=True))[:fits]:
-        long = name in SENTENCES or len(least) == 1
-        drawn.add_column(name, justify="right" if number else "left", no_wrap=not long, overflow="ellipsis")
+    drawn = Table(header_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, number, fold, width in list(zip(head, right, folds, least, strict=True))[:fits]:
+        drawn.add_column(
+            name,
+            justify="right" if number else "left",
+            no_wrap=not (fold or len(least) == 1),
+            overflow="fold" if fold else "ellipsis",
+            min_width=min(width, out.width) if fold else None,
+        )
     for row in body:
         drawn.add_row(*(escape(cell) for cell in row[:fits]))
     out.print(drawn)
+    if below:
+        out.print("; ".join(below), style="dim italic", markup=False, highlight=False)
 
 
 def _plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:

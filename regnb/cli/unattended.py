@@ -40,14 +40,16 @@ def collect(
         list[str] | None,
         Option(metavar="URL", help="Ask this instead of each pod, such as a Service with credentials (repeatable)."),
     ] = None,
-    grace: Annotated[str, Option(metavar="AGE", help="Age of what goes, such as 24h.")] = "24h",
-    uploads_older_than: Annotated[str, Option(metavar="AGE", help="Age of abandoned uploads, such as 7d.")] = "7d",
-    empty_older_than: Annotated[str, Option(metavar="AGE", help="Empty the trash of what is so old.")] = "14d",
-    apply: Annotated[bool, Option("--apply", help="Do it. Without this, only print what would go.")] = False,
+    grace: Annotated[str, Option(metavar="AGE", help="Minimum age of what is removed, such as 24h.")] = "24h",
+    uploads_older_than: Annotated[
+        str, Option(metavar="AGE", help="Minimum age of abandoned uploads, such as 7d.")
+    ] = "7d",
+    empty_older_than: Annotated[str, Option(metavar="AGE", help="Remove trash older than this.")] = "14d",
+    apply: Annotated[bool, Option("--apply", help="Apply the plan. Without this, only print it.")] = False,
 ) -> None:
-    """Collect garbage with the registry read-only: switch its Deployment, wait, collect, verify, and switch back.
+    """Make a registry read-only, collect garbage, verify the result, and make the registry writable again.
 
-    It switches back whatever happens. What a kill prevents is made up for by regnb kube release, which a CronJob runs.
+    The registry becomes writable again after every error. After a kill, regnb kube release does this.
 
     Exit code 0: done, 1: error, 4: not every row, or a registry process remembers blobs that are gone.
     """
@@ -103,7 +105,7 @@ def _stop(*_: object) -> None:
 def release(
     namespace: Namespace = "kube-system", deployment: Deployment = "kube-registry", server: Server = ""
 ) -> None:
-    """Switch a registry back to writable if the collection that made it read-only is not at work any more.
+    """Switch a registry back to writable if the collection that made it read-only is no longer running.
 
     Exit code 0: done, or there was nothing to do, 1: error.
     """

@@ -57,9 +57,9 @@ def gc(
     blobs: Blobs = False,
     json_: Json = "",
 ) -> None:
-    """Tell what registry garbage-collect would remove now, without running it.
+    """Show what registry garbage-collect would remove now, without running it.
 
-    Exit code 0: told, 1: error, 4: a garbage collection would fail, or something could not be read.
+    Exit code 0: done, 1: error, 4: a garbage collection would fail, or something could not be read.
     """
     found: Stock | Inventory
     removed: Sequence[Mapping[str, object]]

@@ -25,8 +25,8 @@ UNBUILT: Final = "to-be-built.invalid/regnb:0.1.0"
 """The UI's image, until one is built of the Containerfile."""
 FIELDS: Final[Mapping[str, str]] = {
     "host": "Host name at which the Ingress answers, such as r.example.com.",
-    "name": "Name of the Service; whatever else is made begins with it.",
-    "namespace": "Namespace that everything is in; it must be there.",
+    "name": "Name of the Service; the other names begin with it.",
+    "namespace": "Namespace of everything; it must exist.",
     "way": "Access from outside: ingress, or nodeport.",
     "controller": "Ingress controller: traefik (2 or 3) or nginx (ingress-nginx).",
     "ingress_class": "IngressClass; by default the controller's name.",
@@ -45,7 +45,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "trusted_proxy": "Network of the Ingress controller, such as 10.42.0.0/16: receipts then have visitors' addresses.",
     "schedule": "When the audit runs, as cron has it.",
     "collect": "When garbage is collected, with the registry read-only: daily, weekly, monthly, or as cron has it.",
-    "trash": "Days that what was collected stays in the trash, before a later collection removes it for good.",
+    "trash": "Days that collected data stays in the trash before a later collection removes it permanently.",
     "fail_over": "The audit's Job fails if more is stored, such as 40GB.",
     "fail_on_growth": "The audit's Job fails if it grew by more since the last snapshot, such as 10% or 5GB.",
     "keep_daily": "Days for which the snapshot of each audit is kept; older ones are thinned out to one a month.",

@@ -18,10 +18,8 @@ InUse: TypeAlias = "str | Path | Mapping[str, Any] | None"
 """Where pods and workloads are listed: a path, ``-`` for standard input, the document itself, or ``cluster`` to ask for
 it. A file may also hold a plain image reference on each line."""
 
-COMMAND: Final = (
-    "kubectl get pods,deployments,statefulsets,daemonsets,replicasets,replicationcontrollers,jobs,cronjobs -A -o json"
-)
-"""What lists everything that has images in a cluster."""
+COMMAND: Final = "kubectl get pods,deploy,sts,ds,rs,rc,jobs,cj -A -o json"
+"""What lists everything that has images in a cluster; in kubectl's short names, to fit into one line of a terminal."""
 _HINT: Final = (
     f"give it what {COMMAND} prints (kubectl get pods -A -o json lists only what runs now), or a file with an image "
     "reference on each line"

@@ -6,6 +6,7 @@ Each is a plotly figure of the frame alone, for light and dark pages.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -213,7 +214,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     pattern = {"shape": patterns, "size": 10, "solidity": 0.06, "bgcolor": colours, "fgcolor": LEVELS[1]}
     trace = go.Treemap(
         ids=list(ids.values()),
-        labels=[short(name, 40) for name in names.values()],
+        labels=[_label(name) for name in names.values()],
         parents=[ids[box[:-1]] if box else "" for box in boxes],
         values=[float(size) for size in boxes.values()],
         text=[human(size) for size in boxes.values()],
@@ -235,6 +236,13 @@ def _cut(sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]) -> str:
     """Return what the title of a treemap says of repositories that have no box of their own."""
     left = sum(path not in drawn or path[:1] not in drawn for path in sizes[1])
     return f": the {len(sizes[1]) - left:,} largest repositories of {len(sizes[1]):,}" if left else ""
+
+
+def _label(name: str) -> str:
+    """Return a name with each part on its own line: plotly hides a text that is wider than its box."""
+    return (
+        "<br>".join(short(part, 32) for part in re.split(r"(?<=/)(?=.)", name)[-3:]) if "/" in name else short(name, 32)
+    )
 
 
 def _box(box: _Path, folded: Iterable[str | None]) -> str:
@@ -403,7 +411,7 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         ),
         {"stored once": lambda row: row.size, "saved by sharing": lambda row: row.saved},
         title=f"{count(len(rows), 'layer')} of {human(sum(row.size for row in rows))}",
-        about=f"{human(sum(row.saved for row in rows))} saved by sharing; first what would be largest without",
+        about=f"{human(sum(row.saved for row in rows))} saved by sharing; sorted by size without sharing",
         what="layer",
     )
 
@@ -434,7 +442,7 @@ def repositories(repositories: pd.DataFrame) -> go.Figure:
         ),
         {"its own": lambda row: row.exclusive, "its part of what it shares": lambda row: row.share - row.exclusive},
         title=f"{human(share)} in {len(rows):,} {'repository' if len(rows) == 1 else 'repositories'}",
-        about=f"{human(alone)} would go with single repositories, {human(share - alone)} are shared between them",
+        about=f"{human(alone)} belong to one repository alone; repositories share the other {human(share - alone)}",
         what="repository",
     )
 
@@ -466,9 +474,13 @@ def reclaim(table: pd.DataFrame) -> go.Figure:
             f"{human(row.before)} of it anyway",
             row.message,
         ),
-        {"because of the deletion": lambda row: row.size - row.before, "anyway": lambda row: row.before},
+        {"because of the deletion": lambda row: row.size - row.before, "anyway": lambda row: row.before}
+        if deletion
+        else {"removed now": lambda row: row.size},
         title=title,
-        about="The deletion alone frees nothing: a garbage collection does, and which one decides how much.",
+        about="Only a garbage collection frees bytes; how many depends on its kind."
+        if deletion
+        else "One bar for each kind.",
         what="collection",
     )
 
@@ -502,15 +514,25 @@ def sharing(between: pd.DataFrame) -> go.Figure:
         for cell in {pair, pair[::-1]}:
             cells[cell] += row.size
     sizes = [[cells[row, column] for column in range(len(names))] for row in range(len(names))]
-    decades, ticks = _decades(cells.values())
+    # The sums of all others would leave the repositories themselves one colour: they get the last one.
+    logs = [math.log10(size) for cell, size in cells.items() if SHOWN not in cell] or [0.0]
+    low, high = min(logs), max(logs)
+    beyond = len(names) > SHOWN
+    top = high + max((high - low) / 2, 0.3) if beyond else max(high, low + 0.3)
+    ticks = sorted({low, high, top})
     trace = go.Heatmap(
+        zmin=low,
+        zmax=top,
         z=[[math.log10(size) if size else None for size in row] for row in sizes],
         customdata=[[float(size) for size in row] for row in sizes],
         hovertext=[
             [wrapped(one, f"and {other}", f"share {human(size)}") for other, size in zip(names, row, strict=True)]
             for one, row in zip(names, sizes, strict=True)
         ],
-        colorbar={"tickvals": decades, "ticktext": ticks},
+        colorbar={
+            "tickvals": ticks,
+            "ticktext": [human(10**tick) for tick in ticks[:-1]] + [human(10**top) + " or more" * beyond],
+        },
     )
     labels = {"tickvals": list(range(len(names))), "ticktext": [short(name, 22) for name in names]}
     axis = NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}

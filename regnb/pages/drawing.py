@@ -38,7 +38,7 @@ EACH: Final = 6
 DAY: Final = pd.Timedelta(days=1)
 TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
 
-NAMES: Final = {"showgrid": False, "zeroline": False}
+NAMES: Final = {"showgrid": False, "zeroline": False, "ticklabelstandoff": 4}
 OUTSIDE: Final = {"textposition": "outside", "cliponaxis": False}
 END: Final = {"mode": "text", "textposition": "middle right", "hoverinfo": "skip", "showlegend": False}
 PARTS: Final = [

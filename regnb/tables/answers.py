@@ -173,7 +173,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "critical": ("Int64", "critical vulnerabilities, each once, the most that one report has; missing: unscanned"),
         "high": ("Int64", "likewise those that are high"),
         "fixable": ("Int64", "of the critical and high ones those for which there is a fixed version"),
-        "running": ("str", "a pod or workload that uses it; empty: none; missing: it was not asked"),
+        "running": ("str", "a pod or workload that uses it; empty: none; missing: not checked"),
         "scanner": ("str", "what made the reports"),
         "when": ("datetime64[us, UTC]", "when the youngest report was made, where it says so"),
         "matched": (
@@ -218,10 +218,10 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "before": ("str", "digest that is there when the plan is made; missing if there is none, or it stays"),
         "after": ("str", "digest that will be there; missing if there will be none, or it stays"),
-        "tags": ("int64", "tags that a deletion by digest takes along"),
+        "tags": ("int64", "tags that a deletion by digest deletes too"),
         "size": ("int64", "bytes of every blob behind the manifest, counted once"),
         "reason": ("str", "why this row is here"),
-        "refused": ("str", "what the registry will refuse of it, or what is not known about that; else empty"),
+        "refused": ("str", "what the registry will refuse, or that this is not known; else empty"),
         "curl": ("str", "the same for a shell, without credentials"),
     },
     "sweep": {
@@ -284,8 +284,8 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "status": ("str", "done, partial, unfinished (the process ended before its last row) or broken"),
     },
     "checks": {
-        "check": ("str", "what was looked at"),
-        "state": ("str", "ok, warn, fail, or skipped: it was not asked"),
+        "check": ("str", "name of the check"),
+        "state": ("str", "ok, warn, fail, or skipped (not checked)"),
         "found": ("str", "how it is"),
         "hint": ("str", "what to do about it; empty if nothing is to be done"),
     },

@@ -18,8 +18,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "name"),
         "status": ("str", "read, empty (listed, but without tags), failed or denied"),
         "tags": ("int64", "tags listed"),
-        "manifests": ("int64", "distinct manifests, those that no tag leads to included"),
-        "untagged": ("int64", "manifests that no tag leads to; over HTTP they cannot be seen"),
+        "manifests": ("int64", "distinct manifests, untagged ones included"),
+        "untagged": ("int64", "untagged manifests; invisible over HTTP"),
         "size": ("int64", "bytes: every blob that its manifests need, counted once"),
         "exclusive": ("int64", "bytes of these that no other repository needs: they would go if it alone went"),
         "share": (
@@ -66,7 +66,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
         "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
         "share": ("int64", "bytes: its part of each blob, divided by the tags that lead to it; adds up to the total"),
-        "siblings": ("int64", "other tags of this repository with its digest: deleting by digest takes them along"),
+        "siblings": ("int64", "other tags of this repository with its digest: a deletion by digest deletes them too"),
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
         "subject": ("str", "digest that this referrer's tag or manifest speaks about; else missing"),
         "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
@@ -162,7 +162,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "uploads": {
         "repository": ("str", "name"),
-        "upload": ("str", "UUID of an upload that was begun and not finished"),
+        "upload": ("str", "UUID of an unfinished upload"),
         "started": ("datetime64[us, UTC]", "when"),
         "size": ("int64", "bytes on disk"),
     },
@@ -240,11 +240,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "kind": ("str", "as in blobs"),
         "size": ("int64", "bytes"),
         "repository": ("str", "that still needs it"),
-        "because": ("str", "its tags that lead to it, or the digest of a manifest without a tag"),
+        "because": ("str", "its tags that lead to it, or the digest of an untagged manifest"),
     },
     "found": {
         "repository": ("str", "name"),
-        "tag": ("str", "name; missing for a manifest that no tag leads to"),
+        "tag": ("str", "name; missing for an untagged manifest"),
         "digest": ("str", "of the manifest that the tag points to"),
         "size": ("int64", "bytes: every blob behind it, counted once"),
         "match": (
@@ -368,7 +368,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     **ANSWERS,
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
-SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend", "found"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",

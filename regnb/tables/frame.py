@@ -14,7 +14,9 @@ from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
 from regnb.text import count, human, middle, printable
 
-_DIGESTS = frozenset({"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second"})
+_DIGESTS = frozenset(
+    {"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second", "reference"}
+)
 _WIDEST = 60
 _NAMES = {"tag": 32}
 """Letters of a name in a column that has names with a digest in them beside short ones."""
@@ -132,7 +134,7 @@ def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:
     """Make a frame of COLUMNS of rows, whose cells stand in the order of the columns.
 
     Example:
-        >>> of_rows("breakdown", [("tags", 12_000, True, "what tags lead to")])["what"][0]
+        >>> of_rows("breakdown", [("tags", 12_000, True, "bytes behind tags")])["what"][0]
         'tags'
     """
     columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS[name])

@@ -50,9 +50,9 @@ _INSIDE: Final = {
 _MADE: Final = {
     "registry": "The registry, with deletion enabled.",
     "ui": "regnb's web UI.",
-    "audit": "An audit by night, which saves a snapshot.",
-    "service": "The Service with both.",
-    "access": "The way in from outside.",
+    "audit": "A nightly audit, which saves a snapshot.",
+    "service": "A Service for both.",
+    "access": "Access from outside: Ingress or node ports.",
     "policy": "A NetworkPolicy: two ports inwards, and the UI outwards to the registry alone.",
 }
 _LABEL_WIDTH: Final = "88px"

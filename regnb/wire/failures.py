@@ -47,7 +47,7 @@ _TLS_FAILURES: Final = (
     (("CERTIFICATE_VERIFY_FAILED", "Certificate"), "its certificate is not valid: {reason}", "check name and date"),
     (
         ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"),
-        "it does not speak TLS",
+        "it does not answer with TLS",
         "write http://{host} if it is a plain-http registry",
     ),
     (
@@ -58,7 +58,7 @@ _TLS_FAILURES: Final = (
 )
 _FAILURES: Final = (
     (("TimeoutError",), "{host} did not answer in {seconds:g} s", ""),
-    (("gaierror", "UnicodeError"), "there is no host called {host}", "check the spelling"),
+    (("gaierror", "UnicodeError"), "host {host} not found", "check the spelling, and the DNS server"),
     # Where a name has several addresses, asyncio tells of them in one text.
     (
         ("ConnectionRefusedError", f"Multiple exceptions: [Errno {errno.ECONNREFUSED}]"),

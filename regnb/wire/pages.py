@@ -107,7 +107,10 @@ async def pages(
                 each = len(page.repositories or page.tags or ())
                 capabilities.note(paged, "yes", "a Link to the next page", f"{each} a page")
             if not transport.owns(url):
-                raise ContentError(f"{path}: the next page is at another server", hint="it was not asked")
+                raise ContentError(
+                    f"{path}: the next page is at another server",
+                    hint="regnb did not follow the link; check the proxy before the registry",
+                )
         else:
             entries = page.repositories or page.tags or []
             if size is None or len(entries) != size:

@@ -188,7 +188,7 @@ def test_too_little_is_not_known(days: Sequence[float]) -> None:
     """Less than four weeks, or four steps of whatever length, say nothing about how growth varies."""
     found = sized([(day, 10 + number) for number, day in enumerate(days)]).forecast("1GB")
     assert (found.days, found.earliest, found.latest) == (None, None, None)
-    assert found.text.startswith("not known: it takes 4 weeks and snapshots of 5 times")
+    assert found.text.startswith("not known: a forecast needs snapshots of 5 times over 4 weeks")
     assert sized([(day, 10 + day) for day in range(29)]).forecast("1GB").days is not None
 
 

@@ -184,7 +184,9 @@ def test_what_is_there_already(both: Registries) -> None:
     fill(both.real, ("a", "1", MULTI))
     apply(plan(both.real, "a", "b"))
     made = plan(both.real, "a", "b")
-    assert [(step.action, step.tag, step.reason) for step in made.steps] == [("keep", "1", "already so")]
+    assert [(step.action, step.tag, step.reason) for step in made.steps] == [
+        ("keep", "1", "kept: this tag already points to the digest")
+    ]
     ask(both.real, lambda client: client.delete_manifest("b", ARM.digest))
     made = plan(both.real, "a", "b")
     assert rows(made) == [("put", "", ARM.digest), ("keep", "1", MULTI.digest)]

@@ -120,7 +120,7 @@ def test_a_put_is_what_was_given(registry: Registry, filled: Distribution) -> No
     named = registry.plan_request("PUT", "/v2/a/manifests/i", body=bare, headers={"content-type": OCI_INDEX})
     assert (named.steps[0].media_type, named.steps[0].new) == (OCI_INDEX, True)
     again = registry.plan_request("PUT", "/v2/a/manifests/1", body=ONE.data)
-    assert (again.changes, again.steps[0].reason) == (0, "already so")
+    assert (again.changes, again.steps[0].reason) == (0, "kept: this tag already points to the digest")
 
 
 def test_what_a_put_needs_is_there(registry: Registry) -> None:

@@ -71,7 +71,9 @@ def test_many_tags(filled: str) -> None:
 def test_what_is_so_already_is_kept(filled: str) -> None:
     """A tag that points there already is a row that changes nothing."""
     made = plan(filled, "a:1", "3")
-    assert [(step.action, step.reason, step.before) for step in made.steps] == [("keep", "already so", ONE.digest)]
+    assert [(step.action, step.reason, step.before) for step in made.steps] == [
+        ("keep", "kept: this tag already points to the digest", ONE.digest)
+    ]
     assert made.changes == 0
 
 

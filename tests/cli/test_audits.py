@@ -217,7 +217,7 @@ def test_what_a_collection_would_remove(filled: Distribution, tmp_path: Path) ->
     delete_tag(filled, "vm/app", ONE.digest)
     done = regnb(tmp_path, "gc", str(filled.root))
     check(done, 0)
-    assert "breaks images: it takes 2 manifests" in done.stdout
+    assert "breaks images: it removes 2 manifests" in done.stdout
     rows = json_lines(regnb(tmp_path, "gc", str(filled.root), "--json"))
     assert [row["bound"] for row in rows] == ["exact"] * 4
     blobs = json_lines(regnb(tmp_path, "gc", str(filled.root), "--blobs", "--json"))

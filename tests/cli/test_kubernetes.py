@@ -108,7 +108,7 @@ def test_check_of_node_ports(real: Distribution, tmp_path: Path) -> None:
 
 
 def test_the_help_says_what_is_sent(tmp_path: Path) -> None:
-    """That an upload is begun and given up, and what the exit codes mean."""
+    """That an upload is cancelled, and what the exit codes mean."""
     text = " ".join(regnb(tmp_path, "kube", "check", "--help").stdout.split())
-    for word in ("begun, sent zeros, and given up", "nothing is stored", "4: something could not be tested"):
+    for word in ("sends zeros and is cancelled", "nothing is stored", "4: something could not be tested"):
         assert word in text

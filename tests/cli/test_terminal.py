@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 import typer
 from distribution import Distribution
 from images import Fake, config, fill, image, layer, regnb, regnb_process, surroundings
+from rich.console import Console
+from typer.testing import CliRunner
 
 from regnb import cli, session
+from regnb.cli import terminal
 from regnb.cli.app import COMMANDS
 from regnb.cli.options import is_registry
 
@@ -188,6 +192,30 @@ def completed(folder: Path, line: str, **more: str) -> list[str]:
     )
     assert done.stderr == ""
     return done.stdout.split()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_whole_in_80_columns(name: str) -> None:
+    """No help text of a command or of its subcommands is cut, and each has a third of the line at least."""
+    command = typer.main.get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    for words in ([name], *([name, each] for each in getattr(command, "commands", ()))):
+        text = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(cli.app, [*words, "--help"]).output
+        assert not re.search(r"\w…\s*│", text), words
+        assert all(line.index("Show this") < 53 for line in text.splitlines() if "Show this" in line), words
+
+
+def test_a_narrow_terminal_folds_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found and how to mend it stay in 80 columns, whole; a column that has no room is named below."""
+    written = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=written, width=80))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = ("rule", "where", "found", "mend", "size")
+    found, mend = "no user is set, so containers run as root", "add USER with a number other than 0"
+    terminal.draw([(name, False) for name in names], [("root user", "config: User", found, mend, "0 B " * 20)])
+    lines = written.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert set(f"{found} {mend}".split()) <= set(written.getvalue().split())
+    assert lines[-1] == "not shown: size; --json shows all"
 
 
 def test_completion_from_the_cache(filled: Distribution, tmp_path: Path) -> None:
