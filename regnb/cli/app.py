@@ -92,7 +92,7 @@ COMMANDS: Final = MappingProxyType(
         "find": Entry(
             "audits",
             "Read",
-            "Find tags by name, reference or digest (of an image or a layer), and print how to pull each.",
+            "Find tags by name, reference, digest (of an image or a layer) or label, and print how to pull each.",
         ),
         "request": Entry(
             "images", "Read", "Send a request as curl does and print the answer; a request that writes becomes a plan."
