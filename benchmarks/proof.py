@@ -2,7 +2,7 @@
 
 A round on a registry that grows through docker-registry's API is judged by the real collector of 2.8 and by the model
 of version 3 (``tests/test_truth.py``), and so is a round on a storage that is written by hand
-(``tests/analysis/test_collection.py``). Registries that regnb collects itself (``tests/change/test_collect.py``) still
+(``tests/analysis/test_collectors.py``). Registries that regnb collects itself (``tests/change/test_collect.py``) still
 serve every tag, and are equal after a restoration; they serve every tag where the collection is killed while somebody
 pushes, too (``tests/change/test_collect_faults.py``). These are 500 of 1,000 rounds. ``python benchmarks/proof.py
 --seed SEED`` plays a seed's rounds again.
@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT / "tests/analysis"), str(ROOT / "tests/change"), str(RO
 import swept
 import test_collect
 import test_collect_faults
-import test_collection
+import test_collectors
 import test_truth
 from collected import Grown
 from collector import Disk
@@ -64,7 +64,7 @@ def play(seed: str, folder: Path) -> None:
         test_collect_faults.attack(Distribution(inside), random.Random(repr((seed, number))), inside)  # noqa: S311 -- again
     for number in range(WRITTEN):
         disk = Disk(folder / str(number), (seed, number))
-        test_collection.play(disk, real=True)
+        test_collectors.play(disk, real=True)
 
 
 def arguments() -> argparse.Namespace:

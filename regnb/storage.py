@@ -335,7 +335,7 @@ class Storage(_Storage):
 
     @staticmethod
     def _check_writers(plan: Sweep) -> None:
-        from regnb.change.collect import writers
+        from regnb.change.collect import pushers
 
         # What was only listed is removed by emptying: then somebody may push what it needs.
         removes = plan.operation == "empty" and plan.options.place == "list"
@@ -344,21 +344,21 @@ class Storage(_Storage):
             return
         found = []
         for url in plan.options.endpoints:
-            if writers.is_stopped(url):
-                found.append(writers.Writer(url, "stopped", "it refuses connections"))
+            if pushers.is_stopped(url):
+                found.append(pushers.Writer(url, "stopped", "it refuses connections"))
                 continue
             from regnb import registry
 
             try:
                 with registry.connect(url, cache=False) as endpoint:
                     client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(writers.ask, client)))
+                    found.append(run(partial(pushers.ask, client)))
             except Refused:
                 raise
             except RegistryError as error:
-                found.append(writers.Writer(url, "not known", error.message))
+                found.append(pushers.Writer(url, "not known", error.message))
         if "writer" not in plan.allow:
-            writers.check(found)
+            pushers.check(found)
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
         """Ask registry processes whether they remember blobs that a collection took away.
@@ -393,13 +393,13 @@ class Storage(_Storage):
         Example:
             >>> storage.remembered(receipt)  # doctest: +SKIP
         """
-        from regnb.change.collect import caches, writers
+        from regnb.change.collect import caches, pushers
 
         steps = enumerate(receipt.applied.steps)
         links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
         found = []
         for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
-            if writers.is_stopped(url):
+            if pushers.is_stopped(url):
                 found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
                 continue
             from regnb import registry

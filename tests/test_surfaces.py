@@ -229,7 +229,7 @@ MOVING = {
     "symlink",
 }
 """What changes a file system, called of ``os`` or ``shutil``."""
-MOVERS = {"change/collect/trash", "oci/layout"}
+MOVERS = {"change/collect/trash", "oci/disk"}
 """What may do it to a registry's files: a collection, and the embedded registry's own storage."""
 
 

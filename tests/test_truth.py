@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from collected import FLAGS, PLACE, Grown, agrees, collect, copied, stored
-from test_collection import judge
+from test_collectors import judge
 
 import regnb
 from regnb import Inventory, Registry

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.analysis import hygiene, snapshot, usage
 from regnb.analysis.bases import bases, stale
-from regnb.analysis.collection import bounds
+from regnb.analysis.collectors import bounds
 from regnb.analysis.find import find
 from regnb.analysis.marking import mattering
 from regnb.analysis.naming import names_of

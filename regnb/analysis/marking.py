@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regnb.analysis.collection import MATTERING, UNREAD, Content, in_order
+from regnb.analysis.collectors import MATTERING, UNREAD, Content, in_order
 from regnb.crawl.records import Problem, ProblemKind
 from regnb.tables.frame import Frame
 from regnb.tables.graph import Edges

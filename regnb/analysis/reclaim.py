@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from regnb.analysis.collection import COLLECTIONS, PLAIN, Bound
+from regnb.analysis.collectors import COLLECTIONS, PLAIN, Bound
 from regnb.analysis.marking import Marking
 from regnb.crawl.records import Problem
 from regnb.crawl.selection import What, check_seen, pick, selectors

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import chain, groupby
 from typing import NamedTuple
 
-from regnb.analysis.collection import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
+from regnb.analysis.collectors import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
 from regnb.crawl.records import BlobKind, ManifestRecord, Problem, ProblemKind, Records, UploadRecord
 from regnb.crawl.storage import Reading
 from regnb.text import count, names
@@ -46,7 +46,7 @@ class Stock(Content[set[int], set[str]]):
         problems: What is not as it should be, in order.
         complete: Whether everything that matters to a collection could be read.
         layers: Repository to the digests that it links below ``_layers``.
-        collections: What each of :data:`regnb.analysis.collection.COLLECTIONS` would remove now.
+        collections: What each of :data:`regnb.analysis.collectors.COLLECTIONS` would remove now.
 
     Example:
         >>> open_storage("/var/lib/registry").stock().collections[0].bound

@@ -21,7 +21,7 @@ from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import InvalidArgument, StorageError
-from regnb.oci.layout import BASE
+from regnb.oci.disk import BASE
 from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
 from regnb.oci.reference import Digest, is_digest
 from regnb.text import count

@@ -22,7 +22,7 @@ from regnb.source import is_file, read
 from regnb.text import count, human
 
 if TYPE_CHECKING:
-    from regnb.analysis.collection import BoundWord
+    from regnb.analysis.collectors import BoundWord
     from regnb.analysis.inventory import Inventory
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.stock import Stock

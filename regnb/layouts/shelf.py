@@ -15,7 +15,7 @@ from regnb.layouts.layout import Layout
 from regnb.layouts.packing import beside, pack
 from regnb.layouts.tar import Tar
 from regnb.layouts.tree import layouts
-from regnb.oci.layout import BASE
+from regnb.oci.disk import BASE
 from regnb.oci.reference import check_repository
 from regnb.oci.transports import Place, parse
 

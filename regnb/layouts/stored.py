@@ -15,7 +15,7 @@ from regnb.errors import InvalidReference, StorageError
 from regnb.layouts.files import Content
 from regnb.layouts.layout import Layout
 from regnb.layouts.shelf import Shelf
-from regnb.oci.layout import BASE, REPOSITORIES, blob_path, repository_path
+from regnb.oci.disk import BASE, REPOSITORIES, blob_path, repository_path
 from regnb.oci.reference import check_repository, is_digest, is_tag
 from regnb.oci.transports import REF_NAME, Place
 

@@ -21,7 +21,7 @@ import msgspec
 
 from regnb.crawl.reader import each
 from regnb.errors import StorageError, Unsupported
-from regnb.oci import layout
+from regnb.oci import disk
 from regnb.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LIST,
@@ -196,7 +196,7 @@ def damage(root: Path) -> None:
     """
     repository, tag = DANGLING
     item = next(item for item in items() if item.repository == repository and tag in item.tags)
-    data = root / layout.blob_path(item.digest)
+    data = root / disk.blob_path(item.digest)
     if not data.is_file():
         raise StorageError(f"{root} does not hold the demo", hint="push it there first")
     data.unlink()

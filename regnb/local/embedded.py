@@ -25,10 +25,10 @@ import anyio
 from anyio.to_thread import run_sync
 
 from regnb.errors import ContentError, InvalidArgument, InvalidReference, MissingExtra, RegnbError, StorageError
-from regnb.oci.layout import Layout
+from regnb.oci.disk import Layout
 from regnb.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, Manifest, decode
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
-from regnb.wire.origin import Hosts
+from regnb.wire.hosts import Hosts
 
 try:
     import uvicorn
@@ -533,7 +533,7 @@ class Server:
         root, delete, read_only, limit, like_2_8: As for :func:`create_app`.
         host: Where to listen.
         port: 0 for a free one.
-        names: Host names that are answered to, as for :class:`regnb.wire.origin.Hosts`.
+        names: Host names that are answered to, as for :class:`regnb.wire.hosts.Hosts`.
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.

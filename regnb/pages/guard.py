@@ -13,7 +13,7 @@ from tornado import httputil
 from tornado.web import OutputTransform
 
 from regnb.errors import InvalidArgument
-from regnb.wire.origin import HINT, Hosts
+from regnb.wire.hosts import HINT, Hosts
 
 Upstream: TypeAlias = Any
 """What tornado, jupyter_server, Voilà and nbformat give and take without types."""

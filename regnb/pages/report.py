@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from regnb import __version__
-from regnb.analysis.collection import COLLECTIONS
+from regnb.analysis.collectors import COLLECTIONS
 from regnb.analysis.growth import Growth
 from regnb.analysis.inventory import Inventory
 from regnb.errors import MissingExtra

@@ -22,7 +22,7 @@ from regnb.pages import nursery
 from regnb.widgets.page import box
 from regnb.widgets.table import DRAWN
 from regnb.wire.addresses import same
-from regnb.wire.origin import Hosts
+from regnb.wire.hosts import Hosts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # they warn about each other
@@ -117,7 +117,7 @@ def serve(
         base_url: The prefix, as a proxy or an Ingress passes it on.
         host: Address to listen on.
         port: Port to listen on.
-        names: Host names that people use, beside the address: as for :class:`regnb.wire.origin.Hosts`.
+        names: Host names that people use, beside the address: as for :class:`regnb.wire.hosts.Hosts`.
         proxies: Addresses or networks of proxies that say truly who sent a request, and by https or not.
         hsts: Whether browsers are told to come by https alone.
         allow_writes: Whether the forms may apply their plans; it takes a token that writes.

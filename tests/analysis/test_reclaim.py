@@ -19,7 +19,7 @@ from images import Image, config, fill, image, index, layer
 from stored import Stored
 
 import regnb
-from regnb.analysis.collection import COLLECTIONS, bounds
+from regnb.analysis.collectors import COLLECTIONS, bounds
 from regnb.analysis.inventory import Inventory
 from regnb.change.delete import plan_delete
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused

@@ -25,7 +25,7 @@ from regnb.analysis.reconcile import reconcile
 from regnb.analysis.storage import open_storage
 from regnb.crawl import walk
 from regnb.errors import InvalidArgument, StorageError
-from regnb.oci import layout
+from regnb.oci import disk
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client
 
@@ -108,17 +108,17 @@ def test_the_storage_says_what_the_api_says(seeded: Seeded) -> None:
 
 def test_every_byte_is_told_apart(made: Path) -> None:
     """Blobs, links, uploads and the rest add up to what the operating system counts; what is unneeded is named."""
-    (base := made / layout.BASE).joinpath("note.txt").write_text("not the registry's", encoding="utf-8")
+    (base := made / disk.BASE).joinpath("note.txt").write_text("not the registry's", encoding="utf-8")
     try:
         found = open_storage(made).inventory()
     finally:
         (base / "note.txt").unlink()
-    disk = found.disk[found.disk["what"] != "folders"].set_index("what")
+    used = found.disk[found.used["what"] != "folders"].set_index("what")
     paths = [path for path in base.rglob("*") if path.is_file()]
-    assert disk["files"].sum() == len(paths) + 1
-    assert disk["size"].sum() == sum(path.stat().st_size for path in paths) + disk["size"]["other"]
-    assert (disk["files"]["other"], disk["size"]["other"]) == (1, 18)
-    assert disk["size"]["uploads"] >= 5
+    assert used["files"].sum() == len(paths) + 1
+    assert used["size"].sum() == sum(path.stat().st_size for path in paths) + used["size"]["other"]
+    assert (used["files"]["other"], used["size"]["other"]) == (1, 18)
+    assert used["size"]["uploads"] >= 5
     blobs = found.blobs.set_index("digest")
     assert blobs["kind"][Digest.of(LOOSE)] == "orphan"
     assert blobs["kind"][OLD.digest] == "manifest"
@@ -134,10 +134,10 @@ def test_what_tags_have_been(made: Path) -> None:
     history = found.history[found.history["tag"] == "1"].set_index("digest")
     assert history["current"].to_dict() == {ONE.digest: True, OLD.digest: False}
     assert history["present"].all()
-    link = made / layout.history_path("vm/app", "1", OLD.digest)
+    link = made / disk.history_path("vm/app", "1", OLD.digest)
     assert abs(history["when"][OLD.digest].timestamp() - link.stat().st_mtime) < 0.001
     (upload,) = found.uploads.itertuples()
-    folder = made / layout.repository_path("vm/app") / "_uploads" / upload.upload
+    folder = made / disk.repository_path("vm/app") / "_uploads" / upload.upload
     assert upload.size == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert upload.started == pd.Timestamp((folder / "startedat").read_text())
 
@@ -187,10 +187,10 @@ def test_the_stock_decides_as_the_inventory_does(made: Path) -> None:
 
 # Damages: each is done to a copy, and the real garbage collection says what it makes of it.
 
-REVISION = layout.revision_path("vm/lost", LOST.digest)
-TAG = layout.tag_path("vm/lost", "only")
-MANIFEST = layout.blob_path(LOST.digest)
-LAYER_LINK = layout.layer_path("vm/lost", Digest.of(layer(5, 40)))
+REVISION = disk.revision_path("vm/lost", LOST.digest)
+TAG = disk.tag_path("vm/lost", "only")
+MANIFEST = disk.blob_path(LOST.digest)
+LAYER_LINK = disk.layer_path("vm/lost", Digest.of(layer(5, 40)))
 
 
 def write(path: str, data: bytes) -> Callable[[Path], None]:
@@ -220,7 +220,7 @@ def revision(data: bytes) -> Callable[[Path], None]:
     return write(REVISION, data)
 
 
-HERE, REPOSITORIES = "vm/lost", layout.REPOSITORIES
+HERE, REPOSITORIES = "vm/lost", disk.REPOSITORIES
 GONE, ODD = Digest.of(b"gone"), f"{REPOSITORIES}/vm/lost/_manifests"
 CORRUPT = {("corrupt revision", HERE), ("dangling", HERE)}
 UNTAGGED = {("corrupt manifest", "vm/app"), ("mismatch", "vm/app")}
@@ -238,9 +238,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] = {
     "manifest empty": (write(MANIFEST, b""), {("corrupt manifest", HERE), ("mismatch", HERE)}),
     "manifest cut": (write(MANIFEST, LOST.data[:50]), {("corrupt manifest", HERE), ("mismatch", HERE)}),
     "another manifest": (write(MANIFEST, ONE.data), {("mismatch", HERE)}),
-    "untagged manifest cut": (write(layout.blob_path(OLD.digest), OLD.data[:50]), UNTAGGED),
-    "layer gone": (remove(layout.blob_path(Digest.of(layer(5, 40)))), {("missing", HERE)}),
-    "config gone": (remove(layout.blob_path(Digest.of(LOST.blobs[0]))), {("missing", HERE)}),
+    "untagged manifest cut": (write(disk.blob_path(OLD.digest), OLD.data[:50]), UNTAGGED),
+    "layer gone": (remove(disk.blob_path(Digest.of(layer(5, 40)))), {("missing", HERE)}),
+    "config gone": (remove(disk.blob_path(Digest.of(LOST.blobs[0]))), {("missing", HERE)}),
     "tag truncated": (write(f"{TAG}/current/link", b"sha256:12"), {("corrupt tag", HERE)}),
     "tag without a link": (remove(f"{TAG}/current"), {("dangling", HERE)}),
     "tag empty": (both(remove(f"{TAG}/current"), remove(f"{TAG}/index")), {("dangling", HERE)}),
@@ -255,16 +255,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] = {
     "no layers": (remove(f"{REPOSITORIES}/vm/lost/_layers"), {("no layers", HERE)}),
     "layers empty": (both(remove(f"{REPOSITORIES}/vm/lost/_layers"), make(f"{REPOSITORIES}/vm/lost/_layers")), set()),
     "layer link corrupt": (write(LAYER_LINK, b"x"), {("corrupt layer link", HERE)}),
-    "history corrupt": (write(layout.history_path("vm/lost", "only", GONE), b"x"), set()),
+    "history corrupt": (write(disk.history_path("vm/lost", "only", GONE), b"x"), set()),
     "only uploads": (write(f"{REPOSITORIES}/begun/_uploads/1/data", b"x"), set()),
-    "only layers": (write(layout.layer_path("pushed", Digest.of(LOOSE)), Digest.of(LOOSE).encode()), set()),
+    "only layers": (write(disk.layer_path("pushed", Digest.of(LOOSE)), Digest.of(LOOSE).encode()), set()),
     "odd name with layers": (make(f"{REPOSITORIES}/Odd Name/_layers"), {("bad layers", "Odd Name")}),
     "odd name without": (write(f"{REPOSITORIES}/Odd Name/_uploads/1/data", b"x"), set()),
-    "data misplaced": (write(f"{layout.BLOBS}/sha256/aa/data", b"x"), {("bad blob", "")}),
-    "blob of 384 bits": (write(f"{layout.BLOBS}/sha384/aa/{'a' * 96}/data", b"x"), set()),
-    "blob of 512 bits": (write(layout.blob_path("sha512:" + "ab" * 64), b"x"), set()),
-    "blob's folder empty": (make(f"{layout.BLOBS}/sha256/aa/{'a' * 64}"), set()),
-    "foreign file": (write(f"{layout.BLOBS}/sha256/aa/.DS_Store", b"x"), set()),
+    "data misplaced": (write(f"{disk.BLOBS}/sha256/aa/data", b"x"), {("bad blob", "")}),
+    "blob of 384 bits": (write(f"{disk.BLOBS}/sha384/aa/{'a' * 96}/data", b"x"), set()),
+    "blob of 512 bits": (write(disk.blob_path("sha512:" + "ab" * 64), b"x"), set()),
+    "blob's folder empty": (make(f"{disk.BLOBS}/sha256/aa/{'a' * 64}"), set()),
+    "foreign file": (write(f"{disk.BLOBS}/sha256/aa/.DS_Store", b"x"), set()),
 }  # fmt: skip
 
 
@@ -314,7 +314,7 @@ def test_no_registry(name: str, tmp_path: Path) -> None:
 def test_its_own_folder_may_be_named(made: Path) -> None:
     """The folder that holds docker/registry/v2, or that folder itself; a path, a text or a URL."""
     whole = open_storage(made).inventory()
-    for where in (made / layout.BASE, f"{made}/", made.as_uri()):
+    for where in (made / disk.BASE, f"{made}/", made.as_uri()):
         same(whole, open_storage(where).inventory(), {"blobs", "tags", "disk"})
     assert repr(open_storage(str(made))) == f"<Storage {made}>"
 
@@ -356,8 +356,8 @@ def test_without_permission(made: Path, tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     shutil.copytree(made, root := folder / "denied")
-    shut = [root / layout.repository_path("vm/lost") / "_manifests", root / layout.repository_path("tools")]
-    shut += [root / layout.BLOBS / "sha256" / ONE.digest[7:9], root / layout.blob_path(TWO.digest)]
+    shut = [root / disk.repository_path("vm/lost") / "_manifests", root / disk.repository_path("tools")]
+    shut += [root / disk.BLOBS / "sha256" / ONE.digest[7:9], root / disk.blob_path(TWO.digest)]
     for path in shut:
         path.chmod(0)
     # Once as root, so that whatever is imported is there before root's rights go.
@@ -390,7 +390,7 @@ def test_what_vanishes_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def then_remove(self: Any, **options: Any) -> Iterator[walk.File]:
         yield from listed(self, **options)
-        for path in (MANIFEST, layout.blob_path(Digest.of(TWO.blobs[0])), layout.tag_path("tools", "all")):
+        for path in (MANIFEST, disk.blob_path(Digest.of(TWO.blobs[0])), disk.tag_path("tools", "all")):
             remove(path)(root)
 
     monkeypatch.setattr(walk.LocalFiles, "walk", then_remove)
@@ -402,7 +402,7 @@ def test_what_vanishes_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_links_of_the_file_system(root: Path, tmp_path: Path) -> None:
     """A folder that lies on another disk is read; links that lead back, or nowhere, and pipes end nothing."""
     whole = open_storage(root).inventory()
-    blobs = root / layout.BLOBS
+    blobs = root / disk.BLOBS
     blobs.rename(tmp_path / "elsewhere")
     blobs.symlink_to(tmp_path / "elsewhere")
     (root / REPOSITORIES / "loop").symlink_to(root)
@@ -439,7 +439,7 @@ def test_the_differences_add_up(real: Distribution) -> None:
     ask(real.url, more)
     real.blob(Digest.of(layer(5, 40))).unlink()
     real.blob(Digest.of(layer(6, 41))).write_bytes(b"cut")
-    (real.root / layout.BASE / "note").write_bytes(b"other")
+    (real.root / disk.BASE / "note").write_bytes(b"other")
     with regnb.connect(real.url) as registry:
         shown = registry.inventory()
     # Between the two readings a tag is pushed, and another one goes with its manifest and its blobs.
@@ -452,7 +452,7 @@ def test_the_differences_add_up(real: Distribution) -> None:
     pd.testing.assert_frame_equal(table, reconcile(shown, there.inventory()))
     row = table.set_index("cause")
     assert row["total"].to_list() == [True, *[False] * (len(row) - 2), True]
-    on_disk = sum(path.stat().st_size for path in (real.root / layout.BASE).rglob("*") if path.is_file())
+    on_disk = sum(path.stat().st_size for path in (real.root / disk.BASE).rglob("*") if path.is_file())
     assert row["size"].iloc[0] == shown.summary.stored
     assert row["size"].iloc[-1] == on_disk == row["size"].iloc[:-1].sum()
     left = {len(TWO.data), len(TWO.blobs[0]), len(TWO.blobs[2])}

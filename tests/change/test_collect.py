@@ -32,7 +32,7 @@ from scripted import Reply
 
 import regnb
 from regnb.change import sweep
-from regnb.change.collect import writers
+from regnb.change.collect import pushers
 from regnb.change.collect.planning import seconds
 from regnb.change.collect.trash import Trash
 from regnb.change.journal import Receipt
@@ -164,11 +164,11 @@ def test_a_read_only_registry_says_so_without_a_write(old: Distribution, tmp_pat
     filesystem = {"filesystem": {"rootdirectory": str(old.root)}}
     settings = {"storage": {**filesystem, "maintenance": {"readonly": {"enabled": True}}}}
     with Distribution(tmp_path / "other", config=settings) as reading:
-        assert ask(reading.url, writers.ask).pushes == "read-only"
+        assert ask(reading.url, pushers.ask).pushes == "read-only"
         plan = swept.storage(old).plan_collect(endpoints=[reading.url])
         assert swept.storage(old).apply(plan, confirm=plan.code).status == "done"
-        assert writers.is_stopped(reading.url) is False
-    assert writers.is_stopped(reading.url)
+        assert pushers.is_stopped(reading.url) is False
+    assert pushers.is_stopped(reading.url)
 
 
 def test_two_collections_at_once(old: Distribution) -> None:

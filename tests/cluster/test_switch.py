@@ -21,7 +21,7 @@ from images import Image, ask, config, image, layer, push
 from test_resources import check_valid, of, settings
 
 import regnb
-from regnb.change.collect import writers
+from regnb.change.collect import pushers
 from regnb.change.sweep import TRASH
 from regnb.cluster.resources import manifests
 from regnb.cluster.switch import Switch
@@ -69,7 +69,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def writes(cluster: Cluster) -> str:
-    return ask(cluster.registry.url, writers.ask).pushes
+    return ask(cluster.registry.url, pushers.ask).pushes
 
 
 def test_it_switches_collects_and_switches_back(old: Distribution, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from conftest import need
 
 from regnb.errors import InvalidArgument, StorageError
 from regnb.local.embedded import Server, create_app, running
-from regnb.oci.layout import Layout
+from regnb.oci.disk import Layout
 from regnb.oci.manifest import ACCEPT, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from regnb.oci.reference import Digest
 

@@ -16,7 +16,7 @@ from regnb.errors import InvalidArgument
 from regnb.local import embedded, gate
 from regnb.local.embedded import Server
 from regnb.local.uploads import sweep
-from regnb.oci.layout import Layout
+from regnb.oci.disk import Layout
 from regnb.oci.reference import Digest
 
 PLACE = "/v2/a/b/blobs/uploads/"

@@ -6,7 +6,7 @@ import pytest
 
 from regnb.errors import InvalidArgument
 from regnb.pages.guard import Guard, refusal
-from regnb.wire.origin import Hosts
+from regnb.wire.hosts import Hosts
 
 OWN = {"Host": "r.example.com"}
 LINK = OWN | {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regnb.analysis.collection import BoundWord
+from regnb.analysis.collectors import BoundWord
 from regnb.analysis.difference import Change, State
 from regnb.analysis.inventory import Inventory
 from regnb.change.journal import State as Applied

@@ -1,7 +1,7 @@
 """Take back the space of a storage: what nothing needs is planned, moved into a trash, and put back by undo.
 
 Beside `change/apply`, the only place that changes what a registry holds. `state` reads what there is, `planning` says
-what of it is garbage, `writers` asks whether anybody can push, `trash` moves folders, and `application` does what a
+what of it is garbage, `pushers` asks whether anybody can push, `trash` moves folders, and `application` does what a
 plan says in the order that never breaks a reader.
 """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from regnb.errors import InvalidReference, StorageError
-from regnb.oci.layout import BASE, Layout, blob_path, history_path, layer_path, revision_path, tag_path, upload_path
+from regnb.oci.disk import BASE, Layout, blob_path, history_path, layer_path, revision_path, tag_path, upload_path
 from regnb.oci.reference import Digest
 
 RAW = b'{"schemaVersion":2,"manifests":[]}'

@@ -1,6 +1,6 @@
 """What regnb says of a garbage collection: of version 3 as a model of it does, of version 2.8 as the real program does.
 
-``REGNB_COLLECTIONS=5000 pytest tests/analysis/test_collection.py`` plays more storages.
+``REGNB_COLLECTIONS=5000 pytest tests/analysis/test_collectors.py`` plays more storages.
 """
 
 from __future__ import annotations
