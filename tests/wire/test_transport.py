@@ -142,19 +142,6 @@ def test_what_is_a_registrys_own(url: str, *, owned: bool) -> None:
     assert Transport("http://h/a").owns(url) == owned
 
 
-def test_a_proxy_that_does_not_speak_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SOCKS proxy in the environment is an error that names it, without its password."""
-    monkeypatch.setenv("all_proxy", "socks5://me:planted@proxy.example.org:1080")
-
-    async def ping() -> None:
-        async with Client(Transport("http://registry.example.org")) as client:
-            await client.ping()
-
-    with pytest.raises(ConnectionFailed, match=r"its proxy proxy\.example\.org:1080 speaks socks5") as caught:
-        anyio.run(ping)
-    assert "planted" not in str(caught.value)
-
-
 # TLS
 
 
