@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -136,34 +136,6 @@ def by_label(frames: Mapping[str, Frame], name: str, value: str | None) -> dict[
         hits = named[named.str.slice(len(start)).str.contains(value, case=False, regex=False)]
     rows = labels.loc[labels["label"].isin(set(hits)), "manifest"].astype("str")
     return _climb(frames["children"], dict.fromkeys(rows, f"label {name}"))
-
-
-def label_texts(frames: Mapping[str, Frame], digests: Collection[str]) -> list[str]:
-    """Return the labels of the images behind each of these manifests, as ``label:name=value`` one after the other.
-
-    Example:
-        ``label_texts(inventory.frames, inventory.tags["digest"])``
-    """
-    labels, children = frames["labels"], frames["children"]
-    own: dict[str, list[str]] = {}
-    for manifest, label in zip(labels["manifest"], labels["label"], strict=True):
-        own.setdefault(manifest, []).append(f"label:{label}")
-    below: dict[str, list[str]] = {}
-    for index, child in zip(children["manifest"], children["child"], strict=True):
-        below.setdefault(index, []).append(child)
-
-    def of(digest: str) -> str:
-        found: dict[str, None] = {}
-        todo, seen = [digest], {digest}
-        while todo:
-            one = todo.pop()
-            found |= dict.fromkeys(own.get(one, ()))
-            todo += [child for child in below.get(one, ()) if child not in seen]
-            seen.update(todo)
-        return " ".join(found)[:_ROW_LETTERS]
-
-    known = {digest: of(digest) for digest in set(digests)}
-    return [known[digest] for digest in digests]
 
 
 def _climb(children: Frame, found: dict[str, str]) -> dict[str, str]:

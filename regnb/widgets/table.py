@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 import traitlets
 
-from regnb.analysis.find import by_label, label_of, label_texts, sought
+from regnb.analysis.find import by_label, label_of, sought
 from regnb.errors import MissingExtra
 from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame
@@ -113,8 +113,6 @@ class Table(widgets.VBox):  # type: ignore[misc]
         for name in _DIGESTS:
             if name in self._rows:  # whole, for the cells show the first digits alone
                 self._names = self._names + " " + self._rows[name].astype("str").fillna("")
-        if self._frames is not None and "digest" in self._rows and len(self._rows) <= WHOLE:  # longer ones are asked
-            self._names = self._names + [f" {text}" for text in label_texts(self._frames, list(self._rows["digest"]))]
         self._folded = (
             self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
         )
