@@ -42,7 +42,7 @@ image-test: export BASE ?= debootstrap
 image-test: export BUILDAH_ISOLATION ?= chroot
 image-test: dist
 	@.ci/image localhost/regnb:test
-	REGNB_TESTS_IMAGE=localhost/regnb:test $(BIN)/python -m pytest --numprocesses 0 tests/test_image.py
+	REGNB_TESTS_IMAGE=localhost/regnb:test $(BIN)/python -m pytest --numprocesses 0 tests/test_containerfile.py
 
 # make release VERSION=1.2.3
 release: .venv/test.stamp
