@@ -15,7 +15,10 @@ export default { render({ el }) {
       const after = [...panel.querySelectorAll("button")].filter(
         (each) => target.compareDocumentPosition(each) & Node.DOCUMENT_POSITION_FOLLOWING,
       );
-      after.find((each) => !each.disabled && each.offsetParent)?.focus();
+      const next = after.find((each) => !each.disabled && each.offsetParent);
+      if (!next) return;
+      event.preventDefault(); // else the same Enter would press it
+      next.focus();
     }, true);
     // What was asked for by a button comes later: the focus goes to the next step, unless it is elsewhere by then.
     let left = null;

@@ -113,7 +113,7 @@ def test_every_byte_is_told_apart(made: Path) -> None:
         found = open_storage(made).inventory()
     finally:
         (base / "note.txt").unlink()
-    used = found.disk[found.used["what"] != "folders"].set_index("what")
+    used = found.disk[found.disk["what"] != "folders"].set_index("what")
     paths = [path for path in base.rglob("*") if path.is_file()]
     assert used["files"].sum() == len(paths) + 1
     assert used["size"].sum() == sum(path.stat().st_size for path in paths) + used["size"]["other"]
