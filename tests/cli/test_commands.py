@@ -84,7 +84,7 @@ def test_an_audit_in_files(filled: Distribution, tmp_path: Path) -> None:
     for form in ("parquet", "csv", "jsonl"):
         done = regnb(tmp_path, "audit", filled.url, "--output", str(tmp_path / form), "--format", form)
         assert done.returncode == 0, done.stderr
-        assert f"Wrote 14 frames to {tmp_path / form}" in done.stderr
+        assert f"Wrote 15 frames to {tmp_path / form}" in done.stderr
     read = {path.stem: pd.read_parquet(path) for path in (tmp_path / "parquet").iterdir()}
     assert set(read) == {"shared_tags", "shared_layers", *get_type_hints(Inventory)}
     for name, frame in read.items():
