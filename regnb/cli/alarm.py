@@ -6,13 +6,10 @@ import json
 import logging
 import re
 import time
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from typing import Annotated, Final, TypeAlias
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from typer import Option
@@ -41,13 +38,6 @@ _MATTERMOST: Final = re.compile(r"(?P<host>.+)/hooks/(?P<key>[a-z0-9]{26})/?")
 _WAITS: Final = (1.0, 4.0, None)
 """Seconds after each attempt."""
 _TIMEOUT: Final = 20.0
-
-
-class _Still(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: a message is for the address that was named."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Make no other request."""
 
 
 class Alarm:
@@ -150,7 +140,17 @@ def _apprise(url: str) -> _Deliver | None:
 
 
 def _json(url: str) -> _Deliver:
-    opener = urllib.request.build_opener(_Still)
+    import urllib.request  # with TLS, which a command without a webhook does not load
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    class Still(urllib.request.HTTPRedirectHandler):
+        """Follows no redirect: a message is for the address that was named."""
+
+        def redirect_request(self, *_: object) -> None:
+            """Make no other request."""
+
+    opener = urllib.request.build_opener(Still)
 
     def deliver(title: str, lines: Sequence[str]) -> str:
         body = json.dumps({"title": title, "text": "\n".join((title, *lines)), "lines": list(lines), "by": "regnb"})
