@@ -155,11 +155,6 @@ class Fleet:
         return stacked("registry", name, {key: one.frames[name] for key, one in self.inventories.items()})
 
     @property
-    def tags(self) -> Frame:
-        """The tags of all of them (``tags``, after ``registry``)."""
-        return self.frame("tags")
-
-    @property
     def problems(self) -> Frame:
         """The problems of all of them (``problems``, after ``registry``)."""
         return self.frame("problems")

@@ -65,7 +65,7 @@ def test_what_several_registries_hold(pair: tuple[Distribution, Distribution], t
                 assert rows.drop(columns="checked", errors="ignore").equals(
                     found[name].frames[frame].drop(columns="checked", errors="ignore")
                 ), (name, frame)
-    assert found.tags.groupby("registry", sort=False)["tag"].count().to_dict() == {"prod": 3, "mirror": 2, "disk": 3}
+    assert found.frame("tags").groupby("registry", sort=False)["tag"].count().to_dict() == {"prod": 3, "mirror": 2, "disk": 3}
     assert found.frame("repositories").columns[0] == "registry"
     with pytest.raises(InvalidArgument, match="no frame 'tag'"):
         found.frame("tag")
@@ -86,7 +86,7 @@ def test_what_is_stored_twice_and_what_a_mirror_lacks(pair: tuple[Distribution, 
     assert rows == [["mirror", "missing", "lib", "1"], ["mirror", "drifted", "app", "2"]]
     assert (found.compare("prod", "mirror", prefix="m/")["state"] == "same").sum() == 1
     assert regnb.fleet({"prod": prod.url}).mirrors.empty
-    assert regnb.fleet([f"http://127.0.0.1:{free_port()}"]).tags.empty
+    assert regnb.fleet([f"http://127.0.0.1:{free_port()}"]).frame("tags").empty
 
 
 def test_one_command_reads_them_all(pair: tuple[Distribution, Distribution], tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ def server() -> dict[str, object]:
     the same port, and do not know it. There is no card unless ``REGNB_URL`` names a registry.
 
     Example:
-        >>> server()["launcher_entry"]["title"]
-        'regnb'
+        ``server()["launcher_entry"]["title"]`` is ``"regnb"``.
     """
     token = secrets.token_hex(16)
     folder = tempfile.TemporaryDirectory(prefix="regnb-jupyter-")  # it lasts as long as this server
