@@ -44,7 +44,7 @@ def sample(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
 @pytest.fixture(scope="module")
 def inventory(sample: Demo) -> regnb.Inventory:
     with regnb.connect(sample.url) as registry:
-        return registry.inventory()
+        return registry.inventory(cached=False)
 
 
 def examples(name: str) -> list[doctest.DocTest]:

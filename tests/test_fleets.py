@@ -65,7 +65,11 @@ def test_what_several_registries_hold(pair: tuple[Distribution, Distribution], t
                 assert rows.drop(columns="checked", errors="ignore").equals(
                     found[name].frames[frame].drop(columns="checked", errors="ignore")
                 ), (name, frame)
-    assert found.frame("tags").groupby("registry", sort=False)["tag"].count().to_dict() == {"prod": 3, "mirror": 2, "disk": 3}
+    assert found.frame("tags").groupby("registry", sort=False)["tag"].count().to_dict() == {
+        "prod": 3,
+        "mirror": 2,
+        "disk": 3,
+    }
     assert found.frame("repositories").columns[0] == "registry"
     with pytest.raises(InvalidArgument, match="no frame 'tag'"):
         found.frame("tag")

@@ -18,7 +18,7 @@ def test_the_card_opens_the_web_ui(lab: Lab, tmp_path: Path) -> None:
     with browsing(folder / "last.png") as (page, outside):
         page.goto(lab.url().replace("/tree/00-start.ipynb", ""))
         card = page.locator(".jp-LauncherCard[title='regnb'], .jp-LauncherCard:has-text('regnb')")
-        card.first.wait_for(timeout=60_000)
+        card.first.wait_for(timeout=150_000)
         page.screenshot(path=folder / "launcher.png")
         with page.context.expect_page() as opened:
             card.first.click()
