@@ -6,6 +6,7 @@ Tests reach loopback only: pytest's ``--allow-hosts`` in pyproject.toml blocks e
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import shutil
@@ -96,6 +97,16 @@ def nothing_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator
             if "tests" not in path.parts and path.is_file() and PLANTED.search(path.read_bytes()):
                 left.append(path)
     assert left == []
+
+
+@pytest.fixture(autouse=True)
+def silent_log() -> Iterator[None]:
+    """A log that a test turned on is off for the next one."""
+    root = logging.getLogger("regnb")
+    before = (root.level, list(root.handlers))
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
 
 
 @pytest.fixture(autouse=True)

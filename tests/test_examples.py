@@ -96,7 +96,7 @@ def run(test: doctest.DocTest, found: Demo, inventory: regnb.Inventory) -> None:
     """Run the examples of one docstring in its module's names, with a registry, its inventory and its storage."""
     with regnb.connect(found.url) as registry:
         if registry.host != inventory.registry:
-            inventory = registry.inventory()
+            inventory = registry.inventory(cached=False)
         given: dict[str, Any] = {"regnb": regnb, "registry": registry, "inventory": inventory}
         given["storage"] = regnb.open_storage(found.storage)
         given["plan"] = registry.plan_delete("vm/centos8:8.3", inventory=inventory)
