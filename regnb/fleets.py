@@ -13,16 +13,14 @@ import anyio
 import msgspec
 
 from regnb import registry as registries
-from regnb.analysis import snapshot
 from regnb.analysis.difference import compare
 from regnb.analysis.inventory import Inventory
-from regnb.analysis.storage import open_storage
 from regnb.crawl.crawl import Progress
 from regnb.crawl.naming import named
 from regnb.errors import InvalidArgument, NotFound, RegnbError, StorageError
 from regnb.layouts.shelf import find
 from regnb.session import Bar, Show, run
-from regnb.source import is_file
+from regnb.source import is_file, read
 from regnb.tables.frame import Frame, make, of_rows, stacked
 from regnb.text import human
 
@@ -327,9 +325,4 @@ def _read(member: Member) -> Inventory:
     """Read what is no registry: a storage, a snapshot, a layout or an archive."""
     if member.repositories:
         raise InvalidArgument(f"{member.url} is read as a whole", hint="leave out the repositories")
-    if find(member.url):
-        with registries.connect(member.url) as handle:
-            return handle.inventory(progress=False)
-    if snapshot.is_snapshot(member.url):
-        return Inventory.load(member.url)
-    return open_storage(member.url).inventory()
+    return read(member.url)

@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 import disk
 from collected import Grown
 from distribution import Distribution
+from images import Image, ask, config, image, layer, push
 
 import regnb
 from regnb.change.journal import Receipt
@@ -23,6 +24,7 @@ from regnb.change.sweep import Sweep
 from regnb.oci.manifest import ACCEPT
 from regnb.oci.reference import Digest
 from regnb.storage import Storage
+from regnb.wire.client import Client
 
 DAY = 86_400
 
@@ -119,5 +121,24 @@ def grown(folder: Path, seed: object, steps: int) -> Grown:
     """A registry with random content, three days old, and stopped."""
     with Grown(folder, seed) as registry:
         registry.grow(steps)
+    age(registry.root, 3)
+    return registry
+
+
+def some(number: int) -> Image:
+    """An image of one layer, another for each number."""
+    return image([layer(number, 1000 + number)], about=config(n=number))
+
+
+def old(registry: Distribution) -> Distribution:
+    """Push two images, delete one of them, stop the registry, and make its files three days old."""
+
+    async def fill(client: Client) -> None:
+        await push(client, "app", "1.0", some(1))
+        await push(client, "app", "gone", some(2))
+        await client.delete_manifest("app", Digest.of(some(2).data))
+
+    ask(registry.url, fill)
+    registry.stop()
     age(registry.root, 3)
     return registry

@@ -127,6 +127,7 @@ def _make(
         rows.create_view(name)
         newest = duckdb.ColumnExpression("snapshot").isin(*map(duckdb.ConstantExpression, latest))
         rows.filter(newest).create_view(f"latest_{name}")
+    database.execute("SET allowed_directories = $base", {"base": allowed})
     for setting in (
         "enable_progress_bar = false",  # it would be printed among what a script prints
         "autoinstall_known_extensions = false",
@@ -134,8 +135,6 @@ def _make(
         "enable_external_access = false",
         "lock_configuration = true",
     ):
-        if setting.startswith("enable_external"):
-            database.execute("SET allowed_directories = $base", {"base": allowed})
         database.execute(f"SET {setting}")
 
 

@@ -113,13 +113,17 @@ class Recording:
         if known is None:
             self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
             return digest
-        if known.kind in PRECEDENCE:
-            known.kind = min(known.kind, kind, key=PRECEDENCE.index)
-            known.media_type = self.text(min(known.media_type, descriptor.media_type))
+        self._also(known, kind, descriptor.media_type)
         if known.size != descriptor.size:
             self.conflicts.add(digest)
             self._claims[manifest, digest] = descriptor.size
         return digest
+
+    def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:
+        """Note that manifests use a blob in another way, too: the order in which they are read must not matter."""
+        if known.kind in PRECEDENCE:
+            known.kind = min(known.kind, kind, key=PRECEDENCE.index)
+            known.media_type = self.text(min(known.media_type, media_type))
 
     def part(self) -> Part:
         """Return what was recorded, to be absorbed by another recording, perhaps in another process."""
@@ -133,14 +137,10 @@ class Recording:
             if known is None:
                 mine.blobs[self.text(digest)] = blob
                 continue
-            if "manifest" in (known.kind, blob.kind):
-                known.kind, known.media_type = (
-                    "manifest",
-                    known.media_type if known.kind == "manifest" else blob.media_type,
-                )
-            else:
-                known.kind = min(known.kind, blob.kind, key=PRECEDENCE.index)
-                known.media_type = self.text(min(known.media_type, blob.media_type))
+            if blob.kind != "manifest":
+                self._also(known, blob.kind, blob.media_type)
+            elif known.kind != "manifest":
+                known.kind, known.media_type = blob.kind, blob.media_type
             if known.size != blob.size:
                 self.conflicts.add(digest)
         self.conflicts |= part.conflicts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
@@ -286,9 +286,7 @@ class Records:
         self.problems += other.problems
         self.damaged |= other.damaged
         self.doubtful |= other.doubtful
-        for layer, diff_id in other.diff_ids.items():
-            if self.diff_ids.setdefault(layer, diff_id) != diff_id:
-                self.diff_ids[layer] = ""
+        self._state(other.diff_ids.items())
         self.read |= other.read
         self.configured |= other.configured
         for name in ("repositories", "tags", "manifests", "configs", "referrers"):
@@ -321,10 +319,14 @@ class Records:
             >>> records.diff_ids
             {'a': 'b'}
         """
-        for layer, diff_id in zip(record.layers, record.diff_ids, strict=bool(record.diff_ids)):
+        self._state(zip(record.layers, record.diff_ids, strict=bool(record.diff_ids)))
+        record.diff_ids = ()
+
+    def _state(self, stated: Iterable[tuple[str, str]]) -> None:
+        """Note of layers what archive each holds; of those that contradict each other nothing is known."""
+        for layer, diff_id in stated:
             if self.diff_ids.setdefault(layer, diff_id) != diff_id:
                 self.diff_ids[layer] = ""
-        record.diff_ids = ()
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.

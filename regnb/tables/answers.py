@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+_FOUND: Final = {
+    "rule": (
+        "str",
+        "secret (in environment, in history, file), root user, missing labels, package cache, build tools, unread",
+    ),
+    "where": ("str", "the part of the config, the step of the history, the layer, or the path"),
+    "position": ("int64", "of the layer that is concerned; -1 for none"),
+    "size": ("int64", "bytes that are concerned"),
+    "found": ("str", "what was found; never the value of a secret"),
+    "mend": ("str", "how to mend it"),
+}
+"""Columns of what should not be in an image."""
 ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "image_layers": {
         "platform": ("str", "of the image; empty if its config does not say"),
@@ -136,30 +148,14 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     },
     "hygiene": {
         "platform": ("str", "of the image; empty if its config does not say"),
-        "rule": (
-            "str",
-            "secret (in environment, in history, file), root user, missing labels, package cache, build tools, unread",
-        ),
-        "where": ("str", "the part of the config, the step of the history, the layer, or the path"),
-        "position": ("int64", "of the layer that is concerned; -1 for none"),
-        "size": ("int64", "bytes that are concerned"),
-        "found": ("str", "what was found; never the value of a secret"),
-        "mend": ("str", "how to mend it"),
+        **_FOUND,
     },
     "inventory_hygiene": {
         "repository": ("str", "name"),
         "image": ("str", "a tag that leads to it, or of an index that lists it; its digest where no tag does"),
         "digest": ("str", "of the image's manifest"),
         "platform": ("str", "of the image"),
-        "rule": (
-            "str",
-            "secret (in environment, in history, file), root user, missing labels, package cache, build tools, unread",
-        ),
-        "where": ("str", "the part of the config, the step of the history, the layer, or the path"),
-        "position": ("int64", "of the layer that is concerned; -1 for none"),
-        "size": ("int64", "bytes that are concerned"),
-        "found": ("str", "what was found; never the value of a secret"),
-        "mend": ("str", "how to mend it"),
+        **_FOUND,
     },
     "scanned": {
         "repository": ("str", "name"),

@@ -17,7 +17,7 @@ import pytest
 import swept
 from clusters import Cluster
 from distribution import Distribution
-from images import Image, ask, config, image, layer, push
+from images import ask
 from test_resources import check_valid, of, settings
 
 import regnb
@@ -26,30 +26,15 @@ from regnb.change.sweep import TRASH
 from regnb.cluster.resources import manifests
 from regnb.cluster.switch import Switch
 from regnb.errors import InvalidArgument, StorageError
-from regnb.oci.reference import Digest
-from regnb.wire.client import Client
 
 STEPS = 12
 """Requests to the API server in one job: before any of them it may be killed."""
 
 
-def some(number: int) -> Image:
-    return image([layer(number, 1000 + number)], about=config(n=number))
-
-
 @pytest.fixture
 def old(real: Distribution) -> Distribution:
     """A stopped registry, three days old, with one image that was deleted."""
-
-    async def fill(client: Client) -> None:
-        await push(client, "app", "1.0", some(1))
-        await push(client, "app", "gone", some(2))
-        await client.delete_manifest("app", Digest.of(some(2).data))
-
-    ask(real.url, fill)
-    real.stop()
-    swept.age(real.root, 3)
-    return real
+    return swept.old(real)
 
 
 def start(cluster: Cluster, command: str, *words: str, receipts: Path) -> subprocess.Popen[str]:

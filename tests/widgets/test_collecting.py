@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 import swept
 from distribution import Distribution
-from images import Image, ask, config, image, layer, push
 
-from regnb.oci.reference import Digest
 from regnb.widgets import collecting
 from regnb.widgets.collecting import SweepForm
-from regnb.wire.client import Client
 
 
 @pytest.fixture(autouse=True)
@@ -20,23 +17,10 @@ def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
 
 
-def some(number: int) -> Image:
-    return image([layer(number, 1000 + number)], about=config(n=number))
-
-
 @pytest.fixture
 def old(real: Distribution) -> Distribution:
     """A stopped registry, three days old, with one image that was deleted."""
-
-    async def fill(client: Client) -> None:
-        await push(client, "app", "1.0", some(1))
-        await push(client, "app", "gone", some(2))
-        await client.delete_manifest("app", Digest.of(some(2).data))
-
-    ask(real.url, fill)
-    real.stop()
-    swept.age(real.root, 3)
-    return real
+    return swept.old(real)
 
 
 def settle(form: SweepForm) -> None:

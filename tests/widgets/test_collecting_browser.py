@@ -12,32 +12,15 @@ import pytest
 import swept
 from browser import OPEN, Lab, run_all
 from distribution import Distribution
-from images import Image, config, image, layer, push
-from images import ask as asked
 from test_forms_browser import apart, button, code, is_off, page, part, plan, screenshots  # noqa: F401 -- fixtures
 
 from regnb.notebooks import runbook
-from regnb.oci.reference import Digest
-from regnb.wire.client import Client
-
-
-def some(number: int) -> Image:
-    return image([layer(number, 1000 + number)], about=config(n=number))
 
 
 @pytest.fixture
 def old(real: Distribution) -> Distribution:
     """A stopped registry, three days old, with one image that was deleted."""
-
-    async def fill(client: Client) -> None:
-        await push(client, "app", "1.0", some(1))
-        await push(client, "app", "gone", some(2))
-        await client.delete_manifest("app", Digest.of(some(2).data))
-
-    asked(real.url, fill)
-    real.stop()
-    swept.age(real.root, 3)
-    return real
+    return swept.old(real)
 
 
 @pytest.fixture

@@ -450,12 +450,18 @@ async def tunnels(target: str) -> AsyncIterator[tuple[str, list[str]]]:
             yield proxy, heads
 
 
-async def test_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Https goes through a tunnel and is verified at its other end, http is asked of the proxy; both log in to it."""
+def certified(folder: Path) -> ssl.SSLContext:
+    """TLS for registry.example.org by an authority of its own, whose certificate is ``ca.pem`` in the folder."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("registry.example.org").configure_cert(context)
+    return context
+
+
+async def test_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Https goes through a tunnel and is verified at its other end, http is asked of the proxy; both log in to it."""
+    context = certified(tmp_path)
     for secure in (True, False):
         async with serve(say(OK), context=context if secure else None) as wire, tunnels(wire.url) as (proxy, heads):
             scheme = "https" if secure else "http"
@@ -525,10 +531,7 @@ async def socks(target: str) -> AsyncIterator[tuple[str, list[str]]]:
 
 async def test_a_socks_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Http and https go through a SOCKS proxy that looks the name up; a wrong login and a missing library are told."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("registry.example.org").configure_cert(context)
+    context = certified(tmp_path)
     for scheme in ("https", "http"):
         server = serve(say(OK), context=context if scheme == "https" else None)
         async with server as wire, socks(wire.url) as (proxy, names):
