@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FRAMES: Final = (
     "repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage", "history", "uploads",
-    "disk",
+    "disk", "findings", "labels",
 )  # fmt: skip
 """Frames of a snapshot: each is a table of its own name, with the columns ``registry``, ``date`` and ``snapshot``."""
 SECOND: Final = 2

@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from stored import Stored
 
 import regnb
+from regnb.analysis.query import FRAMES
 from regnb.errors import InvalidArgument, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,7 @@ def saved(tmp_path: Path) -> str:
 def test_tables_are_the_frames_of_all_snapshots(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row says whose it is; latest_ has the last snapshot alone; values need no quotes."""
     found = regnb.sql("SELECT snapshot, count(*) AS tags, sum(size) AS size FROM tags GROUP BY ALL ORDER BY 1", saved)
+    assert {*FRAMES} == {*grown(0).inventory().frames}, "each file of a snapshot is a table"
     frames = [grown(seed).inventory().tags for seed in range(3)]
     assert found["tags"].to_list() == [len(each) for each in frames]
     assert found["size"].to_list() == [each["size"].sum() for each in frames]
