@@ -528,6 +528,9 @@ class ECR(Vendor):
         key = "imageDetails" if target == "DescribeImages" else "repositories"
         rows = json.loads(reply.body)[key]
         for row in rows if target == "DescribeImages" else ():
+            # What was pushed since counts as well: both APIs tell of one content.
+            tags = self.content.tags(row["repositoryName"])
+            row["imageTags"] = [tag for tag, digest in tags.items() if digest == row["imageDigest"]]
             when = [self.content.pulled.get((row["repositoryName"], tag)) for tag in row.get("imageTags", ())]
             if last := max((one for one in when if one), default=None):
                 row["lastRecordedPullTime"] = last.timestamp()

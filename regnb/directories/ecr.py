@@ -18,6 +18,7 @@ from regnb.oci.reference import is_digest
 _HOST: Final = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _PAGE: Final = 1000
 _KINDS: Final[dict[str, type[RegistryError]]] = {
+    "ImageNotFoundException": NotFound,
     "AccessDeniedException": Denied,
     "RepositoryNotFoundException": NotFound,
     "ThrottlingException": RateLimited,
@@ -124,7 +125,25 @@ class ECR(Directory):
         ]
 
     async def delete_tag(self, repository: str, tag: str) -> None:
-        """Delete a tag; with its last tag an image goes, too."""
+        """Delete a tag, but not an image's last one: with that the image goes, too.
+
+        Raises:
+            NotFound: There is no such tag.
+            RegistryError: It is the last tag of its image by now; nothing was deleted.
+        """
+
+        def look() -> Row:  # no pages: AWS takes no size of them with named images
+            found: Row = self._client.describe_images(
+                registryId=self._account, repositoryName=repository, imageIds=[{"imageTag": tag}]
+            )
+            return found
+
+        images = (await self._run(look)).get("imageDetails", ())
+        if any(len(image.get("imageTags") or ()) < 2 for image in images):
+            raise RegistryError(
+                f"{repository}:{tag} is the last tag of its image by now, and {self.name} deletes the image with it",
+                hint="plan the deletion again: it then names the image",
+            )
         await self._delete(repository, {"imageTag": tag}, f"{repository}:{tag}")
 
     async def delete_manifest(self, repository: str, digest: str) -> None:

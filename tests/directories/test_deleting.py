@@ -88,6 +88,23 @@ def test_a_tag_that_came_meanwhile_is_not_lost(kind: type[Vendor], tmp_path: Pat
             assert {*state(registry.url, "team/app")} == {"team/app:1.0", "team/app:2.0", "team/app:new"}
 
 
+def test_a_tag_that_became_an_images_last_one_keeps_the_image(tmp_path: Path) -> None:
+    """ECR deletes an image with its last tag: a row that takes a tag alone takes no image that no row names."""
+    with embedded.running(tmp_path) as registry:
+        one, two = (image([layer(number, 100)]) for number in (1, 2))
+        fill(registry.url, ("team/app", "1.0", one), ("team/app", "keep", one), ("team/app", "2.0", two))
+        standing = ECR(tmp_path)
+        with standing.serve(registry.url.partition("://")[2]) as server, connected(server) as handle:
+            plan = handle.plan_delete("team/app:1.0", inventory=handle.inventory(["team/app"], progress=False))
+            assert [step.action for step in plan.steps] == ["untag"]
+            fill(registry.url, ("team/app", "keep", two))
+            receipt = handle.apply(plan, confirm=plan.digest, progress=False)
+            (row,) = receipt.outcomes.values()
+            assert row.status == "failed"
+            assert "last tag of its image by now" in row.message
+            assert {*state(registry.url, "team/app")} == {"team/app:1.0", "team/app:2.0", "team/app:keep"}
+
+
 class Keeping(Hub):
     """Docker Hub where another image needs every manifest."""
 
