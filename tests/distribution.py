@@ -10,20 +10,28 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 PROGRAM = shutil.which("docker-registry")
+_given: deque[int] = deque(maxlen=500)
 
 
 def free_port() -> int:
-    """A port that nothing listens on, below those that the system hands out; each pytest-xdist worker has its own."""
+    """A port that nothing listens on, below those that the system hands out; each pytest-xdist worker has its own.
+
+    None of the last 500 is given again: two that are asked for together are two, before anything listens on them.
+    """
     first = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
         port = first + secrets.randbelow(1_000)
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
 
 
