@@ -18,7 +18,7 @@ from distribution import Distribution, free_port
 from images import Answer, Fake, Image, attestation, config, fill, image, index, layer, surroundings
 
 import regnb
-from regnb import Digest, Interrupted, Reference, Registry, RegnbError
+from regnb import Digest, Interrupted, Reference, RegnbError
 from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference, NotARegistry, NotFound, Unauthorized
 from regnb.oci.manifest import SCHEMA1_SIGNED, Index, Manifest
 from regnb.wire.cache import Cache
