@@ -42,12 +42,13 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from million import NOW, tables
 from regnb.analysis.inventory import Inventory
+from regnb.tables import sharing
 tags = int(sys.argv[2])
 most = {"manifests": tags * 7 // 10, "references": tags * 56 // 10, "layers": tags}
 made = tables(tags=tags, repositories=max(1, tags // 100), **most)
 inventory = Inventory("generated:5000", NOW, NOW, made)
 inventory.save(sys.argv[3])
-held = inventory.graph.owned(inventory.graph.held)
+held = sharing.owned(inventory.graph, inventory.graph.held)
 tenth = inventory.tags["tag"].str.endswith("7").to_numpy()
 freed = inventory.reclaim(tenth).size
 print(json.dumps({"size": int(held.size.sum()), "exclusive": int(held.exclusive.sum()), "freed": freed}))

@@ -82,6 +82,7 @@ sys.path.insert(0, sys.argv[1])
 from million import NOW, tables
 from regnb.analysis.inventory import Inventory
 from regnb.analysis.difference import diff
+from regnb.tables import sharing
 def peak():
     return int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 tags = int(sys.argv[2])
@@ -95,7 +96,7 @@ made = tables(tags=tags, manifests=tags * 7 // 10, references=tags * 5, layers=t
 def figures():
     inventory = Inventory("generated:5000", NOW, NOW, made)
     graph = inventory.graph
-    graph.owned(graph.held), graph.of_tags(), inventory.sharing
+    sharing.owned(graph, graph.held), sharing.of_tags(graph), inventory.sharing
     return inventory
 inventory = timed("figures", figures)
 found["peak"] = peak()

@@ -17,6 +17,7 @@ from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.files import shown
 from regnb.errors import InvalidArgument
+from regnb.tables import sharing
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 from regnb.tables.graph import Edges, Graph
@@ -325,12 +326,12 @@ def _bytes(side: Inventory, only: Mask, tags: Ints, unsure: Ints, *, tagged: boo
         owner = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
         held = rest[graph.held.target]
         owners = Edges(owner[held], graph.held.target[held], len(graph.repositories))
-        parts = graph.shares(owners)
+        parts = sharing.shares(graph, owners)
         untagged = {graph.repositories[number]: int(parts[number]) for number in np.flatnonzero(owners.counts).tolist()}
         rest[owners.target] = False
         if rest.any():
             untagged[""] = graph.bytes(rest)
-    return _Bytes(graph.bytes(only), graph.shares(edges), untagged)
+    return _Bytes(graph.bytes(only), sharing.shares(graph, edges), untagged)
 
 
 def _behind(graph: Graph, rows: Ints) -> tuple[Ints, Ints]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from regnb.analysis.reclaim import Reclaim
+from regnb.tables import sharing
 from regnb.tables.frame import Frame, make, of_rows
 from regnb.tables.graph import Edges, Graph
 
@@ -30,7 +31,7 @@ def namespaces(repositories: Frame, graph: Graph) -> Frame:
     place = {name: number for number, name in enumerate(names)}
     number = np.array([place[name.partition("/")[0]] for name in graph.repositories], dtype=np.int64)
     repository = np.repeat(np.arange(len(graph.repositories)), graph.held.counts)
-    owned = graph.owned(Edges(number[repository], graph.held.target, len(names)))
+    owned = sharing.owned(graph, Edges(number[repository], graph.held.target, len(names)))
     groups = repositories.groupby(of)
     return make(
         "namespaces",

@@ -19,6 +19,7 @@ from regnb.oci import transports
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.removal import WHY, Removal, Why, removal
+from regnb.tables.sharing import shared
 from regnb.text import names
 
 if TYPE_CHECKING:
@@ -549,7 +550,7 @@ def _alive(loss: Loss, used: Running) -> Iterator[Effect]:
 
 def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
     """Yield the repositories that need blobs of what goes."""
-    pairs = inventory.graph.shared(gone)
+    pairs = shared(inventory.graph, gone)
     total = pairs.groupby("repository")["size"].sum().sort_values(ascending=False, kind="stable")
     text = "bytes stay, for other images there have them, too"
     for name, size in total.iloc[:_SHARING].items():

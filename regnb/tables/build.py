@@ -17,6 +17,7 @@ from regnb.oci.age import known
 from regnb.oci.findings import Finding
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
+from regnb.tables import sharing
 from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.tables.graph import Edges, Graph, Numbered
 from regnb.text import count, names
@@ -225,7 +226,7 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
     rows = records.tags
     at = graph.tags
     read = at >= 0
-    exclusive, share = graph.of_tags()
+    exclusive, share = sharing.of_tags(graph)
     everywhere = np.bincount(graph.manifest[at[read]], minlength=len(graph.digests))
     siblings, elsewhere = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
     siblings[read] = graph.tagged[at[read]] - 1
@@ -278,7 +279,7 @@ def _tags(records: Records, graph: Graph, behind: _Behind, manifests: Frame) -> 
 
 def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
     names = list(records.repositories)
-    owned = graph.owned(graph.held)
+    owned = sharing.owned(graph, graph.held)
     groups = tags.groupby("repository")
     troubled = {problem.repository for problem in records.problems if problem.incomplete}
     return make(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ class Edges:
         pairs *= width
         pairs += target
         pairs.sort()
-        pairs = pairs[_first(pairs)]
+        pairs = pairs[first(pairs)]
         self.target = (pairs % width).astype(np.int32)
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
 
@@ -60,14 +60,6 @@ class Edges:
         places = np.repeat(start - np.cumsum(counts) + counts, counts)
         places += np.arange(len(places))
         return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
-
-
-class Owned(NamedTuple):
-    """Bytes of each owner: once for each blob, of those that it alone needs, and its part of each blob."""
-
-    size: NDArray[np.int64]
-    exclusive: NDArray[np.int64]
-    share: NDArray[np.int64]
 
 
 class Graph:
@@ -274,60 +266,6 @@ class Graph:
         at, blob = self.own.of(self.manifest)
         return Edges(self.repository[at], blob, len(self.repositories))
 
-    def owned(self, held: Edges) -> Owned:
-        """Return the bytes of owners, of whom several may need one blob."""
-        owners = np.bincount(held.target, minlength=len(self.digests))
-        exclusive = np.where(owners == 1, self.sizes, 0)
-        return Owned(self.total(held), self.total(held, exclusive), self.shares(held))
-
-    def shares(self, edges: Edges) -> NDArray[np.int64]:
-        """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
-        owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
-        return self.split(owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
-
-    def split(self, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int64]:
-        """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.
-
-        Args:
-            owner: Who needs a blob, in pairs that are there once.
-            blob: What it needs.
-            weight: How many each owner stands for.
-
-        Returns:
-            The bytes of each owner, or of all that it stands for.
-        """
-        pairs = blob * np.int64(len(weight))
-        pairs += owner
-        pairs.sort()
-        blob = (pairs // max(1, len(weight))).astype(np.int32)
-        owner = (pairs % max(1, len(weight))).astype(np.int32)
-        count = weight[owner].astype(np.int32)
-        start = np.flatnonzero(_first(blob))
-        runs = np.diff(np.append(start, len(blob)))
-        total = np.add.reduceat(count, start) if len(start) else count
-        before = np.cumsum(count)
-        before -= np.repeat((before - count)[start], runs)
-        each, left = np.divmod(self.sizes[blob], np.repeat(total, runs))
-        extra = np.clip(left - (before - count), 0, count)
-        return _sums(each * count + extra, owner, len(weight))
-
-    def of_tags(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
-        row = np.repeat(np.arange(len(self.manifest)), self.behind.counts)
-        reached = self.tagged[row] > 0
-        share = self.split(row[reached], self.behind.target[reached], self.tagged)
-        # A row's part is divided by its tags in turn.
-        known = np.flatnonzero(self.tags >= 0)
-        known = known[np.argsort(self.tags[known], kind="stable")]
-        at = self.tags[known]
-        start = np.flatnonzero(np.diff(at, prepend=-1))
-        rank = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
-        each, left = np.divmod(share[at], np.maximum(self.tagged[at], 1))
-        found, exclusive = (np.zeros(len(self.tags), dtype=np.int64) for _ in range(2))
-        found[known] = each + (rank < left)
-        exclusive[known] = self.total(self.behind, np.where(self.alone, self.sizes, 0))[at]
-        return exclusive, found
-
     @cached_property
     def _all_needed(self) -> Ints:
         """How many distinct manifests need each blob, as a garbage collection sees it."""
@@ -365,25 +303,6 @@ class Graph:
         # What is lost is usually little: only that is looked at.
         counts = np.bincount(self.followed.of(np.flatnonzero(lost & ~still))[1], minlength=len(self.digests))
         return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
-
-    def shared(self, gone: Mask) -> pd.DataFrame:
-        """Return what stays of the blobs of rows that are gone, and for whom.
-
-        Args:
-            gone: As for :meth:`freed`.
-
-        Returns:
-            Columns: repository (name), blob (number), size (bytes); each pair once.
-        """
-        gone = np.asarray(gone)
-        lost = np.zeros(len(self.digests), dtype=bool)
-        lost[self.own.of(self._manifests(gone))[1]] = True
-        rows = np.flatnonzero(~gone)
-        at, blob = self.own.of(self.manifest[rows])
-        both = lost[blob]
-        pairs = Edges(self.repository[rows[at[both]]], blob[both], len(self.repositories))
-        names = np.array(self.repositories, dtype=object).repeat(pairs.counts)
-        return pd.DataFrame({"repository": names, "blob": pairs.target, "size": self.sizes[pairs.target]})
 
 
 class Numbered:
@@ -473,7 +392,7 @@ def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
-def _first(values: Ints) -> Mask:
+def first(values: Ints) -> Mask:
     """Say of each of some sorted values whether it is another than the one before."""
     first = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=first[1:])
@@ -490,10 +409,3 @@ def _direct(source: Ints, target: Ints, blobs: int) -> tuple[Ints, Ints] | None:
     """Return the pairs whose target is named by its own digest; None if all are."""
     direct = target < blobs
     return None if direct.all() else (source[direct], target[direct])
-
-
-def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
-    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
-    high, low = np.divmod(values, 2**26)
-    found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
-    return found[0] * 2**26 + found[1]

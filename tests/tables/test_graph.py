@@ -13,6 +13,7 @@ from stored import Stored
 
 from regnb.analysis.inventory import Inventory
 from regnb.tables.graph import Graph
+from regnb.tables.sharing import shared
 
 LAYERS = [layer(number, 50 + number) for number in range(6)]
 
@@ -51,13 +52,13 @@ def test_what_is_freed_and_what_is_shared(chance: random.Random) -> None:
     kept = blobs(*np.flatnonzero(~gone))
     assert graph.sizes[graph.freed(gone)].sum() == sum(map(len, lost - kept))
     assert len(graph.freed(gone)) == len(lost - kept)
-    shared = graph.shared(gone).groupby("repository")["size"].sum()
+    stays = shared(graph, gone).groupby("repository")["size"].sum()
     by_hand = {}
     for name in sorted({name for name, _ in rows}):
         own = blobs(*(at for at in np.flatnonzero(~gone) if rows[at][0] == name))
         if own & lost:
             by_hand[name] = sum(map(len, own & lost))
-    assert shared.to_dict() == by_hand
+    assert stays.to_dict() == by_hand
 
 
 @settings(max_examples=30, deadline=None)
@@ -87,5 +88,5 @@ def test_nothing_has_a_graph_too(pushed: list[tuple[str, str, Image]]) -> None:
     graph = Stored(*pushed).inventory().graph
     assert isinstance(graph, Graph)
     assert not len(graph.freed(np.zeros(0, dtype=bool)))
-    assert graph.shared(np.zeros(0, dtype=bool)).empty
+    assert shared(graph, np.zeros(0, dtype=bool)).empty
     assert not len(graph.reach.target)

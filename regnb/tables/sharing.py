@@ -1,0 +1,110 @@
+"""Whose bytes are these: what each owner needs alone (its exclusive bytes), and its part of what several need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from regnb.tables.graph import Edges, first
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regnb.tables.graph import Graph, Ints, Mask
+
+
+class Owned(NamedTuple):
+    """Bytes of each owner: once for each blob, of those that it alone needs, and its part of each blob."""
+
+    size: NDArray[np.int64]
+    exclusive: NDArray[np.int64]
+    share: NDArray[np.int64]
+
+
+def owned(graph: Graph, held: Edges) -> Owned:
+    """Return the bytes of owners, of whom several may need one blob: what one alone needs is exclusive."""
+    owners = np.bincount(held.target, minlength=len(graph.digests))
+    exclusive = np.where(owners == 1, graph.sizes, 0)
+    return Owned(graph.total(held), graph.total(held, exclusive), shares(graph, held))
+
+
+def of_tags(graph: Graph) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each tag the bytes that only it needs, and its share of every blob behind it."""
+    row = np.repeat(np.arange(len(graph.manifest)), graph.behind.counts)
+    reached = graph.tagged[row] > 0
+    share = split(graph, row[reached], graph.behind.target[reached], graph.tagged)
+    # A row's part is divided by its tags in turn.
+    known = np.flatnonzero(graph.tags >= 0)
+    known = known[np.argsort(graph.tags[known], kind="stable")]
+    at = graph.tags[known]
+    start = np.flatnonzero(np.diff(at, prepend=-1))
+    rank = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
+    each, left = np.divmod(share[at], np.maximum(graph.tagged[at], 1))
+    found, exclusive = (np.zeros(len(graph.tags), dtype=np.int64) for _ in range(2))
+    found[known] = each + (rank < left)
+    exclusive[known] = graph.total(graph.behind, np.where(graph.alone, graph.sizes, 0))[at]
+    return exclusive, found
+
+
+def shares(graph: Graph, edges: Edges) -> NDArray[np.int64]:
+    """Return the bytes of each node, where those of each blob are divided by the nodes that lead to it."""
+    owner = np.repeat(np.arange(len(edges.counts)), edges.counts)
+    return split(graph, owner, edges.target, np.ones(len(edges.counts), dtype=np.int64))
+
+
+def split(graph: Graph, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int64]:
+    """Divide each blob's bytes by its owners; what is left over goes to the first ones, so that nothing is lost.
+
+    Args:
+        graph: The sizes of the blobs.
+        owner: Who needs a blob, in pairs that are there once.
+        blob: What it needs.
+        weight: How many each owner stands for.
+
+    Returns:
+        The bytes of each owner, or of all that it stands for.
+    """
+    pairs = blob * np.int64(len(weight))
+    pairs += owner
+    pairs.sort()
+    blob = (pairs // max(1, len(weight))).astype(np.int32)
+    owner = (pairs % max(1, len(weight))).astype(np.int32)
+    count = weight[owner].astype(np.int32)
+    start = np.flatnonzero(first(blob))
+    runs = np.diff(np.append(start, len(blob)))
+    total = np.add.reduceat(count, start) if len(start) else count
+    before = np.cumsum(count)
+    before -= np.repeat((before - count)[start], runs)
+    each, left = np.divmod(graph.sizes[blob], np.repeat(total, runs))
+    extra = np.clip(left - (before - count), 0, count)
+    return _sums(each * count + extra, owner, len(weight))
+
+
+def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
+    """Return what stays of the blobs of rows that are gone, and for whom.
+
+    Args:
+        graph: Who needs what.
+        gone: For each row whether that repository loses that manifest.
+
+    Returns:
+        Columns: repository (name), blob (number), size (bytes); each pair once.
+    """
+    gone = np.asarray(gone)
+    lost = np.zeros(len(graph.digests), dtype=bool)
+    lost[graph.own.of(np.unique(graph.manifest[gone]))[1]] = True
+    rows = np.flatnonzero(~gone)
+    at, blob = graph.own.of(graph.manifest[rows])
+    both = lost[blob]
+    pairs = Edges(graph.repository[rows[at[both]]], blob[both], len(graph.repositories))
+    names = np.array(graph.repositories, dtype=object).repeat(pairs.counts)
+    return pd.DataFrame({"repository": names, "blob": pairs.target, "size": graph.sizes[pairs.target]})
+
+
+def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
+    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
+    high, low = np.divmod(values, 2**26)
+    found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
+    return found[0] * 2**26 + found[1]
