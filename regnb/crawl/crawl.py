@@ -21,7 +21,9 @@ from regnb.crawl.records import (
     NODE_LIMIT,
     ManifestRecord,
     Problem,
+    ProblemKind,
     Records,
+    RepositoryStatus,
     TagRecord,
     configure,
 )
@@ -111,7 +113,8 @@ class _Crawl:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
             if not isinstance(error, NotFound) or name in self.named:
                 sort = counts.fail(error)
-                self.records.repositories[name] = "denied" if sort == "denied" else "failed"
+                known: dict[ProblemKind, RepositoryStatus] = {"denied": "denied", "missing": "missing"}
+                self.records.repositories[name] = known.get(sort, "failed")
                 self.problem(name, "", sort, error)
                 return
             tags.clear()
@@ -383,6 +386,7 @@ async def find_repositories(
         InvalidReference: A name without a wildcard is no repository name.
     """
     if patterns is not None:
+        records.asked = tuple(patterns)
         named = [check_repository(pattern) for pattern in patterns if not is_glob(pattern)]
         globs = [pattern for pattern in patterns if is_glob(pattern)]
         if not globs:
