@@ -173,6 +173,21 @@ class Layout:
         known |= self.behind(found)
         return [one.digest for one in found if one.digest not in inner and self.subject(one.digest) not in known]
 
+    def settled(self) -> bytes:
+        """Return an ``index.json`` of the same images, whatever the order was in which they came.
+
+        Entries with a name come first, in order. One without a name is left out if another entry leads to its manifest,
+        unless it refers to something.
+        """
+        listing = self.listing
+        read = (self._read(entry.digest) for entry in listing.entries)
+        known = self.behind(child for one in read if isinstance(one, Index) for child in one.children)
+        known -= {digest for digest in known if self.subject(digest)}
+        known |= {entry.digest for tags in listing.tags.values() for entry in tags.values()}
+        named = sorted((entry for entry in listing.entries if entry.tag), key=lambda entry: entry[2:])
+        rest = {entry.digest: entry for entry in listing.entries if not entry.tag and entry.digest not in known}
+        return listing.to_json([*named, *(rest[digest] for digest in sorted(rest))])
+
     def subject(self, digest: str) -> str:
         """Return what a manifest refers to, or ""."""
         manifest = self._read(digest)

@@ -149,7 +149,7 @@ class Shelf:
             StorageError: It cannot be written.
         """
         if self.folder is not None and self.left:
-            pack(self.folder, self.place.path)
+            pack(self.folder, self._trees[0].settled(), self.place.path)
             self.folder, self.unpacked = None, False
             self._open_archive(self.place)
 
