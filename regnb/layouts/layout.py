@@ -161,6 +161,11 @@ class Layout:
                     todo += manifest.children if isinstance(manifest, Index) else ()
         return found
 
+    def configs(self, root: Descriptor) -> set[str]:
+        """Return the configs of the images that a manifest is or lists."""
+        manifests = (self._read(digest) for digest in self.behind([root]))
+        return {one.config.digest for one in manifests if isinstance(one, Manifest) and one.config is not None}
+
     def untagged(self) -> list[str]:
         """Return the manifests that nothing in the layout leads to but an entry without a name."""
         if self.reference:

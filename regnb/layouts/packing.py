@@ -1,6 +1,6 @@
 """A new ``oci-archive``: a layout in a folder beside it until all is there, and then one file in one step."""
 
-# ruff: noqa: PTH105, PTH108, PTH116, PTH123 -- paths are texts
+# ruff: noqa: PTH105, PTH108, PTH123 -- paths are texts
 
 from __future__ import annotations
 
