@@ -292,13 +292,14 @@ def find(
             help="repository:tag, a reference with any host, a digest or six digits of one, or a label: NAME=VALUE.",
         ),
     ],
+    repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
     """Find tags by name, reference, digest (of an image or a layer) or label, and print how to pull each.
 
     Exit code 0: found, 1: not found or an error, 4: something could not be read.
     """
-    inventory = read(url, connect=connected)
+    inventory = read(url, repositories, connect=connected)
     found = inventory.find(text)
     if json_:
         show(found, json_)

@@ -15,6 +15,7 @@ import anyio
 from regnb.crawl.directory import Claim, Told
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
+from regnb.crawl.naming import OPTION
 from regnb.crawl.recording import Recording
 from regnb.crawl.records import (
     DEPTH_LIMIT,
@@ -42,7 +43,7 @@ from regnb.oci.manifest import (
 from regnb.oci.reference import Digest, check_repository, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client
+from regnb.wire.client import CATALOG_HINT, Client
 from regnb.wire.probe import is_mirror
 
 _MIRROR: Final = "pull-through cache"
@@ -401,7 +402,8 @@ async def find_repositories(
             listed.extend(page)
     except RegnbError as error:
         if not listed and not (listed := await _told(directory, records)):
-            raise
+            hint = error.hint.replace(CATALOG_HINT, f"{CATALOG_HINT} ({OPTION})")
+            raise error.saying(error.message, hint=hint) from error.__cause__
         if "catalog" not in records.coverage.sources:
             records.coverage.catalog = "incomplete"
             records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
