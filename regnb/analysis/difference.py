@@ -211,7 +211,7 @@ def diff(
     if older.source == newer.source and older.registry != newer.registry:
         raise InvalidArgument(
             f"inventories of different registries: {older.registry} and {newer.registry}",
-            hint="compare() compares a mirror",
+            hint="to compare a mirror: regnb compare A B",
         )
     found = changes(_stored(older), _stored(newer))
     new, moved, vanished = found.new, found.moved, found.vanished

@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from regnb.analysis.growth import growth as growth_
 from regnb.cli.command import Connected, Surrounded, command_of
-from regnb.cli.options import Repositories, Where
+from regnb.cli.options import NoCache, Repositories, Where
 from regnb.cli.terminal import (
     INCOMPLETE,
     INTERRUPTED,
@@ -80,7 +80,7 @@ def report(
         str | None, Option(metavar="SIZE", help="Size of its disk, such as 1TB, to estimate when it is full.")
     ] = None,
     repositories: Repositories = None,
-    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Write a report on a registry or its storage as one HTML file that needs no network, and print its path.
 

@@ -539,12 +539,12 @@ async def begin(
     """
     names = await find_repositories(client, records, repositories, directory)
     records.coverage.repositories.listed += len(names)
-    fill = fill or bool(getattr(directory, "spare", False))  # Docker Hub is nobody's mirror, and a GET counts
+    fill = fill or (directory is not None and directory.spare)  # Docker Hub is nobody's mirror, and a GET counts
     if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
         if await is_mirror(client, names[0]):
             raise Refused(
                 f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
-                hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
+                hint="read its storage, a folder or a bucket; or: regnb audit --fill-cache, fill_cache=True in Python",
             )
         cache.found_lacking(records.registry, _MIRROR)
     return names
