@@ -8,9 +8,10 @@ from typing import Final
 from regnb.crawl.files import local_path
 from regnb.errors import NotFound, RegnbError, StorageError
 from regnb.layouts.archive import Archive
+from regnb.layouts.chosen import layout_of
 from regnb.layouts.docker import MANIFEST, DockerArchive
 from regnb.layouts.folder import Folder, is_layout, is_new
-from regnb.layouts.index import Listing
+from regnb.layouts.index import Listing, name_of
 from regnb.layouts.layout import Layout
 from regnb.layouts.packing import beside, pack
 from regnb.layouts.tar import Tar
@@ -123,7 +124,9 @@ class Shelf:
             raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
         tar = self._archive = Tar(place.path, str(place._replace(reference="")))
         try:
-            self._trees = [Layout(self._files(place, tar), place.repository, place.reference)]
+            files = self._files(place, tar)
+            named = place.transport == "docker-archive"
+            self._trees = [layout_of(files, tar, place) if named else Layout(files, place.repository, place.reference)]
         except BaseException:
             self.close()
             raise
@@ -149,7 +152,7 @@ class Shelf:
             StorageError: It cannot be written.
         """
         if self.folder is not None and self.left:
-            pack(self.folder, self.place.path)
+            pack(self.folder, self._trees[0].settled(), self.place.path)
             self.folder, self.unpacked = None, False
             self._open_archive(self.place)
 
@@ -202,9 +205,9 @@ class Shelf:
                     raise
                 found.add(layout.repository)
         if self.place.reference and not found:
-            tags = [name for named in self._trees[0].listing.tags.values() for name in named]
+            names = sorted(filter(None, (name_of(entry.descriptor) for entry in self._trees[0].listing.entries)))
             text = f"{self.place._replace(reference='')} has no {self.place.reference}"
-            raise NotFound(text, hint=f"it has {', '.join(sorted(tags)[:_SHOWN]) or 'nothing with a name'}")
+            raise NotFound(text, hint=f"it has {', '.join(names[:_SHOWN]) or 'nothing with a name'}")
         return sorted(found)
 
     def of(self, repository: str) -> Layout | None:

@@ -138,6 +138,53 @@ def descriptor_of_docker() -> dict[str, bytes]:
     return {**members, "manifest.json": pack([listed])}  # type: ignore[dict-item]
 
 
+@pytest.fixture(params=["before Docker 25", "since Docker 25"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What docker save writes for three images, the last of them without a name."""
+    members, listed, rows = dict[str, bytes](), [], []
+    names = (["docker.io/library/alpine:3"], ["team/app:1", "localhost:5000/team/app:latest"], [])
+    for number, some in enumerate(names):
+        plain = tar_of(b"%d" % number)
+        about = config(rootfs={"type": "layers", "diff_ids": [Digest.of(plain)]})
+        members |= {f"{number}.json": about, f"{number}/layer.tar": plain}
+        listed.append({"Config": f"{number}.json", "RepoTags": some, "Layers": [f"{number}/layer.tar"]})
+        one = image([plain], about=about)
+        rows += [row("", one) | {"annotations": {IMAGE_NAME: name}} for name in some] or [row("", one)]
+        if request.param == "since Docker 25":
+            members |= {f"blobs/sha256/{Digest.of(data).hex}": data for data in one.everything()}
+    if request.param == "since Docker 25":
+        members |= {"oci-layout": b"{}", "index.json": pack({"schemaVersion": 2, "manifests": rows})}
+    path = tar(tmp_path / "saved.tar", {**members, "manifest.json": pack(listed)})
+    return f"docker-archive:{path}"
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "untagged"),
+    [
+        ("alpine:3", ["docker.io/library/alpine:3"], 0),
+        ("docker.io/library/alpine:3", ["docker.io/library/alpine:3"], 0),
+        ("docker.io/team/app:1", ["team/app:1"], 0),
+        ("localhost:5000/team/app", ["team/app:latest"], 0),
+        ("@1", ["team/app:1", "team/app:latest"], 0),
+        ("@2", [], 1),
+    ],
+)
+def test_one_image_of_what_docker_save_wrote(saved: str, name: str, found: list[str], untagged: int) -> None:
+    """An image is named as Docker shows it, with its host or by its place, as containers-transports(5) says."""
+    inventory = regnb.read(f"{saved}:{name}")
+    assert [*(inventory.tags["repository"] + ":" + inventory.tags["tag"])] == found
+    assert inventory.repositories["untagged"].sum() == untagged
+    assert inventory.complete
+
+
+@pytest.mark.parametrize("name", ["alpine", "app:1", "@3", "UPPER:"])
+def test_an_image_that_docker_save_did_not_write(saved: str, name: str) -> None:
+    """The error names what is there, in a form that can be used."""
+    with pytest.raises(NotFound, match=f"has no {name}") as caught:
+        regnb.read(f"{saved}:{name}")
+    assert caught.value.hint == "it has alpine:3, localhost:5000/team/app:latest, team/app:1, @0, @1, @2"
+
+
 def test_a_tree_of_layouts(tmp_path: Path) -> None:
     """Each layout is a repository by its path, as olareg and zot keep them; a broken one is a row, the rest is read."""
     layout(tmp_path / "vm" / "app", ("1", ONE), ("docker.io/other:2", TWO), ("", SBOM))
