@@ -24,8 +24,6 @@ STYLE: Final = (
     " font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
 )
 """The style of a page without scripts."""
-_HEARTBEAT: Final = "window.voila_heartbeat()"
-"""The inline script that Voilà sends while a page takes long."""
 
 
 def _hash(text: str) -> str:
@@ -60,7 +58,7 @@ def scripted(nonce: str) -> str:
         False
     """
     return (
-        f"{_POLICY}script-src 'self' 'nonce-{nonce}' {_hash(_HEARTBEAT)} blob:; style-src 'self' 'unsafe-inline'; "
+        f"{_POLICY}script-src 'self' 'nonce-{nonce}' blob:; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
     )
 
