@@ -203,10 +203,7 @@ class Kernels(AsyncMappingKernelManager):
         self._reserve[visitor.writes] = alive[1:]
         kernel_id = alive[0] if alive else await self._start(writes=visitor.writes)
         if self._opening.pop(page, None) is None:
-            if self._reserve[visitor.writes]:
-                self.drop(kernel_id)
-            else:
-                self._reserve[visitor.writes].append(kernel_id)
+            self._put_by(kernel_id, writes=visitor.writes)
             raise Finish
         self._given[kernel_id], self._sending[page] = visitor, kernel_id
         self.refill(writes=visitor.writes, after=_LATER)
@@ -218,10 +215,17 @@ class Kernels(AsyncMappingKernelManager):
         async def work() -> None:
             await asyncio.sleep(after)
             if not self._reserve[writes]:
-                self._reserve[writes].append(await self._start(writes=writes))
+                self._put_by(await self._start(writes=writes), writes=writes)
 
         if writes not in self._tasks:
             self._keep(writes, work())
+
+    def _put_by(self, kernel_id: str, *, writes: bool) -> None:
+        """Keep a kernel in reserve, unless one is there."""
+        if self._reserve[writes]:
+            self.drop(kernel_id)
+        else:
+            self._reserve[writes].append(kernel_id)
 
     def drop(self, kernel_id: str) -> None:
         """End a kernel soon."""
