@@ -320,7 +320,7 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
         return f'<script nonce="{self.filled.metadata.regnb["nonce"]}">regnb_told({quoted})</script>\n'
 
 
-class Healthy(tornado.web.RequestHandler):
+class Healthy(Plain, tornado.web.RequestHandler):
     """What a probe asks: no token, and no kernel is started."""
 
     def get(self) -> None:
@@ -328,7 +328,7 @@ class Healthy(tornado.web.RequestHandler):
         self.finish("ok")
 
 
-class Socket(tornado.websocket.WebSocketHandler):
+class Socket(Plain, tornado.websocket.WebSocketHandler):
     """What ``regnb kube check`` asks for, to see whether WebSockets come through."""
 
     def check_origin(self, _: str) -> bool:
@@ -391,7 +391,7 @@ class UI(Voila):  # type: ignore[misc]
             VoilaShutdownKernelHandler: Shutdown,
         }
         routes = [
-            (path.replace(*_FILES), own.get(handler) or type(handler.__name__, (Plain, handler), {}), *rest)
+            (path.replace(*_FILES), type(handler.__name__, (Plain, own.get(handler, handler)), {}), *rest)
             for path, handler, *rest in super().init_handlers()
             if handler not in unwanted
         ]
@@ -421,7 +421,7 @@ class UI(Voila):  # type: ignore[misc]
         self.ioloop = tornado.ioloop.IOLoop.current()
         guard = self.guard(self.app)
         server = tornado.httpserver.HTTPServer(guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY)
-        door = Door(self.listener, server, f"{self.base_url}healthz", shared=guard.trusted)
+        door = Door(self.listener, server, f"{self.base_url}healthz", guard)
         door.open()
         try:
             self.ioloop.start()

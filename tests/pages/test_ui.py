@@ -54,6 +54,16 @@ def enter(visitor: httpx.Client, site: Site, text: str, following: str = "/ui/")
     return visitor.post(f"{site.base}login", params={"next": following}, data={"password": text}, headers=origin)
 
 
+def test_without_tokens_nobody_is_asked_for_one(site: Site) -> None:
+    """The login leads to the pages, or says so; a log out closes the visitor's pages."""
+    origin = {"Origin": site.base.removesuffix("/ui/")}
+    with httpx.Client(timeout=60, headers=origin) as visitor:
+        assert visitor.get(site.base + "login").headers["location"] == "/ui/"
+        given = visitor.post(site.base + "login", data={"password": TOKEN})
+        assert (given.status_code, "ask for no token" in given.text) == (404, True)
+        assert "Your pages are closed" in visitor.post(site.base + "logout").text
+
+
 def test_the_root_leads_to_the_prefix(site: Site) -> None:
     """``/`` and ``/ui`` redirect to ``/ui/``, which is the overview; a probe is answered."""
     root = site.base.removesuffix("ui/")
@@ -202,7 +212,6 @@ def test_a_page_that_is_left_before_it_is_there_ends(seeded_embedded: Seeded, tm
     """Reloaded six times while it is made, it takes one place and not six, and the log says nothing of it."""
     with Site(tmp_path / "ui.log", seeded_embedded.url) as site, httpx.Client(timeout=60) as visitor:
         until(site, 1)
-        visit(site.base + "login", visitor)
         for _ in range(6):
             with visitor.stream(
                 "GET", f"{site.base}13-retention", params={"visit": "1"}, follow_redirects=True
