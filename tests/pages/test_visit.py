@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,25 @@ from regnb.cli import app
 from regnb.errors import InvalidArgument, StorageError
 from regnb.pages import token
 
+NONE = "00000000-0000-4000-8000-000000000000"
+"""A kernel that is nobody's."""
+SOCKET = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+SOCKET |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 READS, WRITES = "canary-reads-77120934", "canary-writes-1180472"
-PATHS = ("", "13-retention", "login", "voila/static/voila.js", "voila/labextensions/x", "voila/api/themes/x", "nothing")
+PATHS = (
+    "",
+    "13-retention",
+    "login",
+    "healthz",
+    "metrics",
+    "report",
+    "socket",
+    f"api/kernels/{NONE}",
+    "voila/static/voila.js",
+    "voila/labextensions/x",
+    "voila/api/themes/x",
+    "nothing",
+)
 LOOKS, CHANGES = "a-token-that-looks", "a-token-that-changes"
 
 
@@ -155,7 +173,12 @@ def test_other_logins_are_left_alone(site: Site) -> None:
     theirs = {f"username-127-0-0-1-{site.port}": "2|theirs", "_xsrf": "2|theirs"}
     with httpx.Client(timeout=60, cookies=theirs) as visitor:
         found = [visit(site.base + path, visitor) for path in PATHS]
+        origin = {"Origin": site.base.removesuffix("/ui/")}
+        for path in (f"api/kernels/{NONE}/channels", "voila/api/shutdown/x", "socket", *PATHS):
+            found.append(visitor.get(site.base + path, headers=origin | SOCKET | {"Connection": "Upgrade, close"}))
+            found.append(visitor.post(site.base + path, headers=origin))
         found.append(enter(visitor, site, READS))
+        found += [visitor.get(site.base + f"api/kernels/{NONE}/channels", headers=origin | SOCKET)]
         set_ = [cookie for each in found for cookie in each.headers.get_list("set-cookie")]
         assert set_
         assert all(cookie.startswith(f"regnb-{site.port}=") and "Path=/ui/" in cookie for cookie in set_)
@@ -183,6 +206,11 @@ def test_tokens_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         token.read([token_file(tmp_path, "short", "short")], [])
     with pytest.raises(StorageError, match="read"):
         token.read([str(tmp_path / "nothing")], [])
+    reading, writing = os.pipe()
+    os.write(writing, f"{LOOKS}\n".encode())
+    os.close(writing)
+    assert token.read([], [f"/dev/fd/{reading}"]) == [token.Token("write token", LOOKS, writes=True)]
+    os.close(reading)
     given = ["ui", "--registry", "http://127.0.0.1:9", "--token-file", "-"]
     done = CliRunner().invoke(app, given, input="short\n")
     assert "standard input has fewer" in str(done.exception)
