@@ -34,6 +34,8 @@ from regnb.pages.drawing import (
     END,
     FOLDERS,
     GREEN,
+    GROUPS,
+    LEGIBLE,
     LEVELS,
     MINUS,
     NAMES,
@@ -56,8 +58,9 @@ from regnb.pages.drawing import (
     wrapped,
 )
 
-_Path: TypeAlias = tuple[str | None, ...]
-"""A box of the treemap: namespace, repository, and a tag or what tags share; None at the end for all that is folded."""
+_Path: TypeAlias = tuple[str | int | None, ...]
+"""A box of the treemap: namespace, repository, and a tag or what tags share; at the end the number of a group, or
+None for all that is folded."""
 
 
 class _Point(NamedTuple):
@@ -183,31 +186,23 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
                 found[path[:depth]] += row.size
     if not kinds:
         return sentence("Nothing is stored here.")
-    tags = Counter({path: sizes[-1][path] for path, kind in kinds.items() if kind == "exclusive"})
-    drawn = kinds.keys() - tags.keys()
-    for found, most in zip((*sizes[:2], tags), BOXES, strict=True):
-        drawn.update(path for path, _ in found.most_common(most))
-    shown: Counter[str | None] = Counter()
-    for path, _ in sizes[1].most_common():
-        shown[path[0]] += 1
-        if shown[path[0]] <= EACH:
-            drawn.add(path)
+    drawn = _drawn(kinds, sizes)
+    groups, folded = _groups(kinds, sizes, drawn)
     boxes: Counter[_Path] = Counter()
-    folded: defaultdict[_Path, set[str | None]] = defaultdict(set)
     mostly: defaultdict[_Path, Counter[str]] = defaultdict(Counter)
     for path, kind in kinds.items():
-        box = path
-        if cut := next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0):
-            box = (*path[: cut - 1], None)
-            folded[box].add(path[cut - 1])
+        cut = next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0)
+        box = groups[path[:cut]] if cut else path
         for depth in range(len(box) + 1):
             boxes[box[:depth]] += sizes[-1][path]
             mostly[box[:depth]][kind] += sizes[-1][path]
     total = boxes[()]
     ids = {box: str(number) for number, box in enumerate(boxes)}
-    names = {box: _box(box, folded.get(box, ())) for box in boxes}
+    names = {box: _box(box, folded) for box in boxes}
     looks = [
-        (LEVELS[len(box)], "") if len(box) < len(LEVELS) else _KINDS[mostly[box].most_common(1)[0][0]][2:]
+        (LEVELS[len(box)], "")
+        if len(box) < len(LEVELS) and box not in folded
+        else _KINDS[mostly[box].most_common(1)[0][0]][2:]
         for box in boxes
     ]
     colours, patterns = map(list, zip(*looks, strict=True))
@@ -220,7 +215,9 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         text=[human(size) for size in boxes.values()],
         hovertext=[
             wrapped(
-                *(names[box[:depth]] for depth in range(1, len(box) + 1)), f"{human(size)}, {size / total:.1%} of all"
+                *(names[box[:depth]] for depth in range(1, len(box) + 1)),
+                _number(box, folded[box]) if box in folded else "",
+                f"{human(size)}, {size / total:.1%} of all",
             )
             for box, size in boxes.items()
         ],
@@ -232,28 +229,77 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
     return draw([trace], f"{human(total)} by namespace and repository{_cut(sizes, drawn)}", about, 560)
 
 
+def _drawn(kinds: Mapping[_Path, str], sizes: Sequence[Counter[_Path]]) -> set[_Path]:
+    """Return what has a box of its own: the largest, and of each namespace some, if their names fit in."""
+    tags = Counter({path: sizes[-1][path] for path, kind in kinds.items() if kind == "exclusive"})
+    found = kinds.keys() - tags.keys()
+    found |= {path for path, _ in tags.most_common(BOXES[-1])}
+    shown: Counter[_Path] = Counter()
+    for depth, most in enumerate(BOXES[:-1], 1):
+        for place, (path, size) in enumerate(sizes[depth - 1].most_common()):
+            shown[path[:-1]] += 1
+            within = sizes[depth - 2][path[:-1]] if depth > 1 else sizes[0].total()
+            if (place < most or (depth > 1 and shown[path[:-1]] <= EACH)) and size * LEGIBLE >= within:
+                found.add(path)
+    return found
+
+
+def _groups(
+    kinds: Mapping[_Path, str], sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]
+) -> tuple[dict[_Path, _Path], dict[_Path, list[str]]]:
+    """Return the box of each namespace, repository or tag that has none of its own, and the names in each such box.
+
+    One box of all of them would dwarf the others: it is divided by name, into boxes of about the same size.
+    """
+    rest: defaultdict[_Path, Counter[str]] = defaultdict(Counter)
+    for path in kinds:
+        if cut := next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0):
+            rest[path[: cut - 1]][str(path[cut - 1])] += sizes[-1][path]
+    groups: dict[_Path, _Path] = {}
+    folded: defaultdict[_Path, list[str]] = defaultdict(list)
+    for parent, children in rest.items():
+        size, before = children.total(), 0
+        whole = sizes[len(parent) - 1][parent] if parent else sizes[0].total()
+        number = 1 if len(parent) + 1 == len(sizes) else max(1, round(GROUPS * size / whole))
+        for child in sorted(children):
+            middle = 2 * before + children[child]
+            groups[*parent, child] = (*parent, number * middle // (2 * size))
+            folded[groups[*parent, child]].append(child)
+            before += children[child]
+    return groups, folded
+
+
 def _cut(sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]) -> str:
     """Return what the title of a treemap says of repositories that have no box of their own."""
-    left = sum(path not in drawn or path[:1] not in drawn for path in sizes[1])
-    return f": the {len(sizes[1]) - left:,} largest repositories of {len(sizes[1]):,}" if left else ""
+    number = len(sizes[1])
+    alone = sum(path in drawn and path[:1] in drawn for path in sizes[1])
+    if alone == number:
+        return ""
+    if alone:
+        return f": the {alone:,} largest of {number:,} repositories"
+    return f": {number:,} repositories in groups by name"
 
 
 def _label(name: str) -> str:
     """Return a name with each part on its own line: plotly hides a text that is wider than its box."""
-    return (
-        "<br>".join(short(part, 32) for part in re.split(r"(?<=/)(?=.)", name)[-3:]) if "/" in name else short(name, 32)
-    )
+    return "<br>".join(short(part, 32) for part in re.split(r"(?<=/)(?=.)|(?<= … )", name)[-3:])
 
 
-def _box(box: _Path, folded: Iterable[str | None]) -> str:
+def _box(box: _Path, folded: Mapping[_Path, Sequence[str]]) -> str:
     """Return what a box of the treemap is called."""
     if not box:
         return "all"
-    names = [*folded] or [box[-1]]
-    if len(names) > 1:
-        return f"{len(names):,} more {('namespaces', 'repositories', 'tags')[len(box) - 1]}"
+    if box in folded and len(folded[box]) > 1 and {(*box[:-1], 0), (*box[:-1], 1)} - folded.keys():
+        return _number(box, folded[box]).replace(" ", " more ", 1)
     # Below its namespace a repository needs no more than the rest of its name.
-    return str(names[0]).removeprefix(f"{box[0]}/")
+    names = [str(name).removeprefix(f"{box[0]}/") for name in folded.get(box, box[-1:])]
+    return f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _number(box: _Path, folded: Sequence[str]) -> str:
+    """Return how much is in a box of several."""
+    nouns = (("namespace", "namespaces"), ("repository", "repositories"), ("tag", "tags"))[len(box) - 1]
+    return f"{len(folded):,} {nouns[len(folded) != 1]}"
 
 
 def files(files: pd.DataFrame) -> go.Figure:
@@ -334,7 +380,7 @@ def files(files: pd.DataFrame) -> go.Figure:
 
 def _folder(box: _Path, size: float, total: float, lost: float) -> str:
     """Return what is told of a folder."""
-    path = "/" + "/".join(part for part in box if part is not None)
+    path = "/" + "/".join(part for part in box if isinstance(part, str))
     hidden = f"{human(lost)} of it directly in this folder is hidden by later layers" if lost else ""
     return wrapped(path, f"{human(size)}, {size / total:.1%} of all", hidden)
 
