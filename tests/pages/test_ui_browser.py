@@ -107,6 +107,8 @@ def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, scre
             page.wait_for_timeout(700)
             page.screenshot(path=screenshots / f"ui-{name}-{width}-{theme}.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            edges = "each => each.map(svg => svg.getBoundingClientRect().right)"
+            assert max(page.eval_on_selector_all(".js-plotly-plot .main-svg", edges), default=0) <= width
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         for text in ("h1", "p", ".regnb-head a"):
             assert contrast(page.locator(text).first) > 4.5, (theme, text)
