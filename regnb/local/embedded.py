@@ -24,12 +24,10 @@ from urllib.parse import quote
 import anyio
 from anyio.to_thread import run_sync
 
-from regnb.crawl.files import shown
 from regnb.errors import ContentError, InvalidArgument, InvalidReference, MissingExtra, RegnbError, StorageError
 from regnb.oci.disk import Layout
 from regnb.oci.manifest import MANIFEST_LIMIT, OCI_INDEX, Index, Manifest, decode
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
-from regnb.oci.transports import is_place
 from regnb.wire.hosts import Hosts
 
 try:
@@ -92,16 +90,12 @@ def create_app(
 
     Raises:
         StorageError: The folder holds something else, or cannot be read or written.
-        InvalidArgument: A layout, an archive or a URL is named, and no folder.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     app = create_app(folder)
     """
-    if is_place(str(root)) or "://" in str(root):
-        hint = "serve an empty folder, then copy into it: regnb copy http://localhost:5000 '*' --from oci:DIR"
-        raise InvalidArgument(f"{shown(root)} is not a folder, and only a folder is served", hint=hint)
     layout = Layout(Path(root), read_only=read_only)
     registry = _Registry(layout, delete=delete, read_only=read_only, limit=limit, like_2_8=like_2_8)
     return Starlette(

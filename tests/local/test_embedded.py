@@ -1061,6 +1061,6 @@ def test_skopeo(http: httpx.Client, server: Server, skopeo: Callable[..., bytes]
 def test_only_a_folder_is_served(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layout or a URL is refused, and no folder is made that is called so."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidArgument, match="is not a folder"):
+    with pytest.raises(StorageError, match="is not a folder"):
         Server(name)
     assert not [*tmp_path.iterdir()]
