@@ -225,7 +225,8 @@ class Inventory:
         found = self.summary
         bound = "" if found.complete else "at least "
         headline = (
-            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
+            f"{found.registry}: {count(found.repositories, 'repository')}, {count(found.tags, 'tag')}, "
+            f"{count(found.blobs, 'blob')}, "
             f"{bound}{human(found.stored)} {'behind tags' if self.source == 'api' else 'stored'} "
             f"({human(found.pulled)} if nothing were shared)"
         )

@@ -63,9 +63,12 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     found = inventory.summary
     bound = "" if found.complete else "at least "
     storage = inventory.source == "storage"
-    out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
-        f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
+        f"[bold]{escape(found.registry)}[/]  {count(found.repositories, 'repository')}, {count(found.tags, 'tag')}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{count(found.manifests, 'manifest')}, {count(found.blobs, 'blob')}: [bold]{bound}{human(found.stored)}[/] "
         f"{'behind tags' if inventory.source == 'api' else 'in them'} ({human(found.pulled)} if nothing were shared)"
     )
     largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
@@ -84,6 +87,11 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     section(layers, "Shared layers, by the bytes that sharing saves", 10)
     section(inventory.uploads, "Uploads that were begun and not finished", 10)
     section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
+    broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
+    if len(broken):
+        out.print(
+            f"\n[yellow]{count(len(broken), 'tag')} cannot be pulled[/]: {escape(_named(broken))}", soft_wrap=True
+        )
     if inventory.complete:
         word, _, verdict = inventory.brief.verdict.partition(": ")
         out.print(f"\n[green]{word}[/]: {verdict}")

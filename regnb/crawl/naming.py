@@ -53,4 +53,4 @@ def exact(names: Iterable[str]) -> list[str]:
 
 
 def _lines(lines: Iterable[str]) -> list[str]:
-    return list(filter(None, (line.partition("#")[0].strip() for line in lines)))
+    return list(filter(None, (line.partition("#")[0].strip("\ufeff").strip() for line in lines)))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from regnb.crawl.files import local_path
-from regnb.errors import NotFound, RegnbError, StorageError
+from regnb.errors import InvalidArgument, NotFound, RegnbError, StorageError
 from regnb.layouts.archive import Archive
 from regnb.layouts.chosen import layout_of
 from regnb.layouts.docker import MANIFEST, DockerArchive
@@ -14,11 +14,11 @@ from regnb.layouts.folder import Folder, is_layout, is_new
 from regnb.layouts.index import Listing, name_of
 from regnb.layouts.layout import Layout
 from regnb.layouts.packing import beside, pack
-from regnb.layouts.tar import Tar
+from regnb.layouts.tar import Tar, is_tar
 from regnb.layouts.tree import layouts
 from regnb.oci.disk import BASE
 from regnb.oci.reference import check_repository
-from regnb.oci.transports import Place, parse
+from regnb.oci.transports import Place, check_path, parse
 
 _FEW: Final = 1_000
 """Folders that are looked at to find out whether there is a layout below one that does not say so."""
@@ -33,7 +33,7 @@ def find(where: str | Path) -> Place | None:
         where: Such as ``oci:DIR:TAG``; or the path of a folder that holds a layout, or a tree of them.
 
     Raises:
-        InvalidArgument: It begins as the name of a layout, and names no path.
+        InvalidArgument: It begins as the name of a layout, and names no path. Or it is an archive, or has a colon.
 
     Example:
         >>> find("oci-archive:/media/usb/app.tar").transport
@@ -42,11 +42,16 @@ def find(where: str | Path) -> Place | None:
     """
     if place := parse(str(where)):
         return place
-    if "://" in str(where) or not Path(where).is_dir() or Path(where, BASE).is_dir():
+    if "://" in str(where):
+        return None
+    if Path(where).is_file() and is_tar(str(where)):
+        hint = f"write oci-archive:{where} if it holds an OCI layout, docker-archive:{where} if docker save wrote it"
+        raise InvalidArgument(f"{where} is an archive, and nothing says of which kind", hint=hint)
+    if not Path(where).is_dir() or Path(where, BASE).is_dir():
         return None
     path = local_path(where)
     if is_layout(path) or next(layouts(path, [], _FEW), None) is not None:
-        return Place("oci", path)
+        return Place("oci", check_path(path))
     return None
 
 
@@ -68,6 +73,7 @@ class Shelf:
     """
 
     def __init__(self, place: Place) -> None:
+        self._check_colon(place)
         self.place = place
         self.failed: list[str] = []
         self.folder: Folder | None = None
@@ -80,6 +86,15 @@ class Shelf:
             self._open_folder(place)
         else:
             self._open_archive(place)
+
+    @staticmethod
+    def _check_colon(place: Place) -> None:
+        """Refuse a path with a colon that was taken for a path and a tag."""
+        words = f"{place.path}:{place.reference}".split(":")
+        if place.reference and not Path(place.path).exists():
+            for end in range(len(words), 1, -1):
+                if Path(":".join(words[:end])).exists():
+                    check_path(":".join(words[:end]))
 
     def _open_folder(self, place: Place) -> None:
         if Path(place.path).is_file():

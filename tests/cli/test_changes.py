@@ -452,7 +452,7 @@ def test_the_code_is_typed_at_a_terminal(right: bool, small: Distribution, tmp_p
         shown = read_until("")
         assert process.wait() == 0, shown
     if right:
-        assert "1 of 1 rows done" in shown
+        assert "1 of 1 row done" in shown
         assert state(small.url) == before | {("vm/centos8", "old"): ONE.digest}
     else:
         assert "Nothing was written." in shown

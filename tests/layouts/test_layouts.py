@@ -19,6 +19,7 @@ from layouts import files, layout, put, row, skopeo, tar, tool
 import regnb
 from regnb.errors import InvalidArgument, NotFound, RegnbError
 from regnb.layouts import index as index_
+from regnb.oci.disk import blob_path
 from regnb.oci.reference import Digest
 from regnb.oci.transports import IMAGE_NAME
 
@@ -376,6 +377,43 @@ def test_names_that_are_not_layouts() -> None:
         regnb.connect("oci://localhost:5000")
     with pytest.raises(RegnbError):
         regnb.connect("docker-archive:/dev/null")
+
+
+def test_an_archive_without_its_transport(tmp_path: Path) -> None:
+    """The error says how to name it; so it does for a compressed one, in every command that reads."""
+    path = tar(tmp_path / "app.tar", files(layout(tmp_path / "app", ("1", ONE))))
+    zipped = tmp_path / "app.tgz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    for archive in (path, zipped):
+        for verb in ("audit", "gc", "catalog"):
+            done = command(tmp_path, verb, str(archive))
+            assert done.returncode == 1
+            assert f"Hint: write oci-archive:{archive} if" in done.stderr
+            assert f"docker-archive:{archive} if" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["{}", "oci:{}", "oci:{}:1", "oci-archive:{}/app.tar"])
+def test_a_path_with_a_colon_is_refused(name: str, tmp_path: Path) -> None:
+    """A colon ends the path in such a name: nothing else is read in its place, and nothing is written elsewhere."""
+    layout(tmp_path / "10:30", ("1", ONE))
+    (tmp_path / "10:30" / "app.tar").touch()
+    with pytest.raises(InvalidArgument, match="has a colon") as caught:
+        regnb.connect(name.format(tmp_path / "10:30"))
+    assert "rename the folder" in caught.value.hint
+    assert not (tmp_path / "10").exists()
+
+
+def test_a_damaged_layout_is_judged_as_a_damaged_registry(real: Distribution, tmp_path: Path) -> None:
+    """With a manifest gone, both audits have the exit codes 0 and, with --fail-on-problems, 2, and name the tag."""
+    fill(real.url, ("app", "1", ONE))
+    gone = layout(tmp_path / "app", ("1", ONE)) / "blobs" / "sha256" / ONE.digest.hex
+    gone.unlink()
+    (real.root / blob_path(ONE.digest)).unlink()
+    for where in (f"oci:{tmp_path}/app", real.url):
+        done = command(tmp_path, "audit", where)
+        assert (done.returncode, "1 tag cannot be pulled: app:1" in done.stdout) == (0, True)
+        done = command(tmp_path, "audit", where, "--fail-on-problems")
+        assert (done.returncode, "1 tag cannot be pulled: app:1" in done.stderr) == (2, True)
 
 
 def test_a_tag_that_is_not_there(tmp_path: Path) -> None:
