@@ -29,7 +29,8 @@ SHOWN = {"01-inventory": ".jp-OutputArea-output table"} | dict.fromkeys(CHARTED,
 PAGES = [book.name for book in runbooks()]
 
 
-CUT = """() => [...document.querySelectorAll("#rendered_cells table")].filter((table) => table.offsetWidth).filter((table) => {
+CUT = """() => [...document.querySelectorAll("#rendered_cells table")].filter((table) => {
+  if (!table.offsetWidth) return false;
   const { right } = table.getBoundingClientRect();
   for (let each = table.parentElement; each; each = each.parentElement) {
     if (right <= each.getBoundingClientRect().right + 1) continue;
