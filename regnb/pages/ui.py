@@ -75,6 +75,8 @@ _UNSAID: Final = (
     "Error at server while executing cell",
     "authenticate",
     "wrote error",
+    "Got events for closed stream",
+    "Could not destroy zmq context",
 )
 """In messages of others' for the log that say nothing to do: what they are about stands on the page."""
 _START: Final = "00-start"
