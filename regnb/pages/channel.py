@@ -209,7 +209,7 @@ class Shutdown(Guarded, APIHandler):
         """End it, unless it is another visitor's."""
         _check_owner(self, kernel_id)
         kernels: Upstream = self.kernel_manager
-        await kernels.shutdown_kernel(kernel_id)
+        await kernels.finish(kernel_id)
         self.set_status(204)
         self.finish()
 

@@ -181,6 +181,12 @@ class Door:
                     silent: Upstream = selector.unregister(key.fileobj).fileobj
                     silent.close()
 
+    def _is_asked(self, begun: bytes) -> bool:
+        """Whether a head is whole, and names this host or, as some probes and no browser, none."""
+        head, end, _ = begun.partition(b"\r\n\r\n")
+        found = _HOST.findall(head + end[:2])
+        return bool(end) and len(found) <= 1 and all(self.guard.hosts.answers(each.decode("latin-1")) for each in found)
+
     def _welcome(self, selector: selectors.BaseSelector) -> None:
         with suppress(OSError):
             connection, address = self._listener.accept()
@@ -202,18 +208,11 @@ class Door:
         selector.unregister(connection)
         if not begun:
             connection.close()
-        elif begun.startswith(self._probes) and self.guard.hosts.answers(_host(begun)):
+        elif begun.startswith(self._probes) and self._is_asked(begun):
             said = (200, "ok") if self.healthy else (503, "the loop stands still")
             _answer(connection, self.guard.plain(*said, body=begun.startswith(b"GET")))
         else:
             self._loop.add_callback(self._admit, connection, key.data[0])
-
-
-def _host(begun: bytes) -> str:
-    """Return the host that a request names, or "" if its head is not whole or names several."""
-    head, end, _ = begun.partition(b"\r\n\r\n")
-    found = _HOST.findall(head + end[:2])
-    return found[0].decode("latin-1") if end and len(found) == 1 else ""
 
 
 def _answer(connection: socket.socket, whole: bytes) -> None:

@@ -8,11 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from tornado.web import Finish
+from tornado.web import Finish, HTTPError
 from traitlets import Dict, Integer
 
 from regnb.errors import InvalidArgument
@@ -190,7 +191,7 @@ class Kernels(AsyncMappingKernelManager):
         """End the kernels of a visitor's pages."""
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
             self.hang_up(kernel_id, "you logged out")
-            await self._shutdown(kernel_id)
+            await self.finish(kernel_id)
 
     async def give(self, page: object) -> str:
         """Return the kernel in reserve, or a new one, for a page that has taken its room.
@@ -230,7 +231,7 @@ class Kernels(AsyncMappingKernelManager):
     def drop(self, kernel_id: str) -> None:
         """End a kernel soon."""
         if kernel_id not in self._tasks and kernel_id in self:
-            self._keep(kernel_id, self._shutdown(kernel_id))
+            self._keep(kernel_id, self.finish(kernel_id))
 
     def hang_up(self, kernel_id: str, reason: str) -> None:
         """Close the connections with a kernel: none is held open to a page that has ended."""
@@ -247,9 +248,14 @@ class Kernels(AsyncMappingKernelManager):
         self.hang_up(kernel_id, DIED)
         self.remove_kernel(kernel_id)
 
-    async def _shutdown(self, kernel_id: str) -> None:
+    async def finish(self, kernel_id: str) -> None:
+        """End a kernel; its page may be left, logged out and in the way at the same moment."""
         manager: Upstream = super()
-        await manager.shutdown_kernel(kernel_id, now=True)
+        try:
+            await manager.shutdown_kernel(kernel_id, now=True)
+        except HTTPError as error:
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
 
     def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
         task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
@@ -268,7 +274,7 @@ class Kernels(AsyncMappingKernelManager):
         quiet, most = datetime.now(UTC) - self._used(kernel_id), _HELD * self.cull_idle_timeout
         if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet.total_seconds() > most:
             self.hang_up(kernel_id, f"nobody used the page for {count(max(1, round(most / 60)), 'minute')}")
-            await self._shutdown(kernel_id)
+            await self.finish(kernel_id)
         else:
             base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)

@@ -65,3 +65,5 @@ class Metrics(Guarded, Plain, JupyterHandler):
             Gauge(name, METRICS[name], registry=made).set(value)
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(made))
+
+    head = get

@@ -75,6 +75,8 @@ _UNSAID: Final = (
     "Error at server while executing cell",
     "authenticate",
     "wrote error",
+    "Got events for closed stream",
+    "Could not destroy zmq context",
 )
 """In messages of others' for the log that say nothing to do: what they are about stands on the page."""
 _START: Final = "00-start"
@@ -327,6 +329,8 @@ class Healthy(Plain, tornado.web.RequestHandler):
         """Answer."""
         self.finish("ok")
 
+    head = get
+
 
 class Socket(Plain, tornado.websocket.WebSocketHandler):
     """What ``regnb kube check`` asks for, to see whether WebSockets come through."""
@@ -348,7 +352,7 @@ class Nowhere(Guarded, Plain, JupyterHandler):
         """Say that there is nothing, and where there is something."""
         say(self, f"<p>There is no such page. <a href='{html.escape(self.base_url)}'>Go to the overview.</a></p>", 404)
 
-    post = get
+    head = post = get
 
 
 class Away(Plain, JupyterHandler):
@@ -358,6 +362,8 @@ class Away(Plain, JupyterHandler):
     def get(self) -> None:
         """Lead to the prefix."""
         self.redirect(self.base_url)
+
+    head = get
 
 
 def _short(record: logging.LogRecord) -> bool:

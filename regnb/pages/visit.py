@@ -253,6 +253,8 @@ class Login(Guarded, Plain, LoginFormHandler):
         else:
             self._render()
 
+    head = get
+
     @allow_unauthenticated
     def post(self) -> None:
         """Take a token."""
@@ -270,7 +272,7 @@ class Login(Guarded, Plain, LoginFormHandler):
             self._render("That is not the token.", 401)
             return
         _GUESSES.forget(sender)
-        self.log.warning("%s came with the token %s", sender, token.name)
+        self.log.warning("%s logged in (token: %s)", sender, token.name)
         self._lead_on()
 
 

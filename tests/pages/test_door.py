@@ -97,6 +97,7 @@ def test_a_probe_judges_the_loop_from_outside(behind: Behind) -> None:
     ("head", "begin"),
     [
         ("GET /ui/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 200 OK"),
+        ("HEAD /ui/healthz HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK"),
         ("GET /ui/healthz HTTP/1.1\r\nHost: rebound.example\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 6"),
         ("GET /ui/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad"),
         ("GET /ui HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n", "HTTP/1.1 400 Bad Request"),

@@ -46,7 +46,7 @@ class Pages(Kernels):
         self.connect(kernel_id, line)
         return line
 
-    async def _shutdown(self, kernel_id: str) -> None:
+    async def finish(self, kernel_id: str) -> None:
         self.remove_kernel(kernel_id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from browser import Site, visit
 from conftest import Seeded
 from test_ui import enter, kernels, token_file, until
 from typer.testing import CliRunner
+from visitor import Visitor
 
 from regnb.cli import app
 from regnb.errors import InvalidArgument, StorageError
@@ -84,6 +86,8 @@ def test_every_answer_has_the_headers(site: Site) -> None:
     for path, headers in [*((path, {}) for path in PATHS), *refused]:
         answer = httpx.get(site.base + path, headers=headers)
         assert answer.status_code < 500, path
+        if path in ("login", "healthz", "metrics", "nothing"):  # as monitors ask
+            assert httpx.head(site.base + path, headers=headers).status_code == answer.status_code
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors" in policy
@@ -143,6 +147,19 @@ def test_logging_out_ends_the_pages(site: Site) -> None:
         while len(site.group()) >= there and time.monotonic() < deadline:
             time.sleep(0.2)
         assert len(site.group()) < there
+
+
+def test_a_log_out_while_a_page_is_left_says_so(site: Site) -> None:
+    """The page's browser asks for its end at the same moment: both get their answer, and the log has no fault."""
+    with httpx.Client(timeout=60, headers={"X-Forwarded-For": "192.0.2.30"}) as guest:
+        enter(guest, site, READS)
+        kernels = [Visitor(site, "13-retention", guest).kernel for _ in range(2)]
+        guest.headers["Origin"] = site.base.removesuffix("/ui/")
+        with ThreadPoolExecutor(3) as browser:
+            left = [browser.submit(guest.post, f"{site.base}voila/api/shutdown/{each}") for each in kernels]
+            out = browser.submit(guest.post, site.base + "logout").result()
+        assert "You are logged out" in out.text
+        assert {each.result().status_code for each in left} <= {204, 403, 404}
 
 
 def test_one_visitor_has_only_so_many_pages(site: Site) -> None:
