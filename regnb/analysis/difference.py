@@ -437,8 +437,8 @@ def _settled(found: Changes, older: Frame, newer: Frame) -> Changes:
     )
 
 
-def gaps(first: Inventory, second: Inventory, *, prefix: str = "") -> list[Inventory]:
-    """Return those of two inventories that were not read whole.
+def gaps(first: Inventory, second: Inventory, *, prefix: str = "") -> list[str]:
+    """Return what a comparison of two inventories does not know, a sentence each.
 
     A repository that was named, and that one of them alone does not have, is a difference between them and no gap.
 
@@ -451,13 +451,10 @@ def gaps(first: Inventory, second: Inventory, *, prefix: str = "") -> list[Inven
         >>> gaps(inventory, inventory)
         []
     """
-    sides = ((first, prefix), (second, ""))
-    one, two = ({before + name for name in _absent(side)} for side, before in sides)
-    return [
-        side
-        for side, before in sides
-        if not _whole(side, {name for name in _absent(side) if before + name in one ^ two})
-    ]
+    one, two = {prefix + name for name in _absent(first)}, {*_absent(second)}
+    neither = [f"Neither of them has {name.removeprefix(prefix)}." for name in sorted(one & two)]
+    unread = [side.registry for side in (first, second) if not _whole(side)]
+    return [*neither, *(f"Incomplete: not everything in {name} could be read." for name in unread)]
 
 
 def _absent(side: Inventory) -> list[str]:
@@ -466,10 +463,10 @@ def _absent(side: Inventory) -> list[str]:
     return [name for name in rows["repository"] + rows["reference"] if name in (side.asked or ())]
 
 
-def _whole(side: Inventory, but: set[str]) -> bool:
+def _whole(side: Inventory) -> bool:
     """Whether everything was read, apart from repositories that are not there."""
     rest = side.problems[side.problems["incomplete"]]
-    if len(rest[~(rest["repository"] + rest["reference"]).isin(but)]):
+    if len(rest[~(rest["repository"] + rest["reference"]).isin(_absent(side))]):
         return False
     rows = side.coverage.set_index("what")
     others = rows.drop(index="repositories")["complete"].all()

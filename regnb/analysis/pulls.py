@@ -79,6 +79,7 @@ class History:
             return cls()
         try:
             with file_errors(f"read {path}", "name the file that regnb pulls or regnb listen wrote"):
+                Path(path).stat()  # what pyarrow says of a missing file is its name
                 table = pq.read_table(path)
             periods = msgspec.json.decode((table.schema.metadata or {})[_PERIODS], type=list[Period])
             rows = zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)
@@ -131,10 +132,12 @@ def record(path: str | Path, pulls: Pulls) -> History:
     """
     from filelock import FileLock  # only where something is written
 
-    with file_errors(f"write {path}", "name a file in a folder that can be written"), FileLock(f"{path}.lock"):
-        history = History.load(path)
-        history.add(pulls)
-        history.save(path)
+    with file_errors(f"write {path}", "name a file in a folder that can be written"):
+        Path(path).absolute().parent.stat()  # a lock would make the folder
+        with FileLock(f"{path}.lock"):
+            history = History.load(path)
+            history.add(pulls)
+            history.save(path)
     return history
 
 

@@ -14,6 +14,7 @@ from regnb.crawl.reader import Reader, each
 from regnb.directories.directory import Directory
 from regnb.errors import Denied, RegistryError, RegnbError, Unauthorized, Unproven, Unsupported
 from regnb.oci.reference import Digest
+from regnb.oci.transports import is_place
 from regnb.text import names
 from regnb.wire.capabilities import Capabilities
 from regnb.wire.client import Client
@@ -44,7 +45,7 @@ def foresee(plan: Plan, known: Capabilities, directory: Directory | None = None)
 
 def _refusals(plan: Plan, known: Capabilities, directory: Directory | None) -> Iterator[Refusal]:
     actions = [action for action in _REMOVALS if any(step.action == action for step in plan.steps)]
-    if not actions:
+    if not actions or is_place(plan.url):  # a layout has no option that forbids it
         return
     deletion, single = known["deletion"], known["tag deletion"]
     own = () if directory is None else tuple(directory.deletes)

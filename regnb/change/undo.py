@@ -6,6 +6,7 @@ import base64
 import contextlib
 from collections.abc import Iterable, Sequence
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 from regnb.change.journal import Outcome, Receipt
@@ -13,7 +14,8 @@ from regnb.change.plan import Blob, Effect, Plan, Step, check_allow
 from regnb.change.sweep import Sweep
 from regnb.crawl.reader import Reader, parts
 from regnb.crawl.records import NODE_LIMIT
-from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge
+from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge, Unsupported
+from regnb.oci import transports
 from regnb.oci.manifest import Descriptor, RawManifest, decode
 from regnb.oci.reference import Digest
 
@@ -220,6 +222,7 @@ async def plan_undo(
 
     Raises:
         PlanMismatch: The receipt is another registry's.
+        Unsupported: It is of a copy into an archive.
         UnprovenReceipt: See :meth:`regnb.change.journal.Receipt.prove`.
         RegistryError: The registry cannot say what is there now.
 
@@ -233,6 +236,9 @@ async def plan_undo(
             f"receipt {receipt.name} is about {plan.host}, and this is {reader.client.host}",
             hint=f"connect to {plan.url}",
         )
+    if plan.final and _is_there(plan.url):
+        text = f"{plan.url}: nothing is written into an archive that is there, so this copy is not taken back"
+        raise Unsupported(text, hint="remove the file instead")
     touched = [
         (number, step) for number, step in enumerate(plan.steps) if step.writes and _ours(receipt.outcome(number))
     ]
@@ -271,6 +277,12 @@ async def plan_undo(
         receipt=receipt.name,
         authorized=reader.authorized,
     )
+
+
+def _is_there(url: str) -> bool:
+    """Whether there is an archive by this name."""
+    place = transports.parse(url)
+    return place is not None and Path(place.path).exists()
 
 
 def _parts(raw: RawManifest) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:

@@ -404,7 +404,7 @@ def compare(
         out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}", soft_wrap=True)
         section(found[found["state"] != "same"], limit=100)
     differ = [(DRIFT, f"They differ: {words}")] if {"missing", "extra", "drifted"} & {*numbers.index} else []
-    leave(differ, *difference.gaps(one, two, prefix=prefix))
+    leave([*differ, *((INCOMPLETE, text) for text in difference.gaps(one, two, prefix=prefix))])
 
 
 _SNAPSHOTS: Final = "REGNB_SNAPSHOTS"

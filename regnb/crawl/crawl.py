@@ -116,6 +116,9 @@ class _Crawl:
                 sort = counts.fail(error)
                 known: dict[ProblemKind, RepositoryStatus] = {"denied": "denied", "missing": "missing"}
                 self.records.repositories[name] = known.get(sort, "failed")
+                if sort == "missing":
+                    hint = "check the name; some registries say so of what the login may not read"
+                    error = error.saying("the registry has no such repository", hint=hint)
                 self.problem(name, "", sort, error)
                 return
             tags.clear()

@@ -216,6 +216,11 @@ async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list
     listed: list[str] = []
     if any(_GLOB.search(selector.repository) for selector in named):
         listed = [name async for page in reader.client.catalog() for name in page]
-    names = repositories(named, listed)
-    tags = dict(zip(names, await each(reader.tags, names), strict=True))
-    return pick(named, ((name, tag) for name in names for tag in tags[name])), tags
+    try:
+        names = repositories(named, listed)
+        tags = dict(zip(names, await each(reader.tags, names), strict=True))
+        return pick(named, ((name, tag) for name in names for tag in tags[name])), tags
+    except NotFound as error:  # a copy has two places where something may be missing
+        where = reader.client.host
+        message = error.message if where in error.message else f"{where}: {error.message}"
+        raise error.saying(message, hint=error.hint) from error.__cause__

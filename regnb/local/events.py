@@ -40,6 +40,7 @@ class Events:
         self._file: IO[bytes] | None = None
         self._lock = FileLock(f"{path}.listener.lock", timeout=0)
         with file_errors(f"write {path}", _FOLDER):
+            path.absolute().parent.stat()  # a lock would make the folder
             try:
                 self._lock.acquire()
             except Timeout:

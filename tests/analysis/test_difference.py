@@ -310,24 +310,24 @@ def test_without_a_prefix_names_are_compared_as_they_are(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("names", "states", "whole"),
+    ("names", "states", "unknown"),
     [
-        (["app", "lib"], [("missing", "lib"), ("same", "app")], True),
-        (["app", "new"], [("extra", "new"), ("same", "app")], True),
-        (["[ln]*"], [("missing", "lib"), ("extra", "new")], True),
-        (["l*", "app"], [("missing", "lib"), ("same", "app")], True),
-        (["app", "typo"], [("same", "app")], False),
-        (["typo*"], [], False),
+        (["app", "lib"], [("missing", "lib"), ("same", "app")], ""),
+        (["app", "new"], [("extra", "new"), ("same", "app")], ""),
+        (["[ln]*"], [("missing", "lib"), ("extra", "new")], ""),
+        (["l*", "app"], [("missing", "lib"), ("same", "app")], ""),
+        (["app", "typo"], [("same", "app")], "typo"),
+        (["typo*"], [], "typo*"),
     ],
 )
 def test_a_named_repository_that_one_side_lacks_is_missing_there(
-    names: list[str], states: list[tuple[str, str]], *, whole: bool
+    names: list[str], states: list[tuple[str, str]], unknown: str
 ) -> None:
-    """As without names: missing or extra, by name and by glob; only what neither side has leaves both incomplete."""
+    """As without names: missing or extra, by name and by glob; what neither side has is named."""
     one = Stored(("app", "1", IMAGES[0]), ("lib", "1", IMAGES[1])).inventory(names)
     two = Stored(("app", "1", IMAGES[0]), ("new", "1", IMAGES[1])).inventory(names)
     assert rows(compare(one, two), "state", "repository") == states
-    assert gaps(one, two) == ([] if whole else [one, two])
+    assert gaps(one, two) == ([f"Neither of them has {unknown}."] if unknown else [])
 
 
 def test_a_named_repository_that_cannot_be_read_stays_unread() -> None:
@@ -336,4 +336,4 @@ def test_a_named_repository_that_cannot_be_read_stays_unread() -> None:
     mirror.broken.add(("lib", ""))
     here, there = one.inventory(["app", "lib"]), mirror.inventory(["app", "lib"])
     assert rows(compare(here, there), "state", "repository") == [("unread", "lib"), ("same", "app")]
-    assert gaps(here, there) == [there]
+    assert gaps(here, there) == ["Incomplete: not everything in stored:5000 could be read."]

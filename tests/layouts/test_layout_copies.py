@@ -339,8 +339,10 @@ def test_the_command_line(source: str, real: Distribution, tmp_path: Path) -> No
     assert raw(f"docker://{real.host}/mirror/vm/multi:1") == LIST.data
     shown = command(tmp_path, "copy", f"oci:{tmp_path}/gap", "apps/two:2", "--to", "new:1", "--curl")
     assert (shown.returncode, "no curl command" in shown.stderr) == (1, True)
-    undo = command(tmp_path, "undo", receipt).stdout
-    assert ("garbage collection" in undo, "Blobs stay where they are" in undo) == (False, True)
+    done = command(tmp_path, "undo", receipt)
+    undo = done.stdout + done.stderr
+    assert "Blobs stay where they are" in undo
+    assert not [words for words in ("garbage collection", "not known", "--probe") if words in undo]
     applied("undo", receipt)
     assert names(tmp_path / "gap") == {}
     shutil.rmtree(tmp_path / "gap")

@@ -97,10 +97,13 @@ def test_an_event_that_cannot_be_recorded_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_history_has_one_listener(tmp_path: Path) -> None:
-    """A second one is refused as long as the first one listens."""
+    """A second one is refused as long as the first one listens; no folder is made for a name that is mistyped."""
     history = tmp_path / "pulls.parquet"
     with Listener(history).listening(), pytest.raises(Busy, match="another regnb listen"):
         Listener(history)
+    with pytest.raises(StorageError, match="No such file"):
+        Listener(tmp_path / "typo" / "pulls.parquet")
+    assert not (tmp_path / "typo").exists()
     with Listener(history).listening():
         pass
 
