@@ -24,6 +24,7 @@ from regnb.oci.manifest import (
     decode_config,
     verify,
 )
+from regnb.oci.spelling import spelled
 
 _Shared = TypeVar("_Shared")
 _Needed: TypeAlias = tuple[BlobKind, str, int]
@@ -140,7 +141,7 @@ class Contents:
                 needs.fatal[digest] = refused.message, True
             else:
                 self._notes.problem(name, digest, "malformed", refused.message)
-        elif not _is_collected(said := msgspec.json.decode(data, type=_Said)):
+        elif not _is_collected(said := msgspec.json.decode(spelled(data), type=_Said)):
             text = f"no garbage collection reads {said.media_type or 'a manifest'} of schema {said.schema_version}"
             needs.fatal[digest] = text, False
         if record.kind == "schema1":
@@ -212,7 +213,7 @@ def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     Raises:
         ValueError: It does not read that, either.
     """
-    found = json.loads(data.decode("utf-8", "replace"))
+    found = json.loads(spelled(data).decode("utf-8", "replace"))
     if not isinstance(found, dict) or not _is_collected(
         _Said(found.get("schemaVersion", 0), found.get("mediaType", ""))
     ):

@@ -420,7 +420,7 @@ def test_names_that_are_no_text(root: Path) -> None:
         (root / folder).mkdir(parents=True)
         (root / folder / "data").write_bytes(b"x")
     found = open_storage(root).inventory()
-    assert problems(found) == {("bad layers", "bad?"), ("not a tag", "vm/lost")}
+    assert problems(found) == {("bad layers", "bad?"), ("corrupt tag", "vm/lost")}
     assert "?" in set(found.uploads["upload"])
     assert len(found.write(root / "out")) > 10
 

@@ -119,7 +119,7 @@ def test_a_layer_by_sha512_is_there_and_would_go(tmp_path: Path, distribution_pr
     pd.testing.assert_frame_equal(again.reclaim().table, found.reclaim().table)
 
 
-@pytest.mark.parametrize("where", ["", "repositories", "repositories/app/_manifests/tags", "blobs/sha256"])
+@pytest.mark.parametrize("where", ["", "repositories", "repositories/app/_manifests/revisions", "blobs/sha256"])
 @pytest.mark.parametrize("name", sorted(FOREIGN)[:3])
 def test_folders_of_a_file_server(disk: Disk, name: str, where: str) -> None:
     """They are left out with one note, also where they cannot be listed, and nothing else changes."""
