@@ -215,9 +215,10 @@ class Inventory:
 
     @property
     def empty_catalog(self) -> bool:
-        """Whether the registry was asked for its catalog, and lists no repository."""
+        """Whether the registry was asked for its catalog, and lists no repository; or whether a storage has none."""
         asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
-        return self.source == "api" and bool(asked) and self.repositories.empty
+        whole = self.source == "storage" or (self.source == "api" and bool(asked))
+        return whole and self.repositories.empty
 
     @property
     def brief(self) -> Brief:
@@ -233,6 +234,8 @@ class Inventory:
         verdict = "Complete: everything that was listed was read."
         if self.empty_catalog:
             verdict = "Complete: the catalog is empty, so there is nothing to read."
+            if self.source == "storage":
+                verdict = "Complete: the storage has no repositories."
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
