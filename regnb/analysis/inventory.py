@@ -82,7 +82,10 @@ class Summary(NamedTuple):
 
 MIME: Final = "application/vnd.regnb.inventory+json"
 """What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
-_UNSEEN: Final = "Manifests without a tag cannot be seen over HTTP and are not counted."
+UNSEEN: Final = (
+    "Manifests without a tag cannot be seen over HTTP and are not counted. Whether the bytes of layers are there was "
+    "not asked: an audit of the storage looks."
+)
 
 
 def _total(sizes: pd.Series[int]) -> int:
@@ -122,7 +125,7 @@ class Brief(NamedTuple):
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
-            f"{_UNSEEN if self.source == 'api' else ''}</p>"
+            f"{UNSEEN if self.source == 'api' else ''}</p>"
         )
 
 

@@ -485,6 +485,16 @@ def test_what_was_not_asked_and_what_a_collection_ate(real: Distribution, tmp_pa
     assert not table["size"][["new since", "gone since", "not read", "untagged"]].any()
 
 
+def test_a_child_that_its_repository_lacks_is_not_called_new(real: Distribution) -> None:
+    """Its manifest lies on disk and is not served: it was there before both readings, and a collection keeps it."""
+    fill(real.url, ("tools", "all", MULTI))
+    child = MULTI.children[0]
+    shutil.rmtree(real.root / disk.revision_path("tools", child.digest).removesuffix("/link"))
+    with regnb.connect(real.url) as registry:
+        table = reconcile(registry.inventory(), open_storage(real.root)).set_index("cause")
+    assert table["size"][["not served", "new since"]].to_list() == [len(child.data), 0]
+
+
 def test_foreign_layers_that_are_there(real: Distribution) -> None:
     """A layer that is meant to lie elsewhere and is on disk takes up space, and has a cause of its own."""
     foreign = image([layer(9, 77)], layer_type="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")

@@ -105,6 +105,17 @@ def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, mo
     assert next(row["size"] for row in found["breakdown"] if row["what"] == "disk") == disk(filled)
 
 
+def test_an_audit_over_http_says_that_it_looked_at_no_layer(filled: Distribution, tmp_path: Path) -> None:
+    """A layer of no bytes is no problem to it, as it did not ask; the storage names it."""
+    blobs = [path for path in filled.root.rglob("data") if path.read_bytes()[:1] != b"{"]
+    for path in blobs:
+        path.write_bytes(b"")
+    done = regnb(tmp_path, "audit", filled.url)
+    check(done, 0)
+    assert "Whether the bytes of layers are there was not asked" in " ".join(done.stdout.split())
+    assert "0 bytes on disk" in regnb(tmp_path, "audit", str(filled.root)).stdout
+
+
 def test_an_audit_in_a_process_of_its_own(filled: Distribution, tmp_path: Path) -> None:
     """No warning, no word on standard error, and no colour in a pipe."""
     done = regnb_process(tmp_path, "audit", str(filled.root))

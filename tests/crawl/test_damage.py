@@ -197,8 +197,11 @@ def test_blocks_are_those_that_du_counts(disk: Disk) -> None:
     counted = subprocess.run(["du", "-s", "-B1", disk.v2], capture_output=True, text=True, check=True).stdout
     assert found.disk["used"].sum() == int(counted.split()[0])
     assert found.disk.set_index("what")["files"]["folders"] == 1 + sum(path.is_dir() for path in disk.v2.rglob("*"))
+    assert "Beside" not in "\n".join(facts(found))
+    (disk.root / "backup.tar").write_bytes(b"x" * 3_000_000)
     text = "\n".join(facts(found))
-    assert "as du counts" in text
+    assert "as du counts docker/registry/v2" in text
+    assert "Beside docker/registry/v2, files take up another 3.0 MB" in text
     assert "left" in text
 
 
