@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Final
 
 _KEYS: Final = (
     "schemaVersion", "mediaType", "config", "layers", "manifests", "blobs", "fsLayers", "blobSum", "subject",
@@ -21,7 +21,7 @@ _ODD: Final = re.compile(rb'"(?=[A-Za-z]{4,13}"\s*:)(?!(?:%b)")(?i:%b)"' % (_ANY
 _HIDDEN: Final = (b"\\u", "\u017f".encode(), "\u212a".encode())
 
 
-class _Pairs(list[tuple[str, Any]]):
+class _Pairs(list[tuple[str, object]]):
     """The keys and values of an object, in order: of several that mean the same the last one counts."""
 
 
@@ -42,9 +42,9 @@ def spelled(data: bytes) -> bytes:
         return data
 
 
-def _plain(value: Any, *, named: bool) -> Any:  # noqa: ANN401 -- whatever JSON holds
+def _plain(value: object, *, named: bool) -> object:
     if isinstance(value, _Pairs):
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for key, each in value:
             name = _NAMES.get(key.lower().replace("\u017f", "s"), key) if named else key
             # The keys of annotations are free.
