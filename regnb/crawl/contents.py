@@ -220,13 +220,19 @@ def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         raise ValueError
 
     def digests(values: object, key: str = "digest") -> Iterable[str]:
-        values = values if isinstance(values, list) else [values]
-        if not all(isinstance(value.get("size", 0), int) for value in values if isinstance(value, dict)):
+        if not isinstance(values, list | None):
+            raise ValueError  # noqa: TRY004 -- of the document, not of a call
+        some = [value for value in values or () if value is not None]
+        # Null is as good as absent; anything else of another type ends the collection.
+        types = {key: str | None, "size": int | None}
+        if not all(isinstance(value, dict) for value in some) or not all(
+            isinstance(value.get(name), kind) for value in some for name, kind in types.items()
+        ):
             raise ValueError
-        return (str(value[key]) for value in values if isinstance(value, dict) and value.get(key))
+        return (value[key] for value in some if value.get(key))
 
     listing = "index" in str(found.get("mediaType")) or "list" in str(found.get("mediaType"))
     if listing or (not found.get("mediaType") and "manifests" in found and "layers" not in found):
         return "", (), tuple(digests(found.get("manifests")))
     layers = (*digests(found.get("layers")), *digests(found.get("fsLayers"), "blobSum"))
-    return next(iter(digests(found.get("config"))), ""), layers, ()
+    return next(iter(digests([found.get("config")])), ""), layers, ()
