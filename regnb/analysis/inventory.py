@@ -82,7 +82,10 @@ class Summary(NamedTuple):
 
 MIME: Final = "application/vnd.regnb.inventory+json"
 """What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
-_UNSEEN: Final = "Manifests without a tag cannot be seen over HTTP and are not counted."
+UNSEEN: Final = (
+    "Manifests without a tag cannot be seen over HTTP and are not counted. Whether the bytes of layers are there was "
+    "not asked: an audit of the storage looks."
+)
 
 
 def _total(sizes: pd.Series[int]) -> int:
@@ -122,7 +125,7 @@ class Brief(NamedTuple):
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
-            f"{_UNSEEN if self.source == 'api' else ''}</p>"
+            f"{UNSEEN if self.source == 'api' else ''}</p>"
         )
 
 
@@ -215,9 +218,10 @@ class Inventory:
 
     @property
     def empty_catalog(self) -> bool:
-        """Whether the registry was asked for its catalog, and lists no repository."""
+        """Whether the registry was asked for its catalog, and lists no repository; or whether a storage has none."""
         asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
-        return self.source == "api" and bool(asked) and self.repositories.empty
+        whole = self.source == "storage" or (self.source == "api" and bool(asked))
+        return whole and self.repositories.empty
 
     @property
     def brief(self) -> Brief:
@@ -233,6 +237,8 @@ class Inventory:
         verdict = "Complete: everything that was listed was read."
         if self.empty_catalog:
             verdict = "Complete: the catalog is empty, so there is nothing to read."
+            if self.source == "storage":
+                verdict = "Complete: the storage has no repositories."
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."

@@ -13,13 +13,19 @@ _INDEXES: Final = frozenset({"", OCI_INDEX, DOCKER_LIST})
 _CHILDREN: Final = MANIFEST_TYPES | {""}
 
 
-class _Named(msgspec.Struct, gc=False, rename="camel"):
+# Other keys may be these in other letters, by which a collection reads them: `regnb.oci.spelling`.
+class _Named(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     digest: str
     size: int
     media_type: str = ""
+    annotations: msgspec.Raw = msgspec.Raw()
+    artifact_type: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    platform: msgspec.Raw = msgspec.Raw()
+    urls: msgspec.Raw = msgspec.Raw()
 
 
-class _Manifest(msgspec.Struct, gc=False, rename="camel"):
+class _Manifest(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     schema_version: int = 0
     media_type: str = ""
     config: _Named | None = None
@@ -28,6 +34,8 @@ class _Manifest(msgspec.Struct, gc=False, rename="camel"):
     subject: _Named | None = None
     blobs: msgspec.Raw = msgspec.Raw()
     fs_layers: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = msgspec.Raw()
+    artifact_type: msgspec.Raw = msgspec.Raw()
 
 
 _manifest = msgspec.json.Decoder(_Manifest)

@@ -134,6 +134,7 @@ class Survey:
             folder = pending.pop()
             marks: list[str] = []
             with os.scandir(f"{self._base}/{folder}") as entries:
+                self._listing.has_repositories = True
                 for entry in entries:
                     if entry.is_symlink() or entry.name in FOREIGN:
                         raise _Irregular

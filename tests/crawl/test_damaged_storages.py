@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,13 @@ def _bytes(what: Image, data: bytes) -> Callable[[Disk], object]:
     return lambda disk: disk.rewrite(what, data)
 
 
+def _pushed(key: bytes, other: Any) -> Callable[[Disk], object]:
+    """Another image, whose manifest has other bytes for some, and the digest of these."""
+    what = one("spelled")
+    data = re.sub(key, other, what.data)
+    return lambda disk: disk.push("app", Image(data, what.media_type, what.blobs), "spelled")
+
+
 def _with(what: Image, **changes: Any) -> Callable[[Disk], object]:
     return lambda disk: disk.rewrite(what, **changes)
 
@@ -175,6 +183,9 @@ CASES: dict[str, Callable[[Disk], object]] = {
         disk.repository("b") / "_manifests/tags/x/current/link", "junk"
     ),
     "stray file among the tags": _in_app("_manifests/tags/.DS_Store", "junk"),
+    "file server's folder among the tags": lambda disk: (disk.app / "_manifests/tags/@eaDir").mkdir(),
+    "folder among the tags that no path may have": lambda disk: (disk.app / "_manifests/tags/1.0 (copy)").mkdir(),
+    "file in place of the tags": lambda disk: (_untaggable(disk), disk.write(disk.app / "_manifests/tags", "")),
     "history link empty": _in_app(f"_manifests/tags/1.0/index/sha256/{HEX}/link", ""),
     "no folder for tags": _untaggable,
     "empty folder for tags": lambda disk: (_untaggable(disk), (disk.app / "_manifests/tags").mkdir()),
@@ -189,6 +200,7 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "uploads in upper case": lambda disk: disk.write(disk.v2 / "repositories/Upper/_uploads/u/data", b"xxx"),
     "repository below a strange folder": _named("app/_strange/b"),
     "layer link corrupt": _in_app(f"_layers/sha256/{HEX}/link", "junk"),
+    "strange folder with layers and manifests": _named("_strange"),
     "upload with hash states": _in_app("_uploads/u/hashstates/sha256/0", "state"),
     "stray files": lambda disk: [disk.write(disk.v2 / name, "x") for name in ("stray", "repositories/stray")],
     # Manifests
@@ -216,11 +228,25 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "manifest without layers": _with(A, layers=None),
     "manifest without a config": _with(A, config=None),
     "manifest with a size in words": _with(A, layers=[{"mediaType": LAYER, "digest": ABSENT, "size": "1"}]),
+    "manifest with a size of null": _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), "size": None}]),
+    "manifest with a digest that is a number": _with(A, layers=[{"mediaType": LAYER, "digest": 1, "size": 1}]),
+    "manifest with a text for a config": _with(A, config="x"),
+    "manifest with a text for layers": _with(A, layers="x"),
+    "manifest with an object for layers": _with(A, layers={}),
     "manifest with a negative size": _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), "size": -1}]),
     "manifest with a strange digest": _with(A, layers=[{"mediaType": LAYER, "digest": "strange", "size": 1}]),
     "manifest with its layers twice": _with(A, layers=json.loads(A.data)["layers"] * 2),
     "manifest with a key twice": _bytes(A, A.data[:-1] + b', "layers": []}'),
     "manifest with text that is none": _bytes(A, A.data[:-1] + b', "annotations": {"a": "\xff\xfe"}}'),
+    "manifest with a key in capitals": _pushed(b'"layers"', b'"Layers"'),
+    "manifest with all keys in capitals": _pushed(
+        b'"(digest|size|config|layers|mediaType|schemaVersion)"', lambda key: key[0].upper()
+    ),
+    "manifest with a letter of a key escaped": _pushed(b'"layers"', rb'"\\u004cayers"'),
+    "manifest with a letter of a key that only looks like it": _pushed(b'"layers"', '"layer\u017f"'.encode()),
+    "manifest with a key in two spellings": _pushed(b'"layers"', b'"layers": [], "LAYERS"'),
+    "manifest with a key in two spellings, the empty one last": _pushed(b"}$", b', "LAYERS": []}'),
+    "index with a key in capitals": _bytes(INDEX, INDEX.data.replace(b'"manifests"', b'"Manifests"')),
     "schema 1": _bytes(A, pack({
         "schemaVersion": 1, "name": "app", "tag": "1.0", "history": [{"v1Compatibility": "{}"}],
         "fsLayers": [{"blobSum": Digest.of(A.blobs[2])}],
@@ -281,12 +307,15 @@ def test_a_damaged_storage_is_judged_as_the_real_collection_judges_it(
 def test_a_storage_without_repositories_is_told_apart_from_an_empty_one(
     distribution_program: None, tmp_path: Path
 ) -> None:
-    """Without the folder every collection fails; with an empty one every blob goes."""
+    """Without the folder every collection fails, and it is said why; with an empty one every blob goes."""
     root = tmp_path / "storage"
     blob = root / "docker/registry/v2/blobs/sha256/00" / ("0" * 64) / "data"
     blob.parent.mkdir(parents=True)
     blob.write_bytes(b"orphan")
     assert collect(root, "--dry-run").failed
+    for verdict in (open_storage(root).inventory().reclaim(), open_storage(root).stock()):
+        bounds = verdict.table["bound"] if isinstance(verdict, Reclaim) else [one.bound for one in verdict.collections]
+        assert set(bounds) == {"fails"}
     (root / "docker/registry/v2/repositories").mkdir()
-    verdict: Reclaim = open_storage(root).inventory().reclaim()
+    verdict = open_storage(root).inventory().reclaim()
     agrees(verdict, "plain_2", collect(root, "--dry-run"))
