@@ -192,7 +192,7 @@ class Storage(_Storage):
             Refused: As for :meth:`plan_collect`; or all tags that may be deleted free less.
 
         Example:
-            >>> deletion, now = storage.plan_free(registry, "50GB", keep=3)  # doctest: +SKIP
+            >>> deletion, now = storage.plan_free(registry, "1MB", keep=3)
         """
         wanted = parse_size(size)
         now = self.plan_collect(grace=grace, endpoints=endpoints, allow=allow)

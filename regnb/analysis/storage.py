@@ -201,7 +201,7 @@ class Storage:
             StorageError: It cannot be read at all.
 
         Example:
-            >>> open_storage("/var/lib/registry").records().tags  # doctest: +SKIP
+            >>> tags = open_storage("/var/lib/registry").records().tags
         """
         with self._read(brief=False) as reading:
             reading.records.finished = datetime.now(UTC)

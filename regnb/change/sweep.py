@@ -325,7 +325,8 @@ def load(path: str | Path) -> Plan | Sweep:
         PlanMismatch: It is neither, or it was changed.
 
     Example:
-        >>> load("plan.json")  # doctest: +SKIP
+        >>> load("plan.json").operation
+        'delete'
     """
     with file_errors(f"read {path}"):
         data = Path(path).read_bytes()
