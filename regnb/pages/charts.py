@@ -449,7 +449,8 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         >>> history = regnb.growth("snapshots")
         >>> figure = growth(history.frame, history.forecast("2TB"))
     """
-    rows = rows_of(growth, "growth", "when", "stored", "disk", "complete")
+    found = columns_of(growth, "growth", "when", "stored", "disk", "complete")
+    rows = rows_of(found.assign(disk=found["disk"].fillna(0)), "growth", *found)
     if not rows:
         return sentence("There are no snapshots yet.")
     when = [row.when for row in rows]
