@@ -208,8 +208,9 @@ def scans(
         str | None,
         Option(
             metavar="cluster|FILE",
-            help="Mark the images that a cluster runs: cluster for the current kubectl context, or a file (- for standard "
-            f"input) with the output of kubectl, or with an image reference on each line. The command: {COMMAND}.",
+            help="Mark the images that a cluster runs: cluster for the current kubectl context, or a file (- for "
+            "standard input) with the output of kubectl, or with an image reference on each line. "
+            f"The command: {COMMAND}.",
         ),
     ] = None,
     repositories: Repositories = None,
