@@ -232,7 +232,9 @@ def members(what: Members) -> list[Member]:
     names = [one.name for one in found]
     for one in found:
         if names.count(one.name) > 1:
-            raise InvalidArgument(f"two registries of the fleet are called {one.name!r}", hint="give each its own name")
+            raise InvalidArgument(
+                f"two registries of the fleet have the name {one.name!r}", hint="give each its own name"
+            )
         if one.mirror_of and (one.mirror_of not in names or one.mirror_of == one.name):
             raise InvalidArgument(
                 f"{one.name} is to mirror {one.mirror_of!r}, which is not in the fleet",
@@ -250,7 +252,7 @@ def _load(path: Path) -> list[Member]:
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{path}: {error}", hint=hint) from None
     except (ValueError, RecursionError) as error:  # no TOML, or no UTF-8
-        raise InvalidArgument(f"{path} is no TOML: {error}", hint=hint) from None
+        raise InvalidArgument(f"{path} is not TOML: {error}", hint=hint) from None
 
 
 def fleet(what: Members, *, cached: bool = True, progress: Show = None) -> Fleet:

@@ -100,7 +100,7 @@ class Storage:
     def __init__(self, url: str | Path, options: Mapping[str, object], listing: str | Path | None = None) -> None:
         self._url, self._options = url, dict(options)
         if listing is not None and local_path(url):
-            raise InvalidArgument(f"a listing is of a bucket, and {url} is none", hint="leave the listing out")
+            raise InvalidArgument(f"a listing needs a bucket, and {url} is not a bucket", hint="leave the listing out")
         self._delivered = str(listing) if listing is not None else ""
         self.is_mirror = False
         self._base = ""

@@ -88,7 +88,8 @@ def reclaim(
     with database(where, memory=memory) as (tables, latest):
         if latest.empty:
             raise StorageError(
-                "no snapshot is complete, and of others no figure is safe", hint="regnb audit --snapshot"
+                "no snapshot is complete; the figures of an incomplete one can be too low",
+                hint="regnb audit --snapshot",
             )
         columns = (latest[name].to_list() for name in ("registry", "snapshot", "source"))
         for registry, name, source in zip(*columns, strict=True):

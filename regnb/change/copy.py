@@ -142,7 +142,9 @@ def _same(reader: Reader, origin: Reader) -> str:
         InvalidArgument: That is where they are.
     """
     if origin is reader:
-        raise InvalidArgument("it is not said where to copy to", hint="add --to REPOSITORY:TAG, or to= in Python")
+        raise InvalidArgument(
+            "the destination of the copy is missing", hint="add --to REPOSITORY:TAG, or to= in Python"
+        )
     place = transports.parse(reader.url)
     if place is None or not place.reference:
         return "{repository}"

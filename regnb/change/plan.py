@@ -171,7 +171,7 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """
 
     kind: ClassVar[str] = "plan"
-    other: ClassVar[str] = "this is no plan"
+    other: ClassVar[str] = "this is not a plan"
     operation: Operation
     url: str
     steps: tuple[Step, ...]
@@ -243,7 +243,7 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
                 check(value)
             except ValueError as error:
                 text = error.message if isinstance(error, InvalidArgument | InvalidReference) else str(error)
-                raise PlanMismatch(f"no plan of regnb: {where}: {text[:300]}", hint=AGAIN) from None
+                raise PlanMismatch(f"not a plan of regnb: {where}: {text[:300]}", hint=AGAIN) from None
 
     def _values(self) -> Iterator[tuple[str, Callable[[Any], object], object]]:
         """Yield each value that becomes a part of a request: where it stands, what checks it, and the value."""

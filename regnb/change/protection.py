@@ -52,7 +52,9 @@ def protect(inventory: Inventory, in_use: InUse, hosts: Iterable[str] = (), *, n
         )
     if in_use is None:
         if named:
-            raise InvalidArgument("a host name without what is in use", hint="name in_use (--in-use) as well")
+            raise InvalidArgument(
+                "a host name was given without the images in use", hint="name in_use (--in-use) as well"
+            )
         return Protection(Running(inventory, ()), ())
     found = running.listed(in_use)
     known = {*zip(*lists(inventory.tags, "repository", "tag"), strict=True)}

@@ -85,7 +85,7 @@ async def _put(reader: Reader, where: Target, headers: Mapping[str, str], body: 
             f"the manifest is {manifest.media_type}, and the Content-Type given is {other}", hint="leave the header out"
         )
     if isinstance(manifest, Schema1):
-        raise Refused("an image of the withdrawn schema 1 is not put", hint="push it again with a current client")
+        raise Refused("an image of the withdrawn schema 1 cannot be pushed", hint="push it again with a current client")
     by_digest = is_digest(target)
     verify(body, target if by_digest else None)
     digest = target if by_digest else str(manifest.digest)
@@ -181,5 +181,5 @@ def _refused(reader: Reader, method: str, where: Target, headers: dict[str, str]
         why = f"{method} {where.path} begins, fills or ends an upload, which is of no use alone"
         hint = "a copy mounts or sends every blob and puts the manifest, and can be undone: plan_copy, regnb copy"
     else:
-        why, hint = f"{method} {where.path} is no request that regnb can plan", "PUT and DELETE manifests can be"
+        why, hint = f"{method} {where.path} is not a request that regnb can plan", "PUT and DELETE manifests can be"
     return Refused(why, hint=f"{hint}. With curl: {curl}")

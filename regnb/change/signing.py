@@ -86,5 +86,7 @@ def _read(path: Path) -> bytes:
             )
         secret = file.read(_MOST + 1).strip()
     if len(secret) > _MOST:
-        raise InvalidArgument(f"the file that {VARIABLE} names is no key: it has more than {_MOST} bytes", hint=_MAKE)
+        raise InvalidArgument(
+            f"the file that {VARIABLE} names is not a key: it has more than {_MOST} bytes", hint=_MAKE
+        )
     return secret

@@ -112,7 +112,7 @@ def _service(url: str) -> _Deliver:
         return known or _json(url)
     found = _apprise(url)
     if found is None:
-        raise InvalidArgument("the webhook's URL is of no kind that is known", hint="see `regnb audit --help`")
+        raise InvalidArgument("the webhook's URL is not of a known kind", hint="see `regnb audit --help`")
     return found
 
 

@@ -190,7 +190,8 @@ def audit(
         raise InvalidArgument("there is nothing to compare with", hint="add --snapshot URL, where snapshots are kept")
     if snapshot is not None and repositories:
         raise InvalidArgument(
-            "a snapshot of some repositories tells nothing of the rest", hint="leave out --repository or --snapshot"
+            "a snapshot of some repositories cannot stand for the whole registry",
+            hint="leave out --repository or --snapshot",
         )
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
         if folder is not None:

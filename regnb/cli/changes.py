@@ -113,7 +113,7 @@ def delete(
 def retention(
     registry: Registry,
     present: Present,
-    policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file.", dir_okay=False)],
+    policy: Annotated[Path, Argument(metavar="POLICY", help="A TOML file with the rules.", dir_okay=False)],
     storage: Annotated[
         str | None,
         Option(metavar="DIR", help=OPTIONS["storage"]),

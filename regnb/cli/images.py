@@ -107,7 +107,7 @@ def request(
         if method not in READS:
             present(registry, registry.plan_request(method, path, headers=headers, body=body, allow=allow or ()))
         elif body:
-            raise InvalidArgument(f"{method} takes no data", hint="PUT does")
+            raise InvalidArgument(f"{method} cannot send data", hint="use PUT")
         else:
             present(registry, registry.request(method, path, headers=headers), include=include)
 

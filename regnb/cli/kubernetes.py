@@ -132,7 +132,7 @@ def convert(
         with file_errors(f"read {file}"):
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidArgument(f"{file} is no text", hint="give YAML in UTF-8") from None
+        raise InvalidArgument(f"{file} is not text", hint="give YAML in UTF-8") from None
     found = ingress.convert(text)
     _give(expose_.to_yaml(found.documents, found.notes), found.notes, output)
 

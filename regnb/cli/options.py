@@ -91,7 +91,7 @@ Ref = Annotated[
 What = Annotated[
     list[str],
     Argument(
-        metavar="REFERENCE...",
+        metavar="REFERENCE",
         help="repository:tag, repository@digest, or a glob in quotes.",
         autocompletion=known_references,
     ),

@@ -91,7 +91,7 @@ def report(
     if capacity is not None:
         parse_size(capacity)
         if snapshots is None:
-            raise InvalidArgument("without snapshots nothing is known of growth", hint="add --snapshots URL")
+            raise InvalidArgument("growth needs snapshots", hint="add --snapshots URL")
     make_folder(output.parent)
     inventory = read(url, repositories, cached=not no_cache, connect=connected)
     found = growth_(snapshots, registry=inventory.registry) if snapshots is not None else None

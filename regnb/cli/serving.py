@@ -47,7 +47,7 @@ def serve(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 5000,
     host_name: HostNames = None,
-    max_upload: Annotated[str, Option(metavar="SIZE", help="Refuse blobs that are larger.")] = "20GB",
+    max_upload: Annotated[str, Option(metavar="SIZE", help="Refuse blobs larger than this.")] = "20GB",
     read_only: Annotated[bool, Option("--read-only", help="Refuse every write.")] = False,
 ) -> None:
     """Run the embedded registry over a folder, in the layout that CNCF distribution uses."""
@@ -168,7 +168,7 @@ def ui(
     ] = None,
     write_token_file: Annotated[
         list[str] | None,
-        Option(help="Let visitors who know the token in this file apply plans. - as above (repeatable)."),
+        Option(help="Let visitors who know the token in this file apply plans. - reads standard input (repeatable)."),
     ] = None,
     allow_writes: Annotated[
         bool, Option("--allow-writes", help="Let the forms apply plans. --write-token-file implies this.")

@@ -107,14 +107,16 @@ def _documents(text: str) -> list[Document]:
         where = getattr(error, "problem_mark", None)
         at = f" in line {where.line + 1}" if where else ""
         reason = getattr(error, "problem", None) or type(error).__name__
-        raise InvalidArgument(f"this is no YAML: {reason}{at}", hint="give a manifest, as kubectl takes it") from None
+        raise InvalidArgument(f"this is not YAML: {reason}{at}", hint="give a manifest, as kubectl takes it") from None
     listed: list[Any] = []
     for each in filter(lambda document: document is not None, found):
         items = each.get("items") if isinstance(each, dict) and str(each.get("kind")).endswith("List") else None
         listed += items if isinstance(items, list) else [each]
     for each in listed:
         if not isinstance(each, dict) or not all(isinstance(each.get(key), str) for key in ("apiVersion", "kind")):
-            raise InvalidArgument("a document here is no manifest", hint="each has an apiVersion and a kind")
+            raise InvalidArgument(
+                "a document here is not a Kubernetes manifest", hint="each has an apiVersion and a kind"
+            )
     if not listed:
         raise InvalidArgument("there is no manifest here", hint="give the YAML of an Ingress")
     return listed

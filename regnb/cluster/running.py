@@ -215,7 +215,7 @@ def _lines(data: bytes, name: str) -> Iterator[tuple[str, Used]]:
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError as error:
-        raise InvalidArgument(f"this is no list of pods or workloads: {error}", hint=_HINT) from None
+        raise InvalidArgument(f"this is not a list of pods or workloads: {error}", hint=_HINT) from None
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
         if text:
@@ -227,7 +227,8 @@ def _lines(data: bytes, name: str) -> Iterator[tuple[str, Used]]:
                 Digest(digest or Digest.of(b""))
             except InvalidReference as error:
                 raise InvalidArgument(
-                    f"{name} is no list of pods, and line {number} is no image reference: {error.message}", hint=_HINT
+                    f"{name} is not a list of pods, and line {number} is not an image reference: {error.message}",
+                    hint=_HINT,
                 ) from None
             yield host, Used(repository, tag, digest, f"line {number} of {name}")
 
@@ -237,7 +238,7 @@ def _document(in_use: str | Path | Mapping[str, object]) -> bytes:
         try:
             return msgspec.json.encode(in_use)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(f"in_use is no JSON document: {error}", hint=f"give it {COMMAND}") from None
+            raise InvalidArgument(f"in_use is not a JSON document: {error}", hint=f"give it {COMMAND}") from None
     try:
         data = sys.stdin.buffer.read() if str(in_use) == "-" else Path(in_use).read_bytes()
         return data.removeprefix(codecs.BOM_UTF8)
@@ -252,13 +253,13 @@ def _decoded(data: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidArgument(f"this is no list of pods or workloads: {error}", hint=_HINT) from None
+        raise InvalidArgument(f"this is not a list of pods or workloads: {error}", hint=_HINT) from None
 
 
 def _list(data: bytes, *, whole: bool) -> _List:
     found = _decoded(data, _List)
     if found.kind not in _LISTS:
-        raise InvalidArgument(f"this is a {found.kind[:80]} and no list of pods or workloads", hint=_HINT)
+        raise InvalidArgument(f"this is a {found.kind[:80]} and not a list of pods or workloads", hint=_HINT)
     if whole and found.metadata.next:
         raise InvalidArgument("this is one page of a longer list of pods or workloads", hint=_HINT)
     return found

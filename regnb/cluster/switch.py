@@ -74,7 +74,7 @@ class Switch:
             host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
             if not host:
                 hint = "the CronJob of regnb kube expose --collect runs it; its pod has an account"
-                raise StorageError("this is no pod of a cluster: KUBERNETES_SERVICE_HOST is not set", hint=hint)
+                raise StorageError("this is not a pod of a cluster: KUBERNETES_SERVICE_HOST is not set", hint=hint)
             server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
             with file_errors("read the pod's account", "set automountServiceAccountToken, and a serviceAccountName"):
                 headers = {"Authorization": f"Bearer {(_ACCOUNT / 'token').read_text().strip()}"}

@@ -245,9 +245,9 @@ def read_events(data: bytes) -> Pulls:
     try:
         events = msgspec.json.decode(data, type=_Events).events
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ContentError(f"these are no notifications of a registry: {str(error)[:200]}") from None
+        raise ContentError(f"these are not notifications of a registry: {str(error)[:200]}") from None
     if events is None:
-        raise ContentError("these are no notifications of a registry: there is no list of events")
+        raise ContentError("these are not notifications of a registry: there is no list of events")
     for event in events:
         found.lines += 1
         target, agent = event.target or _Target(), event.request.useragent if event.request else ""

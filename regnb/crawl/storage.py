@@ -153,7 +153,7 @@ class Reading:
                     broken[path] = f"the link does not hold a digest: {data[:80]!r}"
             elif isinstance(data, IsADirectoryError | NotADirectoryError):
                 if path.endswith(CURRENT):
-                    broken[path] = f"the link is no file: {reason(data)}"
+                    broken[path] = f"the link is not a file: {reason(data)}"
             elif not isinstance(data, FileNotFoundError):
                 tags = self.records.coverage.tags if path.endswith(CURRENT) else None
                 self.notes.statuses[wanted[path]] = self.notes.unread(wanted[path], path, "cannot read it", data, tags)

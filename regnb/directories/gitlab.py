@@ -163,7 +163,7 @@ class GitLab(Directory):
                 break
             await self._of_project("/".join(parts[:length]))
         if repository not in self._known:
-            raise NotFound(f"GitLab's API knows no repository {repository}", hint=self.rights)
+            raise NotFound(f"GitLab's API has no repository {repository}", hint=self.rights)
         return self._known[repository]
 
     async def tags(self, repository: str) -> list[Listed]:

@@ -264,7 +264,7 @@ def run(
         interrupted = failed.ename in {"Interrupted", "KeyboardInterrupt"}
         return Run(path, _error(failed, path), _gaps(notebook), interrupted)
     except RuntimeError:  # what nbclient raises of a kernel that ended, at its start or later
-        ended = RegnbError("the kernel ended before the notebook did", hint="perhaps the memory did not suffice")
+        ended = RegnbError("the kernel ended before the notebook did", hint="perhaps its memory was too small")
         return Run(path, ended, _gaps(notebook))
     finally:
         write(notebook, path)

@@ -68,7 +68,9 @@ def parse(text: str) -> Place | None:
         raise InvalidArgument(f"{text[:200]!r} does not name a folder", hint=hint)
     path, _, reference = rest.partition(":")
     if not path:
-        raise InvalidArgument(f"{text[:200]!r} names no path", hint=f"write {transport}:PATH or {transport}:PATH:TAG")
+        raise InvalidArgument(
+            f"{text[:200]!r} does not name a path", hint=f"write {transport}:PATH or {transport}:PATH:TAG"
+        )
     path = check_path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 -- a text
     return Place(cast("Transport", transport), path, reference)
 

@@ -42,7 +42,7 @@ EACH: Final = 6
 """Repositories that each namespace of a treemap shows at least."""
 DAY: Final = pd.Timedelta(days=1)
 CLOCK: Final = [
-    {"dtickrange": [None, 60_000], "value": "%H:%M:%S\n%-d %b %Y"},
+    {"dtickrange": [None, 59_999], "value": "%H:%M:%S\n%-d %b %Y"},
     {"dtickrange": [60_000, 86_400_000], "value": "%H:%M\n%-d %b %Y"},
     {"dtickrange": [86_400_000, "M1"], "value": "%-d %b\n%Y"},
     {"dtickrange": ["M1", "M12"], "value": "%b\n%Y"},

@@ -18,6 +18,8 @@ _DIGESTS = frozenset(
     {"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second", "reference"}
 )
 _WIDEST = 60
+_NARROW = 20
+"""Letters of a sentence that stand in one line however narrow a page is."""
 _NAMES = {"tag": 32}
 """Letters of a name in a column that has names with a digest in them beside short ones."""
 _LONGEST = 2000
@@ -44,10 +46,13 @@ def _cell(column: str, *, whole: bool = False) -> Callable[[object], str]:
     return show
 
 
-def _shown(text: str, value: object, align: str) -> Cell:
-    # What was shortened is whole in the tooltip, to be read or copied. A sentence is whole, and wraps.
+def _shown(column: str, text: str, value: object, align: str) -> Cell:
+    # What was shortened is whole in the tooltip, to be read or copied. A sentence is whole, and wraps: a short one only
+    # where there is no room.
     title = value[:1000] if isinstance(value, str) and value != text else ""
-    space = "normal;min-width:30em" if len(text) > _WIDEST else "nowrap"
+    space = "nowrap"
+    if len(text) > _WIDEST or (column in SENTENCES and len(text) > _NARROW):
+        space = f"normal;min-width:{30 if len(text) > _WIDEST else 10}em"
     return Cell(text, title, style=f"text-align:{align};white-space:{space}")
 
 
@@ -91,14 +96,15 @@ class Frame(pd.DataFrame):
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        meaning = meanings([str(name) for name in self.columns])
+        names = [str(name) for name in self.columns]
+        meaning = meanings(names)
         head = [Cell("", scope="col")] + [
             Cell(str(name), meaning.get(str(name), ""), scope="col", style=f"text-align:{side}")
             for name, side in zip(text.columns, align, strict=True)
         ]
         whole = self.head(len(text)).itertuples(index=False, name=None)
         body = [
-            [Cell(str(label), scope="row"), *map(_shown, row, values, align)]
+            [Cell(str(label), scope="row"), *map(_shown, names, row, values, align)]
             for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
         ]
         more = f"{count(len(self) - len(text), 'more row')}. " if cut else ""

@@ -157,7 +157,7 @@ class ExposeForm(Panel):
     def _start_check(self) -> None:
         settings = self.settings
         if settings is None:
-            raise InvalidArgument("these settings make no sense yet", hint="see above, in Manifests")
+            raise InvalidArgument("these settings are not valid yet", hint="see above, in Manifests")
         if _closed():
             raise InvalidArgument("nothing is sent from here", hint="in a shell: regnb kube check HOST")
         options: dict[str, Any] = {"https_only": settings.https_only}

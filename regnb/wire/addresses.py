@@ -144,10 +144,10 @@ def parse_registry(url: str) -> tuple[str, str, Credentials | None]:
         parts = urlsplit(f"//{text}" if guessed else text)
         name, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint) from None
+        raise InvalidArgument(f"not a valid registry URL: {shown}", hint=hint) from None
     scheme = parts.scheme.lower() or ("http" if is_loopback(name) else "https")
     if scheme not in ("http", "https") or not name or any(each.isspace() for each in name):
-        raise InvalidArgument(f"no registry's URL: {shown}", hint=hint)
+        raise InvalidArgument(f"not a valid registry URL: {shown}", hint=hint)
     own = origin(f"{scheme}://{parts.netloc}")
     base = _API.sub("", parts.path).rstrip("/")
     if not _BASE.fullmatch(base) or parts.query or parts.fragment:

@@ -44,7 +44,7 @@ def refuse(response: Response, registry: str) -> NoReturn:
 
 def not_a_registry(response: Response) -> NotARegistry:
     """Return the error of an answer that is a web page."""
-    text = f"{response.url}: something answers, but it is no registry"
+    text = f"{response.url}: something answers, but it is not a registry"
     hint = "give the address of the registry itself, not of its web page"
     parts = urlsplit(response.url)
     if (path := parts.path.partition("/v2/")[0].strip("/")) and parts.path.endswith("/v2/"):

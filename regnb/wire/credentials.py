@@ -209,7 +209,7 @@ def _read(file: Path) -> _Config | None:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         # What it says names a place and a type, and repeats nothing of what stands there.
         hint = "repair it, or move it away and log in again"
-        raise RegnbError(f"{file} is no configuration of docker: {error}", hint=hint) from None
+        raise RegnbError(f"{file} is not a docker configuration: {error}", hint=hint) from None
 
 
 def _path(key: str, host: str) -> str | None:

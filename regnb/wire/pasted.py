@@ -85,7 +85,7 @@ def pasted(line: str) -> Pasted:
         lexer.whitespace_split, lexer.commenters = True, ""
         apart = list(lexer)
     except ValueError as error:
-        raise InvalidArgument(f"the line cannot be read: {error}", hint="each quote needs its partner") from None
+        raise InvalidArgument(f"the line cannot be read: {error}", hint="close each quote") from None
     if not words or words[0] != "curl":
         raise InvalidArgument("the line does not begin with curl", hint="paste a line such as: curl -I HOST/v2/")
     if bad := [word for word in apart if re.fullmatch(r"[;|<>]+|&&+", word)]:

@@ -82,5 +82,5 @@ def test_host_names_are_checked() -> None:
     """A host name has no path, and is of no use without what is in use."""
     with pytest.raises(InvalidArgument, match="not a host name"):
         protect(STORED.inventory(), use("app:1"), ["r.example/app"])
-    with pytest.raises(InvalidArgument, match="without what is in use"):
+    with pytest.raises(InvalidArgument, match="without the images in use"):
         protect(STORED.inventory(), None, ["r.example"])

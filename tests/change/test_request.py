@@ -184,11 +184,11 @@ UPLOAD = "/v2/a/blobs/uploads/"
         ("PATCH", f"{UPLOAD}0123", "upload", "regnb copy"),
         ("PUT", f"{UPLOAD}0123?digest=x", "upload", "regnb copy"),
         ("DELETE", f"{UPLOAD}0123", "upload", "regnb copy"),
-        ("PUT", BLOB, "no request that regnb can plan", "PUT and DELETE manifests"),
-        ("POST", "/v2/a/manifests/1", "no request that regnb can plan", "PUT and DELETE manifests"),
-        ("DELETE", "/v2/a/tags/list", "no request that regnb can plan", "PUT and DELETE manifests"),
-        ("DELETE", "/v2/_catalog", "no request that regnb can plan", "PUT and DELETE manifests"),
-        ("BREW", "/v2/", "no request that regnb can plan", "PUT and DELETE manifests"),
+        ("PUT", BLOB, "not a request that regnb can plan", "PUT and DELETE manifests"),
+        ("POST", "/v2/a/manifests/1", "not a request that regnb can plan", "PUT and DELETE manifests"),
+        ("DELETE", "/v2/a/tags/list", "not a request that regnb can plan", "PUT and DELETE manifests"),
+        ("DELETE", "/v2/_catalog", "not a request that regnb can plan", "PUT and DELETE manifests"),
+        ("BREW", "/v2/", "not a request that regnb can plan", "PUT and DELETE manifests"),
     ],
 )
 def test_what_cannot_be_undone_is_not_sent(

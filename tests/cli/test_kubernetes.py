@@ -76,7 +76,7 @@ def test_convert_of_what_is_none(tmp_path: Path) -> None:
     """No file, no text and no YAML are errors without a traceback."""
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "words").write_text("a: [", encoding="utf-8")
-    for name, text in (("none", "cannot read"), ("bytes", "is no text"), ("words", "no YAML")):
+    for name, text in (("none", "cannot read"), ("bytes", "is not text"), ("words", "not YAML")):
         done = regnb(tmp_path, "kube", "convert", str(tmp_path / name))
         assert (done.returncode, done.stdout) == (1, "")
         assert text in done.stderr

@@ -79,7 +79,7 @@ def test_headers_that_are_given(small: Distribution, tmp_path: Path) -> None:
     check_error(request(tmp_path, "GET", "/v2/", "-H", f"Authorization: {SECRET}", REGNB_URL=small.url), "not sent")
     check_error(request(tmp_path, "GET", "/v2/", "-H", SECRET, REGNB_URL=small.url), "no colon")
     check_error(request(tmp_path, "GET", "/etc", REGNB_URL=small.url), "not a path")
-    check_error(request(tmp_path, "GET", "/v2/", "-d", "x", REGNB_URL=small.url), "takes no data")
+    check_error(request(tmp_path, "GET", "/v2/", "-d", "x", REGNB_URL=small.url), "cannot send data")
     check_error(request(tmp_path, "PUT", MANIFEST, "-d", "@absent", REGNB_URL=small.url), "absent")
 
 

@@ -111,18 +111,18 @@ def test_a_file_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        (b"", "no list of pods"),
-        (b'{"kind": "List", "items": [', "no list of pods"),
-        ("{}".encode("utf-16"), "no list of pods"),
-        (b"[" * 100_000, "no list of pods"),
-        (b"[]", "no list of pods"),
-        (b'{"items": []}', "no list of pods"),
-        (b'{"kind": "List"}', "no list of pods"),
-        (pack(pod("app:1")), "no list of pods"),
-        (pack({"kind": "Deployment", "items": []}), "a Deployment and no list of pods"),
+        (b"", "not a list of pods"),
+        (b'{"kind": "List", "items": [', "not a list of pods"),
+        ("{}".encode("utf-16"), "not a list of pods"),
+        (b"[" * 100_000, "not a list of pods"),
+        (b"[]", "not a list of pods"),
+        (b'{"items": []}', "not a list of pods"),
+        (b'{"kind": "List"}', "not a list of pods"),
+        (pack(pod("app:1")), "not a list of pods"),
+        (pack({"kind": "Deployment", "items": []}), "a Deployment and not a list of pods"),
         (pack(listed(pod("a"), pod("b", kind="Service"))), "a Service in the list"),
-        (pack(listed({"kind": "Pod"})), "no list of pods"),
-        (pack(listed({"kind": "Pod", "spec": {"containers": "many"}})), "no list of pods"),
+        (pack(listed({"kind": "Pod"})), "not a list of pods"),
+        (pack(listed({"kind": "Pod", "spec": {"containers": "many"}})), "not a list of pods"),
         (pack(listed(pod("a")) | {"metadata": {"continue": "more"}}), "one page"),
     ],
 )
@@ -137,7 +137,7 @@ def test_what_is_no_list_of_pods(tmp_path: Path, document: bytes, text: str) -> 
 
 def test_what_is_no_document(tmp_path: Path) -> None:
     """A mapping that is no JSON, a file that is not there and a name that cannot be one are errors of their own."""
-    with pytest.raises(InvalidArgument, match="no JSON document"):
+    with pytest.raises(InvalidArgument, match="not a JSON document"):
         running({"items": {object()}})
     with pytest.raises(StorageError, match="No such file"):
         running(tmp_path / "none.json")

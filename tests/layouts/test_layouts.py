@@ -275,7 +275,7 @@ def cut(path: Path, size: int) -> None:
         ("oci:{}/app", lambda folder: os.truncate(folder / "app" / "index.json", 65 * 2**20), "more than 67,108,864"),
         ("oci:{}/app:9", nothing, "has no 9"),
         ("oci:{}/app.tar", nothing, "is a file"),
-        ("oci:", nothing, "names no path"),
+        ("oci:", nothing, "does not name a path"),
         ("oci://host/app", nothing, "does not name a folder"),
         ("oci-archive:{}/none.tar", nothing, "no such file"),
         ("oci-archive:{}/app/index.json", nothing, "is not a tar archive"),

@@ -151,7 +151,7 @@ def test_every_page_has_its_place_in_the_heading() -> None:
         (["--registry", "http://127.0.0.1:9", "--host-name", "http://r.example.com"], {}, "host name"),
         (["--registry", "http://127.0.0.1:9", "--trusted-proxy", "everybody"], {}, "network of a proxy"),
         ([], {}, "no registry was named"),
-        (["--registry", "ftp://host"], {}, "no registry's URL"),
+        (["--registry", "ftp://host"], {}, "not a valid registry URL"),
     ],
 )
 def test_what_cannot_be_served_is_said(arguments: list[str], env: dict[str, str], text: str) -> None:

@@ -12,7 +12,17 @@ import pytest
 import swept
 from browser import OPEN, Lab, run_all
 from distribution import Distribution
-from test_forms_browser import apart, button, code, is_off, page, part, plan, screenshots  # noqa: F401 -- fixtures
+from test_forms_browser import (
+    SENT,
+    apart,
+    button,
+    code,
+    is_off,
+    page,  # noqa: F401 -- a fixture
+    plan,
+    screenshots,  # noqa: F401 -- a fixture
+    tab_to,
+)
 
 from regnb.notebooks import runbook
 
@@ -82,3 +92,22 @@ def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -
     back.screenshot(path=screenshots / "put-back.png")
     confirm(back)
     assert swept.tree(old.root) == before
+
+
+@pytest.mark.browser
+def test_collect_by_keyboard_alone(form: Any, old: Distribution) -> None:
+    """From the form's head on Tab reaches Preview, then the code's field and Apply, within 12 stops each."""
+    before = swept.tree(old.root)
+    collect, keys = form.locator(".regnb-form").first, form.keyboard
+    collect.locator("h3").click()
+    tab_to(form, "Preview")
+    form.wait_for_timeout(SENT)
+    keys.press("Enter")
+    typed = code(collect)
+    tab_to(form, "Code")
+    keys.type(typed)
+    form.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
+    tab_to(form, "Apply")
+    keys.press("Space")
+    collect.get_by_text("removed for good 0 B").first.wait_for()
+    assert swept.tree(old.root) != before

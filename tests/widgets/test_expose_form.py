@@ -177,4 +177,4 @@ def test_what_cannot_be_checked_is_said() -> None:
     assert "not a host name" in settle(form)
     form._fields["host"].value = ""
     form._to_check.click()
-    assert "make no sense yet" in form._checked.value
+    assert "are not valid yet" in form._checked.value

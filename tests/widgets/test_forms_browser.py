@@ -185,42 +185,44 @@ def test_choose_all_that_match_and_read_again(room: Room, writable: Seeded, page
     assert "vm/centos8:8.3" in part(form, "Choose").inner_text()
 
 
+def tab_to(page: Any, what: str, most: int = 12) -> None:
+    """Press Tab until what has the focus has this name."""
+    for _ in range(most + 1):
+        described = page.evaluate(
+            "(e => e.labels?.[0]?.innerText || e.innerText || e.getAttribute('aria-label') || e.tagName)"
+            "(document.activeElement)"
+        )
+        if str(described).strip().startswith(what):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"Tab does not reach {what}")
+
+
 def test_retag_by_keyboard_alone(room: Room, writable: Seeded, page: Any) -> None:
     """Every step is reached with Tab, and done with the keys that one expects."""
     before = apart(state, writable.url, "vm/centos8")
     form = room.enter(page, "10-retag", writable.url)
     keys = page.keyboard
 
-    def tab_to(what: str) -> None:
-        for _ in range(40):
-            described = page.evaluate(
-                "(e => e.labels?.[0]?.innerText || e.innerText || e.getAttribute('aria-label') || e.tagName)"
-                "(document.activeElement)"
-            )
-            if str(described).strip().startswith(what):
-                return
-            keys.press("Tab")
-        pytest.fail(f"Tab does not reach {what}")
-
     form.locator("h3").click()
-    tab_to("Search:")
+    tab_to(page, "Search:")
     keys.type("vm/centos8")
     form.get_by_text("Showing 1 to 4 of 4").wait_for()
-    tab_to("vm/centos8")
+    tab_to(page, "vm/centos8")
     keys.press("ArrowDown")
     keys.press("Space")
     form.get_by_text("1 chosen").wait_for()
     assert "vm/centos8:8.3" in part(form, "Choose").inner_text()
-    tab_to("New tag")
+    tab_to(page, "New tag")
     keys.type("stable")
-    tab_to("Preview")
+    tab_to(page, "Preview")
     page.wait_for_timeout(SENT)
     keys.press("Enter")
     typed = code(form)
-    tab_to("Code")
+    tab_to(page, "Code")
     keys.type(typed)
     page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
-    tab_to("Apply")
+    tab_to(page, "Apply")
     keys.press("Space")
     finished(form, "retag")
     after = apart(state, writable.url, "vm/centos8")

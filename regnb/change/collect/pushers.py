@@ -113,4 +113,4 @@ def check(writers: Sequence[Writer]) -> None:
     else:
         text = f"it is not known whether anybody can push to {open_[0].endpoint}: {open_[0].how}"
         hint = "name the registry's own address, past every proxy, and credentials that may push"
-    raise Refused(text, hint=f"{hint}; to go on all the same: --allow writer", allow=("writer",))
+    raise Refused(text, hint=f"{hint}; to go on anyway: --allow writer", allow=("writer",))
