@@ -82,7 +82,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         show_collections(rows_of(inventory.reclaim()), "What each garbage collection would remove now")
     hidden += [column for column, sources in TOLD_BY["repositories"].items() if inventory.source not in sources]
     section(largest.drop(columns=hidden), "Repositories, largest first")
-    section(inventory.sharing.tags, "Tags on one digest", 10)
+    section(inventory.sharing.tags.drop(columns=["kind", "repositories"]), "Tags on one digest", 10)
     layers = inventory.sharing.layers.drop(columns=["command", "tags"])
     section(layers, "Shared layers, by the bytes that sharing saves", 10)
     section(inventory.uploads, "Uploads that were begun and not finished", 10)
@@ -444,7 +444,10 @@ def snapshots(
         for name in snapshot_.thin(url, thin):
             say(f"Removed {name}")
     found = snapshot_.snapshots(url)
-    show(found if json_ else found[["snapshot", "source", "tags", "stored", "disk", "complete", "status"]], json_)
+    show(
+        found if json_ else found[["started", "source", "tags", "stored", "disk", "complete", "status", "snapshot"]],
+        json_,
+    )
 
 
 @command

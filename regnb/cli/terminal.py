@@ -43,6 +43,8 @@ Form: TypeAlias = Literal["", "json", "csv"]
 
 _LEAST: Final = 22
 """Letters that a sentence gets at least before columns are left out."""
+_WORD: Final = 32
+"""Letters of a word that is never broken at the end of a line."""
 _CONNECTION: Final = "Connection"
 _EVERYWHERE: Final = "Options of every command"
 
@@ -196,7 +198,7 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     terminal = sys.stdout.isatty()
     shown = frame.head(limit) if terminal else frame
     text = shown.readable(len(shown), whole=not terminal)[0]
-    columns = [(str(name), str(frame[name].dtype).startswith("int")) for name in text.columns]
+    columns = [(str(name), str(frame[name].dtype).lower().startswith("int")) for name in text.columns]
     more = count(len(frame) - limit, "more row") if len(frame) > limit else ""
     draw(columns, text.itertuples(index=False, name=None), title, more)
 
@@ -225,7 +227,13 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
         name in SENTENCES or (width > _LEAST and any(" " in cell for cell in column))
         for name, width, column in zip(head, widths, zip(*body, strict=True), strict=False)
     ] or [False] * len(head)
-    least = [min(width, _LEAST) if fold else width for width, fold in zip(widths, folds, strict=True)]
+    words = [
+        max((len(word) for cell in column for word in cell.split()), default=0) for column in zip(*body, strict=True)
+    ]
+    least = [
+        min(width, max(_LEAST, min(word, _WORD))) if fold else width
+        for width, fold, word in zip(widths, folds, words or widths, strict=True)
+    ]
     fits = max(1, sum(1 for used in accumulate(width + 2 for width in least) if used - 2 <= out.width))
     below = [more] * bool(more)
     below += [f"not shown: {', '.join(head[fits:])}; --json shows all"] if fits < len(least) else []

@@ -41,7 +41,11 @@ def _cell(column: str, *, whole: bool = False) -> Callable[[object], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
-        return text if len(text) <= most else text[: most - 1] + "…" if most == _LONGEST else middle(text, most)
+        if len(text) <= most:
+            return text
+        # A list loses its last names, whole ones; a name loses its middle.
+        names, comma, _ = text[: most - 2].rpartition(", ")
+        return text[: most - 1] + "…" if most == _LONGEST else f"{names}, …" if comma else middle(text, most)
 
     return show
 
