@@ -88,6 +88,12 @@ def _minute(when: pd.Timestamp) -> str:
     return f"{when:%Y-%m-%d %H:%M}"
 
 
+def _first(names: object, number: int) -> str:
+    """Return the first of some names, and how many more there are."""
+    first = short(plain(names).partition(", ")[0], 26)
+    return f"{first} and {number - 1:,} more" if number > 1 else first
+
+
 def _decades(values: Iterable[float]) -> tuple[list[int], list[str]]:
     """Return the powers of 10 around sizes, and what they are called."""
     found = [math.log10(value) for value in values if value > 0]
@@ -196,7 +202,7 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
         return sentence("There are no such layers.")
     return _bars(
         sorted(rows, key=lambda row: (-row.saved - row.size, row.digest)),
-        lambda row: f"{short(row.used_by, 26)} <i>{short(plain(row.digest).rpartition(':')[2][:8])}</i>",
+        lambda row: f"{_first(row.used_by, row.repositories)} <i>{short(plain(row.digest).rpartition(':')[2][:8])}</i>",
         lambda row: (
             row.digest,
             f"{human(row.size)} stored once; {human(row.saved)} saved",
@@ -420,7 +426,9 @@ def churn(growth: pd.DataFrame) -> go.Figure:
     if len(rows) < 2:  # noqa: PLR2004 -- a difference needs two
         return sentence("It takes two snapshots to see what changed.")
     # Texts, as on an axis of dates the bars would be as thin as the two nearest snapshots demand.
-    when = [f"{row.when:%Y-%m-%d<br>%H:%M:%S}" for row in rows]
+    forms = ("%Y-%m-%d", "%Y-%m-%d<br>%H:%M", "%Y-%m-%d<br>%H:%M:%S")
+    texts = [[row.when.strftime(form) for row in rows] for form in forms]
+    when = next((some for some in texts if len(set(some)) == len(rows)), texts[-1])
     sums, traces = [], []
     for name, marker, sign in zip(("new", "moved", "vanished"), PARTS, (1, 1, -1), strict=True):
         numbers = [getattr(row, name) for row in rows]

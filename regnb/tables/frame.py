@@ -56,7 +56,7 @@ def _shown(column: str, text: str, value: object, align: str) -> Cell:
     title = value[:1000] if isinstance(value, str) and value != text else ""
     space = "nowrap"
     if len(text) > _WIDEST or (column in SENTENCES and len(text) > _NARROW):
-        space = f"normal;min-width:{30 if len(text) > _WIDEST else 10}em"
+        space = f"normal;min-width:{15 if len(text) > _WIDEST else 10}em"
     return Cell(text, title, style=f"text-align:{align};white-space:{space}")
 
 

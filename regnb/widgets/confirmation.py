@@ -15,7 +15,7 @@ from regnb.errors import MissingExtra
 from regnb.session import pace
 from regnb.tables.frame import Frame
 from regnb.text import escaped
-from regnb.widgets.page import WIDE, Panel, box, faint, text_field
+from regnb.widgets.page import WIDE, Panel, box, faint, read_only, text_field
 
 try:
     import ipywidgets as widgets
@@ -24,6 +24,8 @@ except ImportError as missing:
 
 LISTED: Final = 1_000
 """Rows of a plan, or of what else it touches, that a page shows."""
+_PREVIEW: Final = "Preview first. The preview shows the code to type here."
+_PREVIEW_TO_SAVE: Final = "Preview first. The plan can then be saved, and applied elsewhere."
 STATUS: Final[dict[State, str]] = {"done": "good", "partial": "warn", "unfinished": "bad"}
 """How a receipt's state is coloured."""
 _P = TypeVar("_P", bound=Document)
@@ -49,6 +51,9 @@ class Confirmation(Panel, Generic[_P]):
         self._to_preview = self._button("Preview", "primary", self._start_preview, self._preview)
         self._code = text_field("Code", layout={"width": "340px"})
         self._to_apply = self._button("Apply", "danger", self._start_apply, self._trouble, busy=True)
+        if read_only():
+            for control in (self._code, self._to_apply):
+                control.layout.display = "none"  # neither can work here
         self._bar, self._bar_note = widgets.IntProgress(layout=WIDE), widgets.HTML()
         self._progress = widgets.VBox([self._bar, self._bar_note])
         self._progress.layout.display = "none"
@@ -78,7 +83,7 @@ class Confirmation(Panel, Generic[_P]):
         with self._lock:
             self.plan = None
             self._preview.value = text
-            self._prompt.value = faint("Preview first. The preview shows the code to type here.")
+            self._prompt.value = faint(_PREVIEW_TO_SAVE if read_only() else _PREVIEW)
             self._code.placeholder = self._code.value = ""
             self._code.disabled = True
             self._to_apply.description = "Apply"

@@ -82,6 +82,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._all, self._none = (widgets.Button(description=text) for text in ("Choose all", "Choose none"))
         self._count, self._place = widgets.HTML(), widgets.VBox()
         self._aside = check_box("")
+        self._aside.layout.width = "max-content"
         self._aside.observe(lambda _: self._search(), "value")
         self._tools = widgets.HBox([self._filter, self._sort, self._order], layout=WRAP)
         buttons = [self._back, self._on, *([self._all, self._none] if choose == "many" else [])]

@@ -423,3 +423,13 @@ def test_without_plotly_the_extra_is_named() -> None:
     code = "import sys; sys.modules['plotly'] = None\nfrom regnb.pages import charts"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtra: plotly is not installed; pip install 'regnb[lab]'" in done.stderr
+
+
+def test_snapshots_have_days_under_their_bars() -> None:
+    """Of different days the days alone stand there; of one day the time, as far as it tells them apart."""
+    found = rows("growth", 3)
+    assert list(charts.churn(found).data[0].x) == [f"{DAY + timedelta(days=at):%Y-%m-%d}" for at in range(3)]
+    for unit, form in ((timedelta(minutes=1), "%Y-%m-%d<br>%H:%M"), (timedelta(seconds=1), "%Y-%m-%d<br>%H:%M:%S")):
+        when = [DAY + number * unit for number in range(3)]
+        close = found.assign(when=pd.Series(when, dtype="datetime64[us, UTC]"))
+        assert list(charts.churn(close).data[0].x) == [moment.strftime(form) for moment in when]

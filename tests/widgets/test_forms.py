@@ -529,6 +529,7 @@ def test_a_read_only_form_offers_its_plan_as_a_file(
     preview(form)
     assert form._code.disabled
     assert form._to_apply.disabled
+    assert {control.layout.display for control in (form._code, form._to_apply)} == {"none"}
     assert form.plan is not None
     content = form._prompt.value.partition("base64,")[2].partition("'")[0]
     assert Plan.of_json(base64.b64decode(content)) == form.plan
