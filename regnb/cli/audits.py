@@ -45,7 +45,8 @@ from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
 from regnb.crawl.naming import named
 from regnb.crawl.records import NOTES
-from regnb.errors import InvalidArgument, StorageError
+from regnb.crawl.selection import selectors
+from regnb.errors import Denied, InvalidArgument, StorageError, Unauthorized, Unsupported
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
@@ -276,9 +277,18 @@ def reclaim(
 ) -> None:
     """Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.
 
-    Nothing is deleted. Exit code 0: done, 1: error, 4: a collection would fail, or something could not be read.
+    Without a catalog, only the repositories that are named here are read. Nothing is deleted. Exit code 0: done,
+    1: error, 4: a collection would fail, or something could not be read.
     """
-    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    try:
+        inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    except (Denied, Unauthorized, Unsupported):
+        from regnb.wire.addresses import parse_registry  # what reads files loads no HTTP
+
+        named_here = [one.within for one in selectors(what, host=parse_registry(url)[1])]
+        if repositories or not all(named_here):
+            raise
+        inventory = read(url, sorted(set(named_here)), cached=not no_cache, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
     rows = rows_of(found)
     if blobs or json_:

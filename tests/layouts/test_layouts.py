@@ -278,6 +278,7 @@ def cut(path: Path, size: int) -> None:
         ("oci:", nothing, "names no path"),
         ("oci://host/app", nothing, "does not name a folder"),
         ("oci-archive:{}/none.tar", nothing, "no such file"),
+        ("oci-archive:{}/none/app.tar", nothing, "no such folder"),
         ("oci-archive:{}/app/index.json", nothing, "is not a tar archive"),
         ("oci-archive:{}/app.tar", lambda folder: cut(folder / "app.tar", 700), "is cut off"),
         ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"../index.json": b""}), "has no index.json"),
