@@ -450,7 +450,7 @@ def check_catalog(inventory: Inventory, named: Iterable[str]) -> None:
 def check_listed(inventory: Inventory, repositories: Collection[str]) -> None:
     """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
     problems = inventory.problems
-    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories)]
+    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories) & problems["incomplete"]]
     for name, problem, message, hint in zip(*lists(found, "repository", "problem", "message", "hint"), strict=True):
         if problem != "missing":
             raise Refused(f"the tags of {name} could not be listed: {message}", hint=hint)

@@ -327,7 +327,8 @@ def find(
         typer.echo("")
         for line in found["pull"].head(_FOUND):
             typer.echo(line)
-    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    where = inventory.registry if inventory.whole else f"the chosen repositories of {inventory.registry}"
+    missing = [(ERROR, f"Nothing in {where} fits {text}.")] if found.empty else []
     leave(missing, inventory)
 
 
