@@ -113,7 +113,9 @@ class Survey:
         """Take the names of the blobs; whether their bytes are there is asked of those for which it matters."""
         found: list[str] = []
         base = f"{self._base}/blobs"
-        for algorithm in os.listdir(base):
+        algorithms = os.listdir(base)
+        self._listing.folders.add("blobs")
+        for algorithm in algorithms:
             if algorithm != "sha256":
                 raise _Irregular
             for shard in os.listdir(f"{base}/sha256"):
@@ -134,7 +136,7 @@ class Survey:
             folder = pending.pop()
             marks: list[str] = []
             with os.scandir(f"{self._base}/{folder}") as entries:
-                self._listing.has_repositories = True
+                self._listing.folders.add("repositories")
                 for entry in entries:
                     if entry.is_symlink() or entry.name in FOREIGN:
                         raise _Irregular
