@@ -232,8 +232,8 @@ class Survey:
             config, layers, children, subject = named
             self._known[digest] = ManifestRecord(
                 *(digest, "", "", "", len(data), share(config, config)),
-                tuple([share(layer, layer) for layer in layers]),
-                tuple([share(child, child) for child in children]),
+                tuple(map(share, layers, layers)),
+                tuple(map(share, children, children)),
                 subject,
             )
         return True

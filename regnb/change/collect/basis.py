@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -66,25 +67,24 @@ def keep(url: str, before: Before) -> str:
         >>> keep("/srv/registry", Before({}, {}))[:7]  # doctest: +SKIP
         'sha256:'
     """
-    numbers: dict[str, int] = {}
-
-    def number(digest: str) -> int:
-        return numbers.setdefault(digest, len(numbers))
-
+    known = before.manifests.values()
+    named = chain.from_iterable((one.digest, one.config, one.subject, *one.layers, *one.children) for one in known)
+    linked = chain.from_iterable(before.revisions.values())
+    digests = list(dict.fromkeys(chain(named, linked)))
+    number = dict(zip(digests, range(len(digests)), strict=True)).__getitem__
     manifests = [
         _Manifest(
             *(number(one.digest), one.manifest_size, number(one.config), number(one.subject)),
-            tuple([number(layer) for layer in one.layers]),
-            tuple([number(child) for child in one.children]),
+            *(tuple(map(number, one.layers)), tuple(map(number, one.children))),
         )
-        for one in before.manifests.values()
+        for one in known
     ]
     # A link that says another digest than its path is read again.
     revisions = {
         name: [number(path) for path, digest in links.items() if path == digest]
         for name, links in before.revisions.items()
     }
-    data = msgspec.msgpack.encode(_Basis(url, list(numbers), manifests, revisions))
+    data = msgspec.msgpack.encode(_Basis(url, digests, manifests, revisions))
     digest = Digest.of(data)
     where = folder()
     try:
