@@ -244,7 +244,7 @@ def members(what: Members) -> list[Member]:
 def _load(path: Path) -> list[Member]:
     hint = 'write a [[registry]] with name = "…" and url = "…" for each'
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File).registry
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), _File).registry
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}", hint="name a fleet's TOML file") from None
     except msgspec.ValidationError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
+import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -35,6 +36,22 @@ def at_exit(end: Callable[[], None]) -> Callable[[], None]:
     """Call a function when the program ends, while the loop still runs."""
     _ends.append(end)
     return end
+
+
+@contextlib.contextmanager
+def ended_as_interrupted() -> Iterator[None]:
+    """Let a termination of the process end what is within as Ctrl-C does, so that nothing is left behind.
+
+    Outside the main thread, where there are no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def loop() -> BlockingPortal:

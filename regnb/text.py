@@ -71,10 +71,13 @@ def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or the plural.
 
     Example:
-        >>> count(1, "tag")
-        '1 tag'
+        >>> count(1, "tag"), count(2, "repository")
+        ('1 tag', '2 repositories')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{number:,} {many}"
 
 
 def printable(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import http.client
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -44,6 +46,27 @@ def proxy(host: str, answer: Answer) -> Iterator[scripted.Server]:
 
     with scripted.serve(either) as server:
         yield server
+
+
+@contextlib.contextmanager
+def interrupted_after(asked: threading.Event) -> Iterator[None]:
+    """Interrupt the main thread once something was asked, and again if Python loses that: while it frees an object."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        waiting = asked.wait(60)
+        while waiting and not over.is_set():
+            _thread.interrupt_main()
+            over.wait(20)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asked.set()
+        thread.join()
 
 
 def gap(host: str, path: str = "/v2/vm/centos8/manifests/latest") -> contextlib.AbstractContextManager[scripted.Server]:

@@ -23,7 +23,7 @@ class Stored:
     """What was pushed: repository, tag ("" for a manifest by its digest alone) and image.
 
     Attributes:
-        broken: Repository and tag of what the registry answers 500 for.
+        broken: Repository and tag of what the registry answers 500 for; "" for the list of tags.
         gone: Repository and tag of what it lists and does not have.
     """
 
@@ -56,6 +56,8 @@ class Stored:
     async def tags(self, repository: str) -> AsyncIterator[list[str]]:
         if repository not in self.held:
             raise NotFound("no such repository", status=404)
+        if (repository, "") in self.broken:
+            raise ServerFailed("500", status=500)
         yield list(self.listed.get(repository, ()))
 
     async def manifest(self, repository: str, target: str, *, accept: Sequence[str] = ()) -> RawManifest:  # noqa: ARG002

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import threading
 import time
@@ -13,7 +12,7 @@ import pytest
 from distribution import Distribution, free_port
 from images import fill, image, layer
 from images import regnb as command
-from proxied import proxy
+from proxied import interrupted_after, proxy
 from scripted import Request
 
 import regnb
@@ -139,16 +138,16 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, words:
 
 def test_an_interrupt_ends_every_reading(pair: tuple[Distribution, Distribution]) -> None:
     """No registry is sent a request after the interrupt came back."""
+    asked = threading.Event()
 
     def slow(request: Request) -> None:
-        time.sleep(0.3 if "manifests" in request.path else 0)
+        if "manifests" in request.path:
+            asked.set()
+            time.sleep(0.3)
 
     with proxy(pair[0].host, slow) as one, proxy(pair[1].host, slow) as two:
-        timer = threading.Timer(0.4, _thread.interrupt_main)
-        timer.start()
-        with pytest.raises(regnb.Interrupted):
+        with interrupted_after(asked), pytest.raises(regnb.Interrupted):
             regnb.fleet([one.url, two.url], cached=False)
-        timer.join()
         sent = len(one.requests) + len(two.requests)
         time.sleep(1)
         assert len(one.requests) + len(two.requests) == sent

@@ -65,6 +65,9 @@ UNREAD: Final = _UNREAD_3
 """Of these the ones of single manifests, which matter to a collection that reads them."""
 
 
+_CACHED: Final = "manifests that came from the cache, or were read in another repository, may be gone here"
+
+
 class Bound(NamedTuple):
     """How the bytes of a collection are meant (``bound`` of the frame ``reclaim``), and why."""
 
@@ -113,7 +116,7 @@ def bounds(
         elif source == "storage":
             found.append(Bound("exact", ""))
         elif not checked:
-            found.append(Bound("estimate", "manifests that came from the cache may be gone: read with cached=False"))
+            found.append(Bound("estimate", _CACHED))
         elif hollow:
             found.append(Bound("estimate", "a manifest that only an index names may still be on disk, and go with it"))
         elif collection.command == PLAIN:

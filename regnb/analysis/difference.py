@@ -17,6 +17,7 @@ from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.files import shown
 from regnb.errors import InvalidArgument
+from regnb.oci.reference import select
 from regnb.tables import sharing
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
@@ -157,11 +158,15 @@ def _covered(side: snapshot.Stored, names: pd.Series[str], prefix: str = "") -> 
         return np.zeros(len(names), dtype=bool)
     repositories, coverage = side.tables["repositories"], side.tables["coverage"]
     catalog = coverage[coverage["what"] == "catalog"]
-    whole = bool(catalog["complete"].all() and (catalog["listed"] > 0).all())
     listed = prefix + repositories["repository"] if prefix else repositories["repository"]
-    if not whole:
-        return names.isin(listed[repositories["status"].isin(["read", "empty"])]).to_numpy()
-    return ~names.isin(listed[~repositories["status"].isin(["read", "empty"])]).to_numpy()
+    seen = repositories["status"].isin(["read", "empty", "missing"])
+    known, unseen = (names.isin(listed[mask]) for mask in (seen, ~seen))
+    if catalog["complete"].all() and (catalog["listed"] > 0).all():
+        return (~unseen).to_numpy()
+    if catalog["complete"].all() and side.asked:  # what a glob does not match was not asked for
+        meant = select(names.unique(), [prefix + pattern for pattern in side.asked])
+        return ((known | names.isin(meant)) & ~unseen).to_numpy()
+    return known.to_numpy()
 
 
 def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
@@ -207,7 +212,7 @@ def diff(
     if older.source == newer.source and older.registry != newer.registry:
         raise InvalidArgument(
             f"inventories of different registries: {older.registry} and {newer.registry}",
-            hint="compare() compares a mirror",
+            hint="to compare a mirror: regnb compare A B",
         )
     found = changes(_stored(older), _stored(newer))
     new, moved, vanished = found.new, found.moved, found.vanished
@@ -249,7 +254,12 @@ def _inventory(what: Inventory | str | Path) -> Inventory:
 
 def _stored(inventory: Inventory) -> snapshot.Stored:
     return snapshot.Stored(
-        inventory.registry, inventory.started, inventory.finished, inventory.frames, inventory.source
+        inventory.registry,
+        inventory.started,
+        inventory.finished,
+        inventory.frames,
+        inventory.source,
+        inventory.asked,
     )
 
 
@@ -425,6 +435,45 @@ def _settled(found: Changes, older: Frame, newer: Frame) -> Changes:
         same=(np.concatenate([found.same[0], one[same]]), np.concatenate([found.same[1], two[same]])),
         unread=(one[left], two[left]),
     )
+
+
+def gaps(first: Inventory, second: Inventory, *, prefix: str = "") -> list[Inventory]:
+    """Return those of two inventories that were not read whole.
+
+    A repository that was named, and that one of them alone does not have, is a difference between them and no gap.
+
+    Args:
+        first: The origin's inventory.
+        second: The mirror's.
+        prefix: As for :func:`compare`.
+
+    Example:
+        >>> gaps(inventory, inventory)
+        []
+    """
+    sides = ((first, prefix), (second, ""))
+    one, two = ({before + name for name in _absent(side)} for side, before in sides)
+    return [
+        side
+        for side, before in sides
+        if not _whole(side, {name for name in _absent(side) if before + name in one ^ two})
+    ]
+
+
+def _absent(side: Inventory) -> list[str]:
+    """Return which of the names and globs that an inventory was to read stand for nothing in the registry."""
+    rows = side.problems[side.problems["problem"] == "missing"]
+    return [name for name in rows["repository"] + rows["reference"] if name in (side.asked or ())]
+
+
+def _whole(side: Inventory, but: set[str]) -> bool:
+    """Whether everything was read, apart from repositories that are not there."""
+    rest = side.problems[side.problems["incomplete"]]
+    if len(rest[~(rest["repository"] + rest["reference"]).isin(but)]):
+        return False
+    rows = side.coverage.set_index("what")
+    others = rows.drop(index="repositories")["complete"].all()
+    return bool(others and not side.repositories["status"].isin(["failed", "denied"]).any())
 
 
 def compare(first: Inventory | str | Path, second: Inventory | str | Path, *, prefix: str = "") -> Frame:

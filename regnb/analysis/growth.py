@@ -192,7 +192,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
     if registry is None and len(names) > 1:
         raise InvalidArgument(
             f"snapshots of {len(names):,} registries: {', '.join(names[:10])}",
-            hint=f"name one: registry={names[0]!r}",
+            hint=f"name one: --registry {names[0]}, or registry={names[0]!r} in Python",
         )
     if registry is not None and registry not in names:
         raise InvalidArgument(f"no snapshot of {registry!r}", hint=f"there is: {', '.join(names[:10]) or 'nothing'}")

@@ -153,6 +153,7 @@ class Inventory:
         started: When the crawl began.
         finished: When it ended; None if it was interrupted.
         source: ``api``; ``storage`` where the registry's files were read; ``layout`` for OCI layouts and archives.
+        asked: The names and globs of repositories that alone were read; None for all of them, or of a snapshot.
         repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
             :data:`regnb.tables.columns.COLUMNS` describes.
         history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
@@ -189,11 +190,14 @@ class Inventory:
         finished: datetime | None,
         tables: Mapping[str, Frame],
         source: Source = "api",
+        *,
+        asked: tuple[str, ...] | None = None,
     ) -> None:
         self.registry = registry
         self.started = started
         self.finished = finished
         self.source = source
+        self.asked = asked
         self.frames: dict[str, Frame] = dict(tables)
         for name, frame in tables.items():
             setattr(self, name, frame)
@@ -201,7 +205,8 @@ class Inventory:
     @classmethod
     def of(cls, records: Records) -> Inventory:
         """Return the inventory of what a crawl found."""
-        return cls(records.registry, records.started, records.finished, tabulate(records), records.source)
+        frames = tabulate(records)
+        return cls(records.registry, records.started, records.finished, frames, records.source, asked=records.asked)
 
     @property
     def complete(self) -> bool:
@@ -220,7 +225,8 @@ class Inventory:
         found = self.summary
         bound = "" if found.complete else "at least "
         headline = (
-            f"{found.registry}: {found.repositories:,} repositories, {found.tags:,} tags, {found.blobs:,} blobs, "
+            f"{found.registry}: {count(found.repositories, 'repository')}, {count(found.tags, 'tag')}, "
+            f"{count(found.blobs, 'blob')}, "
             f"{bound}{human(found.stored)} {'behind tags' if self.source == 'api' else 'stored'} "
             f"({human(found.pulled)} if nothing were shared)"
         )
@@ -544,7 +550,8 @@ class Inventory:
             >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
         """
         tags = with_pulls(self, History.load(history, must_exist=True))
-        return Inventory(self.registry, self.started, self.finished, {**self.frames, "tags": tags}, self.source)
+        frames = {**self.frames, "tags": tags}
+        return Inventory(self.registry, self.started, self.finished, frames, self.source, asked=self.asked)
 
     def free(
         self,
@@ -638,7 +645,8 @@ class Inventory:
             >>> len(Inventory.load(inventory.save("snapshots")).tags)
             55
         """
-        return cls(*snapshot.load(url))
+        found = snapshot.load(url)
+        return cls(found.registry, found.started, found.finished, found.tables, found.source)
 
     def write(self, folder: str | Path, form: Format = "parquet") -> list[Path]:
         """Write every frame into a folder, as Parquet, CSV or JSON lines, and return the paths.

@@ -42,7 +42,7 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     if (inventory.source, disk.source) != ("api", "storage"):
         raise InvalidArgument(
             "one inventory of a registry's API and one of its storage are needed",
-            hint="reconcile(regnb.connect(URL).inventory(), regnb.open_storage(DIR))",
+            hint="name the URL of a registry, then the folder or the URL of its storage: regnb reconcile URL DIR",
         )
     graph = disk.graph
     api = inventory.graph

@@ -67,6 +67,7 @@ class Stored(NamedTuple):
     finished: datetime | None
     tables: dict[str, Frame]
     source: Source
+    asked: tuple[str, ...] | None = None
 
 
 class _Figures(msgspec.Struct):

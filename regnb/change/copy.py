@@ -117,7 +117,8 @@ def _notes(copying: Copying, platform: str | None) -> Iterator[str]:
     elif copying.moved:
         yield f"At most {human(copying.moved)} are streamed from {copying.origin.client.host}: what is there is spared."
     if copying.effects:
-        yield f"{len(copying.effects):,} referrers (signatures, SBOMs and the like) come along."
+        comes = "comes" if len(copying.effects) == 1 else "come"
+        yield f"{count(len(copying.effects), 'referrer')} (signatures, SBOMs and the like) {comes} along."
     if not copying.referrers:
         yield "Referrers such as signatures and SBOMs stay behind."
     if platform:

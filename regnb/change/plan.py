@@ -209,6 +209,11 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         return self.url.startswith("oci-archive:")
 
     @property
+    def collected(self) -> bool:
+        """Whether a garbage collection may remove what undo needs: none of a registry runs on a layout."""
+        return not transports.is_place(self.url)
+
+    @property
     def ready(self) -> bool:
         """Whether it changes something, and nothing is known that the registry will refuse."""
         return self.changes > 0 and not any(one.known for one in self.refusals)

@@ -141,7 +141,7 @@ class Policy(Struct, frozen=True):
             reason = (error.strerror if isinstance(error, OSError) else "") or error
             raise StorageError(f"cannot read {path}: {reason}", hint="name a TOML file with [[rule]] in it") from None
         try:
-            return cls.parse(data.decode(), str(path))
+            return cls.parse(data.decode("utf-8-sig"), str(path))
         except UnicodeDecodeError as error:
             before = data[: error.start]
             line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")

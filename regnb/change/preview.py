@@ -61,7 +61,7 @@ def _clauses(plan: Plan) -> Iterator[str]:
         yield f"the manifest {what}stays" if alone == 1 else f"the manifests {what}stay"
     if number := len(done["keep"]):
         yield _unchanged(number)
-    if done["delete"] or moved:
+    if (done["delete"] or moved) and plan.collected:
         does = f"frees at most {human(plan.freed)}" if plan.freed else "may remove what is gone"
         yield f"the next garbage collection {does}, and after it this cannot be undone"
     elif will and plan.final:

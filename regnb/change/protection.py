@@ -86,7 +86,7 @@ def _nothing(inventory: Inventory, found: running.Running, ours: set[str], hosts
     return Refused(
         text,
         hint="check the kubectl context, or the file; if images name this registry by another host, give that with "
-        "--in-use-host (in_use_host=); if nothing of it is in use, leave out --in-use",
+        "--in-use-host (in_use_host= in Python); if nothing of it is in use, leave out --in-use",
     )
 
 

@@ -47,7 +47,7 @@ def _refusals(plan: Plan, known: Capabilities, directory: Directory | None) -> I
     if not actions:
         return
     deletion, single = known["deletion"], known["tag deletion"]
-    own = tuple(getattr(directory, "deletes", ()))
+    own = () if directory is None else tuple(directory.deletes)
     if own:
         # What its own API takes is known once it was asked to delete.
         if "untag" in actions and "tags" not in own and "dummy" not in plan.allow:
@@ -103,13 +103,13 @@ async def told(plan: Plan, directory: Directory) -> Plan:
     if not plan.removes:
         return plan
     notes = list(plan.notes)
-    if deletes := getattr(directory, "deletes", ()):
+    if directory.deletes:
         notes.append(
-            f"{directory.name}'s own API deletes the {' and '.join(deletes)} of this plan; the curl commands are those "
-            "of the registry API."
+            f"{directory.name}'s own API deletes the {' and '.join(directory.deletes)} of this plan; the curl commands "
+            "are those of the registry API."
         )
-    if final := getattr(directory, "final", ""):
-        notes.append(final)
+    if directory.final:
+        notes.append(directory.final)
     refusals = (*plan.refusals, *await _locked(plan, directory))
     return structs.replace(plan, refusals=refusals, notes=tuple(notes))
 

@@ -20,7 +20,7 @@ from regnb.oci.reference import Digest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.removal import WHY, Removal, Why, removal
 from regnb.tables.sharing import shared
-from regnb.text import names
+from regnb.text import count, names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -557,7 +557,9 @@ def _sharing(inventory: Inventory, gone: NDArray[np.bool_]) -> Iterator[Effect]:
         yield Effect("shared", str(name), "", int(size), text)
     if rest := list(total.index[_SHARING:]):
         blobs = pairs[pairs["repository"].isin(rest)].drop_duplicates("blob")
-        yield Effect("shared", "", "", int(blobs["size"].sum()), f"bytes stay for {len(rest):,} more repositories, too")
+        yield Effect(
+            "shared", "", "", int(blobs["size"].sum()), f"bytes stay for {count(len(rest), 'more repository')}, too"
+        )
 
 
 def _notes(inventory: Inventory, actions: Collection[str], *, untagged: bool) -> Iterator[str]:

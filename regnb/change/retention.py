@@ -560,7 +560,7 @@ def _check_limits(
 
 def _unjudged(inventory: Inventory) -> Iterator[str]:
     rows = inventory.repositories
-    if unread := sorted(rows.loc[rows["status"].isin(["failed", "denied"]), "repository"]):
+    if unread := sorted(rows.loc[rows["status"].isin(["missing", "failed", "denied"]), "repository"]):
         yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
 
 

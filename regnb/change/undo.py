@@ -17,6 +17,7 @@ from regnb.errors import ContentError, NotFound, PlanMismatch, TooLarge
 from regnb.oci.manifest import Descriptor, RawManifest, decode
 from regnb.oci.reference import Digest
 
+_LAYOUT = "Undo takes names out of the layout again, or gives them back. Blobs stay where they are."
 _UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
 
 
@@ -251,7 +252,10 @@ async def plan_undo(
         if step.action == "put" or (step.action == "tag" and (step.new or not step.before))
     ]
     await undo.added(added)
-    notes = [f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).", _UNTIL]
+    notes = [
+        f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).",
+        _UNTIL if plan.collected else _LAYOUT,
+    ]
     if storage:
         notes.append("Layers that a collection moved into the trash are put back first.")
     if not any(step.writes for step in undo.steps):

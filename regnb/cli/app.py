@@ -184,7 +184,7 @@ COMMANDS: Final = MappingProxyType(
         "undo": Entry(
             "changes",
             "Change",
-            "Undo the changes in a receipt; possible until the registry's next garbage collection.",
+            "Undo the changes in a receipt; in a registry possible until its next garbage collection.",
         ),
         "receipt": Entry("receipts", "Change", "List, print and verify receipts: what was changed, when, and by whom."),
         "run": Entry(

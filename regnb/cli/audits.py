@@ -23,7 +23,7 @@ from regnb.analysis.storage import open_storage
 from regnb.cli.alarm import Alarms
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
-from regnb.cli.options import Blobs, Children, PlanOut, Pulls, Referrers, Repositories, What, Where
+from regnb.cli.options import Blobs, Children, NoCache, PlanOut, Pulls, Referrers, Repositories, What, Where
 from regnb.cli.plans import keep_plan
 from regnb.cli.terminal import (
     DRIFT,
@@ -63,9 +63,12 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     found = inventory.summary
     bound = "" if found.complete else "at least "
     storage = inventory.source == "storage"
-    out.print(f"[bold]{escape(found.registry)}[/]  {found.repositories:,} repositories, {found.tags:,} tags")
     out.print(
-        f"{found.manifests:,} manifests, {found.blobs:,} blobs: [bold]{bound}{human(found.stored)}[/] "
+        f"[bold]{escape(found.registry)}[/]  {count(found.repositories, 'repository')}, {count(found.tags, 'tag')}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{count(found.manifests, 'manifest')}, {count(found.blobs, 'blob')}: [bold]{bound}{human(found.stored)}[/] "
         f"{'behind tags' if inventory.source == 'api' else 'in them'} ({human(found.pulled)} if nothing were shared)"
     )
     largest = inventory.repositories.sort_values("size", ascending=False, ignore_index=True)
@@ -84,6 +87,11 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
     section(layers, "Shared layers, by the bytes that sharing saves", 10)
     section(inventory.uploads, "Uploads that were begun and not finished", 10)
     section(inventory.problems.drop(columns="incomplete"), "Problems", 50)
+    broken = inventory.tags[~inventory.tags["pullable"].fillna(value=True)]
+    if len(broken):
+        out.print(
+            f"\n[yellow]{count(len(broken), 'tag')} cannot be pulled[/]: {escape(_named(broken))}", soft_wrap=True
+        )
     if inventory.complete:
         word, _, verdict = inventory.brief.verdict.partition(": ")
         out.print(f"\n[green]{word}[/]: {verdict}")
@@ -155,7 +163,7 @@ def audit(
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",
-    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    no_cache: NoCache = False,
     pulls: Pulls = None,
     fill_cache: Annotated[
         bool, Option("--fill-cache", help="Read a pull-through cache too, although reading a tag fills it.")
@@ -263,13 +271,14 @@ def reclaim(
     children: Children = True,
     referrers: Referrers = True,
     blobs: Blobs = False,
+    no_cache: NoCache = False,
     json_: Json = "",
 ) -> None:
     """Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.
 
     Nothing is deleted. Exit code 0: done, 1: error, 4: a collection would fail, or something could not be read.
     """
-    inventory = read(url, repositories, connect=connected)
+    inventory = read(url, repositories, cached=not no_cache, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
     rows = rows_of(found)
     if blobs or json_:
@@ -292,13 +301,14 @@ def find(
             help="repository:tag, a reference with any host, a digest or six digits of one, or a label: NAME=VALUE.",
         ),
     ],
+    repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
     """Find tags by name, reference, digest (of an image or a layer) or label, and print how to pull each.
 
     Exit code 0: found, 1: not found or an error, 4: something could not be read.
     """
-    inventory = read(url, connect=connected)
+    inventory = read(url, repositories, connect=connected)
     found = inventory.find(text)
     if json_:
         show(found, json_)
@@ -394,7 +404,7 @@ def compare(
         out.print(f"[bold]{escape(one.registry)} and {escape(two.registry)}[/]: {words}", soft_wrap=True)
         section(found[found["state"] != "same"], limit=100)
     differ = [(DRIFT, f"They differ: {words}")] if {"missing", "extra", "drifted"} & {*numbers.index} else []
-    leave(differ, one, two)
+    leave(differ, *difference.gaps(one, two, prefix=prefix))
 
 
 _SNAPSHOTS: Final = "REGNB_SNAPSHOTS"

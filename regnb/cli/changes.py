@@ -189,7 +189,7 @@ def undo(
     ] = None,
     allow: Allow = None,
 ) -> None:
-    """Undo the changes in a receipt; possible until the registry's next garbage collection."""
+    """Undo the changes in a receipt; in a registry possible until its next garbage collection."""
     found = Receipt.load(receipt)
     found.prove()  # before anyone is asked for a password
     if found.sweep is not None and found.sweep.operation == "collect":

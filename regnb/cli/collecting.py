@@ -19,7 +19,7 @@ from regnb.cli.options import PlanOut
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, out, say, section, show
 from regnb.errors import Interrupted
 from regnb.storage import Storage, open_storage
-from regnb.text import human
+from regnb.text import count, human
 
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
@@ -84,7 +84,7 @@ def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
         for row in (rows[:limit] if sys.stdout.isatty() else rows)
     )
     out.print()
-    more = f"{len(rows) - limit:,} more rows" if len(rows) > limit else ""
+    more = count(len(rows) - limit, "more row") if len(rows) > limit else ""
     draw([(name, name == "size") for name in columns], cells, "Rows", more)
     out.print()
 
@@ -120,7 +120,7 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
     """Print the three figures, what was not done, and which registry processes remember what is gone."""
     rows = len(receipt.applied.steps)
     done = sum(receipt.outcome(number).status == "done" for number in range(rows))
-    out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {rows:,} rows done.")
+    out.print(f"[bold]Receipt {receipt.name}[/]: {done:,} of {count(rows, 'row')} done.")
     sweep = receipt.sweep
     if (figures := receipt.figures) and sweep:
         out.print(sweep.result(figures.moved, figures.emptied, figures.free))

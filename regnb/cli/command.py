@@ -28,8 +28,9 @@ from regnb.cli.terminal import (
     login,
     report_error,
 )
+from regnb.crawl.naming import OPTION
 from regnb.environment import environment, variable
-from regnb.errors import Interrupted, InvalidArgument
+from regnb.errors import Interrupted, InvalidArgument, RegnbError
 
 if TYPE_CHECKING:
     from regnb.registry import Registry
@@ -185,6 +186,10 @@ def _command(app: typer.Typer, name: str | None, work: Callable[..., None]) -> C
         except Interrupted as error:
             report_error(error, INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
+        except RegnbError as error:
+            if "repositories" in own or f" ({OPTION})" not in error.hint:
+                raise
+            raise error.saying(error.message, hint=error.hint.replace(f" ({OPTION})", "")) from None
 
     url = inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, annotation=Url)
     named = [each.replace(kind=each.KEYWORD_ONLY) for each in own.values()]

@@ -179,13 +179,14 @@ def waste(
     ] = None,
     depth: Annotated[int, Option(help="Group files by this many parts of their paths.", min=0)] = 2,
     at_most: Annotated[str, Option(metavar="SIZE", help="Read at most this much of each image, such as 2GB.")] = "",
+    repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
     """Show the bytes that later layers hide and the bytes that several layers repeat, over many images.
 
     Exit code 4: a layer could not be read.
     """
-    inventory = registry.inventory()
+    inventory = registry.inventory(repositories)
     found = inventory.waste(registry, what or None, depth=depth, at_most=at_most)
     unread = found["message"] != ""
     if not json_:

@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Present, command_of
-from regnb.cli.options import Ref, Repository
+from regnb.cli.options import Ref, Repositories, Repository
 from regnb.cli.terminal import (
     Json,
     listing,
@@ -22,8 +22,9 @@ from regnb.cli.terminal import (
     show,
 )
 from regnb.crawl.files import file_errors
-from regnb.errors import InvalidArgument
+from regnb.errors import InvalidArgument, RegistryError
 from regnb.registry import Registry
+from regnb.wire.client import CATALOG_HINT
 from regnb.wire.exchange import READS, headers_of
 from regnb.wire.pasted import pasted
 
@@ -34,7 +35,12 @@ command = command_of(app)
 @command
 def catalog(registry: Registry, json_: Json = "") -> None:
     """List the repositories."""
-    listing(json_, "repository", repository=registry.repository_names())
+    try:
+        names = registry.repository_names()
+    except RegistryError as error:
+        hint = error.hint.replace(CATALOG_HINT, "ask for the tags of one that you know: regnb tags URL REPOSITORY")
+        raise error.saying(error.message, hint=hint) from None
+    listing(json_, "repository", repository=names)
 
 
 @command
@@ -122,13 +128,14 @@ def image(
     whole: Annotated[
         bool, Option("--whole", help="Read the whole registry, to see which other images share layers.")
     ] = False,
+    repositories: Repositories = None,
     json_: Json = "",
 ) -> None:
     """Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.
 
     With --json, the lines of one table: what differs, or the layers.
     """
-    inventory = registry.inventory() if whole else None
+    inventory = registry.inventory(repositories) if whole or repositories else None
     found = registry.image(reference, inventory=inventory)
     if other:
         show(found.compare(registry.image(other, inventory=inventory)), json_, f"{found.name} and {other}")

@@ -130,7 +130,7 @@ def convert(
     """
     try:
         with file_errors(f"read {file}"):
-            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidArgument(f"{file} is no text", hint="give YAML in UTF-8") from None
     found = ingress.convert(text)

@@ -107,6 +107,7 @@ Probe = Annotated[
 Children = Annotated[bool, Option(help=OPTIONS["children"])]
 Blobs = Annotated[bool, Option("--blobs", help="List the blobs that would be removed, largest first.")]
 Referrers = Annotated[bool, Option(help=OPTIONS["referrers"])]
+NoCache = Annotated[bool, Option("--no-cache", help="Read everything from the registry.")]
 Pulls = Annotated[
     Path | None,
     Option(

@@ -166,7 +166,9 @@ def finish(receipt: Receipt) -> NoReturn:
     """Print what became of a plan, and exit with a code that says whether every row was done."""
     rows = receipt.to_frame()
     rest = rows[rows["status"] != "done"]
-    out.print(f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {receipt.plan.changes:,} rows done.")
+    out.print(
+        f"[bold]Receipt {receipt.name}[/]: {len(rows) - len(rest):,} of {count(receipt.plan.changes, 'row')} done."
+    )
     section(rest, "Not done")
     section(rows[(rows["status"] == "done") & (rows["message"] != "")], "Done, with a remark")
     if unknown := int((rows["status"] == "unknown").sum()):
@@ -175,5 +177,6 @@ def finish(receipt: Receipt) -> NoReturn:
             f"the write. To look again and go on: regnb apply --resume {receipt.name}"
         )
     if rows["status"].isin(["done", "failed", "unknown"]).any() and not receipt.plan.final:
-        out.print(f"To take it back, until the registry's next garbage collection: regnb undo {receipt.name}")
+        until = ", until the registry's next garbage collection" if receipt.plan.collected else ""
+        out.print(f"To take it back{until}: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

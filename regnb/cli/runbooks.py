@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from regnb.analysis.growth import growth as growth_
 from regnb.cli.command import Connected, Surrounded, command_of
-from regnb.cli.options import Repositories, Where
+from regnb.cli.options import NoCache, Repositories, Where
 from regnb.cli.terminal import (
     INCOMPLETE,
     INTERRUPTED,
@@ -21,8 +21,9 @@ from regnb.cli.terminal import (
     say,
 )
 from regnb.crawl.files import file_errors, shown
+from regnb.crawl.naming import OPTION
 from regnb.errors import InvalidArgument
-from regnb.notebooks.runbook import Runbook, runbooks
+from regnb.notebooks.runbook import Runbook, find, runbooks
 from regnb.notebooks.runbook import run as run_
 from regnb.source import read
 from regnb.tables.write import make_folder
@@ -59,7 +60,9 @@ def run(
         say("Interrupted: the record ends there.")
         raise typer.Exit(INTERRUPTED)
     if done.error:
-        raise done.error
+        name = "repositories" if "repositories" in find(name).parameters else "repository"
+        hint = done.error.hint.replace(OPTION, f"-p {name}=NAME")
+        raise done.error.saying(done.error.message, hint=hint)
     leave((INCOMPLETE, f"Incomplete: not everything in {each} could be read.") for each in done.gaps)
 
 
@@ -77,7 +80,7 @@ def report(
         str | None, Option(metavar="SIZE", help="Size of its disk, such as 1TB, to estimate when it is full.")
     ] = None,
     repositories: Repositories = None,
-    no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registry.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Write a report on a registry or its storage as one HTML file that needs no network, and print its path.
 

@@ -20,7 +20,7 @@ from typer import Option
 
 from regnb import environment
 from regnb.errors import Interrupted, InvalidArgument, RegnbError
-from regnb.text import FORMULA, printable
+from regnb.text import FORMULA, count, printable
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
@@ -197,7 +197,7 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     shown = frame.head(limit) if terminal else frame
     text = shown.readable(len(shown), whole=not terminal)[0]
     columns = [(str(name), str(frame[name].dtype).startswith("int")) for name in text.columns]
-    more = f"{len(frame) - limit:,} more rows" if len(frame) > limit else ""
+    more = count(len(frame) - limit, "more row") if len(frame) > limit else ""
     draw(columns, text.itertuples(index=False, name=None), title, more)
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from regnb.analysis.storage import open_storage
 from regnb.cli.command import Connected, command_of
-from regnb.cli.options import Blobs, Repositories, Where
+from regnb.cli.options import Blobs, NoCache, Repositories, Where
 from regnb.cli.terminal import INCOMPLETE, Json, Reason, draw, leave, out
 from regnb.errors import Refused, StorageError
 from regnb.layouts.shelf import find
@@ -55,6 +55,7 @@ def gc(
     url: Where,
     repositories: Repositories = None,
     blobs: Blobs = False,
+    no_cache: NoCache = False,
     json_: Json = "",
 ) -> None:
     """Show what registry garbage-collect would remove now, without running it.
@@ -72,7 +73,7 @@ def gc(
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []
         uploads = [one.size for one in stock.uploads]
     else:
-        found = inventory = read(url, repositories, connect=connected)
+        found = inventory = read(url, repositories, cached=not no_cache, connect=connected)
         reclaim = inventory.reclaim()
         rows = rows_of(reclaim)
         removed = _of_frame(reclaim.blobs.drop(columns="before")) if blobs else []

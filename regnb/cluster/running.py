@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -238,7 +239,8 @@ def _document(in_use: str | Path | Mapping[str, object]) -> bytes:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgument(f"in_use is no JSON document: {error}", hint=f"give it {COMMAND}") from None
     try:
-        return sys.stdin.buffer.read() if str(in_use) == "-" else Path(in_use).read_bytes()
+        data = sys.stdin.buffer.read() if str(in_use) == "-" else Path(in_use).read_bytes()
+        return data.removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
         raise StorageError(

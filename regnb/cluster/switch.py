@@ -18,7 +18,7 @@ from regnb.crawl.files import file_errors
 from regnb.errors import Busy, RegnbError, StorageError
 
 VARIABLE: Final = "REGISTRY_STORAGE_MAINTENANCE_READONLY"
-"""With it distribution refuses every write. Its longer form, which ends in ``_ENABLED``, lets the registry panic."""
+"""With it distribution refuses every write. Its value is JSON with ``enabled``."""
 NOTE: Final = "regnb.io/read-only"
 """The annotation that says who switched, until when, and what was there before."""
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -15,13 +15,16 @@ import anyio
 from regnb.crawl.directory import Claim, Told
 from regnb.crawl.jobs import Jobs
 from regnb.crawl.known import Known
+from regnb.crawl.naming import OPTION
 from regnb.crawl.recording import Recording
 from regnb.crawl.records import (
     DEPTH_LIMIT,
     NODE_LIMIT,
     ManifestRecord,
     Problem,
+    ProblemKind,
     Records,
+    RepositoryStatus,
     TagRecord,
     configure,
 )
@@ -40,7 +43,7 @@ from regnb.oci.manifest import (
 from regnb.oci.reference import Digest, check_repository, is_glob, is_tag, select
 from regnb.oci.referrers import subject_of_tag
 from regnb.wire.cache import Cache
-from regnb.wire.client import Client
+from regnb.wire.client import CATALOG_HINT, Client
 from regnb.wire.probe import is_mirror
 
 _MIRROR: Final = "pull-through cache"
@@ -111,7 +114,8 @@ class _Crawl:
             # The catalog of many registries goes on listing a repository after its last manifest is gone.
             if not isinstance(error, NotFound) or name in self.named:
                 sort = counts.fail(error)
-                self.records.repositories[name] = "denied" if sort == "denied" else "failed"
+                known: dict[ProblemKind, RepositoryStatus] = {"denied": "denied", "missing": "missing"}
+                self.records.repositories[name] = known.get(sort, "failed")
                 self.problem(name, "", sort, error)
                 return
             tags.clear()
@@ -383,6 +387,7 @@ async def find_repositories(
         InvalidReference: A name without a wildcard is no repository name.
     """
     if patterns is not None:
+        records.asked = tuple(patterns)
         named = [check_repository(pattern) for pattern in patterns if not is_glob(pattern)]
         globs = [pattern for pattern in patterns if is_glob(pattern)]
         if not globs:
@@ -397,7 +402,8 @@ async def find_repositories(
             listed.extend(page)
     except RegnbError as error:
         if not listed and not (listed := await _told(directory, records)):
-            raise
+            hint = error.hint.replace(CATALOG_HINT, f"{CATALOG_HINT} ({OPTION})")
+            raise error.saying(error.message, hint=hint) from error.__cause__
         if "catalog" not in records.coverage.sources:
             records.coverage.catalog = "incomplete"
             records.problems.append(Problem("", "_catalog", "catalog", error.message, error.hint))
@@ -533,12 +539,12 @@ async def begin(
     """
     names = await find_repositories(client, records, repositories, directory)
     records.coverage.repositories.listed += len(names)
-    fill = fill or bool(getattr(directory, "spare", False))  # Docker Hub is nobody's mirror, and a GET counts
+    fill = fill or (directory is not None and directory.spare)  # Docker Hub is nobody's mirror, and a GET counts
     if names and not fill and not cache.is_lacking(records.registry, _MIRROR):
         if await is_mirror(client, names[0]):
             raise Refused(
                 f"{records.registry} is a pull-through cache: it would fetch each tag from upstream and store it",
-                hint="read its storage, a folder or a bucket; or allow it: --fill-cache, or fill_cache=True",
+                hint="read its storage, a folder or a bucket; or: regnb audit --fill-cache, fill_cache=True in Python",
             )
         cache.found_lacking(records.registry, _MIRROR)
     return names

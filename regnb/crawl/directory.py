@@ -111,7 +111,7 @@ class Told:
 
     async def head(self, repository: str, tag: str) -> str:
         """Return what a tag points at by a HEAD, where a GET would count against a limit; else ""."""
-        if not getattr(self._directory, "spare", False):
+        if self._directory is None or not self._directory.spare:
             return ""
         try:
             return str((await self._client.head_manifest(repository, tag)).digest)

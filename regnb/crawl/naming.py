@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.oci.reference import is_glob
+
+OPTION: Final = "--repository NAME, or --repository @FILE with one on each line; repositories= in Python"
+"""How repositories are named where an inventory is made."""
 
 
 def named(given: str | Sequence[str]) -> list[str]:
@@ -49,4 +53,4 @@ def exact(names: Iterable[str]) -> list[str]:
 
 
 def _lines(lines: Iterable[str]) -> list[str]:
-    return list(filter(None, (line.partition("#")[0].strip() for line in lines)))
+    return list(filter(None, (line.partition("#")[0].strip("\ufeff").strip() for line in lines)))

@@ -29,7 +29,7 @@ ProblemKind: TypeAlias = Literal[
 BlobKind: TypeAlias = Literal["layer", "config", "manifest", "orphan", "foreign layer", "missing"]
 """``orphan``: on disk, and no manifest needs it. ``foreign layer`` (stored elsewhere) and ``missing`` (a manifest needs
 it, and it is not on disk) take no space."""
-RepositoryStatus: TypeAlias = Literal["read", "empty", "failed", "denied"]
+RepositoryStatus: TypeAlias = Literal["read", "empty", "missing", "failed", "denied"]
 Unread: TypeAlias = Literal["failed", "denied"]
 """What a repository, or a sort of problem, is that could not be read wholly."""
 CatalogCoverage: TypeAlias = Literal["complete", "incomplete", "in part", "not asked"]
@@ -239,6 +239,7 @@ class Records:
     Attributes:
         registry: ``host:port``, or the storage's URL.
         source: ``api``, ``storage`` or ``layout``.
+        asked: The names and globs of repositories that alone were read; None for all of them.
         repositories: Name to status.
         links: (repository, digest) to whether this registry was asked for that manifest during the crawl.
         manifests, blobs: By digest.
@@ -259,6 +260,7 @@ class Records:
     started: datetime
     finished: datetime | None = None
     source: Source = "api"
+    asked: tuple[str, ...] | None = None
     repositories: dict[str, RepositoryStatus] = field(default_factory=dict)
     tags: list[TagRecord] = field(default_factory=list)
     links: dict[tuple[str, str], bool] = field(default_factory=dict)

@@ -30,7 +30,7 @@ async def health(client: Client, *, own: bool = True, probes: bool = False) -> l
     if directory is None:
         return found
     # Nobody can set an option of distribution there.
-    deletes = " and ".join(getattr(directory, "deletes", ()))
+    deletes = " and ".join(directory.deletes)
     ways = f"over the registry API; {directory.name}'s own API is for deleting {deletes}" if deletes else ""
     found = [
         row._replace(found=f"{row.found} {ways}".strip(), hint=directory.deletion)

@@ -12,6 +12,7 @@ from regnb.directories.api import Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, instant
 from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import is_digest
+from regnb.wire.client import CATALOG_HINT
 
 _HOSTS: Final = re.compile(r"(.+\.)?gcr\.io|.+\.pkg\.dev")
 
@@ -60,7 +61,7 @@ class ArtifactRegistry(Directory):
         Raises:
             Unsupported: Always.
         """
-        raise Unsupported(f"{self.name} does not list its repositories", hint="name them: --repository NAME")
+        raise Unsupported(f"{self.name} does not list its repositories", hint=CATALOG_HINT)
         yield []
 
     async def tags(self, repository: str) -> list[Listed]:

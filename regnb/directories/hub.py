@@ -15,6 +15,7 @@ from regnb.directories.api import Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Quota, Removal, instant
 from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import HUB, is_digest
+from regnb.wire.client import CATALOG_HINT
 from regnb.wire.pages import PAGE_LIMIT
 
 HOSTS = HUB
@@ -127,7 +128,7 @@ class Hub(Directory):
         """
         login = await self._sight.login()
         if login is None or not login.username:
-            raise Unsupported(f"{self.name} lists repositories to a login alone", hint="name them: --repository NAME")
+            raise Unsupported(f"{self.name} lists repositories to a login alone", hint=CATALOG_HINT)
         path = f"/v2/namespaces/{quote(login.username, safe='')}/repositories"
         async for page in self._pages(path, _Repositories):
             yield [f"{each.namespace or login.username}/{each.name}" for each in page.results or () if each.name]

@@ -26,6 +26,7 @@ class Archive:
     def __init__(self, tar: Tar) -> None:
         self._tar = tar
         self.where = tar.where
+        self._index: bytes | None = None
 
     @staticmethod
     def fits(tar: Tar) -> bool:
@@ -34,11 +35,17 @@ class Archive:
 
     def index(self) -> bytes:
         """Return ``index.json``."""
+        if self._index is not None:
+            return self._index
         data = self._tar.read(INDEX, LIMIT)
         if data is None:
             hint = "copy the archive again; or write docker-archive:FILE if docker save made it"
             raise StorageError(f"{self.where} is not an OCI layout: it has no {INDEX}", hint=hint)
         return data
+
+    def narrow(self, index: bytes) -> None:
+        """List less of the archive."""
+        self._index = index
 
     def stamp(self) -> object:
         """Return the same value always: an archive stays as it was when it was opened."""

@@ -26,7 +26,9 @@ _LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
 _AGAIN: Final = "save the image again"
 
 
-class _Image(msgspec.Struct, rename="pascal"):
+class Saved(msgspec.Struct, rename="pascal"):
+    """An image in ``manifest.json``: the paths of its config and layers, and its names."""
+
     config: str
     repo_tags: list[str] | None = None
     layers: list[str] | None = None
@@ -38,6 +40,24 @@ class _Root(msgspec.Struct):
 
 class _Config(msgspec.Struct):
     rootfs: _Root | None = None
+
+
+def saved(tar: Tar) -> list[Saved]:
+    """Return the images that ``docker save`` lists, in order.
+
+    Raises:
+        StorageError: It did not write this archive.
+        ContentError: Its list is malformed.
+    """
+    data = tar.read(MANIFEST, LIMIT)
+    if data is None:
+        hint = "write oci-archive:FILE if it holds an OCI layout, or name the right file"
+        raise StorageError(f"{tar.where} was not written by docker save: it has no {MANIFEST}", hint=hint)
+    try:
+        return msgspec.json.decode(data, type=list[Saved])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        text = f"{tar.where}: {MANIFEST} is malformed: {printable(str(error))[:200]}"
+        raise MalformedManifest(text, hint=_AGAIN) from None
 
 
 class DockerArchive:
@@ -56,22 +76,17 @@ class DockerArchive:
         self.where = tar.where
         self._made: dict[str, bytes] = {}
         self._members: dict[str, Member] = {}
-        data = tar.read(MANIFEST, LIMIT)
-        if data is None:
-            hint = "write oci-archive:FILE if it holds an OCI layout, or name the right file"
-            raise StorageError(f"{self.where} was not written by docker save: it has no {MANIFEST}", hint=hint)
-        try:
-            images = msgspec.json.decode(data, type=list[_Image])
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            text = f"{self.where}: {MANIFEST} is malformed: {printable(str(error))[:200]}"
-            raise MalformedManifest(text, hint=_AGAIN) from None
-        listed = [row for image in images for row in self._image(image)]
+        listed = [row for image in saved(tar) for row in self._image(image)]
         document = msgspec.json.decode(EMPTY, type=dict[str, object]) | {"manifests": listed}
         self._index = msgspec.json.encode(document)
 
     def index(self) -> bytes:
         """Return the ``index.json`` that it would have."""
         return self._index
+
+    def narrow(self, index: bytes) -> None:
+        """List less of the archive."""
+        self._index = index
 
     def stamp(self) -> object:
         """Return the same value always."""
@@ -98,7 +113,7 @@ class DockerArchive:
         """Return what is odd about the layout as a whole."""
         return []
 
-    def _image(self, image: _Image) -> Iterator[dict[str, object]]:
+    def _image(self, image: Saved) -> Iterator[dict[str, object]]:
         """Make the manifest of an image, and yield its entries."""
         config = self._tar.read(image.config, CONFIG_LIMIT)
         if config is None:

@@ -161,6 +161,11 @@ class Layout:
                     todo += manifest.children if isinstance(manifest, Index) else ()
         return found
 
+    def configs(self, root: Descriptor) -> set[str]:
+        """Return the configs of the images that a manifest is or lists."""
+        manifests = (self._read(digest) for digest in self.behind([root]))
+        return {one.config.digest for one in manifests if isinstance(one, Manifest) and one.config is not None}
+
     def untagged(self) -> list[str]:
         """Return the manifests that nothing in the layout leads to but an entry without a name."""
         if self.reference:
@@ -172,6 +177,21 @@ class Layout:
         inner = {child for one in found for child in self.behind([one]) - {one.digest}}
         known |= self.behind(found)
         return [one.digest for one in found if one.digest not in inner and self.subject(one.digest) not in known]
+
+    def settled(self) -> bytes:
+        """Return an ``index.json`` of the same images, whatever the order was in which they came.
+
+        Entries with a name come first, in order. One without a name is left out if another entry leads to its manifest,
+        unless it refers to something.
+        """
+        listing = self.listing
+        read = (self._read(entry.digest) for entry in listing.entries)
+        known = self.behind(child for one in read if isinstance(one, Index) for child in one.children)
+        known -= {digest for digest in known if self.subject(digest)}
+        known |= {entry.digest for tags in listing.tags.values() for entry in tags.values()}
+        named = sorted((entry for entry in listing.entries if entry.tag), key=lambda entry: entry[2:])
+        rest = {entry.digest: entry for entry in listing.entries if not entry.tag and entry.digest not in known}
+        return listing.to_json([*named, *(rest[digest] for digest in sorted(rest))])
 
     def subject(self, digest: str) -> str:
         """Return what a manifest refers to, or ""."""

@@ -1,10 +1,11 @@
 """A new ``oci-archive``: a layout in a folder beside it until all is there, and then one file in one step."""
 
-# ruff: noqa: PTH105, PTH108, PTH116, PTH123 -- paths are texts
+# ruff: noqa: PTH105, PTH108, PTH123 -- paths are texts
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from typing import IO, Final
 
 from regnb.errors import StorageError
 from regnb.layouts.files import blob, errors_of
-from regnb.layouts.folder import INDEX, MARK, Folder
+from regnb.layouts.folder import INDEX, MARK, VERSION, Folder
 
 _PART: Final = ".regnb"
 
@@ -29,10 +30,15 @@ def beside(path: str) -> str:
     return f"{folder}/.{name}{_PART}"
 
 
-def pack(folder: Folder, path: str) -> None:
+def pack(folder: Folder, index: bytes, path: str) -> None:
     """Write a layout into a new archive, and remove the folder that it was prepared in.
 
     The same layout gives the same bytes: members stand in order, and have neither dates nor owners.
+
+    Args:
+        folder: The layout.
+        index: Its ``index.json``, as the archive is to have it.
+        path: The archive.
 
     Raises:
         StorageError: There is such a file by now, or it cannot be written: the folder stays.
@@ -41,7 +47,7 @@ def pack(folder: Folder, path: str) -> None:
     with errors_of(path, "write"):
         try:
             with open(part, "xb") as file:
-                _write(file, folder)
+                _write(file, folder, index)
                 file.flush()
                 os.fsync(file.fileno())
             try:
@@ -59,13 +65,11 @@ def pack(folder: Folder, path: str) -> None:
     shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _write(file: IO[bytes], folder: Folder) -> None:
+def _write(file: IO[bytes], folder: Folder, index: bytes) -> None:
     blobs = sorted(folder.blobs())
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name in (MARK, INDEX):
-            size = os.stat(f"{folder.path}/{name}").st_size
-            with open(f"{folder.path}/{name}", "rb") as content:
-                tar.addfile(_member(name, size), content)
+        for name, data in ((MARK, VERSION), (INDEX, index)):
+            tar.addfile(_member(name, len(data)), io.BytesIO(data))
         for digest, size in blobs:
             with contextlib.closing(folder.open(digest)) as content:
                 tar.addfile(_member(blob(digest), size), content)

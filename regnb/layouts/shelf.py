@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from regnb.crawl.files import local_path
-from regnb.errors import NotFound, RegnbError, StorageError
+from regnb.errors import InvalidArgument, NotFound, RegnbError, StorageError
 from regnb.layouts.archive import Archive
+from regnb.layouts.chosen import layout_of
 from regnb.layouts.docker import MANIFEST, DockerArchive
 from regnb.layouts.folder import Folder, is_layout, is_new
-from regnb.layouts.index import Listing
+from regnb.layouts.index import Listing, name_of
 from regnb.layouts.layout import Layout
 from regnb.layouts.packing import beside, pack
-from regnb.layouts.tar import Tar
+from regnb.layouts.tar import Tar, is_tar
 from regnb.layouts.tree import layouts
 from regnb.oci.disk import BASE
 from regnb.oci.reference import check_repository
-from regnb.oci.transports import Place, parse
+from regnb.oci.transports import Place, check_path, parse
 
 _FEW: Final = 1_000
 """Folders that are looked at to find out whether there is a layout below one that does not say so."""
@@ -32,7 +33,7 @@ def find(where: str | Path) -> Place | None:
         where: Such as ``oci:DIR:TAG``; or the path of a folder that holds a layout, or a tree of them.
 
     Raises:
-        InvalidArgument: It begins as the name of a layout, and names no path.
+        InvalidArgument: It begins as the name of a layout, and names no path. Or it is an archive, or has a colon.
 
     Example:
         >>> find("oci-archive:/media/usb/app.tar").transport
@@ -41,11 +42,16 @@ def find(where: str | Path) -> Place | None:
     """
     if place := parse(str(where)):
         return place
-    if "://" in str(where) or not Path(where).is_dir() or Path(where, BASE).is_dir():
+    if "://" in str(where):
+        return None
+    if Path(where).is_file() and is_tar(str(where)):
+        hint = f"write oci-archive:{where} if it holds an OCI layout, docker-archive:{where} if docker save wrote it"
+        raise InvalidArgument(f"{where} is an archive, and nothing says of which kind", hint=hint)
+    if not Path(where).is_dir() or Path(where, BASE).is_dir():
         return None
     path = local_path(where)
     if is_layout(path) or next(layouts(path, [], _FEW), None) is not None:
-        return Place("oci", path)
+        return Place("oci", check_path(path))
     return None
 
 
@@ -67,6 +73,7 @@ class Shelf:
     """
 
     def __init__(self, place: Place) -> None:
+        self._check_colon(place)
         self.place = place
         self.failed: list[str] = []
         self.folder: Folder | None = None
@@ -79,6 +86,15 @@ class Shelf:
             self._open_folder(place)
         else:
             self._open_archive(place)
+
+    @staticmethod
+    def _check_colon(place: Place) -> None:
+        """Refuse a path with a colon that was taken for a path and a tag."""
+        words = f"{place.path}:{place.reference}".split(":")
+        if place.reference and not Path(place.path).exists():
+            for end in range(len(words), 1, -1):
+                if Path(":".join(words[:end])).exists():
+                    check_path(":".join(words[:end]))
 
     def _open_folder(self, place: Place) -> None:
         if Path(place.path).is_file():
@@ -123,7 +139,9 @@ class Shelf:
             raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
         tar = self._archive = Tar(place.path, str(place._replace(reference="")))
         try:
-            self._trees = [Layout(self._files(place, tar), place.repository, place.reference)]
+            files = self._files(place, tar)
+            named = place.transport == "docker-archive"
+            self._trees = [layout_of(files, tar, place) if named else Layout(files, place.repository, place.reference)]
         except BaseException:
             self.close()
             raise
@@ -149,7 +167,7 @@ class Shelf:
             StorageError: It cannot be written.
         """
         if self.folder is not None and self.left:
-            pack(self.folder, self.place.path)
+            pack(self.folder, self._trees[0].settled(), self.place.path)
             self.folder, self.unpacked = None, False
             self._open_archive(self.place)
 
@@ -202,9 +220,9 @@ class Shelf:
                     raise
                 found.add(layout.repository)
         if self.place.reference and not found:
-            tags = [name for named in self._trees[0].listing.tags.values() for name in named]
+            names = sorted(filter(None, (name_of(entry.descriptor) for entry in self._trees[0].listing.entries)))
             text = f"{self.place._replace(reference='')} has no {self.place.reference}"
-            raise NotFound(text, hint=f"it has {', '.join(sorted(tags)[:_SHOWN]) or 'nothing with a name'}")
+            raise NotFound(text, hint=f"it has {', '.join(names[:_SHOWN]) or 'nothing with a name'}")
         return sorted(found)
 
     def of(self, repository: str) -> Layout | None:

@@ -63,6 +63,21 @@ class Part:
         """Do nothing: the archive stays open."""
 
 
+def is_tar(path: str) -> bool:
+    """Whether a file begins as a tar archive does, or as one that was compressed.
+
+    Example:
+        >>> is_tar("/dev/null")
+        False
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 -- a text
+            start = file.read(_BLOCK)
+    except OSError:
+        return False
+    return start[257:262] == b"ustar" or start.startswith((*_COMPRESSED, b"\x1f\x8b"))
+
+
 class Tar:
     """A tar archive, plain or compressed with gzip, opened.
 

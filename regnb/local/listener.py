@@ -17,7 +17,9 @@ from typing import Final, TypeAlias
 from regnb.analysis.pulls import History, record
 from regnb.crawl.access import Pulls, read_events
 from regnb.errors import ContentError, InvalidArgument, StorageError
+from regnb.local.events import Events, read
 from regnb.log import logger
+from regnb.session import ended_as_interrupted
 from regnb.wire.addresses import is_loopback
 
 TOKEN: Final = "REGNB_LISTEN_TOKEN"  # noqa: S105 -- the variable's name
@@ -41,6 +43,9 @@ Asked: TypeAlias = socket | tuple[bytes, socket]
 class Listener:
     """Receives notifications on a port, and keeps what was pulled until it is written.
 
+    A pull is on disk before it is answered: one that was answered with 200 is in the history, or goes into it when
+    this or the next listener writes it, however this one ends.
+
     Args:
         history: The file of the history, which is made if it is not there.
         host: Address to listen on.
@@ -50,6 +55,7 @@ class Listener:
     Raises:
         InvalidArgument: An address of the network without a token, a token that is too short, or a port in use.
         StorageError: The history cannot be read or written.
+        Busy: Another listener records into it.
     """
 
     def __init__(self, history: str | Path, *, host: str = "127.0.0.1", port: int = 0, token: str = "") -> None:
@@ -65,12 +71,13 @@ class Listener:
         self._history = history
         self._token = token
         self._lock = threading.Lock()
-        self._pulls = Pulls()
         self.received = 0
         History.load(history)
+        self._events = Events(history)
         try:
             self._server = _Server((host, port), self._handler())
         except (OSError, OverflowError) as error:
+            self._events.close()
             raise InvalidArgument(
                 f"cannot listen on {host}:{port}: {error}", hint="pass another port, or 0 for a free one"
             ) from None
@@ -125,28 +132,29 @@ class Listener:
             found = read_events(body)
         except ContentError as error:
             return 400, error.message
+        pulls = Pulls({key: min(when, datetime.now(UTC)) for key, when in found.last.items()})
         with self._lock:
+            try:
+                self._events.add(pulls)
+            except StorageError as error:
+                _LOG.warning("events were not taken: %s", error.message)
+                return 503, "events cannot be recorded now: send them again"
             self.received += found.lines
-            for (repository, reference), when in found.last.items():
-                self._pulls.add(repository, reference, min(when, datetime.now(UTC)))
         return 200, "taken"
 
     def write(self) -> None:
         """Write what was received, and that nothing else was pulled since this began to listen.
 
         Raises:
-            StorageError: The history cannot be written; what was received is kept for the next time.
+            StorageError: The history cannot be written; what was received stays in files beside it for the next time.
         """
         with self._lock:
-            taken, self._pulls = self._pulls, Pulls()
+            files = self._events.turn()
+        taken = read(files)
         taken.since, taken.until = self._began, datetime.now(UTC)
-        try:
-            record(self._history, taken)
-        except StorageError:
-            with self._lock:
-                for (repository, reference), when in taken.last.items():
-                    self._pulls.add(repository, reference, when)
-            raise
+        record(self._history, taken)
+        for path in files:
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:
@@ -159,7 +167,10 @@ class Listener:
             self._server.shutdown()
             self._server.server_close()
             thread.join()
-            self.write()
+            try:
+                self.write()
+            finally:
+                self._events.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -196,7 +207,7 @@ def listen(
     token: str = "",
     ready: Callable[[str], object] = lambda _: None,
 ) -> int:
-    """Receive notifications until the process is interrupted, and return how many events came.
+    """Receive notifications until the process is interrupted or terminated, and return how many events came.
 
     Args:
         history: The file of the history of pulls.
@@ -206,15 +217,15 @@ def listen(
         ready: Called with the URL once the port listens.
 
     Raises:
-        InvalidArgument, StorageError: As for :class:`Listener`.
+        InvalidArgument, StorageError, Busy: As for :class:`Listener`.
 
     Example:
         >>> listen("pulls.parquet", port=8001)  # doctest: +SKIP
     """
-    with Listener(history, host=host, port=port, token=token).listening() as listener:
+    listener = Listener(history, host=host, port=port, token=token)
+    with suppress(KeyboardInterrupt), ended_as_interrupted(), listener.listening():
         ready(listener.url)
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(INTERVAL)
-                listener.write()
+        while True:
+            time.sleep(INTERVAL)
+            listener.write()
     return listener.received

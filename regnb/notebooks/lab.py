@@ -9,18 +9,18 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from regnb.crawl.files import file_errors
 from regnb.errors import MissingExtra
 from regnb.notebooks.runbook import notebooks
+from regnb.session import ended_as_interrupted
 from regnb.tables.write import make_folder
 from regnb.wire.addresses import is_loopback
 
@@ -144,7 +144,7 @@ def open_lab(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regnb-notebooks-")))
         copy_notebooks(folder)
-        stack.enter_context(_terminated_as_interrupted())
+        stack.enter_context(ended_as_interrupted())
         options = _options(folder.resolve(), browser=browser, host=host, port=port)
         process = subprocess.Popen(  # noqa: S603 -- our own interpreter, arguments made here
             [sys.executable, "-m", "regnb.notebooks.server", *options],
@@ -182,16 +182,6 @@ def _options(folder: Path, *, browser: bool, host: str, port: int | None) -> lis
 def _has_display() -> bool:
     """Whether a browser could show a window: a text browser would take the terminal over."""
     return sys.platform in {"darwin", "win32"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a termination end JupyterLab and the registry as Ctrl-C does: nothing may be left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

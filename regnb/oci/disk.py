@@ -20,6 +20,7 @@ from typing import Final
 
 from regnb.errors import InvalidReference, StorageError
 from regnb.oci.reference import Digest, check_repository, check_tag
+from regnb.oci.transports import is_place
 
 BASE: Final = "docker/registry/v2"
 """Where a registry begins, below its root."""
@@ -126,6 +127,11 @@ class Layout:
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = Path(root)
+        if is_place(str(root)) or str(root).lower().startswith(("http:/", "https:/", "s3:/")):
+            raise StorageError(
+                f"{root} is not a folder, and only a folder is served",
+                hint="serve an empty folder, then copy into it: regnb copy http://localhost:5000 '*' --from oci:DIR",
+            )
         self._lock = threading.Lock()  # a tag and its manifest change together
         base = self.root / BASE
         try:

@@ -69,8 +69,26 @@ def parse(text: str) -> Place | None:
     path, _, reference = rest.partition(":")
     if not path:
         raise InvalidArgument(f"{text[:200]!r} names no path", hint=f"write {transport}:PATH or {transport}:PATH:TAG")
-    path = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 -- a text
+    path = check_path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 -- a text
     return Place(cast("Transport", transport), path, reference)
+
+
+def check_path(path: str) -> str:
+    """Return the path of a layout or an archive if it can be part of its name: a colon ends it there.
+
+    Raises:
+        InvalidArgument: It has a colon.
+
+    Example:
+        >>> check_path("/media/usb/app")
+        '/media/usb/app'
+    """
+    if ":" in path:
+        raise InvalidArgument(
+            f"{path[:200]!r} has a colon, and a colon ends the path in the name of a layout or an archive",
+            hint="rename the folder, or make a symbolic link to it: ln -s",
+        )
+    return path
 
 
 def is_place(text: str) -> bool:

@@ -12,6 +12,7 @@ from jupyter_server.services.kernels.handlers import KernelHandler
 from msgspec import Struct
 from tornado.iostream import StreamBufferFullError
 from tornado.web import HTTPError
+from tornado.websocket import WebSocketClosedError
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from regnb.pages.allowance import Allowance
@@ -137,12 +138,12 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
 
     async def open(self, kernel_id: str) -> None:
         """Be known as a connection of this kernel's."""
-        self.kernels.channels[kernel_id].add(self)
+        self.kernels.connect(kernel_id, self)
         await super().open(kernel_id)
 
     def on_close(self) -> None:
         """Be known no longer."""
-        self.kernels.channels[self.kernel_id].discard(self)
+        self.kernels.disconnect(self.kernel_id, self)
         super().on_close()
 
     def on_message(self, message: bytes | str) -> None:
@@ -176,7 +177,9 @@ class Channel(Guarded, VoilaKernelWebsocketHandler):  # type: ignore[misc]
             return super().write_message(message, binary)
         except StreamBufferFullError:
             self._refuse("it takes nothing of what it asks for")
-            return None
+        except WebSocketClosedError:
+            pass  # the page was told why
+        return None
 
     def _refuse(self, reason: str) -> None:
         if self.refused:
@@ -206,7 +209,7 @@ class Shutdown(Guarded, APIHandler):
         """End it, unless it is another visitor's."""
         _check_owner(self, kernel_id)
         kernels: Upstream = self.kernel_manager
-        await kernels.shutdown_kernel(kernel_id)
+        await kernels.finish(kernel_id)
         self.set_status(204)
         self.finish()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -17,7 +17,7 @@ from tornado.iostream import IOStream
 
 from regnb.errors import InvalidArgument
 from regnb.pages.allowance import Allowance
-from regnb.pages.guard import Upstream
+from regnb.pages.guard import Guard, Upstream
 
 MOST: Final = 512
 """Connections that are open at once."""
@@ -37,6 +37,11 @@ _BURST, _PACE = 2 * 1024 * 1024, 64 * 1024
 _READ, _UNSENT = 4 * 1024 * 1024, 64 * 1024 * 1024
 """Bytes that are held of what a connection sent, and of what it does not take."""
 _BACKLOG: Final = 256
+_HEAD: Final = 8_192
+"""Bytes of the head of a probe."""
+_HOST: Final = re.compile(rb"\r\nhost:[ \t]*([^\r]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
+_MALFORMED: Final = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+"""What tornado answers to a request that it cannot read, beside all handlers."""
 
 
 class Stream(IOStream):
@@ -70,6 +75,11 @@ class Stream(IOStream):
     def _next_turn(self) -> None:
         self._had_its_turn = False
 
+    def write(self, data: bytes | memoryview) -> Upstream:
+        """Write; the answer that has no headers gets them."""
+        malformed = self._door.guard.plain(400, "This is not a valid HTTP request.")
+        return super().write(malformed if data == _MALFORMED else data)
+
     def write_to_fd(self, data: memoryview) -> int:
         """Write, and note that the other side takes something."""
         sent = super().write_to_fd(data)
@@ -86,18 +96,20 @@ class Stream(IOStream):
 class Door:
     """Accepts connections, so that a loop that stands still is seen from outside.
 
-    A probe is answered by the thread itself: 200 while the loop goes round, 503 when it does not. A connection that
+    A probe is answered by the thread itself, if its head comes at once and names this host: 200 while the loop goes
+    round, 503 when it does not. A connection that
     sends nothing is closed before the loop knows of it.
 
     Args:
         listener: The socket that listens.
         server: Takes what is no probe.
         probe: The path of a probe.
+        guard: What its answers have, which hosts it answers to, and which addresses are those of proxies, whose
+            connections are many visitors'.
         most: Connections that are open at once.
-        shared: Whether an address is that of a proxy, whose connections are many visitors'.
 
     Example:
-        >>> door = Door(listen("127.0.0.1", 8000), server, "/ui/healthz")  # doctest: +SKIP
+        >>> door = Door(listen("127.0.0.1", 8000), server, "/ui/healthz", guard)  # doctest: +SKIP
         >>> door.open()  # doctest: +SKIP
     """
 
@@ -106,11 +118,12 @@ class Door:
         listener: socket.socket,
         server: HTTPServer,
         probe: str,
+        guard: Guard,
         most: int = MOST,
-        shared: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.streams: set[Stream] = set()
-        self._listener, self._server, self._most, self._shared = listener, server, most, shared
+        self.guard = guard
+        self._listener, self._server, self._most = listener, server, most
         self._probes = tuple(f"{method} {probe} ".encode() for method in ("GET", "HEAD"))
         self._loop = IOLoop.current()
         self._beaten = time.monotonic()
@@ -145,12 +158,12 @@ class Door:
         peer = str(address[0])
         full = len(self.streams) >= self._most or self._full(peer, [stream.peer for stream in self.streams])
         if full or self._closed.is_set():
-            _answer(connection, 503, "too many connections are open")
+            _answer(connection, self.guard.plain(503, "too many connections are open"))
             return
         self._server.handle_stream(Stream(connection, self, peer), address)
 
     def _full(self, peer: str, peers: list[str]) -> bool:
-        return peers.count(peer) >= EACH and not self._shared(peer)
+        return peers.count(peer) >= EACH and not self.guard.trusted(peer)
 
     # In the thread
 
@@ -168,6 +181,12 @@ class Door:
                     silent: Upstream = selector.unregister(key.fileobj).fileobj
                     silent.close()
 
+    def _is_asked(self, begun: bytes) -> bool:
+        """Whether a head is whole, and names this host or, as some probes and no browser, none."""
+        head, end, _ = begun.partition(b"\r\n\r\n")
+        found = _HOST.findall(head + end[:2])
+        return bool(end) and len(found) <= 1 and all(self.guard.hosts.answers(each.decode("latin-1")) for each in found)
+
     def _welcome(self, selector: selectors.BaseSelector) -> None:
         with suppress(OSError):
             connection, address = self._listener.accept()
@@ -181,7 +200,7 @@ class Door:
     def _look(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
         connection: Upstream = key.fileobj
         try:
-            begun = connection.recv(max(map(len, self._probes)), socket.MSG_PEEK)
+            begun = connection.recv(_HEAD, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
@@ -189,18 +208,18 @@ class Door:
         selector.unregister(connection)
         if not begun:
             connection.close()
-        elif begun.startswith(self._probes):
-            _answer(connection, *((200, "ok") if self.healthy else (503, "the loop stands still")))
+        elif begun.startswith(self._probes) and self._is_asked(begun):
+            said = (200, "ok") if self.healthy else (503, "the loop stands still")
+            _answer(connection, self.guard.plain(*said, body=begun.startswith(b"GET")))
         else:
             self._loop.add_callback(self._admit, connection, key.data[0])
 
 
-def _answer(connection: socket.socket, status: int, text: str) -> None:
+def _answer(connection: socket.socket, whole: bytes) -> None:
     """Answer without a loop, and close."""
     with suppress(OSError), connection:
         connection.recv(65_536)
-        head = f"HTTP/1.1 {status} \r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n"
-        connection.send(f"{head}Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+        connection.send(whole)
         connection.shutdown(socket.SHUT_WR)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 
 from regnb.errors import InvalidArgument
 from regnb.tables.columns import COLUMNS
@@ -29,6 +30,10 @@ POINTS: Final = 5_000
 """Tags that are drawn one by one; more are counted in cells."""
 BOXES: Final = (30, 80, 600)
 """Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
+LEGIBLE: Final = 100
+"""What is smaller than this part of its parent's box shows no name in the treemap, and has no box of its own."""
+GROUPS: Final = 12
+"""Boxes of a namespace for what has none of its own, at most."""
 DEPTH: Final = 4
 """Levels of folders in the treemap of an image's files."""
 FOLDERS: Final = 600
@@ -133,11 +138,21 @@ def wrapped(*texts: object, width: int = 90, limit: int = 8) -> str:
     return "<br>".join(map(marked, found))
 
 
+class Chart(go.Figure):  # type: ignore[misc]  # plotly has no types
+    """A figure that follows the width of its page, also when a window is resized."""
+
+    def _ipython_display_(self) -> None:
+        if plotly.io.renderers.render_on_display and plotly.io.renderers.default:
+            plotly.io.show(self, config={"responsive": True})
+        else:
+            print(repr(self))  # noqa: T201 -- as plotly does it
+
+
 def draw(traces: Sequence[Row], title: str, about: str, height: int, **layout: object) -> go.Figure:
     """Return a figure that can be read on light and on dark pages."""
     subtitle = wrapped(about, width=100)
     named = sum(trace.name is not None for trace in traces) > 1
-    return go.Figure(traces).update_layout(
+    return Chart(traces).update_layout(
         template=TEMPLATE,
         title={"text": f"<b>{marked(title)}</b>", "subtitle": {"text": subtitle}},
         margin={"l": 20, "r": 30, "t": 68 + 16 * subtitle.count("<br>") + 26 * named, "b": 50},

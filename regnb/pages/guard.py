@@ -10,7 +10,6 @@ from http.client import responses
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tornado import httputil
-from tornado.web import OutputTransform
 
 from regnb.errors import InvalidArgument
 from regnb.wire.hosts import HINT, Hosts
@@ -24,8 +23,6 @@ STYLE: Final = (
     " font: 15px/1.6 system-ui, sans-serif; } input, button { font: inherit; padding: 4px 8px; }"
 )
 """The style of a page without scripts."""
-_HEARTBEAT: Final = "window.voila_heartbeat()"
-"""The inline script that Voilà sends while a page takes long."""
 
 
 def _hash(text: str) -> str:
@@ -60,7 +57,7 @@ def scripted(nonce: str) -> str:
         False
     """
     return (
-        f"{_POLICY}script-src 'self' 'nonce-{nonce}' {_hash(_HEARTBEAT)} blob:; style-src 'self' 'unsafe-inline'; "
+        f"{_POLICY}script-src 'self' 'nonce-{nonce}' blob:; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; frame-ancestors 'self'"
     )
 
@@ -100,6 +97,12 @@ def refusal(method: str, headers: Mapping[str, str], hosts: Hosts) -> Refusal | 
         return Refusal(405, f"{method[:20]} is not used here.")
     upgrade = "upgrade" in headers.get("Connection", "").lower() or "Upgrade" in headers
     origin = headers.get("Origin")
+    if origin == "null":
+        return Refusal(
+            403,
+            "The browser does not say which page sends this (Origin: null).",
+            "Open the page itself. A local file and a frame in a sandbox cannot use it.",
+        )
     if origin is not None and not hosts.own(origin, host):
         return Refusal(
             403,
@@ -145,34 +148,33 @@ class Guard(httputil.HTTPServerConnectionDelegate):
         self.application, self.hosts = application, hosts
         self.proxies = [_network(each) for each in proxies]
         self.headers = _HEADERS | ({"Strict-Transport-Security": f"max-age={_YEAR}"} if hsts else {})
-        application.add_transform(self._transform(f"{cookie}="))
+        self._cookie = f"{cookie}="
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         """Return what hears the next request of a connection."""
-        return _Request(self, server_conn, request_conn)
+        return _Request(self, server_conn, _Answers(self, request_conn))
 
-    def _transform(self, cookie: str) -> type[OutputTransform]:
-        """Return what gives every answer the headers."""
-        always = self.headers
+    def complete(self, headers: httputil.HTTPHeaders) -> None:
+        """Give an answer the headers that all have, and take away what others set."""
+        headers.update(self.headers)
+        # jupyter_server sets one of its own, which allows all but frames.
+        if not headers.get("Content-Security-Policy", "").startswith(_POLICY):
+            headers["Content-Security-Policy"] = BARE
+        headers.pop("Server", None)
+        cookies = headers.get_list("Set-Cookie")
+        headers.pop("Set-Cookie", None)
+        for each in cookies:
+            if each.startswith(self._cookie):
+                headers.add("Set-Cookie", each)
 
-        class Headers(OutputTransform):
-            def transform_first_chunk(
-                self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, *rest: bool
-            ) -> tuple[int, httputil.HTTPHeaders, bytes]:
-                for name, value in always.items():
-                    headers[name] = value
-                # jupyter_server sets one of its own, which allows all but frames.
-                if not headers.get("Content-Security-Policy", "").startswith(_POLICY):
-                    headers["Content-Security-Policy"] = BARE
-                headers.pop("Server", None)
-                given = headers.get_list("Set-Cookie")
-                headers.pop("Set-Cookie", None)
-                for each in given:
-                    if each.startswith(cookie):
-                        headers.add("Set-Cookie", each)
-                return super().transform_first_chunk(status_code, headers, chunk, *rest)
-
-        return Headers
+    def plain(self, status: int, text: str, *, body: bool = True) -> bytes:
+        """Return an answer of one sentence, whole, after which the connection is closed."""
+        said = text.encode()
+        headers = httputil.HTTPHeaders({"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"})
+        headers.update({"Content-Length": str(len(said)), "Connection": "close"})
+        self.complete(headers)
+        lines = (f"{name}: {value}\r\n" for name, value in headers.get_all())
+        return f"HTTP/1.1 {status} {responses[status]}\r\n{''.join(lines)}\r\n".encode() + (said if body else b"")
 
     def sender(self, peer: str, headers: Mapping[str, str]) -> tuple[str, str]:
         """Return the visitor's address and the protocol that it spoke, as far as the proxies are trusted."""
@@ -197,6 +199,28 @@ class Guard(httputil.HTTPServerConnectionDelegate):
         return any(found in network for network in self.proxies)
 
 
+class _Answers(httputil.HTTPConnection):
+    """A connection whose answers are completed last of all: tornado adds cookies after everything else."""
+
+    def __init__(self, guard: Guard, connection: Upstream) -> None:
+        self._guard, self._connection = guard, connection
+
+    def __getattr__(self, name: str) -> Upstream:
+        return getattr(self._connection, name)
+
+    def write_headers(
+        self, start_line: Upstream, headers: httputil.HTTPHeaders, chunk: bytes | None = None
+    ) -> Upstream:
+        self._guard.complete(headers)
+        return self._connection.write_headers(start_line, headers, chunk)
+
+    def write(self, chunk: bytes) -> Upstream:
+        return self._connection.write(chunk)
+
+    def finish(self) -> None:
+        self._connection.finish()
+
+
 class _Request(httputil.HTTPMessageDelegate):
     """One request: it is refused by its headers, or handed on."""
 
@@ -205,7 +229,7 @@ class _Request(httputil.HTTPMessageDelegate):
         self._next: httputil.HTTPMessageDelegate | None = None
 
     def headers_received(self, start_line: Upstream, headers: httputil.HTTPHeaders) -> Upstream:
-        context = self._connection.context
+        context, self._head = self._connection.context, start_line.method == "HEAD"
         peer = context.address[0] if isinstance(context.address, tuple) else ""
         context.remote_ip, context.protocol = self._guard.sender(peer, headers)
         refused = refusal(start_line.method, headers, self._guard.hosts)
@@ -219,14 +243,13 @@ class _Request(httputil.HTTPMessageDelegate):
 
     def _refuse(self, refused: Refusal) -> None:
         body = f"{refused.text}\n{refused.hint}\n".encode()
-        given = self._guard.headers | {
-            "Content-Security-Policy": BARE,
+        given = {
             "Content-Type": "text/plain; charset=utf-8",
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
         }
         line = httputil.ResponseStartLine("", refused.status, responses.get(refused.status, "Refused"))
-        self._connection.write_headers(line, httputil.HTTPHeaders(given), body)
+        self._connection.write_headers(line, httputil.HTTPHeaders(given), b"" if self._head else body)
         self._connection.finish()
 
     def data_received(self, chunk: bytes) -> Upstream:

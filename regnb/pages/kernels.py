@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Mapping
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.web import Finish, HTTPError
 from traitlets import Dict, Integer
 
 from regnb.errors import InvalidArgument
@@ -32,6 +34,10 @@ _KEPT: Final = 32 * 1024 * 1024
 """Bytes of messages that wait for a page that has lost its connection."""
 _HELD: Final = 6
 """How many times as long a page stays that is open and not used as one that was left."""
+_LEFT: Final = 60.0
+"""Seconds without a connection after which a page gives its place to one that needs it: its browser has gone."""
+DIED: Final = "the process of this page ended early, often for want of memory"
+"""What a page is told then."""
 _ENDED, _AWAY = "the page was closed", 1001
 """What a page is told whose kernel ends, and WebSocket's status for that."""
 _READ_ONLY: Final = {"REGNB_READ_ONLY": "1"}
@@ -51,10 +57,6 @@ class Visitor(NamedTuple):
     writes: bool
 
 
-_opening: ContextVar[object] = ContextVar("opening")
-"""The page that the running task opens: Voilà starts its kernel without saying for whom."""
-
-
 class Kernels(AsyncMappingKernelManager):
     """The pages' kernels."""
 
@@ -69,6 +71,10 @@ class Kernels(AsyncMappingKernelManager):
         self._tasks: dict[object, asyncio.Task[Upstream]] = {}
         self._given: dict[str, Visitor] = {}
         self._opening: dict[object, Visitor] = {}
+        self._sending: dict[object, str] = {}
+        """Pages that are being made, and their kernels."""
+        self._alone: dict[str, float] = {}
+        """Of each kernel whose page was sent and has no connection, since when."""
         self.controls: defaultdict[str, set[str]] = defaultdict(set)
         """Of each kernel, the comms that ask for the state of all widgets."""
         self.channels: defaultdict[str, set[Upstream]] = defaultdict(set)
@@ -85,14 +91,17 @@ class Kernels(AsyncMappingKernelManager):
         """Count a page that is about to open, until it has its kernel or gives up; raise if it is one too many."""
         self._given = {each: who for each, who in self._given.items() if each in self}
         self.controls = defaultdict(set, {each: known for each, known in self.controls.items() if each in self})
+        self._alone = {each: since for each, since in self._alone.items() if each in self}
         held = [*self._given.values(), *self._opening.values()]
-        if [who.id for who in held].count(visitor.id) >= self.each:
+        many, full = [who.id for who in held].count(visitor.id) >= self.each, len(held) >= self.most
+        least = self._left(visitor.id if many else "") if many or full else ""
+        if many and not least:
             raise InvalidArgument(
                 f"{self.each} of your pages are open, and no more are served to one visitor",
                 hint="close one; a page that nobody looks at ends by itself",
             )
-        full = len(held) >= self.most
-        least = self._superfluous(visitor, Counter(who.address for who in held)) if full else ""
+        if full and not least:
+            least = self._superfluous(visitor, Counter(who.address for who in held))
         if full and not least:
             raise InvalidArgument(
                 f"{self.most} pages are open, and no more are served at once",
@@ -105,7 +114,19 @@ class Kernels(AsyncMappingKernelManager):
             self._given.pop(least)
             self.drop(least)
         self._opening[page] = visitor
-        _opening.set(page)
+
+    def _left(self, visitor: str) -> str:
+        """Return the kernel of a page that was left longest ago, of this visitor or of "" for all; or "".
+
+        A browser that crashed, or lost its network, did not say that it left the page. No page that may write gives
+        way: it may be at work.
+        """
+        before = time.monotonic() - _LEFT
+        pages = {
+            each: self._given[each] for each, since in self._alone.items() if since < before and each in self._given
+        }
+        found = [each for each, who in pages.items() if visitor in ("", who.id) and not who.writes]
+        return min(found, key=self._alone.__getitem__, default="")
 
     def _superfluous(self, visitor: Visitor, held: Mapping[str, int]) -> str:
         """Return the kernel whose page gives way to a visitor, or "".
@@ -128,8 +149,29 @@ class Kernels(AsyncMappingKernelManager):
         return found
 
     def leave_room(self, page: object) -> None:
-        """Count a page no longer that did not get as far as a kernel."""
+        """Know that a page was sent, or did not get as far as a kernel."""
         self._opening.pop(page, None)
+        self._be_alone(self._sending.pop(page, ""))
+
+    def give_up(self, page: object) -> None:
+        """End the kernel of a page that nobody waits for any more: it was left before it was there."""
+        self._opening.pop(page, None)
+        self.drop(self._sending.pop(page, ""))
+
+    def connect(self, kernel_id: str, channel: Upstream) -> None:
+        """Know a connection of a page's."""
+        self.channels[kernel_id].add(channel)
+        self._alone.pop(kernel_id, None)
+
+    def disconnect(self, kernel_id: str, channel: Upstream) -> None:
+        """Know it no longer."""
+        if kernel_id in self.channels:
+            self.channels[kernel_id].discard(channel)
+        self._be_alone(kernel_id)
+
+    def _be_alone(self, kernel_id: str) -> None:
+        if kernel_id in self and not self.channels[kernel_id]:
+            self._alone[kernel_id] = time.monotonic()
 
     def belongs(self, kernel_id: str, visitor: str) -> bool:
         """Whether a kernel is that of a page of this visitor's."""
@@ -149,15 +191,22 @@ class Kernels(AsyncMappingKernelManager):
         """End the kernels of a visitor's pages."""
         for kernel_id in [each for each, who in self._given.items() if who.id == visitor and each in self]:
             self.hang_up(kernel_id, "you logged out")
-            await self._shutdown(kernel_id)
+            await self.finish(kernel_id)
 
-    async def start_kernel(self, **_: Upstream) -> str:  # type: ignore[override]
-        """Return the kernel in reserve, or a new one."""
-        visitor = self._opening[_opening.get()]
+    async def give(self, page: object) -> str:
+        """Return the kernel in reserve, or a new one, for a page that has taken its room.
+
+        Raises:
+            Finish: Nobody waits for the page any more.
+        """
+        visitor = self._opening[page]
         alive = [each for each in self._reserve[visitor.writes] if each in self]
         self._reserve[visitor.writes] = alive[1:]
         kernel_id = alive[0] if alive else await self._start(writes=visitor.writes)
-        self._given[kernel_id] = self._opening.pop(_opening.get())
+        if self._opening.pop(page, None) is None:
+            self._put_by(kernel_id, writes=visitor.writes)
+            raise Finish
+        self._given[kernel_id], self._sending[page] = visitor, kernel_id
         self.refill(writes=visitor.writes, after=_LATER)
         return kernel_id
 
@@ -167,15 +216,22 @@ class Kernels(AsyncMappingKernelManager):
         async def work() -> None:
             await asyncio.sleep(after)
             if not self._reserve[writes]:
-                self._reserve[writes].append(await self._start(writes=writes))
+                self._put_by(await self._start(writes=writes), writes=writes)
 
         if writes not in self._tasks:
             self._keep(writes, work())
 
+    def _put_by(self, kernel_id: str, *, writes: bool) -> None:
+        """Keep a kernel in reserve, unless one is there."""
+        if self._reserve[writes]:
+            self.drop(kernel_id)
+        else:
+            self._reserve[writes].append(kernel_id)
+
     def drop(self, kernel_id: str) -> None:
         """End a kernel soon."""
         if kernel_id not in self._tasks and kernel_id in self:
-            self._keep(kernel_id, self._shutdown(kernel_id))
+            self._keep(kernel_id, self.finish(kernel_id))
 
     def hang_up(self, kernel_id: str, reason: str) -> None:
         """Close the connections with a kernel: none is held open to a page that has ended."""
@@ -187,9 +243,19 @@ class Kernels(AsyncMappingKernelManager):
         self.hang_up(kernel_id, _ENDED)
         return super().remove_kernel(kernel_id)
 
-    async def _shutdown(self, kernel_id: str) -> None:
+    def _handle_kernel_died(self, kernel_id: str) -> None:
+        self.log.warning("a page's kernel ended early, often for want of memory")
+        self.hang_up(kernel_id, DIED)
+        self.remove_kernel(kernel_id)
+
+    async def finish(self, kernel_id: str) -> None:
+        """End a kernel; its page may be left, logged out and in the way at the same moment."""
         manager: Upstream = super()
-        await manager.shutdown_kernel(kernel_id, now=True)
+        try:
+            await manager.shutdown_kernel(kernel_id, now=True)
+        except HTTPError as error:
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
 
     def _keep(self, name: object, work: Coroutine[Upstream, Upstream, None]) -> None:
         task = self._tasks[name] = asyncio.get_running_loop().create_task(work)
@@ -208,7 +274,7 @@ class Kernels(AsyncMappingKernelManager):
         quiet, most = datetime.now(UTC) - self._used(kernel_id), _HELD * self.cull_idle_timeout
         if self.connections(kernel_id) and kernel.execution_state == "idle" and quiet.total_seconds() > most:
             self.hang_up(kernel_id, f"nobody used the page for {count(max(1, round(most / 60)), 'minute')}")
-            await self._shutdown(kernel_id)
+            await self.finish(kernel_id)
         else:
             base: Upstream = super()
             await base.cull_kernel_if_idle(kernel_id)

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Met
 from regnb.analysis import metrics
 from regnb.errors import RegnbError
 from regnb.pages.guard import Upstream
-from regnb.pages.visit import Guarded, Visits
+from regnb.pages.visit import Guarded, Plain, Visits
 
 FILE: Final = "prometheus"
 """The application's setting: the file that ``regnb audit --prometheus`` writes, or None."""
@@ -36,7 +36,7 @@ class _Read:
         return self._found
 
 
-class Metrics(Guarded, JupyterHandler):
+class Metrics(Guarded, Plain, JupyterHandler):
     """The metrics, for whom a page would be served, and for a program that sends a token as ``Bearer``."""
 
     @allow_unauthenticated
@@ -65,3 +65,5 @@ class Metrics(Guarded, JupyterHandler):
             Gauge(name, METRICS[name], registry=made).set(value)
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(made))
+
+    head = get

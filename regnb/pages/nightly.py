@@ -10,14 +10,14 @@ import tornado.web
 from jupyter_server.base.handlers import JupyterHandler
 
 from regnb.pages.guard import Upstream
-from regnb.pages.visit import Guarded, arrive, say
+from regnb.pages.visit import Guarded, Plain, arrive, say
 from regnb.widgets.page import box
 
 FILE: Final = "report"
 """The application's setting: the file that ``regnb report`` writes, or None."""
 
 
-class Nightly(Guarded, JupyterHandler):
+class Nightly(Guarded, Plain, JupyterHandler):
     """The file, as one to keep: it has scripts of its own, which this server's pages do not allow."""
 
     async def prepare(self, **given: Upstream) -> None:

@@ -23,7 +23,7 @@ class Token(Struct, frozen=True):
     """A secret that lets a visitor in.
 
     Attributes:
-        name: Of its file; receipts and pages show it.
+        name: Of its file, or what it is for if it comes from a pipe; receipts and pages show it.
         writes: Whether who knows it may apply plans.
 
     Example:
@@ -62,7 +62,9 @@ def read(reading: Iterable[str], writing: Iterable[str]) -> list[Token]:
     if len({token.secret for token in found}) < len(found):
         raise InvalidArgument("two files have the same token", hint=_MAKE)
     if len({token.name for token in found}) < len(found):
-        raise InvalidArgument("two files of tokens have the same name", hint="receipts name them: rename one")
+        raise InvalidArgument(
+            "two files of tokens have the same name", hint="receipts name them: rename one, or use a file for it"
+        )
     return found
 
 
@@ -70,7 +72,8 @@ def _read(name: str, *, writes: bool) -> Token:
     if name == _INPUT:
         shown, secret = "standard input", sys.stdin.readline()
     else:
-        shown = Path(name).stem
+        # The name of a pipe, such as /dev/fd/63 of <(...), says nothing.
+        shown = Path(name).stem if Path(name).is_file() else f"{'write' if writes else 'read'} token"
         with file_errors(f"read {name}", "name a file with a token in its first line"):
             try:
                 secret = Path(name).read_text(encoding="utf-8").partition("\n")[0]

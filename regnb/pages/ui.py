@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import logging
@@ -10,7 +11,7 @@ import secrets
 import socket
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -43,6 +44,7 @@ with warnings.catch_warnings():
         from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
         from voila.tornado.treehandler import TornadoVoilaTreeHandler
 
+        from regnb.pages import making
         from regnb.pages import token as token_
         from regnb.pages.channel import LIMIT, Channel, Kernel, Shutdown
         from regnb.pages.door import Door, listen
@@ -60,15 +62,23 @@ TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
 """Held a token once: every process of the same user can read a variable."""
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
-BEAT: Final = 2
-"""Seconds after which a page that is being made says how far it is."""
 
 _BODY: Final = 64 * 1024
 """Bytes of a request's body: a token, and what a page says when it is left."""
 _LINE: Final = 2_000
 """Characters of a message in the log."""
-_BEAT: Final = "<script>window.voila_heartbeat()"
-"""What Voilà sends while a cell takes long."""
+_UNSAID: Final = (
+    "websocket_ping_timeout",
+    "restart failed",
+    "restarted failed",
+    "Culling ",
+    "Error at server while executing cell",
+    "authenticate",
+    "wrote error",
+    "Got events for closed stream",
+    "Could not destroy zmq context",
+)
+"""In messages of others' for the log that say nothing to do: what they are about stands on the page."""
 _START: Final = "00-start"
 _ASKED: Final = frozenset(
     {"repository", "reference", "references", "created_before", "size", "protect", "keep", "capacity", "tag", "to"}
@@ -178,9 +188,7 @@ def serve(
             },
             "VoilaConfiguration": {
                 "template": "regnb",
-                "http_keep_alive_timeout": BEAT,
                 "allow_template_override": "NO",
-                "prelaunch_hook": _chosen,
                 "file_allowlist": [],
                 "multi_kernel_manager_class": Kernels,
                 "extension_allowlist": list(_EXTENSIONS),
@@ -188,6 +196,8 @@ def serve(
             "VoilaExecutor": {"cell_error_instruction": "The message above says why. The rest of the page needs this."},
             "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, min(60, idle // 2))},
             "KernelProvisionerFactory": {"default_provisioner_name": nursery.NAME},
+            # A new process would know nothing of the page: the page is told instead.
+            "AsyncIOLoopKernelRestarter": {"restart_limit": 0},
             "Kernels": {"surroundings": kernels, "most": pages, "each": each},
         }
         app = UI(config=Config(settings))
@@ -256,6 +266,7 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
 
     async def prepare(self) -> None:
         """Send the light page, unless this is a visit."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if arrive(self):
             await super().prepare()
 
@@ -265,6 +276,11 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
         with tempfile.NamedTemporaryFile(prefix="regnb-page-") as progress:
             self.progress = Path(progress.name)
             await self._make(name)
+
+    def on_connection_close(self) -> None:
+        """Stop making the page: it was left or reloaded before it was there."""
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     async def _make(self, name: str | None) -> None:
         theme = self.get_query_argument("theme", "")
@@ -293,39 +309,30 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
             say(self, box("bad", error.message, error.hint), status)
             return
         try:
-            await super().get(runbook.path.name)
+            await making.send(self, runbook.path.name)
         finally:
-            kernels.leave_room(self)
+            (kernels.give_up if self.gone.done() else kernels.leave_room)(self)
 
-    async def get_generator(self, path: str | None = None) -> AsyncIterator[str]:
-        """Yield the page as it is made, and how far its reading is wherever Voilà says only that it goes on."""
-        pieces: AsyncIterator[str] = super().get_generator(path)
-        async for piece in pieces:
-            yield piece + self._told() if piece.startswith(_BEAT) else piece
-
-    def _told(self) -> str:
-        """Return a script that shows what the kernel last wrote of its progress."""
-        text = self.progress.read_text(encoding="utf-8", errors="replace")[:_LINE]
+    def told(self, text: str = "") -> str:
+        """Return a script that says how far the page is: by default, what the kernel last wrote of its progress."""
+        text = text or self.progress.read_text(encoding="utf-8", errors="replace")[:_LINE]
         if not text:
-            return ""
+            return "\n"  # a proxy waits only so long for the next byte
         quoted = json.dumps(text).replace("<", "\\u003c")
         return f'<script nonce="{self.filled.metadata.regnb["nonce"]}">regnb_told({quoted})</script>\n'
 
 
-def _chosen(handler: Page, **_: object) -> Upstream:
-    """Return what is shown: the notebook with what its visitor asked for."""
-    return handler.filled
-
-
-class Healthy(tornado.web.RequestHandler):
+class Healthy(Plain, tornado.web.RequestHandler):
     """What a probe asks: no token, and no kernel is started."""
 
     def get(self) -> None:
         """Answer."""
         self.finish("ok")
 
+    head = get
 
-class Socket(tornado.websocket.WebSocketHandler):
+
+class Socket(Plain, tornado.websocket.WebSocketHandler):
     """What ``regnb kube check`` asks for, to see whether WebSockets come through."""
 
     def check_origin(self, _: str) -> bool:
@@ -345,7 +352,7 @@ class Nowhere(Guarded, Plain, JupyterHandler):
         """Say that there is nothing, and where there is something."""
         say(self, f"<p>There is no such page. <a href='{html.escape(self.base_url)}'>Go to the overview.</a></p>", 404)
 
-    post = get
+    head = post = get
 
 
 class Away(Plain, JupyterHandler):
@@ -356,9 +363,13 @@ class Away(Plain, JupyterHandler):
         """Lead to the prefix."""
         self.redirect(self.base_url)
 
+    head = get
+
 
 def _short(record: logging.LogRecord) -> bool:
-    """Let a message through without queries, and cut to a length: it may hold what a visitor sent."""
+    """Let a message of use through without queries, and cut to a length: it may hold what a visitor sent."""
+    if any(each in str(record.msg) for each in _UNSAID):
+        return False
     text = re.sub(r"\?[^\s'\"]*", "?…", record.getMessage())
     if record.exc_info:
         text += "\n" + logging.Formatter().formatException(record.exc_info)[-_LINE:]
@@ -386,7 +397,7 @@ class UI(Voila):  # type: ignore[misc]
             VoilaShutdownKernelHandler: Shutdown,
         }
         routes = [
-            (path.replace(*_FILES), own.get(handler) or type(handler.__name__, (Plain, handler), {}), *rest)
+            (path.replace(*_FILES), type(handler.__name__, (Plain, own.get(handler, handler)), {}), *rest)
             for path, handler, *rest in super().init_handlers()
             if handler not in unwanted
         ]
@@ -416,7 +427,7 @@ class UI(Voila):  # type: ignore[misc]
         self.ioloop = tornado.ioloop.IOLoop.current()
         guard = self.guard(self.app)
         server = tornado.httpserver.HTTPServer(guard, idle_connection_timeout=60, body_timeout=20, max_body_size=_BODY)
-        door = Door(self.listener, server, f"{self.base_url}healthz", shared=guard.trusted)
+        door = Door(self.listener, server, f"{self.base_url}healthz", guard)
         door.open()
         try:
             self.ioloop.start()

@@ -6,6 +6,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from http.client import responses
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import JupyterHandler
+from tornado.web import HTTPError
 
 from regnb.pages.allowance import Allowance
 from regnb.pages.guard import BARE, STYLE, Upstream
@@ -29,6 +31,7 @@ _GUESSES: Final = Allowance(8, 1 / 15)
 """Wrong tokens of one address."""
 _ALL_GUESSES: Final = Allowance(100, 1)
 """Wrong tokens of all addresses together."""
+_LOCKED: Final = "Too many wrong tokens: wait a minute"
 _MOST: Final = 10_000
 
 
@@ -94,11 +97,17 @@ class Visits:
         self._logins[visitor] = _Login(token, now + LASTS)
 
     def carried(self, handler: JupyterHandler) -> Token | None:
-        """Return the token that a request has as ``Bearer``: a program's, or that of a proxy that knows its users."""
+        """Return the token that a request has as ``Bearer``: a program's, or that of a proxy that knows its users.
+
+        Raises:
+            HTTPError: 429: too many wrong ones came from its address, or from all.
+        """
         kind, _, text = handler.request.headers.get("Authorization", "").partition(" ")
         sender = str(handler.request.remote_ip)
-        if kind.lower() != "bearer" or not (_GUESSES.take(sender) and _ALL_GUESSES.take("")):
+        if kind.lower() != "bearer":
             return None
+        if not (_GUESSES.take(sender) and _ALL_GUESSES.take("")):
+            raise HTTPError(429, reason=_LOCKED)
         found = next((token for token in self.tokens if token.fits(text.strip())), None)
         if found is not None:
             _GUESSES.forget(sender)
@@ -150,10 +159,13 @@ class Guarded:
 class Plain:
     """A handler whose errors are pages without scripts; jupyter_server's need files that are not served here."""
 
-    def write_error(self, status_code: int, **_: Upstream) -> None:
+    def write_error(self, status_code: int, **given: Upstream) -> None:
         """Say what is wrong, as far as the status does."""
         handler: Upstream = self
-        text = html.escape(f"{status_code} {responses.get(status_code, '')}")
+        reason = getattr(given.get("exc_info", (None, None))[1], "reason", None) or responses.get(status_code, "")
+        text = html.escape(f"{status_code} {reason}")
+        if status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            handler.set_header("Retry-After", "60")
         say(
             handler,
             f"<p>{text}. <a href='{html.escape(handler.settings['base_url'])}'>Go to the overview.</a></p>",
@@ -235,19 +247,24 @@ class Login(Guarded, Plain, LoginFormHandler):
 
     @allow_unauthenticated
     def get(self) -> None:
-        """Show the form."""
-        if self.current_user:
+        """Show the form, where there is a token to give."""
+        if self.current_user or not self.settings["visits"].tokens:
             self._lead_on()
         else:
             self._render()
+
+    head = get
 
     @allow_unauthenticated
     def post(self) -> None:
         """Take a token."""
         visits: Visits = self.settings["visits"]
         sender = str(self.request.remote_ip)
+        if not visits.tokens:
+            say(self, box("bad", "These pages ask for no token.", "Open them as they are."), 404)
+            return
         if not (_GUESSES.take(sender) and _ALL_GUESSES.take("")):
-            self._render("There were too many wrong tokens. Wait a minute.", 429)
+            self._render(f"{_LOCKED}.", 429)
             return
         token = visits.enter(self, self.get_body_argument("password", default=""))
         if token is None:
@@ -255,7 +272,7 @@ class Login(Guarded, Plain, LoginFormHandler):
             self._render("That is not the token.", 401)
             return
         _GUESSES.forget(sender)
-        self.log.warning("%s came with the token %s", sender, token.name)
+        self.log.warning("%s logged in (token: %s)", sender, token.name)
         self._lead_on()
 
 
@@ -268,4 +285,7 @@ class Logout(Guarded, Plain, JupyterHandler):
         visits: Visits = self.settings["visits"]
         kernels: Upstream = self.kernel_manager
         await kernels.end(visits.leave(self))
-        say(self, f"<p role='status'>You are logged out. <a href='{html.escape(self.base_url)}'>Log in</a></p>")
+        said, following = (
+            ("You are logged out", "Log in") if visits.tokens else ("Your pages are closed", "Start again")
+        )
+        say(self, f"<p role='status'>{said}. <a href='{html.escape(self.base_url)}'>{following}</a></p>")

@@ -16,7 +16,7 @@ INVENTORY: Final = (
 COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "repositories": {
         "repository": ("str", "name"),
-        "status": ("str", "read, empty (listed, but without tags), failed or denied"),
+        "status": ("str", "read, empty (listed, but without tags), missing (named, but not there), failed or denied"),
         "tags": ("int64", "tags listed"),
         "manifests": ("int64", "distinct manifests, untagged ones included"),
         "untagged": ("int64", "untagged manifests; invisible over HTTP"),

@@ -101,7 +101,7 @@ class Frame(pd.DataFrame):
             [Cell(str(label), scope="row"), *map(_shown, row, values, align)]
             for label, row, values in zip(text.index, text.itertuples(index=False, name=None), whole, strict=True)
         ]
-        more = f"{len(self) - len(text):,} more rows. " if cut else ""
+        more = f"{count(len(self) - len(text), 'more row')}. " if cut else ""
         counted = f"{count(len(self), 'row')}, {count(len(self.columns), 'column')}"
         return f"{table(head, body, kind='dataframe')}<p>{more}{counted}</p>"
 

@@ -17,6 +17,7 @@ from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.oci.manifest import DOCKER_MANIFEST
 from regnb.registry import Registry
 from regnb.tables.markup import Cell, table
+from regnb.text import count
 from regnb.widgets.forms import Form
 from regnb.widgets.page import WIDE, WRAP, box, choice, faint, preformatted, text_area, text_field
 from regnb.wire.exchange import READS, Answer, check_headers, headers_of
@@ -340,7 +341,7 @@ def _answer_html(answer: Answer, *, include: bool) -> str:
         lines = text.count("\n") + 1
         cut = f"<p>{len(text) - SHOWN:,} characters more: console.answer.text</p>" if len(text) > SHOWN else ""
         parts.append(
-            f"<details{' open' if lines <= _FOLDED else ''}><summary>Body, {lines:,} lines</summary>"
+            f"<details{' open' if lines <= _FOLDED else ''}><summary>Body, {count(lines, 'line')}</summary>"
             f"<div class='regnb-scroll' tabindex='0' role='region' aria-label='Body'>"
             f"{preformatted(text[:SHOWN])}</div>{cut}</details>"
         )

@@ -190,7 +190,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
             return
         self._first += by
         self._page = self._found[self._first : self._first + PAGE] if self._long else self._found
-        text = f"{len(self._page):,} of {len(self._rows):,} rows shown"
+        text = f"{len(self._page):,} of {count(len(self._rows), 'row')} shown"
         if self._long:
             text = f"rows {self._first + 1:,} to {self._first + len(self._page):,} of {len(self._found):,}"
             text = text if self._found else "no rows"

@@ -39,9 +39,7 @@ from regnb.wire.pages import Page, pages
 from regnb.wire.uploads import Upload, Uploads, push
 
 _ACCEPT: Final = {"Accept": ", ".join(model.ACCEPT)}
-_CATALOG_HINT: Final = (
-    "name the repositories: --repository NAME, or --repository @FILE with one on each line; repositories= in Python"
-)
+CATALOG_HINT: Final = "name the repositories: a name without * needs no catalog"
 
 
 class Ping(Struct, frozen=True):
@@ -155,16 +153,16 @@ class Client:
                 yield page.repositories or []
         except (Unauthorized, Denied, Unsupported) as error:
             self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")
-            hint = f"{error.hint}, or {_CATALOG_HINT}" if isinstance(error, Unauthorized) else _CATALOG_HINT
+            hint = f"{error.hint}, or {CATALOG_HINT}" if isinstance(error, Unauthorized) else CATALOG_HINT
             raise error.saying(error.message, hint=hint) from None
         except RegistryError as error:
             if isinstance(error, ConnectionFailed) and error.status is None and self.transport.reached:
-                hint = "; or ".join(filter(None, (error.hint, _CATALOG_HINT)))
+                hint = "; or ".join(filter(None, (error.hint, CATALOG_HINT)))
                 raise error.saying(f"the catalog was not read: {error.message}", hint=hint) from None
             if begun or not _refused(error):
                 raise
             self.capabilities.note("catalog", "no", f"GET /v2/_catalog: {error.status}")
-            raise _unsupported(error, "does not list its repositories", _CATALOG_HINT) from error
+            raise _unsupported(error, "does not list its repositories", CATALOG_HINT) from error
 
     async def tags(self, repository: str, page_size: int | None = None) -> AsyncIterator[list[str]]:
         """List a repository's tags, page by page, as the registry orders them (GET tags/list).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import socket
 import ssl
 import urllib.request
@@ -19,7 +20,7 @@ from regnb.wire.addresses import is_loopback
 from regnb.wire.exchange import GET_OR_HEAD
 from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.pace import FLOOR, Budget
-from regnb.wire.socks import is_socks, through_socks
+from regnb.wire.socks import UnreachedProxy, is_socks, through_socks
 
 _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
@@ -358,12 +359,19 @@ class Connections:
         if proxy is not None and not is_socks(proxy):
             where, _ = self._origin(*_split(proxy))
         async with asyncio.timeout(self._timeout):
-            if proxy is not None and is_socks(proxy):
-                found = await through_socks(proxy, origin.host, origin.port)
-            else:
-                # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
-                addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-                found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+            try:
+                if proxy is not None and is_socks(proxy):
+                    found = await through_socks(proxy, origin.host, origin.port)
+                else:
+                    # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
+                    addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+                    found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+            except OSError as error:
+                if proxy is None or isinstance(error, TimeoutError | UnreachedProxy):
+                    raise
+                name = _split(proxy)[1].rpartition("@")[2]
+                says = "refuses connections" if _is_refused(error) else f"is not reached: {error.strerror or error}"
+                raise UnreachedProxy(f"the proxy {name} {says}") from None
             try:
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._idle[origin], self._opened),
@@ -388,7 +396,7 @@ class Connections:
         lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}", *_proxy_authorization(proxy), "\r\n"]
         answer = await connection.exchange("CONNECT", "\r\n".join(lines).encode(), b"", None, Budget(inf, inf, inf))
         if answer.status != 200:
-            raise OSError(f"the proxy {_split(proxy)[1].rpartition('@')[2]} answers {answer.status}")
+            raise UnreachedProxy(f"the proxy {_split(proxy)[1].rpartition('@')[2]} answers {answer.status}")
         loop = asyncio.get_running_loop()
         transport = await loop.start_tls(connection.transport, connection, self._context(), server_hostname=origin.host)
         connection.tunnelled(cast("asyncio.Transport", transport))
@@ -402,6 +410,11 @@ class Connections:
             if not self._opened:
                 return
             await asyncio.sleep(0)
+
+
+def _is_refused(error: OSError) -> bool:
+    """Whether nobody listens; of several addresses asyncio tells in one text."""
+    return error.errno == errno.ECONNREFUSED or f"[Errno {errno.ECONNREFUSED}]" in str(error)
 
 
 def _split(proxy: str) -> tuple[str, str]:

@@ -57,6 +57,11 @@ _TLS_FAILURES: Final = (
     ),
 )
 _FAILURES: Final = (
+    (
+        ("UnreachedProxy",),
+        "cannot reach {host}: {error}",
+        "check the proxy in http_proxy, https_proxy or all_proxy; no_proxy={host} goes without it",
+    ),
     (("TimeoutError",), "{host} did not answer in {seconds:g} s", ""),
     (("gaierror", "UnicodeError"), "host {host} not found", "check the spelling, and the DNS server"),
     # Where a name has several addresses, asyncio tells of them in one text.
@@ -197,7 +202,8 @@ def unreached(method: str, url: str, error: OSError, seconds: float) -> Connecti
     told = f"{kinds} {error}"
     for marks, message, hint in _FAILURES:
         if any(mark in told for mark in marks):
-            return ConnectionFailed(message.format(host=host, seconds=seconds), hint=hint, method=method, url=shown)
+            text = message.format(host=host, seconds=seconds, error=printable(str(error)))
+            return ConnectionFailed(text, hint=hint.format(host=host), method=method, url=shown)
     # What writes was preceded by what read, so the scheme is right.
     hint = f"write https://{host} if it speaks TLS" if scheme == "http" and method in ("GET", "HEAD") else ""
     if isinstance(error, ConnectionError):

@@ -24,6 +24,10 @@ def is_socks(proxy: str) -> bool:
     return proxy.partition("://")[0].lower() in _KINDS
 
 
+class UnreachedProxy(OSError):
+    """The proxy gives no connection; the text names it."""
+
+
 async def through_socks(proxy: str, host: str, port: int) -> socket.socket:
     """Return a connection to a host, through a SOCKS proxy.
 
@@ -58,4 +62,4 @@ async def through_socks(proxy: str, host: str, port: int) -> socket.socket:
         return await found.connect(dest_host=host, dest_port=port)
     except (ProxyError, ProxyTimeoutError) as error:
         where = parts.netloc.rpartition("@")[2]
-        raise OSError(f"the proxy {where} refuses: {error}") from None
+        raise UnreachedProxy(f"the proxy {where} refuses: {error}") from None

@@ -12,10 +12,10 @@ from images import Image, ask, config, fill, image, index, layer
 from stored import Stored
 
 import regnb
-from regnb.analysis.difference import compare, diff
+from regnb.analysis.difference import compare, diff, gaps
 from regnb.analysis.inventory import Inventory
 from regnb.analysis.storage import open_storage
-from regnb.errors import InvalidArgument, NotFound
+from regnb.errors import InvalidArgument
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame
 from regnb.text import human
@@ -221,16 +221,7 @@ def test_what_could_not_be_read_has_not_vanished() -> None:
     pushes = [("app", "1", IMAGES[0]), ("app", "2", IMAGES[1]), ("lib", "1", IMAGES[2]), ("web", "1", IMAGES[3])]
     whole = Stored(*pushes).inventory()
     broken = Stored(*pushes[:3], ("web", "1", IMAGES[4]))
-    broken.broken.add(("app", "2"))
-    listing = broken.tags
-
-    async def tags(repository: str) -> object:
-        if repository == "lib":
-            raise NotFound("no such repository", status=500)
-        async for page in listing(repository):
-            yield page
-
-    broken.tags = tags  # type: ignore[method-assign, assignment]
+    broken.broken |= {("app", "2"), ("lib", "")}
     partly = broken.inventory(["app", "lib", "web"])
     found = diff(whole, partly)
     assert rows(found.tags, "change", "repository", "tag", "gained", "freed") == [("moved", "web", "1", own(4), own(3))]
@@ -275,7 +266,7 @@ def test_different_registries_are_for_compare() -> None:
     """A mirror is no later state of its origin: the error names what compares them."""
     other = Stored().inventory()
     other.registry = "mirror:5000"
-    with pytest.raises(InvalidArgument, match=r"stored:5000 and mirror:5000; compare\(\)"):
+    with pytest.raises(InvalidArgument, match=r"stored:5000 and mirror:5000; to compare a mirror"):
         diff(Stored().inventory(), other)
 
 
@@ -316,3 +307,33 @@ def test_without_a_prefix_names_are_compared_as_they_are(tmp_path: Path) -> None
         compare(registry.inventory(["app"]), registry.inventory()),
     ):
         assert rows(found, "state", "repository") == [("unread", "lib"), ("same", "app")]
+
+
+@pytest.mark.parametrize(
+    ("names", "states", "whole"),
+    [
+        (["app", "lib"], [("missing", "lib"), ("same", "app")], True),
+        (["app", "new"], [("extra", "new"), ("same", "app")], True),
+        (["[ln]*"], [("missing", "lib"), ("extra", "new")], True),
+        (["l*", "app"], [("missing", "lib"), ("same", "app")], True),
+        (["app", "typo"], [("same", "app")], False),
+        (["typo*"], [], False),
+    ],
+)
+def test_a_named_repository_that_one_side_lacks_is_missing_there(
+    names: list[str], states: list[tuple[str, str]], *, whole: bool
+) -> None:
+    """As without names: missing or extra, by name and by glob; only what neither side has leaves both incomplete."""
+    one = Stored(("app", "1", IMAGES[0]), ("lib", "1", IMAGES[1])).inventory(names)
+    two = Stored(("app", "1", IMAGES[0]), ("new", "1", IMAGES[1])).inventory(names)
+    assert rows(compare(one, two), "state", "repository") == states
+    assert gaps(one, two) == ([] if whole else [one, two])
+
+
+def test_a_named_repository_that_cannot_be_read_stays_unread() -> None:
+    """What answers 500 may have it: the tags are unread, and that side is incomplete."""
+    one, mirror = (Stored(("app", "1", IMAGES[0]), ("lib", "1", IMAGES[1])) for _ in range(2))
+    mirror.broken.add(("lib", ""))
+    here, there = one.inventory(["app", "lib"]), mirror.inventory(["app", "lib"])
+    assert rows(compare(here, there), "state", "repository") == [("unread", "lib"), ("same", "app")]
+    assert gaps(here, there) == [there]

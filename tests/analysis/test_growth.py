@@ -85,7 +85,7 @@ def test_of_several_registries_one_is_named(tmp_path: Path) -> None:
     other.registry = "other:5000"
     for one in (*weeks(), other):
         one.save(tmp_path)
-    with pytest.raises(InvalidArgument, match="other:5000, stored:5000; name one: registry='other:5000'"):
+    with pytest.raises(InvalidArgument, match="other:5000, stored:5000; name one: --registry other:5000"):
         growth(tmp_path)
     assert len(growth(tmp_path, registry="stored:5000").frame) == 3
     assert growth(tmp_path, registry="other:5000").registry == "other:5000"

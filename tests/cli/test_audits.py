@@ -367,7 +367,20 @@ COMMANDS = (
     "free {url} 1KB",
     "compare {url} {url}",
     "report {url} -o {folder}/report.html",
+    "find {url} vm/app:1",
+    "waste {url}",
+    "image {url} vm/app:1 --whole",
+    "bases {url}",
 )
+UNNAMED = (
+    ("catalog {url}", "regnb tags URL REPOSITORY"),
+    ("copy oci:{folder}/layout vm/*:1 --from {url}", "name the repositories: a name without * needs no catalog"),
+    ("retag {url} vm/*:1 -t 2", "name the repositories: a name without * needs no catalog"),
+    ("reconcile {url} {folder}/real/storage", "name the repositories: a name without * needs no catalog"),
+    ("run 02-storage -p url={url} -o {folder}", "-p repositories=NAME"),
+    ("run 01-inventory -p url={url} -o {folder}", "-p repository=NAME"),
+)
+"""Commands that need the catalog, and what they say where there is none: no option that they do not have."""
 
 
 def test_repositories_are_named_where_there_is_no_catalog(filled: Distribution, tmp_path: Path) -> None:
@@ -376,7 +389,18 @@ def test_repositories_are_named_where_there_is_no_catalog(filled: Distribution, 
     names.write_text("vm/app\n", encoding="utf-8")
     with proxy(filled.host, lambda request: Reply(404) if "/_catalog" in request.path else None) as server:
         for command in COMMANDS:
-            check(regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split(), "-r", f"@{names}"), 0)
-        check(regnb(tmp_path, *COMMANDS[0].format(url=server.url).split()), 1, "--repository NAME")
+            code = 4 if command.startswith("waste") else 0  # these layers are no archives
+            check(regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split(), "-r", f"@{names}"), code)
         check(regnb(tmp_path, "delete", server.url, "vm/*:1", "-r", "vm/app", "--plan-out", str(tmp_path / "plan")), 0)
-    assert not [each for each in server.requests if "/_catalog" in each.path][1:]
+    assert not [each for each in server.requests if "/_catalog" in each.path]
+
+
+def test_a_hint_names_no_option_that_its_command_does_not_have(filled: Distribution, tmp_path: Path) -> None:
+    """Where the catalog is refused, each command says what to write instead."""
+    with proxy(filled.host, lambda request: Reply(404) if "/_catalog" in request.path else None) as server:
+        for command in COMMANDS:
+            check(regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split()), 1, "--repository NAME")
+        for command, hint in UNNAMED:
+            done = regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split())
+            check(done, 1, hint)
+            assert "--repository" not in done.stderr

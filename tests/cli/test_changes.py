@@ -392,10 +392,14 @@ def test_an_interrupt_and_its_resumption(small: Distribution, tmp_path: Path) ->
     """Ctrl-C while a plan is applied names the receipt and the line that goes on; that line does the rest."""
     plan = planned(tmp_path, "retag", small.url, "vm/centos8:1", "vm/centos8:2", "--tag", "{tag}-old")
 
+    first = threading.Lock()
+
     async def stuck(*_: object) -> None:
-        while True:  # Python loses an interrupt that comes while it frees an object
+        while first.acquire(blocking=False):  # one row's alone: two at once would be a second Ctrl-C
             os.kill(os.getpid(), signal.SIGINT)
-            await anyio.sleep(5)
+            await anyio.sleep(20)
+            first.release()  # Python loses an interrupt that comes while it frees an object
+        await anyio.sleep_forever()
 
     with mock.patch.object(Client, "put_manifest", stuck):
         done = regnb(tmp_path, "apply", str(tmp_path / "plan.json"), "--confirm", plan.code)
@@ -452,7 +456,7 @@ def test_the_code_is_typed_at_a_terminal(right: bool, small: Distribution, tmp_p
         shown = read_until("")
         assert process.wait() == 0, shown
     if right:
-        assert "1 of 1 rows done" in shown
+        assert "1 of 1 row done" in shown
         assert state(small.url) == before | {("vm/centos8", "old"): ONE.digest}
     else:
         assert "Nothing was written." in shown

@@ -280,7 +280,7 @@ def test_serve_and_audit(tmp_path: Path) -> None:
     fill(url, ("vm/centos8", "8", ONE))
     done = regnb(tmp_path, "audit", url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 repositories, 1 tags" in done.stdout
+    assert "1 repository, 1 tag" in done.stdout
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     killer.cancel()

@@ -157,7 +157,7 @@ def test_the_code_is_typed_at_a_terminal(small: Distribution, tmp_path: Path) ->
     with terminal(tmp_path, "request", "DELETE", path, "--url", small.url) as (process, read_until, keyboard):
         code = read_until("anything else to leave it:").rpartition("Type ")[2].split()[0]
         os.write(keyboard, f"{code}\n".encode())
-        assert "1 of 1 rows done" in read_until("")
+        assert "1 of 1 row done" in read_until("")
         assert process.wait() == 0
     assert state(small.url) == delete(before)
 

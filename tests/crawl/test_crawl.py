@@ -394,7 +394,7 @@ def test_a_glob_that_matches_nothing_is_a_problem(real: Distribution) -> None:
 def test_a_named_repository_that_is_not_there_has_failed(real: Distribution) -> None:
     """A repository that the user named and the registry does not know is not shown as an empty one."""
     records, _ = crawl(real.url, repositories=["nope"])
-    assert records.repositories == {"nope": "failed"}
+    assert records.repositories == {"nope": "missing"}
     assert records.coverage.repositories.failed == 1
 
 

@@ -25,7 +25,7 @@ POLICY = '[[rule]]\nrepositories = ["{}"]\nkeep_newest = 1\n'
 def test_names_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names, globs, files and standard input give one list, each once; comments and blank lines count for nothing."""
     file = tmp_path / "names"
-    file.write_text("# ours\nvm/a\n\n  vm/b  # and this\nvm/a\n", encoding="utf-8")
+    file.write_text("\ufeffvm/a\r\n# ours\n\n  vm/b  # and this\nvm/a\n", encoding="utf-8")  # as Windows writes it
     monkeypatch.setattr("sys.stdin", io.StringIO("vm/c\nvm/*\n"))
     assert named(["vm/b", f"@{file}", "-"]) == ["vm/b", "vm/a", "vm/c", "vm/*"]
     assert named("vm/a") == ["vm/a"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import pickle
 import signal
@@ -19,7 +18,7 @@ import pytest
 from collected import Grown
 from distribution import Distribution
 from images import fill, image, layer, surroundings
-from proxied import proxy
+from proxied import interrupted_after, proxy
 from scripted import Reply, Request
 
 import regnb
@@ -151,16 +150,16 @@ def test_a_killed_process_costs_nothing_but_time(filled: Distribution) -> None:
 
 def test_an_interrupt_ends_every_call(filled: Distribution) -> None:
     """No request is sent later than two seconds after it."""
+    asked = threading.Event()
 
     def slow(request: Request) -> None:
-        time.sleep(0.5 if "/manifests/" in request.path else 0)
+        if "/manifests/" in request.path:
+            asked.set()
+            time.sleep(0.5)
 
     with ProcessPoolExecutor(2) as pool, proxy(filled.host, slow) as server, regnb.connect(server.url) as registry:
-        timer = threading.Timer(1.5, _thread.interrupt_main)
-        timer.start()
-        with pytest.raises(regnb.Interrupted):
+        with interrupted_after(asked), pytest.raises(regnb.Interrupted):
             registry.inventory(cached=False, executor=Workers(pool, 2))
-        timer.join()
         time.sleep(2)
         sent = len(server.requests)
         time.sleep(1)

@@ -19,6 +19,7 @@ from layouts import files, layout, put, row, skopeo, tar, tool
 import regnb
 from regnb.errors import InvalidArgument, NotFound, RegnbError
 from regnb.layouts import index as index_
+from regnb.oci.disk import blob_path
 from regnb.oci.reference import Digest
 from regnb.oci.transports import IMAGE_NAME
 
@@ -136,6 +137,53 @@ def descriptor_of_docker() -> dict[str, bytes]:
     }
     members = {"config.json": about, "a/layer.tar": plain, "b/layer.tar": link, "c/layer.tar": zipped}
     return {**members, "manifest.json": pack([listed])}  # type: ignore[dict-item]
+
+
+@pytest.fixture(params=["before Docker 25", "since Docker 25"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What docker save writes for three images, the last of them without a name."""
+    members, listed, rows = dict[str, bytes](), [], []
+    names = (["docker.io/library/alpine:3"], ["team/app:1", "localhost:5000/team/app:latest"], [])
+    for number, some in enumerate(names):
+        plain = tar_of(b"%d" % number)
+        about = config(rootfs={"type": "layers", "diff_ids": [Digest.of(plain)]})
+        members |= {f"{number}.json": about, f"{number}/layer.tar": plain}
+        listed.append({"Config": f"{number}.json", "RepoTags": some, "Layers": [f"{number}/layer.tar"]})
+        one = image([plain], about=about)
+        rows += [row("", one) | {"annotations": {IMAGE_NAME: name}} for name in some] or [row("", one)]
+        if request.param == "since Docker 25":
+            members |= {f"blobs/sha256/{Digest.of(data).hex}": data for data in one.everything()}
+    if request.param == "since Docker 25":
+        members |= {"oci-layout": b"{}", "index.json": pack({"schemaVersion": 2, "manifests": rows})}
+    path = tar(tmp_path / "saved.tar", {**members, "manifest.json": pack(listed)})
+    return f"docker-archive:{path}"
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "untagged"),
+    [
+        ("alpine:3", ["docker.io/library/alpine:3"], 0),
+        ("docker.io/library/alpine:3", ["docker.io/library/alpine:3"], 0),
+        ("docker.io/team/app:1", ["team/app:1"], 0),
+        ("localhost:5000/team/app", ["team/app:latest"], 0),
+        ("@1", ["team/app:1", "team/app:latest"], 0),
+        ("@2", [], 1),
+    ],
+)
+def test_one_image_of_what_docker_save_wrote(saved: str, name: str, found: list[str], untagged: int) -> None:
+    """An image is named as Docker shows it, with its host or by its place, as containers-transports(5) says."""
+    inventory = regnb.read(f"{saved}:{name}")
+    assert [*(inventory.tags["repository"] + ":" + inventory.tags["tag"])] == found
+    assert inventory.repositories["untagged"].sum() == untagged
+    assert inventory.complete
+
+
+@pytest.mark.parametrize("name", ["alpine", "app:1", "@3", "UPPER:"])
+def test_an_image_that_docker_save_did_not_write(saved: str, name: str) -> None:
+    """The error names what is there, in a form that can be used."""
+    with pytest.raises(NotFound, match=f"has no {name}") as caught:
+        regnb.read(f"{saved}:{name}")
+    assert caught.value.hint == "it has alpine:3, localhost:5000/team/app:latest, team/app:1, @0, @1, @2"
 
 
 def test_a_tree_of_layouts(tmp_path: Path) -> None:
@@ -329,6 +377,43 @@ def test_names_that_are_not_layouts() -> None:
         regnb.connect("oci://localhost:5000")
     with pytest.raises(RegnbError):
         regnb.connect("docker-archive:/dev/null")
+
+
+def test_an_archive_without_its_transport(tmp_path: Path) -> None:
+    """The error says how to name it; so it does for a compressed one, in every command that reads."""
+    path = tar(tmp_path / "app.tar", files(layout(tmp_path / "app", ("1", ONE))))
+    zipped = tmp_path / "app.tgz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    for archive in (path, zipped):
+        for verb in ("audit", "gc", "catalog"):
+            done = command(tmp_path, verb, str(archive))
+            assert done.returncode == 1
+            assert f"Hint: write oci-archive:{archive} if" in done.stderr
+            assert f"docker-archive:{archive} if" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["{}", "oci:{}", "oci:{}:1", "oci-archive:{}/app.tar"])
+def test_a_path_with_a_colon_is_refused(name: str, tmp_path: Path) -> None:
+    """A colon ends the path in such a name: nothing else is read in its place, and nothing is written elsewhere."""
+    layout(tmp_path / "10:30", ("1", ONE))
+    (tmp_path / "10:30" / "app.tar").touch()
+    with pytest.raises(InvalidArgument, match="has a colon") as caught:
+        regnb.connect(name.format(tmp_path / "10:30"))
+    assert "rename the folder" in caught.value.hint
+    assert not (tmp_path / "10").exists()
+
+
+def test_a_damaged_layout_is_judged_as_a_damaged_registry(real: Distribution, tmp_path: Path) -> None:
+    """With a manifest gone, both audits have the exit codes 0 and, with --fail-on-problems, 2, and name the tag."""
+    fill(real.url, ("app", "1", ONE))
+    gone = layout(tmp_path / "app", ("1", ONE)) / "blobs" / "sha256" / ONE.digest.hex
+    gone.unlink()
+    (real.root / blob_path(ONE.digest)).unlink()
+    for where in (f"oci:{tmp_path}/app", real.url):
+        done = command(tmp_path, "audit", where)
+        assert (done.returncode, "1 tag cannot be pulled: app:1" in done.stdout) == (0, True)
+        done = command(tmp_path, "audit", where, "--fail-on-problems")
+        assert (done.returncode, "1 tag cannot be pulled: app:1" in done.stderr) == (2, True)
 
 
 def test_a_tag_that_is_not_there(tmp_path: Path) -> None:

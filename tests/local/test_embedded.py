@@ -1055,3 +1055,12 @@ def test_skopeo(http: httpx.Client, server: Server, skopeo: Callable[..., bytes]
     skopeo("delete", "--tls-verify=false", f"{host}/copied/again:2")
     assert http.get("/v2/copied/again/manifests/2").status_code == 404
     assert Layout(tmp_path / "storage").repositories() == ["copied/again", "copied/there", NAME]
+
+
+@pytest.mark.parametrize("name", ["oci:layout", "oci-archive:app.tar", "https://registry.example"])
+def test_only_a_folder_is_served(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layout or a URL is refused, and no folder is made that is called so."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="is not a folder"):
+        Server(name)
+    assert not [*tmp_path.iterdir()]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from distribution import Distribution, free_port
 from images import ask, fill, image, layer
 
 from regnb.analysis.pulls import History
-from regnb.errors import InvalidArgument, StorageError
+from regnb.errors import Busy, InvalidArgument, StorageError
 from regnb.local.listener import BODY_LIMIT, Listener
 from regnb.wire.client import Client
 
@@ -56,12 +59,56 @@ def test_a_real_registry_tells_what_is_pulled(distribution_program: None, tmp_pa
     assert len(found.periods) == 1
 
 
+def told(name: str) -> bytes:
+    target = {"repository": name, "tag": "1", "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+    return json.dumps({"events": [{"action": "pull", "timestamp": "2026-11-29T10:00:00Z", "target": target}]}).encode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_what_was_answered_is_not_lost_however_it_ends(number: signal.Signals, tmp_path: Path) -> None:
+    """The history has each answered pull when the listener has ended; after a kill, when the next one has started."""
+    history = tmp_path / "pulls.parquet"
+    command = [sys.executable, "-m", "regnb", "listen", "--history", str(history), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        words = process.stderr.readline().split()
+        url = next(word for word in words if word.startswith("http://"))
+        assert [post(url, told(name)) for name in ("a", "b")] == [200, 200]
+        process.send_signal(number)
+        assert process.wait(30) == (-number if number == signal.SIGKILL else 0)
+    if number == signal.SIGKILL:
+        with Listener(history).listening():
+            pass
+    assert {*History.load(history).last} == {("a", "1"), ("b", "1")}
+    assert not [*tmp_path.glob("*.events-*")]
+
+
+def test_an_event_that_cannot_be_recorded_is_not_taken(tmp_path: Path) -> None:
+    """Where nothing can be written the registry is told to come again; then the event is taken."""
+    history = tmp_path / "pulls" / "pulls.parquet"
+    history.parent.mkdir()
+    with Listener(history).listening() as listener:
+        away = history.parent.rename(tmp_path / "away")
+        assert post(listener.url, told("a")) == 503
+        away.rename(history.parent)
+        assert post(listener.url, told("b")) == 200
+        assert listener.received == 1
+    assert {*History.load(history).last} == {("b", "1")}
+
+
+def test_a_history_has_one_listener(tmp_path: Path) -> None:
+    """A second one is refused as long as the first one listens."""
+    history = tmp_path / "pulls.parquet"
+    with Listener(history).listening(), pytest.raises(Busy, match="another regnb listen"):
+        Listener(history)
+    with Listener(history).listening():
+        pass
+
+
 def test_strangers_and_nonsense_are_refused(tmp_path: Path) -> None:
     """Without the token 401, too large 413, no notifications 400, GET 405, a web page 403; the history stays empty."""
     history = tmp_path / "pulls.parquet"
-    target = {"repository": "a", "tag": "1", "mediaType": "application/vnd.oci.image.manifest.v1+json"}
-    event = {"action": "pull", "timestamp": "2026-11-29T10:00:00Z", "target": target}
-    body = json.dumps({"events": [event]}).encode()
+    body = told("a")
     good = {"Authorization": f"Bearer {TOKEN}"}
     with Listener(history, token=TOKEN).listening() as listener:
         assert post(listener.url, body) == 401

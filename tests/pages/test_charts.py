@@ -124,21 +124,44 @@ def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
     leaves = set(trace.ids) - set(trace.parents)
     assert len(trace.ids) < 2000
     assert sum(size for box, size in zip(trace.ids, trace.values, strict=True) if box in leaves) == sum(usage["size"])
-    folded = [label for label in trace.labels if label.endswith("more tags")]
-    kept = len(leaves) - len(folded)
-    small = [int(label.split()[0]) for label in trace.labels if label.endswith("more repositories")]
-    kept -= len(small)
-    assert kept + sum(int(label.split()[0].replace(",", "")) for label in folded) + 30 * sum(small) == len(names)
+    tags, repositories = (
+        [
+            int(told[1].replace(",", ""))
+            for box, text in zip(trace.ids, trace.hovertext, strict=True)
+            if box in leaves and (told := re.search(rf"([\d,]+) {kind}<br>", text))
+        ]
+        for kind in ("tags?", "repositor(?:y|ies)")
+    )
+    assert tags
+    assert repositories
+    kept = len(leaves) - len(tags) - len(repositories)
+    assert kept + sum(tags) + 30 * sum(repositories) == len(names)
 
 
-def test_more_namespaces_and_repositories_than_fit_are_counted() -> None:
-    """Of a thousand namespaces, and of one with a thousand repositories, the rest is one box with its number."""
+@pytest.mark.parametrize("form", ["team/service-{}", "service-{}", "team-{}/service"])
+def test_thousands_of_equal_repositories_are_groups_that_can_be_read(form: str) -> None:
+    """12 boxes of about the same size name their first and last; none dwarfs the others, the title counts them."""
+    names = [form.format(f"{at:04}") for at in range(3000)]
+    columns = {"namespace": [name.partition("/")[0] for name in names], "repository": names}
+    rest = {"tag": [""] * len(names), "kind": ["tags"] * len(names), "size": [10**8] * len(names)}
+    figure = charts.treemap(make("usage", {**columns, **rest}))
+    (trace,) = figure.data
+    groups = [size for label, size in zip(trace.labels, trace.values, strict=True) if " … <br>" in label]
+    assert len(groups) == 12
+    assert max(groups) < 1.1 * min(groups)
+    assert sum(groups) == trace.values[0] == 3000 * 10**8
+    assert "3,000 repositories in groups by name" in figure.layout.title.text
+
+
+def test_what_fits_no_box_of_its_own_is_counted() -> None:
+    """Of a thousand namespaces, one of them with a thousand repositories, no byte and no repository is lost."""
     many = [(f"n{at:04}", f"n{at:04}/r") for at in range(1000)] + [("n0000", f"n0000/r{at}") for at in range(1000)]
     columns = {"namespace": [name for name, _ in many], "repository": [name for _, name in many]}
     rest = {"tag": [""] * len(many), "kind": ["tags"] * len(many), "size": [10**6 + at for at in range(len(many))]}
     trace = charts.treemap(make("usage", {**columns, **rest})).data[0]
-    assert "970 more namespaces" in trace.labels
-    assert any(re.fullmatch(r"\d+ more repositories", label) for label in trace.labels)
+    counted = [re.search(r"([\d,]+) (namespaces?|repositor(?:y|ies))<br>", text) for text in trace.hovertext]
+    assert sum(int(found[1]) for found in counted if found and found[2][0] == "n") == 999
+    assert sum(int(found[1].replace(",", "")) for found in counted if found and found[2][0] == "r") == 1001
     assert len(trace.ids) < 2000
     assert trace.values[0] == sum(rest["size"])
 

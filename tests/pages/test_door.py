@@ -19,6 +19,10 @@ from tornado.iostream import StreamClosedError
 from regnb.errors import InvalidArgument
 from regnb.pages import door as door_
 from regnb.pages.door import Door, listen
+from regnb.pages.guard import Guard
+from regnb.wire.hosts import Hosts
+
+GUARD = Guard(None, Hosts("127.0.0.1"))
 
 
 class Behind:
@@ -38,7 +42,7 @@ class Behind:
     async def work(self) -> None:
         self.loop, self.ended = IOLoop.current(), asyncio.Event()
         self.server = HTTPServer(self.answer, idle_connection_timeout=20)  # type: ignore[arg-type]
-        self.door = Door(self.listener, self.server, "/ui/healthz", most=4)
+        self.door = Door(self.listener, self.server, "/ui/healthz", GUARD, most=4)
         self.door.open()
         self.ready.set()
         await self.ended.wait()
@@ -89,6 +93,27 @@ def test_a_probe_judges_the_loop_from_outside(behind: Behind) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.parametrize(
+    ("head", "begin"),
+    [
+        ("GET /ui/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 200 OK"),
+        ("HEAD /ui/healthz HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK"),
+        ("GET /ui/healthz HTTP/1.1\r\nHost: rebound.example\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 6"),
+        ("GET /ui/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 Bad"),
+        ("GET /ui HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n", "HTTP/1.1 400 Bad Request"),
+    ],
+)
+def test_only_a_probe_by_this_hosts_name_is_answered_at_the_door(behind: Behind, head: str, begin: str) -> None:
+    """What names another goes to the guard, inside; an answer of the door's has the headers of every other."""
+    with socket.create_connection(("127.0.0.1", behind.port), 20) as raw:
+        raw.sendall(head.encode())
+        answer = raw.recv(4096).decode()
+    assert answer.startswith(begin)
+    if "Content-Length: 6" not in begin:
+        assert "default-src 'none'" in answer
+        assert "Cross-Origin-Resource-Policy: same-origin" in answer
+
+
 def test_a_connection_that_says_nothing_is_closed(behind: Behind) -> None:
     """Before the loop knows of it."""
     with socket.create_connection(("127.0.0.1", behind.port), 20) as raw:
@@ -122,7 +147,7 @@ def test_a_connection_reads_a_little_in_each_turn() -> None:
         ours, theirs = socket.socketpair()
         # A door that is never opened: the stream only wants to be counted.
         with listen("127.0.0.1", 0) as listener:
-            stream = door_.Stream(ours, Door(listener, HTTPServer(lambda _: None), "/"))
+            stream = door_.Stream(ours, Door(listener, HTTPServer(lambda _: None), "/", GUARD))
         theirs.sendall(b"x" * 40_960)
 
         async def count() -> None:
@@ -150,7 +175,7 @@ def test_a_connection_sends_only_so_much(monkeypatch: pytest.MonkeyPatch) -> Non
     async def work() -> int:
         ours, theirs = socket.socketpair()
         with listen("127.0.0.1", 0) as listener:
-            stream = door_.Stream(ours, Door(listener, HTTPServer(lambda _: None), "/"))
+            stream = door_.Stream(ours, Door(listener, HTTPServer(lambda _: None), "/", GUARD))
         theirs.sendall(b"x" * 30_000)
         with pytest.raises(StreamClosedError):
             await stream.read_bytes(30_000)

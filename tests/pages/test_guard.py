@@ -12,13 +12,6 @@ OWN = {"Host": "r.example.com"}
 LINK = OWN | {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
 
-class Nothing:
-    """An application that is asked nothing."""
-
-    def add_transform(self, _: object) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     ("method", "headers", "status"),
     [
@@ -49,6 +42,7 @@ def test_what_is_refused(method: str, headers: dict[str, str], status: int) -> N
     found = refusal(method, headers, Hosts("127.0.0.1", ["r.example.com"]))
     assert (found.status if found else 0) == status
     assert found is None or found.text
+    assert found is None or "of null" not in found.text, "that is no page's name"
 
 
 def test_a_server_on_a_network_answers_to_addresses() -> None:
@@ -70,7 +64,7 @@ def test_a_server_on_a_network_answers_to_addresses() -> None:
 )
 def test_the_senders_address(peer: str, forwarded: str, sender: str) -> None:
     """Only a proxy that is trusted says who sent a request, and only the last address that is not a proxy's counts."""
-    guard = Guard(Nothing(), Hosts("127.0.0.1"), ["10.0.0.0/24"])
+    guard = Guard(None, Hosts("127.0.0.1"), ["10.0.0.0/24"])
     assert guard.sender(peer, {"X-Forwarded-For": forwarded, "X-Forwarded-Proto": "https"}) == (
         sender,
         "http" if peer == "10.9.9.9" else "https",
@@ -80,4 +74,4 @@ def test_the_senders_address(peer: str, forwarded: str, sender: str) -> None:
 def test_a_proxy_that_is_none_is_said() -> None:
     """A name is not an address."""
     with pytest.raises(InvalidArgument, match="proxy"):
-        Guard(Nothing(), Hosts("127.0.0.1"), ["proxy.example"])
+        Guard(None, Hosts("127.0.0.1"), ["proxy.example"])

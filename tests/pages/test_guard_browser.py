@@ -115,6 +115,8 @@ def test_a_proxy_that_passes_no_websockets_is_named(site: Site, page: Any, tmp_p
         missing = page.locator(".regnb-socket").first
         assert "proxy_set_header Upgrade $http_upgrade;" in missing.inner_text()
         assert "Traefik" in missing.inner_text()
+        page.get_by_text("Not loaded: the top of this page says why.").first.wait_for()
+        assert page.get_by_text("Loading widget").count() == 0
         assert faults(page, "header") == []
 
 

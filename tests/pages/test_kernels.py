@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from regnb.errors import InvalidArgument
+from regnb.pages import kernels
 from regnb.pages.kernels import Kernels, Visitor
+
+NAMES = ("writes", "used", "first", "second")
 
 
 class Idle:
@@ -35,15 +38,15 @@ class Line:
 class Pages(Kernels):
     """Without processes: which kernels were ended is kept."""
 
-    def open(self, kernel_id: str, address: str, quiet: float = 0, *, writes: bool = False) -> Line:
+    def open(self, kernel_id: str, address: str, quiet: float = 0, *, visitor: str = "", writes: bool = False) -> Line:
         line = Line()
         self._kernels[kernel_id] = Idle(quiet)  # type: ignore[assignment]
         self._kernel_connections[kernel_id] = 1
-        self._given[kernel_id] = Visitor(kernel_id, address, writes)
-        self.channels[kernel_id].add(line)
+        self._given[kernel_id] = Visitor(visitor or kernel_id, address, writes)
+        self.connect(kernel_id, line)
         return line
 
-    async def _shutdown(self, kernel_id: str) -> None:
+    async def finish(self, kernel_id: str) -> None:
         self.remove_kernel(kernel_id)
 
 
@@ -63,6 +66,34 @@ def test_one_address_does_not_take_all_places() -> None:
         for address in ("192.0.2.1", "192.0.2.2"):  # who has as many as anybody takes nobody's place
             with pytest.raises(InvalidArgument, match="4 pages are open"):
                 pages.take_room(address, Visitor("another", address, writes=False))
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("limit", ["most", "each"])
+def test_a_page_whose_browser_has_gone_gives_way(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that crashed says no goodbye: its places are others' and its own when they are needed.
+
+    The page that was left first goes; none that may write, and none that lost its connection a moment ago.
+    """
+
+    async def work() -> None:
+        pages = Pages(most=4 if limit == "most" else 20, each=4)
+        lines = {name: pages.open(name, "192.0.2.1", visitor="crashed", writes=name == "writes") for name in NAMES}
+        newcomer = Visitor("crashed" if limit == "each" else "newcomer", "192.0.2.1", writes=False)
+        for name in ("writes", "second", "first"):
+            pages.disconnect(name, lines[name])
+        with pytest.raises(InvalidArgument, match=r"4 (of your )?pages are open"):
+            pages.take_room("page", newcomer)
+        monkeypatch.setattr(kernels, "_LEFT", 0.0)
+        pages.disconnect("second", lines["second"])
+        for number, gone in enumerate(("first", "second")):
+            pages.take_room(number, newcomer)
+            await asyncio.sleep(0)
+            assert gone not in pages
+        with pytest.raises(InvalidArgument):
+            pages.take_room("page", newcomer)
+        assert set(pages.list_kernel_ids()) == {"writes", "used"}
 
     asyncio.run(work())
 

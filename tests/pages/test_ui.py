@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from distribution import free_port
 from proxied import proxy
 from scripted import Request
 from typer.testing import CliRunner
+from visitor import Visitor
 
 from regnb.cli import app
 from regnb.errors import InvalidArgument
@@ -48,6 +52,16 @@ def enter(visitor: httpx.Client, site: Site, text: str, following: str = "/ui/")
     """Give a token as the form does."""
     origin = {"Origin": site.base.removesuffix("/ui/")}
     return visitor.post(f"{site.base}login", params={"next": following}, data={"password": text}, headers=origin)
+
+
+def test_without_tokens_nobody_is_asked_for_one(site: Site) -> None:
+    """The login leads to the pages, or says so; a log out closes the visitor's pages."""
+    origin = {"Origin": site.base.removesuffix("/ui/")}
+    with httpx.Client(timeout=60, headers=origin) as visitor:
+        assert visitor.get(site.base + "login").headers["location"] == "/ui/"
+        given = visitor.post(site.base + "login", data={"password": TOKEN})
+        assert (given.status_code, "ask for no token" in given.text) == (404, True)
+        assert "Your pages are closed" in visitor.post(site.base + "logout").text
 
 
 def test_the_root_leads_to_the_prefix(site: Site) -> None:
@@ -192,6 +206,50 @@ def test_pages_that_are_opened_at_once_are_counted(seeded_embedded: Seeded, tmp_
             answers = list(visitors.map(get, [site.base + "13-retention"] * 6))
         assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503, 503]
         until(site, 3)
+
+
+def test_a_page_that_is_left_before_it_is_there_ends(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """Reloaded six times while it is made, it takes one place and not six, and the log says nothing of it."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url) as site, httpx.Client(timeout=60) as visitor:
+        until(site, 1)
+        for _ in range(6):
+            with visitor.stream(
+                "GET", f"{site.base}13-retention", params={"visit": "1"}, follow_redirects=True
+            ) as page:
+                assert page.status_code == 200
+                next(page.iter_raw())
+        deadline = time.monotonic() + 60
+        while "regnb_ui_pages 0.0" not in httpx.get(site.base + "metrics").text and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert "regnb_ui_pages 0.0" in httpx.get(site.base + "metrics").text
+        until(site, 1)
+        assert len(site.printed().splitlines()) == 1, site.printed()
+
+
+def test_a_kernel_that_dies_is_told(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """While its page is open, and while it is made: the page ends with a reason, and the next one works."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url) as site:
+
+        def kill() -> None:
+            for pid in site.group()[2:]:  # beside the server and what kernels are forked from
+                os.kill(pid, signal.SIGKILL)
+
+        async def work(client: httpx.Client) -> None:
+            async with Visitor(site, "13-retention", client) as visitor:
+                kill()
+                with pytest.raises(ConnectionError, match="ended early"):
+                    await visitor.quiet(30)
+
+        with httpx.Client(timeout=60) as client:
+            asyncio.run(work(client))
+            with client.stream("GET", f"{site.base}02-storage") as page:
+                pieces = page.iter_text()
+                text = next(pieces)
+                kill()
+                text += "".join(pieces)
+            assert "could not be made" in text
+            assert Visitor(site, "13-retention", client).kernel
+        assert "Traceback" not in site.printed()
 
 
 def test_the_prefix_may_be_nothing(seeded_embedded: Seeded, tmp_path: Path) -> None:

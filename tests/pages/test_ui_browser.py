@@ -29,6 +29,19 @@ SHOWN = {"01-inventory": ".jp-OutputArea-output table"} | dict.fromkeys(CHARTED,
 PAGES = [book.name for book in runbooks()]
 
 
+CUT = """() => [...document.querySelectorAll("#rendered_cells table")].filter((table) => {
+  if (!table.offsetWidth) return false;
+  const { right } = table.getBoundingClientRect();
+  for (let each = table.parentElement; each; each = each.parentElement) {
+    if (right <= each.getBoundingClientRect().right + 1) continue;
+    const { overflowX } = getComputedStyle(each);
+    if (overflowX !== "visible") return overflowX === "hidden" || overflowX === "clip";
+  }
+  return right > innerWidth + 1;
+}).map((table) => table.outerHTML.slice(0, 200))"""
+"""Tables whose last columns cannot be seen, not even by scrolling."""
+
+
 @pytest.fixture(scope="module")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(os.environ.get("REGNB_TESTS_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
@@ -107,6 +120,9 @@ def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, scre
             page.wait_for_timeout(700)
             page.screenshot(path=screenshots / f"ui-{name}-{width}-{theme}.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            edges = "each => each.map(svg => svg.getBoundingClientRect().right)"
+            assert max(page.eval_on_selector_all(".js-plotly-plot .main-svg", edges), default=0) <= width
+            assert page.evaluate(CUT) == []
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         for text in ("h1", "p", ".regnb-head a"):
             assert contrast(page.locator(text).first) > 4.5, (theme, text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,13 +14,31 @@ from browser import Site, visit
 from conftest import Seeded
 from test_ui import enter, kernels, token_file, until
 from typer.testing import CliRunner
+from visitor import Visitor
 
 from regnb.cli import app
 from regnb.errors import InvalidArgument, StorageError
 from regnb.pages import token
 
+NONE = "00000000-0000-4000-8000-000000000000"
+"""A kernel that is nobody's."""
+SOCKET = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+SOCKET |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 READS, WRITES = "canary-reads-77120934", "canary-writes-1180472"
-PATHS = ("", "13-retention", "login", "voila/static/voila.js", "voila/labextensions/x", "voila/api/themes/x", "nothing")
+PATHS = (
+    "",
+    "13-retention",
+    "login",
+    "healthz",
+    "metrics",
+    "report",
+    "socket",
+    f"api/kernels/{NONE}",
+    "voila/static/voila.js",
+    "voila/labextensions/x",
+    "voila/api/themes/x",
+    "nothing",
+)
 LOOKS, CHANGES = "a-token-that-looks", "a-token-that-changes"
 
 
@@ -66,6 +86,8 @@ def test_every_answer_has_the_headers(site: Site) -> None:
     for path, headers in [*((path, {}) for path in PATHS), *refused]:
         answer = httpx.get(site.base + path, headers=headers)
         assert answer.status_code < 500, path
+        if path in ("login", "healthz", "metrics", "nothing"):  # as monitors ask
+            assert httpx.head(site.base + path, headers=headers).status_code == answer.status_code
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors" in policy
@@ -127,6 +149,19 @@ def test_logging_out_ends_the_pages(site: Site) -> None:
         assert len(site.group()) < there
 
 
+def test_a_log_out_while_a_page_is_left_says_so(site: Site) -> None:
+    """The page's browser asks for its end at the same moment: both get their answer, and the log has no fault."""
+    with httpx.Client(timeout=60, headers={"X-Forwarded-For": "192.0.2.30"}) as guest:
+        enter(guest, site, READS)
+        kernels = [Visitor(site, "13-retention", guest).kernel for _ in range(2)]
+        guest.headers["Origin"] = site.base.removesuffix("/ui/")
+        with ThreadPoolExecutor(3) as browser:
+            left = [browser.submit(guest.post, f"{site.base}voila/api/shutdown/{each}") for each in kernels]
+            out = browser.submit(guest.post, site.base + "logout").result()
+        assert "You are logged out" in out.text
+        assert {each.result().status_code for each in left} <= {204, 403, 404}
+
+
 def test_one_visitor_has_only_so_many_pages(site: Site) -> None:
     """The third is refused to one visitor, with what to do; another visitor has room."""
     with httpx.Client(timeout=60) as greedy, httpx.Client(timeout=60) as modest:
@@ -155,7 +190,12 @@ def test_other_logins_are_left_alone(site: Site) -> None:
     theirs = {f"username-127-0-0-1-{site.port}": "2|theirs", "_xsrf": "2|theirs"}
     with httpx.Client(timeout=60, cookies=theirs) as visitor:
         found = [visit(site.base + path, visitor) for path in PATHS]
+        origin = {"Origin": site.base.removesuffix("/ui/")}
+        for path in (f"api/kernels/{NONE}/channels", "voila/api/shutdown/x", "socket", *PATHS):
+            found.append(visitor.get(site.base + path, headers=origin | SOCKET | {"Connection": "Upgrade, close"}))
+            found.append(visitor.post(site.base + path, headers=origin))
         found.append(enter(visitor, site, READS))
+        found += [visitor.get(site.base + f"api/kernels/{NONE}/channels", headers=origin | SOCKET)]
         set_ = [cookie for each in found for cookie in each.headers.get_list("set-cookie")]
         assert set_
         assert all(cookie.startswith(f"regnb-{site.port}=") and "Path=/ui/" in cookie for cookie in set_)
@@ -183,6 +223,11 @@ def test_tokens_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         token.read([token_file(tmp_path, "short", "short")], [])
     with pytest.raises(StorageError, match="read"):
         token.read([str(tmp_path / "nothing")], [])
+    reading, writing = os.pipe()
+    os.write(writing, f"{LOOKS}\n".encode())
+    os.close(writing)
+    assert token.read([], [f"/dev/fd/{reading}"]) == [token.Token("write token", LOOKS, writes=True)]
+    os.close(reading)
     given = ["ui", "--registry", "http://127.0.0.1:9", "--token-file", "-"]
     done = CliRunner().invoke(app, given, input="short\n")
     assert "standard input has fewer" in str(done.exception)

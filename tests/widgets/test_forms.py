@@ -171,7 +171,7 @@ def test_a_receipt_is_chosen_to_be_undone(registry: Registry, inventory: Invento
     preview(first)
     confirm(first)
     form = forms.undo(registry)
-    assert "1 of 1 rows" in form._table._count.value
+    assert "1 of 1 row" in form._table._count.value
     form._table.grid.selected_rows = [0]
     assert first.receipt is not None
     assert first.receipt.name in form._named.value

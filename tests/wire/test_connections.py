@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -486,6 +487,22 @@ async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(RegistryError, match=f"the proxy {proxy} answers 407") as caught:
                 await transport.request("GET", "/v2/")
     assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", ["http", "socks5h"])
+async def test_a_proxy_that_is_down(scheme: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the proxy, and the hint where it is set; the password is not told."""
+    with socket.socket() as taken:  # a port where nobody listens
+        taken.bind(("127.0.0.1", 0))
+        proxy = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("all_proxy", f"{kind}://me:planted@{proxy}")
+        refused = f"cannot reach registry.example.org: the proxy {proxy} refuses connections"
+        async with Transport(f"{scheme}://registry.example.org", retries=0) as transport:
+            with pytest.raises(ConnectionFailed, match=refused) as caught:
+                await transport.request("GET", "/v2/")
+    assert "all_proxy" in caught.value.hint
+    assert "planted" not in str(caught.value)
 
 
 @contextlib.asynccontextmanager

@@ -88,7 +88,7 @@ def test_a_catalog_that_is_refused_is_a_row(seeded_embedded: Seeded) -> None:
     with proxy(seeded_embedded.host, refuse) as between, regnb.connect(between.url, cache=False) as registry:
         checks = registry.health()
     assert row(checks, "catalog")[0] == "warn"
-    assert "--repository NAME" in row(checks, "catalog")[2]
+    assert "a name without" in row(checks, "catalog")[2]
     assert row(checks, "referrers")[0] == "ok"
 
 

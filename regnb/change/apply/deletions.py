@@ -32,7 +32,7 @@ class Deletions:
     def __init__(self, client: Client, directory: Directory | None = None) -> None:
         self._client = client
         self._directory = directory
-        deletes = tuple(getattr(directory, "deletes", ()))
+        deletes = () if directory is None else tuple(directory.deletes)
         self.by_tag = False
         self.whole = "manifests" in deletes
         self._own = "tags" in deletes
