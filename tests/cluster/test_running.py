@@ -111,7 +111,7 @@ def test_a_file_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        (b"", "no list of pods"),
+        (b"", "is empty"),
         (b'{"kind": "List", "items": [', "no list of pods"),
         ("{}".encode("utf-16"), "no list of pods"),
         (b"[" * 100_000, "no list of pods"),
