@@ -381,7 +381,7 @@ def _cause(repository: str, numbers: Mapping[str, int], came: int, went: int) ->
 
 
 def emptied(after: Inventory, known: int, source: str, when: datetime) -> str:
-    """Return a sentence if a catalog is empty, although repositories were known before; else "".
+    """Return a sentence if a catalog, or a storage, is empty, although repositories were known before; else "".
 
     Args:
         after: Whose catalog is looked at.
@@ -390,14 +390,15 @@ def emptied(after: Inventory, known: int, source: str, when: datetime) -> str:
         when: When they were there.
 
     Example:
-        >>> emptied(today, 412, "api", monday.started)  # doctest: +SKIP
-        'The catalog is empty: 412 fewer repositories than on 2026-03-02 03:15.'
+        >>> emptied(inventory, 412, "api", inventory.started)
+        ''
     """
     if not after.empty_catalog or not known:
         return ""
     what = "repository" if known == 1 else "repositories"
-    then = f"on {_minute(when)}" if source == "api" else "the storage has"
-    return f"The catalog is empty: {known:,} fewer {what} than {then}."
+    then = "the storage has" if (source, after.source) == ("storage", "api") else f"on {_minute(when)}"
+    empty = "The catalog is empty" if after.source == "api" else "The storage has no repositories"
+    return f"{empty}: {known:,} fewer {what} than {then}."
 
 
 def _notes(older: Inventory, newer: Inventory, found: Changes) -> list[str]:

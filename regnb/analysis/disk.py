@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from regnb.crawl.files import local_path
 from regnb.crawl.records import Usage
+from regnb.oci.disk import BASE
 from regnb.text import count, human
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 _GB = 10**9
 _THOUSAND = 1000
+_UNIT = 512
+"""Bytes of a block as ``stat`` counts them."""
 _BLOCK = 4096
 """Bytes that a small file, and a folder, take up on most file systems."""
 
@@ -85,7 +90,10 @@ def facts(inventory: Inventory, prices: Prices | None = None) -> Iterator[str]:
     if used:
         folders = rows["folders"]
         inodes = f"{count(files, 'file')} and {count(folders.files, 'folder')}"
-        yield f"{human(size)} in files take up {human(used + folders.used)} of disk blocks, in {inodes} (as du counts)"
+        blocks = human(used + folders.used)
+        yield f"{human(size)} in files take up {blocks} of disk blocks, in {inodes} (as du counts {BASE})"
+    if beside := _beside(inventory.registry):
+        yield f"Beside {BASE}, files take up another {human(beside)} of disk blocks, which are in no other figure"
     if left := volume(inventory.registry):
         inodes = f", and {left.inodes_free:,} of {left.inodes:,} inodes" if left.inodes else ""
         yield f"The volume has {human(left.free)} of {human(left.size)} left{inodes}"
@@ -100,6 +108,19 @@ def facts(inventory: Inventory, prices: Prices | None = None) -> Iterator[str]:
             "them; version 3 removes them with their blobs"
         )
     yield from _costs(size, rows, prices or Prices())
+
+
+def _beside(url: str) -> int:
+    """Return the bytes of the blocks of the files that lie in a local storage's root, and are not the registry's."""
+    root = local_path(url) or ""
+    used = 0
+    if (Path(root) / BASE).is_dir() and root:
+        for folder, inside, names in os.walk(root):
+            inside[:] = [name for name in inside if Path(folder, name) != Path(root, BASE)]
+            for name in names:
+                with suppress(OSError):
+                    used += getattr(Path(folder, name).lstat(), "st_blocks", 0) * _UNIT
+    return used
 
 
 def _costs(size: int, rows: Mapping[str, Usage], prices: Prices) -> Iterator[str]:

@@ -82,7 +82,10 @@ class Summary(NamedTuple):
 
 MIME: Final = "application/vnd.regnb.inventory+json"
 """What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
-_UNSEEN: Final = "Manifests without a tag cannot be seen over HTTP and are not counted."
+UNSEEN: Final = (
+    "Manifests without a tag cannot be seen over HTTP and are not counted. Whether the bytes of layers are there was "
+    "not asked: an audit of the storage looks."
+)
 
 
 def _total(sizes: pd.Series[int]) -> int:
@@ -122,7 +125,7 @@ class Brief(NamedTuple):
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
             f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
-            f"{_UNSEEN if self.source == 'api' else ''}</p>"
+            f"{UNSEEN if self.source == 'api' else ''}</p>"
         )
 
 
@@ -216,12 +219,13 @@ class Inventory:
     @property
     def whole(self) -> bool:
         """Whether every repository was to be read, and not only some by their names or by globs."""
-        return bool(self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any())
+        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
+        return self.source == "storage" or bool(asked)
 
     @property
     def empty_catalog(self) -> bool:
-        """Whether the registry was asked for its catalog, and lists no repository."""
-        return self.source == "api" and self.whole and self.repositories.empty
+        """Whether the registry was asked for its catalog, and lists no repository; or whether a storage has none."""
+        return self.source in ("api", "storage") and self.whole and self.repositories.empty
 
     @property
     def brief(self) -> Brief:
@@ -239,6 +243,8 @@ class Inventory:
             verdict = "Complete: the chosen repositories were read. Others were not, and may share layers with these."
         if self.empty_catalog:
             verdict = "Complete: the catalog is empty, so there is nothing to read."
+            if self.source == "storage":
+                verdict = "Complete: the storage has no repositories."
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
@@ -328,8 +334,7 @@ class Inventory:
         """How many images stand on a base that is some releases behind, in a sentence for each number of releases.
 
         Example:
-            >>> print(inventory.stale_bases)  # doctest: +SKIP
-            142 images stand on a base that is 3 releases behind; rebuilt on the newest one they would share 1.2 GB.
+            >>> sentences = inventory.stale_bases
         """
         return Highlights(stale(self.bases))
 
@@ -340,7 +345,7 @@ class Inventory:
         What lies in layers, as package caches do, is told by :meth:`find_hygiene`, which reads them.
 
         Example:
-            >>> inventory.hygiene.groupby("rule")["digest"].nunique()  # doctest: +SKIP
+            >>> images = inventory.hygiene.groupby("rule")["digest"].nunique()
         """
         return hygiene.hygiene(self.tags, self.manifests, self.children, self.findings)
 
@@ -358,7 +363,7 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
 
         Example:
-            >>> inventory.find_hygiene(registry, "vm/*").query("rule == 'package cache'")  # doctest: +SKIP
+            >>> caches = inventory.find_hygiene(registry, "vm/*:*").query("rule == 'package cache'")
         """
         return hygiene.inside(self._images(what), lambda where: registry.hygiene(where, progress=progress))
 
@@ -390,8 +395,8 @@ class Inventory:
             InvalidArgument, InvalidReference, NotFound: As for :meth:`reclaim`.
 
         Example:
-            >>> found = inventory.waste(registry, "vm/*")  # doctest: +SKIP
-            >>> found.groupby("repository")[["hidden", "repeated", "saved"]].sum()  # doctest: +SKIP
+            >>> found = inventory.waste(registry, "vm/*:*")
+            >>> sums = found.groupby("repository")[["hidden", "repeated", "saved"]].sum()
         """
         from regnb.analysis.waste import Waste
 

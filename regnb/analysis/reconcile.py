@@ -35,8 +35,8 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     Example:
         >>> reconcile(registry.inventory(), open_storage("/var/lib/registry"))[["cause", "message"]].tail(2)
             cause          message
-        12  other      other files
-        13   disk  what is on disk
+        13  other      other files
+        14   disk  what is on disk
     """
     disk = storage.inventory() if isinstance(storage, Storage) else storage
     if (inventory.source, disk.source) != ("api", "storage"):
@@ -58,7 +58,9 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     reached, needed = (np.append(counts > 0, False) for counts in (graph.leading, holders))
     lost, extra = shown_ & ~on_disk, on_disk & ~shown_
     still = np.zeros(len(api.digests) + 1, dtype=bool)
-    still[api.behind.of(_unmoved(inventory, disk))[1]] = True
+    still[api.behind.of(np.concatenate([_unmoved(inventory, disk), np.flatnonzero(api.untagged)]))[1]] = True
+    settled = np.zeros(len(graph.digests) + 1, dtype=bool)
+    settled[graph.behind.of(_unmoved(disk, inventory))[1]] = True
     failed = disk.problems[disk.problems["problem"].isin(["denied", "failed"])]["reference"]
     shut = tuple(f"{path}/" for path in failed if path.startswith("blobs"))
     hidden = both["digest"].map(blob_file).str.startswith(shut).to_numpy(bool)
@@ -72,7 +74,12 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
         ("size", differs, "the manifest or the API states another size than the file has"),
         ("foreign", foreign, "the API treats them as stored elsewhere, but they are on disk nevertheless"),
         ("not read", extra & unread[at], "behind tags that were not requested or could not be read"),
-        ("new since", extra & reached[at] & ~unread[at], "pushed between the two readings"),
+        (
+            "not served",
+            extra & reached[at] & ~unread[at] & settled[at],
+            "an index lists them, and its repository does not have them: a pull fails",
+        ),
+        ("new since", extra & reached[at] & ~unread[at] & ~settled[at], "pushed between the two readings"),
         ("untagged", extra & needed[at] & ~reached[at] & ~unread[at], "needed only by untagged manifests"),
         (
             "orphans",
@@ -98,12 +105,12 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     return of_rows("reconciled", rows)
 
 
-def _unmoved(inventory: Inventory, disk: Inventory) -> Ints:
-    """Return the rows of the API's inventory that are the same in the storage: behind their tags nothing can be new."""
+def _unmoved(one: Inventory, other: Inventory) -> Ints:
+    """Return the rows of an inventory's tags that are the same in another: nothing behind them is new or gone since."""
     columns = ["repository", "tag", "digest"]
-    found = inventory.tags[columns].merge(disk.tags[columns], how="left", indicator=True)
-    rows = inventory.graph.tags[(found["_merge"] == "both").to_numpy()]
-    return np.concatenate([rows[rows >= 0], np.flatnonzero(inventory.graph.untagged)])
+    found = one.tags[columns].merge(other.tags[columns], how="left", indicator=True)
+    rows = one.graph.tags[(found["_merge"] == "both").to_numpy()]
+    return np.asarray(rows[rows >= 0])
 
 
 def _unread(inventory: Inventory, disk: Inventory) -> Ints:

@@ -16,7 +16,7 @@ from typer import Argument, Option
 from regnb.analysis import difference, disk
 from regnb.analysis import snapshot as snapshot_
 from regnb.analysis.growth import growth as growth_
-from regnb.analysis.inventory import Inventory
+from regnb.analysis.inventory import UNSEEN, Inventory
 from regnb.analysis.proposal import Order
 from regnb.analysis.reconcile import reconcile as reconcile_
 from regnb.analysis.storage import open_storage
@@ -100,7 +100,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         out.print("\n[yellow]Incomplete[/]: something that was listed could not be read. Coverage:")
         table(inventory.coverage)
     if inventory.source == "api":
-        out.print("[dim]Manifests without a tag cannot be seen over HTTP and are not counted.[/]")
+        out.print(f"[dim]{UNSEEN}[/]")
 
 
 _FOUND = 50

@@ -20,6 +20,7 @@ CURRENT: Final = "current/link"
 BLOB_FILE: Final = re.compile(
     r"blobs/(?=sha256/../.{64}/|sha384/../.{96}/|sha512/../.{128}/)(sha\d+)/([0-9a-f]{2})/(\2[0-9a-f]+)/data"
 )
+_PATH: Final = re.compile("[A-Za-z0-9._-]+")
 LINK_SIZE: Final = len("sha256:") + 64
 """Bytes of a link to a blob: every version of distribution stores the bytes under sha256."""
 UNKNOWN: Final = -1
@@ -72,6 +73,7 @@ class Listing:
         uploads: By repository and upload.
         begun: Path of the file that says when an upload was begun, to the upload.
         large: Paths of links that are too large to be links.
+        folders: Of ``blobs`` and ``repositories`` those that are there.
         disk: What there is (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
 
     Example:
@@ -90,11 +92,13 @@ class Listing:
         self.uploads: dict[tuple[str, str], UploadRecord] = {}
         self.begun: dict[str, UploadRecord] = {}
         self.large: set[str] = set()
+        self.folders: set[str] = set()
         self._foreign: dict[str, list[str]] = {}
         self.disk = {what: Usage() for what in ("blobs", "links", "uploads", "other", "folders")}
 
     def note(self, file: File) -> None:
         """Take note of a file or a folder."""
+        self.folders.add(file.path.partition("/")[0])
         if file.path.endswith("/"):
             self._folder(file.path[:-1])
             self.disk["folders"].add(0, file.used)
@@ -114,7 +118,13 @@ class Listing:
         self.disk[what].add(file.size, file.used)
 
     def check(self) -> None:
-        """Leave out the repositories whose names no repository can have, and name those that end a collection."""
+        """Leave out the repositories whose names no repository can have, and name what ends a collection."""
+        missing: dict[str, ProblemKind] = {"repositories": "bad repository", "blobs": "bad blob"}
+        for folder, kind in missing.items() if self.sizes or self.repositories else ():
+            if folder not in self.folders:
+                text = "there is no such folder: the garbage collection of every version ends here, and removes no blob"
+                hint = f"look whether the whole storage is there; if no {folder} are wanted, make the empty folder"
+                self._notes.problem("", folder, kind, text, hint=hint)
         for paths in self._foreign.values():
             text = "a file server or a file system made this folder: it was left out"
             more = f", with {count(len(paths) - 1, 'other folder')} of this name" if len(paths) > 1 else ""
@@ -140,6 +150,8 @@ class Listing:
         """Note the folders whose being there matters though they may be empty."""
         if (leaf := path.rpartition("/")[2]) in FOREIGN:
             self._foreign.setdefault(leaf, []).append(path)
+            if path.startswith("repositories/") and path.endswith(f"/_manifests/tags/{leaf}"):
+                self._repository(repository_of(path)[0]).tags[leaf] = ""
             return
         if not path.startswith("repositories/"):
             return
@@ -213,7 +225,7 @@ class Listing:
     def _tag(self, found: Repository, parts: Sequence[str], file: File) -> None:
         """Record a file below a repository's tags."""
         found.has_tags = True
-        if len(parts) == 1:
+        if len(parts) <= 1:  # in place of a tag's folder, or of all of them
             found.bad_tags.append(file.path)
             return
         found.tags.setdefault(parts[0], "")
@@ -255,6 +267,16 @@ def date(when: float) -> datetime | None:
         True
     """
     return datetime.fromtimestamp(when, UTC) if when else None
+
+
+def is_path(text: str) -> bool:
+    """Whether a registry can open a file or a folder of this name; every one else is an error to it.
+
+    Example:
+        >>> is_path("1.0"), is_path(".hidden"), is_path("@eaDir")
+        (True, True, False)
+    """
+    return bool(_PATH.fullmatch(text))
 
 
 def is_tag(text: str) -> bool:

@@ -79,9 +79,11 @@ def repository_of(path: str) -> tuple[str, str]:
     Example:
         >>> repository_of("repositories/team/app/_layers/sha256")
         ('team/app', '_layers/sha256')
+        >>> repository_of("repositories/_strange/_layers")  # no registry looks into it
+        ('', '_strange/_layers')
     """
-    name, mark, rest = path.removeprefix("repositories/").partition("/_")
-    return name, f"_{rest}" if mark else ""
+    name, mark, rest = f"/{path.removeprefix('repositories/')}".partition("/_")
+    return name[1:], f"_{rest}" if mark else ""
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from regnb.crawl.contents import Contents
 from regnb.crawl.damage import find_aliased, find_damage, find_fatal
 from regnb.crawl.files import reason
-from regnb.crawl.listing import CURRENT, LINK_LIMIT, Listing, Repository, blob_file, date, is_tag
+from regnb.crawl.listing import CURRENT, LINK_LIMIT, Listing, Repository, blob_file, date, is_path, is_tag
 from regnb.crawl.notes import Notes
 from regnb.crawl.records import HistoryRecord, ProblemKind, Records, RepositoryStatus, TagRecord
 from regnb.crawl.survey import Survey
@@ -199,6 +199,10 @@ class Reading:
             if not is_tag(tag):
                 if found.walked and path in broken:
                     self.notes.problem(name, tag, "corrupt tag", f"no tag can have this name, and {broken[path]}")
+                elif found.walked and not is_path(tag):
+                    text = "no tag can have this name, and no version of the registry can look into such a folder"
+                    hint = "remove the folder, and keep a file server's own off the registry's volume"
+                    self.notes.problem(name, tag, "corrupt tag", text, hint=hint)
                 elif found.walked:
                     self.notes.problem(name, tag, "not a tag", "listed, but not a valid tag", hint="delete the folder")
                 continue

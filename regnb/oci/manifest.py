@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
 from regnb.oci.age import made
 from regnb.oci.reference import Digest, is_digest
+from regnb.oci.spelling import spelled
 
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -417,7 +418,7 @@ def media_type_of(data: bytes, announced: str = "") -> str:
     """
     header = announced.partition(";")[0].strip().lower()
     try:
-        found = _shape.decode(data)
+        found = _shape.decode(spelled(data))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return header if header in MANIFEST_TYPES else ""
     image = any(bytes(part) != _NULL for part in (found.config, found.layers, found.blobs))
@@ -496,7 +497,7 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
     """
     if len(data) > MANIFEST_LIMIT:
         raise TooLarge(f"the manifest has {len(data)} bytes; at most {MANIFEST_LIMIT} are accepted")
-    wire = _read(_wire, data, "manifest")
+    wire = _read(_wire, spelled(data), "manifest")
     header = media_type.partition(";")[0].strip().lower()
     image = any(part is not None for part in (wire.config, wire.layers, wire.blobs))
     # Beside layers null is as good as absent; alone it is an index that lists nothing.

@@ -72,7 +72,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "complete": ("bool", "whether everything behind the tag was read; if not, the size is a lower bound"),
         "pullable": (
             "boolean",
-            "whether every platform can be pulled: no if a part is missing or damaged; missing if a part was not read",
+            (
+                "whether every platform can be pulled: no if a part is missing or damaged; missing if a part was not "
+                "read; over HTTP layers are not asked for, and taken to be there"
+            ),
         ),
     },
     "manifests": {

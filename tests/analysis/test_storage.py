@@ -420,7 +420,7 @@ def test_names_that_are_no_text(root: Path) -> None:
         (root / folder).mkdir(parents=True)
         (root / folder / "data").write_bytes(b"x")
     found = open_storage(root).inventory()
-    assert problems(found) == {("bad layers", "bad?"), ("not a tag", "vm/lost")}
+    assert problems(found) == {("bad layers", "bad?"), ("corrupt tag", "vm/lost")}
     assert "?" in set(found.uploads["upload"])
     assert len(found.write(root / "out")) > 10
 
@@ -483,6 +483,16 @@ def test_what_was_not_asked_and_what_a_collection_ate(real: Distribution, tmp_pa
     eaten = {data for child in MULTI.children for data in child.blobs}
     assert table["size"]["not on disk"] == -sum(map(len, eaten))
     assert not table["size"][["new since", "gone since", "not read", "untagged"]].any()
+
+
+def test_a_child_that_its_repository_lacks_is_not_called_new(real: Distribution) -> None:
+    """Its manifest lies on disk and is not served: it was there before both readings, and a collection keeps it."""
+    fill(real.url, ("tools", "all", MULTI))
+    child = MULTI.children[0]
+    shutil.rmtree(real.root / disk.revision_path("tools", child.digest).removesuffix("/link"))
+    with regnb.connect(real.url) as registry:
+        table = reconcile(registry.inventory(), open_storage(real.root)).set_index("cause")
+    assert table["size"][["not served", "new since"]].to_list() == [len(child.data), 0]
 
 
 def test_foreign_layers_that_are_there(real: Distribution) -> None:

@@ -76,6 +76,19 @@ def test_an_empty_catalog_is_complete_unless_more_is_known(filled: Distribution,
     check(regnb(tmp_path, "audit", filled.url, "--repository", "vm/*"), 4)
 
 
+def test_an_empty_storage_is_complete_unless_a_snapshot_knows_more(filled: Distribution, tmp_path: Path) -> None:
+    """It says so in words, and it is exit code 4 where the storage had repositories when a snapshot was taken."""
+    snapshots = str(tmp_path / "snapshots")
+    check(regnb(tmp_path, "audit", str(filled.root), "--snapshot", snapshots), 0)
+    shutil.rmtree(filled.root / "docker/registry/v2/repositories")
+    (filled.root / "docker/registry/v2/repositories").mkdir()
+    alone = regnb(tmp_path, "audit", str(filled.root))
+    check(alone, 0)
+    assert "Complete: the storage has no repositories." in alone.stdout
+    again = regnb(tmp_path, "audit", str(filled.root), "--snapshot", snapshots)
+    check(again, 4, "The storage has no repositories: 2 fewer repositories than on 20")
+
+
 @pytest.mark.parametrize("kind", ["folder", "url", "relative"])
 def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder is read as storage, however it is named: every byte on disk is told apart, and what could go."""
@@ -90,6 +103,17 @@ def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, mo
     assert (found["source"], found["tags"], found["stored"]) == ("storage", 4, filled.stored())
     assert sum(row["size"] for row in found["disk"]) == disk(filled)
     assert next(row["size"] for row in found["breakdown"] if row["what"] == "disk") == disk(filled)
+
+
+def test_an_audit_over_http_says_that_it_looked_at_no_layer(filled: Distribution, tmp_path: Path) -> None:
+    """A layer of no bytes is no problem to it, as it did not ask; the storage names it."""
+    blobs = [path for path in filled.root.rglob("data") if path.read_bytes()[:1] != b"{"]
+    for path in blobs:
+        path.write_bytes(b"")
+    done = regnb(tmp_path, "audit", filled.url)
+    check(done, 0)
+    assert "Whether the bytes of layers are there was not asked" in " ".join(done.stdout.split())
+    assert "0 bytes on disk" in regnb(tmp_path, "audit", str(filled.root)).stdout
 
 
 def test_an_audit_in_a_process_of_its_own(filled: Distribution, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_layer_by_sha512_is_there_and_would_go(tmp_path: Path, distribution_pr
     pd.testing.assert_frame_equal(again.reclaim().table, found.reclaim().table)
 
 
-@pytest.mark.parametrize("where", ["", "repositories", "repositories/app/_manifests/tags", "blobs/sha256"])
+@pytest.mark.parametrize("where", ["", "repositories", "repositories/app/_manifests/revisions", "blobs/sha256"])
 @pytest.mark.parametrize("name", sorted(FOREIGN)[:3])
 def test_folders_of_a_file_server(disk: Disk, name: str, where: str) -> None:
     """They are left out with one note, also where they cannot be listed, and nothing else changes."""
@@ -197,8 +197,11 @@ def test_blocks_are_those_that_du_counts(disk: Disk) -> None:
     counted = subprocess.run(["du", "-s", "-B1", disk.v2], capture_output=True, text=True, check=True).stdout
     assert found.disk["used"].sum() == int(counted.split()[0])
     assert found.disk.set_index("what")["files"]["folders"] == 1 + sum(path.is_dir() for path in disk.v2.rglob("*"))
+    assert "Beside" not in "\n".join(facts(found))
+    (disk.root / "backup.tar").write_bytes(b"x" * 3_000_000)
     text = "\n".join(facts(found))
-    assert "as du counts" in text
+    assert "as du counts docker/registry/v2" in text
+    assert "Beside docker/registry/v2, files take up another 3.0 MB" in text
     assert "left" in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from regnb.analysis.storage import open_storage
 from regnb.oci.reference import Digest
 
 ABSENT = "sha256:" + "0" * 64
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
@@ -143,8 +145,24 @@ def _bytes(what: Image, data: bytes) -> Callable[[Disk], object]:
     return lambda disk: disk.rewrite(what, data)
 
 
+def _pushed(key: bytes, other: Any) -> Callable[[Disk], object]:
+    """Another image, whose manifest has other bytes for some, and the digest of these."""
+    what = one("spelled")
+    data = re.sub(key, other, what.data)
+    return lambda disk: disk.push("app", Image(data, what.media_type, what.blobs), "spelled")
+
+
 def _with(what: Image, **changes: Any) -> Callable[[Disk], object]:
     return lambda disk: disk.rewrite(what, **changes)
+
+
+def _layered(**more: Any) -> Callable[[Disk], object]:
+    return _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), **more}])
+
+
+def _listed(**more: Any) -> Callable[[Disk], object]:
+    first, *others = json.loads(INDEX.data)["manifests"]
+    return _with(INDEX, manifests=[{**first, **more}, *others])
 
 
 HEX = A.digest[7:]
@@ -161,6 +179,9 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "revision without a link": lambda disk: disk.revision(U.digest).unlink(),
     "child without a revision": lambda disk: disk.revision(C.digest).unlink(),
     "corrupt link in a strange folder": _in_app("_manifests/revisions/md5/strange/link", "junk"),
+    "link in a strange folder among the revisions": _in_app("_manifests/revisions/sha256/strange/link", A.digest),
+    "link of another manifest in a strange folder": _in_app("_manifests/revisions/sha256/strange/link", ABSENT),
+    "link in a folder of an unknown algorithm": _in_app(f"_manifests/revisions/md5/{HEX}/link", A.digest),
     "stray file among the revisions": _in_app("_manifests/revisions/sha256/.DS_Store", "junk"),
     "old signature of a schema": _in_app(f"_manifests/revisions/sha256/{HEX}/signatures/sha256/x/link", ABSENT),
     # Tags
@@ -175,6 +196,9 @@ CASES: dict[str, Callable[[Disk], object]] = {
         disk.repository("b") / "_manifests/tags/x/current/link", "junk"
     ),
     "stray file among the tags": _in_app("_manifests/tags/.DS_Store", "junk"),
+    "file server's folder among the tags": lambda disk: (disk.app / "_manifests/tags/@eaDir").mkdir(),
+    "folder among the tags that no path may have": lambda disk: (disk.app / "_manifests/tags/1.0 (copy)").mkdir(),
+    "file in place of the tags": lambda disk: (_untaggable(disk), disk.write(disk.app / "_manifests/tags", "")),
     "history link empty": _in_app(f"_manifests/tags/1.0/index/sha256/{HEX}/link", ""),
     "no folder for tags": _untaggable,
     "empty folder for tags": lambda disk: (_untaggable(disk), (disk.app / "_manifests/tags").mkdir()),
@@ -189,6 +213,7 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "uploads in upper case": lambda disk: disk.write(disk.v2 / "repositories/Upper/_uploads/u/data", b"xxx"),
     "repository below a strange folder": _named("app/_strange/b"),
     "layer link corrupt": _in_app(f"_layers/sha256/{HEX}/link", "junk"),
+    "strange folder with layers and manifests": _named("_strange"),
     "upload with hash states": _in_app("_uploads/u/hashstates/sha256/0", "state"),
     "stray files": lambda disk: [disk.write(disk.v2 / name, "x") for name in ("stray", "repositories/stray")],
     # Manifests
@@ -216,11 +241,55 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "manifest without layers": _with(A, layers=None),
     "manifest without a config": _with(A, config=None),
     "manifest with a size in words": _with(A, layers=[{"mediaType": LAYER, "digest": ABSENT, "size": "1"}]),
+    "manifest with a size of null": _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), "size": None}]),
+    "manifest with a digest that is a number": _with(A, layers=[{"mediaType": LAYER, "digest": 1, "size": 1}]),
+    "manifest with a text for a config": _with(A, config="x"),
+    "manifest with a text for layers": _with(A, layers="x"),
+    "manifest with an object for layers": _with(A, layers={}),
     "manifest with a negative size": _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), "size": -1}]),
     "manifest with a strange digest": _with(A, layers=[{"mediaType": LAYER, "digest": "strange", "size": 1}]),
     "manifest with its layers twice": _with(A, layers=json.loads(A.data)["layers"] * 2),
     "manifest with a key twice": _bytes(A, A.data[:-1] + b', "layers": []}'),
     "manifest with text that is none": _bytes(A, A.data[:-1] + b', "annotations": {"a": "\xff\xfe"}}'),
+    "manifest with an annotation that is a number": _with(A, annotations={"a": 1}),
+    "manifest with an annotation of null": _with(A, annotations={"a": None}),
+    "manifest with annotations in a list": _with(A, annotations=["a"]),
+    "manifest with an artifact type that is a number": _with(A, artifactType=1),
+    "manifest with a subject in words": _with(A, subject="x"),
+    "Docker's manifest with an annotation that is a number": _with(A, mediaType=DOCKER_MANIFEST, annotations={"a": 1}),
+    "manifest of schema 2.0": _bytes(A, A.data.replace(b'"schemaVersion":2', b'"schemaVersion":2.0')),
+    "layer with an annotation that is a number": _layered(annotations={"a": 1}),
+    "layer with one text for its addresses": _layered(urls="https://e.example"),
+    "layer with a platform in words": _layered(platform="linux/amd64"),
+    "layer with an artifact type that is a number": _layered(artifactType=1),
+    "layer with data that are a number": _layered(data=1),
+    "layer with a size beyond 64 bits": _layered(size=2**63),
+    "layer with the largest size": _layered(size=2**63 - 1),
+    "config with an annotation that is a number": _with(
+        A, config={**json.loads(A.data)["config"], "annotations": {"a": 1}}
+    ),
+    "index with an annotation that is a number": _with(INDEX, annotations={"a": 1}),
+    "child with a platform in words": _listed(platform="linux/amd64"),
+    "child with an architecture that is a number": _listed(platform={"architecture": 64, "os": "linux"}),
+    "child with features in words": _listed(platform={"architecture": "amd64", "os": "linux", "os.features": "x"}),
+    "child with a feature of null": _listed(platform={"architecture": "amd64", "os": "linux", "features": [None]}),
+    "child with a platform of null": _listed(platform=None),
+    "child with an annotation that is a number": _listed(annotations={"a": 1}),
+    "manifest without a media type, with layers and children": _with(
+        A, mediaType="", manifests=json.loads(INDEX.data)["manifests"]
+    ),
+    "index without a media type, with layers": _with(INDEX, mediaType="", layers=json.loads(A.data)["layers"]),
+    "manifest without a media type, with a list of no children": _with(A, mediaType="", manifests=[]),
+    "manifest without a media type, with null for children": _with(A, mediaType="", manifests=None),
+    "manifest with a key in capitals": _pushed(b'"layers"', b'"Layers"'),
+    "manifest with all keys in capitals": _pushed(
+        b'"(digest|size|config|layers|mediaType|schemaVersion)"', lambda key: key[0].upper()
+    ),
+    "manifest with a letter of a key escaped": _pushed(b'"layers"', rb'"\\u004cayers"'),
+    "manifest with a letter of a key that only looks like it": _pushed(b'"layers"', '"layer\u017f"'.encode()),
+    "manifest with a key in two spellings": _pushed(b'"layers"', b'"layers": [], "LAYERS"'),
+    "manifest with a key in two spellings, the empty one last": _pushed(b"}$", b', "LAYERS": []}'),
+    "index with a key in capitals": _bytes(INDEX, INDEX.data.replace(b'"manifests"', b'"Manifests"')),
     "schema 1": _bytes(A, pack({
         "schemaVersion": 1, "name": "app", "tag": "1.0", "history": [{"v1Compatibility": "{}"}],
         "fsLayers": [{"blobSum": Digest.of(A.blobs[2])}],
@@ -245,6 +314,8 @@ CASES: dict[str, Callable[[Disk], object]] = {
     ),
     "layer that is a manifest": _with(A, layers=[descriptor(LAYER, U.data)]),
     # Blobs
+    "no folder for blobs": lambda disk: shutil.rmtree(disk.v2 / "blobs"),
+    "no folder for the blobs of sha256": lambda disk: shutil.rmtree(disk.v2 / "blobs/sha256"),
     "folder without a blob": lambda disk: (disk.v2 / f"blobs/sha256/00/{'0' * 64}").mkdir(parents=True),
     "stray files among the blobs": lambda disk: [_blob(name)(disk) for name in ("x", "sha256/x", "sha256/00/x")],
     "stray file beside a blob": lambda disk: disk.write(disk.data(A).with_name("data~"), "x"),
@@ -281,12 +352,15 @@ def test_a_damaged_storage_is_judged_as_the_real_collection_judges_it(
 def test_a_storage_without_repositories_is_told_apart_from_an_empty_one(
     distribution_program: None, tmp_path: Path
 ) -> None:
-    """Without the folder every collection fails; with an empty one every blob goes."""
+    """Without the folder every collection fails, and it is said why; with an empty one every blob goes."""
     root = tmp_path / "storage"
     blob = root / "docker/registry/v2/blobs/sha256/00" / ("0" * 64) / "data"
     blob.parent.mkdir(parents=True)
     blob.write_bytes(b"orphan")
     assert collect(root, "--dry-run").failed
+    for verdict in (open_storage(root).inventory().reclaim(), open_storage(root).stock()):
+        bounds = verdict.table["bound"] if isinstance(verdict, Reclaim) else [one.bound for one in verdict.collections]
+        assert set(bounds) == {"fails"}
     (root / "docker/registry/v2/repositories").mkdir()
-    verdict: Reclaim = open_storage(root).inventory().reclaim()
+    verdict = open_storage(root).inventory().reclaim()
     agrees(verdict, "plain_2", collect(root, "--dry-run"))
