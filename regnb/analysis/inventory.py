@@ -240,7 +240,7 @@ class Inventory:
         )
         verdict = "Complete: everything that was listed was read."
         if not self.whole:
-            verdict = "Complete: the chosen repositories were read. Others were not, and may share layers with these."
+            verdict = "Complete: the chosen repositories were read. Others may share layers with these."
         if self.empty_catalog:
             verdict = "Complete: the catalog is empty, so there is nothing to read."
             if self.source == "storage":

@@ -309,6 +309,13 @@ def test_what_is_no_layout_is_one_error(name: str, make: Callable[[Path], object
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_where_a_copy_cannot_make_an_archive_for_docker(tmp_path: Path) -> None:
+    """A docker-archive that does not exist is not made by a copy: the hint names what regnb writes."""
+    with pytest.raises(RegnbError, match="no such file") as caught:
+        regnb.connect(f"docker-archive:{tmp_path}/new.tar")
+    assert "writes oci-archive:FILE and oci:DIR" in caught.value.hint
+
+
 def spoil_at(path: Path, position: int) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 0xFF
