@@ -95,7 +95,8 @@ def refusal(method: str, headers: Mapping[str, str], hosts: Hosts) -> Refusal | 
         return Refusal(421, f"This server does not answer to the name {host[:100]!r}.", f"At its start, {HINT}.")
     if method not in ("GET", "HEAD", "POST"):
         return Refusal(405, f"{method[:20]} is not used here.")
-    upgrade = "upgrade" in headers.get("Connection", "").lower() or "Upgrade" in headers
+    # nginx writes "Connection: upgrade" before every request where it passes WebSockets on.
+    upgrade = "Upgrade" in headers
     origin = headers.get("Origin")
     if origin == "null":
         return Refusal(
