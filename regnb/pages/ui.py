@@ -54,7 +54,7 @@ with warnings.catch_warnings():
         from regnb.pages.metrics import Metrics
         from regnb.pages.nightly import FILE as REPORT
         from regnb.pages.nightly import Nightly
-        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, say
+        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, cookie_of, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -165,7 +165,7 @@ def serve(
         )
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     hosts = Hosts(host, names)
-    listener, cookie = listen(host, port), f"regnb-{port}"
+    listener, cookie = listen(host, port), cookie_of(port, prefix, registry)
     kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
         copy_notebooks(Path(folder))
