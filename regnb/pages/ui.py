@@ -69,6 +69,7 @@ _LINE: Final = 2_000
 """Characters of a message in the log."""
 _UNSAID: Final = (
     "websocket_ping_timeout",
+    "WebSocket ping timeout",
     "restart failed",
     "restarted failed",
     "Culling ",
