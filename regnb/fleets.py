@@ -144,7 +144,7 @@ class Fleet:
             InvalidArgument: There is no such frame.
 
         Example:
-            >>> fleet.frame("tags").groupby("registry")["size"].max()  # doctest: +SKIP
+            >>> largest = fleet.frame("tags").groupby("registry")["size"].max()
         """
         for one in self.inventories.values():
             if name not in one.frames:
@@ -179,7 +179,7 @@ class Fleet:
             RegnbError: One of them could not be read.
 
         Example:
-            >>> fleet.compare("prod", "mirror").query("state != 'same'")  # doctest: +SKIP
+            >>> differing = fleet.compare("prod", "mirror").query("state != 'same'")
         """
         return compare(self[first], self[second], prefix=prefix)
 
@@ -267,7 +267,7 @@ def fleet(what: Members, *, cached: bool = True, progress: Show = None) -> Fleet
         Interrupted: The user interrupted; what was read is in the cache.
 
     Example:
-        >>> regnb.fleet({"prod": "http://prod:5000", "mirror": "http://mirror:5000"}).registries  # doctest: +SKIP
+        >>> fleet = regnb.fleet({"prod": "http://prod:5000", "mirror": "http://mirror:5000"})
     """
     chosen = members(what)
     online = [one for one in chosen if not is_file(one.url) and not find(one.url)]

@@ -434,7 +434,7 @@ class Registry:
             NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
 
         Example:
-            >>> registry.look("vm/centos8:latest").images[0].commands  # doctest: +SKIP
+            >>> commands = registry.look("vm/centos8:latest").images[0].commands
         """
         from regnb.layers.inside import looking  # kept out of `import regnb`
 
@@ -519,7 +519,7 @@ class Registry:
             NotFound, InvalidArgument, ContentError, Interrupted: As for :meth:`files`.
 
         Example:
-            >>> registry.sboms("vm/centos8:latest")[["kind", "name", "version"]]  # doctest: +SKIP
+            >>> packages = registry.sboms("vm/centos8:latest")[["kind", "name", "version"]]
         """
         from regnb.layers.attached import attached, sboms
 
@@ -579,7 +579,7 @@ class Registry:
         """Return an image of this registry as a possible base of images elsewhere (``known_bases``).
 
         Example:
-            >>> inventory.find_bases(registry.known_base("base/debian:12"))  # doctest: +SKIP
+            >>> bases = inventory.find_bases(registry.known_base("library/base:3.20"))
         """
         from regnb.layers.reading import known_base  # kept out of `import regnb`
         from regnb.tables.frame import of_rows  # pandas waits for a frame

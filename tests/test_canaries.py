@@ -249,7 +249,7 @@ def test_jupyterlab(traces: Traces, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             page.get_by_label("Password", exact=True).fill(PASSWORD)
             page.wait_for_timeout(500)
             page.get_by_role("button", name="Connect", exact=True).click()
-            page.get_by_text("ours are accepted").wait_for()
+            page.get_by_text("the login is accepted").wait_for()
             page.get_by_placeholder("taken, and kept nowhere").wait_for()
             save(page, notebooks / "00-start.ipynb", '"application/vnd.jupyter.widget-state+json"')
             page.goto(f"{lab.url('10-retag')}&reset")

@@ -24,7 +24,7 @@ from regnb.text import count, escaped, human, parse_size
 _NEEDED: Final = ("repositories", "tags", "coverage", "blobs")
 _LARGEST: Final = 2**63 - 1
 _DAY: Final = timedelta(days=1)
-_UNSEEN: Final = "; over HTTP not everything on the disk is seen, so that it may be full earlier"
+_UNSEEN: Final = "; upper bound: over HTTP only data behind tags is visible, so the disk may be full earlier"
 
 
 class Forecast(NamedTuple):
@@ -62,7 +62,7 @@ class Growth:
 
     Example:
         >>> print(regnb.growth("snapshots").forecast("2TB").text)
-        not full in the next 4,480 days; these snapshots tell nothing of later ones
+        not full in the next 4,480 days; these snapshots cover too short a time for a longer forecast
     """
 
     registry: str
@@ -134,7 +134,7 @@ def _unknown(days: float, times: int) -> str:
 
 
 def _words(span: Span, *, start: datetime, horizon: float, on_disk: bool) -> str:
-    beyond = f"not full in the next {_days(horizon)} days; these snapshots tell nothing of later ones"
+    beyond = f"not full in the next {_days(horizon)} days; these snapshots cover too short a time for a longer forecast"
     if math.isinf(span.earliest):
         return beyond
     if math.isinf(span.days):
@@ -145,9 +145,8 @@ def _words(span: Span, *, start: datetime, horizon: float, on_disk: bool) -> str
         date = ""
     bounds = f"between {_days(span.earliest)} and {_days(span.latest)} days"
     if math.isinf(span.latest):
-        bounds = f"at the earliest in {_days(span.earliest)} days, perhaps never"
-    full = "full in about" if on_disk else "full at the latest in about"
-    return f"{full} {_days(span.days)} days{date}, {bounds}{'' if on_disk else _UNSEEN}"
+        bounds = f"at the earliest in {_days(span.earliest)} days, possibly never"
+    return f"full in about {_days(span.days)} days{date}, {bounds}{'' if on_disk else _UNSEEN}"
 
 
 def _days(days: float) -> str:

@@ -19,7 +19,7 @@ def names_of(tags: Frame, children: Frame) -> pd.DataFrame:
         Columns: repository, tag, digest. First the manifests that tags point at, then those that indexes list.
 
     Example:
-        >>> names_of(inventory.tags, inventory.children)  # doctest: +SKIP
+        >>> names = names_of(inventory.tags, inventory.children)
     """
     read = tags[tags["digest"].notna() & tags["subject"].isna()]
     straight = pd.DataFrame(read[["repository", "tag", "digest"]]).astype("str")

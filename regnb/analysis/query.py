@@ -64,7 +64,7 @@ def sql(
         MissingExtra: DuckDB is not installed.
 
     Example:
-        >>> regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")  # doctest: +SKIP
+        >>> sizes = regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")
     """
     with database(where, memory=memory) as (tables, _):
         return Frame(tables.execute(query, dict(parameters or {})).df())

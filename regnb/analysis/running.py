@@ -30,7 +30,7 @@ def grouped(inventory: Inventory, one: str, other: str) -> dict[str, tuple[str, 
     """Return from ``inventory.children`` each text of one column with those beside it, each once.
 
     Example:
-        >>> grouped(inventory, "manifest", "child")  # doctest: +SKIP
+        >>> children = grouped(inventory, "manifest", "child")
     """
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for key, value in zip(*lists(inventory.children, one, other), strict=True):

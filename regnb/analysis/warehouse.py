@@ -82,7 +82,7 @@ def reclaim(
         InvalidArgument, StorageError, MissingExtra: As for :func:`regnb.sql`.
 
     Example:
-        >>> regnb.reclaim("repository LIKE 'vm/%'", "snapshots")  # doctest: +SKIP
+        >>> found = regnb.reclaim("repository LIKE 'vm/%'", "snapshots")
     """
     found = []
     with database(where, memory=memory) as (tables, latest):

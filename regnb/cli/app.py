@@ -208,15 +208,19 @@ COMMANDS: Final = MappingProxyType(
             "Serve the notebooks as web pages: read-only, except for visitors with a write token.",
         ),
         "serve": Entry(
-            "serving", "Here", "Run the embedded registry over a folder, in the layout that CNCF distribution uses."
+            "serving",
+            "Local",
+            "Run the embedded registry over a folder, in the layout that CNCF distribution uses.",
         ),
         "demo": Entry(
-            "serving", "Here", "Start the embedded registry with sample images, audit it, and open JupyterLab on it."
+            "serving",
+            "Local",
+            "Start the embedded registry with sample images, audit it, and open JupyterLab on it.",
         ),
-        "cache": Entry("caches", "Here", "Show or clear the cache of manifests, configs and layer listings."),
+        "cache": Entry("caches", "Local", "Show or clear the cache of manifests, configs and layer listings."),
         "kube": Entry(
             "kubernetes",
-            "Here",
+            "Local",
             "Write and check the Kubernetes manifests of a registry and its UI; collect garbage there.",
         ),
     }

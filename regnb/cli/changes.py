@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -17,8 +17,10 @@ from regnb.cli.command import Connected, Present, Sourced, command_of
 from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import ask_code, at_terminal, finish, show_plan
 from regnb.errors import InvalidArgument
-from regnb.registry import Registry
 from regnb.storage import open_storage
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
 
 app = typer.Typer()
 command = command_of(app)

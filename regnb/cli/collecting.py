@@ -45,6 +45,8 @@ Allow = Annotated[
 
 def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool) -> None:
     """Print a plan over a storage; write it into a file if asked, else apply it if its code is typed at a terminal."""
+    if plan_out is not None:
+        plan = storage.keep(plan)
     if json_:
         show(plan.to_frame(), json_)
     else:

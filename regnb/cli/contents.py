@@ -98,7 +98,7 @@ def cat(
 def packages(registry: Registry, reference: Ref, platform: Platform = None, json_: Json = "") -> None:
     """List the packages that an image holds.
 
-    Exit code 4: a layer, or what a package manager left, could not be read.
+    Exit code 4: a layer or the database of a package manager could not be read.
     """
     found = registry.packages(reference, platform=platform)
     show(found if json_ else found[["kind", "name", "version", "architecture", "path", "message"]], json_)

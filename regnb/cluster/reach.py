@@ -217,7 +217,7 @@ async def _registry(client: Client, name: str) -> Check:
         return Check(name, "warn", "it asks for credentials, and these are not enough", _LOGIN)
     except RegnbError as error:
         return _failed(name, error)
-    who = "credentials accepted" if ping.authenticated else "nobody is asked for credentials"
+    who = "credentials accepted" if ping.authenticated else "no login is needed"
     return Check(name, "ok", f"{ping.api_version or 'without a version'}, {who}")
 
 

@@ -253,7 +253,7 @@ def notes(settings: Settings) -> list[str]:
             users = f"htpasswd -Bc users NAME && {generic} {it.htpasswd_secret} --from-file=htpasswd=users"
             found.append(f"the registry's users: {users}")
         else:
-            found.append("without htpasswd_secret, whoever reaches the registry may push and delete")
+            found.append("without htpasswd_secret, everyone who can reach the registry may push and delete")
     if it.docker_secret and ({"ui", "audit"} & {*it.parts} or it.collect):
         options = "--type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=config.json"
         entry = f"a Docker config.json with an entry for {it.name}:{_API}"

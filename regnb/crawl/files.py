@@ -47,7 +47,7 @@ def file_errors(doing: str, hint: str = "") -> Iterator[None]:
         StorageError: Of every OSError.
 
     Example:
-        >>> with file_errors("read plan.json"):  # doctest: +SKIP
+        >>> with file_errors("read plan.json"):
         ...     data = Path("plan.json").read_bytes()
     """
     try:

@@ -61,7 +61,7 @@ class Listener:
     def __init__(self, history: str | Path, *, host: str = "127.0.0.1", port: int = 0, token: str = "") -> None:
         if not token and not is_loopback(host):
             raise InvalidArgument(
-                f"whoever reaches {host} could write into the history of pulls",
+                f"everyone who can reach {host} could write into the history of pulls",
                 hint=f"set {TOKEN} to a secret that the registry sends: export {TOKEN}=$(openssl rand -hex 16)",
             )
         if token and len(token) < _LEAST:

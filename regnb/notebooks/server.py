@@ -48,7 +48,7 @@ def main(arguments: list[str], token: str) -> None:
     provider.token, provider.hashed_password, provider.token_generated = token, "", bool(token)
     where = f"{server.connection_url}{server.default_url.removeprefix(server.base_url)}"
     shown = f"{where}?{urlencode({'token': token})}" if token else where
-    open_ = "" if token else " It is open: whoever reaches this address can run programs as you."
+    open_ = "" if token else " It is open: everyone who can reach this address can run programs as you."
     print(f"JupyterLab listens on {server.ip}, port {server.port}: {shown}{open_}", file=sys.stderr, flush=True)  # noqa: T201 -- what the command says
     server.start()
 

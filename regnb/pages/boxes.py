@@ -204,7 +204,7 @@ def files(files: pd.DataFrame) -> go.Figure:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> files(registry.files("vm/centos8:8.4"))  # doctest: +SKIP
+        >>> figure = files(registry.files("vm/centos8:8.4"))
     """
     found = columns_of(files, "files", "path", "kind", "stored", "hidden")
     unread = int((found["kind"] == "unread").sum())

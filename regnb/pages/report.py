@@ -120,7 +120,7 @@ def fleet_report(fleet: Fleet, *, command: str = "") -> str:
         command: As for :func:`report`.
 
     Example:
-        >>> Path("fleet.html").write_text(fleet_report(fleet), encoding="utf-8")  # doctest: +SKIP
+        >>> written = Path("fleet.html").write_text(fleet_report(fleet), encoding="utf-8")
     """
     down, twice = fleet.errors, fleet.twice
     read = fleet.inventories.values()

@@ -155,7 +155,7 @@ def serve(
     writing = any(token.writes for token in tokens)
     if allow_writes and not writing:
         raise InvalidArgument(
-            "whoever opens the page could write to the registry",
+            "everyone who opens the page could write to the registry",
             hint="write a secret into a file, and pass it: (umask 077; openssl rand -hex 16 >FILE); "
             "regnb ui --write-token-file FILE",
         )

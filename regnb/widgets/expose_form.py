@@ -122,7 +122,7 @@ class ExposeForm(Panel):
         self.yaml = to_yaml(manifests(settings), remarks)
         self.settings = settings
         listed = "".join(f"<li>{escaped(remark)}</li>" for remark in remarks)
-        made = f"<p>To do beside it:</p><ul>{listed}</ul>" if remarks else ""
+        made = f"<p>Also to do:</p><ul>{listed}</ul>" if remarks else ""
         line = f"{_command(settings)} | kubectl apply -f -"
         link = download(self.yaml.encode(), FILE, f"Download {FILE}")
         self._made.value = (

@@ -60,9 +60,9 @@ async def health(client: Client, *, probes: bool = False) -> list[Check]:
 
 def _kind(*, mirror: bool) -> Check:
     if not mirror:
-        return Check("pull-through cache", "ok", "no: it answers by itself")
-    hint = "read its storage instead of its API: what is asked for over HTTP fills the cache, and expires by itself"
-    return Check("pull-through cache", "warn", "yes: it asks another registry for what it does not have", hint)
+        return Check("pull-through cache", "ok", "no: it answers from its own content")
+    hint = "read its storage instead of its API: each read over HTTP fills the cache"
+    return Check("pull-through cache", "warn", "yes: it fetches missing images from another registry", hint)
 
 
 def _lawful(repository: str) -> bool:
@@ -73,12 +73,12 @@ def _lawful(repository: str) -> bool:
 
 
 def _authentication(*, authenticated: bool, secure: bool) -> Check:
-    who = "ours are accepted" if authenticated else "nobody is asked for credentials"
-    text = f"{who}, {'over TLS or on this machine' if secure else 'without TLS'}"
+    who = "the login is accepted" if authenticated else "no login is needed"
+    text = f"{who}, {'with TLS or on this machine' if secure else 'without TLS'}"
     if authenticated and not secure:
-        return Check("authentication", "warn", text, "passwords travel in the clear: put it behind https")
+        return Check("authentication", "warn", text, "passwords are sent unencrypted: put it behind https")
     if not authenticated and not secure:
-        return Check("authentication", "warn", text, "whoever reaches it reads everything, and may write: restrict it")
+        return Check("authentication", "warn", text, "everyone who can reach it can read, and may write: restrict it")
     return Check("authentication", "ok", text)
 
 
@@ -89,14 +89,14 @@ async def _catalog(client: Client, repositories: list[str]) -> Check:
     except RegistryError as error:
         return Check("catalog", "warn", f"it is not listed: {error.message}", error.hint)
     repositories[:] = sorted({*repositories})
-    return Check("catalog", "ok", f"{len(repositories):,} listed, and every page was read")
+    return Check("catalog", "ok", f"{len(repositories):,} listed on all its pages")
 
 
 async def _referrers(client: Client, repository: str) -> Check:
     try:
         await client.referrers(repository, probe.absent(), fallback=False)
     except Unsupported:
-        return Check("referrers", "ok", "there is no such endpoint: signatures and SBOMs are found by their tags")
+        return Check("referrers", "ok", "no such endpoint: signatures and SBOMs are found by their tags")
     except RegistryError as error:
         return Check("referrers", "warn", error.message, error.hint)
     return Check("referrers", "ok", "the endpoint lists signatures and SBOMs")
@@ -104,7 +104,7 @@ async def _referrers(client: Client, repository: str) -> Check:
 
 async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
     if not probes:
-        return Check("deletion", "skipped", "not asked: finding out takes a harmless DELETE of what is not there")
+        return Check("deletion", "skipped", "not checked: that takes a DELETE for an image that does not exist")
     try:
         found = await probe.deletion(client, repository)
     except RegistryError as error:

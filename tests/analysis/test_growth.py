@@ -206,23 +206,26 @@ def test_what_does_not_grow_is_never_full() -> None:
     for step in (0, -10):
         found = daily(5000 + step * day for day in range(60)).forecast(10_000)
         assert bounds(found) == (math.inf, math.inf, math.inf)
-        assert found.text == "not full in the next 1,180 days; these snapshots tell nothing of later ones"
+        assert (
+            found.text
+            == "not full in the next 1,180 days; these snapshots cover too short a time for a longer forecast"
+        )
     found = daily(walk(60, mean=0)).forecast(105_000)
     assert bounds(found)[2] == math.inf
     assert bounds(found)[0] < 60
 
 
 def test_the_right_figure_counts() -> None:
-    """Of storage snapshots the disk fills the capacity; of what was read over HTTP the date is one at the latest."""
+    """Of storage snapshots the disk fills the capacity; of what was read over HTTP the date is an upper bound."""
     sizes = [1000 + 10 * day for day in range(60)]
     rows = list(enumerate(sizes))
     disk = sized(rows, [2 * size for size in sizes]).forecast(4380)
     assert disk.days == pytest.approx(60, rel=0.03)
-    assert "at the latest" not in disk.text
+    assert "upper bound" not in disk.text
     api = sized(rows).forecast(2190)
     assert api.days == pytest.approx(60, rel=0.03)
-    assert api.text.startswith("full at the latest in about")
-    assert "over HTTP" in api.text
+    assert api.text.startswith("full in about")
+    assert "upper bound: over HTTP" in api.text
     # A storage that was first read over HTTP is judged by the snapshots of its disk alone.
     mixed = sized([*((day - 30, 5) for day in range(30)), *rows], [0] * 30 + [2 * size for size in sizes])
     assert mixed.forecast(4380) == disk

@@ -111,11 +111,12 @@ def test_a_file_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        (b"", "no list of pods"),
+        (b"", "is empty"),
         (b'{"kind": "List", "items": [', "no list of pods"),
         ("{}".encode("utf-16"), "no list of pods"),
         (b"[" * 100_000, "no list of pods"),
         (b"[]", "no list of pods"),
+        (b" \n", "is empty"),
         (b'{"items": []}', "no list of pods"),
         (b'{"kind": "List"}', "no list of pods"),
         (pack(pod("app:1")), "no list of pods"),

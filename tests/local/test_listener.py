@@ -132,7 +132,7 @@ def test_strangers_and_nonsense_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "token", "text"),
     [
-        ("0.0.0.0", "", "whoever reaches 0.0.0.0"),  # noqa: S104 -- it is refused
+        ("0.0.0.0", "", "everyone who can reach 0.0.0.0"),  # noqa: S104 -- it is refused
         ("127.0.0.1", "short", "fewer than 16"),
         ("192.0.2.1", TOKEN, "cannot listen"),
     ],

@@ -211,7 +211,7 @@ def test_an_open_one_is_asked_for(tmp_path: Path) -> None:
     )
     try:
         where = running.url(token=False)
-        assert "whoever reaches this address can run programs as you" in running.printed()
+        assert "everyone who can reach this address can run programs as you" in running.printed()
         assert httpx.get(f"{where.partition('/lab')[0]}/api/contents").status_code == 200
     finally:
         running.stop()

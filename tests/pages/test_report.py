@@ -240,7 +240,7 @@ def test_growth_with_a_forecast() -> None:
     inventory = Stored().inventory()
     page = report(inventory, growth=snapshots(5), capacity="50MB")
     assert "1 snapshot left out" in page
-    assert "50.0 MB: full at the latest in about" in page
+    assert "50.0 MB: full in about" in page
     assert len(rows(page, "Snapshots, the newest first")) == 7
     assert rows(page, "Snapshots, the newest first")[1][0].startswith("2026-01-29")
     assert "How it grows" not in report(inventory)

@@ -92,7 +92,7 @@ def test_a_password_is_used_once_and_kept_nowhere(locked: Distribution) -> None:
     type_password(page, SECRET)
     click(page._to_connect)
     assert "Connected" in page._state.value
-    assert "ours are accepted" in page._checks.value
+    assert "the login is accepted" in page._checks.value
     states = [widget.get_state() for widget in (page, page._password, page._user, page._state, page._checks)]
     assert SECRET not in json.dumps(states, default=str)
     assert SECRET not in repr(page) + repr(page.registry) + repr(vars(page._password))

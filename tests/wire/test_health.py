@@ -41,7 +41,7 @@ def test_it_is_read_and_nothing_is_sent_that_writes(seeded: Seeded) -> None:
         checks = registry.health()
     assert {request.method for request in requests} <= READS
     assert row(checks, "API")[:2] == ("ok", "registry/2.0")
-    assert "nobody is asked" in row(checks, "authentication")[1]
+    assert "no login is needed" in row(checks, "authentication")[1]
     assert row(checks, "catalog")[1].startswith("16 listed")
     assert row(checks, "deletion")[0] == "skipped"
     assert ("no such endpoint" in row(checks, "referrers")[1]) == (seeded.kind == "real")
