@@ -278,6 +278,12 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
             self.progress = Path(progress.name)
             await self._make(name)
 
+    @tornado.web.authenticated
+    def head(self, _: str | None = None) -> None:
+        """Answer without a page: none is made for a program that only asks whether it is there."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+
     def on_connection_close(self) -> None:
         """Stop making the page: it was left or reloaded before it was there."""
         if not self.gone.done():

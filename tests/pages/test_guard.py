@@ -47,6 +47,14 @@ def test_what_is_refused(method: str, headers: dict[str, str], status: int) -> N
     assert found is None or "of null" not in found.text, "that is no page's name"
 
 
+def test_a_host_header_without_its_port_is_explained() -> None:
+    """A proxy on another port than 443 that passes only the name on: --host-name alone would not help."""
+    headers = {"Host": "r.example.com", "Origin": "https://r.example.com:8443"}
+    found = refusal("POST", headers, Hosts("127.0.0.1", ["r.example.com"]))
+    assert found is not None
+    assert "proxy_set_header Host $http_host" in found.hint
+
+
 def test_a_server_on_a_network_answers_to_addresses() -> None:
     """An address cannot be rebound to another server; a name can, and must be listed."""
     hosts = Hosts("0.0.0.0", ["*.lab.example"])  # noqa: S104 -- as in a pod
