@@ -63,7 +63,7 @@ class Summary(NamedTuple):
     Attributes:
         stored: Every blob once: over HTTP those that tags lead to, of a storage all that are on disk.
         pulled: The sum over all tags, each counted as if it were alone.
-        disk: Of a storage, every file; else 0.
+        disk: Of a storage or a layout, every file; None where only the API was read.
         problems: Rows of ``problems``.
         complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
     """
@@ -75,7 +75,7 @@ class Summary(NamedTuple):
     blobs: int
     stored: int
     pulled: int
-    disk: int
+    disk: int | None
     problems: int
     complete: bool
 
@@ -625,7 +625,7 @@ class Inventory:
             blobs=len(self.blobs),
             stored=_total(stored),
             pulled=_total(self.tags["size"]),
-            disk=_total(self.disk["size"]),
+            disk=_total(self.disk["size"]) if len(self.disk) else None,
             problems=len(self.problems),
             complete=self.complete,
         )

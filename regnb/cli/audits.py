@@ -48,6 +48,7 @@ from regnb.crawl.records import NOTES
 from regnb.crawl.selection import selectors
 from regnb.errors import Denied, InvalidArgument, StorageError, Unauthorized, Unsupported
 from regnb.source import is_file, read
+from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
 from regnb.text import count, human, parse_size
@@ -80,8 +81,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         for fact in disk.facts(inventory, prices):
             out.print(f"- {fact}.", markup=False)
         show_collections(rows_of(inventory.reclaim()), "What each garbage collection would remove now")
-    else:
-        hidden += ["untagged", "layer_links", "stale_links"]
+    hidden += [column for column, sources in TOLD_BY["repositories"].items() if inventory.source not in sources]
     section(largest.drop(columns=hidden), "Repositories, largest first")
     section(inventory.sharing.tags, "Tags on one digest", 10)
     layers = inventory.sharing.layers.drop(columns=["command", "tags"])
