@@ -24,7 +24,7 @@ from regnb.cli.alarm import Alarms
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
 from regnb.cli.options import Blobs, Children, NoCache, PlanOut, Pulls, Referrers, Repositories, What, Where
-from regnb.cli.plans import keep_plan
+from regnb.cli.plans import keep_plan, show_plan
 from regnb.cli.terminal import (
     DRIFT,
     ERROR,
@@ -335,6 +335,7 @@ def find(
 @command
 def free(
     connected: Connected,
+    alarm: Alarms,
     url: Where,
     size: Annotated[str, Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
     protect: Annotated[
@@ -369,7 +370,7 @@ def free(
     """
     if plan_out is not None and is_file(url):
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
-    wanted = parse_size(size)
+    wanted, announcer = parse_size(size), alarm()
     inventory = read(url, repositories, connect=connected)
     inventory = inventory.with_pulls(pulls) if pulls else inventory
     found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order), unused_for=unused_for)
@@ -378,13 +379,17 @@ def free(
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
     if repositories:
         say("At most: only some repositories were read, and others may share these layers.")
+    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
     if plan_out is not None:
         with connected(url) as registry:
-            keep_plan(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
+            plan = registry.plan_delete(found, inventory=inventory, allow=allow or ())
+        if not json_:
+            out.print()
+            show_plan(plan)
+        short += keep_plan(plan, plan_out, announcer)
     elif len(found) and not json_:
         hint = "regnb delete URL REFERENCE…" if inventory.source == "storage" else "the same with --plan-out FILE"
         say(f"Nothing was deleted. To plan the deletion: {hint}")
-    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
     leave(short, inventory)
 
 

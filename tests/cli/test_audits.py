@@ -318,7 +318,9 @@ def test_a_proposal_becomes_a_plan(filled: Distribution, tmp_path: Path) -> None
     check(regnb(tmp_path, "free", filled.url, "20kB"), 0, "--plan-out FILE")
     check(regnb(tmp_path, "free", filled.url, "20kB", "--keep", "3"), 2, "Only 0 B of 20.0 kB")
     file = tmp_path / "plan.json"
-    check(regnb(tmp_path, "free", filled.url, "20kB", "--plan-out", str(file)), 0, f"regnb apply {file}")
+    done = regnb(tmp_path, "free", filled.url, "20kB", "--plan-out", str(file))
+    check(done, 0, f"regnb apply {file}")
+    assert "deleted because it was selected" in done.stdout, "the code comes with the plan that it confirms"
     check(regnb(tmp_path, "apply", str(file), "--confirm", Plan.load(file).code), 0)
     before = filled.stored()
     filled.garbage_collect()
