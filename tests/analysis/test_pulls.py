@@ -138,7 +138,7 @@ def test_the_command_records_logs(tmp_path: Path) -> None:
     none.write_text("hello\n")
     done = CliRunner().invoke(app, ["pulls", str(log), "--history", str(path)])
     assert done.exit_code == 0, done.output
-    assert "1 tags and digests were pulled; 1 of 2 lines are not in a known format" in " ".join(done.output.split())
+    assert "last pulls of 1 tag or digest; 1 of 2 lines are not in a known format" in " ".join(done.output.split())
     assert History.load(path).last == {("app", "1.0"): days(1)}
     assert CliRunner().invoke(app, ["pulls", str(none), "--history", str(path)]).exit_code == 4
     none.write_text("")
