@@ -34,7 +34,8 @@ History = Annotated[
 @command_of(app)
 def pulls(
     logs: Annotated[
-        list[str], Argument(metavar="ACCESS.LOG…", help="Logs, oldest first; .gz too; - for standard input.")
+        list[str],
+        Argument(metavar="ACCESS.LOG…", help="Logs, in any order; .gz too; - for standard input."),
     ],
     history: History = Path(_HISTORY),
 ) -> None:
@@ -45,6 +46,9 @@ def pulls(
     unknown = []
     for path in logs:
         found = read_log(log_lines(path))
+        if not found.lines:
+            say(f"{path} is empty")  # as after a rotation
+            continue
         if found.period is None:
             unknown.append((INCOMPLETE, f"No line of {path} is in a known format, or its lines are not in order."))
             continue
