@@ -124,6 +124,24 @@ def test_a_proxy_that_passes_no_websockets_is_named(site: Site, page: Any, tmp_p
         page.locator(".regnb-form").first.wait_for()
 
 
+def test_tabs_that_are_opened_at_once_all_load(site: Site, page: Any) -> None:
+    """Another tab's cookie came after the page and before its WebSocket, as on a slow network: the page comes again."""
+    loaded: list[str] = []
+
+    def overtake(route: Any) -> None:
+        if not loaded:
+            page.context.clear_cookies()
+            page.context.request.get(f"{site.base}?visit=1", max_redirects=0)
+        loaded.append(route.request.url)
+        route.continue_()
+
+    page.route("**/voila.js", overtake)
+    page.goto(f"{site.base}10-retag")
+    page.locator(".regnb-form tbody tr").first.wait_for()
+    assert len(loaded) == 2
+    assert page.locator(".regnb-socket:visible").count() == 0
+
+
 def test_a_login_of_a_jupyterlab_beside_it_stays(site: Site, page: Any, tmp_path: Path) -> None:
     """Behind one host and port: the web UI leaves JupyterLab's login alone, and that leaves the visit."""
     need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
