@@ -29,6 +29,8 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures stand in the docstrings' words
 autodoc_inherit_docstrings = False
+highlight_language = "none"  # a block without a language is typed into a shell, or is a drawing
+smartquotes_action = "q"  # --probe stays what one types, and does not get a dash
 napoleon_use_ivar = True  # an attribute is described once
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -1,5 +1,6 @@
 """``regnb`` and ``python -m regnb``: the command line, or the extra that it lacks."""
 
+import gc
 import sys
 
 from regnb.errors import MissingExtra
@@ -7,6 +8,8 @@ from regnb.errors import MissingExtra
 
 def main() -> None:
     """Run the command line; without its extra, say in two lines how to install it."""
+    # Commands make many objects and few circles: Python looks for these less often.
+    gc.set_threshold(50_000, 20, 20)
     try:
         from regnb import cli  # what it raises is the point
     except MissingExtra as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import structs
 
 from regnb.analysis.storage import Storage as _Storage
+from regnb.analysis.storage import unsearched
 from regnb.crawl.files import file_errors, local_path
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from regnb.change.journal import Journal, Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Options, Row, Sweep
+    from regnb.crawl.survey import Before
     from regnb.registry import Registry
     from regnb.tables.frame import Frame
 
@@ -78,11 +80,29 @@ class Storage(_Storage):
         with opening or self.files(failed) as files:
             yield files
 
-    def _state(self, before: State | None = None, *, parts: bool = True) -> State:
+    def _state(self, before: Before | None = None, *, parts: bool = True) -> State:
         from regnb.change.collect.state import read
 
-        self._last = read(self._files, self.url, before, parts=parts)
+        with unsearched():
+            self._last = read(self._files, self.url, before, parts=parts)
         return self._last
+
+    def keep(self, plan: Sweep) -> Sweep:
+        """Keep what a plan was made on for a process that applies it within an hour, and return the plan that names it.
+
+        Of a bucket nothing is kept: its listing tells what changed, and manifests are in the cache.
+
+        Args:
+            plan: The one that this handle made last.
+
+        Example:
+            >>> storage.keep(plan).save("plan.json")  # doctest: +SKIP
+        """
+        from regnb.change.collect import basis
+
+        if self._last is None or not local_path(self._url):
+            return plan
+        return structs.replace(plan, basis=basis.keep(self.url, self._last.known()))
 
     def plan_collect(
         self,
@@ -216,7 +236,8 @@ class Storage(_Storage):
                 f"{self.url} belongs to a pull-through cache", hint="let it expire by itself: it fetches what it needs"
             )
         spared = undoable() if options.untagged else None
-        return plan_collect(state, place.look(state), self.url, options=options, allow=allow, spared=spared)
+        with unsearched():
+            return plan_collect(state, place.look(state), self.url, options=options, allow=allow, spared=spared)
 
     def trash(self) -> Frame:
         """Return what the trash holds (:data:`regnb.tables.columns.COLUMNS`, ``trash``).
@@ -455,7 +476,7 @@ class Storage(_Storage):
         return self._apply(found.sweep, lambda: Journal.reopen(Receipt.load(found.path)), progress)
 
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
-        from regnb.change.collect import Progress, apply
+        from regnb.change.collect import Progress, apply, basis
         from regnb.change.journal import Receipt
 
         if plan.url != self.url:
@@ -472,6 +493,11 @@ class Storage(_Storage):
             held.choose(chosen)
             return now
 
+        known = self._last.known() if self._last else basis.load(self.url, plan.basis)
+
+        def read(before: State | None) -> State:
+            return self._state(before.known() if before else known, parts=parts and before is None)
+
         parts = plan.operation == "empty" or any(row.kind == "upload" for row in plan.steps)
         progress = Progress()
         bar = Bar(progress, show=show)
@@ -483,7 +509,7 @@ class Storage(_Storage):
                     plan,
                     journal,
                     place,
-                    read=lambda before: self._state(before or self._last, parts=parts and before is None),
+                    read=read,
                     again=again,
                     progress=progress,
                 )

@@ -25,14 +25,19 @@ NOT_TYPED = {"reference.md", "changelog.md"}
 
 def blocks(path: Path, language: str) -> list[str]:
     """The code blocks of a page in one language; inside of a list they are indented."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return ["".join(line.removeprefix(indent) for line in text.splitlines(keepends=True)) for indent, text in found]
+    # Every block is matched, whatever its language: the end of one is not the beginning of another.
+    found = re.findall(r"^( *)```([^`\n]*)\n(.*?)^\1```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [
+        "".join(line.removeprefix(indent) for line in text.splitlines(keepends=True))
+        for indent, named, text in found
+        if named == language
+    ]
 
 
 def typed(path: Path) -> list[list[str]]:
     """Each call of regnb in the plain blocks of a page, as words."""
     lines = "".join(blocks(path, "")).replace("\\\n", " ").splitlines()
-    calls = [match[1] for line in lines if (match := re.search(r"(?:^|[;|&*] +)regnb (.+?)(?: [|>].*)?$", line))]
+    calls = [match[1] for line in lines if (match := re.search(r"(?:^|[;|&*)] +)regnb (.+?)(?: [|>].*)?$", line))]
     return [shlex.split(call, comments=True) for call in calls]
 
 
@@ -50,6 +55,13 @@ def test_every_command_shown_is_one(path: Path) -> None:
             context = (
                 command.make_context(name, list(rest), parent=context) if not hasattr(command, "commands") else context
             )
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_line_of_a_crontab_is_not_cut(path: Path) -> None:
+    """Cron ends a command at the first bare percent sign, and what follows would be lost without a word."""
+    lines = "".join(blocks(path, "")).splitlines()
+    assert not [line for line in lines if re.match(r"([\d*/,-]+ ){5} *\S", line) and re.search(r"(?<!\\)%", line)]
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks(path, "python")], ids=lambda path: path.name)
@@ -97,6 +109,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file(), page
     outside = re.compile(r'(?:src|href)="https?://(?!mybinder|keepachangelog|semver)[^"]+\.(?:js|css|woff2?)"')
-    assert not [
-        path for path in (tmp_path / "site").rglob("*.html") if outside.search(path.read_text(encoding="utf-8"))
-    ]
+    pages = {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    assert not [path for path, text in pages.items() if outside.search(text)]
+    dashed = re.compile(r"[ (]\u2013[a-z-]+")
+    assert not [found for text in pages.values() for found in dashed.findall(text)], "an option has two hyphens"

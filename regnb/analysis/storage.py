@@ -218,7 +218,7 @@ class Storage:
             >>> {one.collection.version for one in stock.collections} == {"2.8", "3"}
             True
         """
-        with _unsearched(), self._read(brief=True) as reading:
+        with unsearched(), self._read(brief=True) as reading:
             return Stock(reading)
 
     @contextlib.contextmanager
@@ -275,7 +275,7 @@ def open_storage(url: str | Path, *, listing: str | Path | None = None, **option
 
 
 @contextlib.contextmanager
-def _unsearched() -> Iterator[None]:
+def unsearched() -> Iterator[None]:
     """Keep Python from looking for circles within: among a million new objects without one it takes a tenth longer."""
     if not gc.isenabled():
         yield

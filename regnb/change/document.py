@@ -141,13 +141,15 @@ def _check_fields(data: bytes) -> None:
     """Refuse an object with two fields of one name: of those one reader takes the first, and another the last."""
     found: list[_Fields] = []
 
-    def collect(pairs: list[tuple[str, object]]) -> _Fields:
-        fields = _Fields(pairs)
-        if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            fields.twice = next(name for name in names if names.count(name) > 1)
-            found.append(fields)
-        return fields
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        fields = dict(pairs)
+        if len(fields) == len(pairs):
+            return fields
+        names = [name for name, _ in pairs]
+        odd = _Fields(fields)
+        odd.twice = next(name for name in names if names.count(name) > 1)
+        found.append(odd)
+        return odd
 
     document = json.loads(data, object_pairs_hook=collect)
     if found:

@@ -105,4 +105,4 @@ def _notes(found: running.Running, here: Counter[str], lost: Counter[str], absen
 
 
 def _ranked(hosts: Counter[str]) -> list[str]:
-    return [f"{host or 'no host name'} ({number:,})" for host, number in hosts.most_common()]
+    return [f"{host or 'docker.io or no host'} ({number:,})" for host, number in hosts.most_common()]

@@ -38,7 +38,7 @@ _RUN: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}(-[0-9]{1,4})?")
 _Sum = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class Row(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Row(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One thing of a storage.
 
     Attributes:
@@ -156,6 +156,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         steps: A row a thing, in the order in which they are moved.
         options: What was asked for.
         run: The run that is put back, for ``restore``.
+        basis: Digest of what it was made on, where that is kept for its application.
         effects: What is spared and why, and what is only named: dangling tags, empty repositories.
         notes: What the reader should know, a sentence each.
         allow: Of :data:`ALLOWANCES`.
@@ -175,6 +176,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     steps: tuple[Row, ...]
     options: Options = msgspec.field(default_factory=Options)
     run: str = ""
+    basis: str = ""
     effects: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()

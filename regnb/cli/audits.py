@@ -24,7 +24,7 @@ from regnb.cli.alarm import Alarms
 from regnb.cli.checks import Allow
 from regnb.cli.command import Connected, Sourced, command_of
 from regnb.cli.options import Blobs, Children, NoCache, PlanOut, Pulls, Referrers, Repositories, What, Where
-from regnb.cli.plans import keep_plan
+from regnb.cli.plans import keep_plan, show_plan
 from regnb.cli.terminal import (
     DRIFT,
     ERROR,
@@ -45,7 +45,8 @@ from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
 from regnb.crawl.naming import named
 from regnb.crawl.records import NOTES
-from regnb.errors import InvalidArgument, StorageError
+from regnb.crawl.selection import selectors
+from regnb.errors import Denied, InvalidArgument, StorageError, Unauthorized, Unsupported
 from regnb.source import is_file, read
 from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
@@ -277,9 +278,18 @@ def reclaim(
 ) -> None:
     """Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.
 
-    Nothing is deleted. Exit code 0: done, 1: error, 4: a collection would fail, or something could not be read.
+    Without a catalog, only the repositories that are named here are read. Nothing is deleted. Exit code 0: done,
+    1: error, 4: a collection would fail, or something could not be read.
     """
-    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    try:
+        inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    except (Denied, Unauthorized, Unsupported):
+        from regnb.wire.addresses import parse_registry  # what reads files loads no HTTP
+
+        named_here = [one.within for one in selectors(what, host=parse_registry(url)[1])]
+        if repositories or not all(named_here):
+            raise
+        inventory = read(url, sorted(set(named_here)), cached=not no_cache, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
     rows = rows_of(found)
     if blobs or json_:
@@ -318,13 +328,15 @@ def find(
         typer.echo("")
         for line in found["pull"].head(_FOUND):
             typer.echo(line)
-    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    where = inventory.registry if inventory.whole else f"the chosen repositories of {inventory.registry}"
+    missing = [(ERROR, f"Nothing in {where} fits {text}.")] if found.empty else []
     leave(missing, inventory)
 
 
 @command
 def free(
     connected: Connected,
+    alarm: Alarms,
     url: Where,
     size: Annotated[str, Argument(metavar="SIZE", help="How much to free, such as 50GB.")],
     protect: Annotated[
@@ -359,7 +371,7 @@ def free(
     """
     if plan_out is not None and is_file(url):
         raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
-    wanted = parse_size(size)
+    wanted, announcer = parse_size(size), alarm()
     inventory = read(url, repositories, connect=connected)
     inventory = inventory.with_pulls(pulls) if pulls else inventory
     found = inventory.free(wanted, protect=protect, keep=keep, order=cast("Order", order), unused_for=unused_for)
@@ -368,13 +380,17 @@ def free(
     show(found if json_ else found.drop(columns=["digest", "reason"]), json_, words)
     if repositories:
         say("At most: only some repositories were read, and others may share these layers.")
+    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
     if plan_out is not None:
         with connected(url) as registry:
-            keep_plan(registry.plan_delete(found, inventory=inventory, allow=allow or ()), plan_out)
+            plan = registry.plan_delete(found, inventory=inventory, allow=allow or ())
+        if not json_:
+            out.print()
+            show_plan(plan)
+        short += keep_plan(plan, plan_out, announcer)
     elif len(found) and not json_:
         hint = "regnb delete URL REFERENCE…" if inventory.source == "storage" else "the same with --plan-out FILE"
         say(f"Nothing was deleted. To plan the deletion: {hint}")
-    short = [(OVER, f"Only {human(total)} of {human(wanted)}: no more is safe to delete.")] if total < wanted else []
     leave(short, inventory)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -12,13 +12,16 @@ from regnb.change.journal import Receipt
 from regnb.change.options import OPTIONS
 from regnb.change.sweep import Sweep, load
 from regnb.cli import collecting
+from regnb.cli.alarm import Alarm
 from regnb.cli.checks import Allow, InUse, InUseHost
 from regnb.cli.command import Connected, Present, Sourced, command_of
 from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import ask_code, at_terminal, finish, show_plan
 from regnb.errors import InvalidArgument
-from regnb.registry import Registry
 from regnb.storage import open_storage
+
+if TYPE_CHECKING:
+    from regnb.registry import Registry
 
 app = typer.Typer()
 command = command_of(app)
@@ -157,8 +160,11 @@ def apply(
     """
     if plan is not None and not resume:
         made = load(plan)
-        if not confirm and not isinstance(made, Sweep):
-            show_plan(made)
+        if not confirm:
+            if isinstance(made, Sweep):
+                collecting.show_sweep(made)
+            else:
+                show_plan(made)
             confirm = ask_code(made) if at_terminal() else ""
         made.confirm(confirm)
         if isinstance(made, Sweep):
@@ -192,7 +198,7 @@ def undo(
     found.prove()  # before anyone is asked for a password
     if found.sweep is not None and found.sweep.operation == "collect":
         moved = open_storage(found.sweep.url)
-        collecting.present(moved, moved.plan_restore(found), plan_out=None, json_=False)
+        collecting.present(moved, moved.plan_restore(found), None, False, Alarm())
         return
     here = open_storage(storage) if storage else None
     with connected(found.plan.url) as registry:

@@ -13,10 +13,11 @@ from rich.markup import escape
 from typer import Argument, Option
 
 from regnb.change.sweep import ALLOWANCES, Row, Sweep
+from regnb.cli.alarm import Alarm, Alarms
 from regnb.cli.command import command_of
 from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
-from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, out, say, section, show
+from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, leave, out, say, section, show
 from regnb.errors import Interrupted
 from regnb.storage import Storage, open_storage
 from regnb.text import count, human
@@ -43,20 +44,23 @@ Allow = Annotated[
 ]
 
 
-def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool) -> None:
-    """Print a plan over a storage; write it into a file if asked, else apply it if its code is typed at a terminal."""
+def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | bool, alarm: Alarm) -> None:
+    """Print a plan over a storage; write it into a file if asked, else apply it if its code is typed at a terminal.
+
+    A plan in a file is announced.
+    """
+    if plan_out is not None:
+        plan = storage.keep(plan)
     if json_:
         show(plan.to_frame(), json_)
     else:
-        out.print(f"[bold]{escape(plan.summary())}[/]")
-        for note in plan.notes:
-            out.print(f"- {note}", markup=False)
-        if plan.effects:
-            section(plan.blast, "What is spared or only named", 50)
-        _draw_rows(plan.steps)
+        show_sweep(plan)
     if plan_out is not None:
         plan.save(plan_out)
         say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
+        if plan.changes:
+            waits = f"To read and apply it: regnb apply {shlex.quote(str(plan_out.absolute()))}"
+            leave(alarm.send(f"A plan for {plan.url} waits for approval", [plan.summary(), waits]))
     elif not plan.changes or json_:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
@@ -67,6 +71,16 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | 
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def show_sweep(plan: Sweep) -> None:
+    """Print a plan over a storage: one sentence, what is spared, and the rows."""
+    out.print(f"[bold]{escape(plan.summary())}[/]")
+    for note in plan.notes:
+        out.print(f"- {note}", markup=False)
+    if plan.effects:
+        section(plan.blast, "What is spared or only named", 50)
+    _draw_rows(plan.steps)
 
 
 def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
@@ -149,6 +163,7 @@ def _ask_caches(storage: Storage, receipt: Receipt) -> None:
 @command_of(app)
 def collect(
     storage: Dir,
+    alarm: Alarms,
     endpoint: Endpoints = None,
     untagged: Annotated[bool, Option("--untagged", help="Also collect untagged manifests.")] = False,
     uploads_older_than: Annotated[
@@ -177,6 +192,7 @@ def collect(
 
     Exit code 0: planned, or every row done, 1: error, 4: not every row.
     """
+    announcer = alarm()
     here = open_storage(storage)
     plan = here.plan_collect(
         untagged=untagged,
@@ -190,7 +206,7 @@ def collect(
         endpoints=endpoint or (),
         allow=allow or (),
     )
-    present(here, plan, plan_out, json_)
+    present(here, plan, plan_out, json_, announcer)
 
 
 @command_of(trash, "list")
@@ -202,18 +218,21 @@ def trash_list(storage: Dir, json_: Json = "") -> None:
 @command_of(trash, "restore")
 def trash_restore(
     storage: Dir,
+    alarm: Alarms,
     run: Annotated[str, Argument(help="The name of the collection's receipt, as regnb trash list prints it.")],
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
     """Plan to put back what a collection moved, with owner and mode, and apply the plan once its code is typed."""
+    announcer = alarm()
     here = open_storage(storage)
-    present(here, here.plan_restore(run), plan_out, json_)
+    present(here, here.plan_restore(run), plan_out, json_, announcer)
 
 
 @command_of(trash, "empty")
 def trash_empty(
     storage: Dir,
+    alarm: Alarms,
     older_than: Annotated[
         str, Option(metavar="AGE", help="Remove only what was moved at least this long ago, such as 7d.")
     ] = "7d",
@@ -226,6 +245,7 @@ def trash_empty(
 
     Of a bucket without versions, that is what was listed so long ago and is still garbage.
     """
+    announcer = alarm()
     here = open_storage(storage)
     plan = here.plan_empty(older_than=older_than, endpoints=endpoint or (), allow=allow or ())
-    present(here, plan, plan_out, json_)
+    present(here, plan, plan_out, json_, announcer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -25,8 +27,50 @@ def placeholder(parameter: Click) -> str:
     return str(parameter.opts[0]).rpartition("-")[2].upper()  # of --registry-image, IMAGE: a narrow column
 
 
+class _Plain:
+    """Takes a value as it was typed where nothing else is asked of it.
+
+    Of every other one typer makes what is asked, or an error. It has pydantic for that, which takes longer to load than
+    many a command to run.
+
+    Args:
+        parameter: Whose values these are.
+    """
+
+    def __init__(self, parameter: Click) -> None:
+        self._typer = parameter.get_runtime_param
+
+    def coerce(self, value: object, param: Click, ctx: Click) -> object:
+        """Return a value as the command gets it."""
+        kind, info = param.type_descriptor.annotation, param.type_descriptor.parameter_info
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if info.parser is None:
+            if kind is str and isinstance(value, str):
+                return value
+            if kind == list[str] and isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+                return list(value)
+            if kind is type(value) and kind in (int, float) and value == param.default:
+                return value
+            if kind is Path and isinstance(value, str) and _is_usual(value, info):
+                return Path(value)
+        return self._typer().coerce(value, param=param, ctx=ctx)
+
+
+def _is_usual(path: str, info: Click) -> bool:
+    """Whether a path is fit for a parameter, and is to stay as it was typed."""
+    if info.resolve_path or info.allow_dash or info.path_type or info.writable or not info.file_okay:
+        return False
+    if not os.path.lexists(path):
+        return not info.exists
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113 -- a text
+
+
 def _name(parameters: list[Click]) -> None:
     for each in parameters:
+        if not isinstance(getattr(each, "plain", None), _Plain):
+            each.plain = _Plain(each)
+            each.get_runtime_param = lambda plain=each.plain: plain
         if each.metavar is None:
             each.metavar = placeholder(each)
         if isinstance(each, TyperArgument):

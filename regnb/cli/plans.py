@@ -17,6 +17,7 @@ from regnb.cli.terminal import (
     ERROR,
     INCOMPLETE,
     OK,
+    Reason,
     leave,
     out,
     say,
@@ -29,13 +30,14 @@ from regnb.text import count
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
+    from regnb.change.sweep import Sweep
     from regnb.registry import Registry
     from regnb.storage import Storage
     from regnb.wire.exchange import Answer
 
 
-def keep_plan(plan: Plan, path: Path) -> None:
-    """Write a plan into a file, and say how it is applied."""
+def keep_plan(plan: Plan, path: Path, alarm: Alarm) -> list[Reason]:
+    """Write a plan into a file, say how it is applied, and announce it; return a reason if nobody took the message."""
     plan.save(path)
     if not plan.changes:
         say(f"There is nothing to apply in {path}.")
@@ -43,6 +45,9 @@ def keep_plan(plan: Plan, path: Path) -> None:
         say(f"The plan is in {path}, but {plan.host} would refuse it.")
     else:
         say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}")
+    if not plan.changes:
+        return []
+    return alarm.send(f"A plan for {plan.host} waits for approval", waiting(plan, path))
 
 
 def present(
@@ -79,9 +84,7 @@ def present(
     else:
         show_plan(plan)
     if plan_out is not None:
-        keep_plan(plan, plan_out)
-        if plan.changes:
-            leave(alarm.send(f"A plan for {plan.host} waits for approval", waiting(plan, plan_out)))
+        leave(keep_plan(plan, plan_out, alarm))
     elif not plan.ready or json_ or curl:
         return
     elif at_terminal():
@@ -97,7 +100,7 @@ def at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def ask_code(plan: Plan) -> str:
+def ask_code(plan: Plan | Sweep) -> str:
     """Ask for a plan's code; return what was typed if it is the code, else ""."""
     asked = f"Type {plan.code} to change {plan.host}, anything else to leave it"
     typed = str(typer.prompt(asked, default="", show_default=False))
@@ -130,7 +133,7 @@ def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> No
 
 def show_plan(plan: Plan) -> None:
     """Print a plan: one sentence, what the registry will refuse, what is touched, and in a line each what stays."""
-    from regnb.change.preview import stays, touched  # pandas waits for a frame
+    from regnb.change.preview import kept, stays, touched  # pandas waits for a frame
 
     _line(f"[bold]{escape(plan.summary())}[/]")
     for one in plan.refusals:
@@ -138,7 +141,10 @@ def show_plan(plan: Plan) -> None:
         _line(f"Hint: {escape(one.hint)}" if one.hint else "")
     effects = plan.blast
     section(effects[effects["effect"] != "shared"], "What else this touches", 50)
-    section(touched(plan.to_frame()), "Rows")
+    rows = plan.to_frame()
+    section(touched(rows), "Rows")
+    if not plan.changes:
+        section(kept(rows), "What stays, and why", 20)
     out.print()
     for line in stays(plan):
         _line(f"- {line}.")

@@ -197,7 +197,9 @@ def listed(in_use: InUse) -> Running:
         objects = _cluster()
     else:
         data = _document(in_use)
-        if not data.lstrip().startswith((b"{", b"[")) and data.strip():
+        if not data.strip():
+            raise InvalidArgument(f"{in_use} is empty: that says nothing of what is in use", hint=_HINT)
+        if not data.lstrip().startswith((b"{", b"[")):
             return Running(tuple(_lines(data, "standard input" if str(in_use) == "-" else Path(str(in_use)).name)))
         objects = _objects(_list(data, whole=True))
     found: dict[tuple[str, str, str, str], Used] = {}

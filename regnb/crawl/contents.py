@@ -12,6 +12,7 @@ import msgspec
 from regnb.crawl.listing import Listing, blob_file
 from regnb.crawl.notes import Notes
 from regnb.crawl.records import PRECEDENCE, BlobKind, BlobRecord, ManifestRecord, ProblemKind, configure, describe
+from regnb.crawl.references import is_index, misread, references
 from regnb.crawl.walk import Files
 from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.manifest import (
@@ -141,9 +142,8 @@ class Contents:
                 needs.fatal[digest] = refused.message, True
             else:
                 self._notes.problem(name, digest, "malformed", refused.message)
-        elif not _is_collected(said := msgspec.json.decode(spelled(data), type=_Said)):
-            text = f"no garbage collection reads {said.media_type or 'a manifest'} of schema {said.schema_version}"
-            needs.fatal[digest] = text, False
+        elif references(data) is None and (why := _unread(data)):
+            needs.fatal[digest] = f"no garbage collection reads {why}", False
         if record.kind == "schema1":
             needs.schema1.append(digest)
         # What a schema 1 names, or what regnb refuses, has no size.
@@ -207,6 +207,15 @@ def _is_collected(said: _Said) -> bool:
     return said.schema_version == 1 or (said.schema_version == 2 and known)  # noqa: PLR2004 -- schema 2
 
 
+def _unread(data: bytes) -> str:
+    """Say of what regnb accepts as a manifest why it ends a garbage collection; "" if that reads it."""
+    said = msgspec.json.decode(spelled(data), type=_Said)
+    if not _is_collected(said):
+        return f"{said.media_type or 'a manifest'} of schema {said.schema_version}"
+    why = misread(data, said.media_type or "") if said.schema_version != 1 else ""
+    return f"it: {why}" if why else ""
+
+
 def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return the config, the layers and the children that a garbage collection sees in what regnb does not accept.
 
@@ -231,8 +240,10 @@ def _references(data: bytes) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
             raise ValueError
         return (value[key] for value in some if value.get(key))
 
-    listing = "index" in str(found.get("mediaType")) or "list" in str(found.get("mediaType"))
-    if listing or (not found.get("mediaType") and "manifests" in found and "layers" not in found):
+    media_type = found.get("mediaType") or ""
+    if found.get("schemaVersion") != 1 and misread(data, media_type):
+        raise ValueError
+    if media_type in INDEXES or (not media_type and is_index(data)):
         return "", (), tuple(digests(found.get("manifests")))
     layers = (*digests(found.get("layers")), *digests(found.get("fsLayers"), "blobSum"))
     return next(iter(digests([found.get("config")])), ""), layers, ()

@@ -73,7 +73,7 @@ class Listing:
         uploads: By repository and upload.
         begun: Path of the file that says when an upload was begun, to the upload.
         large: Paths of links that are too large to be links.
-        has_repositories: Whether there is a folder for repositories.
+        folders: Of ``blobs`` and ``repositories`` those that are there.
         disk: What there is (``blobs``, ``links``, ``uploads``, ``other``, ``folders``) to its size.
 
     Example:
@@ -92,13 +92,13 @@ class Listing:
         self.uploads: dict[tuple[str, str], UploadRecord] = {}
         self.begun: dict[str, UploadRecord] = {}
         self.large: set[str] = set()
-        self.has_repositories = False
+        self.folders: set[str] = set()
         self._foreign: dict[str, list[str]] = {}
         self.disk = {what: Usage() for what in ("blobs", "links", "uploads", "other", "folders")}
 
     def note(self, file: File) -> None:
         """Take note of a file or a folder."""
-        self.has_repositories |= file.path.startswith("repositories/")
+        self.folders.add(file.path.partition("/")[0])
         if file.path.endswith("/"):
             self._folder(file.path[:-1])
             self.disk["folders"].add(0, file.used)
@@ -119,10 +119,12 @@ class Listing:
 
     def check(self) -> None:
         """Leave out the repositories whose names no repository can have, and name what ends a collection."""
-        if self.sizes and not self.has_repositories:
-            text = "there is no such folder: the garbage collection of every version stops here, and removes no blob"
-            hint = "look whether the whole storage is there; if no repository is wanted, make the empty folder"
-            self._notes.problem("", "repositories", "bad repository", text, hint=hint)
+        missing: dict[str, ProblemKind] = {"repositories": "bad repository", "blobs": "bad blob"}
+        for folder, kind in missing.items() if self.sizes or self.repositories else ():
+            if folder not in self.folders:
+                text = "there is no such folder: the garbage collection of every version ends here, and removes no blob"
+                hint = f"look whether the whole storage is there; if no {folder} are wanted, make the empty folder"
+                self._notes.problem("", folder, kind, text, hint=hint)
         for paths in self._foreign.values():
             text = "a file server or a file system made this folder: it was left out"
             more = f", with {count(len(paths) - 1, 'other folder')} of this name" if len(paths) > 1 else ""

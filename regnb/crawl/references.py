@@ -1,28 +1,44 @@
-"""What a manifest names, and nothing else of it: all that a garbage collection looks at."""
+"""What a manifest names, as a garbage collection reads it: one value of another type ends the collection."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST
+from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, INDEXES, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST
+from regnb.oci.spelling import spelled
 
 _IMAGES: Final = frozenset({"", OCI_MANIFEST, DOCKER_MANIFEST})
 _INDEXES: Final = frozenset({"", OCI_INDEX, DOCKER_LIST})
 _CHILDREN: Final = MANIFEST_TYPES | {""}
 
 
+_Text: TypeAlias = str | None
+_Texts: TypeAlias = list[_Text] | None
+_Annotations: TypeAlias = dict[str, _Text] | None
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _Platform(msgspec.Struct, gc=False):
+    architecture: _Text = None
+    os: _Text = None
+    os_version: _Text = msgspec.field(default=None, name="os.version")
+    os_features: _Texts = msgspec.field(default=None, name="os.features")
+    variant: _Text = None
+    features: _Texts = None
+
+
 # Other keys may be these in other letters, by which a collection reads them: `regnb.oci.spelling`.
 class _Named(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     digest: str
-    size: int
+    size: _Size
     media_type: str = ""
-    annotations: msgspec.Raw = msgspec.Raw()
+    annotations: _Annotations = None
     artifact_type: msgspec.Raw = msgspec.Raw()
     data: msgspec.Raw = msgspec.Raw()
-    platform: msgspec.Raw = msgspec.Raw()
-    urls: msgspec.Raw = msgspec.Raw()
+    platform: _Platform | None = None
+    urls: _Texts = None
 
 
 class _Manifest(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
@@ -34,11 +50,44 @@ class _Manifest(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=
     subject: _Named | None = None
     blobs: msgspec.Raw = msgspec.Raw()
     fs_layers: msgspec.Raw = msgspec.Raw()
-    annotations: msgspec.Raw = msgspec.Raw()
+    annotations: _Annotations = None
     artifact_type: msgspec.Raw = msgspec.Raw()
 
 
 _manifest = msgspec.json.Decoder(_Manifest)
+
+
+# The types of distribution's own structures: null is as good as absent, and a key that is not here may hold anything.
+class _Descriptor(msgspec.Struct, gc=False, rename="camel"):
+    media_type: _Text = None
+    digest: _Text = None
+    size: _Size | None = None
+    urls: _Texts = None
+    annotations: _Annotations = None
+    platform: _Platform | None = None
+
+
+_Descriptors: TypeAlias = list[_Descriptor | None] | None
+
+
+class _Index(msgspec.Struct, gc=False, rename="camel"):
+    schema_version: int | None = None
+    media_type: _Text = None
+    manifests: _Descriptors = None
+
+
+class _Docker(msgspec.Struct, gc=False, rename="camel"):
+    schema_version: int | None = None
+    media_type: _Text = None
+    config: _Descriptor | None = None
+    layers: _Descriptors = None
+
+
+class _Image(_Docker, gc=False, rename="camel"):
+    annotations: _Annotations = None
+
+
+_index, _docker, _image = msgspec.json.Decoder(_Index), msgspec.json.Decoder(_Docker), msgspec.json.Decoder(_Image)
 
 
 class References(NamedTuple):
@@ -77,3 +126,43 @@ def references(data: bytes) -> References | None:
         [each.digest for each in listed if each.media_type in _CHILDREN],
         subject,
     )
+
+
+def misread(data: bytes, media_type: str) -> str:
+    """Return why a collection ends at a manifest of schema 2, whatever it names: a value of another type.
+
+    Args:
+        data: The manifest.
+        media_type: What it says it is; "" if it says nothing.
+
+    Example:
+        >>> misread(b'{"schemaVersion":2,"layers":[],"annotations":{"a":1}}', OCI_MANIFEST)
+        'Expected `str | null`, got `int` - at `$.annotations[...]`'
+    """
+    data = _read(data)
+    try:
+        if media_type in INDEXES or (not media_type and is_index(data)):
+            _index.decode(data)
+        else:
+            (_docker if media_type == DOCKER_MANIFEST else _image).decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def is_index(data: bytes) -> bool:
+    """Whether a manifest that says nothing of its type is an index to a collection: it is where it reads as one.
+
+    Example:
+        >>> is_index(b'{"manifests":[],"layers":[]}'), is_index(b'{"manifests":null}')
+        (True, False)
+    """
+    try:
+        return _index.decode(_read(data)).manifests is not None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+
+
+def _read(data: bytes) -> bytes:
+    # What is no UTF-8 is read all the same, as a mark for each such byte.
+    return spelled(data).decode("utf-8", "replace").encode()

@@ -57,8 +57,9 @@ class Survey:
     Args:
         files: Of the storage.
         listing: To fill.
-        before: What an earlier look found, if this is another one: then layer links are only listed, and of what
-            was regular before, no manifest and no link to one is read again, as long as it is there.
+        before: What an earlier look found, if this is another one: then the layer links of repositories that were there
+            are only listed, and of what was regular before, no manifest and no link to one is read again, as long as
+            it is there.
 
     Example:
         ``manifests = Survey(files, listing).look()``
@@ -113,7 +114,9 @@ class Survey:
         """Take the names of the blobs; whether their bytes are there is asked of those for which it matters."""
         found: list[str] = []
         base = f"{self._base}/blobs"
-        for algorithm in os.listdir(base):
+        algorithms = os.listdir(base)
+        self._listing.folders.add("blobs")
+        for algorithm in algorithms:
             if algorithm != "sha256":
                 raise _Irregular
             for shard in os.listdir(f"{base}/sha256"):
@@ -134,7 +137,7 @@ class Survey:
             folder = pending.pop()
             marks: list[str] = []
             with os.scandir(f"{self._base}/{folder}") as entries:
-                self._listing.has_repositories = True
+                self._listing.folders.add("repositories")
                 for entry in entries:
                     if entry.is_symlink() or entry.name in FOREIGN:
                         raise _Irregular
@@ -170,11 +173,12 @@ class Survey:
     def _repository(self, name: str) -> Repository:
         """Take a repository that has layers, revisions and tags, each with the link that belongs there, or none."""
         folder = f"{self._base}/repositories/{name}"
-        before = self._before.revisions.get(name, {}) if self._before else {}
+        earlier = self._before.revisions.get(name) if self._before else None
+        before = earlier or {}
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            found.layers = {f"sha256:{name}" for name in names} if self._before else _linked(names, at)
+            found.layers = {f"sha256:{name}" for name in names} if earlier is not None else _linked(names, at)
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
         share = self._shared.setdefault
@@ -231,8 +235,8 @@ class Survey:
             config, layers, children, subject = named
             self._known[digest] = ManifestRecord(
                 *(digest, "", "", "", len(data), share(config, config)),
-                tuple([share(layer, layer) for layer in layers]),
-                tuple([share(child, child) for child in children]),
+                tuple(map(share, layers, layers)),
+                tuple(map(share, children, children)),
                 subject,
             )
         return True

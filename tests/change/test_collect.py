@@ -32,11 +32,12 @@ from scripted import Reply
 
 import regnb
 from regnb.change import sweep
-from regnb.change.collect import pushers
+from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
 from regnb.change.collect.trash import Trash
 from regnb.change.journal import Receipt
 from regnb.change.sweep import Row, Sweep
+from regnb.crawl.references import references
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client
@@ -645,3 +646,45 @@ def test_what_a_process_remembers(old: Distribution) -> None:
         (row,) = here.caches(receipt).to_dict("records")
         assert (row["remembered"], row["asked"], row["message"]) == (0, len(gone), "")
     assert "stopped" in here.caches(receipt)["message"][0]
+
+
+def test_what_a_plan_read_is_kept_for_its_application(
+    old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process reads no manifest again that the plan read; where that is damaged or too old, it reads all."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = swept.storage(old)
+    plan = here.keep(here.plan_collect(endpoints=[old.url]))
+    manifests = [str(image.digest) for image in map(some, (1, 2))]
+    assert Sweep.of_json(plan.to_json()) == plan
+    found = basis.load(here.url, plan.basis)
+    assert found is not None
+    assert sorted(found.manifests) == sorted(manifests)
+    assert found.manifests[manifests[0]].config == str(Digest.of(config(n=1)))
+    assert basis.load("/elsewhere", plan.basis) is None
+    read: list[str] = []
+    monkeypatch.setattr("regnb.crawl.survey.references", lambda data: read.append(Digest.of(data)) or references(data))
+    assert swept.collect(old, plan).status == "done"
+    assert read == []
+    kept = basis.folder() / Digest(plan.basis).hex
+    data = kept.read_bytes()
+    kept.write_bytes(data.replace(b"app", b"abb"))
+    assert basis.load(here.url, plan.basis) is None
+    kept.write_bytes(data)
+    os.utime(kept, (1, 1))
+    assert basis.load(here.url, plan.basis) is None
+    swept.storage(old).plan_collect(endpoints=[old.url])
+    assert sorted(read) == sorted(manifests)
+
+
+def test_a_push_after_the_plan_was_kept(old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest that came after the plan is read although the others are not, and what it needs is not moved."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = swept.storage(old)
+    plan = here.keep(here.plan_collect(endpoints=[old.url], allow=["writer"]))
+    with old:
+        ask(old.url, lambda client: push(client, "app", "again", some(3)))
+    before = swept.tree(old.root)
+    with pytest.raises(PlanMismatch):
+        swept.collect(old, plan)
+    assert swept.tree(old.root) == before

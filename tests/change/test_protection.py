@@ -38,7 +38,7 @@ def test_what_was_found_and_under_which_names() -> None:
     )
     assert found.notes == (
         "In use: 2 images of 4 found here under r.example (1) and other:5000 (1); "  # noqa: ISC004 -- one sentence
-        "2 not found here, of r.example (1) and no host name (1).",
+        "2 not found here, of r.example (1) and docker.io or no host (1).",
         "In use by a name of this registry, but not there: app:9 (b/n).",
     )
     assert found.running.where("app", "1") == found.running.where("team/app", "1") == "b/n"

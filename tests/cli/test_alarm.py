@@ -10,11 +10,13 @@ from pathlib import Path
 import apprise
 import pytest
 from conftest import Seeded
+from distribution import free_port
 from images import regnb
 from scripted import Reply, Request, Server, serve
 
 from regnb.cli import alarm
 from regnb.errors import InvalidArgument
+from regnb.local.sandbox import Demo, demo_registry
 
 SECRET = "canarysecretkey4711abcdefg"
 """26 letters and digits, as a Mattermost key has."""
@@ -26,6 +28,13 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(alarm, "_WAITS", (0.0, 0.0, None))
     with serve(lambda *_: Reply()) as server:
         yield server
+
+
+@pytest.fixture
+def writable_demo(tmp_path: Path) -> Iterator[Demo]:
+    """The sample registry, for one test."""
+    with demo_registry(tmp_path) as found:
+        yield found
 
 
 def bodies(hook: Server) -> list[dict[str, object]]:
@@ -74,6 +83,29 @@ def test_a_plan_that_waits_is_announced(seeded_embedded: Seeded, hook: Server, t
     assert read.returncode == 1
     assert "vm/" in read.stdout
     assert code in read.stderr
+
+
+def test_every_plan_in_a_file_is_announced(writable_demo: Demo, hook: Server, tmp_path: Path) -> None:
+    """The plans of ``free`` and of a collection as well as those of a deletion or a policy; an empty one is not."""
+    plan = str(tmp_path / "plan.json")
+    stopped = f"http://127.0.0.1:{free_port()}"
+    for words in (
+        ("free", writable_demo.url, "100kB"),
+        ("delete", writable_demo.url, "vm/centos8:8.3"),
+        ("collect", str(writable_demo.storage), "--grace", "0h", "--endpoint", stopped),
+    ):
+        done = regnb(tmp_path, *words, "--plan-out", plan, REGNB_WEBHOOK=hook.url)
+        assert done.returncode == 0, done.stderr
+        assert "waits for approval" in str(bodies(hook)[-1]["title"]), words
+        assert f"regnb apply {plan}" in str(bodies(hook)[-1]["text"])
+    assert len(bodies(hook)) == 3
+    read = regnb(tmp_path, "apply", plan)
+    assert (read.returncode, "move to the trash" in read.stdout) == (1, True), "it is read before its code is asked for"
+    done = regnb(
+        tmp_path, "free", writable_demo.url, "100kB", "--keep", "99", "--plan-out", plan, REGNB_WEBHOOK=hook.url
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(bodies(hook)) == 3
 
 
 def test_attempts_and_what_is_said_when_all_fail(

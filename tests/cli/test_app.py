@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from images import surroundings
+from typer.testing import CliRunner
 
 from regnb import cli
 from regnb.cli.app import COMMANDS
@@ -43,3 +44,30 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path)
     )
     assert {f"regnb.cli.{entry.module}" for entry in COMMANDS.values()} & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("words", [["apply", "absent", "--confirm", "x"], ["collect", "absent", "--plan-out", "plan"]])
+def test_plain_values_load_nothing(words: list[str], tmp_path: Path) -> None:
+    """Texts and paths of a command line need no pydantic, and a command over a storage no HTTP and no frames."""
+    code = (
+        "import sys; from regnb import cli\n"
+        f"try: cli.app({words}, standalone_mode=False)\n"
+        "except Exception as error: print('failed', error)\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    assert "absent" in done.stdout
+    assert {"pydantic", "httpx", "aiohttp", "pandas", "regnb.registry"} & set(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [(["--plan-out", "."], "is a directory"), (["--tag-history", "few"], "as an integer")]
+)
+def test_what_is_no_plain_value_is_refused(words: list[str], text: str) -> None:
+    """A folder where a file is expected, and a text where a number is, are refused as typer does."""
+    done = CliRunner().invoke(cli.app, ["collect", "absent", *words])
+    assert done.exit_code != 0
+    assert text in " ".join(done.output.replace("│", " ").split())

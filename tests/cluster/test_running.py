@@ -111,11 +111,12 @@ def test_a_file_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("document", "text"),
     [
-        (b"", "not a list of pods"),
+        (b"", "is empty"),
         (b'{"kind": "List", "items": [', "not a list of pods"),
         ("{}".encode("utf-16"), "not a list of pods"),
         (b"[" * 100_000, "not a list of pods"),
         (b"[]", "not a list of pods"),
+        (b" \n", "is empty"),
         (b'{"items": []}', "not a list of pods"),
         (b'{"kind": "List"}', "not a list of pods"),
         (pack(pod("app:1")), "not a list of pods"),

@@ -19,6 +19,7 @@ from regnb.analysis.storage import open_storage
 from regnb.oci.reference import Digest
 
 ABSENT = "sha256:" + "0" * 64
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
@@ -155,6 +156,15 @@ def _with(what: Image, **changes: Any) -> Callable[[Disk], object]:
     return lambda disk: disk.rewrite(what, **changes)
 
 
+def _layered(**more: Any) -> Callable[[Disk], object]:
+    return _with(A, layers=[{**descriptor(LAYER, A.blobs[1]), **more}])
+
+
+def _listed(**more: Any) -> Callable[[Disk], object]:
+    first, *others = json.loads(INDEX.data)["manifests"]
+    return _with(INDEX, manifests=[{**first, **more}, *others])
+
+
 HEX = A.digest[7:]
 CASES: dict[str, Callable[[Disk], object]] = {
     "nothing": lambda _: None,
@@ -169,6 +179,9 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "revision without a link": lambda disk: disk.revision(U.digest).unlink(),
     "child without a revision": lambda disk: disk.revision(C.digest).unlink(),
     "corrupt link in a strange folder": _in_app("_manifests/revisions/md5/strange/link", "junk"),
+    "link in a strange folder among the revisions": _in_app("_manifests/revisions/sha256/strange/link", A.digest),
+    "link of another manifest in a strange folder": _in_app("_manifests/revisions/sha256/strange/link", ABSENT),
+    "link in a folder of an unknown algorithm": _in_app(f"_manifests/revisions/md5/{HEX}/link", A.digest),
     "stray file among the revisions": _in_app("_manifests/revisions/sha256/.DS_Store", "junk"),
     "old signature of a schema": _in_app(f"_manifests/revisions/sha256/{HEX}/signatures/sha256/x/link", ABSENT),
     # Tags
@@ -238,6 +251,36 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "manifest with its layers twice": _with(A, layers=json.loads(A.data)["layers"] * 2),
     "manifest with a key twice": _bytes(A, A.data[:-1] + b', "layers": []}'),
     "manifest with text that is none": _bytes(A, A.data[:-1] + b', "annotations": {"a": "\xff\xfe"}}'),
+    "manifest with an annotation that is a number": _with(A, annotations={"a": 1}),
+    "manifest with an annotation of null": _with(A, annotations={"a": None}),
+    "manifest with annotations in a list": _with(A, annotations=["a"]),
+    "manifest with an artifact type that is a number": _with(A, artifactType=1),
+    "manifest with a subject in words": _with(A, subject="x"),
+    "Docker's manifest with an annotation that is a number": _with(A, mediaType=DOCKER_MANIFEST, annotations={"a": 1}),
+    "manifest of schema 2.0": _bytes(A, A.data.replace(b'"schemaVersion":2', b'"schemaVersion":2.0')),
+    "layer with an annotation that is a number": _layered(annotations={"a": 1}),
+    "layer with one text for its addresses": _layered(urls="https://e.example"),
+    "layer with a platform in words": _layered(platform="linux/amd64"),
+    "layer with an artifact type that is a number": _layered(artifactType=1),
+    "layer with data that are a number": _layered(data=1),
+    "layer with a size beyond 64 bits": _layered(size=2**63),
+    "layer with the largest size": _layered(size=2**63 - 1),
+    "config with an annotation that is a number": _with(
+        A, config={**json.loads(A.data)["config"], "annotations": {"a": 1}}
+    ),
+    "index with an annotation that is a number": _with(INDEX, annotations={"a": 1}),
+    "child with a platform in words": _listed(platform="linux/amd64"),
+    "child with an architecture that is a number": _listed(platform={"architecture": 64, "os": "linux"}),
+    "child with features in words": _listed(platform={"architecture": "amd64", "os": "linux", "os.features": "x"}),
+    "child with a feature of null": _listed(platform={"architecture": "amd64", "os": "linux", "features": [None]}),
+    "child with a platform of null": _listed(platform=None),
+    "child with an annotation that is a number": _listed(annotations={"a": 1}),
+    "manifest without a media type, with layers and children": _with(
+        A, mediaType="", manifests=json.loads(INDEX.data)["manifests"]
+    ),
+    "index without a media type, with layers": _with(INDEX, mediaType="", layers=json.loads(A.data)["layers"]),
+    "manifest without a media type, with a list of no children": _with(A, mediaType="", manifests=[]),
+    "manifest without a media type, with null for children": _with(A, mediaType="", manifests=None),
     "manifest with a key in capitals": _pushed(b'"layers"', b'"Layers"'),
     "manifest with all keys in capitals": _pushed(
         b'"(digest|size|config|layers|mediaType|schemaVersion)"', lambda key: key[0].upper()
@@ -271,6 +314,8 @@ CASES: dict[str, Callable[[Disk], object]] = {
     ),
     "layer that is a manifest": _with(A, layers=[descriptor(LAYER, U.data)]),
     # Blobs
+    "no folder for blobs": lambda disk: shutil.rmtree(disk.v2 / "blobs"),
+    "no folder for the blobs of sha256": lambda disk: shutil.rmtree(disk.v2 / "blobs/sha256"),
     "folder without a blob": lambda disk: (disk.v2 / f"blobs/sha256/00/{'0' * 64}").mkdir(parents=True),
     "stray files among the blobs": lambda disk: [_blob(name)(disk) for name in ("x", "sha256/x", "sha256/00/x")],
     "stray file beside a blob": lambda disk: disk.write(disk.data(A).with_name("data~"), "x"),

@@ -431,5 +431,5 @@ def test_snapshots_have_days_under_their_bars() -> None:
     assert list(charts.churn(found).data[0].x) == [f"{DAY + timedelta(days=at):%Y-%m-%d}" for at in range(3)]
     for unit, form in ((timedelta(minutes=1), "%Y-%m-%d<br>%H:%M"), (timedelta(seconds=1), "%Y-%m-%d<br>%H:%M:%S")):
         when = [DAY + number * unit for number in range(3)]
-        close = found.assign(when=pd.Series(when, dtype="datetime64[us, UTC]"))
+        close = Frame(found.assign(when=when))
         assert list(charts.churn(close).data[0].x) == [moment.strftime(form) for moment in when]

@@ -170,7 +170,7 @@ class _Collection(_Course):
         self.trash.begin(run, self.sweep, before)
 
         def is_stale(number: int, row: Row) -> bool:
-            found = row.path in gone and not self.trash.holds(row, run)
+            found = bool(gone) and row.path in gone and not self.trash.holds(row, run)
             if found:
                 self.note(Outcome(number, "stale", message="it is needed again, or is not there any more"))
             return found

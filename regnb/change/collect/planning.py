@@ -435,6 +435,8 @@ def stale(confirmed: Sequence[Row], now: Sequence[Row], *, resumed: bool = False
         >>> stale([row], [row]), len(stale([row], []))
         ([], 1)
     """
+    if confirmed == now:
+        return []
 
     def key(row: Row) -> tuple[object, ...]:
         if resumed and row.kind == "upload":

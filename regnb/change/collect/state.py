@@ -162,13 +162,13 @@ class State:
         return found
 
 
-def read(open_files: Open, url: str, before: State | None = None, *, parts: bool = True) -> State:
+def read(open_files: Open, url: str, before: Before | None = None, *, parts: bool = True) -> State:
     """Read what a storage holds.
 
     Args:
         open_files: Opens its files.
         url: What it is called.
-        before: What it held a moment ago: of a local storage, only what can have changed is read then.
+        before: What was found a moment ago: of a local storage, only what can have changed is read then.
         parts: Whether to ask a bucket for what is being written in parts.
 
     Raises:
@@ -183,8 +183,7 @@ def read(open_files: Open, url: str, before: State | None = None, *, parts: bool
     written: Mapping[str, Sequence[str]] | None = {}
     with open_files(notes.unlisted) as files:
         listing = Listing(notes, brief=True)
-        known = before.known() if before else None
-        survey = Survey(files, listing, known) if isinstance(files, LocalFiles) else None
+        survey = Survey(files, listing, before) if isinstance(files, LocalFiles) else None
         if survey:
             records.manifests.update(survey.look())
         else:
