@@ -60,7 +60,7 @@ def nginx(
     redirect: bool = False,
     body_limit: str = "0",
     forwarded: bool = True,
-    upgrade: bool = True,
+    upgrade: str = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;",
 ) -> Iterator[Found]:
     """Route each path, and what is below it, to a ``host:port``.
 
@@ -71,7 +71,7 @@ def nginx(
         redirect: Whether http leads to https.
         body_limit: Bytes of a request's body, as nginx writes them (``1m``); 0 is no limit.
         forwarded: Whether the servers behind it are told that https was spoken.
-        upgrade: Whether WebSockets are passed on.
+        upgrade: Lines that pass WebSockets on, or "".
     """
     assert PROGRAM is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +89,8 @@ def nginx(
         certificate = f"ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;"
         servers += f"server {{ listen 127.0.0.1:{secure} ssl; server_name 127.0.0.1; {certificate} {places} }}\n"
     config = folder / "nginx.conf"
-    upgraded = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
     written = _CONFIG.format(
-        upgraded=upgraded if upgrade else "",
+        upgraded=upgrade,
         folder=folder,
         body_limit=body_limit,
         forwarded="$scheme" if forwarded else "http",

@@ -66,6 +66,7 @@ UNREAD: Final = _UNREAD_3
 
 
 _CACHED: Final = "manifests that came from the cache, or were read in another repository, may be gone here"
+_UNREAD: Final = "repositories that were not read may need some"
 
 
 class Bound(NamedTuple):
@@ -81,6 +82,7 @@ def bounds(
     *,
     complete: bool,
     checked: bool,
+    whole: bool = True,
     hollow: bool = False,
     torn: bool = False,
 ) -> list[Bound]:
@@ -91,6 +93,7 @@ def bounds(
         problems: Of the inventory, at least those of :data:`MATTERING`.
         complete: Whether everything was read.
         checked: Whether the registry was asked for every manifest, and none came from the cache.
+        whole: Whether no repository was left out.
         hollow: Whether what is deleted lists a manifest that the repository does not have.
         torn: Whether some image lacks a part, so that others of its parts may be gone as well.
 
@@ -119,6 +122,10 @@ def bounds(
             found.append(Bound("estimate", _CACHED))
         elif hollow:
             found.append(Bound("estimate", "a manifest that only an index names may still be on disk, and go with it"))
+        elif not whole and collection.command == PLAIN:
+            found.append(Bound("at most", f"{_UNREAD}, and so may manifests without a tag, which HTTP does not show"))
+        elif not whole:
+            found.append(Bound("estimate", f"{_UNREAD}, and it also removes manifests without a tag"))
         elif collection.command == PLAIN:
             found.append(Bound("at most", "manifests without a tag cannot be seen over HTTP, and may need some"))
         elif collection.version == "3":

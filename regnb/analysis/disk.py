@@ -83,8 +83,9 @@ def facts(inventory: Inventory, prices: Prices | None = None) -> Iterator[str]:
         >>> len(list(facts(open_storage("/var/lib/registry").inventory()))) > 2
         True
     """
-    columns = (inventory.disk[name].to_list() for name in ("what", "files", "size", "used"))
-    rows = {what: Usage(*some) for what, *some in zip(*columns, strict=True)}
+    columns = (inventory.disk[name].to_list() for name in ("what", "files", "size"))
+    each = inventory.disk["used"].fillna(0).to_list()
+    rows = {what: Usage(*some) for what, *some in zip(*columns, each, strict=True)}
     kept = [rows[name] for name in ("blobs", "links", "uploads", "other")]
     size, used, files = (sum(getattr(one, name) for one in kept) for name in ("size", "used", "files"))
     if used:
@@ -97,9 +98,9 @@ def facts(inventory: Inventory, prices: Prices | None = None) -> Iterator[str]:
     if left := volume(inventory.registry):
         inodes = f", and {left.inodes_free:,} of {left.inodes:,} inodes" if left.inodes else ""
         yield f"The volume has {human(left.free)} of {human(left.size)} left{inodes}"
-    stale = sum(inventory.repositories["stale_links"].tolist())
+    stale = int(inventory.repositories["stale_links"].sum())
     if stale:
-        links = sum(inventory.repositories["layer_links"].tolist())
+        links = int(inventory.repositories["layer_links"].sum())
         cost = (
             f"at least {count(2 * stale, 'inode')} and about {human(2 * stale * _BLOCK)}" if used else "one object each"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from regnb.analysis import snapshot
 from regnb.analysis.difference import changes
@@ -86,8 +87,8 @@ class Growth:
         """
         limit = parse_size(capacity)
         rows = self.frame[self.frame["complete"]].sort_values("when", kind="stable")
-        on_disk = len(rows) > 0 and bool(rows["disk"].iloc[-1] > 0)
-        rows = rows[(rows["disk"] > 0) == on_disk]
+        on_disk = len(rows) > 0 and bool(rows["disk"].notna().iloc[-1])
+        rows = rows[rows["disk"].notna() == on_disk]
         if rows.empty:
             return Forecast(None, None, None, _unknown(0.0, 0), limit, now)
         # Of snapshots of one moment the last one counts, and what was collected is the sum of them.
@@ -160,7 +161,7 @@ class _Reading(NamedTuple):
     when: datetime
     stored: int
     pulled: int
-    disk: int
+    disk: int | None
     tags: int
     complete: bool
     load: Callable[[], snapshot.Stored]
@@ -213,7 +214,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
     columns = {
         "when": [one.when for one, *_ in rows],
         **{
-            column: [min(getattr(one, column), _LARGEST) for one, *_ in rows]
+            column: [None if getattr(one, column) is None else min(getattr(one, column), _LARGEST) for one, *_ in rows]
             for column in ("stored", "pulled", "disk", "tags", "complete")
         },
         **{column: [numbers[at] for _, numbers, _ in rows] for at, column in enumerate(("new", "moved", "vanished"))},
@@ -251,7 +252,8 @@ def _listed(url: str | Path) -> list[_Reading | None]:
             found.append(None)
             continue
         load = partial(snapshot.load, f"{str(url).rstrip('/')}/{row['snapshot']}", _NEEDED)
-        figures = {field: row[field] for field in ("stored", "pulled", "disk", "tags", "complete")}
+        figures = {field: row[field] for field in ("stored", "pulled", "tags", "complete")}
+        figures["disk"] = None if pd.isna(row["disk"]) else row["disk"]
         found.append(_Reading(row["registry"], row["started"].to_pydatetime(), **figures, load=load))
     return found
 
@@ -259,7 +261,6 @@ def _listed(url: str | Path) -> list[_Reading | None]:
 def _read(what: Inventory | str | Path) -> _Reading:
     inventory = what if isinstance(what, Inventory) else Inventory.load(what)
     summary = inventory.summary
-    disk = sum(inventory.frames["disk"]["size"].tolist())
     needed = {name: inventory.frames[name] for name in _NEEDED}
     stored = snapshot.Stored(inventory.registry, inventory.started, inventory.finished, needed, inventory.source)
     return _Reading(
@@ -267,7 +268,7 @@ def _read(what: Inventory | str | Path) -> _Reading:
         inventory.started,
         summary.stored,
         summary.pulled,
-        disk,
+        summary.disk,
         summary.tags,
         summary.complete,
         lambda: stored,

@@ -63,7 +63,7 @@ class Summary(NamedTuple):
     Attributes:
         stored: Every blob once: over HTTP those that tags lead to, of a storage all that are on disk.
         pulled: The sum over all tags, each counted as if it were alone.
-        disk: Of a storage, every file; else 0.
+        disk: Of a storage or a layout, every file; None where only the API was read.
         problems: Rows of ``problems``.
         complete: Whether everything that was listed was read. If not, the sizes are lower bounds.
     """
@@ -75,7 +75,7 @@ class Summary(NamedTuple):
     blobs: int
     stored: int
     pulled: int
-    disk: int
+    disk: int | None
     problems: int
     complete: bool
 
@@ -217,11 +217,15 @@ class Inventory:
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
 
     @property
+    def whole(self) -> bool:
+        """Whether every repository was to be read, and not only some by their names or by globs."""
+        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
+        return self.source == "storage" or bool(asked)
+
+    @property
     def empty_catalog(self) -> bool:
         """Whether the registry was asked for its catalog, and lists no repository; or whether a storage has none."""
-        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
-        whole = self.source == "storage" or (self.source == "api" and bool(asked))
-        return whole and self.repositories.empty
+        return self.source in ("api", "storage") and self.whole and self.repositories.empty
 
     @property
     def brief(self) -> Brief:
@@ -235,6 +239,8 @@ class Inventory:
             f"({human(found.pulled)} if nothing were shared)"
         )
         verdict = "Complete: everything that was listed was read."
+        if not self.whole:
+            verdict = "Complete: the chosen repositories were read. Others may share layers with these."
         if self.empty_catalog:
             verdict = "Complete: the catalog is empty, so there is nothing to read."
             if self.source == "storage":
@@ -529,7 +535,13 @@ class Inventory:
         return self._reclaimed(None)
 
     def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
-        going = mask_of(self.tags, what, self.registry)
+        try:
+            going = mask_of(self.tags, what, self.registry)
+        except NotFound as error:
+            if self.whole:
+                raise
+            hint = "read its repository, too: repositories= in Python, --repository on the command line"
+            raise error.saying(f"{error.message} in the repositories that were read", hint=hint) from None
         removed = removal(self.graph, going, children=children, referrers=referrers, known=self._rows_known)
         problems = mattering(self.problems)
         meant = bounds(
@@ -537,6 +549,7 @@ class Inventory:
             problems,
             complete=self.complete and self.finished is not None,
             checked=bool(self.manifests["checked"].all()),
+            whole=self.whole,
             hollow=bool(self.graph.hollow[removed.gone].any()),
             torn=bool((self.problems["problem"] == "missing").any()),
         )
@@ -612,7 +625,7 @@ class Inventory:
             blobs=len(self.blobs),
             stored=_total(stored),
             pulled=_total(self.tags["size"]),
-            disk=_total(self.disk["size"]),
+            disk=_total(self.disk["size"]) if len(self.disk) else None,
             problems=len(self.problems),
             complete=self.complete,
         )

@@ -59,7 +59,7 @@ def _values(inventory: Inventory, findings: Mapping[str, int]) -> Iterator[tuple
     yield "regnb_stored_bytes", (), found.stored
     yield "regnb_unshared_bytes", (), found.pulled
     if inventory.source == "storage":
-        yield "regnb_disk_bytes", (), found.disk
+        yield "regnb_disk_bytes", (), found.disk or 0
         for row in inventory.reclaim().table.to_dict("records"):
             if row["bound"] != "fails":
                 yield "regnb_reclaimable_bytes", (str(row["collection"]), str(row["version"])), row["size"]

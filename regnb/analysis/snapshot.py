@@ -35,7 +35,7 @@ from regnb.crawl.records import Source
 from regnb.errors import StorageError
 from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS, INVENTORY
-from regnb.tables.frame import Frame, make
+from regnb.tables.frame import Frame, make, told
 from regnb.tables.write import arrow, write_parquet
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _Figures(msgspec.Struct):
     tags: int = 0
     stored: int = 0
     pulled: int = 0
-    disk: int = 0
+    disk: int | None = None
     complete: bool = False
 
 
@@ -99,7 +99,10 @@ class _Header(msgspec.Struct):
 
     @property
     def figures(self) -> _Figures:
-        return msgspec.convert(self.summary, _Figures)
+        found = msgspec.convert(self.summary, _Figures)
+        # An earlier regnb wrote 0.
+        found.disk = None if self.source == "api" else found.disk
+        return found
 
 
 def save(  # noqa: PLR0917 -- what an inventory is made of
@@ -325,7 +328,10 @@ def snapshots(url: str | Path) -> Frame:
                 "registry": header.registry if header else "",
                 "started": header.started if header else named,
                 "source": header.source if header else "",
-                **{field: min(getattr(figures, field), _LARGEST) for field in figures.__struct_fields__},
+                **{
+                    field: None if value is None else min(value, _LARGEST)
+                    for field, value in msgspec.structs.asdict(figures).items()
+                },
                 "complete": figures.complete,
                 "schema": header.schema if header else 0,
                 "status": status,
@@ -483,7 +489,7 @@ def _frame(named: str, name: str, tables: Mapping[str, pa.Table], header: _Heade
             if column not in columns:
                 filler = {"int64": 0, "int32": 0, "bool": False}.get(dtype)
                 columns[column] = pd.Series(filler, index=index, dtype=dtype)
-        return make(name, columns)
+        return told(name, make(name, columns), header.source)  # an earlier regnb wrote 0
     except (pa.ArrowException, ValueError, TypeError, IndexError, KeyError) as error:
         raise StorageError(f"{named}/{name}.parquet is damaged: {str(error)[:200]}", hint=_LOOK) from None
 

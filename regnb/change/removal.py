@@ -430,16 +430,6 @@ def check_inventory(inventory: Inventory, url: str) -> None:
         )
 
 
-def whole(inventory: Inventory) -> bool:
-    """Whether the catalog was asked, so that no repository is left out.
-
-    Example:
-        >>> whole(inventory)
-        True
-    """
-    return bool(inventory.coverage.set_index("what").loc["catalog", "listed"])
-
-
 def check_catalog(inventory: Inventory, named: Iterable[str]) -> None:
     """Refuse to plan from an empty catalog where repositories are named; a bare ``*`` expects none.
 
@@ -460,7 +450,7 @@ def check_catalog(inventory: Inventory, named: Iterable[str]) -> None:
 def check_listed(inventory: Inventory, repositories: Collection[str]) -> None:
     """Refuse what was asked of a repository that could not be listed: whether it is there is not known."""
     problems = inventory.problems
-    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories)]
+    found = problems[(problems["reference"] == "") & problems["repository"].isin(repositories) & problems["incomplete"]]
     for name, problem, message, hint in zip(*lists(found, "repository", "problem", "message", "hint"), strict=True):
         if problem != "missing":
             raise Refused(f"the tags of {name} could not be listed: {message}", hint=hint)
@@ -568,7 +558,7 @@ def _notes(inventory: Inventory, actions: Collection[str], *, untagged: bool) ->
             "What becomes free is an upper bound: untagged manifests are invisible over HTTP and may still use these "
             "blobs."
         )
-    if not whole(inventory):
+    if not inventory.whole:
         yield "Only the repositories that were named were read: others may share layers with what goes."
     if not inventory.complete:
         yield "The inventory is incomplete: what could not be read may need what goes."

@@ -27,7 +27,6 @@ from regnb.change.removal import (
     numbered,
     remove,
     unknown,
-    whole,
 )
 from regnb.cluster.running import InUse, Used
 from regnb.crawl.files import shown
@@ -469,7 +468,7 @@ def retain(
     if pulls:
         inventory = inventory.with_pulls(pulls)
     held = holdings(inventory, set(inventory.tags["repository"]))
-    protection = protect(inventory, in_use, in_use_host, needed=whole(inventory))
+    protection = protect(inventory, in_use, in_use_host, needed=inventory.whole)
     used = protection.running
     gaps = unknown(inventory, [name for name in held if not allows(allowed, "incomplete", name)])
     verdicts = _decide(inventory, policy, held, used, now or datetime.now(UTC), gone, gaps=gaps)

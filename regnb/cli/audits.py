@@ -45,8 +45,10 @@ from regnb.cli.verdict import failing, rows_of, show_collections
 from regnb.crawl.files import shown
 from regnb.crawl.naming import named
 from regnb.crawl.records import NOTES
-from regnb.errors import InvalidArgument, StorageError
+from regnb.crawl.selection import selectors
+from regnb.errors import Denied, InvalidArgument, StorageError, Unauthorized, Unsupported
 from regnb.source import is_file, read
+from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
 from regnb.text import count, human, parse_size
@@ -79,8 +81,7 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
         for fact in disk.facts(inventory, prices):
             out.print(f"- {fact}.", markup=False)
         show_collections(rows_of(inventory.reclaim()), "What each garbage collection would remove now")
-    else:
-        hidden += ["untagged", "layer_links", "stale_links"]
+    hidden += [column for column, sources in TOLD_BY["repositories"].items() if inventory.source not in sources]
     section(largest.drop(columns=hidden), "Repositories, largest first")
     section(inventory.sharing.tags, "Tags on one digest", 10)
     layers = inventory.sharing.layers.drop(columns=["command", "tags"])
@@ -276,9 +277,18 @@ def reclaim(
 ) -> None:
     """Show what deleting tags would free with each kind of garbage collection, and which images keep the rest.
 
-    Nothing is deleted. Exit code 0: done, 1: error, 4: a collection would fail, or something could not be read.
+    Without a catalog, only the repositories that are named here are read. Nothing is deleted. Exit code 0: done,
+    1: error, 4: a collection would fail, or something could not be read.
     """
-    inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    try:
+        inventory = read(url, repositories, cached=not no_cache, connect=connected)
+    except (Denied, Unauthorized, Unsupported):
+        from regnb.wire.addresses import parse_registry  # what reads files loads no HTTP
+
+        named_here = [one.within for one in selectors(what, host=parse_registry(url)[1])]
+        if repositories or not all(named_here):
+            raise
+        inventory = read(url, sorted(set(named_here)), cached=not no_cache, connect=connected)
     found = inventory.reclaim(what, children=children, referrers=referrers)
     rows = rows_of(found)
     if blobs or json_:
@@ -317,7 +327,8 @@ def find(
         typer.echo("")
         for line in found["pull"].head(_FOUND):
             typer.echo(line)
-    missing = [(ERROR, f"Nothing in {inventory.registry} fits {text}.")] if found.empty else []
+    where = inventory.registry if inventory.whole else f"the chosen repositories of {inventory.registry}"
+    missing = [(ERROR, f"Nothing in {where} fits {text}.")] if found.empty else []
     leave(missing, inventory)
 
 

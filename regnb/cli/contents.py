@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from regnb.cli.checks import InUse
 from regnb.cli.command import Connected, command_of
 from regnb.cli.options import Ref, Repositories, Where
 from regnb.cli.terminal import DRIFT, INCOMPLETE, OVER, Json, leave, say, show
+from regnb.cluster.running import COMMAND
 from regnb.registry import Registry
 from regnb.text import count, human
 
@@ -204,7 +204,15 @@ def scans(
         list[Path],
         Argument(help="Files, or folders of files, with the output of trivy image --format json or grype -o json."),
     ],
-    in_use: InUse = None,
+    in_use: Annotated[
+        str | None,
+        Option(
+            metavar="cluster|FILE",
+            help="Mark the images that a cluster runs: cluster for the current kubectl context, or a file (- for "
+            "standard input) with the output of kubectl, or with an image reference on each line. "
+            f"The command: {COMMAND}.",
+        ),
+    ] = None,
     repositories: Repositories = None,
     json_: Json = "",
 ) -> None:

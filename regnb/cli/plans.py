@@ -133,7 +133,7 @@ def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> No
 
 def show_plan(plan: Plan) -> None:
     """Print a plan: one sentence, what the registry will refuse, what is touched, and in a line each what stays."""
-    from regnb.change.preview import stays, touched  # pandas waits for a frame
+    from regnb.change.preview import kept, stays, touched  # pandas waits for a frame
 
     _line(f"[bold]{escape(plan.summary())}[/]")
     for one in plan.refusals:
@@ -141,7 +141,10 @@ def show_plan(plan: Plan) -> None:
         _line(f"Hint: {escape(one.hint)}" if one.hint else "")
     effects = plan.blast
     section(effects[effects["effect"] != "shared"], "What else this touches", 50)
-    section(touched(plan.to_frame()), "Rows")
+    rows = plan.to_frame()
+    section(touched(rows), "Rows")
+    if not plan.changes:
+        section(kept(rows), "What stays, and why", 20)
     out.print()
     for line in stays(plan):
         _line(f"- {line}.")

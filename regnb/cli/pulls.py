@@ -34,7 +34,8 @@ History = Annotated[
 @command_of(app)
 def pulls(
     logs: Annotated[
-        list[str], Argument(metavar="ACCESS.LOG…", help="Logs, oldest first; .gz too; - for standard input.")
+        list[str],
+        Argument(metavar="ACCESS.LOG…", help="Logs, in any order; .gz too; - for standard input."),
     ],
     history: History = Path(_HISTORY),
 ) -> None:
@@ -45,17 +46,21 @@ def pulls(
     unknown = []
     for path in logs:
         found = read_log(log_lines(path))
+        if not found.lines:
+            say(f"{path} is empty")  # as after a rotation
+            continue
         if found.period is None:
             unknown.append((INCOMPLETE, f"No line of {path} is in a known format, or its lines are not in order."))
             continue
         since, until = found.period
         kept = record(history, found)
         out.print(
-            f"{escape(path)}: {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}, {len(found.last):,} tags and digests "
-            f"were pulled; {found.lines - found.known:,} of {found.lines:,} lines are not in a known format",
+            f"{escape(path)}: {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}, last pulls of "
+            f"{_named(len(found.last))}; "
+            f"{found.lines - found.known:,} of {found.lines:,} lines are not in a known format",
             soft_wrap=True,
         )
-        say(f"{history} has the last pulls of {len(kept.last):,} tags and digests")
+        say(f"{history} has the last pulls of {_named(len(kept.last))}")
     leave(unknown)
 
 
@@ -77,3 +82,7 @@ def listen(
     token = variable(listener.TOKEN)
     received = listener.listen(history, host=host, port=port, token=token, ready=ready)
     say(f"Received {count(received, 'event')}")
+
+
+def _named(number: int) -> str:
+    return "1 tag or digest" if number == 1 else f"{number:,} tags and digests"

@@ -42,6 +42,11 @@ class Selector(Struct, frozen=True):
         """Whether it names one tag or one digest, without a glob."""
         return bool(self.tag or self.digest) and not _GLOB.search(self.repository + self.tag)
 
+    @property
+    def within(self) -> str:
+        """The repository, if it is named; "" if a glob stands for it."""
+        return "" if _GLOB.search(self.repository) else self.repository
+
     def __str__(self) -> str:
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

@@ -129,14 +129,20 @@ class Shelf:
 
     def _open_archive(self, place: Place) -> None:
         self.why = "nothing is written into an archive that is there"
-        self.hint = "copy into a new file, or into oci:DIR, then pack it: tar -C DIR -cf FILE ."
+        self.hint = "copy into a new oci-archive:FILE, or into oci:DIR, then pack it: tar -C DIR -cf FILE ."
         if not Path(place.path).exists():
             if place.transport == "oci-archive" and Path(place.path).parent.is_dir():
                 self.folder = Folder(beside(place.path), str(place._replace(reference="")))
                 self._trees = [Layout(self.folder, place.repository, place.reference)]
                 self.unpacked = True
                 return
-            raise StorageError(f"no such file: {place.path}", hint=f"check the name; {self.why}: {self.hint}")
+            if place.transport == "oci-archive":
+                folder = Path(place.path).parent
+                raise StorageError(
+                    f"no such folder: {folder}", hint="check the name; to write there, make the folder first"
+                )
+            hint = "check the name; regnb only reads docker-archive:, and writes oci-archive:FILE and oci:DIR"
+            raise StorageError(f"no such file: {place.path}", hint=hint)
         tar = self._archive = Tar(place.path, str(place._replace(reference="")))
         try:
             files = self._files(place, tar)

@@ -16,6 +16,7 @@ REPOSITORY_LIMIT = 255
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TARGET = re.compile(r"(:[^:@/]*)?(@[^@/]*)?$")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -94,10 +95,11 @@ def check_repository(text: str) -> str:
             hint=f"at most {REPOSITORY_LIMIT} are allowed",
         )
     if not _REPOSITORY.fullmatch(text):
-        raise InvalidReference(
-            f"not a repository name: {text!r}",
-            hint="use lower-case letters, digits, and single . _ - between them, in parts separated by /",
-        )
+        hint = "use lower-case letters, digits, and single . _ - between them, in parts separated by /"
+        bare = _TARGET.sub("", text)
+        if bare != text and _REPOSITORY.fullmatch(bare):
+            hint = f"name the repository without the tag or digest: {bare}"
+        raise InvalidReference(f"not a repository name: {text!r}", hint=hint)
     return text
 
 

@@ -25,6 +25,7 @@ except ImportError:
 
 from regnb.pages.boxes import files, treemap
 from regnb.pages.drawing import (
+    CLOCK,
     CURVES,
     DAY,
     END,
@@ -80,7 +81,7 @@ def _days(when: Iterable[pd.Timestamp], title: str) -> dict[str, object]:
     """Return an axis of dates; around a single one plotly would show its microseconds."""
     days = set(when)
     alone = {"range": [min(days) - DAY, max(days) + DAY]} if len(days) == 1 else {}
-    return {"title": title, "type": "date", **alone}
+    return {"title": title, "type": "date", "tickformatstops": CLOCK, **alone}
 
 
 def _minute(when: pd.Timestamp) -> str:
@@ -449,7 +450,8 @@ def growth(growth: pd.DataFrame, forecast: Forecast | None = None) -> go.Figure:
         >>> history = regnb.growth("snapshots")
         >>> figure = growth(history.frame, history.forecast("2TB"))
     """
-    rows = rows_of(growth, "growth", "when", "stored", "disk", "complete")
+    found = columns_of(growth, "growth", "when", "stored", "disk", "complete")
+    rows = rows_of(found.assign(disk=found["disk"].fillna(0)), "growth", *found)
     if not rows:
         return sentence("There are no snapshots yet.")
     when = [row.when for row in rows]

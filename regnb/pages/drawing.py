@@ -41,6 +41,14 @@ FOLDERS: Final = 600
 EACH: Final = 6
 """Repositories that each namespace of a treemap shows at least."""
 DAY: Final = pd.Timedelta(days=1)
+CLOCK: Final = [
+    {"dtickrange": [None, 60_000], "value": "%H:%M:%S\n%-d %b %Y"},
+    {"dtickrange": [60_000, 86_400_000], "value": "%H:%M\n%-d %b %Y"},
+    {"dtickrange": [86_400_000, "M1"], "value": "%-d %b\n%Y"},
+    {"dtickrange": ["M1", "M12"], "value": "%b\n%Y"},
+    {"dtickrange": ["M12", None], "value": "%Y"},
+]
+"""What an axis of dates shows, by the milliseconds or months between two ticks; seconds only where ticks have them."""
 TOTALS: Final = {"pulled": "if every tag were pulled alone", "tags": "behind tags", "disk": "on disk"}
 
 NAMES: Final = {"showgrid": False, "zeroline": False, "ticklabelstandoff": 4}

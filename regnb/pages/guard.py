@@ -95,7 +95,8 @@ def refusal(method: str, headers: Mapping[str, str], hosts: Hosts) -> Refusal | 
         return Refusal(421, f"This server does not answer to the name {host[:100]!r}.", f"At its start, {HINT}.")
     if method not in ("GET", "HEAD", "POST"):
         return Refusal(405, f"{method[:20]} is not used here.")
-    upgrade = "upgrade" in headers.get("Connection", "").lower() or "Upgrade" in headers
+    # nginx writes "Connection: upgrade" before every request where it passes WebSockets on.
+    upgrade = "Upgrade" in headers
     origin = headers.get("Origin")
     if origin == "null":
         return Refusal(
@@ -107,7 +108,8 @@ def refusal(method: str, headers: Mapping[str, str], hosts: Hosts) -> Refusal | 
         return Refusal(
             403,
             f"A page of {origin[:100]} asked for this.",
-            f"If that is this server's own name, the proxy replaces the Host header: {HINT}.",
+            "If that is this server's own address, the proxy changes the Host header. Make it pass the header on "
+            f"(nginx: proxy_set_header Host $http_host;), or {HINT}.",
         )
     if origin is None and (upgrade or method == "POST"):
         return Refusal(403, "This request does not say which page sends it.", "Open the page in a browser.")

@@ -42,3 +42,5 @@ class Nightly(Guarded, Plain, JupyterHandler):
         self.set_header("Content-Disposition", f'attachment; filename="{path.stem}.html"')
         self.set_header("Cache-Control", "no-store")
         self.finish(page)
+
+    head = get

@@ -20,7 +20,7 @@ from regnb.analysis.inventory import Inventory
 from regnb.errors import MissingExtra
 from regnb.fleets import Fleet
 from regnb.pages import charts
-from regnb.tables.columns import COLUMNS, SIZES
+from regnb.tables.columns import COLUMNS, SIZES, TOLD_BY
 from regnb.tables.frame import Frame
 from regnb.tables.markup import Cell, render, table
 from regnb.text import count, escaped, human, printable
@@ -298,7 +298,8 @@ def _whose(inventory: Inventory) -> _Section:
 
 
 def _repositories(inventory: Inventory) -> _Section:
-    hidden = ["manifests"] if _stored(inventory) else ["manifests", "untagged"]
+    untold = [column for column, sources in TOLD_BY["repositories"].items() if inventory.source not in sources]
+    hidden = ["manifests", *untold]
     rows = _largest(inventory.repositories, "share").drop(columns=hidden)
     chart = _figure(
         "repositories", charts.repositories(rows), "What each repository alone needs, and its part of what it shares."

@@ -54,7 +54,7 @@ with warnings.catch_warnings():
         from regnb.pages.metrics import Metrics
         from regnb.pages.nightly import FILE as REPORT
         from regnb.pages.nightly import Nightly
-        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, say
+        from regnb.pages.visit import Guarded, Identity, Login, Logout, Plain, Visits, arrive, cookie_of, say
     except ImportError as missing:
         raise MissingExtra(missing.name or "voila", "lab") from None
 
@@ -69,6 +69,7 @@ _LINE: Final = 2_000
 """Characters of a message in the log."""
 _UNSAID: Final = (
     "websocket_ping_timeout",
+    "WebSocket ping timeout",
     "restart failed",
     "restarted failed",
     "Culling ",
@@ -165,7 +166,7 @@ def serve(
         )
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     hosts = Hosts(host, names)
-    listener, cookie = listen(host, port), f"regnb-{port}"
+    listener, cookie = listen(host, port), cookie_of(port, prefix, registry)
     kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
         copy_notebooks(Path(folder))
@@ -276,6 +277,12 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
         with tempfile.NamedTemporaryFile(prefix="regnb-page-") as progress:
             self.progress = Path(progress.name)
             await self._make(name)
+
+    @tornado.web.authenticated
+    def head(self, _: str | None = None) -> None:
+        """Answer without a page: none is made for a program that only asks whether it is there."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
 
     def on_connection_close(self) -> None:
         """Stop making the page: it was left or reloaded before it was there."""

@@ -6,6 +6,7 @@ import html
 import secrets
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from http import HTTPStatus
 from http.client import responses
 from typing import Final, NamedTuple
@@ -119,6 +120,24 @@ class Visits:
         self._logins.pop(visitor, None)
         handler.clear_cookie(self.cookie, path=handler.base_url)
         return visitor
+
+
+def cookie_of(port: int, prefix: str, registry: str) -> str:
+    """Return the name of a web UI's cookie.
+
+    In containers all listen on the same port, and a browser sends the cookies of a shorter path, and of the host's
+    other ports, along: each registry's UI has a name of its own.
+
+    Args:
+        port: That the UI listens on.
+        prefix: Of its pages.
+        registry: Its URL.
+
+    Example:
+        >>> cookie_of(8000, "/ui/", "https://r.example.com")
+        'regnb-8000-7a42b1cf'
+    """
+    return f"regnb-{port}-{sha256(f'{prefix} {registry}'.encode()).hexdigest()[:8]}"
 
 
 class Identity(IdentityProvider):

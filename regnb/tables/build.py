@@ -18,7 +18,7 @@ from regnb.oci.findings import Finding
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables import sharing
-from regnb.tables.frame import Frame, joined, make, of_rows
+from regnb.tables.frame import Frame, joined, make, of_rows, told
 from regnb.tables.graph import Edges, Graph, Numbered
 from regnb.text import count, names
 
@@ -47,7 +47,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
     behind = _Behind(records, numbers, graph)
     manifests = _manifests(records, numbers, graph, behind)
     tags = _tags(records, graph, behind, manifests)
-    return {
+    frames = {
         "repositories": _repositories(records, graph, tags),
         "tags": tags,
         "manifests": manifests,
@@ -62,6 +62,7 @@ def tabulate(records: Records) -> dict[str, Frame]:
         "findings": _findings(records),
         "labels": _labels(records),
     }
+    return {name: told(name, frame, records.source) for name, frame in frames.items()}
 
 
 def _findings(records: Records) -> Frame:
@@ -293,8 +294,8 @@ def _repositories(records: Records, graph: Graph, tags: Frame) -> Frame:
             **owned._asdict(),
             "pull_size": groups["size"].sum().reindex(names, fill_value=0),
             "newest": groups["created"].max().reindex(names).to_list(),
-            "layer_links": [records.layer_links.get(name, (0, 0))[0] for name in names],
-            "stale_links": [records.layer_links.get(name, (0, 0))[1] for name in names],
+            "layer_links": [records.layer_links.get(name, (None, None))[0] for name in names],
+            "stale_links": [records.layer_links.get(name, (None, None))[1] for name in names],
             "complete": [name not in troubled for name in names],
         },
     )

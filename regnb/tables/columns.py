@@ -18,8 +18,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "repository": ("str", "name"),
         "status": ("str", "read, empty (listed, but without tags), missing (named, but not there), failed or denied"),
         "tags": ("int64", "tags listed"),
-        "manifests": ("int64", "distinct manifests, untagged ones included"),
-        "untagged": ("int64", "untagged manifests; invisible over HTTP"),
+        "manifests": ("int64", "distinct manifests, with the untagged ones where these are known"),
+        "untagged": ("Int64", "untagged manifests; missing over HTTP, where nobody can see them"),
         "size": ("int64", "bytes: every blob that its manifests need, counted once"),
         "exclusive": ("int64", "bytes of these that no other repository needs: they would go if it alone went"),
         "share": (
@@ -28,10 +28,16 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "pull_size": ("int64", "bytes: the sum over its tags, each counted as if it were alone"),
         "newest": ("datetime64[us, UTC]", "creation of the newest image"),
-        "layer_links": ("int64", "links to layers and configs on disk: one small file and one folder each"),
+        "layer_links": (
+            "Int64",
+            "links to layers and configs on disk: a small file and a folder each; missing unless a storage was read",
+        ),
         "stale_links": (
-            "int64",
-            "of these the links that no manifest of the repository needs: version 2.8 never removes them",
+            "Int64",
+            (
+                "of these the links that no manifest of the repository needs, which version 2.8 never removes; missing "
+                "unless a storage was read"
+            ),
         ),
         "complete": ("bool", "whether everything behind its tags was read; if not, sizes are lower bounds"),
     },
@@ -173,7 +179,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "what": ("str", "blobs, links, uploads, other or folders; of a bucket also LIST requests and GET requests"),
         "files": ("int64", "files, folders, or requests that this reading sent"),
         "size": ("int64", "bytes in them"),
-        "used": ("int64", "bytes of their blocks on disk, as du counts them; 0 where they are not known"),
+        "used": ("Int64", "bytes of their blocks on disk, as du counts them; missing where they are not known"),
     },
     "findings": {
         "manifest": ("category", "digest of an image"),
@@ -278,7 +284,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tags": ("int64", "tags"),
         "stored": ("int64", "bytes: every blob once"),
         "pulled": ("int64", "bytes: the sum over all tags"),
-        "disk": ("int64", "bytes on disk; 0 where only the API was read"),
+        "disk": ("Int64", "bytes on disk; missing where only the API was read"),
         "complete": ("bool", "whether everything was read"),
         "schema": ("int64", "version of the snapshot's layout"),
         "status": ("str", "ok, or why it cannot be read"),
@@ -335,7 +341,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "when": ("datetime64[us, UTC]", "when the snapshot was read"),
         "stored": ("int64", "bytes: every blob once"),
         "pulled": ("int64", "bytes: the sum over all tags"),
-        "disk": ("int64", "bytes on disk; 0 where only the API was read"),
+        "disk": ("Int64", "bytes on disk; missing where only the API was read"),
         "tags": ("int64", "tags"),
         "new": ("int64", "tags that were not there in the snapshot before"),
         "moved": ("int64", "tags that pointed elsewhere"),
@@ -371,6 +377,15 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     **ANSWERS,
 }
 """Frame to column to (dtype, meaning). ``size`` is bytes as stored and transferred, everywhere."""
+TOLD_BY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "repositories": {
+        "untagged": frozenset({"storage", "layout"}),
+        "layer_links": frozenset({"storage"}),
+        "stale_links": frozenset({"storage"}),
+    },
+    "disk": {"used": frozenset({"storage"})},
+}
+"""Frame to column to the sources that alone can fill it; of any other source it is missing."""
 SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend", "found"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({

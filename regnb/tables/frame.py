@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from regnb.oci.reference import Digest, is_digest
-from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, meanings
+from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, TOLD_BY, meanings
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
 from regnb.text import count, human, middle, printable
@@ -128,6 +128,26 @@ def make(name: str, columns: Mapping[str, Any]) -> Frame:
         else:
             series[column] = pd.Series(values, dtype=dtype)
     return Frame(series)
+
+
+def told(name: str, frame: Frame, source: str) -> Frame:
+    """Return a frame in which the columns that its source cannot fill are missing: 0 would say that nothing is there.
+
+    Args:
+        name: Of the frame in COLUMNS.
+        frame: Of that name.
+        source: ``api``, ``storage`` or ``layout``.
+
+    Example:
+        >>> found = of_rows("disk", [("blobs", 1, 12_000, 12_288)])
+        >>> [told("disk", found, source)["used"].isna().item() for source in ("storage", "layout")]
+        [False, True]
+    """
+    unknown = [column for column, sources in TOLD_BY.get(name, {}).items() if source not in sources]
+    # A bucket has no blocks, and no file system says that all of its files together have none.
+    if name == "disk" and not frame["used"].any():
+        unknown = ["used"]
+    return frame.assign(**{column: pd.Series(pd.NA, index=frame.index, dtype="Int64") for column in unknown})
 
 
 def of_rows(name: str, rows: Iterable[Sequence[object]]) -> Frame:

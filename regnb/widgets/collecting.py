@@ -26,6 +26,7 @@ from regnb.widgets.page import (
 
 try:
     import ipywidgets as widgets
+    from IPython.display import Markdown
 except ImportError as missing:
     raise MissingExtra(missing.name or "ipywidgets", "lab") from None
 
@@ -184,6 +185,19 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         "undo": check_box("undo: collect also what the undo of a receipt needs."),
     }
     return SweepForm(storage, "Collect garbage", make, fields)
+
+
+def no_storage() -> object:
+    """Return what a notebook shows in place of the forms where no storage was given: how to give it.
+
+    Example:
+        >>> collecting.no_storage()
+        <IPython.core.display.Markdown object>
+    """
+    shown: Callable[[str], object] = Markdown
+    if served():
+        return shown("This web UI was given no storage: start it with `regnb ui --storage DIR` (or a URL).")
+    return shown("No storage was given: set the parameter `storage` or the variable `REGNB_STORAGE`.")
 
 
 def restore(storage: Storage) -> SweepForm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import structs
@@ -46,7 +47,7 @@ _INSIDE: Final = {
     "collect": "Collect", "trash": "Trash days",
     "fail_over": "Fail over", "fail_on_growth": "Fail growth", "keep_daily": "Keep days", "webhook_secret": "Webhook",
 }  # fmt: skip
-"""The settings' labels; what each means is their tooltip, and stands in them while they are empty."""
+"""The settings' labels; what each means is their tooltip, and stands in them while they are empty, or below them."""
 _MADE: Final = {
     "registry": "The registry, with deletion enabled.",
     "ui": "regnb's web UI.",
@@ -56,6 +57,8 @@ _MADE: Final = {
     "policy": "A NetworkPolicy: two ports inwards, and the UI outwards to the registry alone.",
 }
 _LABEL_WIDTH: Final = "88px"
+_FITS: Final = 60
+"""Letters that an empty field shows whole in a narrow window."""
 _SENT: Final = "This begins an upload of 20 MB of zeros, and gives it up: nothing is stored."
 _OFF: Final = "Not from here: it begins an upload, and this page is read-only. In a shell: regnb kube check HOST"
 
@@ -90,8 +93,8 @@ class ExposeForm(Panel):
             control.observe(lambda _: self._try(self._made, self._draw), "value")
         self._old.observe(lambda _: self._try(self._new, self._convert), "value")
         parts = {
-            "Access": [self._fields[name] for name in _OUTSIDE],
-            "What runs": [*self._parts.values(), *(self._fields[name] for name in _INSIDE)],
+            "Access": self._explained(_OUTSIDE),
+            "What runs": [*self._parts.values(), *self._explained(_INSIDE)],
             "Manifests": [self._made],
             # What is not shown must not exist: it could be reached over the kernel's channel.
             "Is it reachable?": [widgets.HTML(faint(_OFF))] if _closed() else self._checking(settings.host),
@@ -103,6 +106,15 @@ class ExposeForm(Panel):
         }
         self._lay_out("On Kubernetes", "nothing is applied from here", parts)
         self._try(self._made, self._draw)
+
+    def _explained(self, names: Iterable[str]) -> list[Widget]:
+        """Return fields, each that a long sentence explains with this sentence below it."""
+        found: list[Widget] = []
+        for name in names:
+            found.append(self._fields[name])
+            if name not in ("way", "controller", "https_only") and len(FIELDS[name]) > _FITS:
+                found.append(widgets.HTML(f"<div class='regnb-below'>{faint(FIELDS[name])}</div>"))
+        return found
 
     def __repr__(self) -> str:
         return f"<ExposeForm: {self._fields['host'].value}>"
@@ -182,7 +194,7 @@ def _field(name: str, label: str, value: Any) -> Widget:  # noqa: ANN401 -- as i
         found = choice(label, WAYS if name == "way" else CONTROLLERS, value)
         found.tooltip = meaning
         return found
-    return text_field(label, meaning, value=str(value), tooltip=meaning)
+    return text_field(label, meaning if len(meaning) <= _FITS else "", value=str(value), tooltip=meaning)
 
 
 def _number(text: str, label: str) -> int:

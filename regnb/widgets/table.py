@@ -36,6 +36,8 @@ _PAIR: Final = {"_": "0", "sort": "1", "type": "1"}
 _ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
 """Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"
+_FILTER: Final = "repository:tag, a digest, a label or a part, then Enter"
+_BY_LABEL: Final = "of the image: name or name=value, then Enter"
 _DIGESTS: Final = ("digest", "config", "subject")
 """Columns that are searched whole."""
 
@@ -73,9 +75,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._host, self._frames = host, frames
         self.changed: Callable[[], None] = lambda: None
         self._columns, self._choose = list(columns), choose
-        self._filter = text_field(
-            "Filter", "repository:tag, a digest, a label or a part, then Enter", continuous_update=False
-        )
+        self._filter, self._why = text_field("Filter", _FILTER, continuous_update=False), ""
         self._sort = choice("Sort by", [_UNSORTED])
         self._order = choice("Order", ["largest first", "smallest first"])
         self._back, self._on = (widgets.Button(description=text) for text in ("Previous page", "Next page"))
@@ -128,7 +128,14 @@ class Table(widgets.VBox):  # type: ignore[misc]
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
             self._aside.value = number == len(self._rows)
-        self._tools.layout.display = self._pager.layout.display = None if self._long else "none"
+        # A browser searches what it shows. Labels are not shown: they have a field of their own, and it is said why
+        # the rows that are left are there.
+        labelled = self._frames is not None and "digest" in self._rows and len(self._frames["labels"]) > 0
+        self._tools.layout.display = None if self._long or labelled else "none"
+        for control in (self._sort, self._order, self._pager):
+            control.layout.display = None if self._long else "none"
+        self._filter.description = "Filter" if self._long else "Label"
+        self._filter.placeholder = _FILTER if self._long else _BY_LABEL
         self._search()
 
     def _repr_mimebundle_(self, **given: object) -> dict[str, object]:
@@ -165,9 +172,12 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""
         # A reference is found whatever host stands before it.
-        label = label_of(self._filter.value)
+        wanted = self._filter.value.strip()
+        label = label_of(wanted) if self._long or not wanted else label_of(wanted) or (wanted, None)
+        self._why = ""
         if label and self._frames is not None and "digest" in self._rows:
             matches = self._rows["digest"].isin(set(by_label(self._frames, *label)))
+            self._why = f". Matched by the label {label[0]}{'' if label[1] is None else f'={label[1]}'}"
         else:
             matches = self._names.str.contains(sought(self._filter.value), case=False, regex=False)
         self._matching = self._rows.index[matches if self._aside.value else matches & ~self._folded]
@@ -197,7 +207,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
             left = len(self._rows) - len(self._found)
             text += f"; the filter leaves out {left:,} of {len(self._rows):,}" if left else ""
             self._all.description = f"Choose all {len(self._found):,}"
-        self._count.value = faint(f"{text}.")
+        self._count.value = faint(f"{text}{self._why}.")
         self._draw()
 
     def _draw(self) -> None:

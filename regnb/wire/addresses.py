@@ -116,6 +116,22 @@ def within(url: str, registry: str) -> bool:
     return not base or ((path == f"/{base}" or path.startswith(f"/{base}/")) and not {".", ".."} & steps)
 
 
+def below(url: str, registry: str) -> str:
+    """Return an address that a registry below a path gave without its path, with the path; any other as it is.
+
+    distribution 2.8 leaves ``http.prefix`` out of its relative addresses, and a registry cannot know of a path that the
+    proxy in front of it takes away.
+
+    Example:
+        >>> below("http://h/v2/a/blobs/uploads/1?_state=x", "http://h/team")
+        'http://h/team/v2/a/blobs/uploads/1?_state=x'
+    """
+    if is_place(registry) or within(url, registry) or origin(url) != origin(registry):
+        return url
+    parts, path = urlsplit(url), urlsplit(registry).path
+    return parts._replace(path=f"{path}{parts.path}").geturl() if parts.path.startswith("/v2/") else url
+
+
 def is_loopback(name: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if name == "localhost" or name.endswith(".localhost"):

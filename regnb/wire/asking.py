@@ -11,7 +11,7 @@ from msgspec import structs
 
 from regnb.errors import ContentError, Denied, Refused, RegistryError, Unauthorized
 from regnb.oci.manifest import ACCEPT
-from regnb.wire.addresses import join, redact
+from regnb.wire.addresses import below, join, redact
 from regnb.wire.channel import Channel
 from regnb.wire.exchange import READS, Answer, Target, check_headers
 from regnb.wire.failures import raise_for
@@ -78,7 +78,7 @@ def _answered(
         problem, hint = error.message, error.hint or next(filter(None, map(_HINTS.get, error.codes)), "")
     if link := next_page(answer.headers.get("link", "")):
         with contextlib.suppress(ContentError):
-            following = join(url, link)
+            following = below(join(url, link), registry)
     exchange = structs.replace(answer.exchange, url=redact(url), request_headers=headers)
     if answer.url != url:
         exchange = structs.replace(exchange, options=(*exchange.options, "--location"))

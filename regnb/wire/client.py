@@ -456,7 +456,7 @@ class Client:
         scope = (*push(repository), *_pull(source))
         response = await self.transport.request("POST", path, params=params, scope=scope)
         expect(response, self.transport.url, 201, 202)
-        return None if response.status == 201 else Upload.of(repository, response, 0)
+        return None if response.status == 201 else Upload.of(repository, response, self.transport.url, 0)
 
     async def put_manifest(self, repository: str, target: str, data: bytes, media_type: str) -> Digest:
         """Push a manifest, byte for byte, under a tag or its digest (PUT manifests/<target>).

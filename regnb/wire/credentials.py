@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ HELPER_TIMEOUT: Final = 30.0
 """Seconds that a credential helper may take: some unlock a key ring, none should hang a notebook."""
 TOKEN_USER: Final = "<token>"  # noqa: S105 - what a helper answers in place of a user's name, not a secret
 HUB_KEY: Final = "https://index.docker.io/v1/"
+RUNTIME: Final = Path("/run/containers")
+"""Where podman stores the logins of each user without a ``$XDG_RUNTIME_DIR``."""
 CLOUDS: Final = (
     (re.compile(r"public\.ecr\.aws|.+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"), ("ecr-login",)),
     (re.compile(r"(.+\.)?gcr\.io|.+\.pkg\.dev"), ("gcloud", "gcr")),
@@ -61,9 +64,10 @@ def find_credentials(host: str, path: str = "") -> Credentials | None:
     """Find what ``docker login`` or ``podman login`` stored for a registry, or for a part of it.
 
     The first of these files that knows the host: ``$REGISTRY_AUTH_FILE``, ``$DOCKER_CONFIG/config.json``,
-    ``$XDG_RUNTIME_DIR/containers/auth.json``, ``~/.config/containers/auth.json``, ``~/.docker/config.json``. In each,
-    ``host/namespace`` beats ``host``, and ``credHelpers`` beats ``credsStore`` beats ``auths``. Where none knows it,
-    the credential helper of the host's cloud is asked, if it is installed.
+    ``$XDG_RUNTIME_DIR/containers/auth.json`` (without that variable ``/run/containers/UID/auth.json``),
+    ``~/.config/containers/auth.json``, ``~/.docker/config.json``. In each, ``host/namespace`` beats ``host``, and
+    ``credHelpers`` beats ``credsStore`` beats ``auths``. Where none knows it, the credential helper of the host's cloud
+    is asked, if it is installed.
 
     Args:
         host: ``host[:port]``.
@@ -178,6 +182,8 @@ def _files() -> Iterator[Path]:
     for variable, name in places.items():
         if place := os.environ.get(variable):
             yield Path(place) / name
+    if not os.environ.get("XDG_RUNTIME_DIR") and sys.platform == "linux":
+        yield RUNTIME / str(os.getuid()) / "auth.json"  # where podman and skopeo store it then, as for root
     yield Path("~/.config/containers/auth.json").expanduser()
     if not os.environ.get("DOCKER_CONFIG"):
         yield Path("~/.docker/config.json").expanduser()

@@ -51,6 +51,8 @@ def doubt(response: Response, registry: str, codes: Sequence[str] = ()) -> str:
             return ""
         return "an answer without a digest whose content is not a manifest"
     if not within(response.url, registry):
+        if origin(response.url) == origin(registry):
+            return f"an answer from outside {registry}, to which the registry redirected"
         return f"an answer from another server, {redact(origin(response.url))}, to which the registry redirected"
     if response.method == "HEAD":
         return "an answer to HEAD, which holds no error code"

@@ -112,7 +112,7 @@ async def _deletion(client: Client, repository: str, *, probes: bool) -> Check:
     if found.tags:
         return Check("deletion", "ok", "manifests by their digest, and tags alone")
     if found.manifests:
-        hint = "allow 'dummy', and a tag goes alone all the same: its siblings and its image stay"
+        hint = "with --allow dummy (allow=['dummy'] in Python) a tag goes alone: the other tags and the image stay"
         return Check("deletion", "ok", "manifests by their digest, with every tag on them; no tag alone", hint)
     if found.manifests is None:
         return Check("deletion", "warn", found.reason, found.hint)

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from regnb.errors import ContentError, TooLarge
 from regnb.oci.manifest import Descriptor
-from regnb.wire.addresses import join
+from regnb.wire.addresses import below, join
 from regnb.wire.answers import expect, not_a_registry
 from regnb.wire.capabilities import Capabilities, Name
 from regnb.wire.channel import Channel
@@ -102,7 +102,7 @@ async def pages(
         yield page
         previous, asked_on = page, False
         if link := next_page(response.headers.get("link", "")):
-            url = join(response.url, link)
+            url = below(join(response.url, link), transport.url)
             if paged and number == 0:
                 each = len(page.repositories or page.tags or ())
                 capabilities.note(paged, "yes", "a Link to the next page", f"{each} a page")

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.reference import Digest, check_repository
-from regnb.wire.addresses import join
+from regnb.wire.addresses import below, join
 from regnb.wire.answers import digest_of, expect
 from regnb.wire.channel import Channel
 from regnb.wire.messages import Response
@@ -34,13 +34,14 @@ class Upload(Struct, frozen=True):
     chunk_min: int = 0
 
     @classmethod
-    def of(cls, repository: str, response: Response, offset: int, default: str = "") -> Upload:
-        """Return what an answer says of an upload."""
+    def of(cls, repository: str, response: Response, registry: str, offset: int, default: str = "") -> Upload:
+        """Return what an answer of a registry says of an upload."""
         location = response.headers.get("location", default)
         if not location:
             raise ContentError(f"{response.url}: the registry gave no Location for the upload")
         least = response.headers.get("oci-chunk-min-length", "")
-        return cls(repository, join(response.url, location), offset, int(least) if least.isdecimal() else 0)
+        location = below(join(response.url, location), registry)
+        return cls(repository, location, offset, int(least) if least.isdecimal() else 0)
 
 
 def push(repository: str) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ class Uploads:
         path = f"/v2/{check_repository(repository)}/blobs/uploads/"
         response = await self._transport.request("POST", path, scope=push(repository))
         expect(response, self._transport.url, 202)
-        return Upload.of(repository, response, 0)
+        return Upload.of(repository, response, self._transport.url, 0)
 
     async def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
         """Send the next bytes (PATCH <location>, "Pushing a blob in chunks").
@@ -80,7 +81,7 @@ class Uploads:
             "PATCH", upload.location, headers=headers, content=data, scope=push(upload.repository)
         )
         expect(response, self._transport.url, 202)
-        return Upload.of(upload.repository, response, upload.offset + len(data))
+        return Upload.of(upload.repository, response, self._transport.url, upload.offset + len(data))
 
     async def finish_upload(
         self, upload: Upload, digest: str, data: bytes | AsyncIterable[bytes] = b"", size: int | None = None
@@ -97,7 +98,7 @@ class Uploads:
             DigestMismatch: The registry stored something else.
 
         Example:
-            ``await client.uploads.finishUpload.of(upload, Digest.of(data))``
+            ``await client.uploads.finish_upload(upload, Digest.of(data))``
         """
         digest, size = Digest(digest), len(data) if isinstance(data, bytes) else size
         joint = "&" if "?" in upload.location else "?"
@@ -130,7 +131,7 @@ class Uploads:
             raise ContentError(f"{upload.repository}: the upload's Range is malformed")
         # distribution says 0-0 of nothing and of one byte alike.
         offset = int(end) + 1 if int(end) or upload.offset else 0
-        return Upload.of(upload.repository, response, offset, upload.location)
+        return Upload.of(upload.repository, response, self._transport.url, offset, upload.location)
 
     async def cancel_upload(self, upload: Upload) -> None:
         """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is no error.
@@ -139,7 +140,7 @@ class Uploads:
         after a week.
 
         Example:
-            ``await client.uploads.cancelUpload.of(upload)``
+            ``await client.uploads.cancel_upload(upload)``
         """
         response = await self._transport.request("DELETE", upload.location, scope=push(upload.repository))
         if response.status != 404:

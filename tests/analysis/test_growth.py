@@ -41,7 +41,7 @@ def weeks() -> list[Inventory]:
 
 def sized(
     points: Iterable[tuple[float, int]],
-    disk: Iterable[int] = (),
+    disk: Iterable[int | None] = (),
     collected: Iterable[int] = (),
     complete: Iterable[bool] = (),
 ) -> Growth:
@@ -51,7 +51,7 @@ def sized(
     columns = {
         "when": [START + timedelta(days=day) for day in days],
         "stored": stored,
-        "disk": list(disk) or [0] * len(days),
+        "disk": list(disk) or [None] * len(days),
         "collected": list(collected) or [0] * len(days),
         "complete": list(complete) or [True] * len(days),
         **rest,
@@ -227,7 +227,7 @@ def test_the_right_figure_counts() -> None:
     assert api.text.startswith("full in about")
     assert "upper bound: over HTTP" in api.text
     # A storage that was first read over HTTP is judged by the snapshots of its disk alone.
-    mixed = sized([*((day - 30, 5) for day in range(30)), *rows], [0] * 30 + [2 * size for size in sizes])
+    mixed = sized([*((day - 30, 5) for day in range(30)), *rows], [None] * 30 + [2 * size for size in sizes])
     assert mixed.forecast(4380) == disk
 
 

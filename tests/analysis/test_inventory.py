@@ -436,7 +436,7 @@ def test_frames_can_be_written_and_read_back(real: Distribution, tmp_path: Path)
         read = pd.read_parquet(tmp_path / "parquet" / f"{name}.parquet")
         # A file has one schema whatever is in it: texts are texts, and no column is told to be nullable.
         read = read.astype(
-            {column: dtype for column, dtype in frame.dtypes.items() if str(dtype) in ("boolean", "category")}
+            {column: dtype for column, dtype in frame.dtypes.items() if str(dtype) in ("boolean", "category", "Int64")}
         )
         pd.testing.assert_frame_equal(read, pd.DataFrame(frame), check_categorical=False)
         assert len(pd.read_csv(tmp_path / "csv" / f"{name}.csv")) == len(frame)

@@ -131,13 +131,16 @@ def test_snapshots_keep_it(inventory: Inventory, tmp_path: Path) -> None:
 
 
 def test_the_command_records_logs(tmp_path: Path) -> None:
-    """`regnb pulls` prints what a log covers, records it, and ends with 4 where a log is none."""
+    """`regnb pulls` prints what a log covers, records it, and ends with 4 where a log is none; one may be empty."""
     log, none, path = tmp_path / "access.log", tmp_path / "none.log", tmp_path / "pulls.parquet"
     stamp = f"{days(1):%d/%b/%Y:%H:%M:%S} +0000"
     log.write_text(f'10.0.0.1 - - [{stamp}] "GET /v2/app/manifests/1.0 HTTP/1.1" 200 418 "-" "docker"\nhello\n')
     none.write_text("hello\n")
     done = CliRunner().invoke(app, ["pulls", str(log), "--history", str(path)])
     assert done.exit_code == 0, done.output
-    assert "1 tags and digests were pulled; 1 of 2 lines are not in a known format" in " ".join(done.output.split())
+    assert "last pulls of 1 tag or digest; 1 of 2 lines are not in a known format" in " ".join(done.output.split())
     assert History.load(path).last == {("app", "1.0"): days(1)}
     assert CliRunner().invoke(app, ["pulls", str(none), "--history", str(path)]).exit_code == 4
+    none.write_text("")
+    done = CliRunner().invoke(app, ["pulls", str(none), str(log), "--history", str(path)])
+    assert done.exit_code == 0, "as after a rotation"

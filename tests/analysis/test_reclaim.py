@@ -190,16 +190,34 @@ def test_how_figures_are_meant(source: str, words: list[str], *, complete: bool,
     assert len(found) == len(COLLECTIONS)
 
 
+def test_repositories_that_were_not_read_may_need_the_rest(real: Distribution) -> None:
+    """Where only some repositories are read, by name or glob, no figure is a lower bound: others may share layers."""
+    one, other = image([layer("shared", 100), layer("own", 100)]), image([layer("shared", 100)])
+    fill(real.url, ("team/app", "1", one), ("team/web", "1", other))
+    with regnb.connect(real.url, cache=False) as registry:
+        for names in (["team/app"], ["team/a*"]):
+            part = registry.inventory(names, cached=False)
+            table = part.reclaim("team/app:1").table
+            assert table["bound"].to_list() == ["at most", "at most", "estimate", "estimate"]
+            assert table["message"].str.contains("repositories that were not read may need some").all()
+            assert "Others may share layers" in part.brief.verdict
+            with pytest.raises(NotFound, match="in the repositories that were read"):
+                part.reclaim("team/web:1")
+        whole = registry.inventory(cached=False)
+    assert whole.reclaim("team/app:1").table["bound"].to_list() == ["at most", "at most", "estimate", "at least"]
+    assert whole.reclaim("team/app:1").table["size"].iloc[-1] < table["size"].iloc[-1]
+
+
 def test_what_an_image_that_lacks_a_part_names_may_be_gone_as_well(real: Distribution) -> None:
     """Over HTTP nothing is promised to be freed where a part of an image is missing; from a storage it is known."""
     torn = image([layer("kept", 100)])
     fill(real.url, ("torn", "1", torn))
     with regnb.connect(real.url, cache=False) as registry:
-        whole = registry.inventory(["torn"], cached=False).reclaim().table
+        whole = registry.inventory(cached=False).reclaim().table
         part = f"sha256:{sha256(torn.blobs[0]).hexdigest()}"
         assert httpx.delete(f"{real.url}/v2/torn/blobs/{part}").status_code == 202
     with regnb.connect(real.url, cache=False) as registry:
-        less = registry.inventory(["torn"], cached=False).reclaim().table
+        less = registry.inventory(cached=False).reclaim().table
     assert [whole["bound"].iloc[-1], less["bound"].iloc[-1]] == ["at least", "estimate"]
     assert less["bound"].iloc[0] == "at most"
     assert {bound.word for bound in bounds("storage", [], complete=True, checked=True, torn=True)} == {"exact"}

@@ -18,6 +18,7 @@ from collected import collect, same_verdict
 from conftest import Seeded
 from distribution import Distribution
 from images import ask, config, fill, image, index, layer, surroundings
+from layouts import layout
 
 import regnb
 from regnb import Inventory
@@ -27,6 +28,7 @@ from regnb.crawl import walk
 from regnb.errors import InvalidArgument, StorageError
 from regnb.oci import disk
 from regnb.oci.reference import Digest
+from regnb.tables.columns import TOLD_BY
 from regnb.wire.client import Client
 
 ONE = image([layer(1, 3000), layer(2, 500)])
@@ -95,7 +97,7 @@ def test_the_storage_says_what_the_api_says(seeded: Seeded) -> None:
     shown = found.blobs["digest"].isin(api.blobs["digest"])
     equal(found.blobs[shown], api.blobs)
     assert set(found.blobs["kind"][~shown]) == {"orphan"}
-    alone = ("share", "status", "complete", "layer_links", "stale_links")
+    alone = ("share", "status", "complete", "untagged", "layer_links", "stale_links")
     sizes = [column for column in api.repositories.columns if column not in alone]
     # What cannot be divided of a share goes to the repository that was read first.
     named = api.repositories["repository"][api.repositories["status"] == "read"]
@@ -104,6 +106,33 @@ def test_the_storage_says_what_the_api_says(seeded: Seeded) -> None:
     assert ("dangling", "broken/dangling") in problems(api) & problems(found)
     assert found.source == "storage"
     assert found.registry == str(seeded.root)
+
+
+def test_what_a_source_cannot_tell_is_missing(root: Path, tmp_path: Path) -> None:
+    """Of a registry, its storage and a layout: no column says 0 where the source cannot know, here and in snapshots."""
+    with Distribution(root.parent) as registry:
+        api = regnb.read(registry.url)
+    folder = regnb.read(layout(tmp_path / "app", ("1", MULTI), ("", TWO)))
+    storage = open_storage(root).inventory()
+    assert storage.repositories["untagged"].sum() > 0
+    assert storage.repositories["stale_links"].sum() > 0
+    for one in (api, folder):
+        again = Inventory.load(one.save(tmp_path / "snapshots"))
+        for name, columns in storage.frames.items():
+            for column in columns.columns:
+                if pd.api.types.is_numeric_dtype(columns[column]) and len(one.frames[name]) and columns[column].any():
+                    told = one.frames[name][column]
+                    known = column not in TOLD_BY.get(name, {}) or one.source in TOLD_BY[name][column]
+                    assert told.notna().all() if known else told.isna().all(), (one.source, name, column)
+                    assert (told.isna() == again.frames[name][column].isna()).all()
+    assert api.repositories[["untagged", "layer_links", "stale_links"]].isna().all(axis=None)
+    assert storage.repositories[["untagged", "layer_links", "stale_links"]].notna().all(axis=None)
+    assert folder.repositories["untagged"].sum() == 1
+    assert storage.disk["used"].notna().all()
+    storage.save(tmp_path / "snapshots")
+    listed = regnb.snapshots(tmp_path / "snapshots").set_index("source")["disk"]
+    assert (api.summary.disk, pd.isna(listed["api"])) == (None, True)
+    assert listed["storage"] == storage.summary.disk == storage.disk["size"].sum()
 
 
 def test_every_byte_is_told_apart(made: Path) -> None:

@@ -389,7 +389,7 @@ def test_what_was_written_wrongly(command: str, filled: Distribution, empty: Pat
 COMMANDS = (
     "audit {url}",
     "gc {url}",
-    "reclaim {url} vm/app:1",
+    "reclaim {url} vm/*:1",
     "free {url} 1KB",
     "compare {url} {url}",
     "report {url} -o {folder}/report.html",
@@ -419,6 +419,17 @@ def test_repositories_are_named_where_there_is_no_catalog(filled: Distribution, 
             check(regnb(tmp_path, *command.format(url=server.url, folder=tmp_path).split(), "-r", f"@{names}"), code)
         check(regnb(tmp_path, "delete", server.url, "vm/*:1", "-r", "vm/app", "--plan-out", str(tmp_path / "plan")), 0)
     assert not [each for each in server.requests if "/_catalog" in each.path]
+
+
+def test_reclaim_of_a_name_needs_no_catalog(filled: Distribution, tmp_path: Path) -> None:
+    """What is named exactly is read alone, with bounds that say so; a tag that was not read is not called absent."""
+    with proxy(filled.host, lambda request: Reply(404) if "/_catalog" in request.path else None) as server:
+        done = regnb(tmp_path, "reclaim", server.url, "vm/app:1")
+        check(done, 0)
+        assert "repositories that were not read" in done.stdout
+        assert "at least" not in done.stdout
+        done = regnb(tmp_path, "reclaim", server.url, "vm/app:1", "-r", "vm/other")
+    check(done, 1, "there is no vm/app:1 in the repositories that were read")
 
 
 def test_a_hint_names_no_option_that_its_command_does_not_have(filled: Distribution, tmp_path: Path) -> None:

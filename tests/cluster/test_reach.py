@@ -208,7 +208,7 @@ def test_the_real_ui(routes: dict[str, str], real: Distribution, tmp_path: Path)
 
 def test_a_proxy_that_passes_no_websockets(routes: dict[str, str], tmp_path: Path) -> None:
     """A page would wait for ever: the row says so, with the lines that nginx needs."""
-    with reverse.nginx(tmp_path / "nginx", routes, upgrade=False) as proxy:
+    with reverse.nginx(tmp_path / "nginx", routes, upgrade="") as proxy:
         found = rows(proxy, upload=False)
     assert found["UI's health"][0] == "ok"
     state, _, hint = found["UI's WebSocket"]

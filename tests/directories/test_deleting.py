@@ -105,6 +105,18 @@ def test_a_tag_that_became_an_images_last_one_keeps_the_image(tmp_path: Path) ->
             assert {*state(registry.url, "team/app")} == {"team/app:1.0", "team/app:2.0", "team/app:keep"}
 
 
+def test_where_the_vendors_api_fails_a_name_is_deleted_all_the_same(tmp_path: Path) -> None:
+    """A tag that is named exactly is planned from what the registry lists, although the vendor's API refuses."""
+    with embedded.running(tmp_path) as registry:
+        fill(registry.url, ("team/app", "1.0", image([layer(1, 100)])), ("team/app", "2.0", image([layer(2, 100)])))
+        standing = GitLab(tmp_path)
+        standing.fault = lambda _: Reply(403, {}, b"{}")
+        with standing.serve(registry.url.partition("://")[2]) as server, connected(server) as handle:
+            assert "directory" in set(handle.inventory(["team/app"], progress=False).problems["problem"])
+            plan = handle.plan_delete("team/app:1.0")
+    assert [step.action for step in plan.steps] == ["delete"]
+
+
 class Keeping(Hub):
     """Docker Hub where another image needs every manifest."""
 

@@ -278,6 +278,7 @@ def cut(path: Path, size: int) -> None:
         ("oci:", nothing, "names no path"),
         ("oci://host/app", nothing, "does not name a folder"),
         ("oci-archive:{}/none.tar", nothing, "no such file"),
+        ("oci-archive:{}/none/app.tar", nothing, "no such folder"),
         ("oci-archive:{}/app/index.json", nothing, "is not a tar archive"),
         ("oci-archive:{}/app.tar", lambda folder: cut(folder / "app.tar", 700), "is cut off"),
         ("oci-archive:{}/app.tar", lambda folder: tar(folder / "app.tar", {"../index.json": b""}), "has no index.json"),
@@ -306,6 +307,13 @@ def test_what_is_no_layout_is_one_error(name: str, make: Callable[[Path], object
         regnb.read(name.format(tmp_path))
     assert caught.value.hint
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_a_copy_cannot_make_an_archive_for_docker(tmp_path: Path) -> None:
+    """A docker-archive that does not exist is not made by a copy: the hint names what regnb writes."""
+    with pytest.raises(RegnbError, match="no such file") as caught:
+        regnb.connect(f"docker-archive:{tmp_path}/new.tar")
+    assert "writes oci-archive:FILE and oci:DIR" in caught.value.hint
 
 
 def spoil_at(path: Path, position: int) -> None:

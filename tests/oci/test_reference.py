@@ -157,3 +157,11 @@ def test_a_registry_below_a_path() -> None:
     found = Reference.parse("h:5000/team/registry/a/b:1", registry="h:5000/team/registry")
     assert (found.registry, found.repository, found.tag) == ("h:5000/team/registry", "a/b", "1")
     assert Reference.parse("a/b:1", registry="h:5000/team/registry").registry is None
+
+
+@pytest.mark.parametrize("text", ["team/app:1.0", f"team/app@{SHA256}", f"team/app:1.0@{SHA256}"])
+def test_a_reference_in_place_of_a_repository_is_told_which_part_to_name(text: str) -> None:
+    """Where a repository alone is wanted, its name is in the hint, and not the grammar of names."""
+    with pytest.raises(InvalidReference) as raised:
+        check_repository(text)
+    assert raised.value.hint.endswith(": team/app")

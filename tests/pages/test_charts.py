@@ -50,6 +50,7 @@ def rows(name: str, number: int, *, text: str = "", size: int | None = None) -> 
         "category": lambda column, at: text or f"{column}/{at:04}",
         "int32": lambda _, at: at,
         "int64": lambda _, at: (at + 1) * 1000 if size is None else size,
+        "Int64": lambda _, at: (at + 1) * 1000 if size is None else size,
         "bool": lambda _, at: at % 2 == 0,
         "boolean": lambda _, at: at % 2 == 0,
         "datetime64[us, UTC]": lambda _, at: DAY + timedelta(days=at),

@@ -19,7 +19,9 @@ LINK = OWN | {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec
         ("GET", {"Host": "127.0.0.1:8000"}, 0),
         ("GET", {"Host": "rebound.example"}, 421),
         ("GET", {}, 421),
+        ("GET", OWN | {"Connection": "upgrade"}, 0),
         ("GET", LINK, 0),
+        ("GET", LINK | {"Connection": "upgrade"}, 0),
         ("GET", LINK | {"Sec-Fetch-Dest": "iframe"}, 403),
         ("GET", LINK | {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "iframe"}, 403),
         ("GET", LINK | {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 403),
@@ -43,6 +45,14 @@ def test_what_is_refused(method: str, headers: dict[str, str], status: int) -> N
     assert (found.status if found else 0) == status
     assert found is None or found.text
     assert found is None or "of null" not in found.text, "that is no page's name"
+
+
+def test_a_host_header_without_its_port_is_explained() -> None:
+    """A proxy on another port than 443 that passes only the name on: --host-name alone would not help."""
+    headers = {"Host": "r.example.com", "Origin": "https://r.example.com:8443"}
+    found = refusal("POST", headers, Hosts("127.0.0.1", ["r.example.com"]))
+    assert found is not None
+    assert "proxy_set_header Host $http_host" in found.hint
 
 
 def test_a_server_on_a_network_answers_to_addresses() -> None:

@@ -107,9 +107,9 @@ def test_a_form_of_another_site_makes_no_repository(seeded_embedded: Seeded, oth
 
 
 def test_a_proxy_that_passes_no_websockets_is_named(site: Site, page: Any, tmp_path: Path) -> None:
-    """After ten seconds the page says so, with the lines that nginx needs, and can be read by everybody."""
+    """After ten seconds the page says so, and can be read by everybody; with the lines that it names, all loads."""
     need("proxy", reverse.PROGRAM, "nginx is not installed (apt-get install nginx-light)")
-    with reverse.nginx(tmp_path / "nginx", {"/ui": f"127.0.0.1:{site.port}"}, upgrade=False) as front:
+    with reverse.nginx(tmp_path / "nginx", {"/ui": f"127.0.0.1:{site.port}"}, upgrade="") as front:
         page.goto(f"{front.url}/ui/13-retention")
         page.get_by_text("no WebSocket reaches regnb").wait_for()
         missing = page.locator(".regnb-socket").first
@@ -118,6 +118,28 @@ def test_a_proxy_that_passes_no_websockets_is_named(site: Site, page: Any, tmp_p
         page.get_by_text("Not loaded: the top of this page says why.").first.wait_for()
         assert page.get_by_text("Loading widget").count() == 0
         assert faults(page, "header") == []
+        lines = [line for line in missing.locator("pre").inner_text().splitlines() if "pgrade" in line]
+    with reverse.nginx(tmp_path / "again", {"/ui": f"127.0.0.1:{site.port}"}, upgrade="\n".join(lines)) as front:
+        page.goto(f"{front.url}/ui/13-retention")
+        page.locator(".regnb-form").first.wait_for()
+
+
+def test_tabs_that_are_opened_at_once_all_load(site: Site, page: Any) -> None:
+    """Another tab's cookie came after the page and before its WebSocket, as on a slow network: the page comes again."""
+    loaded: list[str] = []
+
+    def overtake(route: Any) -> None:
+        if not loaded:
+            page.context.clear_cookies()
+            page.context.request.get(f"{site.base}?visit=1", max_redirects=0)
+        loaded.append(route.request.url)
+        route.continue_()
+
+    page.route("**/voila.js", overtake)
+    page.goto(f"{site.base}10-retag")
+    page.locator(".regnb-form tbody tr").first.wait_for()
+    assert len(loaded) == 2
+    assert page.locator(".regnb-socket:visible").count() == 0
 
 
 def test_a_login_of_a_jupyterlab_beside_it_stays(site: Site, page: Any, tmp_path: Path) -> None:

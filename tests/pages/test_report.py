@@ -112,6 +112,7 @@ def snapshots(number: int) -> Growth:
     columns["when"] = [DAY + timedelta(weeks=at) for at in range(number)]
     columns["stored"] = [(at + 1) * 1_000_000 + at % 3 for at in range(number)]
     columns["complete"] = [True] * number
+    columns["disk"] = [None] * number
     return Growth("host:5000", make("growth", columns), ("1 snapshot left out: not readable.",))
 
 

@@ -65,13 +65,17 @@ def test_without_tokens_nobody_is_asked_for_one(site: Site) -> None:
 
 
 def test_the_root_leads_to_the_prefix(site: Site) -> None:
-    """``/`` and ``/ui`` redirect to ``/ui/``, which is the overview; a probe is answered."""
+    """``/`` and ``/ui`` redirect to ``/ui/``, which is the overview; a probe is answered, and HEAD as GET."""
     root = site.base.removesuffix("ui/")
     for url in (root, root + "ui"):
         answer = get(url)
         assert (answer.status_code, answer.headers["location"]) == (302, "/ui/")
     assert get(site.base + "healthz").text == "ok"
-    assert "What is in my registry" in get(site.base).text
+    with httpx.Client(timeout=60) as visitor:
+        assert "What is in my registry" in get(site.base, visitor).text
+        answer = visitor.head(site.base)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert visitor.head(f"{site.base}report").status_code == 404, "as GET: there is none"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from visitor import Visitor
 from regnb.cli import app
 from regnb.errors import InvalidArgument, StorageError
 from regnb.pages import token
+from regnb.pages.visit import cookie_of
 
 NONE = "00000000-0000-4000-8000-000000000000"
 """A kernel that is nobody's."""
@@ -112,7 +113,7 @@ def test_each_token_opens_what_it_is_for(site: Site) -> None:
         done = enter(guest, site, READS, "/ui/10-retag")
         assert (done.status_code, done.headers["location"]) == (302, "/ui/10-retag")
         cookie = done.headers["set-cookie"].lower()
-        for part in ("samesite=strict", "httponly", "path=/ui/", f"regnb-{site.port}="):
+        for part in ("samesite=strict", "httponly", "path=/ui/", f"regnb-{site.port}-"):
             assert part in cookie
         page = visit(site.base + "10-retag", guest).text
         assert "read-only" in page
@@ -198,7 +199,19 @@ def test_other_logins_are_left_alone(site: Site) -> None:
         found += [visitor.get(site.base + f"api/kernels/{NONE}/channels", headers=origin | SOCKET)]
         set_ = [cookie for each in found for cookie in each.headers.get_list("set-cookie")]
         assert set_
-        assert all(cookie.startswith(f"regnb-{site.port}=") and "Path=/ui/" in cookie for cookie in set_)
+        assert all(cookie.startswith(f"regnb-{site.port}-") and "Path=/ui/" in cookie for cookie in set_)
+
+
+def test_two_web_uis_leave_each_other_alone(site: Site, seeded_embedded: Seeded) -> None:
+    """In two containers, both on the same port, behind one host: a browser sends the cookies of both.
+
+    One has a shorter prefix, or the host's other port and another registry.
+    """
+    url = seeded_embedded.url
+    for theirs in (cookie_of(site.port, "/", url), cookie_of(site.port, "/ui/", "https://r.example.com")):
+        with httpx.Client(timeout=60, cookies={theirs: "2|theirs"}) as visitor:
+            assert visit(site.base, visitor).headers.get("location", "").startswith("/ui/login")
+            assert len(visitor.cookies) == 2
 
 
 def test_lines_of_the_log_are_short(site: Site) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import swept
 from distribution import Distribution
 
+from regnb.notebooks import runbook
 from regnb.widgets import collecting
 from regnb.widgets.collecting import SweepForm
 
@@ -105,3 +107,16 @@ def test_a_page_offers_the_plan_and_asks_no_other_address(old: Distribution, mon
     form._fields["endpoints"].value = "http://127.0.0.1:9"
     assert "cannot choose" in preview(form)
     assert swept.tree(old.root) == before
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_without_a_storage_the_notebook_says_how_to_give_it(*, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the forms: an option in the web UI, a parameter or a variable where code can be written."""
+    if served:
+        monkeypatch.setenv("REGNB_SERVED", "1")
+    cells = json.loads((runbook.notebooks() / "14-collect.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = [source for cell in cells if "place" in (source := "".join(cell["source"])) and "\n" not in source]
+    known = {"collecting": collecting, "place": None, "endpoints": []}
+    shown = [found for source in sources if (found := eval(source, known)) is not None]  # noqa: S307 -- our notebook
+    assert len(shown) == 2
+    assert all(("regnb ui --storage" if served else "REGNB_STORAGE") in found.data for found in shown)

@@ -162,14 +162,20 @@ def test_a_table_of_signatures_alone_shows_them() -> None:
     assert found._aside.layout.display == "none"
 
 
-def test_a_row_of_a_long_table_is_found_by_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked for a label by name or value; a name finds only what has it in its row, and no label."""
-    monkeypatch.setattr(table, "WHOLE", 1)
+@pytest.mark.parametrize("whole", [1, 100])
+def test_rows_are_found_by_a_label(monkeypatch: pytest.MonkeyPatch, whole: int) -> None:
+    """In tables of any length only the rows that match are left to be chosen, and a line says that it is the label."""
+    monkeypatch.setattr(table, "WHOLE", whole)
     one, two = (
         image([layer(name, 9)], about=config(config={"Labels": {"team": f"<b>{name}"}})) for name in ("blue", "red")
     )
     inventory = Stored(("app", "1", one), ("app", "2", index([(two, "linux/amd64")])), ("web", "3", one)).inventory()
     found = Table(inventory.tags, ["repository", "tag"], frames=inventory.frames)
-    for text, rows in (("team=<b>red", ["2"]), ("label:team", ["1", "2", "3"]), ("red", []), ("web", ["3"])):
+    names = {"red": [], "web": ["3"]} if whole == 1 else {"red": [], "team": ["1", "2", "3"]}
+    for text, rows in {"team=<b>red": ["2"], "label:team": ["1", "2", "3"], **names, "": ["1", "2", "3"]}.items():
         found._filter.value = text
         assert tags(found.shown) == rows
+        by_label = "=" in text or ":" in text or (bool(text) and whole > 1)
+        assert ("Matched by the label" in found._count.value) == by_label
+    found._filter.value = "team=<b>red"
+    assert "Matched by the label team=&lt;b&gt;red." in found._count.value

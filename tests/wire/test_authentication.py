@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +108,19 @@ def test_the_files_have_an_order(home: Path, tmp_path: Path, monkeypatch: pytest
     empty.write_text("{}", encoding="utf-8")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(empty))
     assert find_credentials("h") == Credentials("DOCKER_CONFIG", "x")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="podman has another place for it elsewhere")
+def test_podman_without_a_runtime_directory(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without XDG_RUNTIME_DIR, as for root, podman and skopeo store a login below /run/containers: it is found."""
+    monkeypatch.setattr(credentials, "RUNTIME", tmp_path / "run")
+    path = tmp_path / "run" / str(os.getuid()) / "auth.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"auths": {"h": entry("podman", "x")}}), encoding="utf-8")
+    config(home, auths={"h": entry("docker", "x")})
+    assert find_credentials("h") == Credentials("podman", "x")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert find_credentials("h") == Credentials("docker", "x")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": 3}', '{"auths": {"h": {"auth": "planted!"}}}'])

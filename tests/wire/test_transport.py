@@ -98,9 +98,14 @@ def test_a_url_with_a_password_is_never_shown() -> None:
 # Below a path
 
 
-async def test_a_registry_below_a_path(distribution_program: None, tmp_path: Path) -> None:
-    """Upload, mount, pages, tags and deletion work where the registry's http.prefix puts its API below a path."""
-    with distribution.Distribution(tmp_path, config={"http": {"prefix": "/team/registry/"}}) as real:
+@pytest.mark.parametrize("relative", [False, True])
+async def test_a_registry_below_a_path(distribution_program: None, tmp_path: Path, *, relative: bool) -> None:
+    """Upload, mount, pages, tags and deletion work where the registry's http.prefix puts its API below a path.
+
+    With http.relativeurls its addresses leave the path out: an upload is continued below it all the same.
+    """
+    settings = {"http": {"prefix": "/team/registry/", "relativeurls": relative}}
+    with distribution.Distribution(tmp_path, config=settings) as real:
         async with Client(Transport(f"{real.url}/team/registry")) as client:
             data = b"layer"
             digest = Digest.of(data)
@@ -118,6 +123,26 @@ async def test_a_registry_below_a_path(distribution_program: None, tmp_path: Pat
                 client.target(f"{real.url}/v2/a/tags/list")
             litter = {each.url.removeprefix(client.transport.url)[:4] for each in client.transport.exchanges}
             assert litter == {"/v2/"}
+
+
+async def test_a_path_that_the_proxy_takes_away() -> None:
+    """A registry that knows nothing of its path names pages and uploads without it: they are asked for below it."""
+
+    def answer(request: Request, _: int) -> Reply:
+        if not request.path.startswith("/team/v2/"):
+            return Reply(404)
+        if request.method == "POST":
+            return Reply(202, {"Location": f"http://{request.headers['host']}/v2/a/blobs/uploads/1"})
+        if request.path.startswith("/team/v2/_catalog?last="):
+            return Reply(body=b'{"repositories": ["b"]}')
+        return Reply(200, {"Link": '</v2/_catalog?last=a>; rel="next"'}, b'{"repositories": ["a"]}')
+
+    with scripted.serve(answer) as server:
+        async with Client(Transport(f"{server.url}/team")) as client:
+            assert [name async for page in client.catalog() for name in page] == ["a", "b"]
+            assert (await client.ask("GET", "/v2/_catalog")).following == "/v2/_catalog?last=a"
+            upload = await client.uploads.start_upload("a")
+            assert upload.location == f"{server.url}/team/v2/a/blobs/uploads/1"
 
 
 async def test_a_repository_in_the_url(real: distribution.Distribution) -> None:

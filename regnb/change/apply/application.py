@@ -13,7 +13,7 @@ from regnb.change.apply.deletions import Deletions
 from regnb.change.apply.removing import Removing
 from regnb.change.apply.setting import Setting
 from regnb.change.journal import Journal
-from regnb.change.plan import Plan, Step
+from regnb.change.plan import Plan, Step, once
 from regnb.crawl.reader import Reader, each
 from regnb.errors import Refused
 from regnb.oci.reference import Digest
@@ -119,5 +119,5 @@ async def _check_deletions(course: Course, deletions: Deletions, steps: Sequence
         raise Refused(
             f"{course.client.host} does not delete by tag: a tag goes alone only if a dummy manifest takes it over "
             "for a moment and is deleted",
-            hint="allow 'dummy'",
+            hint=f"make the plan again {once(['dummy'])}",
         )
