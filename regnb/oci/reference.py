@@ -96,9 +96,9 @@ def check_repository(text: str) -> str:
         )
     if not _REPOSITORY.fullmatch(text):
         hint = "use lower-case letters, digits, and single . _ - between them, in parts separated by /"
-        bare = _TARGET.sub("", text)
-        if bare != text and _REPOSITORY.fullmatch(bare):
-            hint = f"name the repository without the tag or digest: {bare}"
+        untagged = _TARGET.sub("", text)
+        if untagged != text and _REPOSITORY.fullmatch(untagged):
+            hint = f"name the repository without the tag or digest: {untagged}"
         raise InvalidReference(f"not a repository name: {text!r}", hint=hint)
     return text
 
