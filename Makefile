@@ -68,7 +68,7 @@ lock:
 	: > constraints.txt
 	.ci/venv all test
 	$(BIN)/python -m pip freeze --exclude-editable --exclude pip > constraints.txt
-	{ sed -n '/^#/p' requirements.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes --universal \
+	{ sed -n '/^#/p' requirements.txt; $(BIN)/uv pip compile --quiet pyproject.toml --extra all --generate-hashes --universal \
 	    --python-version 3.11.2 --constraint constraints.txt --no-header --no-annotate; } > build/requirements.txt
 	mv build/requirements.txt requirements.txt
 	touch .venv/demo.stamp .venv/test.stamp

@@ -181,7 +181,7 @@ def test_the_pins_hold_with_the_oldest_python() -> None:
 
 
 def test_the_hashes_are_of_the_pins() -> None:
-    """requirements.txt has the releases of constraints.txt, each with hashes, and every dependency that is declared."""
+    """requirements.txt has the pinned releases, with hashes, and every dependency of `all`; of `hub` none."""
 
     def pins(name: str) -> dict[str, str]:
         found = re.findall(r"^([\w.-]+)==([^ ;\n]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -190,8 +190,15 @@ def test_the_hashes_are_of_the_pins() -> None:
     hashed, pinned = pins("requirements.txt"), pins("constraints.txt")
     assert {name: version for name, version in hashed.items() if pinned.get(name, version) != version} == {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
-    assert {canonicalize_name(re.split(r"[^\w.-]", each)[0]) for each in wanted} - {"regnb"} <= set(hashed)
+    extras = project["optional-dependencies"]
+    (listed,) = extras["all"]
+    wanted = [*project["dependencies"], *(each for name in re.findall(r"\w+", listed)[1:] for each in extras[name])]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {canonicalize_name(re.split(r"[^\w.-]", each)[0]) for each in requirements}
+
+    assert names(wanted) <= set(hashed)
+    assert names(extras["hub"]) & set(hashed) == set(), "the image has no proxy to every port of its machine"
     parts = re.split(r"\n(?=[a-z])", (ROOT / "requirements.txt").read_text(encoding="utf-8"))
     assert all("--hash=sha256:" in part for part in parts[1:])
 

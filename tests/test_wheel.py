@@ -23,6 +23,7 @@ import regnb
 from regnb.notebooks.runbook import runbooks
 
 NAMES = {book.path.name for book in runbooks()}
+NAME = f"regnb-{regnb.__version__}"
 SHARED = {
     "share/jupyter/voila/templates/regnb/conf.json",
     "share/jupyter/voila/templates/regnb/index.html.j2",
@@ -83,14 +84,14 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(built: dict[str, Path]) -
     """The package with its notebooks, what Jupyter shares, a license, the command; no tests, nothing compiled."""
     with zipfile.ZipFile(built[".whl"]) as wheel:
         files = set(wheel.namelist())
-        about = message_from_bytes(wheel.read("regnb-0.1.0.dist-info/METADATA"))
+        about = message_from_bytes(wheel.read(f"{NAME}.dist-info/METADATA"))
         page = about.get_payload()
-        commands = wheel.read("regnb-0.1.0.dist-info/entry_points.txt").decode()
+        commands = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode()
     source = {path.relative_to(ROOT).as_posix() for path in (ROOT / "regnb").rglob("*.*") if path.suffix != ".pyc"}
-    data = {f"regnb-0.1.0.data/data/{name}" for name in SHARED}
-    info = {f"regnb-0.1.0.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    data = {f"{NAME}.data/data/{name}" for name in SHARED}
+    info = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     assert files == source | {f"regnb/notebooks/{name}" for name in NAMES} | data | info | {
-        "regnb-0.1.0.dist-info/licenses/LICENSE"
+        f"{NAME}.dist-info/licenses/LICENSE"
     }
     assert (about["Name"], about["Version"], about["License-Expression"]) == (
         "regnb",
@@ -119,7 +120,7 @@ def test_the_address_of_the_project_is_known() -> None:
 def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path) -> None:
     """Byte by byte; and it has the tests, which a distribution runs."""
     run("tar", "-xzf", built[".gz"], folder=tmp_path)
-    source = tmp_path / "regnb-0.1.0"
+    source = tmp_path / NAME
     assert (source / "tests/conftest.py").is_file()
     again = build(source, tmp_path / "dist", "-t", "wheel")
     assert again[".whl"].read_bytes() == built[".whl"].read_bytes()

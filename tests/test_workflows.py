@@ -1,13 +1,20 @@
-"""What runs where nobody looks: the workflows of GitHub and GitLab, and the hooks of pre-commit."""
+"""What runs where nobody looks: the workflows of GitHub and GitLab, the hooks of pre-commit, and a release."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import yaml
 from images import ROOT
+
+import regnb
 
 GITHUB = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
 GITLAB = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text(encoding="utf-8"))
@@ -65,3 +72,46 @@ def test_a_commit_is_checked_as_make_lint_checks() -> None:
     hooks: list[dict[str, Any]] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     entries = [hook["entry"].removesuffix(" --force-exclude") for hook in hooks]
     assert entries == [f".ci/hook {check.removesuffix(' notebooks/*.ipynb')}" for check in checks]
+
+
+def test_the_version_is_in_one_place() -> None:
+    """A release changes one line: neither the code nor a test has the version a second time."""
+    again = f"regnb[-:@]{re.escape(regnb.__version__)}"
+    found = subprocess.run(
+        ["git", "grep", "-nE", again, "--", "regnb", "tests"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.stdout == ""
+
+
+def test_a_release_is_a_commit_and_a_tag(tmp_path: Path) -> None:
+    """The version, the changelog's section and the tag, once all checks passed; nothing if nothing is new."""
+    clone = tmp_path / "clone"
+    for name in (".ci/release", "CHANGELOG.md", "regnb/__init__.py"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    (clone / ".gitignore").write_text(".venv/\nmade\n")
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / ".venv/bin/python").symlink_to(sys.executable)
+    checks = tmp_path / "bin/make"
+    checks.parent.mkdir()
+    checks.write_text('#!/bin/sh\necho "$@" > made\n')
+    checks.chmod(0o755)
+    env = {**os.environ, "PATH": f"{checks.parent}:{os.environ['PATH']}", "GIT_CONFIG_GLOBAL": str(tmp_path / "config")}
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=clone, env=env, capture_output=True, text=True, check=False)
+
+    (tmp_path / "config").write_text("[user]\nname = one\nemail = one@example.com\n")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "One")):
+        assert call("git", *words).returncode == 0
+    refused = call(".ci/release", "next")
+    assert (refused.returncode, "make release VERSION=" in refused.stderr) == (1, True)
+    done = call(".ci/release", "91.2.3")
+    assert done.returncode == 0, done.stderr
+    assert (clone / "made").read_text() == "lint test dist\n"
+    assert '__version__ = "91.2.3"' in (clone / "regnb/__init__.py").read_text(encoding="utf-8")
+    assert re.search(r"## \[Unreleased\]\n\n## \[91\.2\.3\] - \d{4}-\d\d-\d\d\n", (clone / "CHANGELOG.md").read_text())
+    assert call("git", "tag", "--points-at", "HEAD").stdout == "v91.2.3\n"
+    assert "git push origin HEAD v91.2.3" in done.stdout
+    again = call(".ci/release", "91.2.4")
+    assert (again.returncode, "nothing under [Unreleased]" in again.stderr) == (1, True)

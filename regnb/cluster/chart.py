@@ -38,6 +38,9 @@ VALUES: Final[Mapping[str, object]] = {
 _NEEDED: Final = frozenset({"name", "namespace", "registry_image", "ui_image", "storage", "snapshots", "schedule"})
 """Values that are always there; of the others those that were given, for without them there are other manifests."""
 
+_NAMES: Final = {str(value): name for name, value in VALUES.items()}
+_FOUND: Final = re.compile("|".join(re.escape(each) for each in sorted(_NAMES, key=len, reverse=True)))
+
 
 def chart(settings: Settings, version: str) -> dict[str, str]:
     """Return the files of a chart whose templates are the manifests of these settings.
@@ -59,6 +62,8 @@ def chart(settings: Settings, version: str) -> dict[str, str]:
     """
     chosen = {name: getattr(settings, name) for name in VALUES if name in _NEEDED or getattr(settings, name)}
     made = manifests(structs.replace(settings, **{name: VALUES[name] for name in chosen}))
+    # The namespace and the names of the release: a Secret elsewhere would not be found. An image is said to be missing.
+    said = notes(structs.replace(settings, **{name: VALUES[name] for name in chosen if name != "ui_image"}))
     values = {name: value for name, value in chosen.items() if name != "namespace"}
     library = yaml_library()
     files = {
@@ -74,7 +79,7 @@ def chart(settings: Settings, version: str) -> dict[str, str]:
             sort_keys=False,
         ),
         "values.yaml": "\n".join(_line(name, value) for name, value in values.items()),
-        "templates/NOTES.txt": "".join(f"- {note}\n" for note in notes(settings)),
+        "templates/NOTES.txt": "".join(f"- {_FOUND.sub(_action, note)}\n" for note in said),
     }
     for document in made:
         text: str = library.safe_dump(document, sort_keys=False, allow_unicode=True, width=1_000_000)
@@ -87,23 +92,22 @@ def _line(name: str, value: object) -> str:
     return f"# {FIELDS[name]}\n{name}: {json.dumps(value)}\n"
 
 
+def _action(match: re.Match[str]) -> str:
+    """Return the template's action for a text that stands for a value."""
+    name = _NAMES[match[0]]
+    return "{{ .Release.Namespace }}" if name == "namespace" else f"{{{{ .Values.{name} }}}}"
+
+
 def _templated(text: str) -> str:
     """Return YAML with a template's action for each text that stands for a value."""
-    of = {str(value): name for name, value in VALUES.items()}
-    found = re.compile("|".join(re.escape(each) for each in sorted(of, key=len, reverse=True)))
-
-    def action(match: re.Match[str]) -> str:
-        name = of[match[0]]
-        return "{{ .Release.Namespace }}" if name == "namespace" else f"{{{{ .Values.{name} }}}}"
-
     lines = []
     for line in text.splitlines():
         # What a value may be decides how YAML reads it: a text that stands alone is quoted.
         start = max(line.find(": ") + 2 if ": " in line else 0, len(line) - len(line.lstrip(" -")))
         head, scalar = line[:start], line[start:]
-        used = [of[name] for name in found.findall(scalar)]
-        templated = found.sub(action, scalar)
+        used = [_NAMES[text] for text in _FOUND.findall(scalar)]
+        templated = _FOUND.sub(_action, scalar)
         if used and not isinstance(VALUES[used[0]], int):
             templated = f'"{templated.strip(chr(39))}"'
-        lines.append(found.sub(action, head) + templated)
+        lines.append(_FOUND.sub(_action, head) + templated)
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ NetworkPolicy."""
 WAYS: Final = ("ingress", "nodeport")
 CONTROLLERS: Final = ("traefik", "nginx")
 # A name that no registry can have: there is no published image, and nobody else's must ever be pulled in its place.
-UNBUILT: Final = "to-be-built.invalid/regnb:0.1.0"
+UNBUILT: Final = "to-be-built.invalid/regnb:unbuilt"
 """The UI's image, until one is built of the Containerfile."""
 FIELDS: Final[Mapping[str, str]] = {
     "host": "Host name at which the Ingress answers, such as r.example.com.",

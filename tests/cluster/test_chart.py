@@ -17,7 +17,7 @@ from msgspec import structs
 from test_resources import EVERY, SECRETS, check_valid, settings
 
 from regnb.cluster.chart import VALUES, chart
-from regnb.cluster.resources import Settings, manifests
+from regnb.cluster.resources import Settings, manifests, notes
 
 ACTION = re.compile(r"\{\{ \.(Values\.(\w+)|Release\.Namespace) \}\}")
 OTHERS = {
@@ -74,6 +74,18 @@ def test_the_chart_is_what_expose_prints(chosen: dict[str, Any]) -> None:
     made = installed(files, "apps", **others)
     assert made == manifests(structs.replace(mine, namespace="apps", **others))
     check_valid(made)
+
+
+def test_the_notes_name_the_release() -> None:
+    """What helm prints after an installation has its namespace and its names, for there the Secrets are looked for."""
+    mine = settings(tls_secret="r-tls", https_only=True)
+    files = chart(mine, "1.2.3")
+    known = yaml.safe_load(files["values.yaml"])
+    others = {name: value for name, value in OTHERS.items() if name in known}
+    printed = render(files, others, "apps")["templates/NOTES.txt"]
+    kept = {name: value for name, value in others.items() if name != "ui_image"}
+    assert printed == "".join(f"- {note}\n" for note in notes(structs.replace(mine, namespace="apps", **kept)))
+    assert "-n apps create secret tls other-tls" in printed
 
 
 def test_every_value_is_described_and_used() -> None:

@@ -18,6 +18,8 @@ from conftest import Seeded
 from distribution import free_port
 from images import ROOT
 
+from regnb import __version__
+
 NOT_IN_A_CLONE = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "dist")
 READ = """
 import json, os, regnb
@@ -84,7 +86,7 @@ def test_the_requirements_are_found_and_fit(bare: Path) -> None:
     pip = (sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-build-isolation")
     shown = run(*pip, "-r", "binder/requirements.txt")
     assert len(ours) < len(lines)
-    assert re.findall("Would install (.*)", shown) == ["regnb-0.1.0"]
+    assert re.findall("Would install (.*)", shown) == [f"regnb-{__version__}"]
 
 
 @pytest.mark.parametrize("script", ["postBuild", "start"])
