@@ -196,7 +196,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
         )
     if registry is not None and registry not in names:
         raise InvalidArgument(f"no snapshot of {registry!r}", hint=f"there is: {', '.join(names[:10]) or 'nothing'}")
-    rows: list[tuple[_Reading, tuple[int, int, int], int]] = []
+    rows: list[tuple[_Reading, tuple[int | None, int | None, int | None], int | None]] = []
     before: snapshot.Stored | None = None
     whole: Frame | None = None
     for one in readings:
@@ -206,7 +206,7 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
             except StorageError:
                 broken += 1
                 continue
-            collected = 0
+            collected: int | None = None
             if one.complete:
                 collected, whole = _collected(whole, after.tables["blobs"]), after.tables["blobs"]
             rows.append((one, _numbers(before, after), collected))
@@ -228,18 +228,18 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
     return Growth(registry or "".join(names), make("growth", columns), tuple(notes))
 
 
-def _numbers(before: snapshot.Stored | None, after: snapshot.Stored) -> tuple[int, int, int]:
-    """Return how many tags are new, moved and vanished."""
+def _numbers(before: snapshot.Stored | None, after: snapshot.Stored) -> tuple[int | None, int | None, int | None]:
+    """Return how many tags are new, moved and vanished; nobody knows that of the first snapshot."""
     if before is None:
-        return 0, 0, 0
+        return None, None, None
     found = changes(before, after)
     return len(found.new), len(found.moved[0]), len(found.vanished)
 
 
-def _collected(before: Frame | None, after: Frame) -> int:
-    """Return the bytes of the blobs that are not there any more."""
+def _collected(before: Frame | None, after: Frame) -> int | None:
+    """Return the bytes of the blobs that are not there any more; None where nothing is known of before."""
     if before is None:
-        return 0
+        return None
     gone = before[~before["digest"].isin(after["digest"]) & ~before["kind"].isin(ABSENT)]
     return min(int(sum(gone["size"].tolist())), _LARGEST)
 

@@ -431,7 +431,8 @@ def churn(growth: pd.DataFrame) -> go.Figure:
     when = next((some for some in texts if len(set(some)) == len(rows)), texts[-1])
     sums, traces = [], []
     for name, marker, sign in zip(("new", "moved", "vanished"), PARTS, (1, 1, -1), strict=True):
-        numbers = [getattr(row, name) for row in rows]
+        # Of the first snapshot nothing is known: it has no bar.
+        numbers = [0 if pd.isna(number) else int(number) for number in (getattr(row, name) for row in rows)]
         hovers = [wrapped(_minute(row.when), f"{number:,} {name}") for row, number in zip(rows, numbers, strict=True)]
         heights = [sign * number for number in numbers]
         traces.append(go.Bar(name=name, x=when, y=heights, marker=marker, hovertext=hovers))

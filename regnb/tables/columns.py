@@ -343,10 +343,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "pulled": ("int64", "bytes: the sum over all tags"),
         "disk": ("Int64", "bytes on disk; missing where only the API was read"),
         "tags": ("int64", "tags"),
-        "new": ("int64", "tags that were not there in the snapshot before"),
-        "moved": ("int64", "tags that pointed elsewhere"),
-        "vanished": ("int64", "tags that were there"),
-        "collected": ("int64", "bytes of the blobs that the last complete snapshot before had, and this one has not"),
+        "new": ("Int64", "tags that were not there in the snapshot before; missing in the first one"),
+        "moved": ("Int64", "tags that pointed elsewhere; missing in the first one"),
+        "vanished": ("Int64", "tags that were there; missing in the first one"),
+        "collected": (
+            "Int64",
+            "bytes of the blobs that the last complete snapshot before had and this one lacks; missing without two",
+        ),
         "complete": ("bool", "whether everything was read; if not, bytes are lower bounds"),
     },
     "reconciled": {

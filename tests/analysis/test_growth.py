@@ -60,7 +60,7 @@ def sized(
 
 
 def test_each_snapshot_is_a_row_with_what_changed(tmp_path: Path) -> None:
-    """Snapshots below a URL, in whatever order they were saved, and inventories give the same rows."""
+    """Snapshots below a URL, in any order, and inventories give the same rows; before the first nothing is known."""
     inventories = weeks()
     urls = [one.save(tmp_path) for one in reversed(inventories)]
     found = growth(tmp_path)
@@ -68,8 +68,8 @@ def test_each_snapshot_is_a_row_with_what_changed(tmp_path: Path) -> None:
     assert found.frame["when"].to_list() == [one.started for one in inventories]
     assert found.frame["stored"].to_list() == [one.summary.stored for one in inventories]
     assert found.frame["pulled"].to_list() == [one.summary.pulled for one in inventories]
-    assert found.frame[["tags", "new", "moved", "vanished"]].to_numpy().tolist() == [
-        [1, 0, 0, 0], [2, 1, 0, 0], [2, 1, 1, 1],
+    assert found.frame[["tags", "new", "moved", "vanished"]].fillna(-1).to_numpy().tolist() == [
+        [1, -1, -1, -1], [2, 1, 0, 0], [2, 1, 1, 1],
     ]  # fmt: skip
     assert found.frame["complete"].all()
     assert found.registry == "stored:5000"
@@ -99,7 +99,9 @@ def test_broken_snapshots_are_left_out_and_said(tmp_path: Path) -> None:
     (Path(urls[1]) / "snapshot.json").unlink()
     (Path(urls[2]) / "tags.parquet").write_bytes(b"PAR1")
     found = growth(tmp_path)
-    assert found.frame[["tags", "new", "moved", "vanished"]].to_numpy().tolist() == [[1, 0, 0, 0], [1, 0, 1, 0]]
+    assert found.frame[["tags", "new", "moved", "vanished"]].fillna(-1).to_numpy().tolist() == [
+        [1, -1, -1, -1], [1, 0, 1, 0],
+    ]  # fmt: skip
     assert found.notes == ("2 snapshots left out: not readable.",)
     with pytest.raises(StorageError, match="was cut short"):
         growth([urls[0], urls[1]])
@@ -291,14 +293,14 @@ def test_collections_are_seen_by_blobs(tmp_path: Path) -> None:
     gone = set(inventories[1].blobs["digest"]) - set(inventories[2].blobs["digest"])
     sizes = inventories[1].blobs.set_index("digest")["size"]
     assert gone
-    assert growth(tmp_path).frame["collected"].to_list() == [0, 0, sizes[list(gone)].sum()]
+    assert growth(tmp_path).frame["collected"].fillna(-1).to_list() == [-1, 0, sizes[list(gone)].sum()]
     registry = Stored(("app", "1", IMAGES[0]), ("app", "2", IMAGES[1]))
     registry.broken.add(("app", "2"))
     gap = registry.inventory()
     gap.started = START + timedelta(days=10)
     found = growth([*inventories, gap]).frame
     assert found["complete"].to_list() == [True, True, False, True]
-    assert found["collected"].to_list() == [0, 0, 0, sizes[list(gone)].sum()]
+    assert found["collected"].fillna(-1).to_list() == [-1, 0, -1, sizes[list(gone)].sum()]
 
 
 def test_a_size_beyond_every_date_is_said_without_one() -> None:
