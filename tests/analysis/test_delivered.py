@@ -177,5 +177,5 @@ def test_a_listing_that_is_not_whole_is_refused(asked: Asked, seeded_real: Seede
         open_storage(url, listing=deliver("Parquet", "small", "refused", drop=("size",))).inventory()
     with pytest.raises(StorageError, match="not the manifest"):
         open_storage(url, listing=f"s3://{fs.find('images/refused')[0]}").inventory()
-    with pytest.raises(InvalidArgument, match="a listing is of a bucket"):
+    with pytest.raises(InvalidArgument, match="a listing needs a bucket"):
         open_storage(tmp_path, listing=listing)
