@@ -198,7 +198,7 @@ def test_answers_that_are_none(tmp_path: Path) -> None:
         check_error(regnb(tmp_path, "audit", fake.url), "credentials", "docker login")
         check_error(regnb(tmp_path, "audit", fake.url, "--user", "me", REGNB_PASSWORD=SECRET))
         fake.routes["/v2/"] = (200, {"Content-Type": "text/html"}, b"<html>hello</html>")
-        check_error(regnb(tmp_path, "audit", fake.url), "no registry")
+        check_error(regnb(tmp_path, "audit", fake.url), "not a registry")
 
 
 def test_hostile_texts_do_not_reach_the_terminal(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_what_was_set_before_is_set_again(old: Distribution, tmp_path: Path) -> 
 def test_outside_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a pod's account it says so."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(StorageError, match="no pod") as error:
+    with pytest.raises(StorageError, match="not a pod") as error:
         Switch("a", "b")
     assert "expose --collect" in error.value.hint
 
