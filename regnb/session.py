@@ -191,16 +191,25 @@ def run(work: Callable[[], Awaitable[_T]], bar: Bar | None = None) -> _T:
         >>> run(answer)
         42
     """
-    ended = threading.Event()
+    ended, stopped = threading.Event(), threading.Event()
+    begun: list[Callable[[], bool]] = []
 
     async def noted() -> _T:
+        import asyncio  # the loop that this runs on has loaded it
+
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- a coroutine runs in a task
+        begun.append(task.cancel)
         try:
+            if stopped.is_set():
+                raise asyncio.CancelledError
             return await work()
         finally:
             ended.set()
 
-    future: Future[_T] = loop().start_task_soon(noted)
+    future: Future[_T] | None = None
     try:
+        future = loop().start_task_soon(noted)
         while True:
             done, _ = wait([future], timeout=0.1 if bar else None)
             if bar:
@@ -208,8 +217,10 @@ def run(work: Callable[[], Awaitable[_T]], bar: Bar | None = None) -> _T:
             if done:
                 return future.result()
     except KeyboardInterrupt:
-        # A cancelled future is done at once, its task only when it has let go of the connections and the cache.
-        if future.cancel():
+        stopped.set()
+        # A cancelled future is done at once, its task only when it has let go of the connections and the cache. Where
+        # the interrupt came before there was a future, the task may have begun all the same.
+        if future.cancel() if future else loop().call(lambda: any(cancel() for cancel in begun)):
             ended.wait(10)
         raise Interrupted("Interrupted.") from None
     finally:
