@@ -159,7 +159,7 @@ def test_old_manifests_are_converted() -> None:
     assert downloaded(form._new.value) == ("converted.yaml", convert(INGRESS).documents)
     assert "ingressClassName" in form._new.value
     form._old.value = "a: ["
-    assert "no YAML" in form._new.value
+    assert "not YAML" in form._new.value
     form._old.value = "<script>: 1"
     assert "<script" not in form._new.value
     form._old.value = "{apiVersion: v1, kind: '<script>'}"
