@@ -120,7 +120,7 @@ def test_one_command_reads_them_all(pair: tuple[Distribution, Distribution], tmp
         ("", "registry"),
         ("[[registry]]\nname = 'a'", "url"),
         ("[[registry]]\nname = 'a'\nurl = 'http://h'\npassword = 'x'", "password"),
-        ("[[registry]\n", "no TOML"),
+        ("[[registry]\n", "not TOML"),
         ("[[registry]]\nname = 'a'\nurl = 'http://h'\nmirror_of = 'b'", "not in the fleet"),
         ("[[registry]]\nname = 'a'\nurl = 'http://h'\n" * 2, "two registries"),
         ("registry = []", "no registry"),

@@ -489,7 +489,7 @@ def test_a_served_page_reads_no_files(read: tuple[Registry, Inventory], monkeypa
     choose(form, "vm/centos8:8.3")
     form._allow["incomplete"].value = True
     form._fields["in_use"].value = "/etc/os-release"
-    assert "no list of pods" in preview(form)
+    assert "not a list of pods" in preview(form)
     monkeypatch.setenv("REGNB_SERVED", "1")
     form._fields["in_use"].value = "/etc/os-release "
     assert "cannot read files of its server" in preview(form)
@@ -539,7 +539,7 @@ def test_what_a_registry_says_is_escaped(read: tuple[Registry, Inventory]) -> No
     """A name that is HTML stands in the form as text."""
     registry, inventory = read
     hostile = pd.DataFrame(inventory.tags).assign(repository="<img src=x onerror=alert(1)>")
-    form = forms.delete(registry, mock.Mock(tags=hostile, registry=registry.host))
+    form = forms.delete(registry, mock.Mock(tags=hostile, registry=registry.host, frames=inventory.frames))
     form._table.grid.selected_rows = [0]
     assert "<img" not in form._named.value
     assert "&lt;img" in form._named.value
