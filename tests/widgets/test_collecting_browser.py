@@ -13,15 +13,14 @@ import swept
 from browser import OPEN, Lab, run_all
 from distribution import Distribution
 from test_forms_browser import (
-    SENT,
     apart,
+    apply_by_keys,
     button,
     code,
     is_off,
     page,  # noqa: F401 -- a fixture
     plan,
     screenshots,  # noqa: F401 -- a fixture
-    tab_to,
 )
 
 from regnb.notebooks import runbook
@@ -98,16 +97,8 @@ def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -
 def test_collect_by_keyboard_alone(form: Any, old: Distribution) -> None:
     """From the form's head on Tab reaches Preview, then the code's field and Apply, within 12 stops each."""
     before = swept.tree(old.root)
-    collect, keys = form.locator(".regnb-form").first, form.keyboard
+    collect = form.locator(".regnb-form").first
     collect.locator("h3").click()
-    tab_to(form, "Preview")
-    form.wait_for_timeout(SENT)
-    keys.press("Enter")
-    typed = code(collect)
-    tab_to(form, "Code")
-    keys.type(typed)
-    form.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
-    tab_to(form, "Apply")
-    keys.press("Space")
+    apply_by_keys(form, collect)
     collect.get_by_text("removed for good 0 B").first.wait_for()
     assert swept.tree(old.root) != before

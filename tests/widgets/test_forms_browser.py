@@ -198,6 +198,19 @@ def tab_to(page: Any, what: str, most: int = 12) -> None:
     pytest.fail(f"Tab does not reach {what}")
 
 
+def apply_by_keys(page: Any, form: Any) -> None:
+    """Go on to the preview of a form that is filled in, its code and Apply, each by Tab and the key expected."""
+    tab_to(page, "Preview")
+    page.wait_for_timeout(SENT)
+    page.keyboard.press("Enter")
+    typed = code(form)
+    tab_to(page, "Code")
+    page.keyboard.type(typed)
+    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
+    tab_to(page, "Apply")
+    page.keyboard.press("Space")
+
+
 def test_retag_by_keyboard_alone(room: Room, writable: Seeded, page: Any) -> None:
     """Every step is reached with Tab, and done with the keys that one expects."""
     before = apart(state, writable.url, "vm/centos8")
@@ -215,15 +228,7 @@ def test_retag_by_keyboard_alone(room: Room, writable: Seeded, page: Any) -> Non
     assert "vm/centos8:8.3" in part(form, "Choose").inner_text()
     tab_to(page, "New tag")
     keys.type("stable")
-    tab_to(page, "Preview")
-    page.wait_for_timeout(SENT)
-    keys.press("Enter")
-    typed = code(form)
-    tab_to(page, "Code")
-    keys.type(typed)
-    page.locator(".regnb-form button.mod-danger:enabled").first.wait_for()
-    tab_to(page, "Apply")
-    keys.press("Space")
+    apply_by_keys(page, form)
     finished(form, "retag")
     after = apart(state, writable.url, "vm/centos8")
     assert after == before | {"vm/centos8:stable": before["vm/centos8:8.3"]}
