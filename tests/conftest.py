@@ -86,17 +86,28 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(autouse=True, scope="session")
-def nothing_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """After all tests, no password or token that they used stands in any file that was written meanwhile."""
-    yield
+def secrets_below(folder: Path) -> list[Path]:
+    """Files that hold a password or token of the tests, but for copies of these tests themselves."""
     left = []
-    for path in tmp_path_factory.getbasetemp().rglob("*"):
+    for path in folder.rglob("*"):
         with suppress(OSError):
-            # Copies of the repository have these tests.
             if "tests" not in path.parts and path.is_file() and PLANTED.search(path.read_bytes()):
                 left.append(path)
-    assert left == []
+    return left
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_left(tmp_path: Path) -> Iterator[None]:
+    """After a test, and before its folder is removed, no password or token stands in any file that it wrote."""
+    yield
+    assert secrets_below(tmp_path) == []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_secret_is_left_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After all tests, the same of what several of them shared."""
+    yield
+    assert secrets_below(tmp_path_factory.getbasetemp()) == []
 
 
 @pytest.fixture(autouse=True)
