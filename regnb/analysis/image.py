@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regnb.layers.images import Part
+from regnb.oci.leaks import masked, shown
 from regnb.oci.manifest import AnyManifest
 from regnb.oci.reference import Reference
 from regnb.tables.frame import Frame, of_rows
@@ -258,15 +259,15 @@ def _settings(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for field, name in _SETTINGS:
         value = config.get(field)
         if isinstance(value, dict) and field == "Labels":
-            yield from ((f"{name} {key}", str(text)) for key, text in value.items())
+            yield from ((f"{name} {key}", shown(key, str(text))) for key, text in value.items())
         elif isinstance(value, dict):
             yield name, ", ".join(map(str, value))
         elif isinstance(value, list) and field == "Env":
             for one in map(str, value):
                 key, _, text = one.partition("=")
-                yield f"{name} {key}", text
+                yield f"{name} {key}", shown(key, text)
         elif value:
-            yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield name, masked(" ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _contents(part: Part) -> dict[str, str]:

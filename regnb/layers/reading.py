@@ -29,9 +29,10 @@ from regnb.wire.client import Client
 
 AT_ONCE: Final = 2
 """Layers that are read at once."""
-_PIECE: Final = 256 * 1024
-_AHEAD: Final = 4
-"""Pieces that are received before they are decoded."""
+_TOGETHER: Final = 2**20
+"""Bytes that are handed to the thread that decodes them at once: each time threads change."""
+_AHEAD: Final = 2
+"""How often that many are received before they are decoded."""
 _T = TypeVar("_T")
 
 
@@ -140,7 +141,9 @@ async def read(
                         return Layer(None, f"not read: {human(layer.size)}, beyond the limit")
                     progress.total += layer.size
                     progress.layers += 1
-                result = await streaming(blobs, layer, partial(listing, caps=caps, beside=len(streamed) == 1), progress)
+                # A layer larger than all others together is alone in the end.
+                work = partial(listing, caps=caps, beside=2 * layer.size > progress.total)
+                result = await streaming(blobs, layer, work, progress)
         except RegnbError as error:
             return Layer(None, f"not read: {error.message}")
         kept.put(layer.digest, result)
@@ -196,7 +199,7 @@ async def in_thread(
     chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], _T], progress: Progress | None = None
 ) -> _T:
     """Give bytes, as they come, to work in a thread."""
-    send, receive = anyio.create_memory_object_stream[bytes](_AHEAD)
+    send, receive = anyio.create_memory_object_stream[list[bytes]](_AHEAD)
     found: list[_T] = []
 
     def run() -> _T:
@@ -219,34 +222,36 @@ async def in_thread(
     return found[0]
 
 
-async def _feed(chunks: AsyncIterator[bytes], send: MemoryObjectSendStream[bytes], progress: Progress | None) -> None:
+async def _feed(
+    chunks: AsyncIterator[bytes], send: MemoryObjectSendStream[list[bytes]], progress: Progress | None
+) -> None:
     async with send:
         pieces: list[bytes] = []
         held = 0
 
         async def give() -> None:
-            nonlocal held
-            await send.send(b"".join(pieces))
+            nonlocal pieces, held
+            await send.send(pieces)
             if progress is not None:
                 progress.done += held
-            pieces.clear()
-            held = 0
+            pieces, held = [], 0
 
         async for chunk in chunks:
             pieces.append(chunk)
             held += len(chunk)
-            if held >= _PIECE:
+            if held >= _TOGETHER:
                 await give()
         if pieces:
             await give()
 
 
-def _received(receive: MemoryObjectReceiveStream[bytes]) -> Iterator[bytes]:
+def _received(receive: MemoryObjectReceiveStream[list[bytes]]) -> Iterator[bytes]:
     while True:
         try:
-            yield from_thread.run(receive.receive)
+            pieces = from_thread.run(receive.receive)
         except anyio.EndOfStream:
             return
+        yield from pieces
 
 
 async def content(blobs: Blobs, layer: Descriptor, known: Listing, row: int, sink: Sink) -> None:
