@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from regnb.layers.files import merge
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from regnb.tables.frame import Frame
 
 
-def packages(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
+def packages(images: Sequence[Part], layers: dict[str, Layer]) -> Frame:
     """Return the packages of some images (:data:`regnb.tables.columns.COLUMNS`, ``packages``)."""
     from regnb.tables.frame import of_rows
 
     return of_rows("packages", sorted({row for image in images for row in _rows(image, layers)}))
 
 
-def _rows(image: Part, layers: Mapping[str, Layer]) -> Iterator[tuple[object, ...]]:
+def _rows(image: Part, layers: dict[str, Layer]) -> Iterator[tuple[object, ...]]:
     merged = merge(image, layers).done()
     begin = 0
     for position, layer in enumerate(image.layers):

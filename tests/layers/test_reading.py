@@ -155,6 +155,26 @@ def test_layers_that_cannot_be_read_are_one_row_each() -> None:
             assert f"/v2/a/blobs/{Digest.of(b'changed')}" in again, "what failed is not"
 
 
+def test_a_layer_whose_paths_claim_too_much_is_one_row(real: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the reason, whatever is asked of the image; the other layers are listed."""
+    good = packed(archive([("etc/a", "file", b"1")]))
+    deep = packed(archive([("a/" * 2000 + "f", "file", b"2")]))
+    fill(real.url, ("a", "1", image([good, deep, good])), ("a", "2", image([good, deep])))
+    with connect(real.url) as registry:
+        whole = registry.files("a:2")
+        assert whole["path"].tolist() == ["etc/a", "a/" * 2000 + "f"]
+        assert registry.open("a:2", "a/" * 2000 + "f").read() == b"2"
+        monkeypatch.setattr(merging, "TREE_LIMIT", 2**20)
+        found = registry.files("a:1")
+        assert found["kind"].tolist() == ["file", "unread", "file"]
+        assert "lead through more folders" in found["message"][1]
+        assert registry.hygiene("a:1")["rule"].tolist().count("unread") == 1
+        assert registry.packages("a:1")["kind"].tolist() == ["unread"]
+        assert (registry.inventory().waste(registry, "a:1")["message"] != "").tolist() == [False, True]
+        with pytest.raises(ContentError, match="lead through more folders"):
+            registry.open("a:1", "etc/a")
+
+
 @pytest.mark.parametrize("lie", ["", "digest", "table"])
 def test_estargz_is_listed_by_its_table_unless_that_does_not_hold(lie: str) -> None:
     """The registry ignores Range: no byte too many is used. A table that is another's is not believed."""
