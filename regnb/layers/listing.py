@@ -20,7 +20,7 @@ from regnb.text import human
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of what is kept: another version's listing is made anew."""
 Way: TypeAlias = Literal["stream", "toc"]
 """How a listing was got: every byte was read and verified, or the layer's table of contents."""

@@ -300,7 +300,9 @@ class ImageConfig(Struct, frozen=True):
 
         Values of secrets are left out, as in :meth:`steps`.
         """
-        made = [masked(entry.created_by or entry.comment or "") for entry in self.history or [] if not entry.empty_layer]
+        made = [
+            masked(entry.created_by or entry.comment or "") for entry in self.history or [] if not entry.empty_layer
+        ]
         return made if len(made) == count else [""] * count
 
     def steps(self, count: int) -> tuple[list[str], str]:

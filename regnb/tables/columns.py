@@ -103,7 +103,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "str",
             "annotation org.opencontainers.image.base.name, its own or in the list of an index; else missing",
         ),
-        "base_digest": ("str", "annotation org.opencontainers.image.base.digest, from where base_name is; else missing"),
+        "base_digest": (
+            "str",
+            "annotation org.opencontainers.image.base.digest, from where base_name is; else missing",
+        ),
         "checked": ("bool", "whether the registry was asked for it in this crawl; if not, it came from the cache"),
         "complete": ("bool", "whether everything behind it was read"),
     },
