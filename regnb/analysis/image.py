@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from regnb.analysis.bases import of_image
 from regnb.layers.images import Part
 from regnb.oci.leaks import masked, shown
 from regnb.oci.manifest import AnyManifest
@@ -113,6 +114,11 @@ class Image:
             yield "exclusive", f"{human(self.exclusive)} (needed by nothing else){self._scope}"
         for part in self.parts:
             yield f"created{self._of(part)}", part.config.created or "not known"
+        for part in self.parts:
+            yield (
+                f"built on{self._of(part)}",
+                of_image(self.inventory.bases, self.repository, str(part.manifest.digest)),
+            )
         kinds = set(self.referrers["kind"])
         yield "signed", "yes" if "signature" in kinds else "no signature was found"
         yield "SBOM", "yes" if "sbom" in kinds else "no SBOM was found"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from math import ceil
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 import anyio
 from anyio import from_thread, to_thread
@@ -26,6 +26,9 @@ from regnb.oci.manifest import AnyManifest, Descriptor, ImageConfig, Index, Mani
 from regnb.oci.reference import Reference
 from regnb.text import count, human
 from regnb.wire.client import Client
+
+if TYPE_CHECKING:
+    from regnb.tables.frame import Frame
 
 AT_ONCE: Final = 2
 """Layers that are read at once."""
@@ -347,18 +350,21 @@ async def read_image(reader: Reader, where: Reference, *, strict: bool = False) 
     return top, sorted(parts, key=lambda part: order.get(str(part.manifest.digest), len(order)))
 
 
-async def known_base(reader: Reader, where: Reference) -> list[tuple[object, ...]]:
-    """Return an image as rows of ``known_bases``: one for each layer of each platform.
+async def known_base(reader: Reader, where: Reference) -> Frame:
+    """Return an image as ``known_bases``: a row for each layer of each platform.
 
     Example:
         ``rows = await known_base(reader, Reference.parse("base/debian:12"))``
     """
+    from regnb.tables.frame import of_rows
+
     top, parts = await read_image(reader, where)
     name = f"{reader.client.host}/{where.repository}:{where.target}"
-    return [
+    rows = [
         (name, str(top.digest), str(part.manifest.digest), part.platform, at, layer.digest, diff_id, layer.size)
         for part in parts
         for at, (layer, diff_id) in enumerate(
             zip(part.layers, part.config.diff_ids or [None] * len(part.layers), strict=False)
         )
     ]
+    return of_rows("known_bases", rows)

@@ -13,7 +13,7 @@ from distribution import Distribution
 from images import Image, config, fill, image, index, pack
 from stored import Stored
 
-from regnb.analysis.bases import bases, stale
+from regnb.analysis.bases import bases, of_image, stale
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.records import Records
 from regnb.oci.reference import Digest
@@ -152,6 +152,14 @@ def test_whether_the_base_has_moved_on(tmp_path: Path) -> None:
         ("base", "12.1", old), ("base", "12.2", new), ("base", "12.10", third), ("base", "latest", third), *apps
     ).inventory()
     assert told(series.bases, on_old, *columns) == ["base:12.1", True, 2, "version tags"]
+    words = {each: of_image(series.bases, "app", str(each.digest)) for each in (on_old, on_new, noted, alone)}
+    assert words == {
+        on_old: "base:12.1, 2 releases behind",
+        on_new: "base:12.2, 1 release behind",
+        noted: "host/base:12 (its annotation says so)",
+        alone: "not known: it begins with the layers of no other tagged image here",
+    }
+    assert of_image(found, "app", str(on_new.digest)) == "base:12, the newest release"
     assert stale(series.bases) == (
         "1 image stands on a base that is 1 release behind; rebuilt on the newest one it would share at most 50 B.",
         "1 image stands on a base that is 2 releases behind; rebuilt on the newest one it would share at most 50 B.",
