@@ -12,6 +12,7 @@ import msgspec
 from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
 from regnb.oci.age import CREATED
 from regnb.oci.findings import Finding, of_config
+from regnb.oci.leaks import shown
 from regnb.oci.manifest import Descriptor, ImageConfig, Index, ManifestKind, Schema1, decode
 from regnb.oci.reference import Digest
 
@@ -412,5 +413,5 @@ def configure(record: ManifestRecord, config: ImageConfig, now: datetime, share:
     diff_ids = config.diff_ids
     record.diff_ids = tuple(map(share, diff_ids)) if len(diff_ids) == len(record.layers) else ()
     record.findings = share(tuple(of_config(config))) if record.kind == "image" else ()
-    labels = sorted(f"{name}={value}"[:LABEL_LENGTH] for name, value in config.labels.items())
+    labels = sorted(f"{name}={shown(name, value)}"[:LABEL_LENGTH] for name, value in config.labels.items())
     record.labels = share(tuple(map(share, labels[:LABELS])))

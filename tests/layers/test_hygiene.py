@@ -85,7 +85,7 @@ def test_findings_of_an_image(real: Distribution) -> None:
     ]
     about = config(
         commands=[SECRETS["basic login"], "RUN rm /root/.ssh/id_rsa"],
-        config={"Env": [SECRETS["password in the environment"], "PATH=/bin"], "Labels": {"a": "b"}},
+        config={"Env": [SECRETS["password in the environment"], "PATH=/bin"], "Labels": {"a": "b", "api_token": VALUE}},
     )
     gone = packed(archive([("root/.ssh/.wh.id_rsa", "file", b"")]))
     clean = config(config={"User": "1000", "Labels": {f"org.opencontainers.image.{name}": "x" for name in LABELS}})
@@ -110,7 +110,8 @@ def test_findings_of_an_image(real: Distribution) -> None:
     assert (by_config["mend"] != "").all()
     assert whole["rule"].tolist() == found["rule"].tolist()
     assert VALUE not in by_config.to_json() + inventory.findings.to_json() + whole.to_json()
-    assert VALUE not in inventory.layers.to_json()
+    assert VALUE not in inventory.layers.to_json() + inventory.labels.to_json()
+    assert "api_token=***" in inventory.labels["label"].astype("str").tolist()
     assert found[["rule", "where", "position", "size"]].to_numpy().tolist() == [
         ["secret in environment", "environment: DB_PASSWORD", -1, 0],
         ["secret in history", "history: step 0", 0, 0],
