@@ -180,8 +180,20 @@ def test_caps_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.problem == "not read: it has 300 kB; at most 262 kB are read"
 
 
+@pytest.mark.parametrize("log", [b"", b"newer rows"])
+def test_a_log_beside_the_database_of_rpm_is_told(real: Distribution, tmp_path: Path, log: bytes) -> None:
+    """Its write-ahead log may hold newer packages; an empty one, which rpm leaves behind, holds none."""
+    name = "var/lib/rpm/rpmdb.sqlite"
+    database = rpmdb(tmp_path, header("bash", "5.1", "9.el9", "x86_64"), wal=True)
+    base = [("etc/a", "file", b"a"), (name, "file", database)]
+    fill(real.url, ("a", "1", image([packed(archive(base)), packed(archive([(f"{name}-wal", "file", log)]))])))
+    with connect(real.url) as registry:
+        (row,) = registry.packages("a:1").to_dict("records")
+    assert (row["name"], "may hold newer packages" in row["message"]) == ("bash", bool(log))
+
+
 def test_only_what_an_image_shows_counts(real: Distribution) -> None:
-    """The base's status file is replaced by the next layer's; a write-ahead log beside rpm's database is told."""
+    """The base's status file is replaced by the next layer's; a database that was replaced counts no more."""
     base = [("var/lib/dpkg/status", "file", DPKG), ("var/lib/rpm/Packages", "file", b"")]
     upper = [("var/lib/dpkg/status", "file", DPKG.replace(b"2.36-9", b"2.36-10"))]
     fill(real.url, ("a", "1", image([packed(archive(base)), packed(archive(upper)), b"none" * 200])))
