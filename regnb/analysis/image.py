@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,9 @@ _SETTINGS: Final = (
     ("Labels", "label"),
 )  # fmt: skip
 """Fields of a config that say how the image runs, and what people call them."""
+
+
+_HOST: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")
 
 
 class Image:
@@ -106,7 +110,8 @@ class Image:
         yield "repository", self.repository
         yield "tags", ", ".join(self.tags) or "none"
         yield "digest", self.digest
-        yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
+        if _HOST.fullmatch(self.host):  # and not a layout or a storage
+            yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
         yield "kind", self.top.kind
         yield "platforms", ", ".join(part.platform or "not known" for part in self.parts) or "none"
         yield "size", human(self.size)

@@ -30,7 +30,8 @@ _TOOLS: Final = re.compile(
 )
 _KEYS: Final = re.compile(
     rb"(?:.*/)?(?:id_(?:rsa|dsa|ecdsa|ed25519)|\.git-credentials|\.pypirc|\.netrc|\.aws/credentials|\.docker/config\.json"
-    rb"|\.kube/config)"
+    rb"|\.kube/config|\.pgpass|\.my\.cnf|\.s3cfg|\.vault-token)"
+    rb"|etc/ssh/ssh_host_[a-z0-9]+_key|etc/ssl/private/.+\.(?:key|pem)"
 )
 _RULES: Final = ((_CACHES, "package cache"), (_TOOLS, "build tools"))
 

@@ -82,6 +82,8 @@ def test_findings_of_an_image(real: Distribution) -> None:
         ("var/lib/apt/lists/deb.debian.org_dists_x_Packages", "file", b"x" * 500),
         ("usr/bin/gcc-12", "file", b"x" * 300),
         ("root/.ssh/id_rsa", "file", VALUE.encode()),
+        ("etc/ssh/ssh_host_rsa_key", "file", VALUE.encode()),
+        ("etc/ssh/ssh_host_rsa_key.pub", "file", b"public"),
     ]
     about = config(
         commands=[SECRETS["basic login"], "RUN rm /root/.ssh/id_rsa"],
@@ -118,6 +120,7 @@ def test_findings_of_an_image(real: Distribution) -> None:
         ["root user", "config: User", -1, 0],
         ["missing labels", "config: Labels", -1, 0],
         ["secret file", "root/.ssh/id_rsa", 0, 15],
+        ["secret file", "etc/ssh/ssh_host_rsa_key", 0, 15],
         ["package cache", "layer 0", 0, 500],
         ["build tools", "layer 0", 0, 300],
     ]
