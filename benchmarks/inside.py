@@ -34,7 +34,6 @@ LOOK = """
 import json, resource, sys, time
 url, image, at_once = sys.argv[1:]
 from regnb.layers import reading
-from regnb.oci.reference import Reference
 from regnb.registry import connect
 import regnb.layers.inside, numpy, pandas, pyarrow.ipc
 reading.AT_ONCE = int(at_once)
@@ -46,7 +45,7 @@ def peak():
 with connect(url, cache=False) as registry:
     registry.manifest(image)
     wall, cpu, idle = time.perf_counter(), used(), peak()
-    images, layers = registry._run(lambda: registry._inside.look(Reference.parse(image)))
+    images, layers = registry.look(image, progress=False)
     found = {"wall": time.perf_counter() - wall, "cpu": used() - cpu, "grown": peak() - idle}
     asked = [each for each in registry._client.transport.exchanges if "/blobs/" in each.url]
     wire = sum(int(each.received.get("content-length", 0)) for each in asked)
