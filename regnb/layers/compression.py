@@ -15,11 +15,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK: Final = 256 * 1024
+BLOCK: Final = 512 * 1024
 """Bytes that are decoded at once."""
 PIECE: Final = 16 * 1024
 """Bytes that a decoder is given at once where a member ends in them: what follows a member is copied for each."""
-LONGEST: Final = 128 * 1024
+LONGEST: Final = 512 * 1024
 """Bytes that a decoder is given at once within a long member: each time threads may change."""
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"

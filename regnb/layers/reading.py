@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 2
 """Layers that are read at once."""
-_TOGETHER: Final = 2**20
+_TOGETHER: Final = 2 * 2**20
 """Bytes that are handed to the thread that decodes them at once: each time threads change."""
 _AHEAD: Final = 2
 """How often that many are received before they are decoded."""
@@ -254,7 +254,7 @@ def _received(receive: MemoryObjectReceiveStream[list[bytes]]) -> Iterator[bytes
             pieces = from_thread.run(receive.receive)
         except anyio.EndOfStream:
             return
-        yield from pieces
+        yield b"".join(pieces)
 
 
 async def content(blobs: Blobs, layer: Descriptor, known: Listing, row: int, sink: Sink) -> None:
