@@ -34,7 +34,7 @@ AT_ONCE: Final = 2
 """Layers that are read at once."""
 _TOGETHER: Final = 2 * 2**20
 """Bytes that are handed to the thread that decodes them at once: each time threads change."""
-_AHEAD: Final = 2
+_AHEAD: Final = 1
 """How often that many are received before they are decoded."""
 _T = TypeVar("_T")
 
