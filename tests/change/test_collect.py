@@ -580,6 +580,10 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     regnb_("trash", "restore", root, run, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "nothing" in regnb_("trash", "empty", root)
+    regnb_("collect", root, "--endpoint", old.url, "--no-trash", "--plan-out", plan)
+    gone = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    assert "it is stopped: it remembers nothing but what redis keeps." in gone
+    assert "To put it back" not in gone
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:
