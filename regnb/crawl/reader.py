@@ -211,7 +211,9 @@ class Reader:
         """
         known = is_digest(target) and self.cache.get(Digest(target)) is not None
         if known and not await self.digest(repository, target):
-            raise NotFound(f"{self.client.host} has no {repository}@{target}")
+            raise NotFound(
+                f"{self.client.host} has no {repository}@{target}", hint="list the tags: it was deleted or pushed anew"
+            )
         return await self.manifest(repository, target)
 
     async def tree(

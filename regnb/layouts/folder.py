@@ -101,7 +101,9 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StorageError(f"cannot look at {self.where}/{blob(digest)}: {reason(error)}") from None
+            raise StorageError(
+                f"cannot look at {self.where}/{blob(digest)}: {reason(error)}", hint="check its rights"
+            ) from None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def open(self, digest: str) -> IO[bytes]:

@@ -103,7 +103,7 @@ def upload_path(name: str, session: str) -> str:
     with suppress(ValueError):
         if str(uuid.UUID(session)) == session:
             return f"{repository_path(name)}/_uploads/{session}"
-    raise InvalidReference(f"not an upload: {session[:100]!r}")
+    raise InvalidReference(f"not an upload: {session[:100]!r}", hint="begin the upload again")
 
 
 class Layout:

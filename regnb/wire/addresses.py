@@ -12,6 +12,8 @@ from regnb.oci.reference import HUB
 from regnb.oci.transports import is_place, parse
 from regnb.wire.credentials import Credentials
 
+FRONT: Final = "check the proxy or load balancer in front of the registry, then try again"
+"""What to do about an answer that no registry gives."""
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
 _ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
@@ -53,7 +55,7 @@ def join(base: str, given: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # which is where a bad port shows
     except ValueError:
-        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
+        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL", hint=FRONT) from None
     # Whose credentials are sent where is not for an answer to say; and aiohttp takes only one login for a request.
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
