@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from regnb.analysis.find import pull
 from regnb.layers.images import Part
 from regnb.oci.manifest import AnyManifest
 from regnb.oci.reference import Reference
@@ -104,7 +105,8 @@ class Image:
         yield "repository", self.repository
         yield "tags", ", ".join(self.tags) or "none"
         yield "digest", self.digest
-        yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
+        if line := pull(self.host, self.repository, self.digest):
+            yield "to pull it", line
         yield "kind", self.top.kind
         yield "platforms", ", ".join(part.platform or "not known" for part in self.parts) or "none"
         yield "size", human(self.size)

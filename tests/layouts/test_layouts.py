@@ -113,6 +113,9 @@ def test_what_docker_save_writes(real: Distribution, tmp_path: Path) -> None:
     (new / "manifest.json").write_bytes(b"[]")
     tar(tmp_path / "new.tar", files(new))
     assert tags(regnb.read(f"docker-archive:{tmp_path}/new.tar")) == [("docker.io/library/app", "2", ONE.digest)]
+    with regnb.connect(f"docker-archive:{tmp_path}/new.tar") as saved:  # by the name that docker shows, too
+        assert (saved.tag_names("app"), saved.digest("library/app:2")) == (["2"], ONE.digest)
+        assert "to pull it" not in saved.image("app:2").about.iloc[:, 0].tolist()  # Docker pulls from registries
     found = regnb.read(f"docker-archive:{old}")
     assert [row[:2] for row in tags(found)] == [("team/app", "1"), ("team/app", "latest")]
     assert found.complete
