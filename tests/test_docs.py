@@ -284,7 +284,7 @@ def test_the_checkers_are_believed() -> None:
 PYTHON = re.compile(r"(?<![\w?&.-])(?!from=)[a-z_]+=(?:True|False|None|[)\]:;, ]|$)|\b[a-z_]+\(\)")
 """An argument or a call as Python writes it."""
 NOTEBOOKS = {"pages", "widgets", "wire", "layers", "regnb"}
-"""Where such words are no message, or are read in a notebook."""
+"""Where such words are not a message, or are read in a notebook."""
 
 
 def test_no_message_takes_its_reader_for_a_programmer() -> None:

@@ -416,7 +416,7 @@ class Inventory:
             One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``scanned``), the worst that run first.
 
         Raises:
-            InvalidArgument: A file is no report, or ``in_use`` no list of pods.
+            InvalidArgument: A file is not a report, or ``in_use`` is not a list of pods.
             StorageError: A file cannot be read.
 
         Example:

@@ -23,7 +23,7 @@ from regnb.oci.reference import check_repository, is_digest, is_tag
 
 _NOTIFIED: Final = "point notifications.endpoints of the registry here, and nothing else"
 OWN: Final = "regnb"
-"""The user agent of regnb itself: an audit is no pull."""
+"""The user agent of regnb itself: an audit is not a pull."""
 _LINE: Final = 64 * 1024
 """Bytes of a line that are looked at."""
 _DISORDER: Final = timedelta(minutes=1)

@@ -199,7 +199,7 @@ class Merge:
         Args:
             parts: The path.
             make: Whether what is missing is made.
-            last: Whether the last part may be what is no folder.
+            last: Whether the last part may be what is not a folder.
         """
         node, pending, links = _ROOT, list(reversed(parts)), 0
         while pending:

@@ -32,7 +32,7 @@ _GROUPS: Final = {
 
 
 class Secret(anywidget.AnyWidget):
-    """A field for a password. What is typed is sent to the kernel once, and is no part of a notebook's widget state.
+    """A field for a password. What is typed is sent to the kernel once, and is not part of a notebook's widget state.
 
     Example:
         >>> Secret("Password").take()

@@ -30,7 +30,7 @@ def same(one: str, other: str) -> bool:
     """Whether two URLs are of one registry, or two names of one layout.
 
     Raises:
-        InvalidArgument: One of them is no registry's URL.
+        InvalidArgument: One of them is not a registry's URL.
 
     Example:
         >>> same("localhost:5000", "http://localhost:5000/v2/")

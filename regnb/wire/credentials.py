@@ -91,7 +91,7 @@ class Logins:
 
     Attributes:
         paths: The namespaces and repositories that have a login of their own.
-        missing: A sentence for each helper that could not be asked, although that is no error yet.
+        missing: A sentence for each helper that could not be asked, although that is not an error yet.
 
     Example:
         ``Logins("registry.example.org:5000").find("team/app")``

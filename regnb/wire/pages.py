@@ -78,7 +78,7 @@ async def pages(
     Raises:
         ContentError: The pages go in circles or lead elsewhere.
         TooLarge: They do not end.
-        Unproven: The answer is no listing.
+        Unproven: The answer is not a listing.
     """
     query = {**(params or {}), **({} if size is None else {"n": str(size)})}
     url = f"{path}?{urlencode(query)}" if query else path

@@ -112,7 +112,7 @@ class Transport:
         retries: How often reads are sent again after lost connections, 429 and 5xx; by default as each deserves it.
 
     Raises:
-        InvalidArgument: The URL is no registry's, or a certificate cannot be read.
+        InvalidArgument: The URL is not a registry's, or a certificate cannot be read.
 
     Example:
         >>> Transport("localhost:5000").url

@@ -134,7 +134,7 @@ class Uploads:
         return Upload.of(upload.repository, response, self._transport.url, offset, upload.location)
 
     async def cancel_upload(self, upload: Upload) -> None:
-        """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is no error.
+        """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is not an error.
 
         distribution 2.8 does not find an upload again whose last request it refused or lost: it removes those itself
         after a week.

@@ -106,7 +106,7 @@ def test_an_audit_of_storage(kind: str, filled: Distribution, tmp_path: Path, mo
 
 
 def test_an_audit_over_http_says_that_it_looked_at_no_layer(filled: Distribution, tmp_path: Path) -> None:
-    """A layer of no bytes is no problem to it, as it did not ask; the storage names it."""
+    """A layer of no bytes is not a problem to it, as it did not ask; the storage names it."""
     blobs = [path for path in filled.root.rglob("data") if path.read_bytes()[:1] != b"{"]
     for path in blobs:
         path.write_bytes(b"")

@@ -300,7 +300,7 @@ def cut(path: Path, size: int) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_layout_is_one_error(name: str, make: Callable[[Path], object], words: str, tmp_path: Path) -> None:
-    """What is no layout or archive, or a broken one, is one error with a hint, and nothing is written."""
+    """What is not a layout or archive, or a broken one, is one error with a hint, and nothing is written."""
     layout(tmp_path / "app", ("1", ONE))
     tar(tmp_path / "app.tar", files(tmp_path / "app"))
     (tmp_path / "app.tgz").write_bytes(gzip.compress((tmp_path / "app.tar").read_bytes(), mtime=0))

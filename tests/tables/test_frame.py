@@ -166,7 +166,7 @@ def records(**more: object) -> Records:
      "-1", "2026-13-45T99:99:99Z", "=1+1", "2026-01-01T00:00:00+99:99"],
 )  # fmt: skip
 def test_dates_that_are_none(created: str) -> None:
-    """A created that is no date, or Go's zero, is missing and does not fail the inventory."""
+    """A created that is not a date, or Go's zero, is missing and does not fail the inventory."""
     frames = tabulate(records(created=created))
     assert len(frames["tags"]) == 1
     if created in ("", "nonsense", "0001-01-01T00:00:00Z", "=1+1"):
