@@ -138,7 +138,7 @@ def test_what_is_no_list_of_pods(tmp_path: Path, document: bytes, text: str) -> 
 
 def test_what_is_no_document(tmp_path: Path) -> None:
     """A mapping that is not JSON, a file that is not there and a name that cannot be one are errors of their own."""
-    with pytest.raises(InvalidArgument, match="not JSON document"):
+    with pytest.raises(InvalidArgument, match="not a JSON document"):
         running({"items": {object()}})
     with pytest.raises(StorageError, match="No such file"):
         running(tmp_path / "none.json")
