@@ -1,4 +1,4 @@
-"""What a deletion gives back: which blobs a garbage collection removes, in bytes, and what stays because of whom."""
+"""What a deletion gives back: which blobs a garbage collection removes, in bytes, and what stays for which images."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Reclaim:
     def _repr_html_(self) -> str:
         title = f"<p><b>{escaped(self.sentence)}</b></p>"
         stays = (
-            f"<h4 aria-level='3'>What stays of it, and because of whom</h4>{self.stays._repr_html_()}"
+            f"<h4 aria-level='3'>What stays, and which images need it</h4>{self.stays._repr_html_()}"
             if len(self.stays)
             else ""
         )

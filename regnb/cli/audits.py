@@ -297,7 +297,7 @@ def reclaim(
     else:
         out.print(f"[bold]{escape(found.sentence)}[/]")
         show_collections(rows, "What each garbage collection would then remove", before=True)
-        section(found.stays, "What stays of it, and because of whom")
+        section(found.stays, "What stays, and which images need it")
     leave(failing(rows), inventory)
 
 

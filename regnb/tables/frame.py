@@ -12,7 +12,7 @@ from regnb.oci.reference import Digest, is_digest
 from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, TOLD_BY, meanings
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
-from regnb.text import count, human, middle, printable
+from regnb.text import count, escaped, human, middle, printable
 
 _DIGESTS = frozenset(
     {"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second", "reference"}
@@ -95,12 +95,18 @@ class Frame(pd.DataFrame):
         return text, cut
 
     def _repr_html_(self) -> str:
+        if self.empty:
+            return f"<p title='{escaped(', '.join(map(str, self.columns)))}'>No rows.</p>"
+        blank = [str(name) for name, missing in zip(self.columns, self.isna().all(), strict=True) if missing]
+        if blank and len(blank) < len(self.columns):  # they push what is known out of a narrow page
+            kept = self.loc[:, ~self.isna().all().to_numpy()]
+            return f"{Frame(kept)._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
+        names = [str(name) for name in self.columns]
         text, cut = self.readable()
         align = [
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        names = [str(name) for name in self.columns]
         meaning = meanings(names)
         head = [Cell("", scope="col")] + [
             Cell(str(name), meaning.get(str(name), ""), scope="col", style=f"text-align:{side}")

@@ -479,7 +479,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         ),
         inventory=inventory,
         fields={
-            "policy": text_area("Policy", policy),
+            "policy": text_area("Policy", policy.strip("\n")),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
             "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
