@@ -153,8 +153,9 @@ class Reclaim:
         words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
         bound = words.get(row["bound"], "")
         more = int(row["before"])
-        rest = f"; it would remove {human(more)} anyway" if more else ""
-        return f"{bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}"
+        rest = f", and {human(more)} anyway" if more else ""
+        deleted = f"the deletion of {count(self.deleted, 'tag')}"
+        return f"{PLAIN} would remove {bound}{human(self.size)} because of {deleted}{rest}"
 
     def __repr__(self) -> str:
         return f"<Reclaim: {self.sentence}>"

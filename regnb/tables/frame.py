@@ -97,10 +97,9 @@ class Frame(pd.DataFrame):
     def _repr_html_(self) -> str:
         if self.empty:
             return f"<p title='{escaped(', '.join(map(str, self.columns)))}'>No rows.</p>"
-        blank = [str(name) for name, missing in zip(self.columns, self.isna().all(), strict=True) if missing]
-        if blank and len(blank) < len(self.columns):  # they push what is known out of a narrow page
-            kept = self.loc[:, ~self.isna().all().to_numpy()]
-            return f"{Frame(kept)._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
+        kept, blank = filled(self)
+        if blank:
+            return f"{kept._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
         names = [str(name) for name in self.columns]
         text, cut = self.readable()
         align = [
@@ -125,6 +124,19 @@ class Frame(pd.DataFrame):
         text, _ = self.readable()
         with pd.option_context("display.max_colwidth", _WIDEST):
             return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
+
+
+def filled(frame: pd.DataFrame) -> tuple[Frame, list[str]]:
+    """Return the columns that have a value, and the names of the rest: these push what is known out of a narrow page.
+
+    Example:
+        >>> filled(Frame({"tag": ["1"], "locked": [""], "pushed": [None]}))[1]
+        ['locked', 'pushed']
+    """
+    has = (frame.notna() & (frame != "")).any().to_numpy()
+    if not has.any():
+        return Frame(frame), []
+    return Frame(frame.loc[:, has]), [str(name) for name in frame.columns[~has]]
 
 
 def make(name: str, columns: Mapping[str, Any]) -> Frame:

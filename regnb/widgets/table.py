@@ -12,7 +12,7 @@ import traitlets
 from regnb.analysis.find import by_label, label_of, sought
 from regnb.errors import MissingExtra
 from regnb.tables.columns import SIZES, meanings
-from regnb.tables.frame import Frame
+from regnb.tables.frame import Frame, filled
 from regnb.text import count, human
 from regnb.widgets.page import WRAP, Widget, check_box, choice, faint, text_field
 
@@ -104,8 +104,7 @@ class Table(widgets.VBox):  # type: ignore[misc]
         self._frames = self._frames if frames is None else frames
         self._rows = pd.DataFrame(rows).reset_index(drop=True)
         # A column without a value pushes what is known out of a narrow page.
-        known = self._rows.columns[self._rows.notna().any()] if len(self._rows) else self._rows.columns
-        names = [name for name in map(str, self._columns or known) if name in self._rows]
+        names = [name for name in map(str, self._columns or filled(self._rows)[0].columns) if name in self._rows]
         self._columns = names or self._columns
         texts = [self._rows[name].astype("str") for name in names if _is_text(self._rows[name])]
         self._names = pd.Series("", index=self._rows.index, dtype="str")

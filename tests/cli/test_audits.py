@@ -293,11 +293,11 @@ def test_uploads_are_shown_apart(filled: Distribution, tmp_path: Path) -> None:
 
 
 def test_what_a_deletion_frees(filled: Distribution, tmp_path: Path) -> None:
-    """``reclaim`` tells the bytes, and what stays because of whom; nothing is deleted."""
+    """``reclaim`` tells the bytes, and what stays for which images; nothing is deleted."""
     where = str(filled.root)
     done = regnb(tmp_path, "reclaim", where, "vm/app:1", "vm/app:2")
     check(done, 0)
-    assert "of 2 deleted tags" in done.stdout
+    assert "because of the deletion of 2 tags" in done.stdout
     stays = done.stdout.partition("What stays")[2]
     assert "100 kB" in stays
     assert "tools/cli" in stays
