@@ -29,7 +29,8 @@ from regnb.errors import (
     Unauthorized,
 )
 from regnb.log import logger
-from regnb.wire.addresses import FRONT, is_loopback, join, origin, parse_registry, redact, redact_headers, within
+from regnb.text import redact, redact_headers
+from regnb.wire.addresses import FRONT, is_loopback, join, origin, parse_registry, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
@@ -412,7 +413,7 @@ class Transport:
                 raise
             raise InvalidArgument(f"not a URL: {redact(url)[:200]!r}: {error}", hint="write http://host:port") from None
         except NotHTTPError:
-            host = urlsplit(url).netloc.rpartition("@")[2]
+            host = urlsplit(redact(url)).netloc
             hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else FRONT
             raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
         finally:
