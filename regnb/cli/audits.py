@@ -495,7 +495,9 @@ def reconcile(
     registry: Registry,
     storage: Annotated[
         str,
-        Argument(metavar="DIR|URL", help="Its storage: a folder, or such as s3://bucket.", envvar="REGNB_STORAGE"),
+        Argument(
+            metavar="DIR|URL", help="Its storage: a folder, or a URL such as s3://bucket.", envvar="REGNB_STORAGE"
+        ),
     ],
     json_: Json = "",
 ) -> None:
