@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias
 
 Proof: TypeAlias = Literal["unsigned", "proven", "no key", "other key", "mixed"]
 """What the signatures of a receipt say: it has none; the key that is set here made each; they are there and no key is
@@ -52,6 +52,7 @@ class RegnbError(Exception):
         hint: What to do next, or "".
 
     Attributes:
+        advice: The hint of an error of this kind that was given none.
         receipt: The name of the receipt, where it ended the application of a plan that had begun; else "".
 
     Example:
@@ -59,12 +60,13 @@ class RegnbError(Exception):
         'no such folder: /data; name the folder that holds docker/registry/v2'
     """
 
+    advice: ClassVar[str] = ""
     receipt: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.advice
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
@@ -81,7 +83,7 @@ class RegnbError(Exception):
             'there is no tag 8.3; list the tags'
         """
         other = copy.copy(self)
-        other.args, other.message, other.hint = (message,), message, hint
+        other.args, other.message, other.hint = (message,), message, hint or self.advice
         return other.with_traceback(self.__traceback__)
 
     @classmethod
@@ -177,17 +179,28 @@ class StorageError(RegnbError):
 class ContentError(RegnbError):
     """Bytes that are not what they should be."""
 
+    advice = "read it again; if that fails too, the stored data is damaged: push the image again"
+
 
 class DigestMismatch(ContentError):
     """Bytes whose digest is not the one asked for, or not the one that the server announced."""
+
+    advice = (
+        "something changed the bytes, on the way or in the storage: read it again without a proxy; if that fails too, "
+        "push the image again"
+    )
 
 
 class MalformedManifest(ContentError):
     """Verified bytes that are not a manifest, or a manifest made to do harm."""
 
+    advice = "push the image again with a current client, or leave it out"
+
 
 class TooLarge(ContentError):
     """More bytes, entries or pages than regnb accepts."""
+
+    advice = "this limit protects regnb from data made to fill its memory: leave this one out"
 
 
 class RegistryError(RegnbError):
@@ -273,17 +286,6 @@ class Interrupted(KeyboardInterrupt):
         known = f"Receipt {self.receipt} says what was done; resume goes on." if self.receipt else ""
         return " ".join(filter(None, (super().__str__(), known)))
 
-    @classmethod
-    def of_lines(cls, lines: Sequence[str]) -> RegnbError:
-        """Return the error that IPython printed as some lines, as a notebook keeps them.
-
-        Example:
-            >>> RegnbError.of_lines(["NotFound: no such tag", "Hint: list the tags"])
-            RegnbError('no such tag')
-        """
-        hints = [line.removeprefix("Hint: ") for line in lines[1:] if line.startswith("Hint: ")]
-        return RegnbError(lines[0].partition(": ")[2], hint="".join(hints))
-
     def _render_traceback_(self) -> list[str]:
-        """IPython prints these lines instead of a traceback; :meth:`of_lines` reads them."""
+        """IPython prints this line instead of a traceback."""
         return [str(self)]

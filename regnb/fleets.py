@@ -324,7 +324,7 @@ async def _crawl(member: Member, progress: Progress, *, cached: bool) -> Records
 
 
 def _read(member: Member) -> Inventory:
-    """Read what is no registry: a storage, a snapshot, a layout or an archive."""
+    """Read what is not a registry: a storage, a snapshot, a layout or an archive."""
     if member.repositories:
         raise InvalidArgument(f"{member.url} is read as a whole", hint="leave out the repositories")
     return read(member.url)

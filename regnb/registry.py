@@ -662,6 +662,7 @@ class Registry:
         to: str = "",
         *,
         source: Registry | None = None,
+        repositories: str | Sequence[str] | None = None,
         platform: str | None = None,
         referrers: bool = True,
         allow: Iterable[str] = (),
@@ -673,6 +674,7 @@ class Registry:
             to: Copy to this repository or ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``.
                 Default: the same names. A layout may end with the tag.
             source: The registry to read from; by default this one.
+            repositories: Match globs with these, instead of the source's catalog; as in :meth:`inventory`.
             platform: Copy only this image of an index, such as ``linux/arm64`` or ``windows/amd64:10.0.20348``.
             referrers: Include signatures, SBOMs and other referrers.
             allow: ``overwrite``: a tag that points elsewhere may be moved.
@@ -689,9 +691,8 @@ class Registry:
         from regnb.change.copy import plan_copy  # kept out of `import regnb`
 
         other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
-        return self._run(
-            lambda: plan_copy(self._reader, what, to, source=other, platform=platform, referrers=referrers, allow=allow)
-        )
+        plan = partial(plan_copy, self._reader, what, to, source=other, repositories=repositories)
+        return self._run(lambda: plan(platform=platform, referrers=referrers, allow=allow))
 
     def plan_rename(self, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:
         """Plan a rename of a repository or of one tag: copy, verify, then remove only the old names.

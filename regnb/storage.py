@@ -167,15 +167,23 @@ class Storage(_Storage):
             place=_kind(place, copies=copies),
         )
         state = self._state()
-        plan = self._collect(place, state, options, allow)
-        if options.place == "list" and trash:
-            # What an earlier run listed is removed by emptying that one.
-            known = place.listed(state)
-            plan = structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+        # What an earlier run listed is removed by emptying that one.
+        known = place.listed(state) if options.place == "list" and trash else frozenset()
+
+        def collect(options: Options) -> Sweep:
+            plan = self._collect(place, state, options, allow)
+            return structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+
+        plan = collect(options)
         if free and plan.size < (wanted := parse_size(free)):
+            young = collect(structs.replace(options, grace=0)).size - plan.size
+            lacking = wanted - plan.size - young
+            hints = [
+                *([f"{human(young)} more is younger than {grace}: wait, or shorten --grace"] if young > 0 else []),
+                *([f"regnb free {self.url} {-(-lacking // 1000**2)}MB proposes tags to delete first"] * (lacking > 0)),
+            ]
             raise Refused(
-                f"this collection takes away {human(plan.size)}, and {human(wanted)} are wanted",
-                hint=f"regnb free {self.url} {-(-(wanted - plan.size) // 1000**2)}MB proposes tags to delete first",
+                f"this collection takes away {human(plan.size)}, and {human(wanted)} are wanted", hint="; ".join(hints)
             )
         return plan
 
@@ -547,8 +555,8 @@ def open_storage(url: str | Path, *, listing: str | Path | None = None, **option
         options: For the file system, as fsspec takes them (``endpoint_url=…``).
 
     Raises:
-        StorageError: It is no registry's storage, or cannot be read; or the listing is of another bucket, or not whole.
-        InvalidArgument: A listing for what is no bucket.
+        StorageError: Not a registry's storage, or it cannot be read; or the listing is of another bucket or not whole.
+        InvalidArgument: A listing for what is not a bucket.
         MissingExtra: The library for such URLs is not installed.
 
     Example:

@@ -54,7 +54,7 @@ def serve() -> Iterator[Asked]:
         patch.setenv("AWS_ACCESS_KEY_ID", "a-key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # The certificates of whoever runs the tests are no part of them.
+        # The certificates of whoever runs the tests are not part of them.
         patch.delenv("AWS_CA_BUNDLE", raising=False)
         patch.setattr(WSGIRequestHandler, "log_request", note)
         yield asked

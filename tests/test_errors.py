@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
 import pickle
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from regnb.errors import (
     Interrupted,
     InvalidArgument,
     InvalidReference,
+    MalformedManifest,
     MissingExtra,
     RegistryError,
     RegnbError,
@@ -106,7 +110,7 @@ def test_an_error_survives_pickling_and_other_words(name: str) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- our own bytes
     other = error.saying("in other words")
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
-    assert (type(other), str(other)) == (kind, "in other words")
+    assert (type(other), other.message, other.hint) == (kind, "in other words", other.advice)
     assert {**vars(other), "message": "", "hint": ""} == {**vars(error), "message": "", "hint": ""}
     assert str(error) == "what happened; what to do"
 
@@ -116,3 +120,31 @@ def test_a_missing_extra_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(MissingExtra("plotly", "lab")))  # noqa: S301 -- our own bytes
     assert isinstance(again, ImportError)
     assert (again.message, again.hint) == ("plotly is not installed", "pip install 'regnb[lab]'")
+
+
+def unadvised(module: Path) -> Iterator[str]:
+    """Give each error that a module makes without a hint, although its kind has no advice of its own."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        kind = getattr(errors, name, None)
+        if not (inspect.isclass(kind) and issubclass(kind, RegnbError)) or kind is MissingExtra or kind.advice:
+            continue
+        if "hint" not in {keyword.arg for keyword in node.keywords}:
+            yield f"{module.parent.name}/{module.name}:{node.lineno}: {name}"
+
+
+def test_every_error_says_what_to_do_next() -> None:
+    """Wherever an error is made it or its kind has a hint; what only checks values is given one by its caller."""
+    package = Path(inspect.getfile(errors)).parent
+    wrapped = {package / "change" / "plan.py", package / "change" / "sweep.py"}  # their decoders give the hint
+    assert not [text for module in package.rglob("*.py") if module not in wrapped for text in unadvised(module)]
+    assert not [name for name in drawn() if getattr(getattr(errors, name), "advice", "").endswith(".")]
+
+
+def test_a_hint_of_its_own_stands_before_that_of_its_kind() -> None:
+    """An error without a hint takes its kind's, also when it is said in other words; a given one is kept."""
+    plain = MalformedManifest("the manifest is malformed")
+    assert plain.hint == plain.saying("app:1 is malformed").hint == MalformedManifest.advice
+    assert MalformedManifest("it", hint="delete it").hint == "delete it"

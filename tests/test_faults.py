@@ -238,7 +238,7 @@ def test_a_tag_that_an_earlier_row_sets_back_does_not_go_with_its_placeholder(st
 
 
 def test_a_policy_that_leaves_out_what_it_could_not_read_is_as_good() -> None:
-    """Where it would be refused for one repository, a plan that removes nothing there and says so is no violation."""
+    """Where it would be refused for one repository, a plan that removes nothing there and says so is right."""
     row = Step(action="untag", repository="app", tag="one", before=ONE.digest)
     plan = Plan(operation="retention", url="http://h", steps=(row,), notes=("Nothing goes from base: x may need it.",))
     assert trial.left_out(plan, "emptying:base")

@@ -131,7 +131,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_handle_closes_once_and_twice(real: Distribution) -> None:
-    """Closing twice is no error, and what a handle held is let go."""
+    """Closing twice is not an error, and what a handle held is let go."""
     registry = regnb.connect(real.url)
     registry.close()
     registry.close()

@@ -110,8 +110,8 @@ def bases(frames: Frames, known: Frame | None = None, earlier: Sequence[Frames] 
         {
             "base": named.to_numpy(),
             "base_digest": digests.to_numpy()[of],
-            "base_layers": np.where(found, last[:own] - first[:own] + 1, 0),
-            "base_size": np.where(found, sums[last[:own] + 1] - sums[first[:own]], 0),
+            "base_layers": pd.arrays.IntegerArray(last[:own] - first[:own] + 1, ~found),
+            "base_size": pd.arrays.IntegerArray(sums[last[:own] + 1] - sums[first[:own]], ~found),
             "siblings": _siblings(whole, own),
             "how": np.where(found, np.where(by_diff_id[:own], "diff_ids", "layers"), "unknown"),
             "release": np.where(found, row[of], _UNKNOWN),

@@ -12,6 +12,7 @@ import pandas as pd
 from regnb.crawl.records import LABEL_LENGTH
 from regnb.errors import InvalidArgument
 from regnb.oci.reference import names_host
+from regnb.oci.transports import is_place
 from regnb.tables.frame import Frame, make
 
 _HEX: Final = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})")
@@ -65,11 +66,20 @@ def find(frames: Mapping[str, Frame], text: str, host: str) -> Frame:
     every = [*zip(rows["repository"], rows["tag"], rows["digest"], rows["size"], why[why != ""], strict=True), *loose]
     columns = dict(zip(("repository", "tag", "digest", "size", "match"), zip(*every, strict=True), strict=False))
     found = {column: list(columns.get(column, ())) for column in ("repository", "tag", "digest", "size", "match")}
-    found["pull"] = [
-        f"docker pull {host}/{repository}@{digest}" if host and isinstance(digest, str) and digest else ""
-        for repository, digest in zip(found["repository"], found["digest"], strict=True)
-    ]
+    found["pull"] = [pull(host, *image) for image in zip(found["repository"], found["digest"], strict=True)]
     return make("found", found)
+
+
+def pull(host: str, repository: str, digest: object) -> str:
+    """Return the line that pulls an image with Docker; "" where Docker cannot: of layouts, archives and storages.
+
+    Example:
+        >>> pull("r.example:5000", "app", "sha256:0b8"), pull("oci:backup", "app", "sha256:0b8")
+        ('docker pull r.example:5000/app@sha256:0b8', '')
+    """
+    if not host or "/" in host or is_place(host) or not isinstance(digest, str) or not digest:
+        return ""
+    return f"docker pull {host}/{repository}@{digest}"
 
 
 def sought(text: str) -> str:

@@ -92,7 +92,7 @@ def outlook(days: Floats, sizes: Floats, collected: Floats, limit: float) -> Out
     pushed = sizes[-1] - np.append(np.cumsum(pushes[::-1])[::-1], 0.0)
     going_on = None
     if events >= len(gone) / 2:
-        # What goes every day is no event: it is a part of what a week brings.
+        # What goes every day is not an event: it is part of what a week brings.
         going_on = _reached(days, sizes, limit, period)
     elif events >= COLLECTIONS:
         walk, _ = _steady(days, pushed, period)

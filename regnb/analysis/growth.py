@@ -83,7 +83,7 @@ class Growth:
             now: The day from which days are counted; by default that of the last snapshot.
 
         Raises:
-            InvalidArgument: ``capacity`` is no size.
+            InvalidArgument: ``capacity`` is not a size.
         """
         limit = parse_size(capacity)
         rows = self.frame[self.frame["complete"]].sort_values("when", kind="stable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regnb.analysis.bases import of_image
+from regnb.analysis.find import pull
 from regnb.layers.images import Part
 from regnb.oci.leaks import masked, shown
 from regnb.oci.manifest import AnyManifest
@@ -30,7 +30,6 @@ _SETTINGS: Final = (
 """Fields of a config that say how the image runs, and what people call them."""
 
 
-_HOST: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")
 
 
 class Image:
@@ -110,8 +109,8 @@ class Image:
         yield "repository", self.repository
         yield "tags", ", ".join(self.tags) or "none"
         yield "digest", self.digest
-        if _HOST.fullmatch(self.host):  # and not a layout or a storage
-            yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
+        if line := pull(self.host, self.repository, self.digest):
+            yield "to pull it", line
         yield "kind", self.top.kind
         yield "platforms", ", ".join(part.platform or "not known" for part in self.parts) or "none"
         yield "size", human(self.size)

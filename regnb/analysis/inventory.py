@@ -83,8 +83,8 @@ class Summary(NamedTuple):
 MIME: Final = "application/vnd.regnb.inventory+json"
 """What an inventory that is shown carries for programs: registry, source, complete, and the number of problems."""
 UNSEEN: Final = (
-    "Manifests without a tag cannot be seen over HTTP and are not counted. Whether the bytes of layers are there was "
-    "not asked: an audit of the storage looks."
+    "Over HTTP regnb sees no untagged manifests, and does not check that the bytes of layers are there: an audit of "
+    "the storage does both."
 )
 
 
@@ -416,7 +416,7 @@ class Inventory:
             One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``scanned``), the worst that run first.
 
         Raises:
-            InvalidArgument: A file is no report, or ``in_use`` no list of pods.
+            InvalidArgument: A file is not a report, or ``in_use`` is not a list of pods.
             StorageError: A file cannot be read.
 
         Example:

@@ -122,7 +122,7 @@ def record(path: str | Path, pulls: Pulls) -> History:
     """Add what was pulled to the history in a file, which several processes may write to, and return it.
 
     Raises:
-        StorageError: The file cannot be read or written, or is no history.
+        StorageError: The file cannot be read or written, or is not a history.
 
     Example:
         >>> from regnb.crawl.access import log_lines, read_log

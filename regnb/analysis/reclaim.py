@@ -1,4 +1,4 @@
-"""What a deletion gives back: which blobs a garbage collection removes, in bytes, and what stays because of whom."""
+"""What a deletion gives back: which blobs a garbage collection removes, in bytes, and what stays for which images."""
 
 from __future__ import annotations
 
@@ -153,8 +153,9 @@ class Reclaim:
         words = {"at most": "at most ", "at least": "at least ", "estimate": "about "}
         bound = words.get(row["bound"], "")
         more = int(row["before"])
-        rest = f"; it would remove {human(more)} anyway" if more else ""
-        return f"{bound}{human(self.size)} of {count(self.deleted, 'deleted tag')}, by {PLAIN}{rest}"
+        rest = f", and {human(more)} anyway" if more else ""
+        deleted = f"the deletion of {count(self.deleted, 'tag')}"
+        return f"{PLAIN} would remove {bound}{human(self.size)} because of {deleted}{rest}"
 
     def __repr__(self) -> str:
         return f"<Reclaim: {self.sentence}>"
@@ -162,7 +163,7 @@ class Reclaim:
     def _repr_html_(self) -> str:
         title = f"<p><b>{escaped(self.sentence)}</b></p>"
         stays = (
-            f"<h4 aria-level='3'>What stays of it, and because of whom</h4>{self.stays._repr_html_()}"
+            f"<h4 aria-level='3'>What stays, and which images need it</h4>{self.stays._repr_html_()}"
             if len(self.stays)
             else ""
         )

@@ -179,7 +179,7 @@ def read_report(data: bytes, name: str) -> Scan:
     """Read a scanner's report.
 
     Raises:
-        InvalidArgument: It is no report of an image by trivy or grype.
+        InvalidArgument: It is not a report of an image by trivy or grype.
 
     Example:
         >>> read_report(b'{"matches":[{"vulnerability":{"id":"CVE-1","severity":"Critical"}}]}', "a").severities
@@ -200,7 +200,7 @@ def read_reports(reports: Report | Iterable[Report]) -> Iterator[Scan]:
     """Read reports, one after the other.
 
     Raises:
-        InvalidArgument: One is no report.
+        InvalidArgument: One is not a report.
         StorageError: A file cannot be read.
 
     Example:

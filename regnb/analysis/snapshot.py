@@ -148,7 +148,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
         {name: _File(len(tables[name]), len(data)) for name, data in files.items()},
     )
     day = f"{started.astimezone(UTC):%Y-%m-%d}"
-    # The name is no date alone, which engines would parse, each in its own way.
+    # The name is not a date alone, which engines would parse, each in its own way.
     name = re.sub("[^A-Za-z0-9.]+", "-", header.registry).strip("-.")[-100:]
     stem = f"registry={quote(header.registry, safe='')[:200]}/date={day}/snapshot={name}-{_stamp(started)}"
     with opened(url, "write") as (filesystem, root):
@@ -346,7 +346,7 @@ def snapshots(url: str | Path) -> Frame:
 def thin(url: str | Path, days: int) -> list[str]:
     """Remove old snapshots: of those older than so many days, the last one of each month stays.
 
-    Of each registry and kind of source the newest stays, too. What cannot be read is no snapshot to this, and stays.
+    Of each registry and kind of source the newest stays, too. What cannot be read is not a snapshot to this, and stays.
 
     Args:
         url: What was saved to.

@@ -264,8 +264,8 @@ def open_storage(url: str | Path, *, listing: str | Path | None = None, **option
         options: For the file system, as fsspec takes them (``endpoint_url=…``).
 
     Raises:
-        StorageError: It is no registry's storage, or cannot be read; or the listing is of another bucket, or not whole.
-        InvalidArgument: A listing for what is no bucket.
+        StorageError: Not a registry's storage, or it cannot be read; or the listing is of another bucket or not whole.
+        InvalidArgument: A listing for what is not a bucket.
         MissingExtra: The library for such URLs is not installed.
 
     Example:

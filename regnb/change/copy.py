@@ -42,6 +42,7 @@ async def plan_copy(
     to: str = "",
     *,
     source: Reader | None = None,
+    repositories: str | Sequence[str] | None = None,
     platform: str | None = None,
     referrers: bool = True,
     allow: Iterable[str] = (),
@@ -54,6 +55,7 @@ async def plan_copy(
         to: A repository, ``repository:tag``, or a pattern such as ``mirror/{repository}:{tag}``; by default under the
             same names, or under the tag that the name of a layout ends with.
         source: The registry that is read from; by default the same one.
+        repositories: Match globs with these, instead of the catalog.
         platform: Such as ``linux/arm64`` or ``windows/amd64:10.0.20348``: of an index only this image is copied.
         referrers: Whether signatures, SBOMs and other referrers come along.
         allow: ``overwrite``.
@@ -72,7 +74,7 @@ async def plan_copy(
     allowed = check_allow(allow)
     origin = reader if source is None or source.url == reader.url else source
     wanted = parse_platform(platform) if platform else None
-    picked, tags = await find(origin, what, whole=True)
+    picked, tags = await find(origin, what, whole=True, among=repositories)
     if wanted:
         # A referrer's tag has no platform; what refers to the image that is chosen is found from that image.
         picked = [one for one in picked if not subject_of_tag(one.tag)] or picked

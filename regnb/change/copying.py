@@ -29,6 +29,7 @@ from regnb.oci.manifest import OCI_INDEX, AnyManifest, Descriptor, Index, RawMan
 from regnb.oci.reference import Digest
 from regnb.oci.referrers import referrers_tag, subject_of_tag
 
+_WITHOUT: Final = "copy without referrers (--no-referrers)"
 UNKNOWN_PLATFORM: Final = "unknown/unknown"
 """The platform that attestations have."""
 THERE: Final = -1
@@ -215,7 +216,7 @@ class Copying:
             frontier = await self._referring(repository, fresh, items) if self.referrers else []
             if not frontier:
                 return items
-        raise TooLarge(f"{repository}: referrers of referrers, more than {DEPTH_LIMIT} deep")
+        raise TooLarge(f"{repository}: referrers of referrers, more than {DEPTH_LIMIT} deep", hint=_WITHOUT)
 
     async def _referring(self, repository: str, digests: Sequence[str], items: dict[str, Item]) -> list[RawManifest]:
         """Add what refers to some manifests, in the registry's list or by its tag, and return what is new."""
@@ -246,7 +247,7 @@ class Copying:
         taken = {tag for item in items.values() for tag in item.tags}
         new = [(key, subject) for key, subject in wanted.items() if key[0] not in items and key[1] not in taken - {""}]
         if len(new) > NODE_LIMIT:
-            raise TooLarge(f"{repository}: more than {NODE_LIMIT} referrers")
+            raise TooLarge(f"{repository}: more than {NODE_LIMIT} referrers", hint=_WITHOUT)
 
         async def read(entry: tuple[tuple[str, str], str]) -> RawManifest:
             (target, _), subject = entry
@@ -255,7 +256,7 @@ class Copying:
             except NotFound as error:
                 lists = f"{self.origin.client.host} lists {repository} {target}"
                 message = f"{lists}, which refers to {items[subject].name}, and does not have it"
-                raise error.saying(message, hint="copy without referrers") from None
+                raise error.saying(message, hint=_WITHOUT) from None
 
         frontier = []
         for ((_, tag), subject), raw in zip(new, await each(read, new), strict=True):
@@ -412,7 +413,7 @@ def _entries(listing: RawManifest | None) -> dict[str, msgspec.Raw]:
         return {}
     decoded = decode(listing.data, listing.media_type, digest=listing.digest)
     if not isinstance(decoded, Index):
-        raise MalformedManifest("not an index")
+        raise MalformedManifest("it is not an index", hint=_WITHOUT)
     written = msgspec.json.decode(listing.data, type=_Listing).manifests or []
     return {entry.digest: raw for entry, raw in zip(decoded.manifests, written, strict=True)}
 

@@ -71,7 +71,7 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
         """Return the plan in a document.
 
         Raises:
-            PlanMismatch: It is no such plan, it was changed, or a field is not as regnb writes it; the message says
+            PlanMismatch: It is not such a plan, it was changed, or a field is not as regnb writes it; the message says
                 where.
         """
         try:
@@ -118,7 +118,7 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
         Raises:
             StorageError: There is no such file.
-            PlanMismatch: It is no such plan, or it was changed.
+            PlanMismatch: It is not such a plan, or it was changed.
         """
         with file_errors(f"read {path}"):
             return cls.of_json(Path(path).read_bytes())

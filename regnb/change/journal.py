@@ -501,7 +501,7 @@ class Receipt:
             self.applied = Sweep.decode(document) if over else Plan.decode(document)
             self.who, self.started = entry.who, entry.when
             if self.applied.digest != entry.digest:
-                raise PlanMismatch("the plan is not the one that was confirmed")
+                raise PlanMismatch("the plan is not the one that was confirmed", hint=_CHANGED)
         elif isinstance(entry, _Content):
             data = base64.b64decode(entry.data, validate=True)
             raw = RawManifest.of(data, entry.media_type, Digest(entry.digest))
@@ -514,7 +514,7 @@ class Receipt:
             self.figures = entry
         elif isinstance(entry, _Batch):
             if not 0 <= entry.first <= entry.last < len(self.applied.steps):
-                raise PlanMismatch("it names rows that the plan does not have")
+                raise PlanMismatch("it names rows that the plan does not have", hint=_CHANGED)
             self.outcomes |= _outcomes(entry)
         elif isinstance(entry, _End):
             self.finished = entry.when

@@ -157,6 +157,8 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         moved: Bytes that are sent to the registry, at most.
         refusals: What the registry will refuse, or what is not known about that.
         notes: What the reader should know, a sentence each.
+        collector: The vendor, where it removes by itself what a deletion leaves behind; "" where somebody has to run a
+            garbage collection.
         allow: What the user allowed explicitly (:data:`CHOICES`).
         made: Digest to bytes (base64) of manifests that this plan makes itself.
         receipt: The receipt that an ``undo`` takes back.
@@ -181,6 +183,7 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     moved: _Sum = 0
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    collector: str = ""
     allow: tuple[str, ...] = ()
     made: dict[str, str] = msgspec.field(default_factory=dict)
     receipt: str = ""

@@ -62,8 +62,9 @@ def _clauses(plan: Plan) -> Iterator[str]:
     if number := len(done["keep"]):
         yield _unchanged(number)
     if (done["delete"] or moved) and plan.collected:
+        who = f"{plan.collector} by itself" if plan.collector else "the next garbage collection"
         does = f"frees at most {human(plan.freed)}" if plan.freed else "may remove what is gone"
-        yield f"the next garbage collection {does}, and after it this cannot be undone"
+        yield f"{who} {does}, and after {'that' if plan.collector else 'it'} this cannot be undone"
     elif will and plan.final:
         yield "it cannot be undone: remove the file instead"
     elif will:

@@ -112,7 +112,8 @@ async def told(plan: Plan, directory: Directory) -> Plan:
     if directory.final:
         notes.append(directory.final)
     refusals = (*plan.refusals, *await _locked(plan, directory))
-    return structs.replace(plan, refusals=refusals, notes=tuple(notes))
+    collector = directory.name if directory.final else ""
+    return structs.replace(plan, refusals=refusals, notes=tuple(notes), collector=collector)
 
 
 async def _locked(plan: Plan, directory: Directory) -> list[Refusal]:

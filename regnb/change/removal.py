@@ -476,7 +476,7 @@ def unknown(inventory: Inventory, repositories: Collection[str]) -> dict[str, li
     """Return what could not be read in some repositories, and may need what would go from there.
 
     A manifest needs nothing of another repository: what could not be read elsewhere blocks nothing here, and a garbage
-    collection reads it before it removes a blob. What is known to be missing, or is no manifest, needs nothing.
+    collection reads it before it removes a blob. What is known to be missing, or is not a manifest, needs nothing.
 
     Example:
         >>> unknown(inventory, ["vm/centos8"])

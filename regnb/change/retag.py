@@ -119,7 +119,7 @@ async def read_picked(reader: Reader, one: Picked) -> RawManifest:
 
 
 def _size(raw: RawManifest) -> int:
-    """Bytes of an image; 0 for an index, whose children are not read, and for what is no manifest."""
+    """Bytes of an image; 0 for an index, whose children are not read, and for what is not a manifest."""
     try:
         manifest = decode(raw.data, raw.media_type, digest=raw.digest)
     except ContentError:

@@ -20,7 +20,11 @@ from regnb.oci.manifest import Descriptor, RawManifest, decode
 from regnb.oci.reference import Digest
 
 _LAYOUT = "Undo takes names out of the layout again, or gives them back. Blobs stay where they are."
-_UNTIL = "Undo works until the registry's next garbage collection: after that the layers may be gone."
+
+
+def _until(plan: Plan) -> str:
+    end = f"{plan.collector} removes them by itself" if plan.collector else "the registry's next garbage collection"
+    return f"Undo works until {end}: after that the layers may be gone."
 
 
 class _Undo:
@@ -260,7 +264,7 @@ async def plan_undo(
     await undo.added(added)
     notes = [
         f"This takes back {plan.operation} of {receipt.started} (receipt {receipt.name}).",
-        _UNTIL if plan.collected else _LAYOUT,
+        _until(plan) if plan.collected else _LAYOUT,
     ]
     if storage:
         notes.append("Layers that a collection moved into the trash are put back first.")

@@ -322,7 +322,7 @@ def main() -> None:
             sys.exit(app(standalone_mode=False) or OK)
     except TyperException as error:
         if as_json():
-            report_error(InvalidArgument(error.format_message()), ERROR)
+            report_error(InvalidArgument(error.format_message(), hint="regnb COMMAND --help lists its options"), ERROR)
             sys.exit(ERROR)
         from typer.rich_utils import rich_format_error
 

@@ -296,7 +296,7 @@ def reclaim(
     else:
         out.print(f"[bold]{escape(found.sentence)}[/]")
         show_collections(rows, "What each garbage collection would then remove", before=True)
-        section(found.stays, "What stays of it, and because of whom")
+        section(found.stays, "What stays, and which images need it")
     leave(failing(rows), inventory)
 
 
@@ -495,7 +495,9 @@ def reconcile(
     registry: Registry,
     storage: Annotated[
         str,
-        Argument(metavar="DIR|URL", help="Its storage: a folder, or such as s3://bucket.", envvar="REGNB_STORAGE"),
+        Argument(
+            metavar="DIR|URL", help="Its storage: a folder, or a URL such as s3://bucket.", envvar="REGNB_STORAGE"
+        ),
     ],
     json_: Json = "",
 ) -> None:

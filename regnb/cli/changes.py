@@ -60,13 +60,22 @@ def copy(
             help="Copy from this registry, layout or archive, such as oci:DIR. Default: where it is copied to.",
         ),
     ] = "",
+    repositories: Repositories = None,
     platform: Annotated[str | None, Option(help=OPTIONS["platform"])] = None,
     referrers: Referrers = True,
     allow: Allow = None,
 ) -> None:
     """Copy tags into the registry or layout at URL, within it or from another; a repository means all its tags."""
     with sourced(source) as other:
-        plan = registry.plan_copy(what, to, source=other, platform=platform, referrers=referrers, allow=allow or ())
+        plan = registry.plan_copy(
+            what,
+            to,
+            source=other,
+            repositories=repositories,
+            platform=platform,
+            referrers=referrers,
+            allow=allow or (),
+        )
         present(registry, plan, other)
 
 

@@ -243,7 +243,7 @@ def trash_empty(
 ) -> None:
     """Plan to permanently remove what is in the trash, and apply the plan once its code is typed.
 
-    Of a bucket without versions, that is what was listed so long ago and is still garbage.
+    In a bucket without versions it removes what was listed at least this long ago and is still garbage.
     """
     announcer = alarm()
     here = open_storage(storage)

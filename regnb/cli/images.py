@@ -70,7 +70,7 @@ def request(
         str,
         Argument(
             metavar="METHOD",
-            help="GET, HEAD, OPTIONS; PUT, DELETE, a mount make a plan. Or a quoted curl line.",
+            help="GET, HEAD or OPTIONS; PUT, DELETE and a mount make a plan. Or a quoted curl line.",
         ),
     ],
     path: Annotated[str, Argument(metavar="[PATH]", help="A path such as /v2/_catalog, or a whole URL.")] = "",

@@ -183,6 +183,8 @@ def finish(receipt: Receipt) -> NoReturn:
             f"the write. To look again and go on: regnb apply --resume {receipt.name}"
         )
     if rows["status"].isin(["done", "failed", "unknown"]).any() and not receipt.plan.final:
-        until = ", until the registry's next garbage collection" if receipt.plan.collected else ""
+        plan = receipt.plan
+        end = f"{plan.collector} removes it" if plan.collector else "the registry's next garbage collection"
+        until = f", until {end}" if plan.collected else ""
         out.print(f"To take it back{until}: regnb undo {receipt.name}")
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

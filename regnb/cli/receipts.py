@@ -58,9 +58,9 @@ def receipt_verify(
 ) -> None:
     """Check the hash chain of receipts, and print the hash of the last line.
 
-    With REGNB_RECEIPTS_KEY also that this key signed each line. Exit code 0: they do. 1: one was changed, or cannot be
-    read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed with
-    different keys, or not at all. 14: a key is set, and one is not signed. Of several, the lowest.
+    With REGNB_RECEIPTS_KEY also check that this key signed each line. Exit code 0: all are valid, 1: one changed, or
+    cannot be read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed
+    with different keys, or not at all. 14: a key is set, and one is not signed. If several apply, the lowest but 0.
     """
     codes, found = {OK}, []
     for name in names or receipts()["receipt"]:

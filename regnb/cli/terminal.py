@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, TypeAlias
 
@@ -195,12 +194,17 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
 
     On a terminal rows beyond the limit are counted below it. A pipe gets every row, each on one line.
     """
-    terminal = sys.stdout.isatty()
+    from regnb.tables.frame import filled  # not needed for help
+
+    terminal, blank = sys.stdout.isatty(), list[str]()
+    if terminal:
+        frame, blank = filled(frame)
     shown = frame.head(limit) if terminal else frame
     text = shown.readable(len(shown), whole=not terminal)[0]
     columns = [(str(name), str(frame[name].dtype).lower().startswith("int")) for name in text.columns]
-    more = count(len(frame) - limit, "more row") if len(frame) > limit else ""
-    draw(columns, text.itertuples(index=False, name=None), title, more)
+    more = [count(len(frame) - limit, "more row")] if len(frame) > limit else []
+    more += [f"blank: {', '.join(blank)}"] if blank else []
+    draw(columns, text.itertuples(index=False, name=None), title, "; ".join(more))
 
 
 def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], title: str = "", more: str = "") -> None:
@@ -234,20 +238,25 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
         min(width, max(_LEAST, min(word, _WORD))) if fold else width
         for width, fold, word in zip(widths, folds, words or widths, strict=True)
     ]
-    fits = max(1, sum(1 for used in accumulate(width + 2 for width in least) if used - 2 <= out.width))
+    fits, room = [0], out.width - least[0]
+    for at, width in list(enumerate(least))[1:]:  # a narrow column after one that is too wide is shown
+        if width + 2 <= room:
+            fits.append(at)
+            room -= width + 2
     below = [more] * bool(more)
-    below += [f"not shown: {', '.join(head[fits:])}; --json shows all"] if fits < len(least) else []
+    left = [name for at, name in enumerate(head) if at not in fits]
+    below += [f"not shown: {', '.join(left)}; --json shows all"] if left else []
     drawn = Table(header_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name, number, fold, width in list(zip(head, right, folds, least, strict=True))[:fits]:
+    for at in fits:
         drawn.add_column(
-            name,
-            justify="right" if number else "left",
-            no_wrap=not (fold or len(least) == 1),
-            overflow="fold" if fold else "ellipsis",
-            min_width=min(width, out.width) if fold else None,
+            head[at],
+            justify="right" if right[at] else "left",
+            no_wrap=not (folds[at] or len(least) == 1),
+            overflow="fold" if folds[at] else "ellipsis",
+            min_width=min(least[at], out.width) if folds[at] else None,
         )
     for row in body:
-        drawn.add_row(*(escape(cell) for cell in row[:fits]))
+        drawn.add_row(*(escape(row[at]) for at in fits))
     out.print(drawn)
     if below:
         out.print("; ".join(below), style="dim italic", markup=False, highlight=False)

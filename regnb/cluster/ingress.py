@@ -76,7 +76,7 @@ def convert(text: str) -> Converted:
         text: YAML or JSON, with one document or several, or a list of them as ``kubectl get -o yaml`` prints it.
 
     Raises:
-        InvalidArgument: It is no YAML, a document is no manifest, or an Ingress is malformed.
+        InvalidArgument: It is not YAML, a document is not a manifest, or an Ingress is malformed.
         MissingExtra: PyYAML is not installed.
 
     Example:

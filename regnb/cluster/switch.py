@@ -57,7 +57,7 @@ class Switch:
         pause: Waits for so many seconds.
 
     Raises:
-        StorageError: This is no pod with an account at an API server.
+        StorageError: This is not a pod with an account at an API server.
 
     Example:
         >>> with Switch("registry", "kube-registry") as switch:  # doctest: +SKIP

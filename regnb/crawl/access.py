@@ -21,8 +21,9 @@ from regnb.crawl.files import file_errors
 from regnb.errors import ContentError, InvalidReference, StorageError
 from regnb.oci.reference import check_repository, is_digest, is_tag
 
+_NOTIFIED: Final = "point notifications.endpoints of the registry here, and nothing else"
 OWN: Final = "regnb"
-"""The user agent of regnb itself: an audit is no pull."""
+"""The user agent of regnb itself: an audit is not a pull."""
 _LINE: Final = 64 * 1024
 """Bytes of a line that are looked at."""
 _DISORDER: Final = timedelta(minutes=1)
@@ -245,9 +246,9 @@ def read_events(data: bytes) -> Pulls:
     try:
         events = msgspec.json.decode(data, type=_Events).events
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ContentError(f"these are not notifications of a registry: {str(error)[:200]}") from None
+        raise ContentError(f"these are not notifications of a registry: {str(error)[:200]}", hint=_NOTIFIED) from None
     if events is None:
-        raise ContentError("these are not notifications of a registry: there is no list of events")
+        raise ContentError("these are not notifications of a registry: there is no list of events", hint=_NOTIFIED)
     for event in events:
         found.lines += 1
         target, agent = event.target or _Target(), event.request.useragent if event.request else ""

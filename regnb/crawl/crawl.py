@@ -287,7 +287,7 @@ class _Crawl:
         """Read an image's config for its platform, its age and the commands that made its layers.
 
         Returns:
-            False where it is no image's; None where it could not be read.
+            False where it is not an image's; None where it could not be read.
         """
         if record.config_type not in IMAGE_CONFIGS:
             return False
@@ -305,7 +305,7 @@ class _Crawl:
             data = cached.data if cached else await self.client.blob(repository, digest, limit=CONFIG_LIMIT)
             config = decode_config(data)
         except RegnbError as error:
-            # Sizes do not depend on it, and it needs nothing: that is no gap.
+            # Sizes do not depend on it, and it needs nothing: that is not a gap.
             self._failed.add((repository, digest))
             sort = counts.fail(error)
             self.problem(repository, digest, sort, error, incomplete=False)
@@ -387,7 +387,7 @@ async def find_repositories(
 
     Raises:
         RegistryError: The catalog is refused or unreadable from its first page on.
-        InvalidReference: A name without a wildcard is no repository name.
+        InvalidReference: A name without a wildcard is not a repository name.
     """
     if patterns is not None:
         records.asked = tuple(patterns)

@@ -134,7 +134,7 @@ class Told:
     async def check(self) -> set[Claim]:
         """Ask the registry for some of what was believed; return what is not to be believed.
 
-        What was set or removed meanwhile is no contradiction: the directory is asked again, and agrees.
+        What was set or removed meanwhile is not a contradiction: the directory is asked again, and agrees.
         """
         directory = self._directory
         if directory is None or not self._listed:

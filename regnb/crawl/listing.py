@@ -35,7 +35,7 @@ class Repository:
         has_manifests: Whether there is a ``_manifests``: by it a collection of 3 finds the repository.
         has_tags: Whether there is a folder for tags.
         revisions: Digest by its path to the path of its link.
-        strays: Links below ``revisions`` whose path is no digest's.
+        strays: Links below ``revisions`` whose path is not a digest's.
         tags: Tag to the path of its current link; "" if there is none.
         pushed: Tag to when its current link was written.
         bad_tags: Files where the folder of a tag should be.

@@ -169,11 +169,11 @@ class Reader:
         return raw
 
     async def config(self, repository: str, manifest: AnyManifest) -> ImageConfig | None:
-        """Return an image's config, from the cache if it may be; None for what is no image.
+        """Return an image's config, from the cache if it may be; None for what is not an image.
 
         Raises:
             NotFound: There is no such blob.
-            MalformedManifest: It is no config.
+            MalformedManifest: It is not a config.
         """
         about = manifest.config if isinstance(manifest, Manifest) else None
         if about is None or about.media_type not in IMAGE_CONFIGS:
@@ -211,7 +211,9 @@ class Reader:
         """
         known = is_digest(target) and self.cache.get(Digest(target)) is not None
         if known and not await self.digest(repository, target):
-            raise NotFound(f"{self.client.host} has no {repository}@{target}")
+            raise NotFound(
+                f"{self.client.host} has no {repository}@{target}", hint="list the tags: it was deleted or pushed anew"
+            )
         return await self.manifest(repository, target)
 
     async def tree(
@@ -219,7 +221,7 @@ class Reader:
     ) -> list[tuple[RawManifest, AnyManifest]]:
         """Return a manifest with every manifest behind it, each once, children before the index that lists them.
 
-        An index may list what is no manifest, as a build cache does: that is left out, and :func:`parts` has it.
+        An index may list what is not a manifest, as a build cache does: that is left out, and :func:`parts` has it.
 
         Args:
             repository: Where they are.
@@ -228,7 +230,7 @@ class Reader:
 
         Raises:
             NotFound: A child is missing.
-            MalformedManifest: One is no manifest.
+            MalformedManifest: One is not a manifest.
             TooLarge: There are too many, or they are nested too deeply.
         """
         found: dict[str, tuple[RawManifest, AnyManifest]] = {}

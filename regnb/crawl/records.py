@@ -334,7 +334,7 @@ class Records:
                 self.diff_ids[layer] = ""
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
-        """Note that something is known to be missing or damaged: a row of ``problems``, which is no gap.
+        """Note that something is known to be missing or damaged: a row of ``problems``, which is not a gap.
 
         Example:
             >>> records = Records("localhost:5000", datetime(2026, 1, 1))
@@ -349,7 +349,7 @@ class Records:
 def describe(
     digest: str, media_type: str, data: bytes
 ) -> tuple[ManifestRecord, Sequence[Descriptor], ContentError | None]:
-    """Return what verified bytes say of a manifest, the blobs that it lists, and why they are no manifest, if so.
+    """Return what verified bytes say of a manifest, the blobs that it lists, and why they are not a manifest, if so.
 
     Example:
         >>> describe(Digest.of(b"{"), "", b"{")[0].kind

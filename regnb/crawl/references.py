@@ -164,5 +164,5 @@ def is_index(data: bytes) -> bool:
 
 
 def _read(data: bytes) -> bytes:
-    # What is no UTF-8 is read all the same, as a mark for each such byte.
+    # What is not UTF-8 is read all the same, as a mark for each such byte.
     return spelled(data).decode("utf-8", "replace").encode()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pandas as pd
 from msgspec import Struct
 
+from regnb.crawl import naming
 from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.oci.reference import Digest, Reference, check_repository, check_tag, select
 
@@ -208,8 +209,16 @@ def check_seen(one: Picked, now: str) -> None:
         )
 
 
-async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list[Picked], dict[str, list[str]]]:
+async def find(
+    reader: Reader, what: What, *, whole: bool = False, among: str | Sequence[str] | None = None
+) -> tuple[list[Picked], dict[str, list[str]]]:
     """Ask the registry for what was named; return it, and the tags of every repository concerned.
+
+    Args:
+        reader: Of the registry.
+        what: What was named.
+        whole: As in :func:`selectors`.
+        among: Match globs with these, instead of the catalog (:func:`regnb.crawl.naming.named`).
 
     Raises:
         NotFound: Something that was named is not there.
@@ -218,9 +227,7 @@ async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list
     from regnb.crawl.reader import each  # what reads files loads no HTTP
 
     named = selectors(what, host=reader.client.host, whole=whole)
-    listed: list[str] = []
-    if any(_GLOB.search(selector.repository) for selector in named):
-        listed = [name async for page in reader.client.catalog() for name in page]
+    listed = await _listed(reader, among) if any(_GLOB.search(one.repository) for one in named) else []
     try:
         names = repositories(named, listed)
         tags = dict(zip(names, await each(reader.tags, names), strict=True))
@@ -229,3 +236,12 @@ async def find(reader: Reader, what: What, *, whole: bool = False) -> tuple[list
         where = reader.client.host
         message = error.message if where in error.message else f"{where}: {error.message}"
         raise error.saying(message, hint=error.hint) from error.__cause__
+
+
+async def _listed(reader: Reader, among: str | Sequence[str] | None) -> list[str]:
+    """Return the repositories that globs are matched with; names alone need no catalog."""
+    patterns = None if among is None else naming.named(among)
+    if patterns is not None and naming.exact(patterns) == list(dict.fromkeys(patterns)):
+        return patterns
+    listed = [name async for page in reader.client.catalog() for name in page]
+    return listed if patterns is None else select(listed, patterns)

@@ -1,7 +1,7 @@
 """A quick look at a local storage: what is regular there is taken at once, and what is not is left to the reading.
 
 A registry writes nearly everything in the same way, so nearly everything can be read without asking what it is. What
-differs in the least (a repository with a corrupt link, a folder that is no registry's, a manifest of an odd shape) is
+differs in the least (a repository with a corrupt link, a folder that is not a registry's, an odd manifest) is
 not judged here: it is listed and read file by file, and the one place that knows what to say of it says it.
 """
 
@@ -27,7 +27,7 @@ from regnb.oci.manifest import MANIFEST_LIMIT
 from regnb.oci.reference import is_tag
 
 _READ = os.O_RDONLY | os.O_NONBLOCK
-"""What is no file, such as a pipe, does not keep this waiting."""
+"""What is not a file, such as a pipe, does not keep this waiting."""
 _LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _USUAL = 16_384
 """Bytes that nearly every manifest is smaller than."""
@@ -76,7 +76,7 @@ class Survey:
     def look(self) -> dict[str, ManifestRecord]:
         """Look at everything that a garbage collection looks at, and at uploads; return the manifests of usual shapes.
 
-        Of a blob that is no manifest only the folder is seen: `measure` says more.
+        Of a blob that is not a manifest only the folder is seen: `measure` says more.
         """
         self._else("blobs", self._blobs)
         self._else("repositories", self._repositories)

@@ -174,7 +174,7 @@ class LocalFiles:
         """See `Files.read`."""
         for path, size in files:
             try:
-                # What is no file, such as a pipe, does not keep this waiting.
+                # What is not a file, such as a pipe, does not keep this waiting.
                 handle = os.open(f"{self.base}/{path}", os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     yield path, os.read(handle, size)

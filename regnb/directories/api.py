@@ -20,6 +20,8 @@ from regnb.wire.messages import Response
 from regnb.wire.pages import LIST_LIMIT, PAGE_LIMIT, next_page
 from regnb.wire.transport import Transport
 
+AGAIN: Final = "read again later; until then regnb reads over the registry API"
+"""What to do about an answer that a vendor's API does not give."""
 _T = TypeVar("_T")
 _SHOWN: Final = 200
 
@@ -155,11 +157,13 @@ class Api:
                 return
             url = join(response.url, link)
             if origin(url) != origin(self._base):
-                raise ContentError(f"{self._name}'s API leads to another server, which was not asked: {redact(url)}")
+                raise ContentError(
+                    f"{self._name}'s API leads to another server, which was not asked: {redact(url)}", hint=AGAIN
+                )
             if url in seen:
-                raise ContentError(f"the pages of {self._name}'s API go in a circle: {redact(url)}")
+                raise ContentError(f"the pages of {self._name}'s API go in a circle: {redact(url)}", hint=AGAIN)
             seen.add(url)
-        raise TooLarge(f"{self._name}'s API does not end its pages: {redact(url)}")
+        raise TooLarge(f"{self._name}'s API does not end its pages: {redact(url)}", hint=AGAIN)
 
     async def _get(self, url: str, params: Mapping[str, str] | None = None, scope: tuple[str, ...] = ()) -> Response:
         try:

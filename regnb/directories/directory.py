@@ -119,7 +119,7 @@ class Directory(Protocol):
             NotFound: There is no such manifest.
             Unsupported: The registry API does it.
         """
-        raise Unsupported(f"{self.name}'s API deletes no manifests: {repository}@{digest}")
+        raise Unsupported(f"{self.name}'s API deletes no manifests: {repository}@{digest}", hint="delete its tags")
 
 
 def instant(text: object) -> datetime | None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
 
-from regnb.directories.api import Sight
+from regnb.directories.api import AGAIN, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Removal, instant
 from regnb.errors import ConnectionFailed, Denied, MissingExtra, NotFound, RateLimited, RegistryError, Unauthorized
 from regnb.oci.reference import is_digest
@@ -94,7 +94,7 @@ class ECR(Directory):
         except NoCredentialsError:
             raise Unauthorized(f"there are no AWS credentials for {self.name}'s API", hint=self.rights) from None
         except BotoCoreError as error:
-            raise ConnectionFailed(f"{self.name}'s API does not answer: {error}") from None
+            raise ConnectionFailed(f"{self.name}'s API does not answer: {error}", hint=AGAIN) from None
 
     def _pages(self, operation: str, **wanted: object) -> list[Row]:
         pages: Iterable[Row] = self._client.get_paginator(operation).paginate(

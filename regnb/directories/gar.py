@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from msgspec import Struct
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, instant
 from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import is_digest
@@ -71,7 +71,7 @@ class ArtifactRegistry(Directory):
         scope = (f"repository:{repository}:pull",)
         async for page, _ in self._api.pages(f"/v2/{repository}/tags/list", _List, scope=scope):
             if page.manifest is None and page.tags:
-                raise ContentError(f"{self.name} lists the tags of {repository} without their manifests")
+                raise ContentError(f"{self.name} lists the tags of {repository} without their manifests", hint=AGAIN)
             named |= dict.fromkeys(page.tags or ())
             for digest, about in (page.manifest or {}).items():
                 pushed = instant(about.time_uploaded_ms / 1000) if about.time_uploaded_ms else None

@@ -135,13 +135,15 @@ class GitHub(Directory):
         Raises:
             Unsupported: Always.
         """
-        raise Unsupported(f"{self.name} deletes no single tag: {repository}:{tag}")
+        raise Unsupported(
+            f"{self.name} deletes no single tag: {repository}:{tag}", hint="delete the digest, with all its tags"
+        )
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
         """Delete the version that a manifest is, with its tags."""
         number = next((each.id for each in await self._versions(repository) if each.name == digest), None)
         if number is None:
-            raise NotFound(f"{self.name}'s API lists no version {digest} of {repository}")
+            raise NotFound(f"{self.name}'s API lists no version {digest} of {repository}", hint="make the plan again")
         path = _path(self._owners[repository.partition("/")[0]], repository)
         await self._api.delete(f"{path}/versions/{number}")
 

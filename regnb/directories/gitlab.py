@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Removal, instant
 from regnb.errors import ContentError, NotFound, Unsupported
 from regnb.oci.reference import is_digest
@@ -180,7 +180,7 @@ class GitLab(Directory):
             if following == after:
                 break
             after = following
-        raise ContentError(f"the pages of GitLab's API do not end: the tags of {repository}")
+        raise ContentError(f"the pages of GitLab's API do not end: the tags of {repository}", hint=AGAIN)
 
     async def _page(self, number: str, after: str | None) -> _Tags:
         while True:

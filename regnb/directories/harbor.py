@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Quota, Removal, instant
 from regnb.errors import ContentError
 from regnb.oci.reference import is_digest
@@ -101,7 +101,7 @@ class Harbor(Directory):
             for artifact in page:
                 found |= {each.tag: each for each in _listed(artifact)}
         if artifacts < total:
-            raise ContentError(f"Harbor's API listed {artifacts:,} of {total:,} artifacts of {repository}")
+            raise ContentError(f"Harbor's API listed {artifacts:,} of {total:,} artifacts of {repository}", hint=AGAIN)
         return list(found.values())
 
     async def quota(self) -> list[Quota]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import anyio
 from msgspec import Struct
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Quota, Removal, instant
 from regnb.errors import ContentError, Unsupported
 from regnb.oci.reference import HUB, is_digest
@@ -116,7 +116,7 @@ class Hub(Directory):
         wanted = {"identifier": login.username, "secret": login.password}
         token = (await api.post("/v2/auth/token", wanted, _Token)).access_token
         if not token or not (token.isascii() and token.isprintable()):
-            raise ContentError(f"{self.name}'s API gave no token")
+            raise ContentError(f"{self.name}'s API gave no token", hint=AGAIN)
         headers = {"Authorization": f"Bearer {token}"}
         return Api(self._sight, self.name, ADDRESS, rights=self.rights, headers=headers)
 
@@ -151,7 +151,7 @@ class Hub(Directory):
                 if each.name
             }
         if len(found) < count:
-            raise ContentError(f"{self.name}'s API listed {len(found):,} of {count:,} tags of {repository}")
+            raise ContentError(f"{self.name}'s API listed {len(found):,} of {count:,} tags of {repository}", hint=AGAIN)
         return list(found.values())
 
     async def _pages(self, path: str, type_: type[_T]) -> AsyncIterator[_T]:
@@ -161,7 +161,7 @@ class Hub(Directory):
             yield page
             if not getattr(page, "next", None):
                 return
-        raise ContentError(f"{self.name}'s API does not end its pages: {path}")
+        raise ContentError(f"{self.name}'s API does not end its pages: {path}", hint=AGAIN)
 
     async def locks(self, repository: str) -> dict[str, str]:
         """Return the tags that the repository's rules make immutable."""

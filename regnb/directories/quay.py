@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from msgspec import Struct
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, Removal, instant
 from regnb.errors import ContentError
 from regnb.oci.reference import is_digest
@@ -123,7 +123,7 @@ class Quay(Directory):
             ]
             if not page.has_additional:
                 return found
-        raise ContentError(f"the pages of {self.name}'s API do not end: the tags of {repository}")
+        raise ContentError(f"the pages of {self.name}'s API do not end: the tags of {repository}", hint=AGAIN)
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; with its last tag a manifest can be pulled no more."""

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from msgspec import Struct, field
 
-from regnb.directories.api import Api, Sight
+from regnb.directories.api import AGAIN, Api, Sight
 from regnb.directories.directory import Directory, Gift, Listed, instant
 from regnb.errors import ContentError
 from regnb.oci.reference import is_digest
@@ -139,7 +139,7 @@ class Zot(Directory):
             if len(images) >= total:
                 break
             if not rows:
-                raise ContentError(f"zot's API listed {len(images):,} of {total:,} images of {repository}")
+                raise ContentError(f"zot's API listed {len(images):,} of {total:,} images of {repository}", hint=AGAIN)
         return [
             Listed(
                 each.tag,

@@ -153,7 +153,10 @@ def decoded(chunks: Counted, caps: Caps | None = None) -> Iterator[bytes]:
     else:
         for magic, name in _OTHERS.items():
             if head.startswith(magic):
-                raise ContentError(f"the layer is compressed with {name}; only gzip and zstd are read")
+                raise ContentError(
+                    f"the layer is compressed with {name}; only gzip and zstd are read",
+                    hint="push the image again, with layers in gzip or zstd",
+                )
         blocks = chunks
     position = 0
     for block in blocks:

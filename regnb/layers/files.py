@@ -202,7 +202,10 @@ def place(image: Part, layers: dict[str, Layer], path: str, what: str) -> Place:
     tree = merge(image, layers)
     for layer in image.layers:
         if reason := layers[layer.digest].problem:
-            raise ContentError(f"{what}: layer {layer.digest} is {reason}, so it is not known which file wins")
+            raise ContentError(
+                f"{what}: layer {layer.digest} is {reason}, so it is not known which file wins",
+                hint="regnb files lists what could be read",
+            )
     entry = tree.content(path.encode())
     if entry is None:
         raise NotFound(f"{what} has no file {path!r}", hint="regnb files lists the paths; give one without a wildcard")
@@ -222,4 +225,6 @@ def place(image: Part, layers: dict[str, Layer], path: str, what: str) -> Place:
 
 
 def _no_content(what: str, path: str, kind: int) -> ContentError:
-    return ContentError(f"{what}: {path!r} is a {KINDS[kind]}, which has no content to read")
+    return ContentError(
+        f"{what}: {path!r} is a {KINDS[kind]}, which has no content to read", hint="regnb files lists the paths"
+    )

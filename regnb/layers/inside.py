@@ -89,7 +89,7 @@ class Inside:
             NotFound: There is no such image or file.
             InvalidArgument: Several images are meant.
             TooLarge: It is too large for memory.
-            ContentError: It is no file, or a layer could not be read.
+            ContentError: It is not a file, or a layer could not be read.
         """
         found, layers = await self.look(where, platform)
         if len(found) != 1:

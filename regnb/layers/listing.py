@@ -216,7 +216,7 @@ def listing(chunks: Iterable[bytes], *, caps: Caps | None = None, beside: bool =
         beside: Whether the archive is walked in a thread of its own, beside the one that decodes it.
 
     Raises:
-        ContentError: The layer is corrupt, ends early, or is no archive.
+        ContentError: The layer is corrupt, ends early, or is not an archive.
         TooLarge: It goes beyond the caps.
     """
     caps = caps or Caps()

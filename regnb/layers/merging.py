@@ -234,7 +234,7 @@ class Merge:
         Args:
             parts: The path.
             make: Whether what is missing is made.
-            last: Whether the last part may be what is no folder.
+            last: Whether the last part may be what is not a folder.
 
         Raises:
             TooLarge: The paths lead through more than those of any image.

@@ -207,7 +207,7 @@ def _digest(item: Item) -> bytes:
 
 
 def packed(table: Table) -> NDArray[np.int64]:
-    """Return how many bytes of the blob each item's file takes, up to where the next begins; 0 for what is no file.
+    """Return how many bytes of the blob each item's file takes, up to where the next begins; 0 for what is not a file.
 
     Raises:
         ContentError: A file lies beyond the end of the files.

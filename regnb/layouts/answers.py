@@ -12,7 +12,7 @@ import msgspec
 from regnb.layouts.layout import Layout
 from regnb.layouts.shelf import Shelf
 from regnb.oci.manifest import OCI_INDEX
-from regnb.oci.reference import is_digest
+from regnb.oci.reference import is_digest, on_hub
 from regnb.wire.exchange import Target, target
 
 
@@ -67,6 +67,7 @@ class Answers:
             return json_({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}, OCI_INDEX)
         if layout is None:
             return self._unknown(where.repository)
+        where = where._replace(repository=_whole(layout, where.repository))
         if where.kind == "tags":
             return self._tags(layout, where.repository, query)
         if where.kind == "blobs":
@@ -98,6 +99,12 @@ class Answers:
             return error(404, "MANIFEST_UNKNOWN", text)
         about = {"content-type": layout.media_type(digest, data), "docker-content-digest": digest}
         return Answer(200, about | {"content-length": str(len(data))}, data)
+
+
+def _whole(layout: Layout, repository: str) -> str:
+    """Return the name that a layout has for a repository: archives of docker save hold Docker Hub's whole ones."""
+    name = f"docker.io/{on_hub(repository)}"
+    return name if name in layout.tags and repository not in layout.tags else repository
 
 
 def _blob(layout: Layout, where: Target, wanted: str) -> Answer:

@@ -67,7 +67,7 @@ class DockerArchive:
         tar: The archive.
 
     Raises:
-        StorageError: It is no such archive.
+        StorageError: It is not such an archive.
         ContentError: It lacks a file that it names, or one of them is malformed.
     """
 

@@ -101,7 +101,9 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StorageError(f"cannot look at {self.where}/{blob(digest)}: {reason(error)}") from None
+            raise StorageError(
+                f"cannot look at {self.where}/{blob(digest)}: {reason(error)}", hint="check its rights"
+            ) from None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def open(self, digest: str) -> IO[bytes]:
@@ -240,10 +242,10 @@ def _created(path: str) -> IO[bytes]:
 
 
 def _opened(path: str) -> IO[bytes]:
-    """Open a file to read; what is no file, such as a pipe, keeps nobody waiting.
+    """Open a file to read; what is not a file, such as a pipe, keeps nobody waiting.
 
     Raises:
-        OSError: There is none, or it is no file.
+        OSError: There is none, or it is not a file.
     """
     at = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(at).st_mode):

@@ -97,7 +97,7 @@ def read(data: bytes, repository: str, known: dict[bytes, Entry] | None = None, 
         within: Whether any other repository is below that one, as in a tree of layouts.
 
     Raises:
-        MalformedManifest: It is no index.
+        MalformedManifest: It is not an index.
 
     Example:
         >>> one = entry_of(b"{}", "", Digest.of(b"{}"), "", "1.0")

@@ -68,7 +68,7 @@ class Layout:
         """Return what some ``index.json`` of this layout lists.
 
         Raises:
-            MalformedManifest: It is no index.
+            MalformedManifest: It is not an index.
         """
         try:
             return read(data, self.repository, self._known, within=self._within)

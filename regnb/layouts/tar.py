@@ -89,7 +89,7 @@ class Tar:
 
     Raises:
         StorageError: It cannot be read.
-        ContentError: It is no such archive, or is cut off.
+        ContentError: It is not such an archive, or is cut off.
         TooLarge: It has too many members, or would fill the disk.
     """
 

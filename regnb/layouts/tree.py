@@ -16,7 +16,7 @@ _FOLDERS: Final = 200_000
 def layouts(root: str, failed: list[str], most: int = _FOLDERS) -> Iterator[str]:
     """Yield the path of each layout below a folder, relative to it.
 
-    What begins with a dot or an underscore is no repository: zot keeps blobs that repositories share there.
+    What begins with a dot or an underscore is not a repository: zot keeps blobs that repositories share there.
 
     Args:
         root: The folder.

@@ -311,7 +311,7 @@ def _artifact(
     subject: Item | None = None,
     created: str = "",
 ) -> Item:
-    """A manifest that is no image, with one layer: media type, bytes and annotations."""
+    """A manifest that is not an image, with one layer: media type, bytes and annotations."""
     layer_type, data, annotations = layer
     manifest: dict[str, object] = {
         "schemaVersion": 2,
@@ -330,7 +330,7 @@ def _artifact(
 
 
 def _no_image(system: str, data: bytes, **more: object) -> tuple[str, bytes]:
-    """The config that buildx and cosign give to what is no image."""
+    """The config that buildx and cosign give to what is not an image."""
     rootfs = {"type": "layers", "diff_ids": [_digest(data)]}
     return OCI_CONFIG, _json({"architecture": system, "os": system, **more, "config": {}, "rootfs": rootfs})
 

@@ -92,7 +92,7 @@ class Listener:
             server_version, sys_version = "regnb", ""
 
             def do_POST(self) -> None:
-                if "Origin" in self.headers:  # a registry is no browser
+                if "Origin" in self.headers:  # a registry is not a browser
                     self._answer(403, "a web page sent this, and no registry")
                     return
                 status, text = listener.take(self.headers.get("Authorization", ""), self._body())

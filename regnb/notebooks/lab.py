@@ -101,7 +101,7 @@ def difference(folder: Path, name: str) -> str:
 
 
 def _cells(path: Path) -> list[str]:
-    """Return the cells as texts; a file that is no notebook is one."""
+    """Return the cells as texts; a file that is not a notebook is one."""
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         return [f"# {cell['cell_type']}\n{''.join(cell['source'])}\n" for cell in json.loads(text)["cells"]]

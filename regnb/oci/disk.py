@@ -32,7 +32,7 @@ def blob_path(digest: str) -> str:
     """Return the path of a blob's bytes, manifests included.
 
     Raises:
-        InvalidReference: This is no digest. No name or digest that passes can point outside the root.
+        InvalidReference: This is not a digest. No name or digest that passes can point outside the root.
 
     Example:
         >>> blob_path(Digest.of(b"{}"))[:37]
@@ -46,7 +46,7 @@ def repository_path(name: str) -> str:
     """Return the path of a repository's folder. Other repositories may lie below it.
 
     Raises:
-        InvalidReference: This is no repository name.
+        InvalidReference: This is not a repository name.
 
     Example:
         >>> repository_path("vm/centos8")
@@ -103,7 +103,7 @@ def upload_path(name: str, session: str) -> str:
     with suppress(ValueError):
         if str(uuid.UUID(session)) == session:
             return f"{repository_path(name)}/_uploads/{session}"
-    raise InvalidReference(f"not an upload: {session[:100]!r}")
+    raise InvalidReference(f"not an upload: {session[:100]!r}", hint="begin the upload again")
 
 
 class Layout:

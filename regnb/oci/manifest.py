@@ -494,7 +494,7 @@ def decode(data: bytes, media_type: str = "", *, digest: Digest | None = None) -
         digest: What the bytes were verified against; by default their sha256. For schema 1 what the registry calls it.
 
     Raises:
-        MalformedManifest: The bytes are no manifest, or one made to do harm.
+        MalformedManifest: The bytes are not a manifest, or one made to do harm.
         TooLarge: There are more than 4 MiB of them.
 
     Example:
@@ -545,7 +545,7 @@ def decode_config(data: bytes) -> ImageConfig:
     """Decode an image config whose bytes were verified.
 
     Raises:
-        MalformedManifest: The bytes are no image config.
+        MalformedManifest: The bytes are not an image config.
         TooLarge: There are more than 16 MiB of them.
 
     Example:

@@ -175,7 +175,7 @@ class Reference:
                 is ``library/nginx``.
 
         Raises:
-            InvalidReference: The text is no reference.
+            InvalidReference: The text is not a reference.
         """
         if not text:
             raise InvalidReference("the reference is empty", hint="write repository:tag or repository@digest")

@@ -26,7 +26,7 @@ class _Pairs(list[tuple[str, object]]):
 
 
 def spelled(data: bytes) -> bytes:
-    """Return a manifest in which each key of the specification is spelled as there; as it is, if it is no JSON.
+    """Return a manifest in which each key of the specification is spelled as there; as it is, if it is not JSON.
 
     What is returned is to be read, and never to be kept or sent: it has another digest.
 

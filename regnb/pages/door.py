@@ -102,7 +102,7 @@ class Door:
 
     Args:
         listener: The socket that listens.
-        server: Takes what is no probe.
+        server: Takes what is not a probe.
         probe: The path of a probe.
         guard: What its answers have, which hosts it answers to, and which addresses are those of proxies, whose
             connections are many visitors'.

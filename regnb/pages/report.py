@@ -90,7 +90,7 @@ def report(
         command: What made the report, without credentials: it is printed as it is.
 
     Raises:
-        InvalidArgument: ``capacity`` is no size.
+        InvalidArgument: ``capacity`` is not a size.
 
     Example:
         >>> Path("report.html").write_text(report(inventory), encoding="utf-8") > 100_000

@@ -77,8 +77,8 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "repository:tag of the tagged image whose layers this one begins with, the most of them; or none",
         ),
         "base_digest": ("str", "of that image's manifest"),
-        "base_layers": ("int64", "layers that both begin with; 0 where no base is known"),
-        "base_size": ("int64", "bytes of these layers"),
+        "base_layers": ("Int64", "layers that both begin with; missing: no base is known"),
+        "base_size": ("Int64", "bytes of these layers; missing: no base is known"),
         "siblings": ("int64", "other images with the very same layers"),
         "how": (
             "str",

@@ -395,7 +395,7 @@ TOLD_BY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "disk": {"used": frozenset({"storage"})},
 }
 """Frame to column to the sources that alone can fill it; of any other source it is missing."""
-SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend", "found"})
+SENTENCES = frozenset({"message", "reason", "refused", "hint", "mend", "found", "cause"})
 """Columns that are read as sentences, and so are never cut short."""
 SIZES = frozenset({
     "size", "exclusive", "share", "pull_size", "manifest_size", "saved", "freed", "total", "gained", "before", "stored",

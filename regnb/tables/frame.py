@@ -12,7 +12,7 @@ from regnb.oci.reference import Digest, is_digest
 from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, TOLD_BY, meanings
 from regnb.tables.graph import strings
 from regnb.tables.markup import Cell, table
-from regnb.text import count, human, middle, printable
+from regnb.text import count, escaped, human, middle, printable
 
 _DIGESTS = frozenset(
     {"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second", "reference"}
@@ -95,12 +95,17 @@ class Frame(pd.DataFrame):
         return text, cut
 
     def _repr_html_(self) -> str:
+        if self.empty:
+            return f"<p title='{escaped(', '.join(map(str, self.columns)))}'>No rows.</p>"
+        kept, blank = filled(self)
+        if blank:
+            return f"{kept._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
+        names = [str(name) for name in self.columns]
         text, cut = self.readable()
         align = [
             "right" if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) else "left"
             for dtype in self.dtypes
         ]
-        names = [str(name) for name in self.columns]
         meaning = meanings(names)
         head = [Cell("", scope="col")] + [
             Cell(str(name), meaning.get(str(name), ""), scope="col", style=f"text-align:{side}")
@@ -119,6 +124,19 @@ class Frame(pd.DataFrame):
         text, _ = self.readable()
         with pd.option_context("display.max_colwidth", _WIDEST):
             return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
+
+
+def filled(frame: pd.DataFrame) -> tuple[Frame, list[str]]:
+    """Return the columns that have a value, and the names of the rest: these push what is known out of a narrow page.
+
+    Example:
+        >>> filled(Frame({"tag": ["1"], "locked": [""], "pushed": [None]}))[1]
+        ['locked', 'pushed']
+    """
+    has = (frame.notna() & (frame != "")).any().to_numpy()
+    if not has.any():
+        return Frame(frame), []
+    return Frame(frame.loc[:, has]), [str(name) for name in frame.columns[~has]]
 
 
 def make(name: str, columns: Mapping[str, Any]) -> Frame:

@@ -220,7 +220,8 @@ def restore(storage: Storage) -> SweepForm:
 
     def make() -> Sweep:
         if not fields["run"].value:
-            raise InvalidArgument("the trash is empty", hint="run this cell again after a collection")
+            again = "reload this page" if served() else "run this cell again"
+            raise InvalidArgument("the trash is empty", hint=f"{again} after a collection")
         return storage.plan_restore(fields["run"].value)
 
     fields = {"run": choice("Collection", runs[::-1] or [""])}

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import pandas as pd
 
+from regnb.analysis.find import pull
 from regnb.analysis.image import Image
 from regnb.analysis.inventory import Inventory
 from regnb.change import journal
@@ -159,9 +160,10 @@ class Form(Confirmation[Plan]):
 
     def _pull(self, chosen: pd.DataFrame) -> str:
         """Return the line that pulls the one image that is chosen, with its whole digest, to be copied."""
-        if len(chosen) != 1 or self.inventory is None or not isinstance(digest := chosen.iloc[0]["digest"], str):
+        if len(chosen) != 1 or self.inventory is None:
             return ""
-        return f"<br><code>docker pull {escaped(f'{self._host}/{chosen.iloc[0].repository}@{digest}')}</code>"
+        line = pull(self._host, *chosen.iloc[0][["repository", "digest"]])
+        return f"<br><code>{escaped(line)}</code>" if line else ""
 
     # What is planned
 
@@ -477,7 +479,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         ),
         inventory=inventory,
         fields={
-            "policy": text_area("Policy", policy),
+            "policy": text_area("Policy", policy.strip("\n")),
             "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
             "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },

@@ -32,7 +32,7 @@ _GROUPS: Final = {
 
 
 class Secret(anywidget.AnyWidget):
-    """A field for a password. What is typed is sent to the kernel once, and is no part of a notebook's widget state.
+    """A field for a password. What is typed is sent to the kernel once, and is not part of a notebook's widget state.
 
     Example:
         >>> Secret("Password").take()
@@ -98,7 +98,7 @@ class Start(Panel):
 
     def _probing(self) -> list[Widget]:
         self._to_probe = self._button("Ask whether it deletes", "", self._probe, self._state)
-        note = "It takes a DELETE of a digest and of a tag that are not there. Nothing else is sent."
+        note = "Sends a DELETE for a digest and a tag that do not exist, and nothing else."
         return [widgets.HBox([self._to_probe, widgets.HTML(faint(note))], layout=WRAP)]
 
     def _resetting(self) -> list[Widget]:

@@ -12,7 +12,7 @@ import traitlets
 from regnb.analysis.find import by_label, label_of, sought
 from regnb.errors import MissingExtra
 from regnb.tables.columns import SIZES, meanings
-from regnb.tables.frame import Frame
+from regnb.tables.frame import Frame, filled
 from regnb.text import count, human
 from regnb.widgets.page import WRAP, Widget, check_box, choice, faint, text_field
 
@@ -103,7 +103,8 @@ class Table(widgets.VBox):  # type: ignore[misc]
         """Show other rows, of other frames if these are given; nothing of them is chosen."""
         self._frames = self._frames if frames is None else frames
         self._rows = pd.DataFrame(rows).reset_index(drop=True)
-        names = [name for name in map(str, self._columns or self._rows.columns) if name in self._rows]
+        # A column without a value pushes what is known out of a narrow page.
+        names = [name for name in map(str, self._columns or filled(self._rows)[0].columns) if name in self._rows]
         self._columns = names or self._columns
         texts = [self._rows[name].astype("str") for name in names if _is_text(self._rows[name])]
         self._names = pd.Series("", index=self._rows.index, dtype="str")
@@ -214,6 +215,10 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def _draw(self) -> None:
         for old in self._place.children:
             old.close()
+        if self._rows.empty:  # no search, no pages and no headings of nothing
+            self._place.children = (widgets.HTML(faint("There is nothing to choose from yet.")),)
+            self._count.value = ""
+            return
         grid = _grid(self.shown[self._columns], self._names.iloc[self._page], choose=self._choose, part=self._long)
         places = [place for place, number in enumerate(self._page) if number in self._chosen]
         if places:

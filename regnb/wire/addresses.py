@@ -13,6 +13,8 @@ from regnb.oci.transports import is_place, parse
 from regnb.text import redact
 from regnb.wire.credentials import Credentials
 
+FRONT: Final = "check the proxy or load balancer in front of the registry, then try again"
+"""What to do about an answer that no registry gives."""
 _API: Final = re.compile(r"/v[12]/?$")
 _BASE: Final = re.compile(r"(?:/(?!v[12](?:/|$))[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 """A registry's path: no part of it is empty, or a dot segment, or where the API begins."""
@@ -23,7 +25,7 @@ def same(one: str, other: str) -> bool:
     """Whether two URLs are of one registry, or two names of one layout.
 
     Raises:
-        InvalidArgument: One of them is no registry's URL.
+        InvalidArgument: One of them is not a registry's URL.
 
     Example:
         >>> same("localhost:5000", "http://localhost:5000/v2/")
@@ -48,7 +50,7 @@ def join(base: str, given: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # which is where a bad port shows
     except ValueError:
-        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
+        raise ContentError(f"{redact(base)}: the answer leads to a malformed URL", hint=FRONT) from None
     # Whose credentials are sent where is not for an answer to say; and aiohttp takes only one login for a request.
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 

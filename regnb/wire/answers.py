@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from regnb.errors import ContentError, InvalidReference, NotARegistry, RegistryError
 from regnb.oci.reference import Digest
+from regnb.wire.addresses import FRONT
 from regnb.wire.failures import failure, raise_for
 from regnb.wire.messages import Response
 
@@ -64,4 +65,5 @@ def digest_of(response: Response) -> Digest | None:
     try:
         return Digest(header)
     except InvalidReference:
-        raise ContentError(f"{response.url}: the registry announced no digest but {header[:100]!r}") from None
+        text = f"{response.url}: the registry announced {header[:100]!r}, which is not a digest"
+        raise ContentError(text, hint=FRONT) from None

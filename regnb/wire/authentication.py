@@ -238,7 +238,8 @@ class Authenticator:
             hint = "compare their clocks, and the registry's rootcertbundle with the token server's key"
             return self._unauthorized("does not accept the token that its own token server gave", hint=hint)
         identity = credentials.username or "this identity"
-        return Denied(f"{self._host} does not allow this to {identity}", status=401)
+        hint = "ask for the permission there, or log in as another user"
+        return Denied(f"{self._host} does not allow this to {identity}", hint=hint, status=401)
 
     def _unauthorized(self, what: str, *, hint: str | None = None) -> Unauthorized:
         return Unauthorized(f"{self._host} {what}", hint=self._hint if hint is None else hint, status=401)
@@ -307,7 +308,9 @@ class Authenticator:
         except ValueError:
             usable = False
         if not usable:
-            raise NotARegistry(f"{self._host} names no usable token server", status=401)
+            raise NotARegistry(
+                f"{self._host} names no usable token server", hint="check auth.token.realm there", status=401
+            )
         if parts.scheme == "http" and self._secure:
             hint = "the token server's address (auth.token.realm) must be https"
             what = f"asks for credentials to be sent over plain http to {parts.netloc}: refused"
@@ -359,7 +362,7 @@ class Authenticator:
             raise ServerFailed(f"{server} answers {status}", hint="its log says why", status=status)
         answer = _Token.read(response.data) if status == 200 else _Token()
         if not answer.text:
-            raise RegistryError(f"{server} gave no token", status=status)
+            raise RegistryError(f"{server} gave no token", hint="its log says why", status=status)
         return answer
 
 

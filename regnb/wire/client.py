@@ -26,6 +26,7 @@ from regnb.oci.manifest import Descriptor, RawManifest
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.oci.referrers import referrers_tag
 from regnb.wire import existence
+from regnb.wire.addresses import FRONT
 from regnb.wire.answers import digest_of, expect, not_a_registry, refuse
 from regnb.wire.asking import exchanged
 from regnb.wire.authentication import Unscoped
@@ -277,7 +278,9 @@ class Client:
             ``async with client.blob_stream("vm/centos8", digest) as chunks: ...``
         """
         if start < 0 or (stop is not None and stop <= start):
-            raise InvalidArgument(f"no such range of bytes: {start} to {stop}")
+            raise InvalidArgument(
+                f"no such range of bytes: {start} to {stop}", hint="start at 0 or more, stop after it"
+            )
         whole = start == 0 and stop is None
         headers = {} if whole else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         path = _blob(repository, digest)
@@ -308,7 +311,7 @@ class Client:
             expect(response, self.transport.url, 200)
             length = response.headers.get("content-length", "")
         if not length.isdecimal():
-            raise ContentError(f"{repository}@{digest}: the registry announced no size")
+            raise ContentError(f"{repository}@{digest}: the registry announced no size", hint=FRONT)
         return int(length)
 
     async def blob_present(self, repository: str, digest: str) -> bool:

@@ -22,6 +22,7 @@ from regnb.wire.incoming import Incoming, NotHTTPError
 from regnb.wire.pace import FLOOR, Budget
 from regnb.wire.socks import UnreachedProxy, is_socks, through_socks
 
+_GREW: Final = "something wrote to the file meanwhile: send it again"
 _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
 _IDLE: Final = 15.0
@@ -221,7 +222,7 @@ class Connection(asyncio.Protocol):
         if length is None:
             self.transport.write(b"0\r\n\r\n")
         elif sent != length:
-            raise ContentError(f"the body has {sent} bytes, and not the {length} that were announced")
+            raise ContentError(f"the body has {sent} bytes, and not the {length} that were announced", hint=_GREW)
 
     def tunnelled(self, transport: asyncio.Transport) -> None:
         """Go on within a tunnel."""

@@ -24,6 +24,7 @@ HELPER_TIMEOUT: Final = 30.0
 TOKEN_USER: Final = "<token>"  # noqa: S105 - what a helper answers in place of a user's name, not a secret
 HUB_KEY: Final = "https://index.docker.io/v1/"
 RUNTIME: Final = Path("/run/containers")
+_BY_HAND: Final = "run it by hand (echo HOST | docker-credential-NAME get), or give REGNB_USER and REGNB_PASSWORD"
 """Where podman stores the logins of each user without a ``$XDG_RUNTIME_DIR``."""
 CLOUDS: Final = (
     (re.compile(r"public\.ecr\.aws|.+\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"), ("ecr-login",)),
@@ -90,7 +91,7 @@ class Logins:
 
     Attributes:
         paths: The namespaces and repositories that have a login of their own.
-        missing: A sentence for each helper that could not be asked, although that is no error yet.
+        missing: A sentence for each helper that could not be asked, although that is not an error yet.
 
     Example:
         ``Logins("registry.example.org:5000").find("team/app")``
@@ -209,7 +210,7 @@ def _read(file: Path) -> _Config | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RegnbError(f"cannot read {file}: {error.strerror}") from None
+        raise RegnbError(f"cannot read {file}: {error.strerror}", hint="check its rights") from None
     try:
         return msgspec.json.decode(text, type=_Config) if text.strip() else _Config()
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -270,9 +271,11 @@ def _ask(program: str, key: str) -> Credentials | None:
             [program, "get"], input=key.encode(), capture_output=True, timeout=HELPER_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise RegnbError(f"the credential helper {name} did not answer in {HELPER_TIMEOUT:g} s") from None
+        raise RegnbError(
+            f"the credential helper {name} did not answer in {HELPER_TIMEOUT:g} s", hint=_BY_HAND
+        ) from None
     except OSError as error:
-        raise RegnbError(f"the credential helper {name} cannot be run: {error.strerror}") from None
+        raise RegnbError(f"the credential helper {name} cannot be run: {error.strerror}", hint=_BY_HAND) from None
     if done.returncode != 0:
         if b"credentials not found" in done.stdout + done.stderr:
             return None
@@ -280,7 +283,9 @@ def _ask(program: str, key: str) -> Credentials | None:
     try:
         answer = msgspec.json.decode(done.stdout, type=_Answered)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise RegnbError(f"the credential helper {name} did not answer as a credential helper does") from None
+        raise RegnbError(
+            f"the credential helper {name} did not answer as a credential helper does", hint=_BY_HAND
+        ) from None
     if answer.username == TOKEN_USER:
         return Credentials(identity_token=answer.secret, stored=name)
     return Credentials(answer.username, answer.secret, stored=name) if answer.username else None

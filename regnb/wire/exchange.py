@@ -299,7 +299,7 @@ def formatted(data: bytes) -> str | None:
     """Return JSON on lines of its own: only the space between the words changes, so numbers and doubles stay.
 
     Returns:
-        None for what is no JSON, or is nested so deeply that indentation would be most of it.
+        None for what is not JSON, or is nested so deeply that indentation would be most of it.
 
     Example:
         >>> print(formatted(b'{"a":1.10,"a":[]}'))

@@ -25,7 +25,7 @@ from regnb.errors import (
 )
 from regnb.text import printable, redact
 from regnb.wire import existence
-from regnb.wire.addresses import origin
+from regnb.wire.addresses import FRONT, origin
 from regnb.wire.exchange import reason
 from regnb.wire.messages import Response, Streamed
 
@@ -113,7 +113,7 @@ def unproven(response: Response, doubt: str, registry: str = "") -> Unproven:
         registry: The registry that was asked; by default the origin that answered.
     """
     text = f"{response.method} {redact(response.url)}: {response.status}: {doubt}, so it is not known what exists there"
-    hint = "check the proxy or load balancer in front of the registry, then try again"
+    hint = FRONT
     if registry and origin(response.url) != origin(registry):
         hint = f"connect to {redact(origin(response.url))} itself"
     return failure(Unproven, response, text, hint=hint)

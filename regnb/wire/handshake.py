@@ -20,6 +20,7 @@ from regnb.text import printable
 # RFC 6455, section 1.3: what both sides know, so that an answer to another protocol is told apart.
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEAD: Final = 16_384
+_PORT: Final = "check the address, the port, and http or https"
 
 
 @asynccontextmanager
@@ -42,7 +43,7 @@ async def opened(url: str, trust: ssl.SSLContext | None, seconds: float) -> Asyn
                 )
     except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
         what = "no TLS" if trust is not None else "no connection"
-        raise ConnectionFailed(f"{parts.netloc}: {what}: {printable(str(error))}", url=url) from None
+        raise ConnectionFailed(f"{parts.netloc}: {what}: {printable(str(error))}", hint=_PORT, url=url) from None
     async with stream:
         yield stream
 
@@ -75,11 +76,11 @@ async def handshake(url: str, trust: ssl.SSLContext, seconds: float) -> int:
                 while b"\r\n\r\n" not in answer and len(answer) < _HEAD:
                     answer += await stream.receive()
     except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-        raise ConnectionFailed(f"{parts.netloc}: no answer: {printable(str(error))}", url=url) from None
+        raise ConnectionFailed(f"{parts.netloc}: no answer: {printable(str(error))}", hint=_PORT, url=url) from None
     line, _, rest = answer.decode("latin-1").partition("\r\n")
     words = line.split()
     if len(words) < 2 or not words[1].isdecimal():
-        raise ConnectionFailed(f"{parts.netloc}: no answer in HTTP", url=url)
+        raise ConnectionFailed(f"{parts.netloc}: no answer in HTTP", hint=_PORT, url=url)
     status = int(words[1])
     proof = base64.b64encode(hashlib.sha1(f"{key}{_GUID}".encode(), usedforsecurity=False).digest()).decode()
     accepted = any(

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from regnb.errors import ConnectionFailed, ContentError, TooLarge
 from regnb.text import redact
+from regnb.wire.addresses import FRONT
 from regnb.wire.exchange import Exchange
 from regnb.wire.incoming import NotHTTPError
 
@@ -96,7 +97,7 @@ class Streamed(NamedTuple):
         except (OSError, NotHTTPError) as error:
             why = "no more came in time" if isinstance(error, TimeoutError) else "the connection broke off"
             text = f"{redact(self.url)}: the answer is cut off after {size} bytes: {why}"
-            raise ConnectionFailed(text, url=redact(self.url)) from error
+            raise ConnectionFailed(text, hint=FRONT, url=redact(self.url)) from error
 
     async def read(self, limit: int = BODY_LIMIT) -> Response:
         """Read the body, up to ``limit`` bytes, and let the connection go."""
@@ -114,7 +115,7 @@ class Streamed(NamedTuple):
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise TooLarge(f"{redact(self.url)}: the answer has more than {limit} bytes")
+                raise TooLarge(f"{redact(self.url)}: the answer has more than {limit:,} bytes")
         return b"".join(pieces)
 
     async def _decoded(self) -> AsyncIterator[bytes]:
@@ -125,8 +126,8 @@ class Streamed(NamedTuple):
                 try:
                     decoded = decoder.decompress(piece, _STEP)
                 except zlib.error:
-                    raise ContentError(problem) from None
+                    raise ContentError(problem, hint=FRONT) from None
                 yield decoded
                 piece = decoder.unconsumed_tail  # noqa: PLW2901 - what is left of it
         if not decoder.eof:
-            raise ContentError(problem)
+            raise ContentError(problem, hint=FRONT)

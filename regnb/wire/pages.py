@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from regnb.errors import ContentError, TooLarge
 from regnb.oci.manifest import Descriptor
-from regnb.wire.addresses import below, join
+from regnb.wire.addresses import FRONT, below, join
 from regnb.wire.answers import expect, not_a_registry
 from regnb.wire.capabilities import Capabilities, Name
 from regnb.wire.channel import Channel
@@ -78,7 +78,7 @@ async def pages(
     Raises:
         ContentError: The pages go in circles or lead elsewhere.
         TooLarge: They do not end.
-        Unproven: The answer is no listing.
+        Unproven: The answer is not a listing.
     """
     query = {**(params or {}), **({} if size is None else {"n": str(size)})}
     url = f"{path}?{urlencode(query)}" if query else path
@@ -98,7 +98,7 @@ async def pages(
         if page == previous:
             if asked_on:
                 return  # the question was not understood, so there was nothing to ask for
-            raise ContentError(f"{path}: the registry sends the same page again and again")
+            raise ContentError(f"{path}: the registry sends the same page again and again", hint=FRONT)
         yield page
         previous, asked_on = page, False
         if link := next_page(response.headers.get("link", "")):
@@ -118,9 +118,9 @@ async def pages(
             # A full page without a Link can be a silent cut (by go-containerregistry's): ask what comes next.
             url, asked_on = f"{path}?{urlencode({**query, 'last': entries[-1]})}", True
         if url in seen:
-            raise ContentError(f"{path}: the registry's pages go in a circle")
+            raise ContentError(f"{path}: the registry's pages go in a circle", hint=FRONT)
         seen.add(url)
-    raise TooLarge(f"{path}: more than {PAGE_LIMIT} pages")
+    raise TooLarge(f"{path}: more than {PAGE_LIMIT:,} pages", hint=FRONT)
 
 
 def _decode(response: Response) -> Page:
@@ -129,6 +129,7 @@ def _decode(response: Response) -> Page:
     try:
         return _page.decode(response.data)
     except RecursionError:
-        raise ContentError(f"{response.url}: the answer is nested too deeply") from None
+        raise ContentError(f"{response.url}: the answer is nested too deeply", hint=FRONT) from None
     except (msgspec.MsgspecError, ValueError) as error:
-        raise ContentError(f"{response.url}: not the JSON that the registry API asks for: {str(error)[:200]}") from None
+        text = f"{response.url}: not the JSON that the registry API asks for: {str(error)[:200]}"
+        raise ContentError(text, hint=FRONT) from None

@@ -68,7 +68,7 @@ def pasted(line: str) -> Pasted:
     and a note says so.
 
     Raises:
-        InvalidArgument: It is no curl line, its quotes do not match, an option is not understood, it does not have
+        InvalidArgument: It is not a curl line, its quotes do not match, an option is not understood, it does not have
             one URL, or it holds a shell's variable, whose value is not known here.
 
     Example:

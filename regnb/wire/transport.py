@@ -30,7 +30,7 @@ from regnb.errors import (
 )
 from regnb.log import logger
 from regnb.text import redact, redact_headers
-from regnb.wire.addresses import is_loopback, join, origin, parse_registry, within
+from regnb.wire.addresses import FRONT, is_loopback, join, origin, parse_registry, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
@@ -113,7 +113,7 @@ class Transport:
         retries: How often reads are sent again after lost connections, 429 and 5xx; by default as each deserves it.
 
     Raises:
-        InvalidArgument: The URL is no registry's, or a certificate cannot be read.
+        InvalidArgument: The URL is not a registry's, or a certificate cannot be read.
 
     Example:
         >>> Transport("localhost:5000").url
@@ -334,12 +334,14 @@ class Transport:
             await answer.raw.aclose()
             url, headers = join(call.url, location), call.headers
             if urlsplit(url).scheme not in ("http", "https"):
-                raise ContentError(f"{self.host} redirects to {redact(url)[:200]!r}, which is not followed")
+                raise ContentError(f"{self.host} redirects to {redact(url)[:200]!r}, which is not followed", hint=FRONT)
             if origin(url) != origin(call.url):
                 # A custom header can be a secret, as Authorization is.
                 headers = {key: value for key, value in headers.items() if key.lower() in _KEPT_ELSEWHERE}
             call = call._replace(url=url, headers=headers)
-        raise ContentError(f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}")
+        raise ContentError(
+            f"{self.host} redirects more than {REDIRECTS} times, at last to {redact(call.url)}", hint=FRONT
+        )
 
     async def _authorized(self, call: _Call) -> Streamed:
         """Send with what authorises it, and once more to answer a challenge.
@@ -354,7 +356,7 @@ class Transport:
             await answer.raw.aclose()
             authorization = await self.auth.answer(answer.headers, call.scope, authorization)
             if call.streams:
-                raise Unauthorized(f"{self.host} asked for credentials in the middle of a stream", status=401)
+                raise Unauthorized(f"{self.host} asked for credentials during an upload", hint="try again", status=401)
             answer = await self._send(call, authorization)
             if answer.status == 401:
                 await answer.raw.aclose()
@@ -409,10 +411,10 @@ class Transport:
         except ValueError as error:
             if source is not None and source.error is not None:
                 raise
-            raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
+            raise InvalidArgument(f"not a URL: {redact(url)[:200]!r}: {error}", hint="write http://host:port") from None
         except NotHTTPError:
             host = urlsplit(redact(url)).netloc
-            hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
+            hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else FRONT
             raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
         finally:
             seconds = time.perf_counter() - began
@@ -427,7 +429,9 @@ class Transport:
         else:
             url = join(self.url, path)
             if urlsplit(url).scheme not in ("http", "https"):
-                raise ContentError(f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed")
+                raise ContentError(
+                    f"{self.host} sent regnb to {redact(url)[:200]!r}, which is not followed", hint=FRONT
+                )
         return f"{url}?{urlencode(params)}" if params else url
 
     def _record(self, call: _Call, answer: Incoming | None, seconds: float, *, authorized: bool) -> Exchange:
@@ -465,12 +469,14 @@ def _ssl_context(
         if ca_bundle is not None:
             context.load_verify_locations(ca_bundle)
     except (OSError, ssl.SSLError) as error:
-        raise InvalidArgument(f"cannot read certificates from {str(ca_bundle)!r}: {error}") from None
+        what = f"cannot read certificates from {str(ca_bundle)!r}: {error}"
+        raise InvalidArgument(what, hint="give a file of certificates in PEM format") from None
     try:
         if client_cert is not None:
             context.load_cert_chain(*(client_cert if isinstance(client_cert, tuple) else (client_cert,)))
     except (OSError, ssl.SSLError) as error:
-        raise InvalidArgument(f"cannot read the client certificate: {error}") from None
+        what = f"cannot read the client certificate: {error}"
+        raise InvalidArgument(what, hint="give a PEM file with the certificate and its key") from None
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

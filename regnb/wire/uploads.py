@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from regnb.errors import ContentError, DigestMismatch
 from regnb.oci.reference import Digest, check_repository
-from regnb.wire.addresses import below, join
+from regnb.wire.addresses import FRONT, below, join
 from regnb.wire.answers import digest_of, expect
 from regnb.wire.channel import Channel
 from regnb.wire.messages import Response
@@ -38,7 +38,7 @@ class Upload(Struct, frozen=True):
         """Return what an answer of a registry says of an upload."""
         location = response.headers.get("location", default)
         if not location:
-            raise ContentError(f"{response.url}: the registry gave no Location for the upload")
+            raise ContentError(f"{response.url}: the registry gave no Location for the upload", hint=FRONT)
         least = response.headers.get("oci-chunk-min-length", "")
         location = below(join(response.url, location), registry)
         return cls(repository, location, offset, int(least) if least.isdecimal() else 0)
@@ -116,7 +116,7 @@ class Uploads:
         expect(response, self._transport.url, 201, 204)
         announced = digest_of(response)
         if announced is not None and announced.algorithm == digest.algorithm and announced != digest:
-            raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}")
+            raise DigestMismatch(f"{upload.repository}: pushed {digest}, the registry stored {announced}", hint=FRONT)
 
     async def upload_status(self, upload: Upload) -> Upload:
         """Ask how far an upload came (GET <location>), to resume it.
@@ -128,13 +128,13 @@ class Uploads:
         expect(response, self._transport.url, 204)
         _, _, end = response.headers.get("range", "0-0").rpartition("-")
         if not end.isdecimal():
-            raise ContentError(f"{upload.repository}: the upload's Range is malformed")
+            raise ContentError(f"{upload.repository}: the upload's Range is malformed", hint=FRONT)
         # distribution says 0-0 of nothing and of one byte alike.
         offset = int(end) + 1 if int(end) or upload.offset else 0
         return Upload.of(upload.repository, response, self._transport.url, offset, upload.location)
 
     async def cancel_upload(self, upload: Upload) -> None:
-        """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is no error.
+        """Give an upload up, so that it leaves no litter (DELETE <location>); one that is gone is not an error.
 
         distribution 2.8 does not find an upload again whose last request it refused or lost: it removes those itself
         after a week.

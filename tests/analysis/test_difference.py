@@ -263,7 +263,7 @@ def test_a_clock_that_goes_backwards_is_noted() -> None:
 
 
 def test_different_registries_are_for_compare() -> None:
-    """A mirror is no later state of its origin: the error names what compares them."""
+    """A mirror is not a later state of its origin: the error names what compares them."""
     other = Stored().inventory()
     other.registry = "mirror:5000"
     with pytest.raises(InvalidArgument, match=r"stored:5000 and mirror:5000; to compare a mirror"):

@@ -237,7 +237,7 @@ def test_what_an_image_that_lacks_a_part_names_may_be_gone_as_well(real: Distrib
     ],
 )
 def test_what_names_no_tags_is_refused(what: object, error: type[Exception]) -> None:
-    """A mask of the wrong length or type, and what is no tag of this registry, is an error that says so."""
+    """A mask of the wrong length or type, and what is not a tag of this registry, is an error that says so."""
     inventory = Stored(("a", "1", dated(1, 0)), ("a", "2", dated(2, 1))).inventory()
     with pytest.raises(error):
         inventory.reclaim(what)  # type: ignore[arg-type]
@@ -291,7 +291,7 @@ def test_what_refers_to_a_proposed_manifest_counts() -> None:
 
 @pytest.mark.parametrize("goal", ["lots", "5 bananas", "-1", ""])
 def test_a_goal_that_is_no_size_is_refused(goal: str) -> None:
-    """What is no number of bytes is an error that shows how to write one."""
+    """What is not a number of bytes is an error that shows how to write one."""
     with pytest.raises(InvalidArgument, match="not a size") as raised:
         Stored(("a", "1", dated(1, 0))).inventory().free(goal)
     assert "500GB" in raised.value.hint

@@ -444,7 +444,7 @@ def test_links_of_the_file_system(root: Path, tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_text(root: Path) -> None:
-    """Bytes that are no UTF-8 in a name reach the frames as question marks, and the frames can be written."""
+    """Bytes that are not UTF-8 in a name reach the frames as question marks, and the frames can be written."""
     for folder in (f"{REPOSITORIES}/bad\udcff/_layers", f"{REPOSITORIES}/vm/lost/_uploads/\udcff", f"{TAG}\udcff"):
         (root / folder).mkdir(parents=True)
         (root / folder / "data").write_bytes(b"x")

@@ -593,6 +593,9 @@ def test_so_much_is_to_be_free(old: Distribution) -> None:
     with pytest.raises(Refused, match="are wanted") as error:
         here.plan_collect(endpoints=[old.url], free=str(now.size + 1))
     assert "regnb free" in error.value.hint
+    with pytest.raises(Refused, match="takes away 0 B") as error:
+        here.plan_collect(endpoints=[old.url], grace="3650d", free=str(now.size))
+    assert error.value.hint.endswith("is younger than 3650d: wait, or shorten --grace")
     with old, regnb.connect(old.url) as registry:
         assert here.plan_free(registry, str(now.size))[0] is None
         deletion, _ = here.plan_free(registry, str(now.size + 1000))

@@ -287,7 +287,7 @@ def test_multipart_uploads(name: str, place: str) -> None:
 
 
 def test_other_places_are_refused(name: str) -> None:
-    """A file system of fsspec that is no bucket; copies of a folder."""
+    """A file system of fsspec that is not a bucket; copies of a folder."""
     memory = fsspec.filesystem("memory")
     memory.pipe("/registry/docker/registry/v2/repositories/app/_layers/x", b"")
     with pytest.raises(StorageError, match="neither"):

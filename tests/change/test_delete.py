@@ -113,7 +113,7 @@ def test_what_is_not_there_is_not_planned(what: Any, error: type[Exception], tex
 
 
 def test_nothing_selected_is_an_empty_plan() -> None:
-    """No row chosen in a table is no error: the plan says that it does nothing."""
+    """No row chosen in a table is not an error: the plan says that it does nothing."""
     inventory = Stored(("app", "1", A)).inventory()
     for what in ([], inventory.tags.iloc[:0]):
         found = plan(inventory, what)

@@ -155,7 +155,7 @@ def test_an_edited_plan_is_refused() -> None:
     "data", [b"", b"{}", b"null", b"[]", b'{"regnb":"receipt"}', b"\xff\xfe", b"[" * 9000, PLAN.to_json()[:-9]]
 )
 def test_a_foreign_document_is_no_plan(data: bytes) -> None:
-    """What is no plan, is cut off or is made to do harm, is one error and no traceback."""
+    """What is not a plan, is cut off or is made to do harm, is one error and no traceback."""
     with pytest.raises(PlanMismatch):
         Plan.of_json(data)
 

@@ -494,7 +494,7 @@ def test_what_runs_is_kept() -> None:
 
 
 def test_referrers_share_the_fate_of_their_subject() -> None:
-    """Signatures are no images: they count for nothing, and are kept or go with what they refer to."""
+    """Signatures are not images: they count for nothing, and are kept or go with what they refer to."""
     old, new = dated("2020-01-01"), dated("2026-01-01", 1)
     arm = dated("2026-01-01", 2)
     multi = index([(arm, "")])

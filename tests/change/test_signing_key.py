@@ -173,7 +173,7 @@ def test_verify_has_a_code_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_key_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value with a slash is a path; the file is the user's alone, and its line break is no part of the key."""
+    """A value with a slash is a path; the file is the user's alone, and its line break is not part of the key."""
     path = tmp_path / "key"
     path.write_text(f"{OURS}\n")
     path.chmod(0o600)

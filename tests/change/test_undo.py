@@ -177,7 +177,7 @@ def test_the_undo_of_an_undo_leaves_nothing_behind(registry: Registry) -> None:
 
 
 def test_a_malformed_manifest_comes_back(registry: Registry) -> None:
-    """What distribution took although it is no lawful manifest can be put back as it was."""
+    """What distribution took although it is not a lawful manifest can be put back as it was."""
     odd = RawManifest(b'{"layers": -1}', OLD.media_type, Digest.of(b'{"layers": -1}'))
     moved = step("tag", NEW, "new", before=str(odd.digest))
     with Journal.begin(Plan(operation="request", url=f"http://{registry.host}", steps=(moved,))) as journal:

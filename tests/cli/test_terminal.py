@@ -71,7 +71,7 @@ def test_an_argument_wins_over_the_environment(filled: Distribution, tmp_path: P
     ],
 )  # fmt: skip
 def test_what_can_only_be_a_registry(word: str, is_one: bool) -> None:  # noqa: FBT001 -- a table of cases
-    """Names of repositories with a tag are no registries, however much they look like host and port."""
+    """Names of repositories with a tag are not registries, however much they look like host and port."""
     assert is_registry(word, "https://me:secret@known.example:5000/") is is_one
 
 

@@ -295,7 +295,7 @@ def test_where_no_upload_begins(real: Distribution) -> None:
 
 
 def test_a_registry_that_takes_nothing(distribution_program: None, tmp_path: Path) -> None:
-    """Read-only is no failure of what is in front of it: the upload could not be tested, and why is said."""
+    """Read-only is not a failure of what is in front of it: the upload could not be tested, and why is said."""
     config = {"storage": {"maintenance": {"readonly": {"enabled": True}}}}
     with Distribution(tmp_path / "registry", config=config) as registry:
         state, text, hint = rows(api_port=registry.port)[UPLOAD]

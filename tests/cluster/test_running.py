@@ -137,7 +137,7 @@ def test_what_is_no_list_of_pods(tmp_path: Path, document: bytes, text: str) -> 
 
 
 def test_what_is_no_document(tmp_path: Path) -> None:
-    """A mapping that is no JSON, a file that is not there and a name that cannot be one are errors of their own."""
+    """A mapping that is not JSON, a file that is not there and a name that cannot be one are errors of their own."""
     with pytest.raises(InvalidArgument, match="not a JSON document"):
         running({"items": {object()}})
     with pytest.raises(StorageError, match="No such file"):
@@ -251,7 +251,7 @@ def test_a_file_of_references(tmp_path: Path) -> None:
 def test_a_cluster_that_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, text: str, hint: str
 ) -> None:
-    """No list is no protection: the error says why, what to do, and no secret."""
+    """No list is not a protection: the error says why, what to do, and no secret."""
     body = {"kind": "Status", "status": "Failure", "reason": "x", "code": status}
     with Fake({"/api/v1/pods": (status, {"Content-Type": "application/json"}, pack(body))}) as server:
         configure(tmp_path, server.url, monkeypatch)

@@ -25,7 +25,7 @@ def pull(url: str, target: str, method: str = "GET", agent: str = "docker/27") -
 
 
 def pulled(url: str) -> None:
-    """Pull a tag, look at another, pull by digest, read what is no manifest, and audit."""
+    """Pull a tag, look at another, pull by digest, read what is not a manifest, and audit."""
     pull(url, "/v2/team/app/manifests/1.0")
     pull(url, "/v2/team/app/manifests/1.1", "HEAD")
     pull(url, f"/v2/team/app/manifests/{ONE.digest}")
@@ -98,7 +98,7 @@ def test_only_what_was_served_is_a_pull(
 
 
 def test_what_is_no_log_is_told(tmp_path: Path) -> None:
-    """Lines without a known format are counted; a damaged file and a missing one are errors; disorder is no period."""
+    """Lines without a known format are counted; a damaged and a missing file are errors; disorder is not a period."""
     found = read_log(["hello", '{"time": 7}', "time=soon msg=x", 9000 * "[" + '" "'])
     assert (found.lines, found.known, found.period) == (4, 0, None)
     late, early = (LINE.replace("29/Nov", day).format("-", "GET /", 200, "-") for day in ("29/Nov", "28/Nov"))

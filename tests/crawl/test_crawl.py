@@ -292,7 +292,7 @@ def test_a_config_that_is_none_is_a_note() -> None:
 
 
 def test_an_emptied_repository_is_empty_and_complete(real: Distribution) -> None:
-    """A repository that the catalog lists without tags is no problem."""
+    """A repository that the catalog lists without tags is not a problem."""
     fill(real.url, *corpus())
     ask(real.url, lambda client: client.delete_manifest("lib/alpine", corpus()[-1][2].digest))
     records, _ = crawl(real.url)

@@ -39,6 +39,11 @@ def test_without_a_catalog_what_is_named_is_read_whole(tmp_path: Path) -> None:
         with pytest.raises(RegnbError) as caught:
             registry.inventory(["team/*"], progress=False)
         assert "--repository" in caught.value.hint
+        # A copy matches its globs with the repositories that are named.
+        with pytest.raises(RegnbError, match="does not list its repositories"):
+            registry.plan_copy("team/*:1", "copied/{repository}:{tag}")
+        plan = registry.plan_copy("team/*:1", "copied/{repository}:{tag}", repositories=["team/app", "other/app"])
+        assert plan.to_frame()[["repository", "tag"]].to_numpy().tolist() == [["copied/team/app", "1"]]
 
 
 def test_digests_among_the_tags_are_rows_and_stop_nothing(tmp_path: Path) -> None:

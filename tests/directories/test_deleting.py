@@ -59,6 +59,8 @@ def test_a_plan_is_applied_as_the_vendor_deletes(kind: type[Vendor], tmp_path: P
                 )
             assert plan.refusals == ()
             assert any(f"{kind.name}'s own API deletes" in note for note in plan.notes)
+            assert plan.collector == ("" if kind is Harbor else kind.name)
+            assert ("the next garbage collection" in plan.summary()) == (kind is Harbor)
             checked = handle.check(plan)
             assert checked.refusals == ()
             assert state(registry.url, "team/app") == before

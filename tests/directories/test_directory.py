@@ -250,7 +250,7 @@ def test_where_github_asks_for_fewer_requests_nobody_is_told_to_log_in(stocked: 
 
 @pytest.mark.parametrize("kind", [Hub, GitHub], ids=lambda kind: kind.name)
 def test_no_other_host_gets_its_login(stocked: Stocked, kind: type[Elsewhere]) -> None:
-    """A registry elsewhere that names the token service of Docker Hub or GitHub is no reason to log in there."""
+    """A registry elsewhere that names the token service of Docker Hub or GitHub is not a reason to log in there."""
     standing = kind(stocked.root)
     with mock.patch.object(kind, "host", {}), standing.serve(stocked.host) as server:
         read(server)

@@ -197,7 +197,7 @@ def test_estargz_is_listed_by_its_table_unless_that_does_not_hold(lie: str) -> N
 
 
 def test_a_file_is_opened_as_the_image_shows_it(real: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last layer wins, links are followed, and what is no file, or too large for memory, is told."""
+    """The last layer wins, links are followed, and what is not a file, or too large for memory, is told."""
     base = [("usr/lib/os-release", "file", b"old"), ("etc/os-release", "symlink", "../usr/lib/os-release")]
     upper = [("usr/lib/os-release", "file", b"new"), ("etc/hard", "hardlink", "usr/lib/os-release")]
     amd = image([packed(archive(base)), packed(archive(upper))])
@@ -278,7 +278,7 @@ def test_the_command_line_lists_and_prints(real: Distribution, tmp_path: Path) -
 
 
 def test_two_images_are_compared_file_by_file(real: Distribution, tmp_path: Path) -> None:
-    """What only one shows, other content, another target and another kind; what is hidden or equal is no row."""
+    """What only one shows, other content, another target and another kind; what is hidden or equal is not a row."""
     same = [("same", "file", b"same"), ("hidden", "file", b"hidden"), (".wh.hidden", "file", b"")]
     first = [
         *same,

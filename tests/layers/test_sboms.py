@@ -91,7 +91,7 @@ def test_documents_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_hangs_on_an_image_is_found(real: Distribution) -> None:
-    """By the tag that lists referrers, by cosign's tag, and beside the images of an index; a provenance is no SBOM."""
+    """By the tag that lists referrers, by cosign's tag, and beside images of an index; a provenance is not an SBOM."""
     amd, arm = image([b"a"], about=config()), image([b"b"], about=config("arm64"))
     beside = carrier(
         "application/vnd.in-toto+json", statement(SPDX), **{"in-toto.io/predicate-type": "https://spdx.dev/Document"}

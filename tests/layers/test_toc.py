@@ -67,7 +67,7 @@ def test_estargz_lists_what_its_bytes_hold() -> None:
 
 
 def test_a_table_that_does_not_hold_is_told() -> None:
-    """Another digest, no footer, a footer that leads nowhere, bytes that are no table, places beyond the files."""
+    """Another digest, no footer, a footer that leads nowhere, bytes that are not a table, places beyond the files."""
     blob, digest = estargz(ENTRIES)
     other = Digest.of(b"other")
     with pytest.raises(ContentError, match="not the one that the manifest names"):

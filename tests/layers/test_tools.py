@@ -34,7 +34,7 @@ def ran(*command: object, **surroundings: str) -> str:
 
 
 def filled(folder: Path) -> Path:
-    """A folder with a file, a link, a hard link, an empty folder, and names that are no ASCII."""
+    """A folder with a file, a link, a hard link, an empty folder, and names that are not ASCII."""
     (folder / "usr/lib").mkdir(parents=True)
     (folder / "usr/lib/a").write_bytes(b"a" * 3000)
     (folder / "usr/lib/ü").write_bytes(b"")

@@ -113,6 +113,9 @@ def test_what_docker_save_writes(real: Distribution, tmp_path: Path) -> None:
     (new / "manifest.json").write_bytes(b"[]")
     tar(tmp_path / "new.tar", files(new))
     assert tags(regnb.read(f"docker-archive:{tmp_path}/new.tar")) == [("docker.io/library/app", "2", ONE.digest)]
+    with regnb.connect(f"docker-archive:{tmp_path}/new.tar") as saved:  # by the name that docker shows, too
+        assert (saved.tag_names("app"), saved.digest("library/app:2")) == (["2"], ONE.digest)
+        assert "to pull it" not in saved.image("app:2").about.iloc[:, 0].tolist()  # Docker pulls from registries
     found = regnb.read(f"docker-archive:{old}")
     assert [row[:2] for row in tags(found)] == [("team/app", "1"), ("team/app", "latest")]
     assert found.complete
@@ -297,7 +300,7 @@ def cut(path: Path, size: int) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_layout_is_one_error(name: str, make: Callable[[Path], object], words: str, tmp_path: Path) -> None:
-    """What is no layout or archive, or a broken one, is one error with a hint, and nothing is written."""
+    """What is not a layout or archive, or a broken one, is one error with a hint, and nothing is written."""
     layout(tmp_path / "app", ("1", ONE))
     tar(tmp_path / "app.tar", files(tmp_path / "app"))
     (tmp_path / "app.tgz").write_bytes(gzip.compress((tmp_path / "app.tar").read_bytes(), mtime=0))

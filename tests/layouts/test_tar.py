@@ -105,7 +105,7 @@ def test_what_is_cut_off(archive: Path, size: int) -> None:
 
 
 def test_headers_that_claim_too_much(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long names, members without end and a size that is no number are refused before memory is taken for them."""
+    """Long names, members without end and a size that is not a number are refused before memory is taken for them."""
     data = bytearray(archive.read_bytes())
     data[124:136] = b"zzzzzzzzzzzz"
     data[148:156] = b"%06o\0 " % (sum(data[:148]) + 256 + sum(data[156:512]))

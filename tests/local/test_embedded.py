@@ -147,7 +147,7 @@ def test_what_is_not_there_is_404(http: httpx.Client) -> None:
     ],
 )
 def test_blob_ranges(http: httpx.Client, asked: str, status: int, first: int, end: int) -> None:
-    """A range gives exactly its bytes; one outside is 416; what is no single range is ignored."""
+    """A range gives exactly its bytes; one outside is 416; what is not a single range is ignored."""
     digest = push_blob(http, NAME, BLOB)
     answer = http.get(f"/v2/{NAME}/blobs/{digest}", headers={"Range": asked})
     assert answer.status_code == status
@@ -319,7 +319,7 @@ def test_a_wrong_digest_is_refused(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("digest", ["", "sha256:short", "SHA256:" + "a" * 64, "sha256:" + "A" * 64, "md5:" + "a" * 32])
 def test_malformed_digests(http: httpx.Client, digest: str) -> None:
-    """What is no digest in the spec's spelling is DIGEST_INVALID, and an upload survives it."""
+    """What is not a digest in the spec's spelling is DIGEST_INVALID, and an upload survives it."""
     location = http.post(f"/v2/{NAME}/blobs/uploads/").headers["Location"]
     answers = [http.post(f"/v2/{NAME}/blobs/uploads/", params={"digest": digest}, content=BLOB)]
     answers.append(http.put(location, params={"digest": digest}, content=BLOB))
@@ -492,7 +492,7 @@ def test_manifests_are_bounded(http: httpx.Client) -> None:
 
 
 def test_tags_come_in_pages(http: httpx.Client) -> None:
-    """Following Link gives every tag once, in order; n=0 is an empty page; n that is no number is refused."""
+    """Following Link gives every tag once, in order; n=0 is an empty page; n that is not a number is refused."""
     raw = push_image(http, NAME, "t0")
     for number in range(1, 7):
         put(http, NAME, f"t{number}", raw)
@@ -594,7 +594,7 @@ def test_deleting_a_blob_is_per_repository(http: httpx.Client) -> None:
 
 
 def test_deletion_can_be_off(tmp_path: Path) -> None:
-    """With deletion off it is 405 UNSUPPORTED, even for what is absent; cancelling an upload is no deletion."""
+    """With deletion off it is 405 UNSUPPORTED, even for what is absent; cancelling an upload is not a deletion."""
     with running(tmp_path, delete=False) as server, httpx.Client(base_url=server.url) as http:
         push_image(http, NAME, "latest")
         for path in ("manifests/latest", f"manifests/{Digest.of(b'x')}", f"blobs/{Digest.of(b'{}')}"):

@@ -56,7 +56,7 @@ def test_they_are_copied_once(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_same_name_stays(tmp_path: Path) -> None:
-    """What was there before regnb came is not overwritten, not even if it is no notebook, and not by an update."""
+    """What was there before regnb came is not overwritten, not even if it is not a notebook, and not by an update."""
     (tmp_path / START).write_text("mine", encoding="utf-8")
     assert lab.copy_notebooks(tmp_path)[START] == "edited"
     assert lab.copy_notebooks(tmp_path, update=True) == {START: "edited"}

@@ -222,7 +222,7 @@ def test_a_cell_that_fails(tmp_path: Path) -> None:
     ("source", "words"), [("1 / 0", "ZeroDivisionError: division by zero"), ("import os; os._exit(1)", "kernel ended")]
 )
 def test_an_error_that_is_not_ours(source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name and message, and where the traceback is; and a kernel that dies is no traceback either."""
+    """Its name and message, and where the traceback is; and a kernel that dies is not a traceback either."""
     code = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source, "id": "b"}
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": "# Why?", "id": "a"},

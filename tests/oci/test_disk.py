@@ -44,7 +44,7 @@ def test_a_session_has_one_spelling() -> None:
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
-    """A folder that holds other files is no registry, the error says which one is, and nothing is written."""
+    """A folder that holds other files is not a registry, the error says which one is, and nothing is written."""
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(StorageError, match=f"not a registry's folder.*{BASE}"):
         Layout(tmp_path)

@@ -180,7 +180,7 @@ def test_no_manifest_overflows_a_sum() -> None:
 
 
 def test_harmless_oddities_are_accepted() -> None:
-    """``layers: null`` and no layers are an image without layers; unknown fields and 5,000 equal layers are no harm."""
+    """``layers: null`` and no layers are an image without layers; unknown fields and 5,000 equal layers do no harm."""
     for layers in (None, []):
         found = decode(wire(layers=layers), model.OCI_MANIFEST)
         assert isinstance(found, Manifest)

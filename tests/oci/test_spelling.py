@@ -26,7 +26,7 @@ def test_a_manifest_is_read_as_registries_and_clients_in_go_read_it(other: str) 
 
 
 def test_only_the_keys_of_the_specification_are_spelled_anew() -> None:
-    """Keys of annotations, unknown keys and values stay, and what is no JSON; of two spellings the last counts."""
+    """Keys of annotations, unknown keys and values stay, and what is not JSON; of two spellings the last counts."""
     odd = b'{"Layers": [], "annotations": {"Size": "Layers"}, "Other": "Digest", "layers": [{"DIGEST": "x"}]}'
     assert json.loads(spelled(odd)) == {
         "layers": [{"digest": "x"}],

@@ -115,7 +115,7 @@ def test_a_visitor_chooses_no_registry_and_no_file(site: Site, page: str, name: 
 
 
 def test_another_theme_is_refused(site: Site) -> None:
-    """It is no name of a file that is looked for."""
+    """It is not a name of a file that is looked for."""
     answer = get(site.base + "10-retag?theme=../x")
     assert (answer.status_code, "no theme" in answer.text) == (400, True)
 
@@ -276,7 +276,7 @@ def test_another_prefix(seeded_embedded: Seeded, tmp_path: Path) -> None:
 
 
 def test_a_registry_that_is_not_there_is_said_on_the_page(tmp_path: Path) -> None:
-    """The page comes, with the reason; what the cells say is no traceback."""
+    """The page comes, with the reason; what the cells say is not a traceback."""
     with Site(tmp_path / "ui.log", f"http://127.0.0.1:{free_port()}") as site:
         text = get(site.base).text
     assert "refuses connections" in text

@@ -123,6 +123,8 @@ def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, scre
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             edges = "each => each.map(svg => svg.getBoundingClientRect().right)"
             assert max(page.eval_on_selector_all(".js-plotly-plot .main-svg", edges), default=0) <= width
+            heights = "each => each.map(chart => chart.getBoundingClientRect().height)"
+            assert min(page.eval_on_selector_all(".js-plotly-plot", heights), default=200) > 100  # also once resized
             assert page.evaluate(CUT) == []
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         for text in ("h1", "p", ".regnb-head a"):

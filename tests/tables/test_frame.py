@@ -122,6 +122,14 @@ def test_column_names_are_escaped_too() -> None:
     assert "<script>" not in page
 
 
+def test_what_has_no_value_takes_no_room() -> None:
+    """A column without a value is named below the table, and a frame without rows is a sentence."""
+    page = Frame({"tag": ["1"], "locked": [""], "pushed": [pd.NaT]})._repr_html_()
+    assert page.count("<th ") == 2  # a heading and a row
+    assert "1 row, 1 column; blank: locked, pushed" in page
+    assert "No rows." in Frame({"tag": []})._repr_html_()
+
+
 def test_long_frames_are_cut_and_say_so() -> None:
     """More rows than pandas would show are cut, with a word about how many there are."""
     frame = Frame({"size": range(1000)})
@@ -166,7 +174,7 @@ def records(**more: object) -> Records:
      "-1", "2026-13-45T99:99:99Z", "=1+1", "2026-01-01T00:00:00+99:99"],
 )  # fmt: skip
 def test_dates_that_are_none(created: str) -> None:
-    """A created that is no date, or Go's zero, is missing and does not fail the inventory."""
+    """A created that is not a date, or Go's zero, is missing and does not fail the inventory."""
     frames = tabulate(records(created=created))
     assert len(frames["tags"]) == 1
     if created in ("", "nonsense", "0001-01-01T00:00:00Z", "=1+1"):

@@ -74,7 +74,7 @@ def test_frames_give_the_graph_of_the_records(chance: random.Random) -> None:
 
 
 def test_a_foreign_layer_takes_up_nothing() -> None:
-    """A layer that is stored elsewhere is no byte that could be freed here."""
+    """A layer that is stored elsewhere is not a byte that could be freed here."""
     pushed = image([LAYERS[0]], layer_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     inventory = Stored(("a", "1", pushed)).inventory()
     assert "foreign layer" in set(inventory.blobs["kind"])
@@ -84,7 +84,7 @@ def test_a_foreign_layer_takes_up_nothing() -> None:
 
 @pytest.mark.parametrize("pushed", [[], [("a", "", image([LAYERS[0]]))]])
 def test_nothing_has_a_graph_too(pushed: list[tuple[str, str, Image]]) -> None:
-    """An inventory without a single manifest frees nothing, and computing that is no error."""
+    """An inventory without a single manifest frees nothing, and computing that is not an error."""
     graph = Stored(*pushed).inventory().graph
     assert isinstance(graph, Graph)
     assert not len(graph.freed(np.zeros(0, dtype=bool)))

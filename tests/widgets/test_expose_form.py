@@ -89,7 +89,7 @@ def test_a_mistake_is_shown_and_no_manifest(field: str, value: str) -> None:
 
 
 def test_the_fields_fit_the_way() -> None:
-    """Node ports need no host and no certificate, an Ingress no ports; a port that is no number is a mistake."""
+    """Node ports need no host and no certificate, an Ingress no ports; a port that is not a number is a mistake."""
     form = expose_form()
     assert is_shown(form._fields["host"])
     assert not is_shown(form._fields["api_port"])

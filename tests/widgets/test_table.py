@@ -110,7 +110,7 @@ def test_one_row_is_one_row() -> None:
 
 
 def test_a_filter_without_a_match_says_so() -> None:
-    """No rows are no error."""
+    """No rows are not an error."""
     found = Table(rows(3000), ["tag"], choose="many")
     found._filter.value = "nothing like it"
     assert "no rows; the filter leaves out 3,000 of 3,000" in found._count.value

@@ -228,7 +228,7 @@ def test_folded_base64(home: Path) -> None:
 
 
 def test_a_store_that_is_not_installed_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A credsStore that is not on the PATH is no error of its own, but the error of a registry that asks names it."""
+    """A credsStore that is not on the PATH is not an error, but the error of a registry that asks names it."""
     file = config(home, auths={"127.0.0.1": {}}, credsStore="desktop")
     monkeypatch.setenv("PATH", str(tmp_path))
     asks = scripted.Reply(401, {"WWW-Authenticate": 'Basic realm="r"'})
@@ -350,7 +350,7 @@ def test_connect_uses_what_docker_login_stored(
 def test_no_helper_is_asked_where_no_credentials_are(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: distribution.Distribution
 ) -> None:
-    """A broken credential helper, or a broken config.json, is no obstacle to a registry that lets everyone in."""
+    """A broken credential helper, or a broken config.json, is not an obstacle to a registry that lets everyone in."""
     helper(tmp_path / "bin", "broken", "exit 1", monkeypatch)
     config(home, credsStore="broken")
     with regnb.connect(real.url, cache=False) as registry:

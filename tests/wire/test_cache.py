@@ -153,7 +153,7 @@ def use(folder: Path) -> Cache:
 
 @pytest.mark.parametrize("garbage", [b"garbage" * 1000, b"\x00" * 5000, b"SQLite format 3\x00" + b"\xff" * 5000, b""])
 def test_a_file_of_garbage_is_made_anew(tmp_path: Path, garbage: bytes) -> None:
-    """A file that is no database is replaced by one that works."""
+    """A file that is not a database is replaced by one that works."""
     (tmp_path / "content.sqlite").write_bytes(garbage)
     cache = use(tmp_path)
     assert cache.path

@@ -403,7 +403,7 @@ def litter(real: distribution.Distribution) -> list[Path]:
 
 
 async def test_what_fails_leaves_no_litter(real: distribution.Distribution) -> None:
-    """An upload that the registry refuses is cancelled, and cancelling twice is no error."""
+    """An upload that the registry refuses is cancelled, and cancelling twice is not an error."""
 
     async def other() -> AsyncIterator[bytes]:
         yield b"x"

@@ -416,7 +416,7 @@ def test_a_redirect_away_and_back(serve: Serve, docker: Callable[[dict[str, Any]
 
 @LOGINS
 def test_a_location_with_a_user_at_home(serve: Serve, docker: Callable[[dict[str, Any]], None], login: str) -> None:
-    """A user name that the registry writes into its own Location changes nobody's login, and is no traceback."""
+    """A user name that the registry writes into its own Location changes nobody's login, and is not a traceback."""
     where = [""]
     mine = leading(login, serve, docker, lambda _: Reply(307, {"Location": where[0]}))
     where[0] = mine.url.replace("://", "://evil:pw@") + "/v2/back"

@@ -199,7 +199,7 @@ def test_the_next_page(registry: Registry) -> None:
     ],
 )  # fmt: skip
 def test_paths_that_are_not_sent(path: str) -> None:
-    """What is no path of this registry's API is refused, and nothing is asked: not here, and not elsewhere."""
+    """What is not a path of this registry's API is refused, and nothing is asked: not here, and not elsewhere."""
     with scripted.serve(lambda *_: Reply()) as server, regnb.connect(server.url, cache=False) as registry:
         before = len(server.requests)
         with pytest.raises(InvalidArgument) as caught:
@@ -386,13 +386,13 @@ def test_formatted_json_means_the_same(body: bytes) -> None:
     ids=["deep", "deeper", "wide", "objects", "cut", "two", "quotes", "control"],
 )  # fmt: skip
 def test_what_cannot_be_formatted_is_shown_as_it_is(body: bytes) -> None:
-    """What is no JSON, or so deep that it would only be indentation, is shown unformatted, and soon."""
+    """What is not JSON, or so deep that it would only be indentation, is shown unformatted, and soon."""
     assert formatted(body) is None
     assert answered(body).text == body.decode().replace("\x1b", "\\u001b")
 
 
 def test_bodies_that_are_no_text() -> None:
-    """Bytes are a size, a type and a digest; JSON that is no UTF-8 shows which bytes are wrong."""
+    """Bytes are a size, a type and a digest; JSON that is not UTF-8 shows which bytes are wrong."""
     data = b"\x1f\x8b\x08\x00" + bytes(range(256))
     assert answered(data, "application/gzip").text == f"260 bytes of application/gzip, {Digest.of(data)}"
     assert answered(b"\xff\xfe").text.startswith("2 bytes of application/json, sha256:")

@@ -302,7 +302,7 @@ def claiming(host: str, claim: Callable[[str], Image | None]) -> Callable[[Reque
 
 @pytest.mark.parametrize("claimed", [ONE, image([layer("nowhere", 10)])], ids=["known", "unknown"])
 def test_a_head_that_names_another_digest_costs_a_warm_audit_one_get(actual: Served, claimed: Image) -> None:
-    """A header is no proof that a tag has moved: the bytes are read, and the tag is where they are."""
+    """A header is not a proof that a tag has moved: the bytes are read, and the tag is where they are."""
     fill(actual.url, ("a", "x", ONE), ("a", "y", TWO), ("a", "z", TWO))
     with proxy(actual.host, claiming(actual.host, lambda path: claimed if path.endswith("/y") else None)) as server:
         cache = Cache()

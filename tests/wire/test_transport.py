@@ -81,7 +81,7 @@ def test_urls(given: str, url: str) -> None:
     ],
 )
 def test_bad_urls(given: str) -> None:
-    """What is no registry's URL is refused with a hint, before anything is sent."""
+    """What is not a registry's URL is refused with a hint, before anything is sent."""
     with pytest.raises(InvalidArgument) as caught:
         Transport(given)
     assert caught.value.hint
@@ -424,7 +424,7 @@ async def test_redirects_end(location: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://[bad/", "http://h:99999/"])
 async def test_a_malformed_url_from_the_server(url: str) -> None:
-    """A Location or a Link that is no URL is the registry's error, by name, and never a ValueError of Python's."""
+    """A Location or a Link that is not a URL is the registry's error, by name, and never a ValueError of Python's."""
     location, link = (
         Reply(302, {"Location": url}),
         Reply(200, {"Link": f'<{url}>; rel="next"'}, b'{"repositories":null}'),

@@ -99,7 +99,7 @@ class Blobs:
         for blob in pending:
             try:
                 if course.stop is not None or all(number in course.ended for number in blob.steps):
-                    blob.error = RegnbError("not tried")
+                    blob.error = RegnbError("not tried, because the plan was stopped", hint="make the plan again")
                 else:
                     await self._bring(blob)
             except RegnbError as error:
@@ -178,4 +178,7 @@ class Blobs:
             self._course.progress.moved += len(chunk)
             yield chunk
         if size != blob.size:
-            raise ContentError(f"it has {size} bytes in {blob.source}, and the manifest says {blob.size}")
+            raise ContentError(
+                f"it has {size:,} bytes in {blob.source}, and the manifest says {blob.size:,}",
+                hint="push the image to the source again",
+            )

@@ -61,7 +61,9 @@ class Keys:
             pass
         except OSError as error:
             if "PreconditionFailed" not in str(error.__cause__):
-                raise StorageError(f"cannot lock {self.base}: {reason(error)}") from None
+                raise StorageError(
+                    f"cannot lock {self.base}: {reason(error)}", hint="check the rights to put objects there"
+                ) from None
         else:
             self._locked = True
             return

@@ -21,7 +21,7 @@ class Look(Protocol):
         """Return when a file was written (seconds) and its bytes; None if no file is there."""
 
     def ages(self, folder: str, paths: Iterable[str]) -> Iterator[tuple[float, int] | None]:
-        """Yield the same of many files below one folder; what is there and is no file is never old enough."""
+        """Yield the same of many files below one folder; what is there and is not a file is never old enough."""
 
     def names(self, path: str) -> Sequence[str]:
         """Return what is in a folder; nothing where it is not there."""

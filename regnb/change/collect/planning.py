@@ -247,7 +247,7 @@ class _Planning:
         return not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
     def effect(self, effect: EffectKind, repository: str, reference: str, message: str, size: int = 0) -> None:
-        """Name something that is spared, or that is no row."""
+        """Name something that is spared, or that is not a row."""
         self.effects.append(Effect(effect, repository, reference, size, message))
 
     def sorted(self) -> tuple[Row, ...]:

@@ -197,7 +197,7 @@ class Trash:
 
     @staticmethod
     def _has(folder: int, name: str, leaf: str) -> bool:
-        """Whether a folder has its file; what is no folder is an error."""
+        """Whether a folder has its file; what is not a folder is an error."""
         about = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISDIR(about.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a symbolic link or a file stands where a folder should be", name)
