@@ -30,8 +30,6 @@ _SETTINGS: Final = (
 """Fields of a config that say how the image runs, and what people call them."""
 
 
-
-
 class Image:
     """A tag or a digest, with everything behind it.
 
