@@ -482,6 +482,8 @@ class Storage(_Storage):
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
         held = self._place(plan)
+        if self._keys is not None:
+            self._keys.forget()  # what was listed before the lock may have changed
         plan.check()
         self._check_writers(plan)
 
