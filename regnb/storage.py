@@ -83,6 +83,7 @@ class Storage(_Storage):
     def _state(self, before: Before | None = None, *, parts: bool = True) -> State:
         from regnb.change.collect.state import read
 
+        self._last = None  # two states at once take much memory
         with unsearched():
             self._last = read(self._files, self.url, before, parts=parts)
         return self._last
@@ -497,8 +498,8 @@ class Storage(_Storage):
 
         known = self._last.known() if self._last else basis.load(self.url, plan.basis)
 
-        def read(before: State | None) -> State:
-            return self._state(before.known() if before else known, parts=parts and before is None)
+        def read(before: Before | None) -> State:
+            return self._state(before or known, parts=parts and before is None)
 
         parts = plan.operation == "empty" or any(row.kind == "upload" for row in plan.steps)
         progress = Progress()
@@ -521,6 +522,7 @@ class Storage(_Storage):
             raise stopped from None
         finally:
             bar.close()
+            known = self._last = None
         return Receipt.load(journal.path)
 
 
