@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from regnb.analysis.snapshot import snapshots
-from regnb.crawl.files import opened, shown
+from regnb.crawl.files import opened
 from regnb.environment import variable
 from regnb.errors import InvalidArgument, MissingExtra, StorageError
 from regnb.tables.frame import Frame
-from regnb.text import parse_size, printable
+from regnb.text import parse_size, printable, redact
 
 try:
     import duckdb
@@ -93,7 +93,7 @@ def database(
     second = listed[(listed["status"] == "ok") & (listed["schema"] == SECOND)]
     if second.empty:
         hint = "regnb audit --snapshot saves one"
-        raise StorageError(f"no snapshot of the second schema below {shown(where)}", hint=hint)
+        raise StorageError(f"no snapshot of the second schema below {redact(where)}", hint=hint)
     latest = second[second["complete"]].drop_duplicates(["registry", "source"], keep="last")
     with (
         opened(where, "read") as (filesystem, root),
