@@ -79,7 +79,7 @@ class Stock(Content[set[int], set[str]]):
         self.rows = set(range(len(self.links)))
         self._aliases = records.aliases
         self._known: list[_Named] = []
-        self._led: dict[int, set[int]] = {}
+        self._leads_to: dict[int, set[int]] = {}
         self._at = {link: row for row, link in enumerate(self.links)}
         problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
         self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
@@ -242,7 +242,7 @@ class Stock(Content[set[int], set[str]]):
 
     def _behind(self, row: int, gone: AbstractSet[int] = frozenset()) -> set[int]:
         """Return the rows that a row leads to, itself included, but not by way of one that is gone."""
-        if not gone and (known := self._led.get(row)):
+        if not gone and (known := self._leads_to.get(row)):
             return known
         found: set[int] = set()
         todo = [row]
@@ -254,7 +254,7 @@ class Stock(Content[set[int], set[str]]):
                 below = (self._at.get((name, child)) for child in self.manifests[digest].children)
                 todo += [one for one in below if one is not None and one not in gone]
         if not gone:
-            self._led[row] = found
+            self._leads_to[row] = found
         return found
 
     def breaking(self, rows: set[int], blobs: set[str]) -> set[int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from regnb.crawl.delivered import Key
 from regnb.oci.disk import BASE
@@ -104,9 +104,7 @@ class Keys:
 
     def _list(self, after: str, **which: str) -> _Page:
         self.pages += 1
-        page: Mapping[str, Any] = self._filesystem.call_s3(
-            "list_objects_v2", Bucket=self._bucket, Prefix=self._root, **which
-        )
+        page = self._filesystem.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._root, **which)
         keys = [
             Key(each["Key"], each["Size"], each["LastModified"].timestamp(), each.get("ETag", ""))
             for each in page.get("Contents", ())
