@@ -83,6 +83,7 @@ class Storage(_Storage):
     def _state(self, before: Before | None = None, *, parts: bool = True) -> State:
         from regnb.change.collect.state import read
 
+        self._last = None  # two states at once take much memory
         with unsearched():
             self._last = read(self._files, self.url, before, parts=parts)
         return self._last
@@ -490,6 +491,8 @@ class Storage(_Storage):
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
         held = self._place(plan)
+        if self._keys is not None:
+            self._keys.forget()  # what was listed before the lock may have changed
         plan.check()
         self._check_writers(plan)
 
@@ -503,8 +506,8 @@ class Storage(_Storage):
 
         known = self._last.known() if self._last else basis.load(self.url, plan.basis)
 
-        def read(before: State | None) -> State:
-            return self._state(before.known() if before else known, parts=parts and before is None)
+        def read(before: Before | None) -> State:
+            return self._state(before or known, parts=parts and before is None)
 
         parts = plan.operation == "empty" or any(row.kind == "upload" for row in plan.steps)
         progress = Progress()
@@ -527,6 +530,7 @@ class Storage(_Storage):
             raise stopped from None
         finally:
             bar.close()
+            known = self._last = None
         return Receipt.load(journal.path)
 
 

@@ -28,6 +28,19 @@ class Removed(NamedTuple):
     by: frozenset[str]
 
 
+class _Named(NamedTuple):
+    """What the manifests of some rows name.
+
+    Attributes:
+        digests: All of it, and the manifests themselves.
+        nested: Whether one of them names a manifest as its config or as a layer.
+    """
+
+    rows: set[int]
+    digests: set[str]
+    nested: bool
+
+
 class Stock(Content[set[int], set[str]]):
     """What a storage holds, as its garbage collections meet it.
 
@@ -65,13 +78,15 @@ class Stock(Content[set[int], set[str]]):
         self.none = set()
         self.rows = set(range(len(self.links)))
         self._aliases = records.aliases
-        self._needed: list[tuple[set[int], set[str]]] = []
+        self._known: list[_Named] = []
+        self._leads_to: dict[int, set[int]] = {}
         self._at = {link: row for row, link in enumerate(self.links)}
         problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
         self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
         tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
         # Every collection reads these rows at least: what they need is removed by none of them.
-        self._loose = self.sizes.keys() - self._needs(tagged - self.unlayered)
+        needed = self._needs(tagged - self.unlayered)
+        self._loose = {digest for digest in self.sizes if digest not in needed}
         reading.measure(self._loose)
         self._loose &= self.sizes.keys()
         self.problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
@@ -161,17 +176,22 @@ class Stock(Content[set[int], set[str]]):
 
     def _needs(self, rows: set[int]) -> set[str]:
         """Return the digests that the manifests of some rows name, and their own."""
-        for known, found in self._needed:
-            if rows == known:
-                return found
-        digests = {self.links[row][1] for row in rows}
-        records = [self.manifests[digest] for digest in digests]
-        below = chain.from_iterable([record.children for record in records if record.children])
-        layers = chain.from_iterable([record.layers for record in records])
-        found = digests.union([record.config for record in records], layers, below)
+        return self._named_by(rows).digests
+
+    def _named_by(self, rows: set[int]) -> _Named:
+        """Return what the manifests of some rows name."""
+        for known in self._known:
+            if rows == known.rows:
+                return known
+        own = {self.links[row][1] for row in rows}
+        records = [self.manifests[digest] for digest in own]
+        found = set(chain.from_iterable([record.layers for record in records]))
+        found.update([record.config for record in records])
+        nested = not found.isdisjoint(self.manifests)
+        found.update(own, chain.from_iterable([record.children for record in records if record.children]))
         # Collections often read the same rows: those of the last ones are at hand.
-        self._needed = [*self._needed[-2:], (rows, found)]
-        return found
+        self._known = [*self._known[-2:], named := _Named(rows, found, nested)]
+        return named
 
     def less(self, some: set[int], others: set[int]) -> set[int]:
         """See `Content.less`."""
@@ -203,6 +223,18 @@ class Stock(Content[set[int], set[str]]):
         """See `Content.reached`."""
         return (rows - gone).union(*(self._behind(row, gone) for row in self._listing & rows - gone))
 
+    def followed(self, roots: set[int], gone: set[int]) -> set[int]:
+        """See `Content.followed`: at once, where every manifest is there that is named."""
+        found = self.reached(roots, gone)
+        known = self.manifests
+        there = (
+            self._at.get((self.links[row][0], child), -1) not in gone | {-1}
+            for row in found & self._listing
+            for child in known[self.links[row][1]].children
+            if child in known
+        )
+        return found if not self._named_by(found).nested and all(there) else super().followed(roots, gone)
+
     @cached_property
     def _listing(self) -> set[int]:
         """The rows of indexes."""
@@ -210,38 +242,46 @@ class Stock(Content[set[int], set[str]]):
 
     def _behind(self, row: int, gone: AbstractSet[int] = frozenset()) -> set[int]:
         """Return the rows that a row leads to, itself included, but not by way of one that is gone."""
+        if not gone and (known := self._leads_to.get(row)):
+            return known
         found: set[int] = set()
         todo = [row]
         while todo:
-            row = todo.pop()
-            if row not in found:
-                found.add(row)
-                name, digest = self.links[row]
+            at = todo.pop()
+            if at not in found:
+                found.add(at)
+                name, digest = self.links[at]
                 below = (self._at.get((name, child)) for child in self.manifests[digest].children)
                 todo += [one for one in below if one is not None and one not in gone]
+        if not gone:
+            self._leads_to[row] = found
         return found
 
     def breaking(self, rows: set[int], blobs: set[str]) -> set[int]:
         """See `Content.breaking`."""
         if blobs <= self.unneeded(self.rows) and not self._aliases:
             return set()
-        apart = blobs.isdisjoint
-        bad = {
-            digest
-            for digest, record in self.manifests.items()
-            if digest in blobs
+        # Where what the rows name themselves stays, only indexes can lead to what goes.
+        direct = rows if self._aliases or not blobs.isdisjoint(self._needs(rows)) else set[int]()
+        listing = rows & self._listing
+        below = set().union(*map(self._behind, listing))
+        bad = {digest for digest in {self.links[row][1] for row in below | direct} if self._names_one(digest, blobs)}
+        if not bad:
+            return set()
+        found = {row for row in direct if self.links[row][1] in bad}
+        found.update(row for row in listing if any(self.links[at][1] in bad for at in self._behind(row)))
+        return found
+
+    def _names_one(self, digest: str, blobs: set[str]) -> bool:
+        """Whether a manifest is one of some blobs, or needs one."""
+        record, apart, stored = self.manifests[digest], blobs.isdisjoint, self._aliases
+        return (
+            digest in blobs
             or record.config in blobs
             or not apart(record.layers)
             or not apart(record.children)
-            or (self._aliases and not apart(self._aliases.get(blob, blob) for blob in (record.config, *record.layers)))
-        }
-        if not bad:
-            return set()
-        found = {row for row in rows if self.links[row][1] in bad}
-        found.update(
-            row for row in rows & self._listing if any(self.links[below][1] in bad for below in self._behind(row))
+            or (bool(stored) and not apart(stored.get(blob, blob) for blob in (record.config, *record.layers)))
         )
-        return found
 
     @cached_property
     def aliased(self) -> bool:  # type: ignore[override]

@@ -17,6 +17,7 @@ import msgspec
 from regnb.analysis.stock import Stock
 from regnb.crawl.delivered import Delivered
 from regnb.crawl.files import explained, local_path, opened
+from regnb.crawl.keys import Keys
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
@@ -89,7 +90,6 @@ class Storage:
 
     Attributes:
         url: As it was given, without credentials; a local path is absolute.
-        is_mirror: Whether it is that of a pull-through cache.
 
     Example:
         >>> open_storage("/var/lib/registry").inventory().breakdown.query("what == 'disk'")[["what", "message"]]
@@ -102,8 +102,9 @@ class Storage:
         if listing is not None and local_path(url):
             raise InvalidArgument(f"a listing needs a bucket, and {url} is not a bucket", hint="leave the listing out")
         self._delivered = str(listing) if listing is not None else ""
-        self.is_mirror = False
+        self._mirror: Callable[[], bool] = lambda: False
         self._base = ""
+        self._keys: Keys | None = None
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = redact(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
@@ -112,6 +113,12 @@ class Storage:
 
     def __repr__(self) -> str:
         return f"<Storage {self.url}>"
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether it is that of a pull-through cache."""
+        with explained(self._url, "read"):
+            return self._mirror()
 
     @contextlib.contextmanager
     def files(self, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
@@ -134,9 +141,7 @@ class Storage:
             filesystem.invalidate_cache()
             root = path.rstrip("/")
             # What was found when it was opened is not looked for again by the first reading.
-            base = self._base or self._found(
-                root, partial(_is_below, filesystem), partial(_names, filesystem), partial(_is_listed, filesystem)
-            )
+            base = self._base or self._found_in(filesystem, root)
         self._base = ""
         with self._again(base, failed) as files:
             yield files
@@ -147,7 +152,20 @@ class Storage:
         with opened(self._url, "read", **self._options) as (filesystem, _):
             filesystem.invalidate_cache()
             with contextlib.closing(_Kept()) as kept:
-                yield RemoteFiles(filesystem, base, failed, kept)
+                yield RemoteFiles(filesystem, base, failed, kept, self._keys)
+
+    def _found_in(self, filesystem: AbstractFileSystem, root: str) -> str:
+        """Return the folder of a file system, or of a bucket, that the registry's files are in."""
+        self._keys = keys = Keys.of(filesystem, root)
+
+        def is_folder(path: str) -> bool:
+            return (keys is not None and path == keys.base) or _is_below(filesystem, path)
+
+        def exists(path: str) -> bool:
+            told = keys.shows(path.removeprefix(f"{root}/")) if keys is not None else None
+            return _is_listed(filesystem, path) if told is None else told
+
+        return self._found(root, is_folder, partial(_names, filesystem), exists)
 
     def _found(
         self,
@@ -166,7 +184,8 @@ class Storage:
                     "files do not say which tags and manifests there are",
                     hint="audit it over HTTP; GitLab's registry collects garbage by itself",
                 )
-            self.is_mirror = exists(f"{base.removesuffix(BASE)}{_EXPIRY}")
+            # In a bucket its keys tell it, once they are read.
+            self._mirror = partial(exists, f"{base.removesuffix(BASE)}{_EXPIRY}")
             return base
         try:
             instead = _instead(names(root or "/"))
@@ -230,10 +249,10 @@ class Storage:
         with self.files(reading.notes.unlisted) as files:
             if isinstance(files, RemoteFiles):
                 files.delivered = delivered
+            reading.run(files)
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
-            reading.run(files)
             if delivered is not None:
                 _note(reading, delivered, files)
             yield reading

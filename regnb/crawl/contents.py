@@ -95,7 +95,8 @@ class Contents:
                     text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
                     self._notes.problem(name, digest, "malformed", text, incomplete=True)
         # What was read before comes before what has to be asked for: the rows are to be in one order.
-        self._records.manifests = dict(sorted(self._records.manifests.items()))
+        found = self._records.manifests
+        self._records.manifests = {digest: found[digest] for digest in sorted(found)}
         return self._needs
 
     def blobs(self) -> None:

@@ -177,21 +177,22 @@ class Survey:
         before = earlier or {}
         found = Repository()
         found.has_layers = found.has_manifests = found.has_tags = True
+        share = self._shared.setdefault
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            found.layers = {f"sha256:{name}" for name in names} if earlier is not None else _linked(names, at)
+            linked = [f"sha256:{name}" for name in (names if earlier is not None else _linked(names, at))]
+            found.layers = set(map(share, linked, linked))
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
-        share = self._shared.setdefault
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
             for hexes in names:
                 digest = f"sha256:{hexes}"
                 try:
-                    if before.get(digest) != digest and _link(f"{hexes}/link", at) != digest:
+                    if before.get(digest) != digest and _link(f"{hexes}/link", at) != digest.encode():
                         raise _Irregular
                 except FileNotFoundError:
                     continue
                 found.walked[share(digest, digest)] = None
-        digests = {digest: digest for digest in found.walked}
+        digests = {digest.encode(): digest for digest in found.walked}
         with _opened(f"{folder}/_manifests/tags") as (at, names):
             try:
                 found.current = {name: digests[_link(f"{name}/current/link", at)] for name in names}
@@ -202,44 +203,37 @@ class Survey:
         return found
 
     def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
-        """Read the manifests that some repositories have, and return those whose bytes are not there."""
+        """Read the manifests that some repositories have, and return those whose bytes are not there, or others'."""
         lost: set[str] = set()
         digests = dict.fromkeys(chain.from_iterable(found.walked for found in repositories.values()))
-        if digests:
-            with _opened(f"{self._base}/blobs/sha256") as (blobs, _):
-                lost.update(digest for digest in digests if not self._manifest(digest, blobs))
+        earlier = self._before.manifests if self._before else {}
+        sizes, share = self._listing.sizes, self._shared.setdefault
+        if not digests:
+            return lost
+        with _opened(f"{self._base}/blobs/sha256") as (blobs, _):
+            for digest in digests:
+                if (known := earlier.get(digest)) and digest in sizes:
+                    sizes[digest] = known.manifest_size
+                    self._known[digest] = known
+                    continue
+                hexes = digest[7:]
+                try:
+                    data = _bytes(f"{hexes[:2]}/{hexes}/data", blobs)
+                except OSError:
+                    data = b""
+                if not 0 < len(data) <= MANIFEST_LIMIT or sha256(data).hexdigest() != hexes:
+                    lost.add(digest)
+                    continue
+                sizes[digest] = len(data)
+                if named := references(data):
+                    config, layers, children, subject = named
+                    self._known[digest] = ManifestRecord(
+                        *(digest, "", "", "", len(data), share(config, config)),
+                        tuple(map(share, layers, layers)),
+                        tuple(map(share, children, children)),
+                        subject,
+                    )
         return lost
-
-    def _manifest(self, digest: str, blobs: int) -> bool:
-        """Read a manifest, and return whether its bytes are there, and are its own."""
-        if self._before and (known := self._before.manifests.get(digest)) and digest in self._listing.sizes:
-            self._listing.sizes[digest] = known.manifest_size
-            self._known[digest] = known
-            return True
-        hexes = digest[7:]
-        try:
-            at = open_(f"{hexes[:2]}/{hexes}/data", _READ, dir_fd=blobs)
-            try:
-                data = read(at, _USUAL)
-                if len(data) == _USUAL:
-                    data += read(at, MANIFEST_LIMIT)
-            finally:
-                close(at)
-        except OSError:
-            return False
-        if len(data) > MANIFEST_LIMIT or sha256(data).hexdigest() != hexes:
-            return False
-        self._listing.sizes[digest] = len(data)
-        if named := references(data):
-            share = self._shared.setdefault
-            config, layers, children, subject = named
-            self._known[digest] = ManifestRecord(
-                *(digest, "", "", "", len(data), share(config, config)),
-                tuple(map(share, layers, layers)),
-                tuple(map(share, children, children)),
-                subject,
-            )
-        return True
 
 
 @contextlib.contextmanager
@@ -266,28 +260,36 @@ def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str
         os.close(at)
 
 
-def _linked(names: list[str], folder: int) -> set[str]:
-    """Return the digests of the layers that are linked by these names.
+def _linked(names: list[str], folder: int) -> Iterator[str]:
+    """Yield those of these folders that have a link.
 
     Raises:
         _Irregular: The link of one of them has not the size of a link.
     """
-    found = set()
     for name in names:
         try:
             if stat(f"{name}/link", dir_fd=folder).st_size != LINK_SIZE:
                 raise _Irregular
         except FileNotFoundError:  # it is deleted
             continue
-        found.add(f"sha256:{name}")
-    return found
+        yield name
 
 
-def _link(path: str, folder: int) -> str:
+def _link(path: str, folder: int) -> bytes:
     """Return what is in a link."""
     at = open_(path, _READ, dir_fd=folder)
     try:
-        return read(at, LINK_LIMIT).decode("ascii", "replace")
+        return read(at, LINK_LIMIT)
+    finally:
+        close(at)
+
+
+def _bytes(path: str, folder: int) -> bytes:
+    """Return what is in a manifest's file; more than a manifest has only if it is none."""
+    at = open_(path, _READ, dir_fd=folder)
+    try:
+        data = read(at, _USUAL)
+        return data + read(at, MANIFEST_LIMIT) if len(data) == _USUAL else data
     finally:
         close(at)
 

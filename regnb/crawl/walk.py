@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,8 @@ from regnb.errors import StorageError
 if TYPE_CHECKING:
     import fsspec
 
-    from regnb.crawl.delivered import Delivered
+    from regnb.crawl.delivered import Delivered, Key
+    from regnb.crawl.keys import Keys
 
 
 _AT_ONCE: Final = 32
@@ -247,12 +248,14 @@ class RemoteFiles:
         base: The folder's path there.
         failed: Takes note of a path that cannot be listed, and why.
         kept: Where manifests and configs are that were read before. Everything else is asked for every time.
+        keys: See the attribute.
 
     Attributes:
         base: The folder's path.
         filesystem: As it was given.
         in_bucket: Whether it is that of a bucket that speaks S3.
         delivered: A listing that is taken instead of asking for one.
+        keys: Those of the bucket, where these are to be listed page by page.
         gone: How many files were not there that a listing had.
     """
 
@@ -262,8 +265,11 @@ class RemoteFiles:
         base: str,
         failed: Callable[[str, Exception], None],
         kept: Kept | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.filesystem = filesystem
+        self.keys = keys
+        self._paged = keys.pages if keys is not None else 0
         self._kept = kept
         self._told: Told | None = None
         self.base = base
@@ -276,8 +282,11 @@ class RemoteFiles:
     def walk(self, *, brief: bool) -> Iterator[File]:
         """See `Files.walk`; a bucket's is one listing of all keys if it is to be brief: the fewest requests."""
         if self.delivered is not None:
-            self._told = Told()
-            yield from self._from(self.delivered, self._told)
+            yield from self._delivered(self.delivered)
+            return
+        if brief and self.keys is not None:
+            if not (yield from self._of_keys(self.keys.below(self.keys.base.partition("/")[2]))):
+                raise FileNotFoundError(self.base)
             return
         if brief and self.in_bucket:
             self._told = Told()
@@ -301,14 +310,22 @@ class RemoteFiles:
             for found in pool.map(partial(self._list, below=True), [*level, *whole]):
                 yield from found
 
-    def _from(self, delivered: Delivered, told: Told) -> Iterator[File]:
-        """Yield what a delivered listing has, and the folders that its keys make."""
+    def _delivered(self, delivered: Delivered) -> Iterator[File]:
+        """Yield what a delivered listing has."""
         bucket, _, folder = self.base.strip("/").partition("/")
         if bucket != delivered.bucket:
             text = f"the S3 Inventory lists the bucket {delivered.bucket}, and the storage is in {bucket}"
             raise StorageError(text, hint="name the manifest.json of this bucket's")
+        if not (yield from self._of_keys(delivered.below(folder))):
+            text = f"the S3 Inventory of {delivered.when:%Y-%m-%d %H:%M} UTC lists nothing below {self.base}"
+            raise StorageError(text, hint="take one of the whole bucket, or of this prefix")
+
+    def _of_keys(self, keys: Iterable[Key]) -> Generator[File, None, bool]:
+        """Yield the files that are at some keys and the folders that these make, and return whether there is any."""
+        self._told = told = Told()
+        folder = self.base.strip("/").partition("/")[2]
         folders: set[str] = set()
-        for key in delivered.below(folder):
+        for key in keys:
             path = key.name.removeprefix(f"{folder}/")
             told.note(path, key.tag)
             above = path.rpartition("/")[0]
@@ -317,12 +334,10 @@ class RemoteFiles:
                 above = above.rpartition("/")[0]
             if not path.endswith("/") and not _IN_FOREIGN.search(path):
                 yield File(path, key.size, key.when)
-        if not folders:
-            text = f"the S3 Inventory of {delivered.when:%Y-%m-%d %H:%M} UTC lists nothing below {self.base}"
-            raise StorageError(text, hint="take one of the whole bucket, or of this prefix")
         for path in folders:
             if not _IN_FOREIGN.search(f"{path}/"):
                 yield File(f"{path}/", 0, 0)
+        return bool(folders)
 
     def _list(self, folder: str, *, below: bool) -> list[File]:
         """Return what is in a folder, or everything below it."""
@@ -377,7 +392,9 @@ class RemoteFiles:
 
     def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
         self._gets += len(chunk)
-        for name, data in self.filesystem.cat(chunk, on_error="return").items():
+        # A small file is one request: in parts, its size would be asked for first.
+        whole = {"max_concurrency": 1} if self.in_bucket else {}
+        for name, data in self.filesystem.cat(chunk, on_error="return", **whole).items():
             path = self._inner(name)
             self.gone += isinstance(data, FileNotFoundError)
             if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
@@ -422,4 +439,5 @@ class RemoteFiles:
     def requests(self) -> Mapping[str, int]:
         """See `Files.requests`."""
         gets = self._gets + (self.delivered.gets if self.delivered is not None else 0)
-        return {"LIST": self._lists, "GET": gets} if self.in_bucket else {}
+        lists = self._lists + (self.keys.pages - self._paged if self.keys is not None else 0)
+        return {"LIST": lists, "GET": gets} if self.in_bucket else {}

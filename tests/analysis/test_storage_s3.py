@@ -99,11 +99,43 @@ def test_a_verdict_sends_few_requests(
     assert read == manifests
     second, read = sent()
     assert read == 0
-    assert second == first - manifests <= 5
+    assert second == first - manifests <= 3
     note = Told.note
     monkeypatch.setattr(Told, "note", lambda self, path, tag: note(self, path, f"{tag[:-2]}0" if tag else ""))
     _, read = sent()
     assert read > manifests
+
+
+@pytest.mark.parametrize("most", [7, 1000])
+def test_pages_of_a_bucket_tell_what_is_beside_it(
+    bucket: str,
+    made: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    """Whether a mirror or a database has the storage is told, on whatever page its mark stands; a page is used once."""
+    fs, where = fsspec.filesystem("s3"), f"{bucket}/pages-{most}"
+    put(made, where)
+    fs.pipe({f"{where}/{name}": b"" for name in ("docker/registry/a", "docker/registry/v3/a", "other", "zebra")})
+    call = s3fs.S3FileSystem._call_s3
+
+    async def few(self: Any, method: str, *arguments: Any, **given: Any) -> Any:
+        more = {"MaxKeys": most} if method == "list_objects_v2" else {}
+        return await call(self, method, *arguments, **given, **more)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(few))
+    expected = open_storage(made).inventory().reclaim()
+    storage = open_storage(f"s3://{where}")
+    same_verdict(expected, storage.stock())
+    assert not storage.is_mirror
+    fs.pipe(f"{where}/scheduler-state.json", b"{}")
+    fs.pipe(f"{where}/docker/registry/v2/repositories/later/_layers/sha256/{'0' * 64}/link", b"")
+    assert "later" in storage.stock().layers
+    assert storage.is_mirror
+    assert "mirror" in {problem.problem for problem in open_storage(f"s3://{where}").stock().problems}
+    fs.pipe(f"{where}/docker/registry/lockfiles/database-in-use", b"")
+    with pytest.raises(StorageError, match="in a database"):
+        open_storage(f"s3://{where}")
 
 
 def test_multipart_uploads_are_counted(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -185,10 +217,15 @@ def test_access_denied(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch)
     assert not found.complete
     assert found.coverage.set_index("what")["denied"]["tags"] == 5
 
-    async def refuse_listing(*_: Any, **__: Any) -> None:
-        raise PermissionError("Access Denied")
+    call = s3fs.S3FileSystem._call_s3
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "_lsdir", refuse_listing)
+    async def refuse_listing(self: Any, method: str, *arguments: Any, **given: Any) -> Any:
+        if method == "list_objects_v2":
+            raise PermissionError("Access Denied")
+        return await call(self, method, *arguments, **given)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse_listing)
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(refuse_listing))
     with pytest.raises(StorageError, match="no permission") as error:
         open_storage(f"s3://{bucket}/denied")
     assert "credentials" in error.value.hint

@@ -157,6 +157,16 @@ def test_a_bucket_is_collected(name: str, place: str, filled: Path, tmp_path: Pa
     assert not swept.eligible(registry)
 
 
+def test_a_bucket_is_listed_anew_once_it_is_locked(name: str, asked: Asked) -> None:
+    """The page by which the storage was found a moment before is none of those on which it is decided."""
+    plan = plan_of(regnb.open_storage(f"s3://{name}"), "copies")
+    asked.requests.clear()
+    apply(regnb.open_storage(f"s3://{name}"), plan)
+    lists = ["start-after" in request for request in asked.requests]
+    locked = next(at for at, request in enumerate(asked.requests) if request.startswith("PUT"))
+    assert (lists[:locked].count(True), lists[locked:].count(True)) == (1, 2)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_bucket_that_asks_for_less(name: str, place: str, asked: Asked) -> None:
     """503 and slow-down in the middle are waited for; a key that may not be removed ends it, and resuming goes on."""

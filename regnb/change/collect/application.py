@@ -12,12 +12,13 @@ from regnb.change.collect.state import State
 from regnb.change.journal import Figures, Journal, Outcome
 from regnb.change.sweep import Row, Sweep
 from regnb.crawl.files import reason
+from regnb.crawl.survey import Before
 from regnb.errors import PlanMismatch, StorageError
 from regnb.text import count, human
 
 _BATCH: Final = 500
 """Rows between two lines of the receipt."""
-Reader: TypeAlias = Callable[[State | None], State]
+Reader: TypeAlias = Callable[[Before | None], State]
 _LOOKS: Final = 20
 """Looks after the moves: each one that finds something puts it back, and is followed by another."""
 
@@ -53,7 +54,7 @@ def apply(
         sweep: What to do.
         journal: Where it is announced and recorded; its name is that of the run in the trash.
         trash: The storage's folders, held for this alone.
-        read: Reads what the storage holds now, given what it held a moment ago.
+        read: Reads what the storage holds now, given what need not be read again.
         again: Makes the same plan from that.
         progress: Counts what is done.
 
@@ -168,6 +169,9 @@ class _Collection(_Course):
         free = self.trash.space()
         run = self.journal.name
         self.trash.begin(run, self.sweep, before)
+        # What it held in all is let go: of a large storage two states at once take much memory.
+        broken, known = before.broken(), before.known()
+        del before
 
         def is_stale(number: int, row: Row) -> bool:
             found = bool(gone) and row.path in gone and not self.trash.holds(row, run)
@@ -187,7 +191,7 @@ class _Collection(_Course):
         if options.trash and options.place == "list":
             self.journal.note(Figures(0, 0, 0))
             return
-        self._look_again(read, before)
+        self._look_again(read, known, broken)
         moved = sum(row.size for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done")
         emptied = 0
         if not options.trash and moved:
@@ -197,12 +201,17 @@ class _Collection(_Course):
             self.trash.tidy(run)
         self.journal.note(Figures(moved, emptied, self.trash.space() - free))
 
-    def _look_again(self, read: Reader, state: State) -> None:
-        """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was."""
-        before = state
+    def _look_again(self, read: Reader, known: Before, broken: set[tuple[str, str, str]]) -> None:
+        """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was.
+
+        Args:
+            read: See `apply`.
+            known: What need not be read again.
+            broken: What was lacking before.
+        """
         moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
         for _ in range(_LOOKS):
-            state = read(state)
+            state = read(known)
             wanted = [moved.pop(name) for name in _lost(state) if name in moved]
             if not wanted:
                 break
@@ -212,10 +221,11 @@ class _Collection(_Course):
                     f"{count(len(wanted), 'thing')} that a push needs again were removed for good, such as {some.path}",
                     hint="push that image again; with a trash they could be put back",
                 )
+            known = state.known()
             # Blobs first, links last.
             self._put_back(sorted(wanted, reverse=True), "a push needs it again")
         worse = [one for one in state.broken() if one in moved or ("", *one[1:]) in moved]
-        if worse and (worse := sorted(set(worse) - before.broken())):
+        if worse and (worse := sorted(set(worse) - broken)):
             if self.trash.returns:
                 self._put_back(sorted(moved.values(), reverse=True), "a tag was broken")
             what = "everything was put back" if self.trash.returns else "without a trash nothing can be put back"
@@ -286,7 +296,7 @@ def _empty(course: _Course, read: Reader, again: Callable[[State], Sweep]) -> No
 
     course.phases(remove, lambda number, *_: course.done(number), is_stale)
     journal.note(Figures(0, course.progress.size, trash.space() - free))
-    if now.options.place == "list" and (worse := sorted(read(before).broken() - before.broken())):
+    if now.options.place == "list" and (worse := sorted(read(before.known()).broken() - before.broken())):
         raise StorageError(
             f"a tag of {worse[0][0]} lacks {worse[0][2]} after the removal",
             hint="push that image again, with the registry as the only writer",

@@ -91,7 +91,8 @@ class Keys:
     def _read(self, path: str, **which: object) -> bytes:
         # A file system of s3fs reads by its own loop; its cat is the one call that reads a whole body.
         version = {"version_id": which["version"]} if which else {}
-        return bytes(self._filesystem.cat_file(f"{self.base}/{path}", **version))
+        # In parts its size would be asked for first.
+        return bytes(self._filesystem.cat_file(f"{self.base}/{path}", max_concurrency=1, **version))
 
     def is_versioned(self) -> bool:
         """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
