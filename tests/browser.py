@@ -34,6 +34,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 180_000
+"""Milliseconds that a page may take on a busy machine; a test that hangs is ended by its own limit."""
 WIDTHS = (1280, 700)
 SHARE = Path(__file__).parents[1] / "share" / "jupyter"
 """The template of the pages as it is in this folder: an installation keeps the copy of the day it was made."""
@@ -94,7 +96,7 @@ class Lab(Running):
         shown = (
             r"http://(?:127\.0\.0\.1|localhost):\d+/\S*token=\w+" if token else r"(?<=: )http://127\.0\.0\.1:\d+/lab\S*"
         )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(shown, self.printed()):
                 # jupyter_server prints it before it listens there.
@@ -114,7 +116,7 @@ class Site(Running):
         super().__init__(log, *arguments, by=by, env={"JUPYTER_PATH": str(SHARE)} | env if by is COMMAND else env)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.HTTPError):
                 httpx.get(f"{self.base}healthz", timeout=5)
@@ -164,6 +166,7 @@ def browsing(last: Path, *names: str) -> Iterator[tuple[Any, list[str]]]:
         flags = [*FLAGS, f"--host-resolver-rules={rules}"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         context = browser.new_context(viewport={"width": WIDTHS[0], "height": 900})
+        context.set_default_timeout(PATIENCE)
         context.route("**/*", answer)
         page = context.new_page()
         yield page, outside
@@ -173,16 +176,16 @@ def browsing(last: Path, *names: str) -> Iterator[tuple[Any, list[str]]]:
 
 def run_all(page: Any) -> None:
     """Run every cell and wait until the last one has its number; a click that got lost is clicked again."""
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
     # The notebook's own indicator is idle before there is a kernel; clicked then, Run All asks for one.
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     for _ in range(3):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_timeout(2000)
         if page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).count():
             break
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         # Cells far below exist in the page once they were scrolled to; the indicator speaks for all of them.
         idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").count()

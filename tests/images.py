@@ -203,7 +203,7 @@ class Fake:
 
     def wait(self, blobs: int) -> None:
         """Wait until so many configs were asked for: the manifests before them have been read."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while sum("/blobs/" in path for _, path in self.asked) < blobs and time.monotonic() < deadline:
             time.sleep(0.02)
 

@@ -283,7 +283,6 @@ def test_web_ui(traces: Traces, tmp_path: Path) -> None:
         known.unlink()  # it was read
         with browsing(tmp_path / "last.png") as (page, _):
             traces.hear(page)
-            page.set_default_timeout(60_000)
             page.goto(f"{site.base}10-retag")
             page.get_by_label("Token").fill("wrong" + TOKEN)
             page.get_by_role("button", name="Open").click()

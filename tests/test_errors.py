@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from traitlets.config import Config
 
 from regnb import errors
 from regnb.errors import (
@@ -72,7 +73,7 @@ def test_ipython_shows_one_line_or_two() -> None:
 def test_ipython_itself_uses_these_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """IPython's own display of an exception is these lines and nothing more."""
     shells = pytest.importorskip("IPython.core.interactiveshell")
-    shell = shells.InteractiveShell()
+    shell = shells.InteractiveShell(config=Config(HistoryManager={"enabled": False}))
     try:
         raise InvalidArgument("the port is no number", hint="write host:5000")
     except InvalidArgument:

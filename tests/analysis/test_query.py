@@ -10,6 +10,7 @@ import pytest
 from images import image, index, layer
 from IPython.core.interactiveshell import InteractiveShell
 from stored import Stored
+from traitlets.config import Config
 
 import regnb
 from regnb.analysis.query import FRAMES
@@ -103,7 +104,7 @@ def test_no_snapshots_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_cell_of_a_notebook_holds_sql(saved: str) -> None:
     """%load_ext regnb, and then %%regnb with a folder."""
-    shell = InteractiveShell()
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
     try:
         shell.extension_manager.load_extension("regnb")
         found = shell.run_cell_magic("regnb", saved, "SELECT count(*) AS n FROM tags")

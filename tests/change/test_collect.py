@@ -568,7 +568,11 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     root, plan = str(old.root), str(tmp_path / "plan.json")
 
     def regnb_(*words: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "regnb", *words], capture_output=True, text=True, check=True)
+        # Sentences with the folder's name in them would be wrapped anywhere.
+        done = subprocess.run(
+            [sys.executable, "-m", "regnb", *words],
+            capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "500"},
+        )  # fmt: skip
         return done.stdout + done.stderr
 
     assert "move to the trash 2 layer links, 3 blobs" in regnb_(

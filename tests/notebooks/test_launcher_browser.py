@@ -19,16 +19,16 @@ def test_the_card_opens_the_web_ui(lab: Lab, tmp_path: Path) -> None:
         # Another test's notebooks are open in the home's workspace, and with them there is no launcher.
         page.goto(f"{lab.url().replace('/tree/00-start.ipynb', '')}&reset")
         card = page.locator(".jp-LauncherCard[title='regnb'], .jp-LauncherCard:has-text('regnb')")
-        card.first.wait_for(timeout=150_000)
+        card.first.wait_for()
         page.screenshot(path=folder / "launcher.png")
         with page.context.expect_page() as opened:
             card.first.click()
         ui = opened.value
         ui.set_viewport_size({"width": 1280, "height": 1600})
-        ui.get_by_role("navigation", name="Pages").wait_for(timeout=120_000)
+        ui.get_by_role("navigation", name="Pages").wait_for()
         ui.get_by_role("link", name="Retag", exact=True).click()
         preview = ui.get_by_role("button", name="Preview").first
-        preview.wait_for(timeout=120_000)
+        preview.wait_for()
         assert "read-only" in ui.inner_text("body")
         before = ui.inner_text("main")
         preview.click()

@@ -48,7 +48,6 @@ def page(tmp_path: Path) -> Iterator[Any]:
     """A page that reaches this machine alone, under names of elsewhere, too."""
     folder = Path(os.environ.get("REGNB_TESTS_SCREENSHOTS") or tmp_path)
     with browsing(folder / "guard-last.png", ELSEWHERE, REBOUND) as (found, _):
-        found.set_default_timeout(90_000)
         yield found
 
 

@@ -54,7 +54,6 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(screenshots: Path) -> Iterator[Any]:
     """A page that reaches this machine alone; what it wanted from elsewhere is counted, and is nothing."""
     with browsing(screenshots / "last.png") as (found, outside):
-        found.set_default_timeout(60_000)
         troubles: list[str] = []
         # plotly's extension wants to keep a picture of each chart in the notebook, and a page of Voilà's has none.
         known = "setData is not a function"

@@ -45,7 +45,6 @@ def form(old: Distribution, page: Any, tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "notebooks").mkdir(exist_ok=True)
         address = lab.url("14-collect")
         (tmp_path / "notebooks" / "14-collect.ipynb").write_text(json.dumps(document), encoding="utf-8")
-        page.set_default_timeout(60_000)
         page.goto(f"{address}&reset")
         run_all(page)
         page.keyboard.press("Control+b")

@@ -40,7 +40,6 @@ class Room:
         parameters["source"] = source.replace('url = ""', f"url = {url!r}")
         address = self.lab.url(notebook)
         (self.folder / f"{notebook}.ipynb").write_text(json.dumps(document), encoding="utf-8")
-        page.set_default_timeout(30_000)
         page.goto(f"{address}&reset")
         run_all(page)
         page.keyboard.press("Control+b")  # the list of files takes half of a narrow window
@@ -242,7 +241,7 @@ def test_a_registry_that_stops_is_said_in_the_form(room: Room, real: Distributio
     typed = plan(form)
     real.stop()
     apply(form, typed)
-    form.get_by_role("alert").wait_for(timeout=60_000)
+    form.get_by_role("alert").wait_for()
     assert "refuses connections" in form.get_by_role("alert").inner_text()
     assert is_off(form)
     assert page.get_by_text("Traceback").count() == 0
