@@ -54,7 +54,7 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
         "tags": {
             "repository": names.take(home[points]), "tag": pd.Series(np.arange(tags)).astype("str").radd("v"),
             "digest": manifest.take(points), "kind": same("image", tags), "platforms": same("linux/amd64", tags),
-            "created": when.take(points), "size": pulled[points], "subject": same(None, tags),
+            "created": when.take(points), "dated": same("config", tags), "size": pulled[points], "subject": same(None, tags),
             "complete": none[:tags] == 0,
         },
         "manifests": {
@@ -66,6 +66,7 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
         "children": {"manifest": pd.Categorical([]), "position": [], "child": pd.Categorical([])},
         "layers": {
             "manifest": pd.Categorical.from_codes(owner, pd.Index(manifest)),
+            "position": np.arange(references) - np.searchsorted(owner, owner),
             "digest": pd.Categorical.from_codes(drawn, pd.Index(layer)),
             "media_type": pd.Categorical.from_codes(none[:references], pd.Index([LAYER])),
             "size": size[drawn],
@@ -82,8 +83,12 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
     for name in list(COLUMNS)[: list(COLUMNS).index("disk") + 1]:
         columns = made.get(name, {})
         rows = len(next(iter(columns.values()), ()))
-        # What is computed is not there yet.
-        found[name] = make(name, {column: none[:rows] if columns else [] for column in COLUMNS[name]} | columns)
+        # What is computed is not there yet: a number is 0, and a text, or what may be missing, is missing.
+        empty = {
+            column: none[:rows] if dtype in {"int64", "int32", "bool"} else same(None, rows)
+            for column, (dtype, _) in COLUMNS[name].items()
+        }
+        found[name] = make(name, empty | columns)
     return found
 
 

@@ -106,6 +106,9 @@ class Graph:
         self.repositories = repositories
         self.hollow: Mask = np.zeros(len(manifest), dtype=bool)
         """Whether each row lists a manifest of which nothing but the digest is known."""
+        none: Ints = np.array([], dtype=np.int32)
+        self.layers: tuple[Ints, Ints, Ints] = (none, none, none)
+        """A manifest's blob, a position above its base and the layer's blob, of each layer; where somebody set it."""
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
@@ -179,6 +182,9 @@ class Graph:
             _direct(*needs, len(digests)),
         )
         graph.hollow = np.isin(linked, index[child < 0])
+        known = (owner >= 0) & (layer >= 0)
+        numbers = (owner[known], layers["position"].to_numpy()[known], own[layer[known]])
+        graph.layers = tuple(each.astype(np.int32) for each in numbers)
         return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
