@@ -54,8 +54,8 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
         "tags": {
             "repository": names.take(home[points]), "tag": pd.Series(np.arange(tags)).astype("str").radd("v"),
             "digest": manifest.take(points), "kind": same("image", tags), "platforms": same("linux/amd64", tags),
-            "created": when.take(points), "dated": same("config", tags), "size": pulled[points], "subject": same(None, tags),
-            "complete": none[:tags] == 0,
+            "created": when.take(points), "dated": same("config", tags), "size": pulled[points],
+            "subject": same(None, tags), "complete": none[:tags] == 0,
         },
         "manifests": {
             "repository": names.take(home), "digest": manifest, "kind": same("image", manifests),

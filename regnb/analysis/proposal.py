@@ -80,11 +80,13 @@ def free(  # noqa: PLR0917 -- what it is computed from
         return found
 
     behind = _taken(graph)
-    most = graph.bytes(freed(queue))
+    most = freed(queue)
 
     def choose(rows: Ints) -> tuple[Ints, Mask]:
         """Return those of some rows, in their order, that free enough, and the blobs that go with them."""
-        rows, gone = _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal)) if most > goal else (rows, freed(rows))
+        rows, gone = (
+            _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal)) if most > goal else (rows, freed(rows))
+        )
         rows = rows[_lost(graph, behind, rows, _spared(graph, behind, rows, gone, goal)) > 0]
         return rows, freed(rows)
 
@@ -101,9 +103,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
     return _proposed(tags, known, graph, behind, rows, gone)
 
 
-def _fewest(  # noqa: PLR0917 -- what it is found by
-    graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float, guess: int
-) -> tuple[Ints, Mask]:
+def _fewest(graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float, guess: int) -> tuple[Ints, Mask]:
     """Return the fewest first rows that free some bytes, as whatever goes with some goes with more, and the blobs.
 
     A guess comes first; where it is wrong, what is ever further from it, and then a halving.
@@ -173,7 +173,7 @@ def _queue(  # noqa: PLR0917 -- what they are chosen and ordered by
     if (about := _spoken_of(graph, named)).any():
         at, row = graph.reach.of(np.arange(len(candidate)))
         candidate[at[about[row]]] = False
-    tag = np.flatnonzero(np.append(candidate, False)[graph.tags])  # noqa: FBT003 -- of no row
+    tag = np.flatnonzero(np.append(candidate, False)[graph.tags])
     # Tags of one row follow one another, or they do not: the first one tells for all.
     tag = tag[np.sort(np.unique(graph.tags[tag], return_index=True)[1])]
     row, created = graph.tags[tag], dates[tag]
@@ -301,9 +301,9 @@ def _reasons(when: pd.DataFrame, alone: Ints) -> pd.Series[str]:
     source, sources = pd.factorize(when["dated"], use_na_sentinel=False)
     # Many tags have one day and one part: a text is made for each that differs.
     keys, key = np.unique((day * len(sources) + source) * 101 + alone, return_inverse=True)
-    texts = [
-        "; ".join(filter(None, (f"created {days[at // 101 // len(sources)]}", STAND_INS.get(sources[at // 101 % len(sources)]))))
-        + f"; {at % 101}% of it is needed by nothing else"
-        for at in keys.tolist()
-    ]
+    texts = []
+    for at in keys.tolist():
+        which, part = divmod(at, 101)
+        words = [f"created {days[which // len(sources)]}", STAND_INS.get(sources[which % len(sources)])]
+        texts.append("; ".join(filter(None, [*words, f"{part}% of it is needed by nothing else"])))
     return pd.Series(texts, dtype="str").take(key).reset_index(drop=True)

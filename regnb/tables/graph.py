@@ -43,7 +43,8 @@ class Edges:
         pairs = source.astype(np.int64)
         pairs *= width
         pairs += target
-        pairs.sort()
+        if not (pairs[1:] >= pairs[:-1]).all():
+            pairs.sort()
         pairs = pairs[first(pairs)]
         self.target = (pairs % width).astype(np.int32)
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)

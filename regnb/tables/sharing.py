@@ -104,7 +104,9 @@ def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
 
 
 def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
-    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
+    """Return the sum of each group. In two halves where need be, as a sum of doubles is exact up to 2**53 only."""
+    if float(values.sum(dtype=np.float64)) < 2**52:
+        return np.bincount(groups, values, minlength=count).astype(np.int64)
     high, low = np.divmod(values, 2**26)
     found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
     return found[0] * 2**26 + found[1]
