@@ -84,9 +84,9 @@ def free(  # noqa: PLR0917 -- what it is computed from
 
     def choose(rows: Ints) -> tuple[Ints, Mask]:
         """Return those of some rows, in their order, that free enough, and the blobs that go with them."""
-        rows, gone = (
-            _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal)) if most > goal else (rows, freed(rows))
-        )
+        gone = most
+        if graph.bytes(most) > goal:
+            rows, gone = _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal))
         rows = rows[_lost(graph, behind, rows, _spared(graph, behind, rows, gone, goal)) > 0]
         return rows, freed(rows)
 
@@ -144,7 +144,7 @@ def _spared(graph: Graph, behind: Edges, rows: Ints, gone: Mask, goal: float) ->
     taken from both. So rows that fit together stay together, and the others are looked at again.
     """
     spare = graph.bytes(gone) - goal
-    rows = rows[::-1]
+    gone, rows = gone.copy(), rows[::-1]
     while spare > 0 and len(rows):
         lost = _lost(graph, behind, rows, gone)
         fits = (lost > 0) & (lost <= spare)

@@ -7,7 +7,7 @@ are the same. Beside what DuckDB takes this needs some hundred bytes for each re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -213,7 +213,7 @@ def _each(where: str | Path | None, memory: str | None) -> Iterator[Iterator[tup
         yield every()
 
 
-def _stacked(found: list[tuple[dict[str, str], pd.DataFrame]]) -> Frame:
+def _stacked(found: Sequence[tuple[dict[str, str], pd.DataFrame]]) -> Frame:
     """Return frames of several snapshots one below the other, after the columns that name each."""
     whole = Frame(pd.concat([frame for _, frame in found], ignore_index=True))
     lengths = [len(frame) for _, frame in found]

@@ -183,9 +183,9 @@ class Graph:
             _direct(*needs, len(digests)),
         )
         graph.hollow = np.isin(linked, index[child < 0])
-        known = (owner >= 0) & (layer >= 0)
-        numbers = (owner[known], layers["position"].to_numpy()[known], own[layer[known]])
-        graph.layers = tuple(each.astype(np.int32) for each in numbers)
+        whole = (owner >= 0) & (layer >= 0)
+        places = layers["position"].to_numpy(np.int32)[whole]
+        graph.layers = owner[whole].astype(np.int32), places, own[layer[whole]].astype(np.int32)
         return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
