@@ -58,9 +58,14 @@ class Edges:
         """Return the pairs of some nodes: the position in ``nodes``, and the target."""
         start = self.start[nodes]
         counts = self.start[nodes + 1] - start
-        places = np.repeat(start - np.cumsum(counts) + counts, counts)
-        places += np.arange(len(places))
+        narrow = np.int32 if len(self.target) < 2**31 else np.int64
+        places = np.repeat((start - np.cumsum(counts) + counts).astype(narrow), counts)
+        places += np.arange(len(places), dtype=narrow)
         return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
+
+    def behind(self, nodes: Mask) -> Ints:
+        """Return the targets of some nodes, one after the other."""
+        return self.target[np.repeat(nodes, self.counts)]
 
 
 class Graph:
@@ -250,8 +255,9 @@ class Graph:
 
     def total(self, edges: Edges, weights: Ints | None = None) -> NDArray[np.int64]:
         """Return the bytes that each node leads to, or the sum of these weights of its targets."""
-        sums = np.concatenate([[0], np.cumsum((self.sizes if weights is None else weights)[edges.target])])
-        return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+        sums = np.zeros(len(edges.target) + 1, dtype=np.int64)
+        np.cumsum((self.sizes if weights is None else weights)[edges.target], out=sums[1:])
+        return np.diff(sums[edges.start])
 
     @cached_property
     def leading(self) -> Ints:
@@ -276,17 +282,17 @@ class Graph:
     @cached_property
     def _all_needed(self) -> Ints:
         """How many distinct manifests need each blob, as a garbage collection sees it."""
-        return np.bincount(self.followed.of(np.unique(self.manifest))[1], minlength=len(self.digests))
+        return np.bincount(self.followed.target, minlength=len(self.digests))
 
-    def _manifests(self, rows: Mask) -> Ints:
+    def _manifests(self, rows: Mask) -> Mask:
         found = np.zeros(len(self.digests), dtype=bool)
         found[self.manifest[rows]] = True
-        return np.flatnonzero(found)
+        return found
 
     def needed(self, rows: Mask) -> Mask:
         """Return the blobs that a garbage collection keeps for some rows."""
         found = np.zeros(len(self.digests), dtype=bool)
-        found[self.followed.of(self._manifests(rows))[1]] = True
+        found[self.followed.behind(self._manifests(rows))] = True
         return found
 
     def bytes(self, blobs: Ints | Mask) -> int:
@@ -303,12 +309,9 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        lost = np.zeros(len(self.digests), dtype=bool)
-        lost[self.manifest[gone]] = True
-        still = np.zeros(len(self.digests), dtype=bool)
-        still[self.manifest[~np.asarray(gone)]] = True
+        lost = self._manifests(gone) & ~self._manifests(~np.asarray(gone))
         # What is lost is usually little: only that is looked at.
-        counts = np.bincount(self.followed.of(np.flatnonzero(lost & ~still))[1], minlength=len(self.digests))
+        counts = np.bincount(self.followed.behind(lost), minlength=len(self.digests))
         return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
 
 
