@@ -100,7 +100,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _SNAPSHOT = """
 CREATE MACRO named(kind, number) AS 'sha256:' || sha256(kind || number);
 CREATE MACRO called(number) AS format('ns{:03d}/app{:06d}', number // 100, number);
-CREATE MACRO place(manifest) AS called(manifest * $repositories // $manifests);
+CREATE MACRO place(manifest) AS called(manifest::BIGINT * $repositories // $manifests);
 CREATE MACRO made(manifest) AS to_timestamp(1700000000 + (hash('date' || manifest) % 60000000)::BIGINT);
 CREATE MACRO bytes(layer) AS 100 + (hash('size' || layer) % 100000000)::BIGINT;
 CREATE TABLE refer AS SELECT manifest::INTEGER AS manifest, position::INTEGER AS position,
