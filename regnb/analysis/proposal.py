@@ -292,7 +292,9 @@ def _proposed(  # noqa: PLR0917 -- what it is made of
             "size": about["size"].to_numpy(),
             "freed": gained,
             "total": np.cumsum(gained),
-            "reason": _reasons(when, (100.0 * about["exclusive"] / about["size"].clip(1)).round().clip(0, 100).to_numpy(np.int64)),
+            "reason": _reasons(
+                when, (100.0 * about["exclusive"] / about["size"].clip(1)).round().clip(0, 100).to_numpy(np.int64)
+            ),
         }
     )
 
