@@ -1,14 +1,16 @@
-"""Sizes, counts and foreign text as words for people."""
+"""Texts for people: sizes and counts in words, foreign text made safe, and secrets hidden."""
 
 from __future__ import annotations
 
 import html
 import math
+import os
 import re
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from regnb.errors import InvalidArgument
 
@@ -16,6 +18,15 @@ FORMULA: Final = r"^([=+\-@\t\r])"
 """What a text begins with that a spreadsheet would run."""
 _SHOWN: Final = 3
 """Names in a sentence, before the rest is only counted."""
+_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
+_ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
+"""Headers with addresses, and what of them is one."""
+_PARAMETER: Final = re.compile(r"([^&;=]+)=([^&]*)")
+HIDDEN: Final = "***"
+_LOGIN: Final = re.compile(r"(?:(?<=://)|(?<=\A//))[^/\s]*@")
+_PART_OF_A_LOGIN: Final = re.compile(r"(?<![^\s/:@\"'])[^\s/:@\"']+:[^\s/:@\"']*@")
+"""s3fs, for one, repeats what it takes for a bucket's name."""
 
 
 def human(size: float) -> str:
@@ -121,3 +132,46 @@ def names(some: Sequence[str]) -> str:
     if len(some) > _SHOWN:
         return f"{', '.join(some[:_SHOWN])} and {len(some) - _SHOWN:,} more"
     return " and ".join(filter(None, (", ".join(some[:-1]), *some[-1:])))
+
+
+def redact(url: str | os.PathLike[str]) -> str:
+    """Hide a URL's login and its signed or token-like parameters; the rest stays as it is, byte for byte.
+
+    Example:
+        >>> redact("https://me:secret@host/v2/_catalog?n=5&token=abc")
+        'https://host/v2/_catalog?n=5&token=***'
+    """
+    text = _LOGIN.sub("", str(url))
+    if "?" in text:
+        base, _, rest = text.partition("?")
+        query, mark, fragment = rest.partition("#")
+        text = f"{base}?{_PARAMETER.sub(_hidden, query)}{mark}{fragment}"
+    return text
+
+
+def without_logins(message: str) -> str:
+    """Return a library's message without the logins of the URLs that it repeats, in whole or in part.
+
+    Example:
+        >>> without_logins("no such bucket: me:secret@host of s3://me:secret@host/registry")
+        'no such bucket: host of s3://host/registry'
+    """
+    return _PART_OF_A_LOGIN.sub("", _LOGIN.sub("", message))
+
+
+def _hidden(parameter: re.Match[str]) -> str:
+    key = unquote_plus(parameter[1]).lower()
+    return f"{parameter[1]}={HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
+
+
+def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
+    """Return headers with secrets, and secrets within addresses, hidden."""
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name = key.lower()
+        if name in _SECRET_HEADERS or "token" in name or "secret" in name:
+            found[key] = HIDDEN
+        else:
+            address = _ADDRESSES.get(name)
+            found[key] = address.sub(lambda url: redact(url[0]), value) if address else value
+    return found

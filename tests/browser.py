@@ -129,7 +129,7 @@ class Site(Running):
 def visit(url: str, visitor: httpx.Client | None = None, **more: Any) -> httpx.Response:
     """What a browser gets that follows the light page of a first visit; other redirects are its answer."""
     with ExitStack() as stack:
-        client = visitor or stack.enter_context(httpx.Client(timeout=60))
+        client = visitor or stack.enter_context(httpx.Client(timeout=600))
         answer = client.get(url, **more)
         for _ in range(4):
             again = re.search(r"http-equiv='refresh' content='0; url=([^']+)'", answer.text)

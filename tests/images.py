@@ -271,7 +271,7 @@ def surroundings(folder: Path, **more: str) -> dict[str, str]:
 def regnb_process(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return subprocess.run(
-        [*CLI, *arguments], capture_output=True, text=True, timeout=60, check=False, env=surroundings(folder, **more)
+        [*CLI, *arguments], capture_output=True, text=True, check=False, env=surroundings(folder, **more)
     )
 
 

@@ -50,7 +50,7 @@ from regnb.frames import COLUMNS
 assert frames.COLUMNS is COLUMNS
 """
     command = [sys.executable, "-W", "error", "-c", code]
-    subprocess.run(command, check=True, timeout=60, env=surroundings(tmp_path))
+    subprocess.run(command, check=True, env=surroundings(tmp_path))
 
 
 def test_no_wing_hides_a_public_name() -> None:

@@ -235,7 +235,7 @@ def test_importing_regnb_is_cheap(tmp_path: Path) -> None:
     """``import regnb`` pulls in nothing that only a notebook, the command line or a connection needs."""
     code = "import sys, regnb; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True,
         env=surroundings(tmp_path),
     )  # fmt: skip
     loaded = set(done.stdout.split())

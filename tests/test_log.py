@@ -49,7 +49,7 @@ def test_the_environment_turns_it_on(tmp_path: Path, value: str, level: int) -> 
     """Imported with ``REGNB_LOG`` the log is on; without it, or with a word that means nothing, it is off."""
     code = "import logging, regnb; print(logging.getLogger('regnb').level)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env=surroundings(tmp_path, REGNB_LOG=value),
     )  # fmt: skip
     assert int(done.stdout) == level

@@ -45,7 +45,7 @@ def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
     options = ["-p", "no:cacheprovider", "-p", "processes", "-p", "hurried", "-q", "-c", "/dev/null"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-rE", str(tmp_path)], capture_output=True, text=True, check=False,
-        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'tests'}:."}, timeout=60,
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'tests'}:."},
     )  # fmt: skip
     assert "5 passed, 2 errors" in done.stdout, done.stdout
     for number, name in ((301, "that_stays"), (302, "whose_parent_has_ended")):

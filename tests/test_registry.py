@@ -280,7 +280,7 @@ def test_a_process_that_is_interrupted_ends_at_once(tmp_path: Path, how: str) ->
         )  # fmt: skip
         fake.wait(40)
         process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=60)
+        printed, errors = process.communicate()
     assert "finished" not in printed
     assert process.returncode != 0
     assert "Interrupted" in errors
@@ -295,7 +295,7 @@ def test_a_program_that_ends_without_closing(real: Distribution, tmp_path: Path)
     """A script that never closes its handle ends silently and by itself."""
     code = f"import regnb; registry = regnb.connect({real.url!r}); print(len(registry.catalog()))"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
         env=surroundings(tmp_path),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

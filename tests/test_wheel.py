@@ -36,7 +36,7 @@ print(json.dumps([regnb.__file__, str(notebooks()), sys.path, repr(sys.meta_path
 
 
 def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def build(source: Path, target: Path, *options: str) -> dict[str, Path]:
@@ -178,7 +178,7 @@ def test_the_lab_works(program: Path, seeded_embedded: Seeded, tmp_path: Path) -
     lab = Lab(tmp_path / "lab.log", "lab", seeded_embedded.url, "--no-browser", by=(program,))
     try:
         base, token = re.fullmatch(r"(.*?/)lab\S*token=(\w+)", lab.url()).groups()  # type: ignore[union-attr]
-        with httpx.Client(base_url=base, headers={"Authorization": f"token {token}"}, timeout=60) as client:
+        with httpx.Client(base_url=base, headers={"Authorization": f"token {token}"}, timeout=600) as client:
             assert "JupyterLab" in client.get("lab").text
             assert client.get("api/contents/00-start.ipynb").json()["type"] == "notebook"
             found = client.get("lab/api/settings/@jupyterlab/apputils-extension:notification").json()

@@ -15,14 +15,13 @@ import pyarrow.compute as pc
 
 from regnb.analysis import snapshot
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.files import shown
 from regnb.errors import InvalidArgument
 from regnb.oci.reference import select
 from regnb.tables import sharing
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
 from regnb.tables.graph import Edges, Graph
-from regnb.text import count, escaped, human
+from regnb.text import count, escaped, human, redact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -176,7 +175,7 @@ def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
     mine = found[found["registry"] == found["registry"].iloc[-1]] if len(found) else found
     if len(mine) < 2:  # noqa: PLR2004 -- two
         raise InvalidArgument(
-            f"no two snapshots of one registry are in {shown(folder)}",
+            f"no two snapshots of one registry are in {redact(folder)}",
             hint="regnb audit URL --snapshot FOLDER makes one",
         )
     one, two = mine["url"].tail(2)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from regnb.analysis.snapshot import snapshots
 from regnb.analysis.spill import spilling
-from regnb.crawl.files import opened, shown
+from regnb.crawl.files import opened
 from regnb.environment import variable
 from regnb.errors import InvalidArgument, MissingExtra, StorageError
 from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
-from regnb.text import parse_size, printable
+from regnb.text import parse_size, printable, redact
 
 try:
     import duckdb
@@ -105,7 +105,7 @@ def database(where: str | Path | None, *, memory: str | None = None) -> Iterator
     second = listed[(listed["status"] == "ok") & (listed["schema"] == SECOND)]
     if second.empty:
         hint = "regnb audit --snapshot saves one"
-        raise StorageError(f"no snapshot of the second schema below {shown(where)}", hint=hint)
+        raise StorageError(f"no snapshot of the second schema below {redact(where)}", hint=hint)
     latest = second[second["complete"]].drop_duplicates(["registry", "source"], keep="last")
     with (
         opened(where, "read") as (filesystem, root),

@@ -30,13 +30,14 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from regnb.crawl.files import local_path, opened, reason, shown
+from regnb.crawl.files import local_path, opened, reason
 from regnb.crawl.records import Source
 from regnb.errors import StorageError
 from regnb.tables.age import believed
 from regnb.tables.columns import COLUMNS, INVENTORY
 from regnb.tables.frame import Frame, make, told
 from regnb.tables.write import arrow, write_parquet
+from regnb.text import redact
 
 if TYPE_CHECKING:
     import fsspec
@@ -139,7 +140,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
     files = {name: _encoded(name, table) for name, table in tables.items()}
     header = _Header(
         SCHEMA,
-        shown(registry),
+        redact(registry),
         source,
         started,
         finished,
@@ -171,7 +172,7 @@ def save(  # noqa: PLR0917 -- what an inventory is made of
                 with suppress(Exception):
                     filesystem.rmdir(path)  # of what others use this is refused
             raise
-    return f"{shown(url).rstrip('/')}/{name}"
+    return f"{redact(url).rstrip('/')}/{name}"
 
 
 def _stamp(when: datetime) -> str:
@@ -237,7 +238,7 @@ def load(url: str | Path, only: Collection[str] = ()) -> Stored:
         >>> load(inventory.save("snapshots"))[0]
         'localhost:5000'
     """
-    named = shown(url)
+    named = redact(url)
     with opened(url, "read") as (filesystem, folder):
         header = _header(filesystem, folder, named)
         names = [name for name in header.files if name in INVENTORY and (not only or name in only)]
@@ -335,7 +336,7 @@ def snapshots(url: str | Path) -> Frame:
                 "complete": figures.complete,
                 "schema": header.schema if header else 0,
                 "status": status,
-                "url": f"{shown(url).rstrip('/')}/{name}",
+                "url": f"{redact(url).rstrip('/')}/{name}",
             }
         )
     frame = make("snapshots", {column: [row[column] for row in rows] for column in COLUMNS["snapshots"]})

@@ -16,7 +16,7 @@ import msgspec
 
 from regnb.analysis.stock import Stock
 from regnb.crawl.delivered import Delivered
-from regnb.crawl.files import explained, local_path, opened, shown
+from regnb.crawl.files import explained, local_path, opened
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
@@ -24,7 +24,7 @@ from regnb.errors import InvalidArgument, StorageError
 from regnb.oci.disk import BASE
 from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
 from regnb.oci.reference import Digest, is_digest
-from regnb.text import count
+from regnb.text import count, redact
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -106,7 +106,7 @@ class Storage:
         self._base = ""
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
-        self.url = shown(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
+        self.url = redact(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
         with self.files(lambda *_: None) as files:
             self._base = files.base
 

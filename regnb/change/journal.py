@@ -22,7 +22,7 @@ import platformdirs
 from msgspec import Struct
 
 from regnb.change.plan import Plan, Step
-from regnb.change.signing import VARIABLE, Key
+from regnb.change.signing_key import VARIABLE, Key
 from regnb.change.sweep import Row, Sweep
 from regnb.crawl.files import reason
 from regnb.environment import variable

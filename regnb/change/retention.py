@@ -29,14 +29,13 @@ from regnb.change.removal import (
     unknown,
 )
 from regnb.cluster.running import InUse, Used
-from regnb.crawl.files import shown
 from regnb.crawl.selection import Picked
 from regnb.errors import InvalidArgument, LimitExceeded
 from regnb.oci.age import SKEW
 from regnb.oci.manifest import HELM_CONFIG
 from regnb.oci.versions import versions
 from regnb.tables.age import STAND_INS, ages, in_use, with_pushed
-from regnb.text import names
+from regnb.text import names, redact
 
 
 class Verdict(NamedTuple):
@@ -518,7 +517,7 @@ def _dated(inventory: Inventory, storage: str | Path) -> Inventory:
     tags = with_pushed(inventory.tags, open_storage(storage).inventory().tags)
     if tags["pushed"].isna().all() and len(tags):
         raise InvalidArgument(
-            f"{shown(storage)} holds no tag of {inventory.registry} on the same digest, so it has no push dates for it",
+            f"{redact(storage)} holds no tag of {inventory.registry} on the same digest, so no push dates for it",
             hint="name the folder, or the URL, of this registry's own storage",
         )
     frames = {**inventory.frames, "tags": tags}

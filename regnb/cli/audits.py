@@ -42,7 +42,6 @@ from regnb.cli.terminal import (
     unread,
 )
 from regnb.cli.verdict import failing, rows_of, show_collections
-from regnb.crawl.files import shown
 from regnb.crawl.naming import named
 from regnb.crawl.records import NOTES
 from regnb.crawl.selection import selectors
@@ -51,7 +50,7 @@ from regnb.source import is_file, read
 from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
 from regnb.tables.write import check_format, make_folder
-from regnb.text import count, human, parse_size
+from regnb.text import count, human, parse_size, redact
 
 if TYPE_CHECKING:
     from regnb.registry import Registry
@@ -127,7 +126,7 @@ def _older(inventory: Inventory, folder: str) -> Inventory | None:
             return Inventory.load(f"{folder.rstrip('/')}/{name}")
         except StorageError as error:
             say(f"Passed over: {error.message}")
-    say(f"No older snapshot of {inventory.registry} in {shown(folder)}: nothing to compare with.")
+    say(f"No older snapshot of {inventory.registry} in {redact(folder)}: nothing to compare with.")
     return None
 
 
@@ -202,7 +201,7 @@ def audit(
         if folder is not None:
             make_folder(folder)
     alarms = alarm()
-    with alarms.failing(f"The audit of {shown(url)} failed"):
+    with alarms.failing(f"The audit of {redact(url)} failed"):
         inventory = read(
             url, repositories, cached=not no_cache, fill_cache=fill_cache, listing=listing, connect=connected
         )

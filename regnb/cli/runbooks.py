@@ -20,14 +20,14 @@ from regnb.cli.terminal import (
     out,
     say,
 )
-from regnb.crawl.files import file_errors, shown
+from regnb.crawl.files import file_errors
 from regnb.crawl.naming import OPTION
 from regnb.errors import InvalidArgument
 from regnb.notebooks.runbook import Runbook, find, runbooks
 from regnb.notebooks.runbook import run as run_
 from regnb.source import read
 from regnb.tables.write import make_folder
-from regnb.text import parse_size
+from regnb.text import parse_size, redact
 
 app = typer.Typer()
 command = command_of(app)
@@ -95,9 +95,9 @@ def report(
     make_folder(output.parent)
     inventory = read(url, repositories, cached=not no_cache, connect=connected)
     found = growth_(snapshots, registry=inventory.registry) if snapshots is not None else None
-    words = ["regnb", "report", shown(url), "-o", output.name]
+    words = ["regnb", "report", redact(url), "-o", output.name]
     words += [word for name in repositories or () for word in ("-r", name)]
-    words += ["--snapshots", shown(snapshots)] if snapshots else []
+    words += ["--snapshots", redact(snapshots)] if snapshots else []
     words += ["--capacity", capacity] if capacity else []
     text = report_(inventory, growth=found, capacity=capacity, command=shlex.join(words))
     with file_errors(f"write {output}", "name another file with -o"):
@@ -109,7 +109,7 @@ def report(
 def _assigned(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidArgument(f"{shown(text)[:100]!r} gives no parameter a value", hint="write -p name=value")
+        raise InvalidArgument(f"{redact(text)[:100]!r} gives no parameter a value", hint="write -p name=value")
     return name.strip(), value
 
 

@@ -12,8 +12,9 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from regnb.crawl.files import local_path, opened, shown
+from regnb.crawl.files import local_path, opened
 from regnb.errors import StorageError
+from regnb.text import redact
 
 if TYPE_CHECKING:
     import fsspec
@@ -82,7 +83,7 @@ class Delivered:
             self._manifest = msgspec.json.decode(data, type=_Manifest, strict=False)
             self.when = datetime.fromtimestamp(self._manifest.creation_timestamp / 1000, UTC)
         except (msgspec.MsgspecError, ValueError, OverflowError, OSError, RecursionError) as error:
-            text = f"not the manifest of an S3 Inventory: {shown(url)}: {error}"
+            text = f"not the manifest of an S3 Inventory: {redact(url)}: {error}"
             raise StorageError(text, hint="name the manifest.json that S3 delivered") from None
         self.bucket = self._manifest.source_bucket.removeprefix("arn:aws:s3:::")
 
@@ -106,10 +107,10 @@ class Delivered:
         try:
             data: bytes = filesystem.cat_file(self._place(filesystem, manifest, part.key))
         except FileNotFoundError:
-            text = f"the S3 Inventory {shown(self._url)} is not whole: {part.key} is not there"
+            text = f"the S3 Inventory {redact(self._url)} is not whole: {part.key} is not there"
             raise StorageError(text, hint="name a newer one, or copy all its files") from None
         if part.checksum and hashlib.md5(data, usedforsecurity=False).hexdigest() != part.checksum.lower():
-            text = f"the S3 Inventory {shown(self._url)} is damaged: {part.key} is not what its manifest says"
+            text = f"the S3 Inventory {redact(self._url)} is damaged: {part.key} is not what its manifest says"
             raise StorageError(text, hint="name a newer one, or copy it again")
         return data
 

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from regnb.errors import MissingExtra, RegnbError, StorageError
+from regnb.text import redact, without_logins
 
 if TYPE_CHECKING:
     import fsspec
 
 _EXTRAS: Final = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
-
-
-def shown(url: str | Path) -> str:
-    """Return a URL without the credentials in it.
-
-    Example:
-        >>> shown("sftp://me:secret@host/registry")
-        'sftp://host/registry'
-    """
-    return re.sub(r"(?<=://)[^/\s]*@", "", str(url))
 
 
 def reason(error: Exception) -> str:
@@ -34,9 +24,7 @@ def reason(error: Exception) -> str:
         >>> reason(OSError(28, "No space left on device"))
         'No space left on device'
     """
-    text = shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-    # A library may repeat a part of the URL, such as s3fs what it takes for the bucket's name.
-    return re.sub(r"[^\s/:@\"']+:[^\s/:@\"']*@", "", text)[:200]
+    return without_logins(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
 
 
 @contextmanager
@@ -94,18 +82,19 @@ def explained(url: str | Path, what: str) -> Iterator[None]:
         if scheme in _EXTRAS:
             raise MissingExtra(*_EXTRAS[scheme]) from None
         raise StorageError(
-            f"cannot {what} {shown(url)}: {error}", hint="install the library that fsspec names"
+            f"cannot {what} {redact(url)}: {error}", hint="install the library that fsspec names"
         ) from None
     except FileNotFoundError:
         hint = "make the bucket or the folder first" if what == "write" else "check the name; nothing may be there yet"
-        raise StorageError(f"no such folder or bucket: {shown(url)}", hint=hint) from None
+        raise StorageError(f"no such folder or bucket: {redact(url)}", hint=hint) from None
     except PermissionError:
         raise StorageError(
-            f"no permission to {what} {shown(url)}", hint="check the user, or the credentials in the environment"
+            f"no permission to {what} {redact(url)}", hint="check the user, or the credentials in the environment"
         ) from None
     except Exception as error:  # noqa: BLE001 -- each file system's library has errors of its own
         raise StorageError(
-            f"cannot {what} {shown(url)}: {reason(error)}", hint="check the URL, the space that is left and the network"
+            f"cannot {what} {redact(url)}: {reason(error)}",
+            hint="check the URL, the space that is left and the network",
         ) from None
 
 
@@ -136,5 +125,5 @@ def opened(url: str | Path, what: str, **options: object) -> Iterator[tuple[fssp
 
         filesystem, path = fsspec.core.url_to_fs(str(url), **options)
         if isinstance(filesystem, AbstractArchiveFileSystem):
-            raise StorageError(f"cannot {what} an archive: {shown(url)}", hint="unpack it, and name the folder")
+            raise StorageError(f"cannot {what} an archive: {redact(url)}", hint="unpack it, and name the folder")
         yield filesystem, path

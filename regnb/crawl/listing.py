@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from regnb.crawl.notes import Notes, is_repository, printable, repository_of
+from regnb.crawl.notes import Notes, encodable, is_repository, repository_of
 from regnb.crawl.records import ProblemKind, UploadRecord, Usage
 from regnb.crawl.walk import FOREIGN, File
 from regnb.errors import InvalidReference
@@ -112,7 +112,7 @@ class Listing:
         what = "other"
         if mark == "_uploads" and upload:
             what = "uploads"
-            key = printable(name), printable(upload.partition("/")[0])
+            key = encodable(name), encodable(upload.partition("/")[0])
             record = self.uploads.setdefault(key, UploadRecord(*key, date(file.when), 0))
             record.size += file.size
         self.disk[what].add(file.size, file.used)
@@ -240,7 +240,7 @@ class Listing:
 
     def _upload(self, name: str, upload: str, parts: Sequence[str], file: File) -> None:
         """Record a file of an upload that was not finished."""
-        name, upload = map(printable, (name, upload))
+        name, upload = map(encodable, (name, upload))
         record = self.uploads.setdefault((name, upload), UploadRecord(name, upload, None, 0))
         record.size += file.size
         if list(parts) == ["startedat"]:

@@ -40,12 +40,12 @@ class Notes:
         hint: str = "",
     ) -> None:
         """Note what could not be read, or is not as it should be."""
-        repository, reference = map(printable, (repository, reference))
+        repository, reference = map(encodable, (repository, reference))
         self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
 
     def damage(self, repository: str, reference: str, problem: ProblemKind, message: str, hint: str = "") -> None:
         """Note what is known to be missing or damaged, so that no pull that needs it succeeds."""
-        self.records.damage(printable(repository), printable(reference), problem, message, hint)
+        self.records.damage(encodable(repository), encodable(reference), problem, message, hint)
 
     def unread(
         self, repository: str, reference: str, text: str, error: Exception, counts: Counts | None = None
@@ -86,11 +86,11 @@ def repository_of(path: str) -> tuple[str, str]:
     return name[1:], f"_{rest}" if mark else ""
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return a name as text that can be written: a file may have any name, and not every one is text.
 
     Example:
-        >>> printable("caf" + chr(0xDCE9))
+        >>> encodable("caf" + chr(0xDCE9))
         'caf?'
     """
     return text.encode("utf-8", "replace").decode()

@@ -11,7 +11,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from regnb.errors import ContentError, Denied, NotFound, RateLimited, RegistryError, TooLarge, Unauthorized, Unsupported
-from regnb.wire.addresses import join, origin, redact
+from regnb.text import redact
+from regnb.wire.addresses import join, origin
 from regnb.wire.authentication import Challenge, parse_challenges
 from regnb.wire.credentials import Credentials
 from regnb.wire.failures import failure, raise_for

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from regnb.crawl.files import local_path, opened, shown
+from regnb.crawl.files import local_path, opened
 from regnb.errors import InvalidReference, StorageError
 from regnb.layouts.files import Content
 from regnb.layouts.layout import Layout
@@ -18,6 +18,7 @@ from regnb.layouts.shelf import Shelf
 from regnb.oci.disk import BASE, REPOSITORIES, blob_path, repository_path
 from regnb.oci.reference import check_repository, is_digest, is_tag
 from regnb.oci.transports import REF_NAME, Place
+from regnb.text import redact
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -127,7 +128,7 @@ class StoredShelf(Shelf):
         self.failed, self.folder = [], None
         self.why = "it is the storage of a registry"
         self.hint = "connect to the registry that it belongs to"
-        self.place = _Stored("oci", local_path(url) or shown(url))
+        self.place = _Stored("oci", local_path(url) or redact(url))
         self._known: dict[str, Layout] = {}
 
     def close(self) -> None:

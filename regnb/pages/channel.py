@@ -15,9 +15,9 @@ from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from regnb.pages.allowance import Allowance
 from regnb.pages.guard import Upstream
 from regnb.pages.kernels import Kernels
+from regnb.pages.rate_limit import RateLimit
 from regnb.pages.visit import Guarded, Visits
 
 LIMIT: Final = 1024 * 1024
@@ -27,11 +27,11 @@ PROTOCOL: Final = "v1.kernel.websocket.jupyter.org"
 CONTROL: Final = "jupyter.widget.control"
 """What a page may open: the comm over which it asks for the state of all widgets, once."""
 
-_MESSAGES: Final = Allowance(400, 40)
+_MESSAGES: Final = RateLimit(400, 40)
 """Of one kernel; a page that is typed in sends some ten in a second."""
-_ALL_MESSAGES: Final = Allowance(1600, 160)
+_ALL_MESSAGES: Final = RateLimit(1600, 160)
 """Of all pages of an address."""
-_OPENINGS: Final = Allowance(8, 0.1)
+_OPENINGS: Final = RateLimit(8, 0.1)
 """Comms that a page opens: the answer is the state of all of its widgets."""
 _TYPES: Final = ("comm_open", "comm_msg", "comm_close", "comm_info_request", "kernel_info_request")
 _WORD: Final = 8

@@ -16,8 +16,8 @@ from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 
 from regnb.errors import InvalidArgument
-from regnb.pages.allowance import Allowance
 from regnb.pages.guard import Guard, Upstream
+from regnb.pages.rate_limit import RateLimit
 
 MOST: Final = 512
 """Connections that are open at once."""
@@ -56,7 +56,7 @@ class Stream(IOStream):
     def __init__(self, connection: socket.socket, door: Door, peer: str = "") -> None:
         super().__init__(connection, max_buffer_size=_READ, read_chunk_size=_TURN, max_write_buffer_size=_UNSENT)
         self._door, self._had_its_turn, self.peer = door, False, peer
-        self._allowance = Allowance(_BURST, _PACE)
+        self._limit = RateLimit(_BURST, _PACE)
         self.moved = time.monotonic()
         door.streams.add(self)
 
@@ -68,7 +68,7 @@ class Stream(IOStream):
         if found:
             self._had_its_turn, self.moved = True, time.monotonic()
             self.io_loop.add_callback(self._next_turn)
-            if not self._allowance.take("", found):
+            if not self._limit.take("", found):
                 raise ConnectionResetError(errno.ECONNRESET, "more than a page sends")
         return found
 

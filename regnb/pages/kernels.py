@@ -17,8 +17,8 @@ from tornado.web import Finish, HTTPError
 from traitlets import Dict, Integer
 
 from regnb.errors import InvalidArgument
-from regnb.pages.allowance import Allowance
 from regnb.pages.guard import Upstream
+from regnb.pages.rate_limit import RateLimit
 from regnb.text import count
 
 PAGES: Final = 20
@@ -80,7 +80,7 @@ class Kernels(AsyncMappingKernelManager):
         self.channels: defaultdict[str, set[Upstream]] = defaultdict(set)
         """Of each kernel, its page's connections."""
         # A page that is reloaded again and again starts a kernel each time.
-        self._starts = Allowance(2 * self.each, 0.2)
+        self._starts = RateLimit(2 * self.each, 0.2)
 
     @property
     def pages(self) -> int:

@@ -20,6 +20,7 @@ from regnb.errors import InvalidArgument, MissingExtra
 from regnb.notebooks.lab import copy_notebooks
 from regnb.notebooks.runbook import Runbook, filled, find, runbooks, values
 from regnb.pages import nursery
+from regnb.text import redact
 from regnb.widgets.page import box
 from regnb.widgets.table import DRAWN
 from regnb.wire.addresses import same
@@ -300,7 +301,7 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
         try:
             query = {key: self.get_query_argument(key) for key in names}
             runbook = find(name or _START)
-            self.filled = page(runbook, query, theme, kernels.surroundings["REGNB_URL"].rpartition("@")[2], note)
+            self.filled = page(runbook, query, theme, redact(kernels.surroundings["REGNB_URL"]), note)
             self.filled.metadata["regnb"]["login"] = token.name if token else ""
             by = f"token {token.name}, {visitor.address}" if token else visitor.address
             cell: Upstream = new_code_cell

@@ -18,8 +18,8 @@ from jupyter_server.auth.login import LoginFormHandler
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.web import HTTPError
 
-from regnb.pages.allowance import Allowance
 from regnb.pages.guard import BARE, STYLE, Upstream
+from regnb.pages.rate_limit import RateLimit
 from regnb.pages.token import Token
 from regnb.widgets.page import box
 
@@ -28,9 +28,9 @@ LASTS: Final = 12 * 3600
 _MARK: Final = "visit"
 _ASKED, _GIVEN = "1", "2"
 """In the query: the light page has asked for this; the cookie was set, and must be there."""
-_GUESSES: Final = Allowance(8, 1 / 15)
+_GUESSES: Final = RateLimit(8, 1 / 15)
 """Wrong tokens of one address."""
-_ALL_GUESSES: Final = Allowance(100, 1)
+_ALL_GUESSES: Final = RateLimit(100, 1)
 """Wrong tokens of all addresses together."""
 _LOCKED: Final = "Too many wrong tokens: wait a minute"
 _MOST: Final = 10_000

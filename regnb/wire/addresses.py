@@ -1,23 +1,18 @@
-"""Addresses of registries: origins, what an answer leads to, and URLs without their secrets."""
+"""Addresses of registries: origins, and what an answer leads to."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Final
-from urllib.parse import unquote, unquote_plus, urljoin, urlsplit
+from typing import Final
+from urllib.parse import unquote, urljoin, urlsplit
 
 from regnb.errors import ContentError, InvalidArgument
 from regnb.oci.reference import HUB
 from regnb.oci.transports import is_place, parse
+from regnb.text import redact
 from regnb.wire.credentials import Credentials
 
-_SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-_SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential", "password", "key", "_state")
-_ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
-"""Headers with addresses, and what of them is one."""
-_PARAMETER: Final = re.compile(r"([^&;=]+)=([^&]*)")
-HIDDEN: Final = "***"
 _API: Final = re.compile(r"/v[12]/?$")
 _BASE: Final = re.compile(r"(?:/(?!v[12](?:/|$))[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 """A registry's path: no part of it is empty, or a dot segment, or where the API begins."""
@@ -56,35 +51,6 @@ def join(base: str, given: str) -> str:
         raise ContentError(f"{redact(base)}: the answer leads to a malformed URL") from None
     # Whose credentials are sent where is not for an answer to say; and aiohttp takes only one login for a request.
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
-
-
-def redact(url: str) -> str:
-    """Hide a URL's password and its signed or token-like parameters; the rest stays as it is, byte for byte."""
-    if "?" not in url and "@" not in url:
-        return url
-    parts = urlsplit(url)
-    query = _PARAMETER.sub(_hidden, parts.query)
-    if query != parts.query or "@" in parts.netloc:
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query).geturl()
-    return url
-
-
-def _hidden(parameter: re.Match[str]) -> str:
-    key = unquote_plus(parameter[1]).lower()
-    return f"{parameter[1]}={HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
-
-
-def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
-    """Return headers with secrets, and secrets within addresses, hidden."""
-    found: dict[str, str] = {}
-    for key, value in headers:
-        name = key.lower()
-        if name in _SECRET_HEADERS or "token" in name or "secret" in name:
-            found[key] = HIDDEN
-        else:
-            address = _ADDRESSES.get(name)
-            found[key] = address.sub(lambda url: redact(url[0]), value) if address else value
-    return found
 
 
 def origin(url: str) -> str:

@@ -11,7 +11,8 @@ from msgspec import structs
 
 from regnb.errors import ContentError, Denied, Refused, RegistryError, Unauthorized
 from regnb.oci.manifest import ACCEPT
-from regnb.wire.addresses import below, join, redact
+from regnb.text import redact
+from regnb.wire.addresses import below, join
 from regnb.wire.channel import Channel
 from regnb.wire.exchange import READS, Answer, Target, check_headers
 from regnb.wire.failures import raise_for

@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._drain: asyncio.Future[None] | None = None
         self._stopped = False
         self._received = 0
-        self._allowance = self._patience = self._end = self._until = inf
+        self._granted = self._patience = self._end = self._until = inf
         self._timer: asyncio.TimerHandle | None = None
         self.transport = cast("asyncio.Transport", None)
         self.since = 0.0
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._stopped = False
             self.transport.resume_reading()
         began, before = self._loop.time(), self._received
-        self._watch(self._allowance)
+        self._watch(self._granted)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -161,8 +161,8 @@ class Connection(asyncio.Protocol):
         if came := self._received - before:
             # The first byte may take as long as this kind of request does. From then on each byte earns a little time,
             # so that a server that trickles comes to an end.
-            left = self._allowance - (self._loop.time() - began)
-            self._allowance = min(self._patience, left + came / FLOOR)
+            left = self._granted - (self._loop.time() - began)
+            self._granted = min(self._patience, left + came / FLOOR)
         elif not (self._answer and self._answer.complete):
             raise self._failure or ConnectionResetError
 
@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
             else:
                 self.transport.write(head)
                 await self._upload(answer, body, length)
-            self._allowance = budget.first
+            self._granted = budget.first
             await answer.head()
         except BaseException:
             self.abort()

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from regnb.errors import InvalidArgument
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
-from regnb.wire.addresses import redact_headers
+from regnb.text import redact_headers
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """The methods that change nothing."""

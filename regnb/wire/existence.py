@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from regnb.oci.manifest import media_type_of
-from regnb.wire.addresses import origin, redact, within
+from regnb.text import redact
+from regnb.wire.addresses import origin, within
 from regnb.wire.messages import Response
 
 ABSENT: Final = (

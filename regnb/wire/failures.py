@@ -23,9 +23,9 @@ from regnb.errors import (
     Unproven,
     Unsupported,
 )
-from regnb.text import printable
+from regnb.text import printable, redact
 from regnb.wire import existence
-from regnb.wire.addresses import origin, redact
+from regnb.wire.addresses import origin
 from regnb.wire.exchange import reason
 from regnb.wire.messages import Response, Streamed
 
@@ -183,7 +183,7 @@ def unreached(method: str, url: str, error: OSError, seconds: float) -> Connecti
         'localhost:5000 refuses connections; check the port, and that the registry runs'
     """
     shown = redact(url)
-    host, scheme = urlsplit(url).netloc.rpartition("@")[2], urlsplit(url).scheme
+    host, scheme = urlsplit(shown).netloc, urlsplit(shown).scheme
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)

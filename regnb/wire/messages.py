@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from msgspec import Struct
 
 from regnb.errors import ConnectionFailed, ContentError, TooLarge
-from regnb.wire.addresses import redact
+from regnb.text import redact
 from regnb.wire.exchange import Exchange
 from regnb.wire.incoming import NotHTTPError
 

@@ -15,7 +15,8 @@ import anyio
 
 from regnb.errors import RateLimited
 from regnb.log import logger
-from regnb.wire.addresses import origin, redact
+from regnb.text import redact
+from regnb.wire.addresses import origin
 from regnb.wire.failures import BY_STATUS, failure
 from regnb.wire.messages import Response, Streamed
 

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from regnb.errors import MissingExtra
+from regnb.text import redact
 
 _KINDS: Final = {"socks5": "socks5", "socks5h": "socks5", "socks": "socks5", "socks4": "socks4", "socks4a": "socks4"}
 _BY_NAME: Final = ("socks5h", "socks4a", "socks")
@@ -61,5 +62,4 @@ async def through_socks(proxy: str, host: str, port: int) -> socket.socket:
     try:
         return await found.connect(dest_host=host, dest_port=port)
     except (ProxyError, ProxyTimeoutError) as error:
-        where = parts.netloc.rpartition("@")[2]
-        raise UnreachedProxy(f"the proxy {where} refuses: {error}") from None
+        raise UnreachedProxy(f"the proxy {urlsplit(redact(proxy)).netloc} refuses: {error}") from None

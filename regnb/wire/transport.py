@@ -29,7 +29,8 @@ from regnb.errors import (
     Unauthorized,
 )
 from regnb.log import logger
-from regnb.wire.addresses import is_loopback, join, origin, parse_registry, redact, redact_headers, within
+from regnb.text import redact, redact_headers
+from regnb.wire.addresses import is_loopback, join, origin, parse_registry, within
 from regnb.wire.authentication import Authenticator
 from regnb.wire.connections import Connections
 from regnb.wire.credentials import Credentials
@@ -410,7 +411,7 @@ class Transport:
                 raise
             raise InvalidArgument(f"no such URL: {redact(url)[:200]!r}: {error}") from None
         except NotHTTPError:
-            host = urlsplit(url).netloc.rpartition("@")[2]
+            host = urlsplit(redact(url)).netloc
             hint = f"write https://{host} if it speaks TLS" if url.startswith("http:") else ""
             raise NotARegistry(f"{host} does not answer in HTTP", hint=hint, method=method, url=redact(url)) from None
         finally:

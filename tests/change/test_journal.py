@@ -184,7 +184,7 @@ def test_it_outlives_the_process(tmp_path: Path) -> None:
     plan().save(tmp_path / "plan.json")
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "plan.json"), str(tmp_path / "receipts")],
-        check=False, timeout=60, env=surroundings(tmp_path) | {"PYTHONPATH": str(ROOT)},
+        check=False, env=surroundings(tmp_path) | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     (path,) = (tmp_path / "receipts").iterdir()
@@ -344,7 +344,7 @@ def test_two_processes_do_not_write_to_one_repository(tmp_path: Path) -> None:
     """)
     with hold("a:1", ["vm/x", "vm/x"]):
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60,
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True,
             env=dict(os.environ) | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         with pytest.raises(Busy):

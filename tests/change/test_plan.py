@@ -382,7 +382,7 @@ def shell(folder: Path, script: str, program: str = "bash", **env: str) -> subpr
     """Run what was printed, as printed."""
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [program, "-euc", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        [program, "-euc", script], cwd=folder, capture_output=True, text=True, check=False,
         env={"PATH": os.environ["PATH"], "no_proxy": "*", **env},
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def test_help_loads_no_command(tmp_path: Path) -> None:
     """``regnb --help`` imports no module of commands."""
     code = "import sys; from regnb.cli.app import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path)
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=surroundings(tmp_path)
     )
     assert {f"regnb.cli.{entry.module}" for entry in COMMANDS.values()} & set(done.stdout.split()) == set()
 
@@ -57,7 +57,7 @@ def test_plain_values_load_nothing(words: list[str], tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, check=True, timeout=60, env=surroundings(tmp_path), cwd=tmp_path,
+        capture_output=True, text=True, check=True, env=surroundings(tmp_path), cwd=tmp_path,
     )  # fmt: skip
     assert "absent" in done.stdout
     assert {"pydantic", "httpx", "aiohttp", "pandas", "regnb.registry"} & set(done.stdout.split()) == set()

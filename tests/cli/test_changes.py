@@ -239,7 +239,7 @@ def test_the_curl_commands_do_the_same(small: Distribution, tmp_path: Path) -> N
     before = state(small.url)
     script = regnb(tmp_path, "rename", small.url, "vm/centos8:2", "3", "--allow", "dummy", "--curl").stdout
     assert state(small.url) == before
-    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, capture_output=True, timeout=60)
+    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path, capture_output=True)
     expected = {(repository, "3" if tag == "2" else tag): digest for (repository, tag), digest in before.items()}
     assert state(small.url) == expected
 
@@ -249,7 +249,7 @@ def test_the_curl_commands_end_at_the_first_failure(small: Distribution, tmp_pat
     script = regnb(tmp_path, "rename", small.url, "vm/centos8:2", "3", "--allow", "dummy", "--curl").stdout
     before = state(small.url)
     script = script.replace("/manifests/3", "/manifests/.not-a-tag")
-    done = subprocess.run(["bash", "-c", script], check=False, cwd=tmp_path, capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], check=False, cwd=tmp_path, capture_output=True)
     assert done.returncode != 0
     assert state(small.url) == before
 

@@ -224,7 +224,7 @@ def test_a_reader_that_goes_away(filled: Distribution, tmp_path: Path) -> None:
     with many as fake:
         line = f"{' '.join(map(quote, CLI))} catalog {fake.url} | head -1"
         done = subprocess.run(
-            ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60, env=surroundings(tmp_path)
+            ["bash", "-c", line], capture_output=True, text=True, check=False, env=surroundings(tmp_path)
         )
     assert (done.stdout.strip(), done.stderr) == ("app-0", "")
 
@@ -282,7 +282,7 @@ def test_serve_and_audit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 repository, 1 tag" in done.stdout
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     killer.cancel()
     assert "Traceback" not in errors
     assert process.returncode in (0, 130)
@@ -298,7 +298,7 @@ def test_the_command_without_its_extra(tmp_path: Path) -> None:
     """Without typer, the command prints one error and the line that installs it."""
     code = "import sys; sys.modules['typer'] = None; from regnb.__main__ import main; main()"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
         env=surroundings(tmp_path),
     )  # fmt: skip
     check_error(done, "typer", "pip install 'regnb[cli]'")

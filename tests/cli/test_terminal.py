@@ -187,9 +187,7 @@ def completed(folder: Path, line: str, **more: str) -> list[str]:
     words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count("\n") or line.count(" "))}
     env = surroundings(folder, _REGNB_COMPLETE="complete_bash", **words, **more)
     code = "import sys; sys.argv[0] = 'regnb'; from regnb.__main__ import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
     assert done.stderr == ""
     return done.stdout.split()
 

@@ -622,7 +622,7 @@ def test_100_000_tags_stay_under_a_gigabyte(tmp_path: Path) -> None:
     """An inventory of 100,000 tags and 50,000 images peaks below 1 GB of memory, sharing and its display included."""
     path = f"{ROOT}:{ROOT / 'tests'}"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SIMULATION], capture_output=True, text=True, check=False, timeout=200,
+        [sys.executable, "-W", "error", "-c", SIMULATION], capture_output=True, text=True, check=False,
         env={**surroundings(tmp_path), "PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

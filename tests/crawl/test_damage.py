@@ -141,9 +141,9 @@ def test_a_note_fails_no_job(disk: Disk, tmp_path: Path) -> None:
     """``audit --fail-on-problems`` exits with 0 where there are only notes, and with 2 where a layer is damaged."""
     (disk.v2 / "blobs/lost+found").mkdir()
     command = [sys.executable, "-m", "regnb", "audit", str(disk.root), "--fail-on-problems"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120, env=surroundings(tmp_path))
+    subprocess.run(command, check=True, capture_output=True, env=surroundings(tmp_path))
     disk.data(A.blobs[2]).write_bytes(b"")
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=surroundings(tmp_path))
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=surroundings(tmp_path))
     assert done.returncode == 2
     assert "(damaged)" in done.stderr
 
@@ -240,4 +240,4 @@ with contextlib.suppress(SystemExit):
 assert regnb.__dir__() and not {{"httpx", "aiohttp", "ssl", "asyncio"}} & sys.modules.keys()
 """
     command = [sys.executable, "-c", program, str(disk.root)]
-    subprocess.run(command, check=True, timeout=120, env=surroundings(tmp_path))
+    subprocess.run(command, check=True, env=surroundings(tmp_path))

@@ -7,8 +7,9 @@ import sys
 import pytest
 from fsspec.registry import _registry
 
-from regnb.crawl.files import opened, reason, shown
+from regnb.crawl.files import opened, reason
 from regnb.errors import MissingExtra, StorageError
+from regnb.text import redact
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,14 @@ from regnb.errors import MissingExtra, StorageError
         ("s3://bucket/registry", "s3://bucket/registry"),
         ("s3://KEY:hunter2@bucket/registry", "s3://bucket/registry"),
         ("sftp://me:p@ss@host/x", "sftp://host/x"),
+        ("//me:hunter2@host/x", "//host/x"),
+        ("https://me:hunter2@host/v2/?n=5&to%6ben=abc#end", "https://host/v2/?n=5&to%6ben=***#end"),
+        ("https://host/v2/app/manifests/a@sha256:0?last=b@c", "https://host/v2/app/manifests/a@sha256:0?last=b@c"),
     ],
 )
 def test_credentials_are_not_shown(url: str, seen: str) -> None:
     """What stands before the host stays out of every message."""
-    assert shown(url) == seen
+    assert redact(url) == seen
     assert "hunter2" not in reason(OSError(f"cannot reach {url}"))
 
 

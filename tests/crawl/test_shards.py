@@ -118,7 +118,7 @@ def test_dask_reads(filled: Distribution, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(DASK, encoding="utf-8")
     run = [sys.executable, str(script), filled.url, str(tmp_path / "snapshots")]
-    subprocess.run(run, check=True, timeout=120, env=surroundings(tmp_path), capture_output=True)
+    subprocess.run(run, check=True, env=surroundings(tmp_path), capture_output=True)
     (saved,) = (tmp_path / "snapshots").rglob("snapshot=*")
     with regnb.connect(filled.url) as registry:
         whole = registry.inventory(cached=False).save(tmp_path / "whole")

@@ -87,7 +87,7 @@ def files(folder: Path, prefix: str = "") -> dict[str, bytes]:
 def tool(*words: str) -> str:
     """Run skopeo or umoci."""
     need(words[0], shutil.which(words[0]), f"{words[0]} is not installed (apt-get install {words[0]})")
-    done = subprocess.run([*words], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([*words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -859,7 +859,7 @@ def test_large_uploads_are_not_held_in_memory(tmp_path: Path) -> None:
         return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
     block = os.urandom(1_000_000)
-    with httpx.Client(base_url=url, timeout=60) as http:
+    with httpx.Client(base_url=url, timeout=600) as http:
         push_blob(http, NAME, b"warm")
         before = peak()
         digest = Digest.of(block * 200)
@@ -912,7 +912,7 @@ def test_it_can_be_stopped_while_the_disk_hangs(tmp_path: Path, monkeypatch: pyt
     server = Server(tmp_path / "storage")
     server.start()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.get, f"{server.url}/v2/_catalog", timeout=60)
+        answer = pool.submit(httpx.get, f"{server.url}/v2/_catalog", timeout=600)
         assert asked.wait(60)
         server.stop()
         awake.set()

@@ -60,7 +60,7 @@ def copied(folder: Path) -> Path:
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -108,7 +108,7 @@ def test_what_is_started_finds_the_registry(bare: Path) -> None:
         ["binder/start", sys.executable, "-c", READ], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        found = json.loads(process.communicate(timeout=120)[0])
+        found = json.loads(process.communicate()[0])
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the registry is left, as in a container that ends
     assert Path(found["package"]).is_relative_to(bare)

@@ -102,7 +102,6 @@ def test_without_lab_it_audits_and_stops(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
         env=os.environ | {"COLUMNS": "120", "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ def test_the_entry_is_declared() -> None:
 def test_a_card_leads_to_the_pages(lab: Lab) -> None:
     """The launcher has a card; behind it are the pages, at a prefix, and only for who has Lab's token."""
     base, token = re.fullmatch(r"(.*?/)lab\S*token=(\w+)", lab.url()).groups()  # type: ignore[union-attr]
-    with httpx.Client(base_url=base, headers={"Authorization": f"token {token}"}, timeout=120) as client:
+    with httpx.Client(base_url=base, headers={"Authorization": f"token {token}"}, timeout=600) as client:
         (card,) = [
             each for each in client.get("server-proxy/servers-info").json()["server_processes"]
             if each["name"] == "regnb"

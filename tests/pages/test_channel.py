@@ -116,7 +116,7 @@ def test_a_kernel_belongs_to_its_visitor(site: Site) -> None:
 
     async def work() -> None:
         async with Visitor(site, "13-retention") as owner:
-            with httpx.Client(timeout=60) as client:
+            with httpx.Client(timeout=600) as client:
                 other = Visitor(site, "13-retention", client)
                 origin = {"Origin": site.base.removesuffix("/ui/")}
                 other.kernel = owner.kernel

@@ -57,7 +57,7 @@ def enter(visitor: httpx.Client, site: Site, text: str, following: str = "/ui/")
 def test_without_tokens_nobody_is_asked_for_one(site: Site) -> None:
     """The login leads to the pages, or says so; a log out closes the visitor's pages."""
     origin = {"Origin": site.base.removesuffix("/ui/")}
-    with httpx.Client(timeout=60, headers=origin) as visitor:
+    with httpx.Client(timeout=600, headers=origin) as visitor:
         assert visitor.get(site.base + "login").headers["location"] == "/ui/"
         given = visitor.post(site.base + "login", data={"password": TOKEN})
         assert (given.status_code, "ask for no token" in given.text) == (404, True)
@@ -71,7 +71,7 @@ def test_the_root_leads_to_the_prefix(site: Site) -> None:
         answer = get(url)
         assert (answer.status_code, answer.headers["location"]) == (302, "/ui/")
     assert get(site.base + "healthz").text == "ok"
-    with httpx.Client(timeout=60) as visitor:
+    with httpx.Client(timeout=600) as visitor:
         assert "What is in my registry" in get(site.base, visitor).text
         answer = visitor.head(site.base)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -214,7 +214,7 @@ def test_pages_that_are_opened_at_once_are_counted(seeded_embedded: Seeded, tmp_
 
 def test_a_page_that_is_left_before_it_is_there_ends(seeded_embedded: Seeded, tmp_path: Path) -> None:
     """Reloaded six times while it is made, it takes one place and not six, and the log says nothing of it."""
-    with Site(tmp_path / "ui.log", seeded_embedded.url) as site, httpx.Client(timeout=60) as visitor:
+    with Site(tmp_path / "ui.log", seeded_embedded.url) as site, httpx.Client(timeout=600) as visitor:
         until(site, 1)
         for _ in range(6):
             with visitor.stream(
@@ -244,7 +244,7 @@ def test_a_kernel_that_dies_is_told(seeded_embedded: Seeded, tmp_path: Path) -> 
                 with pytest.raises(ConnectionError, match="ended early"):
                     await visitor.quiet(30)
 
-        with httpx.Client(timeout=60) as client:
+        with httpx.Client(timeout=600) as client:
             asyncio.run(work(client))
             with client.stream("GET", f"{site.base}02-storage") as page:
                 pieces = page.iter_text()
@@ -294,7 +294,7 @@ def test_a_long_reading_is_told_while_the_page_is_made(seeded_embedded: Seeded, 
     with (
         proxy(seeded_embedded.host, hold) as between,
         Site(tmp_path / "ui.log", between.url) as site,
-        httpx.Client(timeout=120) as client,
+        httpx.Client(timeout=600) as client,
     ):
         visit(f"{site.base}31-expose-on-kubernetes", client)
         page = ""

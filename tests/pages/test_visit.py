@@ -105,7 +105,7 @@ def test_every_answer_has_the_headers(site: Site) -> None:
 
 def test_each_token_opens_what_it_is_for(site: Site) -> None:
     """One lets look, the other write, too; both are in no log and in no process's arguments or environment."""
-    with httpx.Client(timeout=60) as guest, httpx.Client(timeout=60) as operator:
+    with httpx.Client(timeout=600) as guest, httpx.Client(timeout=600) as operator:
         asked = visit(site.base + "10-retag?repository=vm/*", guest)
         assert asked.headers["location"] == "/ui/login?next=%2Fui%2F10-retag%3Frepository%3Dvm%2F%2A"
         wrong = enter(guest, site, f"wrong-{READS}")
@@ -133,7 +133,7 @@ def test_each_token_opens_what_it_is_for(site: Site) -> None:
 
 def test_logging_out_ends_the_pages(site: Site) -> None:
     """The cookie is worth nothing afterwards, and the kernels of its pages end."""
-    with httpx.Client(timeout=60) as guest, httpx.Client(timeout=60) as copy:
+    with httpx.Client(timeout=600) as guest, httpx.Client(timeout=600) as copy:
         enter(guest, site, READS)
         copy.cookies = guest.cookies
         page = visit(site.base + "13-retention", guest).text
@@ -152,7 +152,7 @@ def test_logging_out_ends_the_pages(site: Site) -> None:
 
 def test_a_log_out_while_a_page_is_left_says_so(site: Site) -> None:
     """The page's browser asks for its end at the same moment: both get their answer, and the log has no fault."""
-    with httpx.Client(timeout=60, headers={"X-Forwarded-For": "192.0.2.30"}) as guest:
+    with httpx.Client(timeout=600, headers={"X-Forwarded-For": "192.0.2.30"}) as guest:
         enter(guest, site, READS)
         kernels = [Visitor(site, "13-retention", guest).kernel for _ in range(2)]
         guest.headers["Origin"] = site.base.removesuffix("/ui/")
@@ -165,7 +165,7 @@ def test_a_log_out_while_a_page_is_left_says_so(site: Site) -> None:
 
 def test_one_visitor_has_only_so_many_pages(site: Site) -> None:
     """The third is refused to one visitor, with what to do; another visitor has room."""
-    with httpx.Client(timeout=60) as greedy, httpx.Client(timeout=60) as modest:
+    with httpx.Client(timeout=600) as greedy, httpx.Client(timeout=600) as modest:
         for number, visitor in enumerate((greedy, modest)):
             # Pages are also limited by address, and other tests have opened some.
             visitor.headers["X-Forwarded-For"] = f"192.0.2.{10 + number}"
@@ -178,18 +178,18 @@ def test_one_visitor_has_only_so_many_pages(site: Site) -> None:
 
 def test_guesses_are_limited(site: Site) -> None:
     """By address, as the proxy tells it: the ninth is not looked at, another address may log in all the same."""
-    with httpx.Client(timeout=60, headers={"X-Forwarded-For": "192.0.2.1"}) as guesser:
+    with httpx.Client(timeout=600, headers={"X-Forwarded-For": "192.0.2.1"}) as guesser:
         found = [enter(guesser, site, f"wrong-{number}").status_code for number in range(9)]
         assert found == [401] * 8 + [429]
         assert enter(guesser, site, READS).status_code == 429
-    with httpx.Client(timeout=60, headers={"X-Forwarded-For": "192.0.2.2"}) as other:
+    with httpx.Client(timeout=600, headers={"X-Forwarded-For": "192.0.2.2"}) as other:
         assert enter(other, site, READS).status_code == 302
 
 
 def test_other_logins_are_left_alone(site: Site) -> None:
     """Of a Jupyter server behind the same host and port: its cookies are neither read, nor changed, nor deleted."""
     theirs = {f"username-127-0-0-1-{site.port}": "2|theirs", "_xsrf": "2|theirs"}
-    with httpx.Client(timeout=60, cookies=theirs) as visitor:
+    with httpx.Client(timeout=600, cookies=theirs) as visitor:
         found = [visit(site.base + path, visitor) for path in PATHS]
         origin = {"Origin": site.base.removesuffix("/ui/")}
         for path in (f"api/kernels/{NONE}/channels", "voila/api/shutdown/x", "socket", *PATHS):
@@ -209,7 +209,7 @@ def test_two_web_uis_leave_each_other_alone(site: Site, seeded_embedded: Seeded)
     """
     url = seeded_embedded.url
     for theirs in (cookie_of(site.port, "/", url), cookie_of(site.port, "/ui/", "https://r.example.com")):
-        with httpx.Client(timeout=60, cookies={theirs: "2|theirs"}) as visitor:
+        with httpx.Client(timeout=600, cookies={theirs: "2|theirs"}) as visitor:
             assert visit(site.base, visitor).headers.get("location", "").startswith("/ui/login")
             assert len(visitor.cookies) == 2
 

@@ -43,7 +43,7 @@ class Visitor:
     """Opens a page, and its channel."""
 
     def __init__(self, site: Site, name: str, client: httpx.Client | None = None) -> None:
-        self.site, self.client = site, client or httpx.Client(timeout=120)
+        self.site, self.client = site, client or httpx.Client(timeout=600)
         self.page = visit(site.base + name, self.client)
         assert self.page.status_code == 200, self.page.text
         self.kernel = re.findall(r'"kernelId": "([\w-]+)"', self.page.text)[0]

@@ -325,7 +325,7 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
     """Two real processes that write one file at the same time lose nothing."""
     writers = [write(tmp_path, name) for name in ("a", "b")]
     for writer in writers:
-        _, errors = writer.communicate(timeout=60)
+        _, errors = writer.communicate()
         assert (writer.returncode, errors) == (0, "")
     cache = Cache(tmp_path)
     for name in (b"a", b"b"):

@@ -22,7 +22,7 @@ from regnb.errors import ConnectionFailed, InvalidArgument, InvalidReference
 from regnb.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from regnb.oci.reference import Digest
 from regnb.registry import Registry
-from regnb.wire.addresses import redact_headers
+from regnb.text import redact_headers
 from regnb.wire.exchange import (
     READS,
     SHOWN,

@@ -1,4 +1,4 @@
-"""Allowances: so much at once, and so much more with time, for each of many."""
+"""A rate limit: so much at once, and so much more with time, for each of many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _REMEMBERED: Final = 10_000
 """Keys that are remembered; beyond that, those that have recovered most are forgotten."""
 
 
-class Allowance:
+class RateLimit:
     """So much at once, and so much more with time, for each key.
 
     Args:
@@ -19,7 +19,7 @@ class Allowance:
         clock: Seconds, as :func:`time.monotonic` counts them.
 
     Example:
-        >>> guesses = Allowance(2, 0.1)
+        >>> guesses = RateLimit(2, 0.1)
         >>> [guesses.take("10.0.0.7") for _ in range(3)]
         [True, True, False]
     """

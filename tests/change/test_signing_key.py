@@ -15,7 +15,7 @@ from images import regnb
 from test_journal import DIGEST, RAW, plan, written
 
 from regnb.change.journal import Journal, Outcome, Receipt, receipts
-from regnb.change.signing import VARIABLE, Key
+from regnb.change.signing_key import VARIABLE, Key
 from regnb.change.undo import plan_undo
 from regnb.crawl.reader import Reader
 from regnb.errors import BrokenReceipt, InvalidArgument, RegnbError, StorageError, UnprovenReceipt
