@@ -11,11 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-try:
-    import fcntl
-except ImportError:  # Windows: what a process that was killed leaves is cleared by the system's own means
-    fcntl = None  # type: ignore[assignment]
-
 _PREFIX: Final = "regnb-sql-"
 _LOCK: Final = "lock"
 _YOUNG: Final = 60
@@ -47,7 +42,9 @@ def spilling() -> Iterator[tuple[Path, int]]:
 
 def _held(lock: IO[str]) -> bool:
     """Take a lock, and return whether nobody had it."""
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
