@@ -81,7 +81,7 @@ def notes(settings: Settings, claim: str = "") -> list[str]:
 
     Example:
         >>> len(notes(Settings(host="r.example.com", ui_image="r.example.com/regnb:1", docker_secret="login")))
-        2
+        3
     """
     address = f"tcp://{settings.name}-dask-scheduler.{settings.namespace}:{_COMMUNICATION}"
     shared = f', folder=Path("{_SHARED}")' if claim else ""
