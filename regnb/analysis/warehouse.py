@@ -51,15 +51,13 @@ _PLACES: Final = """CREATE OR REPLACE TEMP TABLE places AS
 SELECT repository, (row_number() OVER (ORDER BY repository) - 1)::INTEGER AS number FROM (
     SELECT repository FROM manifests_ UNION SELECT repository FROM tags_ UNION SELECT repository FROM repositories_)"""
 _BLOBS: Final = "SELECT place, size, list_contains($absent::VARCHAR[], kind) AS absent FROM blobs_"
-_MANIFESTS: Final = """SELECT m.place, n.number AS repository, coalesce(d.number, -1) AS manifest,
-    coalesce(c.number, -1) AS config, coalesce(c.direct, true) AS direct, coalesce(s.number, -1) AS subject
-FROM manifests_ m JOIN places n USING (repository) LEFT JOIN named d ON d.name = m.digest
-LEFT JOIN named c ON c.name = m.config LEFT JOIN named s ON s.name = m.subject"""
-_PAIRS: Final = """SELECT o.number AS owner, p.position::INTEGER AS position, b.number AS blob, b.direct
-FROM {frame} p JOIN named o ON o.name = p.manifest JOIN named b ON b.name = p.{column}"""
-_TAGS: Final = """SELECT t.place, n.number AS repository, coalesce(d.number, -1) AS manifest, t.chosen
-FROM (SELECT place, repository, digest, coalesce(({condition}), false)::BOOLEAN AS chosen FROM tags_) t
-JOIN places n USING (repository) LEFT JOIN named d ON d.name = t.digest"""
+_OWNERS: Final = """CREATE OR REPLACE TEMP TABLE owners AS
+SELECT name, number FROM named SEMI JOIN manifests_ ON digest = name"""
+_ROWS: Final = "SELECT m.place, n.number AS number FROM {frame}_ m JOIN places n USING (repository)"
+_FOUND: Final = "SELECT f.place, n.number{more} FROM {frame}_ f JOIN {names} n ON n.name = f.{column}"
+_LENGTH: Final = "SELECT count(*) FROM {frame}_"
+_POSITIONS: Final = "SELECT place, position::INTEGER AS position FROM layers_"
+_CHOSEN: Final = "SELECT place, coalesce(({condition}), false)::BOOLEAN AS chosen FROM tags_"
 _ABOUT: Final = """SELECT created, dated, pushed, pulled, pulls_since, size, exclusive, complete,
     CASE WHEN subject IS NOT NULL THEN true END AS subject FROM tags_ ORDER BY place"""
 
@@ -86,10 +84,11 @@ class _Stored:
             ]
             columns = ", ".join(["* EXCLUDE (file_row_number)", "file_row_number::INTEGER AS place", *lacking])
             rows.project(columns).create_view(f"{name}_", replace=True)
-        for statement in (_NAMED, _PLACES):
-            tables.execute(statement)
+        tables.execute(_NAMED)
         if tables.execute("SELECT count(alias) FROM blobs_").fetchall()[0][0]:
             tables.execute(_ALIASES)
+        for statement in (_OWNERS, _PLACES):
+            tables.execute(statement)
 
     def _columns(self, query: str, parameters: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Return the columns of a query as arrays, in the order of ``place`` if it has that."""
@@ -107,32 +106,59 @@ class _Stored:
 
     def held(self, condition: str = "", parameters: Mapping[str, object] | None = None) -> _Held:
         """Return who holds what, and which tags fulfil a condition."""
-        tags = self._columns(_TAGS.format(condition=condition or "false"), parameters)
-        blobs, rows = self._columns(_BLOBS, {"absent": list(ABSENT)}), self._columns(_MANIFESTS)
-        children, layers = (
-            self._columns(_PAIRS.format(frame=f"{frame}_", column=column))
-            for frame, column in (("children", "child"), ("layers", "digest"))
+        chosen = np.asarray(
+            self._columns(_CHOSEN.format(condition=condition or "false"), parameters)["chosen"], dtype=bool
         )
-        configured, subjects = (np.flatnonzero(rows[name] >= 0) for name in ("config", "subject"))
-        direct, owner, blob = (
-            np.concatenate([rows[name][configured], layers[other], children[other]])
-            for name, other in (("direct", "direct"), ("manifest", "owner"), ("config", "blob"))
+        blobs = self._columns(_BLOBS, {"absent": list(ABSENT)})
+        rows, tags = ((self._columns(_ROWS.format(frame=name))["number"]) for name in ("manifests", "tags"))
+        linked, subject = (self._found("manifests", column)[0] for column in ("digest", "subject"))
+        config, own = self._found("manifests", "config", every=True)
+        manifest = self._found("tags", "digest")[0]
+        index = self._found("children", "manifest")[0]
+        child, apart = self._found("children", "child", every=True)
+        owner = self._found("layers", "manifest")[0]
+        layer, stored = self._found("layers", "digest", every=True)
+        subjects = np.flatnonzero(subject >= 0)
+        source, target, direct = (
+            np.concatenate(each) for each in ((linked, owner, index), (config, layer, child), (own, stored, apart))
         )
+        known = (source >= 0) & (target >= 0)
+        source, target, direct = source[known], target[known], direct[known]
+        listed, whole = (index >= 0) & (child >= 0), (owner >= 0) & (layer >= 0)
         graph = Graph(
             cast("pd.Series[str]", pd.RangeIndex(len(blobs["size"]))),
             blobs["size"],
             blobs["absent"],
             self.names,
-            rows["repository"],
-            rows["manifest"],
-            (owner, blob),
-            (children["owner"], children["blob"]),
-            (tags["repository"], tags["manifest"]),
-            ((subjects, rows["subject"][subjects]), self._signs()),
-            None if direct.all() else (owner[direct], blob[direct]),
+            rows,
+            linked,
+            (source, target),
+            (index[listed], child[listed]),
+            (tags, manifest),
+            ((subjects, subject[subjects]), self._signs()),
+            None if direct.all() else (source[direct], target[direct]),
         )
-        graph.layers = layers["owner"], layers["position"], layers["blob"]
-        return _Held(graph, tags["chosen"], tags["repository"], tags["manifest"])
+        graph.layers = owner[whole], self._columns(_POSITIONS)["position"][whole], layer[whole]
+        return _Held(graph, chosen, tags, manifest)
+
+    def _found(self, frame: str, column: str, *, every: bool = False) -> tuple[Ints, Mask]:
+        """Return of each row the blob that a column names, and whether by its own digest; -1 where it is not known.
+
+        A column at a time: a table of names is the most that has to fit in memory.
+
+        Args:
+            frame: The frame.
+            column: Of it.
+            every: Whether any blob may be named, and not only a manifest.
+        """
+        ((rows,),) = self._tables.execute(_LENGTH.format(frame=frame)).fetchall()
+        names, more = ("named", ", n.direct") if every else ("owners", "")
+        found = self._tables.execute(_FOUND.format(frame=frame, column=column, names=names, more=more)).fetchnumpy()
+        number, direct = np.full(rows, -1, dtype=np.int32), np.ones(rows, dtype=bool)
+        number[found["place"]] = found["number"]
+        if every:
+            direct[found["place"]] = found["direct"]
+        return number, direct
 
     def _signs(self) -> tuple[Ints, Ints]:
         """Return the tags that refer to a manifest by their name, and the manifests."""
