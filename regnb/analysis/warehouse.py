@@ -53,7 +53,7 @@ SELECT repository, (row_number() OVER (ORDER BY repository) - 1)::INTEGER AS num
 _BLOBS: Final = "SELECT place, size, list_contains($absent::VARCHAR[], kind) AS absent FROM blobs_"
 _OWNERS: Final = """CREATE OR REPLACE TEMP TABLE owners AS
 SELECT name, number FROM named SEMI JOIN manifests_ ON digest = name"""
-_ROWS: Final = "SELECT m.place, n.number AS number FROM {frame}_ m JOIN places n USING (repository)"
+_HOMES: Final = "SELECT m.place, n.number AS number FROM {frame}_ m JOIN places n USING (repository)"
 _FOUND: Final = "SELECT f.place, n.number{more} FROM {frame}_ f JOIN {names} n ON n.name = f.{column}"
 _LENGTH: Final = "SELECT count(*) FROM {frame}_"
 _POSITIONS: Final = "SELECT place, position::INTEGER AS position FROM layers_"
@@ -110,7 +110,7 @@ class _Stored:
             self._columns(_CHOSEN.format(condition=condition or "false"), parameters)["chosen"], dtype=bool
         )
         blobs = self._columns(_BLOBS, {"absent": list(ABSENT)})
-        rows, tags = ((self._columns(_ROWS.format(frame=name))["number"]) for name in ("manifests", "tags"))
+        home, tagged = (self._columns(_HOMES.format(frame=name))["number"] for name in ("manifests", "tags"))
         linked, subject = (self._found("manifests", column)[0] for column in ("digest", "subject"))
         config, own = self._found("manifests", "config", every=True)
         manifest = self._found("tags", "digest")[0]
@@ -119,9 +119,8 @@ class _Stored:
         owner = self._found("layers", "manifest")[0]
         layer, stored = self._found("layers", "digest", every=True)
         subjects = np.flatnonzero(subject >= 0)
-        source, target, direct = (
-            np.concatenate(each) for each in ((linked, owner, index), (config, layer, child), (own, stored, apart))
-        )
+        source, target = np.concatenate([linked, owner, index]), np.concatenate([config, layer, child])
+        direct = np.concatenate([own, stored, apart])
         known = (source >= 0) & (target >= 0)
         source, target, direct = source[known], target[known], direct[known]
         listed, whole = (index >= 0) & (child >= 0), (owner >= 0) & (layer >= 0)
@@ -130,16 +129,16 @@ class _Stored:
             blobs["size"],
             blobs["absent"],
             self.names,
-            rows,
+            home,
             linked,
             (source, target),
             (index[listed], child[listed]),
-            (tags, manifest),
+            (tagged, manifest),
             ((subjects, subject[subjects]), self._signs()),
             None if direct.all() else (source[direct], target[direct]),
         )
         graph.layers = owner[whole], self._columns(_POSITIONS)["position"][whole], layer[whole]
-        return _Held(graph, chosen, tags, manifest)
+        return _Held(graph, chosen, tagged, manifest)
 
     def _found(self, frame: str, column: str, *, every: bool = False) -> tuple[Ints, Mask]:
         """Return of each row the blob that a column names, and whether by its own digest; -1 where it is not known.
