@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias, TypeVar
 
 import anyio
 
 from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
-from regnb.crawl.crawl import Progress, collect
+from regnb.crawl.crawl import Crawl, Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import concurrency as at_once
@@ -51,23 +51,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _Named: TypeAlias = str | Reference
-
-
-class Crawl(Protocol):
-    """What reads everything into records: :func:`regnb.crawl.crawl.collect`, or what does the same with layouts."""
-
-    def __call__(
-        self,
-        client: Client,
-        cache: Cache,
-        repositories: Sequence[str] | None = None,
-        /,
-        *,
-        progress: Progress | None = None,
-        fill: bool = True,
-        thorough: bool = False,
-    ) -> Awaitable[Records]:
-        """Read some repositories, or all of them."""
+_Bytes: TypeAlias = float | str
 
 
 _open: weakref.WeakSet[Registry] = weakref.WeakSet()
@@ -419,7 +403,7 @@ class Registry:
         return Image(self.host, where, top, parts, known)
 
     def look(
-        self, reference: _Named, platform: str = "", *, whole: bool = False, most: int = 0, progress: Show = None
+        self, reference: _Named, platform: str = "", *, whole: bool = False, at_most: _Bytes = "", progress: Show = None
     ) -> Looked:
         """Look into the layers of an image, and return what was read: what :meth:`files` and the others are made of.
 
@@ -427,7 +411,7 @@ class Registry:
             reference: The image.
             platform: As for :meth:`files`.
             whole: Whether layers are read whole that have a table of contents.
-            most: Bytes to stream, at most; 0: no limit.
+            at_most: As for :meth:`files`.
             progress: As for :meth:`files`.
 
         Raises:
@@ -438,11 +422,11 @@ class Registry:
         """
         from regnb.layers.inside import looking  # kept out of `import regnb`
 
-        counters, look = looking(self._reader, platform or None, whole=whole, most=most)
+        counters, look = looking(self._reader, platform or None, whole=whole, most=parse_size(at_most or 0))
         return self._read(reference, look, _bar(counters, progress))
 
     def files(
-        self, reference: _Named, *, platform: str | None = None, at_most: float | str = "", progress: Show = None
+        self, reference: _Named, *, platform: str | None = None, at_most: _Bytes = "", progress: Show = None
     ) -> Frame:
         """Return every file of every layer of an image, and which files a later layer hides.
 
@@ -474,9 +458,11 @@ class Registry:
         """
         from regnb.layers.files import files
 
-        return files(*self.look(reference, platform or "", most=parse_size(at_most or 0), progress=progress))
+        return files(*self.look(reference, platform or "", at_most=at_most, progress=progress))
 
-    def packages(self, reference: _Named, *, platform: str | None = None, progress: Show = None) -> Frame:
+    def packages(
+        self, reference: _Named, *, platform: str | None = None, at_most: _Bytes = "", progress: Show = None
+    ) -> Frame:
         """Return the packages that an image holds: dpkg, apk, rpm (in SQLite), Python, npm, jars, and the distribution.
 
         Every layer is read whole, once: a table of contents does not list packages.
@@ -484,6 +470,7 @@ class Registry:
         Args:
             reference: The image.
             platform: As for :meth:`files`.
+            at_most: As for :meth:`files`.
             progress: As for :meth:`files`.
 
         Returns:
@@ -499,7 +486,7 @@ class Registry:
         """
         from regnb.layers.installed import packages
 
-        return packages(*self.look(reference, platform or "", whole=True, progress=progress))
+        return packages(*self.look(reference, platform or "", whole=True, at_most=at_most, progress=progress))
 
     def sboms(self, reference: _Named, *, platform: str | None = None) -> Frame:
         """Return what the bills of materials list that hang on an image: SPDX and CycloneDX.
@@ -525,12 +512,15 @@ class Registry:
 
         return sboms(self._read(reference, lambda where: attached(self._reader, where, platform)))
 
-    def hygiene(self, reference: _Named, *, platform: str | None = None, progress: Show = None) -> Frame:
+    def hygiene(
+        self, reference: _Named, *, platform: str | None = None, at_most: _Bytes = "", progress: Show = None
+    ) -> Frame:
         """Return what should not be in an image: secrets in its history, environment and files, root, caches, tools.
 
         Args:
             reference: The image.
             platform: As for :meth:`files`.
+            at_most: As for :meth:`files`.
             progress: As for :meth:`files`.
 
         Returns:
@@ -548,7 +538,7 @@ class Registry:
         """
         from regnb.layers.hygiene import hygiene
 
-        return hygiene(*self.look(reference, platform or "", progress=progress))
+        return hygiene(*self.look(reference, platform or "", at_most=at_most, progress=progress))
 
     def open(
         self, reference: _Named, path: str, *, platform: str | None = None, into: BinaryIO | None = None
@@ -582,9 +572,8 @@ class Registry:
             >>> bases = inventory.find_bases(registry.known_base("library/base:3.20"))
         """
         from regnb.layers.reading import known_base  # kept out of `import regnb`
-        from regnb.tables.frame import of_rows  # pandas waits for a frame
 
-        return of_rows("known_bases", self._read(reference, partial(known_base, self._reader)))
+        return self._read(reference, partial(known_base, self._reader))
 
     def inventory(
         self,

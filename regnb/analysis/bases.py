@@ -253,6 +253,27 @@ def _releases(releases: Releases, names: pd.DataFrame, joined: pd.DataFrame) -> 
     }
 
 
+def of_image(found: Frame, repository: str, digest: str) -> str:
+    """Return in words what an image is built on, by the rows of ``bases``.
+
+    Example:
+        >>> of_image(inventory.bases, "vm/centos8", inventory.tags["digest"][0])  # doctest: +SKIP
+        'base:12.1, 2 releases behind'
+    """
+    rows = found[(found["repository"] == repository) & (found["digest"] == digest)]
+    for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
+        name, behind = row["base"] or row["annotated_name"], row["behind"]
+        if name is None:
+            break
+        told = "" if row["base"] else " (its annotation says so)"
+        if behind:
+            return f"{name}{told}, {count(behind, 'release')} behind"
+        if row["moved"]:
+            return f"{name}{told}, which points to a newer image now"
+        return f"{name}{told}" + (", the newest release" if row["moved"] is False else "")
+    return "not known: it begins with the layers of no other tagged image here"
+
+
 def stale(found: Frame) -> tuple[str, ...]:
     """Return a sentence for each number of releases that images' bases are behind.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from regnb.analysis.bases import of_image
 from regnb.layers.images import Part
+from regnb.oci.leaks import masked, shown
 from regnb.oci.manifest import AnyManifest
 from regnb.oci.reference import Reference
 from regnb.tables.frame import Frame, of_rows
@@ -25,6 +28,9 @@ _SETTINGS: Final = (
     ("Labels", "label"),
 )  # fmt: skip
 """Fields of a config that say how the image runs, and what people call them."""
+
+
+_HOST: Final = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")
 
 
 class Image:
@@ -104,7 +110,8 @@ class Image:
         yield "repository", self.repository
         yield "tags", ", ".join(self.tags) or "none"
         yield "digest", self.digest
-        yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
+        if _HOST.fullmatch(self.host):  # and not a layout or a storage
+            yield "to pull it", f"docker pull {self.host}/{self.repository}@{self.digest}"
         yield "kind", self.top.kind
         yield "platforms", ", ".join(part.platform or "not known" for part in self.parts) or "none"
         yield "size", human(self.size)
@@ -112,6 +119,11 @@ class Image:
             yield "exclusive", f"{human(self.exclusive)} (needed by nothing else){self._scope}"
         for part in self.parts:
             yield f"created{self._of(part)}", part.config.created or "not known"
+        for part in self.parts:
+            yield (
+                f"built on{self._of(part)}",
+                of_image(self.inventory.bases, self.repository, str(part.manifest.digest)),
+            )
         kinds = set(self.referrers["kind"])
         yield "signed", "yes" if "signature" in kinds else "no signature was found"
         yield "SBOM", "yes" if "sbom" in kinds else "no SBOM was found"
@@ -258,15 +270,15 @@ def _settings(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for field, name in _SETTINGS:
         value = config.get(field)
         if isinstance(value, dict) and field == "Labels":
-            yield from ((f"{name} {key}", str(text)) for key, text in value.items())
+            yield from ((f"{name} {key}", shown(key, str(text))) for key, text in value.items())
         elif isinstance(value, dict):
             yield name, ", ".join(map(str, value))
         elif isinstance(value, list) and field == "Env":
             for one in map(str, value):
                 key, _, text = one.partition("=")
-                yield f"{name} {key}", text
+                yield f"{name} {key}", shown(key, text)
         elif value:
-            yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield name, masked(" ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _contents(part: Part) -> dict[str, str]:

@@ -26,7 +26,7 @@ from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
 from regnb.tables.write import Format, write
-from regnb.text import count, escaped, human, parse_age, parse_size
+from regnb.text import count, escaped, human, parse_age
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -400,9 +400,9 @@ class Inventory:
         """
         from regnb.analysis.waste import Waste
 
-        waste, most = Waste(depth), parse_size(at_most or 0)
+        waste = Waste(depth)
         for repository, digest in self._images(what)[["repository", "digest"]].to_numpy().tolist():
-            waste.add(repository, registry.look(f"{repository}@{digest}", most=most, progress=progress))
+            waste.add(repository, registry.look(f"{repository}@{digest}", at_most=at_most, progress=progress))
         return waste.frame()
 
     def join(self, reports: Report | Iterable[Report], *, in_use: InUse = None) -> Frame:

@@ -14,9 +14,17 @@ class Looks(Protocol):
     """A handle on a registry, or on what answers as one."""
 
     def look(
-        self, reference: str, platform: str = "", *, whole: bool = False, most: int = 0, progress: Show = None
+        self,
+        reference: str,
+        platform: str = "",
+        *,
+        whole: bool = False,
+        at_most: float | str = "",
+        progress: Show = None,
     ) -> Looked:
         """Look into the layers of an image, and return what was read."""
 
-    def hygiene(self, reference: str, *, platform: str | None = None, progress: Show = None) -> Frame:
+    def hygiene(
+        self, reference: str, *, platform: str | None = None, at_most: float | str = "", progress: Show = None
+    ) -> Frame:
         """Return what should not be in an image."""

@@ -16,6 +16,7 @@ from regnb.analysis.running import Running
 from regnb.cluster import running
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
+from regnb.oci.platforms import fits, parse_platform
 from regnb.oci.reference import is_digest
 from regnb.tables.frame import Frame, of_rows
 from regnb.text import human
@@ -233,14 +234,24 @@ class _Scans:
 
     def find(self, config: str, manifest: str, indexes: Iterable[str], platform: str) -> tuple[list[Scan], str]:
         """Return the reports of an image, and how they were found."""
-        if found := self._configs.get(config):
-            return found, "config digest"
-        if found := self._manifests.get(manifest):
-            return found, "manifest digest"
+        found = [*self._configs.get(config, ())]
+        how = "config digest" if found else "manifest digest"
+        # Of two scanners only one may name the config.
+        found += [scan for scan in self._manifests.get(manifest, ()) if scan not in found]
+        if found:
+            return found, how
         listed = [scan for index in indexes for scan in self._manifests.get(index, ())]
-        if found := [scan for scan in listed if scan.platform and scan.platform == platform]:
+        if found := [scan for scan in listed if _same(scan.platform, platform)]:
             return found, "index and platform"
         return [], ""
+
+
+def _same(first: str, second: str) -> bool:
+    """Whether two platforms are one; scanners leave out variants that go without saying."""
+    try:
+        return bool(first and second) and fits(parse_platform(first), parse_platform(second))
+    except InvalidArgument:
+        return False
 
 
 def join(inventory: Inventory, reports: Report | Iterable[Report], in_use: InUse = None) -> Frame:

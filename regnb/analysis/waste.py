@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -43,7 +43,7 @@ class Waste:
         for image in looked.images:
             self._image(repository, image, looked.layers)
 
-    def _image(self, repository: str, image: Part, layers: Mapping[str, Layer]) -> None:
+    def _image(self, repository: str, image: Part, layers: dict[str, Layer]) -> None:
         alive = np.frombuffer(merge(image, layers).done().alive, dtype=bool)
         begin = 0
         for layer in image.layers:

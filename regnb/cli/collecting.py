@@ -139,13 +139,14 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
     if done < rows:
         table = receipt.to_frame()
         section(table[table["status"] != "done"], "Not done")
-    if sweep is not None and sweep.operation == "collect" and sweep.options.trash:
+    if sweep is not None and sweep.operation == "collect":
         where = shlex.quote(sweep.url)
-        if sweep.options.place == "list":
+        if sweep.options.trash and sweep.options.place == "list":
             out.print(f"To remove what is still garbage after a day: regnb trash empty {where} --older-than 1d")
             raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
-        out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
-        out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
+        if sweep.options.trash:
+            out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
+            out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
         _ask_caches(storage, receipt)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
 
@@ -153,9 +154,8 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
 def _ask_caches(storage: Storage, receipt: Receipt) -> None:
     """Print which registry processes remember blobs that are gone; of those that were not named nothing is known."""
     known = storage.remembered(receipt)
-    for url, asked, remembered, message in known:
-        said = f"remembers {remembered:,} of {asked:,} blobs that are gone: {message}" if remembered else message
-        out.print(f"{url} {said or f'remembers none of {asked:,} blobs that are gone'}", markup=False, soft_wrap=True)
+    for one in known:
+        out.print(one.sentence, markup=False, soft_wrap=True)
     if not known:
         out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
 

@@ -58,7 +58,7 @@ def collect(
         seconds(age)
     if not apply:
         say(here.plan_collect(grace=grace, uploads_older_than=uploads_older_than).summary())
-        say("Nothing was changed. With --apply it is done.")
+        say("Nothing was changed. Add --apply to apply this plan.")
         return
     pod = variable("REGNB_POD") or socket.gethostname()
     signal.signal(signal.SIGTERM, _stop)
@@ -80,10 +80,9 @@ def collect(
                 say(f"{deployment} is writable again.")
         pods = switch.settled(_ROLLOUT, port)
         if receipt is not None:
-            for url, asked, remembered, message in here.remembered(receipt, endpoint or pods):
-                if message:
-                    whole = False
-                    say(f"{url} remembers {remembered} of {asked} blobs that are gone: {message}")
+            for one in here.remembered(receipt, endpoint or pods):
+                whole = whole and not one.message
+                say(one.sentence)
     raise typer.Exit(OK if whole else INCOMPLETE)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 import anyio
 
@@ -471,6 +471,23 @@ async def _is_gone(client: Client, repository: str, digest: Digest) -> bool:
     except RegnbError:
         return False
     return False
+
+
+class Crawl(Protocol):
+    """What reads everything into records: :func:`collect`, or what does the same with layouts."""
+
+    def __call__(
+        self,
+        client: Client,
+        cache: Cache,
+        repositories: Sequence[str] | None = None,
+        /,
+        *,
+        progress: Progress | None = None,
+        fill: bool = True,
+        thorough: bool = False,
+    ) -> Awaitable[Records]:
+        """Read some repositories, or all of them."""
 
 
 async def collect(

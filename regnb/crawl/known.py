@@ -10,7 +10,7 @@ import msgspec
 from regnb.crawl.records import ManifestRecord
 from regnb.wire.cache import Cache
 
-_VERSION: Final = 5
+_VERSION: Final = 6
 """To be raised whenever :func:`regnb.crawl.records.describe` or the reading of configs says something else."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
@@ -12,6 +12,7 @@ import msgspec
 from regnb.errors import ContentError, Denied, DigestMismatch, NotFound, RegnbError, Unauthorized
 from regnb.oci.age import CREATED
 from regnb.oci.findings import Finding, of_config
+from regnb.oci.leaks import shown
 from regnb.oci.manifest import Descriptor, ImageConfig, Index, ManifestKind, Schema1, decode
 from regnb.oci.reference import Digest
 
@@ -84,6 +85,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
         base_name, base_digest: What its annotations say that it is built on.
         diff_ids: Of its layers, as its config has them; taken into :attr:`Records.diff_ids`, and empty then.
         findings: What its config shows that should not be there.
+        listed_bases: What an index says in its list that its children are built on: digest, base's name and digest.
         labels: ``name=value`` of its config's labels, the first :data:`LABELS` of them, cut to :data:`LABEL_LENGTH`.
     """
 
@@ -107,6 +109,7 @@ class ManifestRecord(msgspec.Struct, array_like=True, gc=False):
     diff_ids: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
+    listed_bases: tuple[tuple[str, str, str], ...] = ()
 
 
 class BlobRecord(msgspec.Struct, gc=False):
@@ -363,12 +366,13 @@ def describe(
         return record, (), None
     record.artifact_type = manifest.artifact_type
     record.subject = str(manifest.subject.digest) if manifest.subject else ""
-    record.annotated, record.base_name, record.base_digest = (
-        str(manifest.annotations.get(name) or "")[:_LONGEST] for name in (CREATED, _BASE_NAME, _BASE_DIGEST)
-    )
+    record.annotated = str(manifest.annotations.get(CREATED) or "")[:_LONGEST]
+    record.base_name, record.base_digest = _base(manifest.annotations)
     layers = manifest.blobs
     if isinstance(manifest, Index):
         record.children = tuple(child.digest for child in manifest.children)
+        told = ((child.digest, *_base(child.annotations or {})) for child in manifest.children)
+        record.listed_bases = tuple((child, name, base) for child, name, base in told if name or base)
     else:
         layers = manifest.layers
         if manifest.config is not None:
@@ -376,6 +380,12 @@ def describe(
     record.layers = tuple(layer.digest for layer in layers)
     record.layer_types = tuple(layer.media_type for layer in layers)
     return record, manifest.blobs, None
+
+
+def _base(annotations: Mapping[str, object]) -> tuple[str, str]:
+    """Return what annotations name as the base, and its digest; each "" where they do not."""
+    name, digest = (str(annotations.get(each) or "")[:_LONGEST] for each in (_BASE_NAME, _BASE_DIGEST))
+    return name, digest
 
 
 class Share(Protocol):
@@ -403,5 +413,5 @@ def configure(record: ManifestRecord, config: ImageConfig, now: datetime, share:
     diff_ids = config.diff_ids
     record.diff_ids = tuple(map(share, diff_ids)) if len(diff_ids) == len(record.layers) else ()
     record.findings = share(tuple(of_config(config))) if record.kind == "image" else ()
-    labels = sorted(f"{name}={value}"[:LABEL_LENGTH] for name, value in config.labels.items())
+    labels = sorted(f"{name}={shown(name, value)}"[:LABEL_LENGTH] for name, value in config.labels.items())
     record.labels = share(tuple(map(share, labels[:LABELS])))

@@ -22,6 +22,10 @@ NAME_LIMIT: Final = 32 * 1024
 FILE, HARDLINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO = (ord(flag) for flag in "0123456")
 _BARE: Final = frozenset((HARDLINK, SYMLINK, CHARACTER, DEVICE, DIRECTORY, FIFO))
 """Entries without a payload, although a hard link's header may have a size."""
+_KEYS: Final = frozenset((
+    b"path", b"linkpath", b"size", b"uid", b"gid", b"GNU.sparse.name", b"GNU.sparse.realsize", b"GNU.sparse.size",
+))  # fmt: skip
+"""What of a pax header is of use; the rest is not held, for global headers may add up to any size."""
 _DIGITS: Final = 20
 _EMPTY: Final = hashlib.sha256().digest()
 _ZEROS: Final = bytes(BLOCK)
@@ -172,7 +176,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a pax header; they may hold any byte."""
+    """Yield the keys of a pax header that are of use, and their values; they may hold any byte."""
     at = 0
     while at < len(data) and data[at] != 0:
         digits = data[at : at + 20].partition(b" ")[0]
@@ -181,7 +185,8 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         key, equal, value = record.partition(b"=")
         if not equal or not value.endswith(b"\n") or at + length > len(data):
             raise ContentError("an archive's pax header is malformed")
-        yield key, value[:-1]
+        if key in _KEYS:
+            yield key, value[:-1]
         at += length
 
 

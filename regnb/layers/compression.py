@@ -15,10 +15,12 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK: Final = 256 * 1024
+BLOCK: Final = 512 * 1024
 """Bytes that are decoded at once."""
 PIECE: Final = 16 * 1024
-"""Bytes that a decoder is given at once: what follows a member is copied for each of them."""
+"""Bytes that a decoder is given at once where a member ends in them: what follows a member is copied for each."""
+LONGEST: Final = 512 * 1024
+"""Bytes that a decoder is given at once within a long member: each time threads may change."""
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = tuple(bytes((0x50 + each,)) + b"\x2a\x4d\x18" for each in range(16))
@@ -47,6 +49,7 @@ class Counted:
 
     Attributes:
         position: How many were given out.
+        piece: How many the next piece has at most.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -54,6 +57,7 @@ class Counted:
         self._held = b""
         self._at = 0
         self.position = 0
+        self.piece = PIECE
 
     def peek(self, count: int) -> bytes:
         """Return the first bytes, which are given out again; fewer if there are fewer."""
@@ -67,7 +71,7 @@ class Counted:
     def __next__(self) -> bytes:
         while self._at >= len(self._held):
             self._held, self._at = next(self._chunks), 0
-        piece = self._held[self._at : self._at + PIECE]
+        piece = self._held[self._at : self._at + self.piece]
         self._at += len(piece)
         self.position += len(piece)
         return piece
@@ -83,19 +87,19 @@ def _inflater() -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
     return lambda: isal_zlib.decompressobj(31), errors
 
 
-def _gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _gzip(pieces: Counted) -> Iterator[bytes]:
     """Decode every member of a gzip stream: an eStargz layer has one for each file."""
     make, errors = _inflater()
     decoder, begun = make(), False
     try:
         for piece in pieces:
-            rest = piece
+            rest, pieces.piece = piece, min(2 * pieces.piece, LONGEST)
             while rest:
                 begun = True
                 if block := decoder.decompress(rest, BLOCK):
                     yield block
                 if decoder.eof:
-                    rest = decoder.unused_data
+                    rest, pieces.piece = decoder.unused_data, PIECE
                     decoder, begun = make(), False
                 else:
                     rest = decoder.unconsumed_tail
@@ -107,17 +111,17 @@ def _gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise ContentError("the gzip stream ends early")
 
 
-def _zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _zstd(pieces: Counted) -> Iterator[bytes]:
     """Decode every frame of a zstd stream; those to be skipped hold nothing."""
     decoder, begun = zstd.ZstdDecompressor(), False
     try:
         for piece in pieces:
-            rest, begun = piece, True
+            rest, begun, pieces.piece = piece, True, min(2 * pieces.piece, LONGEST)
             while begun:
                 if block := decoder.decompress(rest, BLOCK):
                     yield block
                 if decoder.eof:
-                    rest = decoder.unused_data
+                    rest, pieces.piece = decoder.unused_data, PIECE
                     decoder, begun = zstd.ZstdDecompressor(), bool(rest)
                 elif decoder.needs_input:
                     break
@@ -143,7 +147,7 @@ def decoded(chunks: Counted, caps: Caps | None = None) -> Iterator[bytes]:
     caps = caps or Caps()
     head = chunks.peek(6)
     if head[:2] == GZIP:
-        blocks = _gzip(chunks)
+        blocks: Iterator[bytes] = _gzip(chunks)
     elif head.startswith((ZSTD, *_SKIPPABLE)):
         blocks = _zstd(chunks)
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import translate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from regnb.errors import ContentError, NotFound
+from regnb.errors import ContentError, NotFound, TooLarge
 from regnb.layers.archive import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARDLINK, SYMLINK
 from regnb.layers.images import Part
 from regnb.layers.listing import Layer, Listing
@@ -28,18 +28,30 @@ UNREAD: Final = "unread"
 """The kind of the row that stands for a layer that was not read."""
 
 
-def merge(image: Part, layers: Mapping[str, Layer]) -> Merge:
-    """Lay an image's layers one on the other; one that was not read is left out."""
-    tree = Merge()
-    for layer in image.layers:
-        known = layers[layer.digest].listing
-        if known is not None:
+def merge(image: Part, layers: dict[str, Layer]) -> Merge:
+    """Lay an image's layers one on the other; one that was not read is left out.
+
+    Args:
+        image: The image.
+        layers: What is known of its layers; one that claims too many folders is not read from now on.
+    """
+    while True:
+        tree = Merge()
+        for layer in image.layers:
+            known = layers[layer.digest].listing
+            if known is None:
+                continue
             table = known.table
-            tree.lay(zip(*(table[column].to_pylist() for column in ("name", "kind", "target")), strict=True))
-    return tree
+            try:
+                tree.lay(zip(*(table[column].to_pylist() for column in ("name", "kind", "target")), strict=True))
+            except TooLarge as error:
+                layers[layer.digest] = Layer(None, f"not read: {error.message}")
+                break
+        else:
+            return tree
 
 
-def files(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
+def files(images: Sequence[Part], layers: dict[str, Layer]) -> Frame:
     """Return every entry of every layer of some images (:data:`regnb.tables.columns.COLUMNS`, ``files``)."""
     import pandas as pd
 
@@ -57,7 +69,7 @@ def files(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
     return Frame(pd.concat(frames, ignore_index=True))
 
 
-def _of_image(image: Part, layers: Mapping[str, Layer]) -> Frame:
+def _of_image(image: Part, layers: dict[str, Layer]) -> Frame:
     """Return the rows of one image, layer by layer; a layer that was not read is one row at its place."""
     from regnb.tables.frame import Frame, of_rows
 
@@ -174,7 +186,7 @@ class Place(NamedTuple):
     size: int
 
 
-def place(image: Part, layers: Mapping[str, Layer], path: str, what: str) -> Place:
+def place(image: Part, layers: dict[str, Layer], path: str, what: str) -> Place:
     """Return where the content of the file is that an image shows at a path, symbolic links followed.
 
     Args:
@@ -187,10 +199,11 @@ def place(image: Part, layers: Mapping[str, Layer], path: str, what: str) -> Pla
         NotFound: There is no such file.
         ContentError: It is a folder or a device, or a layer was not read, so that it is not known.
     """
+    tree = merge(image, layers)
     for layer in image.layers:
         if reason := layers[layer.digest].problem:
             raise ContentError(f"{what}: layer {layer.digest} is {reason}, so it is not known which file wins")
-    entry = merge(image, layers).content(path.encode())
+    entry = tree.content(path.encode())
     if entry is None:
         raise NotFound(f"{what} has no file {path!r}", hint="regnb files lists the paths; give one without a wildcard")
     if entry < 0:

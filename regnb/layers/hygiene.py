@@ -6,7 +6,7 @@ The content of such a file is neither shown nor kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from regnb.layers.archive import FILE, HARDLINK, SYMLINK
@@ -30,12 +30,13 @@ _TOOLS: Final = re.compile(
 )
 _KEYS: Final = re.compile(
     rb"(?:.*/)?(?:id_(?:rsa|dsa|ecdsa|ed25519)|\.git-credentials|\.pypirc|\.netrc|\.aws/credentials|\.docker/config\.json"
-    rb"|\.kube/config)"
+    rb"|\.kube/config|\.pgpass|\.my\.cnf|\.s3cfg|\.vault-token)"
+    rb"|etc/ssh/ssh_host_[a-z0-9]+_key|etc/ssl/private/.+\.(?:key|pem)"
 )
 _RULES: Final = ((_CACHES, "package cache"), (_TOOLS, "build tools"))
 
 
-def of_layers(image: Part, layers: Mapping[str, Layer]) -> Iterator[Finding]:
+def of_layers(image: Part, layers: dict[str, Layer]) -> Iterator[Finding]:
     """Yield what the layers of an image show: caches and build tools, summed up by layer, and files with secrets."""
     merged = merge(image, layers).done()
     begin = 0
@@ -63,7 +64,7 @@ def of_layers(image: Part, layers: Mapping[str, Layer]) -> Iterator[Finding]:
         begin += known.entries
 
 
-def hygiene(images: Sequence[Part], layers: Mapping[str, Layer]) -> Frame:
+def hygiene(images: Sequence[Part], layers: dict[str, Layer]) -> Frame:
     """Return what should not be in some images (:data:`regnb.tables.columns.COLUMNS`, ``hygiene``)."""
     from regnb.tables.frame import of_rows
 

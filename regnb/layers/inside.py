@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import BinaryIO, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -30,7 +30,7 @@ class Looked(NamedTuple):
     """Images, and what is known of their layers by digest."""
 
     images: list[Part]
-    layers: Mapping[str, Layer]
+    layers: dict[str, Layer]
 
 
 class Inside:

@@ -55,9 +55,13 @@ class Kept:
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")
-            with open(handle, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
-                file.write(_checksum(name, data) + data)
-            Path(temporary).replace(self._folder / name)
+            try:
+                with open(handle, "wb") as file:  # noqa: PTH123 -- a descriptor, not a path
+                    file.write(_checksum(name, data) + data)
+                Path(temporary).replace(self._folder / name)
+            except OSError:  # as on a full disk, which must not become fuller
+                Path(temporary).unlink()
+                raise
             self._evict()
 
     def _files(self) -> list[tuple[float, int, Path]]:

@@ -20,13 +20,13 @@ from regnb.text import human
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of what is kept: another version's listing is made anew."""
 Way: TypeAlias = Literal["stream", "toc"]
 """How a listing was got: every byte was read and verified, or the layer's table of contents."""
 _Block: TypeAlias = tuple[bytes, int]
 """Decoded bytes, and how many bytes of the compressed layer were used up to their end."""
-_TOGETHER: Final = 8
+_TOGETHER: Final = 4
 """Blocks that are handed over at once."""
 _AHEAD: Final = 4
 """How often that many are decoded ahead."""

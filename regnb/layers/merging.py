@@ -9,12 +9,20 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from regnb.errors import TooLarge
 from regnb.layers.archive import DIRECTORY, HARDLINK, SYMLINK
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
 _LINKS: Final = 40
 """Symbolic links in one path, as Linux follows them."""
+TREE_LIMIT: Final = 2 * 2**30
+"""Bytes of a tree: by way of links and missing folders, a few names can claim any number of long paths."""
+_NODE: Final = 200
+"""About as many bytes are held of a node, beside its path."""
+STEPS_LIMIT: Final = 200_000_000
+"""Parts of paths that are walked down, those of symbolic links included, and entries that whiteouts pass by."""
+_TANGLED: Final = "the paths of its files are longer, or lead through more folders, than those of any image"
 _ROOT: Final = 0
 _NONE: Final = -1
 
@@ -77,15 +85,20 @@ class Merge:
         # By node: the entry that shows it, the entry whose content it has, the layer that touched it last.
         self._entry, self._content, self._layer = array("q", [_NONE]), array("q", [_NONE]), array("q", [_NONE])
         self._parent, self._name = array("q", [_ROOT]), [b""]
+        self._length = array("q", [0])  # of its path
         self._children: dict[int, dict[bytes, int]] = {_ROOT: {}}
         self._targets: dict[int, bytes] = {}
         self._paths: list[bytes] = []
-        self._number = 0
+        self._number = self._held = self._steps = 0
         self._known: dict[bytes, int] = {}
         self._places: dict[int, bytes] = {_ROOT: b""}
 
     def lay(self, entries: Iterable[tuple[bytes, int, bytes]]) -> None:
-        """Lay a layer on those before it; its entries are given by name, kind and target."""
+        """Lay a layer on those before it; its entries are given by name, kind and target.
+
+        Raises:
+            TooLarge: Its paths are longer, or lead through more folders, than those of any image.
+        """
         self._known.clear()
         for name, kind, target in entries:
             parts = clean(name)
@@ -107,6 +120,7 @@ class Merge:
         old = self._children[folder].get(name)
         if old is not None and kind == DIRECTORY and old in self._children:
             node = old
+            self._hold(self._length[node])
         else:
             if old is not None:
                 self._remove(old)
@@ -129,6 +143,7 @@ class Merge:
         if folder is None:
             self._paths.append(b"/".join(named))
             return
+        self._hold(self._length[folder])
         self._paths.append(b"/".join(filter(None, (self._path(folder), b"" if opaque else named[-1]))))
         node = folder if opaque else self._children[folder].get(named[-1])
         if node is not None and not opaque and self._layer[node] != self._number:
@@ -138,14 +153,30 @@ class Merge:
 
     def _purge(self, folder: int) -> None:
         """Remove what is in a folder, but for what this layer put there."""
-        for child in list(self._children.get(folder, {}).values()):
-            if self._layer[child] != self._number:
-                self._remove(child)
-            else:
-                self._purge(child)
+        pending = [folder]
+        while pending:
+            children = list(self._children.get(pending.pop(), {}).values())
+            self._step(len(children))
+            for child in children:
+                if self._layer[child] != self._number:
+                    self._remove(child)
+                else:
+                    pending.append(child)
+
+    def _step(self, count: int) -> None:
+        self._steps += count
+        if self._steps > STEPS_LIMIT:
+            raise TooLarge(_TANGLED)
+
+    def _hold(self, count: int) -> None:
+        self._held += count + _NODE
+        if self._held > TREE_LIMIT:
+            raise TooLarge(_TANGLED)
 
     def _new(self, folder: int, name: bytes) -> int:
         node = len(self._entry)
+        self._length.append(self._length[folder] + len(name) + 1)
+        self._hold(self._length[node])
         self._entry.append(_NONE)
         self._content.append(_NONE)
         self._layer.append(_NONE)
@@ -174,8 +205,12 @@ class Merge:
         """Return a folder's path."""
         found = self._places.get(node)
         if found is None:
-            above = self._path(self._parent[node])
-            found = self._places[node] = b"/".join(filter(None, (above, self._name[node])))
+            parts, at = [], node
+            while at not in self._places:
+                parts.append(self._name[at])
+                at = self._parent[at]
+            parts.append(self._places[at])
+            found = self._places[node] = b"/".join(filter(None, reversed(parts)))
         return found
 
     def _folder(self, parts: Sequence[bytes], name: bytes) -> int:
@@ -200,8 +235,12 @@ class Merge:
             parts: The path.
             make: Whether what is missing is made.
             last: Whether the last part may be what is no folder.
+
+        Raises:
+            TooLarge: The paths lead through more than those of any image.
         """
         node, pending, links = _ROOT, list(reversed(parts)), 0
+        self._step(len(pending))
         while pending:
             part = pending.pop()
             if part == b"..":
@@ -213,6 +252,7 @@ class Merge:
                 links += 1
                 node = _ROOT if target.startswith(b"/") else node
                 pending += [each for each in reversed(target.split(b"/")) if each not in (b"", b".")]
+                self._step(len(pending))
                 continue
             if child is None or child not in self._children:
                 if last and child is not None and not pending and child not in self._targets:

@@ -105,23 +105,56 @@ def _npm(data: bytes) -> Iterator[_Found]:
 
 
 _JAR_ENTRIES: Final = 65_535
+_JARS: Final = 512 * _MB
+"""Bytes of the libraries that an application's archive holds."""
+_JAR_TEXT: Final = 64 * 1024
 _PROPERTIES: Final = re.compile(r"META-INF/maven/[^/]+/[^/]+/pom\.properties")
+_MANIFEST: Final = "META-INF/MANIFEST.MF"
 
 
 def _maven(data: bytes) -> Iterator[_Found]:
-    if data.count(b"PK\x01\x02") > _JAR_ENTRIES:
-        raise ContentError("the archive has more files than any library")
+    """Read a library, and those that an application's archive holds, as Spring Boot's and web applications do."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with _jar(data) as archive:
+            yield from _library(archive)
+            left = _JARS
             for info in archive.infolist():
-                if _PROPERTIES.fullmatch(info.filename) and info.file_size < 64 * 1024:
-                    text = archive.read(info).decode("utf-8", "replace")
-                    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-                    if fields.get("artifactId"):
-                        group = fields.get("groupId", "").strip()
-                        yield _Found(f"{group}:{fields['artifactId'].strip()}".strip(":"), fields.get("version", ""))
+                if info.filename.endswith(".jar"):
+                    left -= info.file_size
+                    if left < 0:
+                        raise ContentError(f"its libraries have more than {human(_JARS)}")
+                    with _jar(archive.read(info)) as inner:
+                        yield from _library(inner)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError, zlib.error):
         raise ContentError("the archive is malformed") from None
+
+
+def _jar(data: bytes) -> zipfile.ZipFile:
+    if data.count(b"PK\x01\x02") > _JAR_ENTRIES:
+        raise ContentError("the archive has more files than any library")
+    return zipfile.ZipFile(io.BytesIO(data))
+
+
+def _library(archive: zipfile.ZipFile) -> Iterator[_Found]:
+    """Read what Maven left in a library; without that, what its manifest says."""
+    infos = [info for info in archive.infolist() if info.file_size < _JAR_TEXT]
+    known = False
+    for info in infos:
+        if _PROPERTIES.fullmatch(info.filename):
+            text = archive.read(info).decode("utf-8", "replace")
+            fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+            if fields.get("artifactId"):
+                known = True
+                group = fields.get("groupId", "").strip()
+                yield _Found(f"{group}:{fields['artifactId'].strip()}".strip(":"), fields.get("version", ""))
+    for info in infos if not known else ():
+        if info.filename == _MANIFEST:
+            fields = _fields(iter(archive.read(info).decode("utf-8", "replace").splitlines()))
+            name = fields.get("Bundle-SymbolicName", "").partition(";")[0] or fields.get("Implementation-Title", "")
+            version = fields.get("Bundle-Version") or fields.get("Implementation-Version")
+            if name and version:
+                yield _Found(name, version)
+            return
 
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCH = 1000, 1001, 1002, 1003, 1022
@@ -182,17 +215,23 @@ _SORTS: Final = (
     _Sort("deb", r"var/lib/dpkg/status", 64 * _MB, _dpkg),
     _Sort("deb", r"var/lib/dpkg/status\.d/[^/]+(?<!\.md5sums)", _MB, _dpkg, whole=False),
     _Sort("apk", r"(?:usr/)?lib/apk/db/installed", 64 * _MB, _apk),
-    _Sort("rpm", r"(?:var/lib|usr/lib/sysimage)/rpm/rpmdb\.sqlite", 128 * _MB, _rpm),
-    _Sort("rpm", r"(?:var/lib|usr/lib/sysimage)/rpm/Packages(?:\.db)?", 16, _rpm, whole=False),
-    _Sort("pypi", r".*\.(?:dist-info/METADATA|egg-info/PKG-INFO)", 64 * 1024, _python, whole=False),
+    _Sort("rpm", r"(?:var/lib|usr/lib/sysimage|usr/share)/rpm/rpmdb\.sqlite", 128 * _MB, _rpm),
+    _Sort("rpm", r"(?:var/lib|usr/lib/sysimage|usr/share)/rpm/Packages(?:\.db)?", 16, _rpm, whole=False),
+    _Sort(
+        "pypi",
+        r".*(?:\.dist-info/METADATA|\.egg-info(?:/PKG-INFO)?|/EGG-INFO/PKG-INFO)",
+        64 * 1024,
+        _python,
+        whole=False,
+    ),
     _Sort("npm", r"(?:.*/)?node_modules/(?:@[^/]+/)?[^/@]+/package\.json", 256 * 1024, _npm),
     _Sort("maven", r".*\.(?:jar|war|ear)", 64 * _MB, _maven),
     _Sort("os", r"(?:etc|usr/lib)/os-release", 64 * 1024, _release, whole=False),
 )
 _ANY: Final = re.compile("|".join(f"({sort.pattern})" for sort in _SORTS).encode())
 _QUICK: Final = (
-    b"status", b"installed", b"rpmdb.sqlite", b"Packages", b"Packages.db", b"METADATA", b"PKG-INFO", b"package.json",
-    b".jar", b".war", b".ear", b"os-release",
+    b"status", b"installed", b"rpmdb.sqlite", b"Packages", b"Packages.db", b"METADATA", b"PKG-INFO", b".egg-info",
+    b"package.json", b".jar", b".war", b".ear", b"os-release",
 )  # fmt: skip
 
 

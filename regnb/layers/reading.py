@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from math import ceil
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
 
 import anyio
 from anyio import from_thread, to_thread
@@ -27,11 +27,15 @@ from regnb.oci.reference import Reference
 from regnb.text import count, human
 from regnb.wire.client import Client
 
+if TYPE_CHECKING:
+    from regnb.tables.frame import Frame
+
 AT_ONCE: Final = 2
 """Layers that are read at once."""
-_PIECE: Final = 256 * 1024
-_AHEAD: Final = 4
-"""Pieces that are received before they are decoded."""
+_TOGETHER: Final = 2 * 2**20
+"""Bytes that are handed to the thread that decodes them at once: each time threads change."""
+_AHEAD: Final = 1
+"""How often that many are received before they are decoded."""
 _T = TypeVar("_T")
 
 
@@ -140,7 +144,9 @@ async def read(
                         return Layer(None, f"not read: {human(layer.size)}, beyond the limit")
                     progress.total += layer.size
                     progress.layers += 1
-                result = await streaming(blobs, layer, partial(listing, caps=caps, beside=len(streamed) == 1), progress)
+                # A layer larger than all others together is alone in the end.
+                work = partial(listing, caps=caps, beside=2 * layer.size > progress.total)
+                result = await streaming(blobs, layer, work, progress)
         except RegnbError as error:
             return Layer(None, f"not read: {error.message}")
         kept.put(layer.digest, result)
@@ -196,7 +202,7 @@ async def in_thread(
     chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], _T], progress: Progress | None = None
 ) -> _T:
     """Give bytes, as they come, to work in a thread."""
-    send, receive = anyio.create_memory_object_stream[bytes](_AHEAD)
+    send, receive = anyio.create_memory_object_stream[list[bytes]](_AHEAD)
     found: list[_T] = []
 
     def run() -> _T:
@@ -219,34 +225,36 @@ async def in_thread(
     return found[0]
 
 
-async def _feed(chunks: AsyncIterator[bytes], send: MemoryObjectSendStream[bytes], progress: Progress | None) -> None:
+async def _feed(
+    chunks: AsyncIterator[bytes], send: MemoryObjectSendStream[list[bytes]], progress: Progress | None
+) -> None:
     async with send:
         pieces: list[bytes] = []
         held = 0
 
         async def give() -> None:
-            nonlocal held
-            await send.send(b"".join(pieces))
+            nonlocal pieces, held
+            await send.send(pieces)
             if progress is not None:
                 progress.done += held
-            pieces.clear()
-            held = 0
+            pieces, held = [], 0
 
         async for chunk in chunks:
             pieces.append(chunk)
             held += len(chunk)
-            if held >= _PIECE:
+            if held >= _TOGETHER:
                 await give()
         if pieces:
             await give()
 
 
-def _received(receive: MemoryObjectReceiveStream[bytes]) -> Iterator[bytes]:
+def _received(receive: MemoryObjectReceiveStream[list[bytes]]) -> Iterator[bytes]:
     while True:
         try:
-            yield from_thread.run(receive.receive)
+            pieces = from_thread.run(receive.receive)
         except anyio.EndOfStream:
             return
+        yield b"".join(pieces)
 
 
 async def content(blobs: Blobs, layer: Descriptor, known: Listing, row: int, sink: Sink) -> None:
@@ -342,18 +350,21 @@ async def read_image(reader: Reader, where: Reference, *, strict: bool = False) 
     return top, sorted(parts, key=lambda part: order.get(str(part.manifest.digest), len(order)))
 
 
-async def known_base(reader: Reader, where: Reference) -> list[tuple[object, ...]]:
-    """Return an image as rows of ``known_bases``: one for each layer of each platform.
+async def known_base(reader: Reader, where: Reference) -> Frame:
+    """Return an image as ``known_bases``: a row for each layer of each platform.
 
     Example:
         ``rows = await known_base(reader, Reference.parse("base/debian:12"))``
     """
+    from regnb.tables.frame import of_rows
+
     top, parts = await read_image(reader, where)
     name = f"{reader.client.host}/{where.repository}:{where.target}"
-    return [
+    rows = [
         (name, str(top.digest), str(part.manifest.digest), part.platform, at, layer.digest, diff_id, layer.size)
         for part in parts
         for at, (layer, diff_id) in enumerate(
             zip(part.layers, part.config.diff_ids or [None] * len(part.layers), strict=False)
         )
     ]
+    return of_rows("known_bases", rows)

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from regnb.errors import DigestMismatch, MalformedManifest, TooLarge
 from regnb.oci.age import made
+from regnb.oci.leaks import masked
 from regnb.oci.reference import Digest, is_digest
 from regnb.oci.spelling import spelled
 
@@ -295,8 +296,13 @@ class ImageConfig(Struct, frozen=True):
         return found.isoformat() if found else ""
 
     def commands(self, count: int) -> list[str]:
-        """Return the command that made each of ``count`` layers, in order; "" where the history does not say."""
-        made = [entry.created_by or entry.comment or "" for entry in self.history or [] if not entry.empty_layer]
+        """Return the command that made each of ``count`` layers, in order; "" where the history does not say.
+
+        Values of secrets are left out, as in :meth:`steps`.
+        """
+        made = [
+            masked(entry.created_by or entry.comment or "") for entry in self.history or [] if not entry.empty_layer
+        ]
         return made if len(made) == count else [""] * count
 
     def steps(self, count: int) -> tuple[list[str], str]:
@@ -317,7 +323,7 @@ class ImageConfig(Struct, frozen=True):
         waiting: list[str] = []
         joined = False
         for entry in self.history or []:
-            text = (entry.created_by or entry.comment or "").strip()
+            text = masked(entry.created_by or entry.comment or "").strip()
             if entry.empty_layer:
                 waiting.append(text)
                 continue

@@ -198,8 +198,12 @@ def _manifests(records: Records, numbers: Numbered, graph: Graph, behind: _Behin
     rows = list(records.manifests.values())
     texts = {
         name: numbers.each(getattr(row, name) for row in rows)
-        for name in ("config", "subject", "media_type", "artifact_type", "platform", "base_name", "base_digest")
+        for name in ("config", "subject", "media_type", "artifact_type", "platform")
     }
+    told = {child: base for row in rows for child, *base in row.listed_bases}
+    own = ((row.base_name, row.base_digest) for row in rows)
+    named = [base if any(base) else told.get(row.digest, base) for row, base in zip(rows, own, strict=True)]
+    texts |= {name: numbers.each(base[at] for base in named) for at, name in enumerate(("base_name", "base_digest"))}
     optional = {
         name: texts[name].where(texts[name] != "") for name in ("config", "subject", "base_name", "base_digest")
     }

@@ -99,8 +99,14 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "tags": ("int64", "tags of this repository that point straight at it"),
         "parents": ("int64", "indexes of this repository that list it"),
         "subject": ("str", "digest of the manifest that it refers to; else missing"),
-        "base_name": ("str", "its annotation org.opencontainers.image.base.name; missing if there is none"),
-        "base_digest": ("str", "its annotation org.opencontainers.image.base.digest; missing if there is none"),
+        "base_name": (
+            "str",
+            "annotation org.opencontainers.image.base.name, its own or in the list of an index; else missing",
+        ),
+        "base_digest": (
+            "str",
+            "annotation org.opencontainers.image.base.digest, from where base_name is; else missing",
+        ),
         "checked": ("bool", "whether the registry was asked for it in this crawl; if not, it came from the cache"),
         "complete": ("bool", "whether everything behind it was read"),
     },

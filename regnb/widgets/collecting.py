@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from regnb.change.journal import Receipt
 from regnb.change.sweep import Sweep
+from regnb.crawl.files import local_path
 from regnb.errors import InvalidArgument, MissingExtra, RegnbError
 from regnb.storage import Storage
 from regnb.text import escaped
@@ -167,6 +168,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
             repositories=fields["repositories"].value.split(),
             tag_history=int(history) if history else None,
             trash=fields["trash"].value,
+            copies="copies" in fields and fields["copies"].value,
             endpoints=asked.split(),
             allow=[name for name in ("writer", "undo") if fields[name].value],
         )
@@ -184,6 +186,11 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         "writer": check_box("writer: collect although somebody may push meanwhile, or nobody knows."),
         "undo": check_box("undo: collect also what the undo of a receipt needs."),
     }
+    if not local_path(storage.url):
+        text = (
+            "In a bucket without versions: copy everything into the trash now, instead of listing it for a later run."
+        )
+        fields["copies"] = check_box(text)
     return SweepForm(storage, "Collect garbage", make, fields)
 
 

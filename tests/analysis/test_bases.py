@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from distribution import Distribution
-from images import Image, config, fill, image, index
+from images import Image, config, fill, image, index, pack
 from stored import Stored
 
-from regnb.analysis.bases import bases, stale
+from regnb.analysis.bases import bases, of_image, stale
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.records import Records
 from regnb.oci.reference import Digest
@@ -129,8 +131,11 @@ def test_whether_the_base_has_moved_on(tmp_path: Path) -> None:
     noted = image([b"flat"], about=config(), annotations={**notes, **digest})
     empty = built("yz", annotations=dict.fromkeys(notes, ""))
     many = index([(built("qr"), "linux/amd64")], annotations={**notes, **digest})
+    plain = index([(built("pq"), "linux/amd64")])
+    entry = {**json.loads(plain.data)["manifests"][0], "annotations": {**notes, **digest}}
+    listed = replace(plain, data=pack({**json.loads(plain.data), "manifests": [entry]}))
     apps = (("app", "1", on_old), ("app", "2", on_new), ("app", "3", alone), ("app", "4", noted), ("app", "5", empty),
-            ("app", "6", many))  # fmt: skip
+            ("app", "6", many), ("app", "7", listed))  # fmt: skip
     before = Stored(("base", "12", old), *apps).inventory()
     now = Stored(("base", "12", new), ("base", "x-1.0", third), *apps).inventory()
     assert told(now.bases, on_old, "base", "how", "moved", "behind") == [None, "unknown", None, None]
@@ -142,10 +147,19 @@ def test_whether_the_base_has_moved_on(tmp_path: Path) -> None:
     assert told(found, noted, *columns, "annotated_name") == [None, True, None, "annotation", "host/base:12"]
     assert told(found, empty, "told_by", "annotated_name") == ["not known", None]
     assert told(found, many.children[0], "told_by", "annotated_name") == ["annotation", "host/base:12"]
+    assert told(found, listed.children[0], "told_by", "annotated_name") == ["annotation", "host/base:12"]
     series = Stored(
         ("base", "12.1", old), ("base", "12.2", new), ("base", "12.10", third), ("base", "latest", third), *apps
     ).inventory()
     assert told(series.bases, on_old, *columns) == ["base:12.1", True, 2, "version tags"]
+    words = {each: of_image(series.bases, "app", str(each.digest)) for each in (on_old, on_new, noted, alone)}
+    assert words == {
+        on_old: "base:12.1, 2 releases behind",
+        on_new: "base:12.2, 1 release behind",
+        noted: "host/base:12 (its annotation says so)",
+        alone: "not known: it begins with the layers of no other tagged image here",
+    }
+    assert of_image(found, "app", str(on_new.digest)) == "base:12, the newest release"
     assert stale(series.bases) == (
         "1 image stands on a base that is 1 release behind; rebuilt on the newest one it would share at most 50 B.",
         "1 image stands on a base that is 2 releases behind; rebuilt on the newest one it would share at most 50 B.",

@@ -42,18 +42,19 @@ def about(one: Image) -> str:
 def test_reports_find_their_images(tmp_path: Path) -> None:
     """By config, by manifest, by index and platform; the rest is unscanned; what runs is told from what may go."""
     by_config, by_manifest, other, fine = (image([name.encode()], about=config(name)) for name in ("a", "b", "c", "d"))
-    amd, arm = image([b"amd"], about=config("amd64")), image([b"arm"], about=config("arm64"))
-    many = index([(amd, "linux/amd64"), (arm, "linux/arm64")])
-    inventory = Stored(
-        ("app", "1", by_config), ("app", "2", by_manifest), ("app", "3", other), ("app", "4", fine), ("many", "1", many)
-    ).inventory()
     worst = [
         ("CVE-1", "CRITICAL", "1.2"),
         ("CVE-1", "CRITICAL", "1.2"),
         ("CVE-2", "CRITICAL", ""),
         ("CVE-3", "HIGH", "2"),
     ]
+    amd, arm = image([b"amd"], about=config("amd64")), image([b"arm"], about=config("arm64", variant="v8"))
+    many = index([(amd, "linux/amd64"), (arm, "linux/arm64")])
+    inventory = Stored(
+        ("app", "1", by_config), ("app", "2", by_manifest), ("app", "3", other), ("app", "4", fine), ("many", "1", many)
+    ).inventory()
     reports: list[dict[str, Any]] = [
+        grype([("CVE-7", "High", [])], imageID="sha256:else", manifestDigest=str(by_config.digest)),
         trivy(worst, end=True, ImageID=about(by_config), RepoDigests=[f"h/app@{by_manifest.digest}"]),
         grype([("CVE-9", "Critical", [])], imageID="sha256:other", manifestDigest=str(by_manifest.digest)),
         trivy(worst[2:], RepoDigests=[f"h/many@{many.digest}"], ImageConfig={"architecture": "arm64", "os": "linux"}),
@@ -70,7 +71,7 @@ def test_reports_find_their_images(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in found[columns].astype(object).to_numpy().tolist() if row[0] != "1"}
     first = found[(found["repository"] == "app") & (found["image"] == "1")].iloc[0]
     assert first[columns[1:]].tolist() == [
-        "vulnerable and running", 2, 1, 2, "default/p", "trivy", "config digest", "yes",
+        "vulnerable and running", 2, 1, 2, "default/p", "grype, trivy", "config digest", "yes",
     ]  # fmt: skip
     assert rows["2"] == ["vulnerable and unused", 2, 1, 2, "", "grype, trivy", "manifest digest", "yes"]
     assert rows["3"][0] == "unscanned"
@@ -80,7 +81,7 @@ def test_reports_find_their_images(tmp_path: Path) -> None:
     assert listed.loc[str(amd.digest), "state"] == "unscanned"
     assert found["state"].iloc[0] == "vulnerable and running"
     assert found["when"].max().isoformat() == "2026-11-02T00:00:00+00:00"
-    alone = inventory.join(reports[0])
+    alone = inventory.join(reports[1])
     assert alone["running"].isna().all()
     assert set(alone["state"]) == {"vulnerable", "unscanned"}
 

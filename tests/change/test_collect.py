@@ -26,7 +26,7 @@ import scripted
 import swept
 from collected import Grown, copied
 from conftest import need
-from distribution import Distribution
+from distribution import Distribution, free_port
 from images import Image, ask, config, descriptor, image, index, layer, push
 from scripted import Reply
 
@@ -580,6 +580,10 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     regnb_("trash", "restore", root, run, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "nothing" in regnb_("trash", "empty", root)
+    regnb_("collect", root, "--endpoint", old.url, "--no-trash", "--plan-out", plan)
+    gone = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    assert "it is stopped: it remembers nothing but what redis keeps." in gone
+    assert "To put it back" not in gone
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:
@@ -646,6 +650,50 @@ def test_what_a_process_remembers(old: Distribution) -> None:
         (row,) = here.caches(receipt).to_dict("records")
         assert (row["remembered"], row["asked"], row["message"]) == (0, len(gone), "")
     assert "stopped" in here.caches(receipt)["message"][0]
+
+
+def test_what_redis_remembers(old: Distribution, tmp_path: Path) -> None:
+    """With a redis two replicas remember what is gone, after a restart, too, until the keys that are named go."""
+    need("redis", shutil.which("redis-server"), "redis-server is not installed (apt-get install redis-server)")
+    port = free_port()
+    settings = json.loads(old.config.read_text())
+    settings["storage"] |= {"cache": {"blobdescriptor": "redis"}, "maintenance": {"readonly": {"enabled": True}}}
+    settings["redis"] = {"addr": f"127.0.0.1:{port}"}
+    old.config.write_text(json.dumps(settings))
+    second = Distribution(tmp_path / "second", config={name: settings[name] for name in ("storage", "redis")})
+    gone = [str(Digest.of(blob)) for blob in some(3).blobs]
+    here = swept.storage(old)
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
+        try:
+            while not redis_says(port, "PING"):
+                assert redis.poll() is None
+            with old, second:
+                urls = [old.url, second.url]
+                for digest in gone:
+                    request = Request(f"{old.url}/v2/app/blobs/{digest}", method="HEAD")  # noqa: S310 -- loopback
+                    with urlopen(request, timeout=30) as answer:  # noqa: S310 -- loopback
+                        assert answer.status == 200
+                receipt = swept.collect(old, here.plan_collect(endpoints=urls))
+                found = here.caches(receipt)
+                assert found["remembered"].tolist() == found["asked"].tolist() == [len(gone)] * 2
+                old.restart()
+                (row, _) = here.caches(receipt).to_dict("records")
+                assert row["remembered"] == len(gone), "a restart is no cure"
+                assert "delete its keys blobs::* and repository::*" in row["message"]
+                keys = [key for key in redis_says(port, "KEYS", "*") if key.startswith(("blobs::", "repository::"))]
+                assert redis_says(port, "DEL", *keys)
+                assert here.caches(receipt)["remembered"].tolist() == [0, 0]
+                with regnb.connect(old.url) as registry:
+                    assert registry.inventory().complete
+        finally:
+            redis.terminate()
+
+
+def redis_says(port: int, *words: str) -> list[str]:
+    """What a redis answers to a command; nothing if it does not listen yet."""
+    done = subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 def test_what_a_plan_read_is_kept_for_its_application(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from regnb.errors import ContentError, TooLarge
-from regnb.layers.compression import Caps, Counted, decoded
+from regnb.layers.compression import BLOCK, Caps, Counted, decoded
 
 DATA = random.Random(1).randbytes(300_000) + bytes(900_000)  # noqa: S311 -- the same each time
 SKIPPED = b"\x5a\x2a\x4d\x18\x05\x00\x00\x00hello"
@@ -56,7 +56,7 @@ def test_every_stream_is_decoded_in_small_blocks(kind: str, step: int) -> None:
     counted = Counted(pieces(streams()[kind], step))
     blocks = list(decoded(counted))
     assert b"".join(blocks) == DATA
-    assert max(map(len, blocks)) <= 256 * 1024
+    assert max(map(len, blocks)) <= BLOCK <= 2**20
     assert counted.position == len(streams()[kind])
 
 

@@ -9,6 +9,8 @@ import pytest
 from archives import Tree, layout, packed, unpacked
 from conftest import need
 
+from regnb.errors import TooLarge
+from regnb.layers import merging
 from regnb.layers.archive import FILE
 from regnb.layers.files import KINDS
 from regnb.layers.listing import listing
@@ -94,6 +96,27 @@ def test_nothing_leads_out_of_the_root() -> None:
     assert {b"etc/passwd", b"etc/group", b"etc/shadow"} <= set(merge.done().files)
     assert merge.content(b"up/passwd") == 0
     assert not any(b".." in path for path in merge.done().files)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [file(f"{number}/".encode() + b"a/" * 2000 + b"f") for number in range(9)],
+        [(b"l", ord("2"), b"a/" * 2000), *(file(f"l/{number}".encode()) for number in range(5000))],
+        [(b"l", ord("2"), b"a/../" * 2000), *(file(f"l/{number}/f".encode()) for number in range(5000))],
+        [*(file(f"d/{number}".encode()) for number in range(300)), *[file(b"d/.wh..wh..opq")] * 9000],
+    ],
+    ids=["deep names", "long links", "links back and forth", "whiteouts again and again"],
+)
+def test_paths_that_claim_too_much_are_refused(
+    entries: list[tuple[bytes, int, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few names that lead to any number of folders, or to any length of paths, are bounded; two of them are laid."""
+    monkeypatch.setattr(merging, "TREE_LIMIT", 12 * 2**20)
+    monkeypatch.setattr(merging, "STEPS_LIMIT", 2_000_000)
+    with pytest.raises(TooLarge, match="longer, or lead through more folders, than those of any image"):
+        lay(entries)
+    assert len(lay(entries[:2]).done().alive) == 2
 
 
 @pytest.mark.parametrize("target", [b"nowhere", b"/", b"", b"self"])

@@ -34,6 +34,7 @@ Package: never
 Status: purge ok not-installed
 """
 APK = b"C:Q1xx=\nP:musl\nV:1.2.4-r1\nA:x86_64\n\nP:zlib\nV:1.3-r0\nA:x86_64\n"
+MANIFEST = "META-INF/MANIFEST.MF"
 METADATA = b"Metadata-Version: 2.1\nName: requests\nVersion: 2.31.0\n\nName: not-this\n"
 
 
@@ -86,6 +87,9 @@ def test_each_package_manager_is_read(tmp_path: Path) -> None:
     )
     assert database[18:20] == b"\2\2", "WAL mode, which SQLite does not open in memory"
     pom = b"#comment\ngroupId=org.apache\nartifactId=log4j-core\nversion=2.14.1\n"
+    log4j = jar(**{"META-INF/maven/org.apache/log4j-core/pom.properties": pom, "A.class": b"x"})
+    bundle = jar(**{MANIFEST: b"Bundle-SymbolicName: org.osgi.a;singleton:=true\nBundle-Version: 1.0\n"})
+    inner = {"BOOT-INF/lib/log4j.jar": log4j, "BOOT-INF/lib/a.jar": bundle}
     assert told(
         ("./var/lib/dpkg/status", DPKG),
         ("var/lib/dpkg/status.d/base", b"Package: base-files\nVersion: 12\nArchitecture: all\n"),
@@ -95,7 +99,9 @@ def test_each_package_manager_is_read(tmp_path: Path) -> None:
         ("usr/lib/python3/dist-packages/requests-2.31.0.dist-info/METADATA", METADATA),
         ("app/node_modules/@scope/left-pad/package.json", b'{"name":"@scope/left-pad","version":"1.3.0","x":[1]}'),
         ("node_modules/x/test/package.json", b'{"name":"fixture","version":"1"}'),
-        ("opt/app.jar", jar(**{"META-INF/maven/org.apache/log4j-core/pom.properties": pom, "A.class": b"x"})),
+        ("opt/app.jar", log4j),
+        ("opt/boot.jar", jar(**{MANIFEST: b"Implementation-Title: shop\r\nImplementation-Version: 2.0\r\n"}, **inner)),
+        ("usr/lib/python3/dist-packages/old-1.2.egg-info", METADATA.replace(b"requests", b"old")),
         ("usr/lib/os-release", b'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'),
     ) == [
         ("deb", "libc6", "2.36-9", "amd64"),
@@ -107,6 +113,10 @@ def test_each_package_manager_is_read(tmp_path: Path) -> None:
         ("pypi", "requests", "2.31.0", ""),
         ("npm", "@scope/left-pad", "1.3.0", ""),
         ("maven", "org.apache:log4j-core", "2.14.1", ""),
+        ("maven", "shop", "2.0", ""),
+        ("maven", "org.apache:log4j-core", "2.14.1", ""),
+        ("maven", "org.osgi.a", "1.0", ""),
+        ("pypi", "old", "2.31.0", ""),
         ("os", "debian", "12", ""),
     ]
 
@@ -160,6 +170,9 @@ def test_a_database_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_caps_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beyond its cap is not read where a part of it is of no use; packages beyond their number neither."""
+    monkeypatch.setattr(packages, "_JARS", 99)
+    *_, one = found(("app.jar", jar(**{"lib/a.jar": jar(A=bytes(100))})))
+    assert one.problem == "not read: its libraries have more than 99 B"
     monkeypatch.setattr(packages, "PACKAGES_LIMIT", 2)
     *_, last = found(("lib/apk/db/installed", APK * 3))
     assert last.problem == "not read: the layer has more than 2 packages"
@@ -167,8 +180,20 @@ def test_caps_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.problem == "not read: it has 300 kB; at most 262 kB are read"
 
 
+@pytest.mark.parametrize("log", [b"", b"newer rows"])
+def test_a_log_beside_the_database_of_rpm_is_told(real: Distribution, tmp_path: Path, log: bytes) -> None:
+    """Its write-ahead log may hold newer packages; an empty one, which rpm leaves behind, holds none."""
+    name = "var/lib/rpm/rpmdb.sqlite"
+    database = rpmdb(tmp_path, header("bash", "5.1", "9.el9", "x86_64"), wal=True)
+    base = [("etc/a", "file", b"a"), (name, "file", database)]
+    fill(real.url, ("a", "1", image([packed(archive(base)), packed(archive([(f"{name}-wal", "file", log)]))])))
+    with connect(real.url) as registry:
+        (row,) = registry.packages("a:1").to_dict("records")
+    assert (row["name"], "may hold newer packages" in row["message"]) == ("bash", bool(log))
+
+
 def test_only_what_an_image_shows_counts(real: Distribution) -> None:
-    """The base's status file is replaced by the next layer's; a write-ahead log beside rpm's database is told."""
+    """The base's status file is replaced by the next layer's; a database that was replaced counts no more."""
     base = [("var/lib/dpkg/status", "file", DPKG), ("var/lib/rpm/Packages", "file", b"")]
     upper = [("var/lib/dpkg/status", "file", DPKG.replace(b"2.36-9", b"2.36-10"))]
     fill(real.url, ("a", "1", image([packed(archive(base)), packed(archive(upper)), b"none" * 200])))

@@ -22,7 +22,7 @@ from images import Fake, config, descriptor, fill, image, index, pack
 from test_archive import entries, listed
 
 from regnb.errors import ContentError, InvalidArgument, NotFound, RegnbError, TooLarge
-from regnb.layers import inside
+from regnb.layers import inside, merging
 from regnb.layers.comparing import compare_files
 from regnb.layers.compression import Caps
 from regnb.layers.kept import Kept
@@ -153,6 +153,26 @@ def test_layers_that_cannot_be_read_are_one_row_each() -> None:
             again = {path for (_, path), times in (Counter(fake.asked) - before).items() if "/blobs/" in path and times}
             assert f"/v2/a/blobs/{Digest.of(good)}" not in again, "a good layer is kept"
             assert f"/v2/a/blobs/{Digest.of(b'changed')}" in again, "what failed is not"
+
+
+def test_a_layer_whose_paths_claim_too_much_is_one_row(real: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with the reason, whatever is asked of the image; the other layers are listed."""
+    good = packed(archive([("etc/a", "file", b"1")]))
+    deep = packed(archive([("a/" * 2000 + "f", "file", b"2")]))
+    fill(real.url, ("a", "1", image([good, deep, good])), ("a", "2", image([good, deep])))
+    with connect(real.url) as registry:
+        whole = registry.files("a:2")
+        assert whole["path"].tolist() == ["etc/a", "a/" * 2000 + "f"]
+        assert registry.open("a:2", "a/" * 2000 + "f").read() == b"2"
+        monkeypatch.setattr(merging, "TREE_LIMIT", 2**20)
+        found = registry.files("a:1")
+        assert found["kind"].tolist() == ["file", "unread", "file"]
+        assert "lead through more folders" in found["message"][1]
+        assert registry.hygiene("a:1")["rule"].tolist().count("unread") == 1
+        assert registry.packages("a:1")["kind"].tolist() == ["unread"]
+        assert (registry.inventory().waste(registry, "a:1")["message"] != "").tolist() == [True]
+        with pytest.raises(ContentError, match="lead through more folders"):
+            registry.open("a:1", "etc/a")
 
 
 @pytest.mark.parametrize("lie", ["", "digest", "table"])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import buckets
+import fsspec
 import pytest
 import swept
 from distribution import Distribution
 
 from regnb.notebooks import runbook
+from regnb.storage import open_storage
 from regnb.widgets import collecting
 from regnb.widgets.collecting import SweepForm
 
@@ -94,6 +97,27 @@ def test_what_cannot_be_applied_is_not_offered(old: Distribution) -> None:
     form._fields["grace"].value = "24h"
     form._fields["tag_history"].value = "many"
     assert "not a number" in preview(form)
+
+
+def test_a_bucket_is_copied_if_that_is_wanted(old: Distribution) -> None:
+    """A box that a folder's form lacks: without it what goes is only listed, with it a copy lies in the trash."""
+    assert "copies" not in collecting.collect(swept.storage(old))._fields
+    with buckets.serve():
+        fsspec.filesystem("s3").mkdir("copied")
+        buckets.put(old.root, "copied")
+        storage = open_storage("s3://copied")
+        form = collecting.collect(storage, ["http://127.0.0.1:1"])
+        form._fields["grace"].value = "0"
+        preview(form)
+        assert form.plan is not None
+        assert form.plan.options.place == "list"
+        form._fields["copies"].value = True
+        preview(form)
+        assert form.plan.options.place == "copies"
+        confirm(form)
+        assert form.receipt is not None
+        assert form.receipt.status == "done"
+        assert storage.trash()["size"].sum() > 0
 
 
 def test_a_page_offers_the_plan_and_asks_no_other_address(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,21 @@ class Remembered(NamedTuple):
     remembered: int
     message: str
 
+    @property
+    def sentence(self) -> str:
+        """What is said of it to people.
+
+        Example:
+            >>> Remembered("http://a:5000", 3, 0, "").sentence
+            'http://a:5000 remembers none of 3 blobs that are gone.'
+        """
+        if self.remembered:
+            told = f"remembers {self.remembered:,} of {self.asked:,} blobs that are gone: {self.message}"
+            return f"{self.endpoint} {told}."
+        if self.message:
+            return f"{self.endpoint}: {self.message}."
+        return f"{self.endpoint} remembers none of {self.asked:,} blobs that are gone."
+
 
 def gone(steps: Sequence[object]) -> list[tuple[str, str]]:
     """Return the links of layers whose blobs went, too: of what was done, a repository and a digest each.
