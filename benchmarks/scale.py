@@ -67,7 +67,7 @@ def asked(name, work, figures):
     rows = work()
     found["cpu"][name] = process_time() - before
     found[name] = figures(rows)
-where = {"where": sys.argv[1], "memory": "3GB"}
+where = {"where": sys.argv[1], "memory": "4GB"}
 asked("exclusive", lambda: regnb.exclusive(**where),
     lambda rows: [int(rows[name].sum()) for name in ("size", "exclusive", "share")])
 asked("reclaim", lambda: regnb.reclaim("tag LIKE '%7'", **where), lambda rows: int(rows["size"].iloc[0]))
