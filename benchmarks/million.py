@@ -1,8 +1,10 @@
-"""The frames of a very large registry, generated as columns: what a snapshot of it would hold."""
+"""A very large registry: its frames, generated as columns, or its snapshot, written by DuckDB with little memory."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from corpus import LAYER
 
+from regnb.analysis.inventory import Inventory
 from regnb.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from regnb.tables.columns import COLUMNS
 from regnb.tables.frame import Frame, make
@@ -54,8 +57,8 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
         "tags": {
             "repository": names.take(home[points]), "tag": pd.Series(np.arange(tags)).astype("str").radd("v"),
             "digest": manifest.take(points), "kind": same("image", tags), "platforms": same("linux/amd64", tags),
-            "created": when.take(points), "size": pulled[points], "subject": same(None, tags),
-            "complete": none[:tags] == 0,
+            "created": when.take(points), "dated": same("config", tags), "size": pulled[points],
+            "subject": same(None, tags), "complete": none[:tags] == 0,
         },
         "manifests": {
             "repository": names.take(home), "digest": manifest, "kind": same("image", manifests),
@@ -66,6 +69,7 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
         "children": {"manifest": pd.Categorical([]), "position": [], "child": pd.Categorical([])},
         "layers": {
             "manifest": pd.Categorical.from_codes(owner, pd.Index(manifest)),
+            "position": np.arange(references) - np.searchsorted(owner, owner),
             "digest": pd.Categorical.from_codes(drawn, pd.Index(layer)),
             "media_type": pd.Categorical.from_codes(none[:references], pd.Index([LAYER])),
             "size": size[drawn],
@@ -82,9 +86,64 @@ def tables(*, tags: int, manifests: int, references: int, layers: int, repositor
     for name in list(COLUMNS)[: list(COLUMNS).index("disk") + 1]:
         columns = made.get(name, {})
         rows = len(next(iter(columns.values()), ()))
-        # What is computed is not there yet.
-        found[name] = make(name, {column: none[:rows] if columns else [] for column in COLUMNS[name]} | columns)
+        # What is computed is not there yet: a number is 0, and a text, or what may be missing, is missing.
+        empty = {
+            column: none[:rows] if dtype in {"int64", "int32", "bool"} else same(None, rows)
+            for column, (dtype, _) in COLUMNS[name].items()
+        }
+        found[name] = make(name, empty | columns)
     return found
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+_SNAPSHOT = """
+CREATE MACRO named(kind, number) AS 'sha256:' || sha256(kind || number);
+CREATE MACRO called(number) AS format('ns{:03d}/app{:06d}', number // 100, number);
+CREATE MACRO place(manifest) AS called(manifest::BIGINT * $repositories // $manifests);
+CREATE MACRO made(manifest) AS to_timestamp(1700000000 + (hash('date' || manifest) % 60000000)::BIGINT);
+CREATE MACRO bytes(layer) AS 100 + (hash('size' || layer) % 100000000)::BIGINT;
+CREATE TABLE refer AS SELECT manifest::INTEGER AS manifest, position::INTEGER AS position,
+    (hash(manifest * 64 + position) % if(hash(position * 99991 + manifest) % 4 = 0, 50, $layers))::INTEGER AS layer
+FROM (SELECT manifest, unnest(range((1 + hash(manifest) % 15)::BIGINT)) AS position FROM range($manifests) t(manifest));
+CREATE TABLE pulled AS SELECT manifest, 3000 + sum(bytes(layer))::BIGINT AS size FROM refer GROUP BY manifest;
+COPY (SELECT called(i) AS repository, 'read' AS status, true AS complete
+    FROM range($repositories) t(i)) TO '$folder/repositories.parquet';
+COPY (SELECT place(manifest) AS repository, 'v' || tag AS tag, named('m', manifest) AS digest, 'image' AS kind,
+    'linux/amd64' AS platforms, made(manifest) AS created, 'config' AS dated, size, true AS complete
+    FROM (SELECT tag, if(tag < $manifests, tag, (hash(tag) % $manifests)::BIGINT)::INTEGER AS manifest
+        FROM range($tags) t(tag))
+    JOIN pulled USING (manifest) ORDER BY manifest, tag) TO '$folder/tags.parquet';
+COPY (SELECT place(i) AS repository, named('m', i) AS digest, 'image' AS kind, '$manifest_type' AS media_type,
+    named('c', i) AS config, made(i) AS created, true AS checked, true AS complete
+    FROM range($manifests) t(i)) TO '$folder/manifests.parquet';
+COPY (SELECT named('m', manifest) AS manifest, position, named('l', layer) AS digest, bytes(layer) AS size FROM refer)
+    TO '$folder/layers.parquet';
+COPY (SELECT named('l', i) AS digest, 'layer' AS kind, bytes(i) AS size FROM range($layers) t(i)
+    UNION ALL SELECT named('c', i), 'config', 2000 FROM range($manifests) t(i)
+    UNION ALL SELECT named('m', i), 'manifest', 1000 FROM range($manifests) t(i)) TO '$folder/blobs.parquet';
+"""
+
+
+def write(folder: Path, tags: int, memory: str = "3GB") -> int:
+    """Write the snapshot of a generated registry, and return how many references from manifests to layers it has."""
+    import duckdb
+    from pyarrow import parquet
+
+    few = {"tags": 10, "manifests": 7, "references": 56, "layers": 60, "repositories": 2}
+    where = Path(Inventory("generated:5000", NOW, NOW, tables(**few)).save(folder))
+    numbers = {"tags": tags, "manifests": tags * 7 // 10, "layers": tags, "repositories": max(1, tags // 100)}
+    query = _SNAPSHOT.replace("$folder", str(where)).replace("$manifest_type", OCI_MANIFEST)
+    for name, number in numbers.items():
+        query = query.replace(f"${name}", str(number))
+    spilled = {"memory_limit": memory, "temp_directory": str(folder / "parts"), "preserve_insertion_order": "true"}
+    with duckdb.connect(config=spilled) as database:
+        for statement in query.split(";"):
+            database.execute(statement)
+        (references,) = database.execute("SELECT count(*) FROM refer").fetchall()[0]
+    header = json.loads((where / "snapshot.json").read_text())
+    for name, about in header["files"].items():
+        file = where / f"{name}.parquet"
+        about |= {"rows": parquet.read_metadata(file).num_rows, "size": file.stat().st_size}
+    (where / "snapshot.json").write_text(json.dumps(header))
+    return int(references)

@@ -103,6 +103,17 @@ found["peak"] = peak()
 chosen = np.random.default_rng(3).random(tags) < 0.1
 inventory.reclaim(chosen)
 timed("reclaim", lambda: inventory.reclaim(chosen))
+def cpu(work):
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+def exclusive():
+    graph = Inventory("generated:5000", NOW, NOW, made).graph
+    sharing.owned(graph, graph.held), sharing.of_tags(graph)
+found["exclusive"] = cpu(exclusive)
+whole = int(inventory.graph.sizes.sum())
+one = min(cpu(lambda: inventory.reclaim(chosen)) for _ in range(3))
+found["free"] = max(cpu(lambda: inventory.free(part * whole)) for part in (0.01, 0.1, 0.5, 0.9, 2)) / one
 url = timed("save", lambda: inventory.save(sys.argv[3]))
 del inventory
 first = timed("load", lambda: Inventory.load(url))
@@ -179,7 +190,9 @@ def million(folder: Path, tags: int) -> Iterator[Row]:
     for what, value, unit, most in (
         ("frames, sharing, exclusive bytes", found["figures"], "s", 10),
         ("  peak memory, with the generated data", found["peak"] / 1e6, "GB", 2),
+        ("exclusive bytes of everything, CPU", found["exclusive"], "s", 6),
         ("what a tenth of the tags would free", found["reclaim"], "s", 0.2),
+        ("free, any size / one reclaim, CPU", found["free"], "", 3),
         ("snapshot saved and loaded", found["save"] + found["load"], "s", 10),
         ("  on disk", size / 1e6, "MB", 300),
         ("difference of two", found["diff"], "s", 10),

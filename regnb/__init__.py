@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from regnb.analysis.reclaim import Reclaim
     from regnb.analysis.reconcile import reconcile
     from regnb.analysis.snapshot import snapshots
-    from regnb.analysis.warehouse import reclaim
+    from regnb.analysis.warehouse import between, exclusive, free, reclaim, usage
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
@@ -93,7 +93,11 @@ _HOMES: Final = MappingProxyType({
     "read": "source",
     "reconcile": "analysis.reconcile",
     "snapshots": "analysis.snapshot",
+    "between": "analysis.warehouse",
+    "exclusive": "analysis.warehouse",
+    "free": "analysis.warehouse",
     "reclaim": "analysis.warehouse",
+    "usage": "analysis.warehouse",
     "sql": "analysis.query",
 })  # fmt: skip
 """Where each public name is: it is imported when it is asked for, as pandas takes longer than a short command."""
@@ -135,11 +139,14 @@ __all__ = [
     "Storage",
     "Sweep",
     "Workers",
+    "between",
     "compare",
     "compare_files",
     "connect",
     "diff",
+    "exclusive",
     "fleet",
+    "free",
     "growth",
     "known_bases",
     "open_storage",
@@ -148,4 +155,5 @@ __all__ = [
     "reconcile",
     "snapshots",
     "sql",
+    "usage",
 ]

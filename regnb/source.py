@@ -41,6 +41,7 @@ def read(
     *,
     cached: bool = True,
     fill_cache: bool = False,
+    listing: str | Path | None = None,
     connect: Callable[[str], AbstractContextManager[Registry]] | None = None,
 ) -> Inventory:
     """Read a registry, the storage of one, layouts, an archive, or a snapshot, and return its inventory.
@@ -52,10 +53,12 @@ def read(
         repositories: Of a registry, a layout or an archive only these, as for :meth:`Registry.inventory`.
         cached: As for :meth:`Registry.inventory`.
         fill_cache: As for :meth:`Registry.inventory`.
+        listing: Of a storage in a bucket the ``manifest.json`` of an S3 Inventory, as for :func:`open_storage`.
         connect: What connects to a registry, such as one that has credentials.
 
     Raises:
-        InvalidArgument: Nothing was named, or repositories of what is always read as a whole.
+        InvalidArgument: Nothing was named, repositories of what is always read as a whole, or a listing of what is not
+            a bucket.
         StorageError: The folder holds neither a registry nor a snapshot, or cannot be read.
         RegistryError: As :func:`regnb.connect` raises it.
 
@@ -64,18 +67,27 @@ def read(
         55
     """
     where = where or variable("REGNB_URL")
+    if listing and "://" in str(where) and is_file(where):
+        return _whole(where, repositories, listing)
+    if listing:
+        raise InvalidArgument(f"a listing is of a bucket, and {where} is not one", hint="name it: s3://bucket/folder")
     if not is_file(where) or find(where):
         from regnb import registry as registries  # what reads files loads no HTTP
 
         with (connect or registries.connect)(str(where)) as registry:
             return registry.inventory(repositories, cached=cached, fill_cache=fill_cache)
+    return _whole(where, repositories)
+
+
+def _whole(where: str | Path, repositories: object, listing: str | Path | None = None) -> Inventory:
+    """Read a storage or a snapshot."""
     if repositories:
         raise InvalidArgument(f"{where} is read as a whole", hint="leave out the repositories")
     from regnb.analysis import inventory, snapshot
 
-    if snapshot.is_snapshot(where):
+    if not listing and snapshot.is_snapshot(where):
         return inventory.Inventory.load(where)
-    return open_storage(where).inventory()
+    return open_storage(where, listing=listing).inventory()
 
 
 def known_bases(

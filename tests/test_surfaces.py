@@ -229,8 +229,8 @@ MOVING = {
     "symlink",
 }
 """What changes a file system, called of ``os`` or ``shutil``."""
-MOVERS = {"change/collect/trash", "oci/disk"}
-"""What may do it to a registry's files: a collection, and the embedded registry's own storage."""
+MOVERS = {"change/collect/trash", "oci/disk", "analysis/spill"}
+"""What may do it: a collection, the embedded registry's own storage, and a query with its own temporary files."""
 
 
 def moves(module: str) -> set[str]:

@@ -21,7 +21,7 @@ from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
 from regnb.tables.age import ages, in_use
 from regnb.tables.build import shared_layers, shared_tags, tabulate
-from regnb.tables.frame import Frame
+from regnb.tables.frame import Frame, make
 from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.markup import Cell, table
 from regnb.tables.removal import removal
@@ -611,7 +611,9 @@ class Inventory:
         protected = mask_of(self.tags, protect, self.registry)
         if unused_for:
             protected |= (in_use(self.tags, self.started - parse_age(unused_for)) != "").to_numpy()
-        return free(self.tags, self.graph, self.layers, size, protected, keep, self._rows_known, order)
+        found = free(self.tags, self.graph, size, protected, keep, self._rows_known, order)
+        tags = self.tags[["repository", "tag", "digest"]].iloc[found.pop("place")]
+        return make("free", {str(name): column for name, column in (*tags.items(), *found.items())})
 
     @cached_property
     def summary(self) -> Summary:

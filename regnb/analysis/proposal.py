@@ -1,9 +1,11 @@
-"""Which tags to delete so that a garbage collection frees some bytes, in an order that people choose."""
+"""Which tags to delete so that a garbage collection frees some bytes, in an order that people choose.
+
+It works on numbers alone: whether names were read into memory, or stayed in files, it is the same computation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -11,51 +13,45 @@ import pandas as pd
 
 from regnb.errors import InvalidArgument
 from regnb.tables.age import STAND_INS, ages
-from regnb.tables.frame import Frame, make
-from regnb.tables.graph import Edges, Graph
+from regnb.tables.graph import Edges, Graph, first
 from regnb.tables.removal import removal
 from regnb.text import parse_size
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from regnb.tables.graph import Ints, Mask
 
 Order: TypeAlias = Literal["oldest", "largest-gain", "fewest-tags", "unused"]
 """What goes first: old images, those that free most, those that free most for each tag, or those of repositories
 without a new image for longest."""
 ORDERS: Final[tuple[Order, ...]] = ("oldest", "largest-gain", "fewest-tags", "unused")
-_KEYS: Final[Mapping[Order, list[str]]] = {
-    "oldest": [],
-    "largest-gain": ["gain"],
-    "fewest-tags": ["gain a tag"],
-    "unused": ["newest"],
-}
+_KEYS: Final[Mapping[Order, str]] = {"largest-gain": "gain", "fewest-tags": "gain a tag", "unused": "newest"}
 _SMALL: Final = 100
 """What frees less than this part of the largest gain goes only if it must."""
-_NEAR: Final = 64
-"""Rows among which halving is as quick as guessing."""
 _ROUNDS: Final = 5
 """How often what frees next to nothing is looked for: each time others take its place."""
 
 
 def free(  # noqa: PLR0917 -- what it is computed from
-    tags: Frame,
+    tags: pd.DataFrame,
     graph: Graph,
-    layers: Frame,
     goal: float | str,
     protected: Mask,
     keep: int,
     counted: Mask | None,
     order: Order = "oldest",
-) -> Frame:
+) -> pd.DataFrame:
     """Return the tags to delete so that a plain garbage collection frees some bytes, and nothing in vain.
 
     All tags of a manifest go together, or none. Whatever the order, images that others are built on come last, and
     before them what frees less than a hundredth of the largest gain: these go only if the goal is not met without.
+    Of what is equal in everything that counts, the first manifest of the graph goes first: by repository and digest.
 
     Args:
-        tags: Of the inventory.
-        graph: Of the inventory.
-        layers: Of the inventory.
+        tags: Those of the graph, with the columns of ``tags`` in :data:`regnb.tables.columns.COLUMNS` that tell their
+            age, and ``size``, ``exclusive``, ``complete`` and ``subject``. Numbers may stand for names.
+        graph: What is held by what.
         goal: Bytes, or a text such as ``50GB``.
         protected: Which tags must stay.
         keep: How many of each repository's newest tags stay as well.
@@ -63,8 +59,8 @@ def free(  # noqa: PLR0917 -- what it is computed from
         order: Of :data:`ORDERS`.
 
     Returns:
-        Columns: as ``free`` in :data:`regnb.tables.columns.COLUMNS`. If the last ``total`` is below the goal, no
-        more is safe.
+        Columns: place (of the tag in ``tags``), and created, size, freed, total and reason as ``free`` has them in
+        :data:`regnb.tables.columns.COLUMNS`. If the last ``total`` is below the goal, no more is safe.
     """
     goal = parse_size(goal)
     if order not in ORDERS:
@@ -72,8 +68,7 @@ def free(  # noqa: PLR0917 -- what it is computed from
     if keep < 0:
         raise InvalidArgument(f"cannot keep {keep} tags", hint="keep=0 keeps none but those that are protected")
     known = ages(tags)
-    queue = _candidates(tags, graph, layers, known["age"], protected, keep)
-    by = ["base", "small", *_KEYS[order], "day", "shared", "created", "row"]
+    queue = _queue(tags, graph, known["age"].to_numpy(dtype="datetime64[us]"), protected, keep, order)
 
     def freed(some: Ints) -> Mask:
         """Say of each blob whether it goes with these rows, and with what the deletion takes along."""
@@ -84,104 +79,159 @@ def free(  # noqa: PLR0917 -- what it is computed from
         found[graph.freed(gone)] = True
         return found
 
-    behind, about = _taken(graph), graph.sizes.astype(np.float64)
+    behind = _taken(graph)
+    most = freed(queue)
 
-    def choose(rows: Ints) -> Ints:
-        """Return those of some rows, in their order, that free enough."""
-        rows = rows[: _fewest(lambda number: graph.bytes(freed(rows[:number])), len(rows), goal)]
-        # Whatever is not needed for the goal stays, the last first.
-        gone = freed(rows)
-        spare = graph.bytes(gone) - goal
-        for row in rows[_lost(graph, behind, rows, gone) <= spare][::-1].tolist():
-            blobs = behind.target[behind.start[row] : behind.start[row + 1]]
-            blobs = blobs[gone[blobs]]
-            # A sum of doubles may be wrong by less than a thousandth, and takes no time.
-            if about[blobs].sum() <= 1.001 * spare + 1 and (lost := graph.bytes(blobs)) <= spare:
-                spare -= lost
-                gone[blobs] = False
-        return rows[_lost(graph, behind, rows, gone) > 0]
+    def choose(rows: Ints) -> tuple[Ints, Mask]:
+        """Return those of some rows, in their order, that free enough, and the blobs that go with them."""
+        gone = most
+        if graph.bytes(most) > goal:
+            rows, gone = _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal))
+        rows = rows[_lost(graph, behind, rows, _spared(graph, behind, rows, gone, goal)) > 0]
+        return rows, freed(rows)
 
+    late = np.zeros(len(graph.manifest), dtype=np.int8)
+    late[_bases(graph)] = 2
     for _ in range(_ROUNDS):
-        rows = choose(queue.sort_values(by)["row"].to_numpy())
-        lost = _lost(graph, behind, rows, freed(rows))
-        small = queue["row"].isin(rows[lost * _SMALL < lost.max(initial=0)]) & ~queue["small"]
-        if not small.any():
+        rows, gone = choose(queue[np.argsort(late[queue], kind="stable")])
+        lost = _lost(graph, behind, rows, gone)
+        small = rows[lost * _SMALL < lost.max(initial=0)]
+        small = small[late[small] % 2 == 0]
+        if not len(small):
             break
-        queue["small"] |= small
-    return _proposed(tags, known, graph, behind, rows, freed(rows))
+        late[small] += 1
+    return _proposed(tags, known, graph, behind, rows, gone)
 
 
-def _fewest(freed: Callable[[int], int], most: int, goal: float) -> int:
-    """Return the fewest first rows that free some bytes, as whatever goes with some goes with more; else all.
+def _fewest(graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float, guess: int) -> tuple[Ints, Mask]:
+    """Return the fewest first rows that free some bytes, as whatever goes with some goes with more, and the blobs.
 
-    Two guesses, just below and just above where a straight line meets the goal, then a halving: lines may be crooked.
+    A guess comes first; where it is wrong, what is ever further from it, and then a halving.
     """
-    few, many, short, has = 0, most, 0, freed(most)
-    turns = cycle((-1, 1, 0))
-    while few < many and has >= goal > short:
-        width, middle = many - few, (few + many) // 2
-        if (turn := next(turns)) and width > _NEAR:
-            guess = few + int(width * (goal - short) / (has - short)) + turn * (width // 32)
-            middle = min(max(guess, few), many - 1)
-        found = freed(middle)
-        few, many, short, has = (few, middle, short, found) if found >= goal else (middle + 1, many, found, has)
-    return many if goal > 0 else 0
+    few, many, step = 0, len(rows), 1
+    gone = None
+    while few < many:
+        middle = guess if few <= guess < many else (few + many) // 2
+        found = freed(rows[:middle])
+        if graph.bytes(found) >= goal:
+            many, guess, gone = middle, middle - step, found
+        else:
+            few, guess = middle + 1, middle + step
+        step *= 2
+    return rows[:many], freed(rows[:many]) if gone is None else gone
 
 
-def _candidates(  # noqa: PLR0917 -- what they are chosen by
-    tags: Frame, graph: Graph, layers: Frame, age: pd.Series[Any], protected: Mask, keep: int
-) -> pd.DataFrame:
-    """Return the rows of the graph that may go, with what they are ordered by."""
-    created = age.to_numpy(dtype="datetime64[us]")
-    # Of equal age all stay, or none.
-    place = age.groupby(tags["repository"]).rank(method="min", ascending=False)
-    newest = tags.index[place <= keep]
-    stays = protected | np.isnat(created) | ~tags["complete"].to_numpy() | tags["subject"].notna().to_numpy()
-    stays[tags.index.get_indexer(newest)] = True
+def _guess(graph: Graph, behind: Edges, rows: Ints, goal: float) -> int:
+    """Return about how many first rows free some bytes: a blob goes with the last of the rows that lead to it.
+
+    It may be wrong where manifests refer to one another or list one another's children.
+    """
+    others = (graph.tagged > 0) | ((graph.above == 0) & (graph.subject < 0))
+    others[rows] = False
+    others[graph.tags[(graph.signs >= 0) & (graph.tags >= 0)]] = False
+    last = np.full(len(graph.digests), len(rows))
+    at, blob = behind.of(rows)
+    last[blob] = at
+    last[behind.of(np.flatnonzero(others))[1]] = len(rows)
+    sums = np.cumsum(np.bincount(last, graph.sizes, minlength=len(rows) + 1)[:-1])
+    return int(np.searchsorted(sums, goal)) + 1
+
+
+def _spared(graph: Graph, behind: Edges, rows: Ints, gone: Mask, goal: float) -> Mask:
+    """Return the blobs that go once whatever is not needed for the goal stays, the last of the rows first.
+
+    What would keep back more than may stay does so, too, after other rows have stayed: what they have in common is
+    taken from both. So rows that fit together stay together, and the others are looked at again.
+    """
+    spare = graph.bytes(gone) - goal
+    gone, rows = gone.copy(), rows[::-1]
+    while spare > 0 and len(rows):
+        lost = _lost(graph, behind, rows, gone)
+        fits = (lost > 0) & (lost <= spare)
+        rows, lost = rows[fits], lost[fits]
+        # A sum of doubles may be wrong by less than a thousandth, and has no end.
+        some = max(1, int(np.searchsorted(np.cumsum(lost, dtype=np.float64), 0.999 * spare)))
+        stays = np.zeros(len(gone), dtype=bool)
+        stays[behind.of(rows[:some])[1]] = True
+        stays &= gone
+        spare -= graph.bytes(stays)
+        gone &= ~stays
+        rows = rows[some:]
+    return gone
+
+
+def _queue(  # noqa: PLR0917 -- what they are chosen and ordered by
+    tags: pd.DataFrame, graph: Graph, dates: NDArray[np.datetime64], protected: Mask, keep: int, order: Order
+) -> Ints:
+    """Return the rows of the graph that may go, in their order."""
+    repository = pd.factorize(tags["repository"])[0]
+    named = protected | _newest(repository, dates, keep)
+    stays = named | np.isnat(dates) | ~tags["complete"].to_numpy(bool) | tags["subject"].notna().to_numpy()
     roots = graph.tagged > 0
-    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.untagged))[1], minlength=len(graph.digests))
     candidate = roots & (graph.above == 0)
     candidate[graph.tags[stays & (graph.tags >= 0)]] = False
-    named = protected.copy()
-    named[tags.index.get_indexer(newest)] = True
     if (about := _spoken_of(graph, named)).any():
         at, row = graph.reach.of(np.arange(len(candidate)))
         candidate[at[about[row]]] = False
-    queue = pd.DataFrame({"row": graph.tags, "created": created, "size": tags["size"].to_numpy()})
-    queue["newest"] = age.groupby(tags["repository"]).transform("max").to_numpy(dtype="datetime64[us]")
-    queue = pd.DataFrame(queue[(graph.tags >= 0) & candidate[graph.tags]]).drop_duplicates("row")
-    lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[queue["row"]]
-    queue["shared"] = 1 - lone / np.maximum(queue["size"], 1)
-    queue["day"] = queue["created"].dt.floor("D")
-    queue["gain"] = -lone
-    queue["gain a tag"] = -lone / graph.tagged[queue["row"]]
-    queue["base"] = _bases(graph, layers)[queue["row"]]
-    queue["small"] = False
-    return queue
+    tag = np.flatnonzero(np.append(candidate, False)[graph.tags])
+    # Tags of one row follow one another, or they do not: the first one tells for all.
+    tag = tag[np.sort(np.unique(graph.tags[tag], return_index=True)[1])]
+    row, created = graph.tags[tag], dates[tag]
+    held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.untagged))[1], minlength=len(graph.digests))
+    lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[row]
+    keys: list[NDArray[Any]] = [
+        row,
+        created,
+        1 - lone / np.maximum(tags["size"].to_numpy()[tag], 1),
+        created.astype("datetime64[D]"),
+    ]
+    if of := _KEYS.get(order):
+        newest = np.full(int(repository.max(initial=-1)) + 1, np.iinfo(np.int64).min)
+        np.maximum.at(newest, repository, dates.view(np.int64))  # of an unknown age: the smallest
+        keys.append({"gain": -lone, "gain a tag": -lone / graph.tagged[row], "newest": newest[repository[tag]]}[of])
+    return np.asarray(row[np.lexsort(keys)])
 
 
-def _bases(graph: Graph, layers: Frame) -> Mask:
+def _newest(repository: Ints, dates: NDArray[np.datetime64], keep: int) -> Mask:
+    """Say of each tag whether it is one of the newest of its repository: of equal age all are, or none."""
+    found = np.zeros(len(dates), dtype=bool)
+    known = np.flatnonzero(~np.isnat(dates)) if keep else np.array([], dtype=np.int64)
+    age = -dates[known].view(np.int64)
+    places = np.lexsort((age, repository[known]))
+    age, known = age[places], known[places]
+    start = np.flatnonzero(first(repository[known]))
+    counts = np.diff(np.append(start, len(known)))
+    limit = age[start + np.minimum(counts, keep) - 1]
+    found[known] = age <= np.repeat(limit, counts)
+    return found
+
+
+def _bases(graph: Graph) -> Mask:
     """Return the rows that other images are built on: their layers, or those of a child, begin another image's."""
     found = np.zeros(len(graph.manifest), dtype=bool)
-    if layers.empty:
+    owner, position, layer = graph.layers
+    if not len(owner):
         return found
-    manifest, digest = layers["manifest"].cat.codes.to_numpy(), layers["digest"].cat.codes.to_numpy()
-    position = layers["position"].to_numpy().astype(np.uint64)
-    places = np.lexsort((position, manifest))
-    manifest, digest, position = manifest[places], digest[places], position[places]
+    places = np.lexsort((position, owner))
+    owner, layer = owner[places], layer[places]
+    begins = first(owner)
+    start = np.flatnonzero(begins)
+    counts = np.diff(np.append(start, len(owner)))
     # A number for each chain of layers from the base up: a sum that depends on what stands where.
     draw = np.random.default_rng(0)
-    numbers = draw.integers(0, 2**63, len(layers["digest"].cat.categories), dtype=np.uint64)
-    turns = draw.integers(0, 2**62, int(position.max()) + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    sums = np.cumsum(numbers[digest] * turns[position])
-    start = np.flatnonzero(np.diff(manifest, prepend=-1))
-    chain = sums - np.repeat(np.concatenate([[np.uint64(0)], sums[start[1:] - 1]]), np.diff([*start, len(sums)]))
-    whole = np.zeros(len(chain), dtype=bool)
-    whole[[*(start[1:] - 1), len(chain) - 1]] = True
-    below = np.isin(chain, chain[~whole]) & whole
-    based = layers["manifest"].cat.categories[np.unique(manifest[below])]
-    named = pd.Index(graph.digests).get_indexer(based)
-    found = np.isin(graph.manifest, named[named >= 0])
+    numbers = draw.integers(0, 2**63, len(graph.digests), dtype=np.uint64)
+    turns = draw.integers(0, 2**62, int(counts.max()), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    sums = np.cumsum(numbers[layer] * turns[np.arange(len(owner)) - np.repeat(start, counts)])
+    chain = sums - np.repeat(np.append(np.uint64(0), sums[start[1:] - 1]), counts)
+    ends = start + counts - 1
+    inner = np.ones(len(chain), dtype=bool)
+    inner[ends] = False
+    known = np.sort(chain[inner])
+    ends = ends[np.argsort(chain[ends])]
+    place = np.searchsorted(known, chain[ends])
+    based = np.zeros(len(graph.digests), dtype=bool)
+    based[owner[ends[np.append(known, 0)[place] == chain[ends]]]] = len(known) > 0
+    found = based[graph.manifest]
     at, row = graph.reach.of(np.arange(len(found)))
     found[at[found[row]]] = True
     return found
@@ -209,12 +259,17 @@ def _spoken_of(graph: Graph, tags: Mask) -> Mask:
 
 def _lost(graph: Graph, behind: Edges, rows: Ints, gone: Mask) -> Ints:
     """Return the bytes of the blobs behind each row that go."""
-    return graph.total(behind, np.where(gone, graph.sizes, 0))[rows]
+    if len(rows) * 4 > len(behind.counts):  # each row in its place is quicker than some in another order
+        return graph.total(behind, np.where(gone, graph.sizes, 0))[rows]
+    _, blob = behind.of(rows)
+    sums = np.zeros(len(blob) + 1, dtype=np.int64)
+    np.cumsum(graph.sizes[blob] * gone[blob], out=sums[1:])
+    return np.asarray(np.diff(sums[np.append(0, np.cumsum(behind.counts[rows]))]))
 
 
 def _proposed(  # noqa: PLR0917 -- what it is made of
-    tags: Frame, known: pd.DataFrame, graph: Graph, behind: Edges, rows: Ints, gone: Mask
-) -> Frame:
+    tags: pd.DataFrame, known: pd.DataFrame, graph: Graph, behind: Edges, rows: Ints, gone: Mask
+) -> pd.DataFrame:
     """Return the tags of some rows, in order, each with what goes with it after those before it."""
     at, blob = behind.of(rows)
     # A blob goes with the last of the rows that lead to it.
@@ -228,22 +283,31 @@ def _proposed(  # noqa: PLR0917 -- what it is made of
     found = np.flatnonzero(place[graph.tags] >= 0)
     found = found[np.argsort(place[graph.tags[found]], kind="stable")]
     at = place[graph.tags[found]]
-    about, when = tags.iloc[found], known.iloc[found]
+    about, when = tags[["size", "exclusive"]].iloc[found], known.iloc[found]
     gained = np.where(np.diff(at, append=-1) != 0, freed[at], 0)
-    alone = (about["exclusive"] / about["size"].clip(1)).to_list()
-    days = when["age"].to_numpy(dtype="datetime64[D]").astype(str).tolist()
-    return make(
-        "free",
+    return pd.DataFrame(
         {
-            **{name: about[name] for name in ("repository", "tag", "digest")},
-            "created": when["age"],
-            "size": about["size"],
+            "place": found,
+            "created": when["age"].reset_index(drop=True),
+            "size": about["size"].to_numpy(),
             "freed": gained,
             "total": np.cumsum(gained),
-            "reason": [
-                "; ".join(filter(None, (f"created {day}", STAND_INS.get(source))))
-                + f"; {part:.0%} of it is needed by nothing else"
-                for day, source, part in zip(days, when["dated"].to_list(), alone, strict=True)
-            ],
-        },
+            "reason": _reasons(
+                when, (100.0 * about["exclusive"] / about["size"].clip(1)).round().clip(0, 100).to_numpy(np.int64)
+            ),
+        }
     )
+
+
+def _reasons(when: pd.DataFrame, alone: Ints) -> pd.Series[str]:
+    """Return why each tag goes: the day of its age, where that is from, and how many hundredths nothing else needs."""
+    day = when["age"].to_numpy(dtype="datetime64[us]").astype("datetime64[D]").view(np.int64)
+    source, sources = pd.factorize(when["dated"], use_na_sentinel=False)
+    # Many tags have one day and one part: a text is made for each that differs.
+    key, keys = pd.factorize((day * len(sources) + source) * 101 + alone)
+    texts = []
+    for at in keys.tolist():
+        which, part = divmod(at, 101)
+        words = [f"created {np.datetime64(which // len(sources), 'D')}", STAND_INS.get(sources[which % len(sources)])]
+        texts.append("; ".join(filter(None, [*words, f"{part}% of it is needed by nothing else"])))
+    return pd.Series(texts, dtype="str").take(key).reset_index(drop=True)

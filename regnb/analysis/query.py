@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from regnb.analysis.snapshot import snapshots
+from regnb.analysis.spill import spilling
 from regnb.crawl.files import opened
 from regnb.environment import variable
 from regnb.errors import InvalidArgument, MissingExtra, StorageError
+from regnb.tables.columns import TOLD_BY
 from regnb.tables.frame import Frame
 from regnb.text import parse_size, printable, redact
 
@@ -33,6 +34,7 @@ FRAMES: Final = (
 SECOND: Final = 2
 """The schema of snapshots that is read."""
 _WHERE: Final = "REGNB_SNAPSHOTS"
+_FULL: Final = "give it more memory (memory='8GB'), or let TMPDIR name a folder with more space"
 _HINT: Final = f"tables: {', '.join(FRAMES)}, and latest_ before each; docs/snapshots.md has their columns"
 
 
@@ -53,37 +55,47 @@ def sql(
         query: One SELECT, in DuckDB's SQL.
         where: A folder or URL of snapshots; by default the environment's ``REGNB_SNAPSHOTS``.
         parameters: Values of ``$name`` in the query: a name never has to be quoted.
-        memory: How much may be used before parts are put on disk, such as ``4GB``; by default what DuckDB chooses.
+        memory: How much may be used before parts are put on disk, such as ``4GB``; by default what DuckDB chooses. At
+            most half of the space that is free in the folder for temporary files is taken.
 
     Returns:
         The rows, with the columns that the query names.
 
     Raises:
         InvalidArgument: The query makes no sense, or no folder was named.
-        StorageError: There is no snapshot, or one cannot be read.
+        StorageError: There is no snapshot, one cannot be read, or neither memory nor disk suffice.
         MissingExtra: DuckDB is not installed.
 
     Example:
         >>> sizes = regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")
     """
-    with database(where, memory=memory) as (tables, _):
-        return Frame(tables.execute(query, dict(parameters or {})).df())
+    with database(where, memory=memory) as opened:
+        return Frame(opened.tables.execute(query, dict(parameters or {})).df())
+
+
+class Database(NamedTuple):
+    """The tables of :func:`sql`.
+
+    Attributes:
+        tables: The database.
+        latest: The last complete snapshot of each registry (rows of ``regnb.snapshots``).
+        base: What the database calls the folder of the snapshots.
+    """
+
+    tables: duckdb.DuckDBPyConnection
+    latest: Frame
+    base: str
 
 
 @contextmanager
-def database(
-    where: str | Path | None, *, memory: str | None = None
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, Frame]]:
+def database(where: str | Path | None, *, memory: str | None = None) -> Iterator[Database]:
     """Open the tables of :func:`sql`, and turn what a query raises within into an error for people.
-
-    Yields:
-        The database, and the last complete snapshot of each registry (rows of ``regnb.snapshots``).
 
     Raises:
         InvalidArgument, StorageError: As for :func:`sql`.
 
     Example:
-        ``with database("snapshots") as (opened, latest): ...``
+        ``with database("snapshots") as opened: ...``
     """
     where = where or variable(_WHERE)
     if not where:
@@ -97,21 +109,30 @@ def database(
     latest = second[second["complete"]].drop_duplicates(["registry", "source"], keep="last")
     with (
         opened(where, "read") as (filesystem, root),
-        tempfile.TemporaryDirectory(prefix="regnb-sql-") as spilled,
-        duckdb.connect(":memory:", config={"temp_directory": spilled, **limit}) as made,
+        spilling() as (spilled, most),
+        duckdb.connect(
+            ":memory:",
+            config={"temp_directory": str(spilled / "parts"), "max_temp_directory_size": f"{most}B", **limit},
+        ) as made,
     ):
         try:
-            _make(made, filesystem, root, [name.rpartition("snapshot=")[2] for name in latest["snapshot"]])
-            yield made, latest
+            yield Database(made, latest, _make(made, filesystem, root, second, latest))
+        except duckdb.OutOfMemoryException as error:
+            message = printable(" ".join(str(error).partition("\n")[0].split()))
+            raise StorageError(f"neither memory nor disk suffice: {message[:200]}", hint=_FULL) from None
         except duckdb.Error as error:
             message = printable(" ".join(str(error).partition("\nLINE ")[0].split()))
             raise InvalidArgument(f"the query fails: {message[:500]}", hint=_HINT) from None
 
 
 def _make(
-    database: duckdb.DuckDBPyConnection, filesystem: fsspec.AbstractFileSystem, root: str, latest: list[str]
-) -> None:
-    """Make the tables, and let nothing else be read."""
+    database: duckdb.DuckDBPyConnection,
+    filesystem: fsspec.AbstractFileSystem,
+    root: str,
+    listed: Frame,
+    latest: Frame,
+) -> str:
+    """Make the tables, let nothing else be read, and return what the database calls the folder."""
     protocol = filesystem.protocol if isinstance(filesystem.protocol, str) else filesystem.protocol[0]
     base, allowed = root.rstrip("/"), [f"{root.rstrip('/')}/"]
     if protocol != "file":
@@ -124,9 +145,9 @@ def _make(
             rows = database.read_parquet(files, hive_partitioning=True, union_by_name=True)
         except duckdb.IOException:  # no snapshot has it
             continue
+        rows = _told(name, rows, listed)
         rows.create_view(name)
-        newest = duckdb.ColumnExpression("snapshot").isin(*map(duckdb.ConstantExpression, latest))
-        rows.filter(newest).create_view(f"latest_{name}")
+        rows.filter(_of(latest["snapshot"])).create_view(f"latest_{name}")
     database.execute("SET allowed_directories = $base", {"base": allowed})
     for setting in (
         "enable_progress_bar = false",  # it would be printed among what a script prints
@@ -136,6 +157,30 @@ def _make(
         "lock_configuration = true",
     ):
         database.execute(f"SET {setting}")
+    return base
+
+
+def _of(snapshots: Iterable[str]) -> duckdb.Expression:
+    """Return the condition that a row is one of some snapshots'."""
+    names = [name.rpartition("snapshot=")[2] for name in snapshots]
+    return duckdb.ColumnExpression("snapshot").isin(*map(duckdb.ConstantExpression, names))
+
+
+def _told(name: str, rows: duckdb.DuckDBPyRelation, listed: Frame) -> duckdb.DuckDBPyRelation:
+    """Leave blank what a snapshot's source cannot tell, as :func:`regnb.tables.frame.told` does: older ones have 0."""
+    columns = {each: duckdb.ColumnExpression(each) for each in rows.columns}
+    for column, sources in TOLD_BY.get(name, {}).items():
+        others = listed.loc[~listed["source"].isin(sources), "snapshot"]
+        if column in columns and len(others):
+            blank = duckdb.ConstantExpression(None).cast("BIGINT")
+            columns[column] = duckdb.CaseExpression(_of(others), blank).otherwise(columns[column]).alias(column)
+    rows = rows.select(*columns.values())
+    if name == "disk" and "used" in columns:
+        # No file system says that all files together have no blocks.
+        rows = rows.project(
+            "* REPLACE (CASE WHEN bool_or(used > 0) OVER (PARTITION BY snapshot) THEN used END AS used)"
+        )
+    return rows
 
 
 def load_ipython_extension(shell: object) -> None:

@@ -168,6 +168,10 @@ def audit(
     fill_cache: Annotated[
         bool, Option("--fill-cache", help="Read a pull-through cache too, although reading a tag fills it.")
     ] = False,
+    listing: Annotated[
+        str | None,
+        Option(metavar="URL", help="The manifest.json of an S3 Inventory of the bucket: its keys are not listed then."),
+    ] = None,
     price_gb_month: Annotated[
         float | None, Option(help="Price of 1 GB (10^9 bytes) in the bucket for a month, in any currency.")
     ] = None,
@@ -198,7 +202,9 @@ def audit(
             make_folder(folder)
     alarms = alarm()
     with alarms.failing(f"The audit of {redact(url)} failed"):
-        inventory = read(url, repositories, cached=not no_cache, fill_cache=fill_cache, connect=connected)
+        inventory = read(
+            url, repositories, cached=not no_cache, fill_cache=fill_cache, listing=listing, connect=connected
+        )
         inventory = inventory.with_pulls(pulls) if pulls else inventory
     if json_ == "csv":
         show(inventory.repositories, json_)

@@ -19,6 +19,7 @@ from regnb.cli.command import command_of
 from regnb.cli.help import Group
 from regnb.cli.terminal import ERROR, INCOMPLETE, OK, CaBundle, Insecure, Json, User, login, out, say, show
 from regnb.cluster import chart as chart_
+from regnb.cluster import dask as dask_
 from regnb.cluster import ingress, reach
 from regnb.cluster import resources as expose_
 from regnb.cluster.resources import FIELDS, Settings
@@ -116,6 +117,32 @@ def chart(settings: Settings, output: Path | None) -> None:
     say(f"Wrote {folder}. To install it: helm install {settings.name} {folder} --namespace {settings.namespace}")
     for note in expose_.notes(settings):
         say(f"- {note}")
+
+
+@command_of(app)
+def dask(
+    name: Annotated[str, Option(help=FIELDS["name"])] = "kube-registry",
+    namespace: Annotated[str, Option(metavar="NAME", help=FIELDS["namespace"])] = "kube-system",
+    ui_image: Annotated[
+        str, Option(help="Image with regnb and distributed; none is published: build it, and push it.")
+    ] = expose_.UNBUILT,
+    docker_secret: Annotated[str, Option(help="Secret with the Docker credentials that the workers use.")] = "",
+    workers: Annotated[int, Option(metavar="N", help="Number of workers.")] = 4,
+    memory: Annotated[str, Option(metavar="SIZE", help="Memory of each worker, such as 2Gi.")] = "2Gi",
+    claim: Annotated[
+        str, Option(metavar="NAME", help="PersistentVolumeClaim that all workers can write to, for cache and progress.")
+    ] = "",
+    output: Output = None,
+) -> None:
+    """Print a Dask cluster whose workers read a large registry, for kubectl apply -f -.
+
+    It is a resource of the dask-kubernetes operator. Standard error and comments name the other steps.
+    """
+    parts = ("audit",)
+    chosen = Settings(name=name, namespace=namespace, ui_image=ui_image, docker_secret=docker_secret, parts=parts)
+    found = dask_.cluster(chosen, workers=workers, memory=memory, claim=claim)
+    notes = dask_.notes(chosen, claim)
+    _give(expose_.to_yaml([found], notes), notes, output)
 
 
 @command_of(app)

@@ -395,7 +395,7 @@ def _volume(it: Settings, suffix: str, size: str) -> Document:
     return _made(it, "PersistentVolumeClaim", "v1", suffix, spec)
 
 
-def _pod(app: str, container: Document, mounts: Mapping[str, tuple[str, Document]], **more: object) -> Document:
+def pod_of(app: str, container: Document, mounts: Mapping[str, tuple[str, Document]], **more: object) -> Document:
     """Return a pod's template: no account, no root, nothing to write but its volumes, given as name: (path, what)."""
     mounts = {**mounts, "scratch": ("/tmp", {"emptyDir": {}})}  # noqa: S108 -- the container's own
     container |= {
@@ -490,7 +490,7 @@ def _registry(it: Settings) -> list[Document]:
         **_probes("/" if it.htpasswd_secret else "/v2/", "api"),
         "resources": _needs("128Mi", "1Gi"),
     }
-    return [_volume(it, "-storage", it.storage), _deployment(it, "", _pod(it.name, container, mounts))]
+    return [_volume(it, "-storage", it.storage), _deployment(it, "", pod_of(it.name, container, mounts))]
 
 
 def _regnb(it: Settings) -> tuple[Document, dict[str, tuple[str, Document]]]:
@@ -535,7 +535,7 @@ def _ui(it: Settings) -> list[Document]:
         **_probes("/ui/healthz", "ui"),
         "resources": _needs("512Mi", "2Gi"),
     }
-    return [*found, _deployment(it, "-ui", _pod(it.name, container, mounts, **near))]
+    return [*found, _deployment(it, "-ui", pod_of(it.name, container, mounts, **near))]
 
 
 def _audit(it: Settings) -> list[Document]:
@@ -555,7 +555,7 @@ def _audit(it: Settings) -> list[Document]:
     }
     near = _beside(it, "registry" if "registry" in it.parts else "ui") if {"registry", "ui"} & {*it.parts} else {}
     mounts["snapshots"] = ("/snapshots", _kept(it, "-snapshots"))
-    pod = _pod(f"{it.name}-audit", container, mounts, **near)
+    pod = pod_of(f"{it.name}-audit", container, mounts, **near)
     # First the page and the pruning: an audit that finds something ends its pod.
     report = ["regnb", "report", url, "--snapshots", "/snapshots", "-o", f"/snapshots/{_REPORT}"]
     thin = ["regnb", "snapshots", "/snapshots", "--thin", str(it.keep_daily)]
@@ -632,7 +632,7 @@ def _watch(
         "resources": _needs("256Mi", "2Gi"),
     }
     account = {"automountServiceAccountToken": True, "serviceAccountName": f"{it.name}-collect"}
-    pod = _pod(f"{it.name}-{name}", container, {**mounts, **more_mounts}, **account, **more)
+    pod = pod_of(f"{it.name}-{name}", container, {**mounts, **more_mounts}, **account, **more)
     pod["spec"] = {"restartPolicy": "Never", **pod["spec"]}
     spec = {
         "schedule": schedule,

@@ -34,10 +34,11 @@ def ages(tags: pd.DataFrame) -> pd.DataFrame:
     created, read = tags["created"], tags["digest"].notna()
     dated = tags["dated"].where(tags["dated"] != "", "config") if "dated" in tags else "config"
     source = pd.Series(dated, index=tags.index, dtype="str").where(created.notna(), "")
-    if "pushed" not in tags:
+    lacking = read & created.isna()
+    if "pushed" not in tags or not lacking.any():
         return pd.DataFrame({"age": created, "dated": source})
-    pushed = tags["pushed"].groupby([tags["repository"], tags["digest"].fillna("")], observed=True).transform("max")
-    pushed = pushed.where(read & created.isna())
+    pushed = tags["pushed"].groupby([tags["repository"], tags["digest"]], observed=True, dropna=False).transform("max")
+    pushed = pushed.where(lacking)
     return pd.DataFrame({"age": created.fillna(pushed), "dated": source.where(pushed.isna(), "pushed")})
 
 

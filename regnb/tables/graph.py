@@ -43,7 +43,8 @@ class Edges:
         pairs = source.astype(np.int64)
         pairs *= width
         pairs += target
-        pairs.sort()
+        if not (pairs[1:] >= pairs[:-1]).all():
+            pairs.sort()
         pairs = pairs[first(pairs)]
         self.target = (pairs % width).astype(np.int32)
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
@@ -57,9 +58,14 @@ class Edges:
         """Return the pairs of some nodes: the position in ``nodes``, and the target."""
         start = self.start[nodes]
         counts = self.start[nodes + 1] - start
-        places = np.repeat(start - np.cumsum(counts) + counts, counts)
-        places += np.arange(len(places))
+        narrow = np.int32 if len(self.target) < 2**31 else np.int64
+        places = np.repeat((start - np.cumsum(counts) + counts).astype(narrow), counts)
+        places += np.arange(len(places), dtype=narrow)
         return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
+
+    def behind(self, nodes: Mask) -> Ints:
+        """Return the targets of some nodes, one after the other."""
+        return self.target[np.repeat(nodes, self.counts)]
 
 
 class Graph:
@@ -106,6 +112,9 @@ class Graph:
         self.repositories = repositories
         self.hollow: Mask = np.zeros(len(manifest), dtype=bool)
         """Whether each row lists a manifest of which nothing but the digest is known."""
+        none: Ints = np.array([], dtype=np.int32)
+        self.layers: tuple[Ints, Ints, Ints] = (none, none, none)
+        """A manifest's blob, a position above its base and the layer's blob, of each layer; where somebody set it."""
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
@@ -179,6 +188,9 @@ class Graph:
             _direct(*needs, len(digests)),
         )
         graph.hollow = np.isin(linked, index[child < 0])
+        whole = (owner >= 0) & (layer >= 0)
+        places = layers["position"].to_numpy(np.int32)[whole]
+        graph.layers = owner[whole].astype(np.int32), places, own[layer[whole]].astype(np.int32)
         return graph
 
     def find(self, repository: Ints, manifest: Ints) -> Ints:
@@ -243,8 +255,9 @@ class Graph:
 
     def total(self, edges: Edges, weights: Ints | None = None) -> NDArray[np.int64]:
         """Return the bytes that each node leads to, or the sum of these weights of its targets."""
-        sums = np.concatenate([[0], np.cumsum((self.sizes if weights is None else weights)[edges.target])])
-        return np.asarray(sums[edges.start[1:]] - sums[edges.start[:-1]])
+        sums = np.zeros(len(edges.target) + 1, dtype=np.int64)
+        np.cumsum((self.sizes if weights is None else weights)[edges.target], out=sums[1:])
+        return np.diff(sums[edges.start])
 
     @cached_property
     def leading(self) -> Ints:
@@ -269,17 +282,17 @@ class Graph:
     @cached_property
     def _all_needed(self) -> Ints:
         """How many distinct manifests need each blob, as a garbage collection sees it."""
-        return np.bincount(self.followed.of(np.unique(self.manifest))[1], minlength=len(self.digests))
+        return np.bincount(self.followed.target, minlength=len(self.digests))
 
-    def _manifests(self, rows: Mask) -> Ints:
+    def _manifests(self, rows: Mask) -> Mask:
         found = np.zeros(len(self.digests), dtype=bool)
         found[self.manifest[rows]] = True
-        return np.flatnonzero(found)
+        return found
 
     def needed(self, rows: Mask) -> Mask:
         """Return the blobs that a garbage collection keeps for some rows."""
         found = np.zeros(len(self.digests), dtype=bool)
-        found[self.followed.of(self._manifests(rows))[1]] = True
+        found[self.followed.behind(self._manifests(rows))] = True
         return found
 
     def bytes(self, blobs: Ints | Mask) -> int:
@@ -296,12 +309,9 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        lost = np.zeros(len(self.digests), dtype=bool)
-        lost[self.manifest[gone]] = True
-        still = np.zeros(len(self.digests), dtype=bool)
-        still[self.manifest[~np.asarray(gone)]] = True
+        lost = self._manifests(gone) & ~self._manifests(~np.asarray(gone))
         # What is lost is usually little: only that is looked at.
-        counts = np.bincount(self.followed.of(np.flatnonzero(lost & ~still))[1], minlength=len(self.digests))
+        counts = np.bincount(self.followed.behind(lost), minlength=len(self.digests))
         return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regnb.tables.graph import Graph, Ints, Mask
+
+
+_AT_ONCE: Final = 2**20
+"""Pairs of an owner and a blob that are looked at together."""
 
 
 class Owned(NamedTuple):
@@ -69,17 +73,30 @@ def split(graph: Graph, owner: Ints, blob: Ints, weight: Ints) -> NDArray[np.int
     pairs = blob * np.int64(len(weight))
     pairs += owner
     pairs.sort()
-    blob = (pairs // max(1, len(weight))).astype(np.int32)
-    owner = (pairs % max(1, len(weight))).astype(np.int32)
+    found = np.zeros(len(weight), dtype=np.int64)
+    begin = 0
+    while begin < len(pairs):
+        # Blobs of some number of pairs at a time: what fits in a processor's cache, and in memory.
+        end = begin + _AT_ONCE
+        if end < len(pairs):
+            end = int(np.searchsorted(pairs, (pairs[end - 1] // len(weight) + 1) * len(weight)))
+        found += _divided(graph, pairs[begin:end], weight)
+        begin = end
+    return found
+
+
+def _divided(graph: Graph, pairs: Ints, weight: Ints) -> NDArray[np.int64]:
+    """Divide the bytes of some blobs, whose pairs with owners are numbers in order."""
+    blob, owner = (each.astype(np.int32) for each in np.divmod(pairs, len(weight)))
     count = weight[owner].astype(np.int32)
     start = np.flatnonzero(first(blob))
     runs = np.diff(np.append(start, len(blob)))
-    total = np.add.reduceat(count, start) if len(start) else count
+    total = np.add.reduceat(count, start)
     before = np.cumsum(count)
     before -= np.repeat((before - count)[start], runs)
-    each, left = np.divmod(graph.sizes[blob], np.repeat(total, runs))
-    extra = np.clip(left - (before - count), 0, count)
-    return _sums(each * count + extra, owner, len(weight))
+    each, left = np.divmod(graph.sizes[blob[start]], total)
+    extra = np.clip(np.repeat(left, runs) - (before - count), 0, count)
+    return _sums(np.repeat(each, runs) * count + extra, owner, len(weight))
 
 
 def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
@@ -104,7 +121,9 @@ def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
 
 
 def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
-    """Return the sum of each group. In two halves, as a sum of doubles is exact up to 2**53 only."""
+    """Return the sum of each group. In two halves where need be, as a sum of doubles is exact up to 2**53 only."""
+    if float(values.sum(dtype=np.float64)) < 2**52:
+        return np.bincount(groups, values, minlength=count).astype(np.int64)
     high, low = np.divmod(values, 2**26)
     found = [np.bincount(groups, part, minlength=count).astype(np.int64) for part in (high, low)]
     return found[0] * 2**26 + found[1]

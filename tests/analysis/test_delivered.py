@@ -20,6 +20,7 @@ from conftest import Seeded
 from pyarrow import orc, parquet
 from test_storage import same
 
+import regnb
 from regnb.analysis.storage import open_storage
 from regnb.errors import InvalidArgument, StorageError
 from regnb.storage import open_storage as opened
@@ -138,6 +139,10 @@ def test_without_etags_links_are_read(asked: Asked, seeded_real: Seeded, tmp_pat
     found = open_storage("s3://images/plain", listing=copied).inventory()
     assert found.tags["digest"].tolist() == whole.tags["digest"].tolist()
     assert [one for one in asked.requests if one.endswith("/current/link")]
+    same(found, regnb.read("s3://images/plain", listing=copied), set(found.frames) - {"disk"})
+    for where in ("localhost:5000", tmp_path):
+        with pytest.raises(InvalidArgument, match="a listing is of a bucket"):
+            regnb.read(where, listing=copied)
 
 
 def test_what_is_gone_is_said(asked: Asked, seeded_real: Seeded) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from images import image, index, layer
 from IPython.core.interactiveshell import InteractiveShell
@@ -53,6 +56,29 @@ def test_tables_are_the_frames_of_all_snapshots(saved: str, monkeypatch: pytest.
     here = frames[2][frames[2]["repository"] == "app"]
     assert last.to_numpy().tolist() == here[["tag", "size"]].to_numpy().tolist()
     assert set(regnb.sql("SELECT DISTINCT registry FROM tags")["registry"]) == {"stored:5000"}
+
+
+def test_what_an_earlier_regnb_could_not_know_is_blank(tmp_path: Path) -> None:
+    """It wrote 0 of untagged manifests over HTTP; an inventory shows a blank, and so does SQL."""
+    where = Path(grown(0).inventory().save(tmp_path)) / "repositories.parquet"
+    rows = pd.read_parquet(where).assign(untagged=0)
+    rows.to_parquet(where)
+    header = where.with_name("snapshot.json")
+    about = json.loads(header.read_text(encoding="utf-8"))
+    about["files"]["repositories"]["size"] = where.stat().st_size
+    header.write_text(json.dumps(about), encoding="utf-8")
+    there = regnb.sql("SELECT untagged FROM repositories", tmp_path)["untagged"]
+    assert there.isna().tolist() == regnb.read(where.parent).repositories["untagged"].isna().tolist()
+    assert there.isna().all()
+
+
+def test_too_little_room_is_an_error(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to give: memory, or a folder with space."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
+    query = "SELECT list(a.range ORDER BY hash(a.range)) FROM range(20000000) a"
+    with pytest.raises(StorageError, match="neither memory nor disk") as caught:
+        regnb.sql(query, saved, memory="50MB")
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_snapshot_in_a_bucket_is_asked_likewise(saved: str) -> None:
