@@ -516,14 +516,7 @@ class Storage(_Storage):
         try:
             doing = f"change the files of {self.url}"
             with held as place, open_journal() as journal, file_errors(doing, _AFTER):
-                apply(
-                    plan,
-                    journal,
-                    place,
-                    read=read,
-                    again=again,
-                    progress=progress,
-                )
+                apply(plan, journal, place, read=read, again=again, progress=progress)
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")
             stopped.receipt = vars(error).get("receipt", "")
