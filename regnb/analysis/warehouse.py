@@ -138,6 +138,8 @@ class _Stored:
             None if direct.all() else (source[direct], target[direct]),
         )
         graph.layers = owner[whole], self._columns(_POSITIONS)["position"][whole], layer[whole]
+        for names in ("named", "owners"):  # what follows needs the memory, and numbers alone
+            self._tables.execute(f"DROP TABLE {names}")
         return _Held(graph, chosen, tagged, manifest)
 
     def _found(self, frame: str, column: str, *, every: bool = False) -> tuple[Ints, Mask]:
