@@ -20,6 +20,7 @@ import distribution
 import processes
 import pytest
 import reverse
+from hypothesis import settings
 
 from regnb.local import demo, embedded
 from regnb.wire import transport
@@ -28,6 +29,9 @@ from regnb.wire.transport import Transport
 
 REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
 """Parts whose absence is a failure and not a skip: .ci/run sets ``registry,skopeo,umoci,browser,proxy``."""
+# A deadline for each example would be of the machine's speed.
+settings.register_profile("regnb", deadline=None)
+settings.load_profile("regnb")
 PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
 """What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")

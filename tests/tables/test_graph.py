@@ -34,7 +34,7 @@ def links(inventory: Inventory) -> list[tuple[str, str]]:
     return list(zip(inventory.manifests["repository"], inventory.manifests["digest"], strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_what_is_freed_and_what_is_shared(chance: random.Random) -> None:
     """Whichever links go: freed is what no link needs that is left, shared what each repository still needs of it."""
@@ -61,7 +61,7 @@ def test_what_is_freed_and_what_is_shared(chance: random.Random) -> None:
     assert stays.to_dict() == by_hand
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_frames_give_the_graph_of_the_records(chance: random.Random) -> None:
     """What is behind each manifest, children of children included, has the size that the frames name."""
