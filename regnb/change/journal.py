@@ -619,7 +619,8 @@ class Receipt:
 
     def summary(self) -> str:
         """Return the receipt in a sentence."""
-        return f"{self.applied.operation} on {self.applied.host}, {self.started}: {self._WORDS[self.status]}"
+        when = f"{self.started[:10]} {self.started[11:16]} UTC"
+        return f"{self.applied.operation} on {self.applied.host}, {when}: {self._WORDS[self.status]}"
 
     def __repr__(self) -> str:
         return f"<Receipt {self.name}: {self.summary()}>"

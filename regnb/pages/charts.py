@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,10 @@ from regnb.pages.drawing import (
 )
 
 __all__ = ["age", "breakdown", "churn", "files", "growth", "layers", "reclaim", "repositories", "sharing", "treemap"]
+
+
+_FEW: Final = 5
+"""Tags on an axis that has a line for each."""
 
 
 class _Point(NamedTuple):
@@ -439,7 +443,10 @@ def churn(growth: pd.DataFrame) -> go.Figure:
         sums.append(f"{sum(numbers):,} {name}")
     about = f"over {len(rows):,} snapshots, each against the one before it; below zero: vanished"
     x = NAMES | {"title": "snapshot (UTC)", "type": "category", "nticks": 12}
-    y = {"title": "tags (number)", "tickformat": ",d", "rangemode": "tozero"}
+    few = all(abs(height) <= _FEW for trace in traces for height in trace.y)
+    # plotly divides a short axis into parts of a tag, and each would be written as a whole number.
+    step = {"dtick": 1} if few else {}
+    y = {"title": "tags (number)", "tickformat": ",d", "rangemode": "tozero", **step}
     return draw(traces, f"Tags: {', '.join(sums)}", about, 420, barmode="relative", xaxis=x, yaxis=y)
 
 

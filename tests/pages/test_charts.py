@@ -282,6 +282,8 @@ def test_churn_goes_up_and_down() -> None:
         "moved": [0, 0, 4, 0, 0],
         "vanished": [0, -1, -1, 0, -5],
     }
+    assert figure.layout.yaxis.dtick == 1, "no line is for a part of a tag"
+    assert charts.churn(frame.assign(new=1000)).layout.yaxis.dtick is None
 
 
 def test_growth_shows_each_snapshot_and_where_it_leads() -> None:
