@@ -60,7 +60,7 @@ def test_an_audit_in_words(filled: Distribution, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
         "2 repositories, 4 tags", "vm/centos8", "lib/a", "Tags on one digest", "vm/centos8:8, vm/centos8:latest",
-        "Shared layers", "Complete", "Manifests without a tag cannot be seen",
+        "Shared layers", "Complete", "sees no untagged manifests",
     ):  # fmt: skip
         assert words in done.stdout, words
     assert "Problems" not in done.stdout
