@@ -257,8 +257,9 @@ def of_image(found: Frame, repository: str, digest: str) -> str:
     """Return in words what an image is built on, by the rows of ``bases``.
 
     Example:
-        >>> of_image(inventory.bases, "vm/centos8", inventory.tags["digest"][0])  # doctest: +SKIP
-        'base:12.1, 2 releases behind'
+        >>> digest = inventory.tags.set_index(["repository", "tag"]).loc[("vm/centos8", "8.4"), "digest"]
+        >>> of_image(inventory.bases, "vm/centos8", digest)
+        'not known: it begins with the layers of no other tagged image here'
     """
     rows = found[(found["repository"] == repository) & (found["digest"] == digest)]
     for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
