@@ -23,7 +23,7 @@ _SECRET_PARAMETERS: Final = ("token", "secret", "signature", "sig", "credential"
 _ADDRESSES: Final = {"location": re.compile(r".+"), "link": re.compile(r"(?<=<)[^<>]+(?=>)")}
 """Headers with addresses, and what of them is one."""
 _PARAMETER: Final = re.compile(r"([^&;=]+)=([^&]*)")
-HIDDEN: Final = "***"
+_HIDDEN: Final = "***"
 _LOGIN: Final = re.compile(r"(?:(?<=://)|(?<=\A//))[^/\s]*@")
 _PART_OF_A_LOGIN: Final = re.compile(r"(?<![^\s/:@\"'])[^\s/:@\"']+:[^\s/:@\"']*@")
 """s3fs, for one, repeats what it takes for a bucket's name."""
@@ -161,7 +161,7 @@ def without_logins(message: str) -> str:
 
 def _hidden(parameter: re.Match[str]) -> str:
     key = unquote_plus(parameter[1]).lower()
-    return f"{parameter[1]}={HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
+    return f"{parameter[1]}={_HIDDEN}" if any(word in key for word in _SECRET_PARAMETERS) else parameter[0]
 
 
 def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items of any mapping of headers
@@ -170,7 +170,7 @@ def redact_headers(headers: Any) -> dict[str, str]:  # noqa: ANN401 - the items 
     for key, value in headers:
         name = key.lower()
         if name in _SECRET_HEADERS or "token" in name or "secret" in name:
-            found[key] = HIDDEN
+            found[key] = _HIDDEN
         else:
             address = _ADDRESSES.get(name)
             found[key] = address.sub(lambda url: redact(url[0]), value) if address else value

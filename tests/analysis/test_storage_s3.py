@@ -51,6 +51,19 @@ def put(root: Path, where: str) -> None:
     fs.pipe({f"{where}/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()})
 
 
+def deny(monkeypatch: pytest.MonkeyPatch, denied: str) -> None:
+    """Refuse one of S3's calls from now on."""
+    call = s3fs.S3FileSystem._call_s3
+
+    async def refuse(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        if method == denied:
+            raise PermissionError("Access Denied")
+        return await call(self, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(refuse))
+
+
 def test_a_bucket_is_read_as_a_folder(bucket: str, seeded_real: Seeded) -> None:
     """Every frame is the same but for the times, which are those of the upload."""
     put(seeded_real.root, f"{bucket}/some/prefix")
@@ -153,15 +166,7 @@ def test_multipart_uploads_are_counted(bucket: str, made: Path, monkeypatch: pyt
     facts_ = "\n".join(facts(found, Prices(lists=5)))
     assert "GB-months" in facts_
     assert "LIST requests of this reading" in facts_
-    call = s3fs.S3FileSystem._call_s3
-
-    async def refuse(self: Any, method: str, *arguments: Any, **options: Any) -> Any:
-        if method == "list_multipart_uploads":
-            raise PermissionError("Access Denied")
-        return await call(self, method, *arguments, **options)
-
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
-    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(refuse))
+    deny(monkeypatch, "list_multipart_uploads")
     found = open_storage(f"s3://{bucket}/parts").inventory()
     assert set(found.problems["reference"]) == {"multipart uploads"}
     assert found.complete
@@ -217,15 +222,7 @@ def test_access_denied(bucket: str, made: Path, monkeypatch: pytest.MonkeyPatch)
     assert not found.complete
     assert found.coverage.set_index("what")["denied"]["tags"] == 5
 
-    call = s3fs.S3FileSystem._call_s3
-
-    async def refuse_listing(self: Any, method: str, *arguments: Any, **given: Any) -> Any:
-        if method == "list_objects_v2":
-            raise PermissionError("Access Denied")
-        return await call(self, method, *arguments, **given)
-
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse_listing)
-    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", fsspec.asyn.sync_wrapper(refuse_listing))
+    deny(monkeypatch, "list_objects_v2")
     with pytest.raises(StorageError, match="no permission") as error:
         open_storage(f"s3://{bucket}/denied")
     assert "credentials" in error.value.hint
