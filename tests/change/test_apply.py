@@ -637,6 +637,23 @@ def test_a_copy_in_one_registry_moves_no_bytes(served: Served) -> None:
     assert not litter(served.root)
 
 
+def test_small_blobs_are_sent_unasked_where_the_last_ones_were_lacking(served: Served, tmp_path: Path) -> None:
+    """Asking for each costs as much as sending it; what a repository has is still never sent, while it has it."""
+    many = image([layer(number, 20) for number in range(80)])
+    fill(served.url, ("a", "x", many))
+    step = set_tag("b", "x", many, source="a")
+    with serving("real", tmp_path / "other") as target:
+        done = applied(make(target.url, step, source=served.url), source=served.url)
+        assert done.receipt.status == "done", done.messages
+        asked = [each for each in done.exchanges if each.method == "GET" and "/blobs/sha256:" in each.url]
+        assert 16 <= len(asked) < 50
+        assert len([each for each in done.writes if each.startswith("POST")]) == len(many.blobs)
+        assert state(target.url, "b")["b:x"] == state(served.url, "a")["a:x"]
+        again = applied(make(target.url, replace(step, tag="y"), source=served.url), source=served.url)
+        assert again.receipt.status == "done", again.messages
+        assert not [each for each in again.writes if each.startswith("POST")]
+
+
 def test_a_mount_that_is_refused_becomes_an_upload(served: Served) -> None:
     """Where the registry begins an upload instead of mounting, the bytes are sent into that very upload."""
     fill(served.url, ("a", "x", ONE))

@@ -30,6 +30,10 @@ _STREAMS: Final = 4
 """Blobs whose bytes are sent at once."""
 _TRANSFERS: Final = 16
 """Blobs that are looked for or mounted at once."""
+_SMALL: Final = 65_536
+"""Bytes that cost no more to send than to ask for."""
+_NEW: Final = 16
+"""Blobs that a repository lacked, one after another, before small ones are sent to it unasked."""
 _NOT_MOUNTED: Final = (Denied, Unauthorized, NotFound, Unproven, Unsupported, ServerFailed)
 """What a registry answers that does not mount. If it does not take uploads either, that is the error."""
 _GRACE: Final = 3.0
@@ -63,6 +67,7 @@ class Blobs:
         self._client = course.client
         self._blobs: dict[tuple[str, str], _Blob] = {}
         self._first: dict[str, _Blob] = {}
+        self._lacked: dict[str, int] = {}
         self._streams = anyio.Semaphore(_STREAMS)
 
     def start(self, group: TaskGroup, numbers: Sequence[int]) -> None:
@@ -110,8 +115,10 @@ class Blobs:
 
     async def _bring(self, blob: _Blob) -> None:
         """See to it that a repository has a blob: it is there, is mounted, or is sent."""
-        if await self._client.blob_present(blob.repository, blob.digest):
+        if not self._lacks(blob) and await self._client.blob_present(blob.repository, blob.digest):
+            self._lacked[blob.repository] = 0
             return
+        self._lacked[blob.repository] = self._lacked.get(blob.repository, 0) + 1
         near = blob.source if not self._course.plan.source else await self._nearby(blob)
         if near == blob.repository:
             raise NotFound(
@@ -132,6 +139,14 @@ class Blobs:
             upload = None
         async with self._streams:
             await self._send(blob, upload)
+
+    def _lacks(self, blob: _Blob) -> bool:
+        """Whether asking for a blob that another registry has would cost more than it is likely to save.
+
+        A repository that lacked the last ones will lack this one, too; if it does not, the same bytes are sent again.
+        """
+        small = bool(self._course.plan.source) and blob.size <= _SMALL
+        return small and self._lacked.get(blob.repository, 0) >= _NEW
 
     async def _check_mounted(self, blob: _Blob, near: str) -> None:
         if not await self._client.blob_present(blob.repository, blob.digest):
