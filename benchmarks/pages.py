@@ -1,4 +1,4 @@
-"""How long pages take: `regnb ui` beside an empty page of Voilà's, a table of 50,000 tags, a kernel that crawls.
+"""How long pages take, what they hold: `regnb ui` beside an empty page of Voilà's, 18,000 tags, a kernel that crawls.
 
 Needs chromium.
 """
@@ -21,11 +21,13 @@ from browser import CHROMIUM, COMMAND, FLAGS, Running, Site
 from corpus import Corpus
 from distribution import free_port
 from measure import Row, compared, shown
+from memory import serving
+from memory import table as answers
 
 from regnb.local import embedded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 EMPTY = """
 import ipywidgets, plotly.graph_objects as go
@@ -102,7 +104,7 @@ def seconds(browser: Browser, url: str, *wanted: str) -> float:
         page.locator(selector).first.wait_for(timeout=120_000)
     took = time.perf_counter() - started
     context.close()
-    time.sleep(5)  # until a kernel is in reserve again, where there is to be one
+    time.sleep(5)  # until a kernel is in reserve again
     return took
 
 
@@ -116,7 +118,7 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[Row]:
         while "Serving" not in registry.printed():
             time.sleep(0.1)
         site = stack.enter_context(Site(folder / "ui.log", f"http://127.0.0.1:{port}"))
-        plain = stack.enter_context(voila(folder))
+        plain = stack.enter_context(voila(folder, "--preheat_kernel=True"))
         wanted = {
             "an empty page of Voilà's": (f"{plain}/voila/render/empty.ipynb", ".widget-slider", ".js-plotly-plot"),
             "regnb ui: overview": (site.base, ".regnb-checks", ".js-plotly-plot"),
@@ -130,7 +132,64 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[Row]:
                 taken[name].append(seconds(browser, *each))
         empty, *ours = wanted
         for name in ours:
-            yield compared(f"{name} / {empty}", [*zip(taken[name], taken[empty], strict=True)], "s", most=1.5)
+            yield compared(f"{name} / {empty}", [*zip(taken[name], taken[empty], strict=True)], "s", most=1.3)
+
+
+def memory(site: Site) -> float:
+    """Return the megabytes of the server and of its kernels, what they share counted once (PSS)."""
+    found = 0
+    for pid in site.group():
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+            found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return found / 1000
+
+
+def opened(browser: Browser, url: str, *wanted: str) -> tuple[Page, float]:
+    """Open a URL in a new profile, and return the page with the seconds until all that is wanted can be seen."""
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    started = time.perf_counter()
+    page.goto(url)
+    for selector in wanted:
+        page.locator(selector).first.wait_for(timeout=300_000)
+    return page, time.perf_counter() - started
+
+
+def resident(browser: Browser, folder: Path) -> Iterator[Row]:
+    """Measure what each further page holds in memory on the demo."""
+    with contextlib.ExitStack() as stack:
+        port = str(free_port())
+        words = ("demo", "--serve", "--data", folder / "held", "--port", port)
+        registry = Running(folder / "demo.log", *words, by=COMMAND)
+        stack.callback(registry.stop)
+        while "Serving" not in registry.printed():
+            time.sleep(0.1)
+        seen = {"00-start": ".js-plotly-plot", "01-inventory": "tbody tr", "12-delete": ".regnb-form tbody tr"}
+        for name, wanted in seen.items():
+            with Site(folder / "held.log", f"http://127.0.0.1:{port}", "--pages", "8") as site:
+                before = 0.0
+                for number in range(5):
+                    opened(browser, f"{site.base}{name}", wanted)
+                    time.sleep(8)  # until the kernel that takes its place in reserve has started
+                    before = before if number else memory(site)
+                each = (memory(site) - before) / 4
+            for context in browser.contexts:
+                context.close()
+            yield Row(f"regnb ui: each further page {name}, PSS in MB", shown(each, "MB"), "", each, most=80)
+
+
+def large(browser: Browser, folder: Path) -> Iterator[Row]:
+    """Time a form of a registry with 18,000 tags when another page of the server has just read it."""
+    with serving(answers(folder / "large", 300, 60)) as server, Site(folder / "large.log", server.url) as site:
+        for what, limit in (("read for the first time", None), ("read by another page", 5.0)):
+            page, took = opened(browser, f"{site.base}12-delete", ".regnb-form tbody tr")
+            if limit is None:
+                first = memory(site)
+            yield Row(f"regnb ui: 12-delete of 18,000 tags, {what}, s", shown(took, "s"), "", took, most=limit)
+        time.sleep(8)
+        more = memory(site) - first
+        yield Row("  another page of it, PSS in MB", shown(more, "MB"), "", more, most=80)
+        page.context.close()
 
 
 def table(browser: Browser, folder: Path, tags: int) -> Iterator[Row]:
@@ -211,5 +270,7 @@ def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield from pages(browser, folder, options.rounds)
+        yield from resident(browser, folder)
+        yield from large(browser, folder)
         yield from table(browser, folder, options.rows)
         browser.close()
