@@ -40,6 +40,8 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_SERVED": "Set by regnb ui in the kernels of its pages.",
         "REGNB_VISITOR": "Set by regnb ui in the kernels of its pages: the visitor's token and address, for receipts.",
         "REGNB_PROGRESS": "Likewise: the file in which a page that is being made says how far its reading is.",
+        "REGNB_READINGS": "Likewise: the folder through which pages share what they have read.",
+        "REGNB_FRESH": "Likewise: for how many seconds a page shows what another one has read.",
         "REGNB_POD": "Set by the CronJobs of regnb kube expose --collect: the pod that makes a registry read-only.",
         "REGNB_NODE": "Likewise: the node that it runs on.",
     }

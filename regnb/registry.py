@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias, TypeVar
 
 import anyio
 
+from regnb.analysis.recent import changing, recent
 from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
 from regnb.change.plan import Plan
@@ -616,13 +617,8 @@ class Registry:
         """
         counters, patterns = Progress(), None if repositories is None else named(repositories)
         work = partial(self.crawl, patterns, counters, _by(executor), cached=cached, fill=fill_cache, thorough=thorough)
-        try:
-            records = self._run(work, _bar(counters, progress))
-        except Interrupted as stop:
-            raise (_resumable(stop, counters) if cached else stop) from None
-        from regnb.analysis.inventory import Inventory  # pandas waits for a frame
-
-        return Inventory.of(records)
+        read = partial(_read_whole, partial(self._run, work), counters, progress, resumable=cached)
+        return read() if thorough or fill_cache or not cached else recent(self._reader.url, patterns, read)
 
     async def crawl(self, names: Sequence[str] | None, counters: Progress, by: Crawl | None, **how: bool) -> Records:
         """Read the registry on the background loop, as :meth:`inventory` does, which describes ``cached`` and the rest.
@@ -980,6 +976,16 @@ class Registry:
         return _apply(self._reader, found.plan, lambda: Journal.reopen(Receipt.load(found.path)), there, show=progress)
 
 
+def _read_whole(run_: Callable[[Bar | None], Records], counters: Progress, show: Show, *, resumable: bool) -> Inventory:
+    try:
+        records = run_(_bar(counters, show))
+    except Interrupted as stop:
+        raise (_resumable(stop, counters) if resumable else stop) from None
+    from regnb.analysis.inventory import Inventory  # pandas waits for a frame
+
+    return Inventory.of(records)
+
+
 def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], there: Reader, *, show: Show) -> Receipt:
     """Apply a plan to the registry of a reader, copying from there."""
     from regnb.change.apply import Progress as Progress_  # kept out of `import regnb`
@@ -998,7 +1004,7 @@ def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], ther
         )
     counters = Progress_()
     repositories = {step.repository for step in plan.steps if step.writes}
-    with hold(plan.host, repositories), open_journal() as journal:
+    with hold(plan.host, repositories), changing(), open_journal() as journal:
         run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
     return Receipt.load(journal.path)
 

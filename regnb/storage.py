@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
+from regnb.analysis.recent import changing
 from regnb.analysis.storage import Storage as _Storage
 from regnb.analysis.storage import unsearched
 from regnb.crawl.files import file_errors, local_path
@@ -515,7 +516,7 @@ class Storage(_Storage):
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"
-            with held as place, open_journal() as journal, file_errors(doing, _AFTER):
+            with held as place, changing(), open_journal() as journal, file_errors(doing, _AFTER):
                 apply(plan, journal, place, read=read, again=again, progress=progress)
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")

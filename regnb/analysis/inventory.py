@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,6 +18,7 @@ from regnb.analysis.proposal import Order, free
 from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
+from regnb.environment import variable
 from regnb.errors import NotFound
 from regnb.tables.age import ages, in_use
 from regnb.tables.build import shared_layers, shared_tags, tabulate
@@ -248,6 +249,8 @@ class Inventory:
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
+        if self.finished and variable("REGNB_READINGS"):  # another page may have read it
+            verdict += f" Read at {self.finished.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
         return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from regnb.analysis.recent import recent
 from regnb.analysis.stock import Stock
 from regnb.crawl.delivered import Delivered
 from regnb.crawl.files import explained, local_path, opened
@@ -211,7 +212,7 @@ class Storage:
         """
         from regnb.analysis.inventory import Inventory
 
-        return Inventory.of(self.records())
+        return recent(self.url, None, lambda: Inventory.of(self.records()))
 
     def records(self) -> Records:
         """Read the storage, and return what was found as it was read.

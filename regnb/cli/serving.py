@@ -176,6 +176,9 @@ def ui(
     idle: Annotated[int, Option(help="Close a page that nobody looks at after this many seconds.", min=5)] = 600,
     pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
     pages_each: Annotated[int, Option(help="Pages that one visitor may have open at once.", min=1)] = 10,
+    fresh: Annotated[
+        int, Option(help="Show a page at once what another page has read within this many seconds.", min=0)
+    ] = 60,
     prometheus: Annotated[
         Path | None,
         Option(metavar="FILE", help="Serve this file, which regnb audit --prometheus wrote, at /ui/metrics."),
@@ -205,6 +208,7 @@ def ui(
         idle=idle,
         pages=pages,
         each=pages_each,
+        fresh=fresh,
         prometheus=prometheus,
         report=report,
         ready=lambda where: say(f"Serving regnb at {where} (Ctrl-C ends it)"),

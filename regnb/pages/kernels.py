@@ -22,7 +22,7 @@ from regnb.pages.rate_limit import RateLimit
 from regnb.text import count
 
 PAGES: Final = 20
-"""Pages that may be open at once: each takes a kernel, and that about 250 MB."""
+"""Pages that may be open at once: each takes a kernel, and that about 100 MB."""
 EACH: Final = 10
 """Pages that one visitor may have open at once."""
 

@@ -63,7 +63,15 @@ TOKEN: Final = "REGNB_UI_TOKEN"  # noqa: S105 -- the variable's name
 """Held a token once: every process of the same user can read a variable."""
 IDLE: Final = 600
 """Seconds after which a page that nobody looks at loses its kernel."""
+FRESH: Final = 60
+"""Seconds for which a page shows at once what another one has read."""
 
+_KERNEL: Final = {
+    "REGNB_SERVED": "1",
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    # Arrow's own would keep twice what the frames of a page take.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 _BODY: Final = 64 * 1024
 """Bytes of a request's body: a token, and what a page says when it is left."""
 _LINE: Final = 2_000
@@ -114,6 +122,7 @@ def serve(
     idle: int = IDLE,
     pages: int = PAGES,
     each: int = EACH,
+    fresh: int = FRESH,
     prometheus: Path | None = None,
     report: Path | None = None,
     ready: Callable[[str], object] = lambda _: None,
@@ -138,6 +147,7 @@ def serve(
         idle: Seconds after which a page that nobody looks at loses its kernel.
         pages: How many may be open at once.
         each: How many of one visitor.
+        fresh: Seconds for which a page shows at once what another one has read, and when it was read; 0 for never.
         prometheus: The file that ``regnb audit --prometheus`` writes: ``<base_url>metrics`` then has its metrics, too.
         report: The file that ``regnb report`` writes: ``<base_url>report`` sends it.
         ready: Called with the URL once the port listens.
@@ -168,8 +178,11 @@ def serve(
     prefix = f"/{base_url.strip('/')}/".replace("//", "/")
     hosts = Hosts(host, names)
     listener, cookie = listen(host, port), cookie_of(port, prefix, registry)
-    kernels = dict(surroundings) | {"REGNB_SERVED": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
-    with tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder:
+    kernels = dict(surroundings) | _KERNEL | {"REGNB_FRESH": str(fresh)}
+    with (
+        tempfile.TemporaryDirectory(prefix="regnb-ui-") as folder,
+        tempfile.TemporaryDirectory(prefix="regnb-readings-") as kernels["REGNB_READINGS"],
+    ):
         copy_notebooks(Path(folder))
         settings = {
             "Voila": {
