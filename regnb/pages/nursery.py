@@ -211,12 +211,15 @@ def _import() -> None:
 def _rehearse() -> None:
     """Do once what makes libraries load more, and keep it: they draw, read records and show frames."""
     import anyio.from_thread
+    import nbformat
     import plotly.graph_objects as go
     import plotly.io
 
     from regnb.analysis.inventory import Inventory
     from regnb.crawl.records import Records
 
+    # Both are loaded when the first chart is shown.
+    _ = nbformat, plotly.io.renderers
     for kind in (go.Bar, go.Heatmap, go.Scatter, go.Treemap, go.Waterfall):
         plotly.io.to_json(go.Figure(kind(), {"template": "plotly"}), validate=True)
     found = Inventory.of(Records("localhost:5000", datetime.now(UTC)))

@@ -69,8 +69,10 @@ FRESH: Final = 60
 _KERNEL: Final = {
     "REGNB_SERVED": "1",
     "PLOTLY_RENDERER": "plotly_mimetype",
-    # Arrow's own would keep twice what the frames of a page take.
+    # What is freed goes back to the system; the pool of Arrow would keep as much again as the frames take.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
 }
 _BODY: Final = 64 * 1024
 """Bytes of a request's body: a token, and what a page says when it is left."""
