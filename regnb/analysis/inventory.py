@@ -18,7 +18,6 @@ from regnb.analysis.proposal import Order, free
 from regnb.analysis.pulls import History, with_pulls
 from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
-from regnb.environment import variable
 from regnb.errors import NotFound
 from regnb.tables.age import ages, in_use
 from regnb.tables.build import shared_layers, shared_tags, tabulate
@@ -104,6 +103,7 @@ class Brief(NamedTuple):
         problems: Their number.
         headline: What there is, in a sentence.
         verdict: Whether all of it was read, in a sentence.
+        finished: When the reading ended.
     """
 
     registry: str
@@ -112,6 +112,7 @@ class Brief(NamedTuple):
     problems: int
     headline: str
     verdict: str
+    finished: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Inventory of {self.headline}. {self.verdict}>"
@@ -123,9 +124,10 @@ class Brief(NamedTuple):
 
     def _repr_html_(self) -> str:
         colour = "#1a7f37" if self.complete else "#b35900"
+        when = f"Read at {self.finished.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC. " if self.finished else ""
         return (
             f"<p><b>{escaped(self.headline)}</b></p>"
-            f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} "
+            f"<p style='border-left:4px solid {colour};padding-left:8px'>{escaped(self.verdict)} {when}"
             f"{UNSEEN if self.source == 'api' else ''}</p>"
         )
 
@@ -249,9 +251,7 @@ class Inventory:
         if not found.complete:
             gaps = int(self.problems["incomplete"].sum())
             verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
-        if self.finished and variable("REGNB_READINGS"):  # another page may have read it
-            verdict += f" Read at {self.finished.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
-        return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict)
+        return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict, self.finished)
 
     @property
     def highlights(self) -> Highlights:

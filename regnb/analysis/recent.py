@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,10 +49,10 @@ def recent(where: str, names: Sequence[str] | None, read: Callable[[], Inventory
     # What failed may succeed when the next page asks.
     if "failed" not in set(inventory.problems["problem"]):
         with contextlib.suppress(RegnbError, OSError):
-            earlier = [*(folder / key).glob(_SNAPSHOTS)]
+            from regnb.analysis.snapshot import thin  # pandas waits for a frame
+
             inventory.save(folder / key)
-            for old in earlier:
-                shutil.rmtree(old, ignore_errors=True)
+            thin(folder / key, 0)
     return inventory
 
 

@@ -49,7 +49,7 @@ def test_the_next_page_shows_what_was_read(url: str, monkeypatch: pytest.MonkeyP
         name: rows.to_csv() for name, rows in first.frames.items()
     }
     assert second.finished == first.finished
-    assert f"Read at {first.finished:%Y-%m-%d %H:%M:%S} UTC." in second.brief.verdict
+    assert f"Read at {first.finished:%Y-%m-%d %H:%M:%S} UTC." in second.brief._repr_html_()
     assert page(url, monkeypatch, "b") == ["two"]
 
 

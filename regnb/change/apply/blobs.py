@@ -115,7 +115,7 @@ class Blobs:
 
     async def _bring(self, blob: _Blob) -> None:
         """See to it that a repository has a blob: it is there, is mounted, or is sent."""
-        if not self._lacks(blob) and await self._client.blob_present(blob.repository, blob.digest):
+        if not self._probably_absent(blob) and await self._client.blob_present(blob.repository, blob.digest):
             self._lacked[blob.repository] = 0
             return
         self._lacked[blob.repository] = self._lacked.get(blob.repository, 0) + 1
@@ -140,7 +140,7 @@ class Blobs:
         async with self._streams:
             await self._send(blob, upload)
 
-    def _lacks(self, blob: _Blob) -> bool:
+    def _probably_absent(self, blob: _Blob) -> bool:
         """Whether asking for a blob that another registry has would cost more than it is likely to save.
 
         A repository that lacked the last ones will lack this one, too; if it does not, the same bytes are sent again.
