@@ -21,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 import buckets
 import fsspec
+from commands import registry_of
 from corpus import Corpus
 from measure import Row, Used, compared, judge, run
 
@@ -134,12 +135,7 @@ def bucket(folder: Path) -> Iterator[Row]:
             return f"s3://{name}"
 
         made("theirs")
-        config = folder / "s3.json"
-        about = {
-            "accesskey": "a-key", "secretkey": "hush", "region": "us-east-1", "bucket": "theirs", "secure": False,
-            "regionendpoint": os.environ["AWS_ENDPOINT_URL"], "v4auth": True,
-        }  # fmt: skip
-        config.write_text(json.dumps({"version": "0.1", "storage": {"s3": about}, "http": {"addr": ":0"}}))
+        config = registry_of("theirs", folder)
         theirs = counted(lambda: run("docker-registry", "garbage-collect", config))
         ways = {"without": ("--no-trash",), "versions": (), "two-phase": (), "copies": ("--copies",)}
         for what, words in ways.items():

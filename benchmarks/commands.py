@@ -6,6 +6,8 @@ Needs Debian's docker-registry.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,9 +15,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
 
+import buckets
+import fsspec
 from corpus import Corpus
 from measure import Row, Used, compared, in_turn, run
 from memory import serving, table
+
+from regnb.oci.reference import Digest
 
 REGNB = Path(sys.executable).with_name("regnb")
 COMPLETION: Mapping[str, str] = {"_REGNB_COMPLETE": "complete_bash", "COMP_WORDS": "regnb ta", "COMP_CWORD": "1"}
@@ -78,6 +84,42 @@ def collect(folder: Path, rounds: int) -> Iterator[Row]:
         shutil.rmtree(root)
 
 
+def registry_of(name: str, folder: Path) -> Path:
+    """Write the registry's configuration for a bucket of moto's."""
+    config = folder / f"{name}.json"
+    about = {
+        "accesskey": "a-key", "secretkey": "hush", "region": "us-east-1", "bucket": name, "secure": False,
+        "regionendpoint": os.environ["AWS_ENDPOINT_URL"], "v4auth": True,
+    }  # fmt: skip
+    config.write_text(json.dumps({"version": "0.1", "storage": {"s3": about}, "http": {"addr": ":0"}}))
+    return config
+
+
+def bucket(folder: Path) -> Iterator[Row]:
+    """Count the requests of the verdict on a bucket of 1,183 objects beside those of the collector's dry run."""
+    corpus = Corpus(folder / "verdict")
+    tags = corpus.write(3, 21)
+    for number in range(168):
+        idle = corpus.blob("team-0/app-0", f"nothing needs this: {number}".encode())
+    corpus.link("team-0/app-0", Digest(str(idle["digest"]))).unlink()
+    objects = sum(path.is_file() for path in corpus.base.rglob("*"))
+    with buckets.serve() as asked:
+        fsspec.filesystem("s3").mkdir("verdict")
+        buckets.put(folder / "verdict", "verdict")
+
+        def counted(*words: object) -> int:
+            asked.requests.clear()
+            run(*words, environment={"XDG_CACHE_HOME": str(folder / "cold")})
+            return len(asked.requests)
+
+        theirs = counted("docker-registry", "garbage-collect", "--dry-run", registry_of("verdict", folder))
+        for state, most in (("cold", 0.07), ("second run", 0.01)):
+            mine = counted(REGNB, "gc", "s3://verdict")
+            what = f"regnb gc, bucket, {tags} tags, {objects:,} objects, {state}, requests"
+            yield Row(f"{what} / --dry-run", str(mine), f"{theirs:,}", mine / theirs, most)
+
+
 def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     yield from start(folder, options.rounds)
+    yield from bucket(folder)
     yield from collect(folder, options.rounds)

@@ -31,9 +31,12 @@ class Corpus:
         if digest not in self._written:
             self._written.add(digest)
             self._write(self.base / "blobs/sha256" / digest.hex[:2] / digest.hex / "data", data)
-        kind = "_manifests/revisions" if manifest else "_layers"
-        self._write(self.base / "repositories" / repository / kind / "sha256" / digest.hex / "link", digest.encode())
+        self._write(self.link(repository, digest, manifest=manifest), digest.encode())
         return {"digest": digest, "size": len(data)}
+
+    def link(self, repository: str, digest: Digest, *, manifest: bool = False) -> Path:
+        kind = "_manifests/revisions" if manifest else "_layers"
+        return self.base / "repositories" / repository / kind / "sha256" / digest.hex / "link"
 
     def image(self, repository: str, name: str, architecture: str) -> dict[str, object]:
         layers = [f"base {architecture} {position}".encode() * 50 for position in range(4)]

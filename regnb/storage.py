@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from msgspec import structs
 
@@ -16,6 +16,7 @@ from regnb.analysis.storage import unsearched
 from regnb.crawl.files import file_errors, local_path
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
+from regnb.oci.disk import BASE
 from regnb.session import Bar, Show, run
 from regnb.text import count, human, parse_size
 
@@ -52,13 +53,34 @@ class Storage(_Storage):
     _found_base: str = ""
     """The folder of a bucket that was found when the storage was opened."""
 
+    _unseen: bool = False
+    """Whether it is a bucket that is first listed when it is locked."""
+
+    @classmethod
+    def of(cls, plan: Sweep) -> Self:
+        """Return the storage of a plan. A bucket is first listed once it is locked: whatever is seen before may change.
+
+        Raises:
+            StorageError: A folder is not a registry's storage, or cannot be read.
+
+        Example:
+            >>> Storage.of(plan)
+            <Storage /var/lib/registry>
+        """
+        # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
+        unseen = not (local_path(plan.url) or plan.url.endswith(f"/{BASE}"))
+        found = cls(plan.url, {}, unseen=unseen)
+        found._unseen = unseen
+        return found
+
     def _place(self, plan: Sweep | None = None) -> Place:
         """Return what moves the files of this storage.
 
         Raises:
             StorageError: The storage is neither a local folder nor a bucket that speaks S3.
         """
-        with self._files(lambda *_: None) as files:
+        opening = self._again("", lambda *_: None) if self._unseen else self._files(lambda *_: None)
+        with opening as files:
             if isinstance(files, LocalFiles):
                 from regnb.change.collect.trash import Trash
 
@@ -321,7 +343,8 @@ class Storage(_Storage):
         asked = (endpoints,) if isinstance(endpoints, str) else endpoints
         named = [parse_registry(one)[0] for one in asked]
         place = self._place()
-        return self._empty(place, self._state(), seconds(older_than), endpoints=named, allow=allow)[0]
+        state = self._state(parts=False)
+        return self._empty(place, state, seconds(older_than), endpoints=named, allow=allow)[0]
 
     def _empty(
         self,
@@ -344,6 +367,8 @@ class Storage(_Storage):
             return now
 
         runs = [run for run in place.runs(state) if only is None or run.run in only]
+        if state.files and any(row.kind == "upload" for run in runs for row in run.rows):
+            place.look(state := self._state())  # with what is being written in parts
         plan = plan_empty(
             runs, self.url, older_than=older_than, state=state, garbage=garbage, endpoints=endpoints, allow=allow
         )
@@ -510,7 +535,7 @@ class Storage(_Storage):
         def read(before: Before | None) -> State:
             return self._state(before or known, parts=parts and before is None)
 
-        parts = plan.operation == "empty" or any(row.kind == "upload" for row in plan.steps)
+        parts = any(row.kind == "upload" for row in plan.steps)
         progress = Progress()
         bar = Bar(progress, show=show)
         progress.changed = bar.update

@@ -181,7 +181,7 @@ class Stock(Content[set[int], set[str]]):
     def _named_by(self, rows: set[int]) -> _Named:
         """Return what the manifests of some rows name."""
         for known in self._known:
-            if rows == known.rows:
+            if rows is known.rows or rows == known.rows:
                 return known
         own = {self.links[row][1] for row in rows}
         records = [self.manifests[digest] for digest in own]
@@ -194,8 +194,8 @@ class Stock(Content[set[int], set[str]]):
         return named
 
     def less(self, some: set[int], others: set[int]) -> set[int]:
-        """See `Content.less`."""
-        return some - others
+        """See `Content.less`: no set is ever changed, so one may be given back as it is."""
+        return some - others if others else some
 
     def number(self, some: set[int] | set[str]) -> int:
         """See `Content.number`."""
@@ -221,7 +221,8 @@ class Stock(Content[set[int], set[str]]):
 
     def reached(self, rows: set[int], gone: set[int]) -> set[int]:
         """See `Content.reached`."""
-        return (rows - gone).union(*(self._behind(row, gone) for row in self._listing & rows - gone))
+        left = self.less(rows, gone)
+        return left.union(*(self._behind(row, gone) for row in self._listing & left))
 
     def followed(self, roots: set[int], gone: set[int]) -> set[int]:
         """See `Content.followed`: at once, where every manifest is there that is named."""

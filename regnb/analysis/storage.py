@@ -98,7 +98,14 @@ class Storage:
         8  disk  on disk
     """
 
-    def __init__(self, url: str | Path, options: Mapping[str, object], listing: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        options: Mapping[str, object],
+        listing: str | Path | None = None,
+        *,
+        unseen: bool = False,
+    ) -> None:
         self._url, self._options = url, dict(options)
         if listing is not None and local_path(url):
             raise InvalidArgument(f"a listing needs a bucket, and {url} is not a bucket", hint="leave the listing out")
@@ -109,6 +116,8 @@ class Storage:
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = redact(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
+        if unseen:  # it is looked at by its first reading
+            return
         with self.files(lambda *_: None) as files:
             self._base = files.base
 
@@ -149,11 +158,11 @@ class Storage:
 
     @contextlib.contextmanager
     def _again(self, base: str, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
-        """Open the files of a bucket below a folder that was found a moment ago."""
-        with opened(self._url, "read", **self._options) as (filesystem, _):
+        """Open the files of a bucket below a folder that was found a moment ago; for "" below where they should be."""
+        with opened(self._url, "read", **self._options) as (filesystem, path):
             filesystem.invalidate_cache()
             with contextlib.closing(_Kept()) as kept:
-                yield RemoteFiles(filesystem, base, failed, kept, self._keys)
+                yield RemoteFiles(filesystem, base or f"{path.rstrip('/')}/{BASE}", failed, kept, self._keys)
 
     def _found_in(self, filesystem: AbstractFileSystem, root: str) -> str:
         """Return the folder of a file system, or of a bucket, that the registry's files are in."""

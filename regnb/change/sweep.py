@@ -20,7 +20,7 @@ from regnb.change.document import AGAIN, Document
 from regnb.change.plan import Effect, Plan
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
-from regnb.oci.reference import Digest, check_repository, check_tag
+from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.text import count, human
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_
         elif self.kind == "upload":
             if not _UPLOAD.fullmatch(self.reference):
                 raise InvalidArgument(f"not the name of an upload: {self.reference[:80]!r}")
-        else:
-            Digest(self.reference)
+        elif not is_digest(self.reference):
+            Digest(self.reference)  # it says what is wrong
         if self.kind in ("blob", "manifest", "run"):
             if self.repository:
                 raise InvalidArgument(f"a {self.kind} belongs to no repository")

@@ -110,9 +110,9 @@ def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
     finish(storage, receipt)
 
 
-def resume(receipt: Receipt) -> NoReturn:
+def resume(receipt: Receipt, sweep: Sweep) -> NoReturn:
     """Go on with an application over a storage that was cut short."""
-    storage = open_storage(receipt.applied.url)
+    storage = Storage.of(sweep)
     try:
         finished = storage.resume(receipt)
     except Interrupted as error:

@@ -265,12 +265,11 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
 def _plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
     """Write rows below a heading in columns as wide as they need, each on one line."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    line = "  ".join(
+        f"{{:{'>' if number else '<'}{width}}}" for width, number in zip(widths, right, strict=True)
+    ).format
     for row in (head, *rows):
-        cells = (
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, right, strict=True)
-        )
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        sys.stdout.write(line(*row).rstrip() + "\n")
 
 
 def show(frame: Frame, form: Form | bool, title: str = "") -> None:

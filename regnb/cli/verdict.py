@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import typer
 from rich.markup import escape
 
-from regnb.analysis.storage import open_storage
+from regnb.analysis.storage import open_storage, unsearched
 from regnb.cli.command import Connected, command_of
 from regnb.cli.options import Blobs, NoCache, Repositories, Where
 from regnb.cli.terminal import INCOMPLETE, Json, Reason, draw, leave, out
@@ -50,6 +50,7 @@ class Row(NamedTuple):
 
 
 @command
+@unsearched()
 def gc(
     connected: Connected,
     url: Where,

@@ -18,7 +18,7 @@ from os import close, read, stat
 from os import open as open_
 from typing import NamedTuple
 
-from regnb.crawl.listing import LINK_LIMIT, LINK_SIZE, UNKNOWN, Listing, Repository
+from regnb.crawl.listing import LINK_SIZE, UNKNOWN, Listing, Repository
 from regnb.crawl.notes import is_repository
 from regnb.crawl.records import ManifestRecord
 from regnb.crawl.references import references
@@ -276,10 +276,10 @@ def _linked(names: list[str], folder: int) -> Iterator[str]:
 
 
 def _link(path: str, folder: int) -> bytes:
-    """Return what is in a link."""
+    """Return what is in a link; of one that is too long, more than a link to a blob has."""
     at = open_(path, _READ, dir_fd=folder)
     try:
-        return read(at, LINK_LIMIT)
+        return read(at, LINK_SIZE + 1)
     finally:
         close(at)
 

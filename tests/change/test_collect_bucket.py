@@ -167,6 +167,18 @@ def test_a_bucket_is_listed_anew_once_it_is_locked(name: str, asked: Asked) -> N
     assert (lists[:locked].count(True), lists[locked:].count(True)) == (1, 2)
 
 
+def test_the_bucket_of_a_plan_is_first_listed_once_it_is_locked(name: str, asked: Asked) -> None:
+    """Nothing is asked for before the lock, and where the bucket is gone meanwhile the lock says so."""
+    plan = plan_of(regnb.open_storage(f"s3://{name}"), "copies")
+    asked.requests.clear()
+    assert apply(Storage.of(plan), plan).status == "done"
+    assert asked.requests[0] == f"PUT /{name}/docker/registry/v2/{TRASH}/lock"
+    assert sum("start-after" in request for request in asked.requests) == 2
+    fsspec.filesystem("s3").rm(name, recursive=True)
+    with pytest.raises(StorageError, match="cannot lock"):
+        apply(Storage.of(plan), plan)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_bucket_that_asks_for_less(name: str, place: str, asked: Asked) -> None:
     """503 and slow-down in the middle are waited for; a key that may not be removed ends it, and resuming goes on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeAlias
 
@@ -170,7 +170,7 @@ class _Collection(_Course):
         run = self.journal.name
         self.trash.begin(run, self.sweep, before)
         # What it held in all is let go: of a large storage two states at once take much memory.
-        broken, known = before.broken(), before.known()
+        known = before.known()
         del before
 
         def is_stale(number: int, row: Row) -> bool:
@@ -191,7 +191,7 @@ class _Collection(_Course):
         if options.trash and options.place == "list":
             self.journal.note(Figures(0, 0, 0))
             return
-        self._look_again(read, known, broken)
+        self._look_again(read, known)
         moved = sum(row.size for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done")
         emptied = 0
         if not options.trash and moved:
@@ -201,38 +201,34 @@ class _Collection(_Course):
             self.trash.tidy(run)
         self.journal.note(Figures(moved, emptied, self.trash.space() - free))
 
-    def _look_again(self, read: Reader, known: Before, broken: set[tuple[str, str, str]]) -> None:
-        """Put back what is needed again, until a look finds nothing; then every tag is as whole as it was.
+    def _look_again(self, read: Reader, known: Before) -> None:
+        """Put back what is needed again, until a look finds that no manifest and no tag lacks anything that was moved.
 
         Args:
             read: See `apply`.
             known: What need not be read again.
-            broken: What was lacking before.
         """
         moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
-        for _ in range(_LOOKS):
+        for look in range(_LOOKS):
             state = read(known)
-            wanted = [moved.pop(name) for name in _lost(state) if name in moved]
-            if not wanted:
-                break
+            lost = _lost(state, moved)
+            if not lost:
+                return
             if not self.trash.returns:
-                some = self.sweep.steps[min(wanted)]
+                some = self.sweep.steps[min(map(moved.__getitem__, lost))]
                 raise StorageError(
-                    f"{count(len(wanted), 'thing')} that a push needs again were removed for good, such as {some.path}",
+                    f"{count(len(lost), 'thing')} that a push needs again were removed for good, such as {some.path}",
                     hint="push that image again; with a trash they could be put back",
+                )
+            if look + 1 == _LOOKS:
+                self._put_back(sorted(moved.values(), reverse=True), "pushes went on")
+                raise StorageError(
+                    f"pushes went on after the moves, and needed {lost[0][2]} again: everything was put back",
+                    hint="stop the registry, and make the plan again",
                 )
             known = state.known()
             # Blobs first, links last.
-            self._put_back(sorted(wanted, reverse=True), "a push needs it again")
-        worse = [one for one in state.broken() if one in moved or ("", *one[1:]) in moved]
-        if worse and (worse := sorted(set(worse) - broken)):
-            if self.trash.returns:
-                self._put_back(sorted(moved.values(), reverse=True), "a tag was broken")
-            what = "everything was put back" if self.trash.returns else "without a trash nothing can be put back"
-            raise StorageError(
-                f"a tag of {worse[0][0]} lacked {worse[0][2]} after the moves, and {what}",
-                hint="stop the registry, and make the plan again",
-            )
+            self._put_back(sorted(map(moved.pop, lost), reverse=True), "a push needs it again")
 
     def _put_back(self, numbers: Sequence[int], why: str) -> None:
         rows = [self.sweep.steps[number] for number in numbers]
@@ -245,17 +241,24 @@ def _name(row: Row) -> tuple[str, str, str]:
     return row.repository, "blob" if row.kind == "manifest" else row.kind, row.reference
 
 
-def _lost(state: State) -> set[tuple[str, str, str]]:
-    """Return what manifests and tags need and a storage does not have: repository, sort and digest."""
-    found: set[tuple[str, str, str]] = set()
+def _lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest."""
+    by: dict[tuple[str, str], set[str]] = {}
+    for name, sort, digest in moved:
+        by.setdefault((name, sort), set()).add(digest)
+    none = set[str]()
+    blobs = by.get(("", "blob"), none).difference(state.blobs)
+    found: dict[tuple[str, str, str], None] = {}
     for name, holding in state.repositories.items():
         served = state.served(name)
-        reached = state.below({*served, *filter(None, holding.tags.values())})
-        found.update((name, "revision", digest) for digest in reached - served)
         needed = state.needed(served)
-        found.update((name, "layer link", digest) for digest in needed - holding.layers)
-        found.update(("", "blob", digest) for digest in needed.difference(state.blobs))
-    return found
+        if revisions := by.get((name, "revision"), none) - served:
+            reached = state.below({*served, *filter(None, holding.tags.values())})
+            found.update(((name, "revision", digest), None) for digest in revisions & reached)
+        links = by.get((name, "layer link"), none) - holding.layers
+        found.update(((name, "layer link", digest), None) for digest in links & needed)
+        found.update((("", "blob", digest), None) for digest in blobs & needed)
+    return list(found)
 
 
 def _restore(sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -68,14 +68,24 @@ def keep(url: str, before: Before) -> str:
         'sha256:'
     """
     known = before.manifests.values()
-    named = chain.from_iterable((one.digest, one.config, one.subject, *one.layers, *one.children) for one in known)
-    linked = chain.from_iterable(before.revisions.values())
-    digests = list(dict.fromkeys(chain(named, linked)))
+    named = (
+        before.manifests,
+        [one.config for one in known],
+        [one.subject for one in known],
+        *[one.layers for one in known],
+        *[one.children for one in known],
+        *before.revisions.values(),
+    )
+    digests = list(dict.fromkeys(chain.from_iterable(named)))
     number = dict(zip(digests, range(len(digests)), strict=True)).__getitem__
     manifests = [
         _Manifest(
-            *(number(one.digest), one.manifest_size, number(one.config), number(one.subject)),
-            *(tuple(map(number, one.layers)), tuple(map(number, one.children))),
+            number(one.digest),
+            one.manifest_size,
+            number(one.config),
+            number(one.subject),
+            tuple(map(number, one.layers)),
+            tuple(map(number, one.children)),
         )
         for one in known
     ]
@@ -132,19 +142,14 @@ def _before(found: _Basis, url: str) -> Before | None:
     if found.url != url:
         return None
     name = found.digests.__getitem__
-
-    def some(numbers: Iterable[int]) -> tuple[str, ...]:
-        return tuple(map(name, numbers))
-
-    manifests = {
-        name(one.digest): ManifestRecord(
-            *(name(one.digest), "", "", "", one.size, name(one.config)),
-            *(some(one.layers), some(one.children), name(one.subject)),
-        )
-        for one in found.manifests
-    }
+    manifests = {}
+    for one in found.manifests:
+        digest = name(one.digest)
+        needs = tuple(map(name, one.layers)), tuple(map(name, one.children)), name(one.subject)
+        manifests[digest] = ManifestRecord(digest, "", "", "", one.size, name(one.config), *needs)
     revisions = {
-        repository: dict(zip(of := some(links), of, strict=True)) for repository, links in found.revisions.items()
+        repository: dict(zip(of := list(map(name, links)), of, strict=True))
+        for repository, links in found.revisions.items()
     }
     return Before(manifests, revisions)
 

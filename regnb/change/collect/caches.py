@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.change.sweep import Row
 from regnb.errors import RegistryError
-from regnb.wire.client import Client
+
+if TYPE_CHECKING:
+    from regnb.wire.client import Client
 
 _ASKED: Final = 50
 """Blobs that each process is asked for: one that remembers any has to be cured."""

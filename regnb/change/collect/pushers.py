@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from regnb.errors import Refused, RegistryError
 from regnb.text import names
-from regnb.wire.client import Client
+
+if TYPE_CHECKING:
+    from regnb.wire.client import Client
 
 Pushes = Literal["read-only", "stopped", "writable", "not known"]
 _SAFE: Final = frozenset({"read-only", "stopped"})

@@ -372,15 +372,30 @@ def _names(path: str) -> list[str]:
 def _rows(run: str) -> Iterator[Row]:
     """Yield what lies in the folder of a run, in the order in which it is put back."""
     found: dict[str, list[Row]] = {kind: [] for kind in PHASES}
-    for folder, folders, _ in os.walk(run, followlinks=False):
-        path = os.path.relpath(folder, run)
-        row = _row_of(path)
-        if row is not None:
-            size = sum(os.lstat(f"{there}/{name}").st_size for there, _, files in os.walk(folder) for name in files)
-            found[row.kind].append(_sized(row, size))
-            folders.clear()
+    pending = [""]
+    while pending:
+        above = pending.pop()
+        with contextlib.suppress(OSError), os.scandir(f"{run}/{above}") as entries:  # as os.walk leaves it out
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                path = f"{above}/{entry.name}" if above else entry.name
+                if row := _row_of(path):
+                    found[row.kind].append(_sized(row, _size(entry.path)))
+                else:
+                    pending.append(path)
     for kind in reversed(PHASES):
         yield from sorted(found[kind], key=lambda row: row.path)
+
+
+def _size(folder: str) -> int:
+    """Return the bytes of the files in a folder."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            inside = entry.is_dir(follow_symlinks=False)
+            total += _size(entry.path) if inside else entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _sized(row: Row, size: int) -> Row:
