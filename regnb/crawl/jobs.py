@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import anyio
@@ -23,7 +22,7 @@ class Jobs:
         self._busy = self._workers = 0
         self._group: TaskGroup
         self._wake = anyio.Event()
-        self._held: dict[str, anyio.Event] = {}
+        self._held: dict[str, anyio.Event | None] = {}
 
     def add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
         """Put jobs on the stack: the last comes first."""
@@ -62,14 +61,26 @@ class Jobs:
                 return
             await self._wake.wait()
 
-    @contextlib.asynccontextmanager
-    async def alone(self, what: str) -> AsyncIterator[None]:
+    def alone(self, what: str) -> _Alone:
         """Let one worker at a time do what the others, once it is done, need not do again."""
-        while event := self._held.get(what):
+        return _Alone(self._held, what)
+
+
+class _Alone:
+    """Holds a name; an event is made only where somebody waits for it."""
+
+    __slots__ = ("_held", "_what")
+
+    def __init__(self, held: dict[str, anyio.Event | None], what: str) -> None:
+        self._held, self._what = held, what
+
+    async def __aenter__(self) -> None:
+        held, what = self._held, self._what
+        while what in held:
+            event = held[what] = held[what] or anyio.Event()
             await event.wait()
-        event = self._held[what] = anyio.Event()
-        try:
-            yield
-        finally:
-            del self._held[what]
+        held[what] = None
+
+    async def __aexit__(self, *_: object) -> None:
+        if event := self._held.pop(self._what):
             event.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from regnb.crawl.known import Claim
 from regnb.crawl.records import (
@@ -57,11 +57,12 @@ class Recording:
         self.conflicts: set[str] = set()
         self._claims: dict[tuple[str, str], int] = {}
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
-        self._texts: dict[object, object] = {}
+        self._texts: dict[Any, Any] = {}
 
     def text(self, text: _T) -> _T:
         """Return the one object that stands for this text, or for these texts."""
-        return cast("_T", self._texts.setdefault(text, text))  # equal texts have one type
+        found: _T = self._texts.setdefault(text, text)  # equal texts have one type
+        return found
 
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True

@@ -31,6 +31,8 @@ class Referrers:
 
     async def of(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them."""
+        if self._listed is False:
+            return []
         # Until it is known whether it can, one worker asks and the others wait.
         async with self._jobs.alone("referrers") if self._listed is None else contextlib.nullcontext():
             if self._listed is False:

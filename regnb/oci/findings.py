@@ -75,5 +75,6 @@ def of_config(config: ImageConfig) -> Iterator[Finding]:
     if user in ("", "0", "root"):
         found = f"the user is {user}" if user else "no user is set, so containers run as root"
         yield Finding("root user", "config: User", -1, found)
-    if missing := [label for label in _LABELS if label not in config.labels]:
+    labels = config.labels
+    if missing := [label for label in _LABELS if label not in labels]:
         yield Finding("missing labels", "config: Labels", -1, f"without {', '.join(missing)}")

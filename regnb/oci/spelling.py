@@ -10,6 +10,9 @@ import json
 import re
 from typing import Final
 
+import msgspec
+from msgspec import Raw, Struct
+
 _KEYS: Final = (
     "schemaVersion", "mediaType", "config", "layers", "manifests", "blobs", "fsLayers", "blobSum", "subject",
     "artifactType", "annotations", "digest", "size", "platform", "urls",
@@ -19,6 +22,36 @@ _ANY: Final = "|".join(_KEYS).encode()
 _ODD: Final = re.compile(rb'"(?=[A-Za-z]{4,13}"\s*:)(?!(?:%b)")(?i:%b)"' % (_ANY, _ANY))
 # Letters may be escaped, and Go takes the long s and the Kelvin sign for the letters that they look like.
 _HIDDEN: Final = (b"\\u", "\u017f".encode(), "\u212a".encode())
+
+
+class _Descriptor(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
+    """Every key of a descriptor, spelled as in the specification. Within the values no key matters."""
+
+    digest: Raw = Raw()
+    size: Raw = Raw()
+    media_type: Raw = Raw()
+    artifact_type: Raw = Raw()
+    annotations: Raw = Raw()
+    platform: Raw = Raw()
+    urls: Raw = Raw()
+    data: Raw = Raw()
+
+
+class _Manifest(Struct, gc=False, rename="camel", forbid_unknown_fields=True):
+    """Likewise every key of an image or an index."""
+
+    schema_version: Raw = Raw()
+    media_type: Raw = Raw()
+    artifact_type: Raw = Raw()
+    annotations: Raw = Raw()
+    config: _Descriptor | None = None
+    subject: _Descriptor | None = None
+    layers: list[_Descriptor] | None = None
+    blobs: list[_Descriptor] | None = None
+    manifests: list[_Descriptor] | None = None
+
+
+_exact: Final = msgspec.json.Decoder(_Manifest)
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -34,6 +67,12 @@ def spelled(data: bytes) -> bytes:
         >>> spelled(b'{"Layers":[]}'), spelled(b'{"layers": []}')
         (b'{"layers": []}', b'{"layers": []}')
     """
+    try:
+        _exact.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    else:
+        return data  # as nearly every manifest is; a search takes three times as long
     if not any(map(data.__contains__, _HIDDEN)) and not _ODD.search(data):
         return data
     try:
