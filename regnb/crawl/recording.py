@@ -64,6 +64,9 @@ class Recording:
         found: _T = self._texts.setdefault(text, text)  # equal texts have one type
         return found
 
+    def _each(self, texts: tuple[_T, ...]) -> tuple[_T, ...]:
+        return tuple(map(self._texts.setdefault, texts, texts))
+
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
     ) -> None:
@@ -93,16 +96,16 @@ class Recording:
         digest = record.digest
         names = {blob.digest: self._blob(digest, blob, blob.digest == record.config) for blob in blobs}
         record.config = names.get(record.config, "")
-        record.layers = tuple(names[layer] for layer in record.layers)
-        record.children = tuple(map(self.text, record.children))
+        record.layers = tuple(map(names.__getitem__, record.layers))
         record.config_type = self.text(record.config_type)
-        record.layer_types = self.text(tuple(map(self.text, record.layer_types)))
-        record.commands = tuple(map(self.text, record.commands))
+        record.layer_types = self.text(self._each(record.layer_types))
         record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
         record.findings = self.text(record.findings)
-        record.labels = self.text(tuple(map(self.text, record.labels)))
-        record.diff_ids = tuple(map(self.text, record.diff_ids))
-        self.records.differ(record)
+        record.labels = self.text(self._each(record.labels))
+        record.children, record.commands = self._each(record.children), self._each(record.commands)
+        if record.diff_ids:
+            record.diff_ids = self._each(record.diff_ids)
+            self.records.differ(record)
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
@@ -114,7 +117,8 @@ class Recording:
         if known is None:
             self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
             return digest
-        self._also(known, kind, descriptor.media_type)
+        if known.kind != kind or known.media_type != descriptor.media_type:
+            self._also(known, kind, descriptor.media_type)
         if known.size != descriptor.size:
             self.conflicts.add(digest)
             self._claims[manifest, digest] = descriptor.size

@@ -13,7 +13,7 @@ from math import inf
 from typing import Final, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from regnb.errors import ContentError
 from regnb.wire.addresses import is_loopback
@@ -27,6 +27,8 @@ _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
 _IDLE: Final = 15.0
 """Seconds after which an idle connection is not used again."""
+_LOOKED_UP: Final = 5.0
+"""Seconds for which a host's addresses are taken as they were: many connections are opened within them."""
 _NEXT_ADDRESS: Final = 0.25
 """Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305, 5)."""
 _JUST_NOW: Final = 1.0
@@ -279,6 +281,7 @@ class Connections:
         self._timeout = timeout
         self._idle: dict[Origin, list[Connection]] = {}
         self._opened: set[Connection] = set()
+        self._addresses: dict[Origin, tuple[float, list[AddrInfoType]]] = {}
         self._origins: dict[tuple[str, str], tuple[Origin, str | None]] = {}
 
     async def send(
@@ -365,9 +368,10 @@ class Connections:
                     found = await through_socks(proxy, origin.host, origin.port)
                 else:
                     # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
-                    addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+                    addresses = await self._look_up(where)
                     found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
             except OSError as error:
+                self._addresses.pop(where, None)
                 if proxy is None or isinstance(error, TimeoutError | UnreachedProxy):
                     raise
                 name = _split(proxy)[1].rpartition("@")[2]
@@ -390,6 +394,15 @@ class Connections:
                     connection.abort()
                     raise
         return connection
+
+    async def _look_up(self, where: Origin) -> list[AddrInfoType]:
+        """Return a host's addresses. Each look-up takes a thread, and a crawl opens a hundred connections at once."""
+        loop = asyncio.get_running_loop()
+        until, found = self._addresses.get(where, (0.0, []))
+        if loop.time() >= until:
+            found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+            self._addresses[where] = loop.time() + _LOOKED_UP, found
+        return found
 
     async def _tunnel(self, connection: Connection, origin: Origin, proxy: str) -> None:
         """Ask a proxy for a connection to a server, and speak TLS with that (RFC 9110, 9.3.6)."""
