@@ -93,14 +93,15 @@ class Recording:
 
     def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Keep a record, with one object for each text."""
-        digest = record.digest
-        names = {blob.digest: self._blob(digest, blob, blob.digest == record.config) for blob in blobs}
+        shared, digest = self._texts.setdefault, record.digest
+        names = {blob.digest: self._blob(digest, blob, is_config=blob.digest == record.config) for blob in blobs}
         record.config = names.get(record.config, "")
         record.layers = tuple(map(names.__getitem__, record.layers))
-        record.config_type = self.text(record.config_type)
+        record.config_type = shared(record.config_type, record.config_type)
+        record.media_type = shared(record.media_type, record.media_type)
+        record.platform = shared(record.platform, record.platform)
+        record.findings = shared(record.findings, record.findings)
         record.layer_types = self.text(self._each(record.layer_types))
-        record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
-        record.findings = self.text(record.findings)
         record.labels = self.text(self._each(record.labels))
         record.children, record.commands = self._each(record.children), self._each(record.commands)
         if record.diff_ids:
@@ -109,19 +110,21 @@ class Recording:
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
-    def _blob(self, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+    def _blob(self, manifest: str, descriptor: Claim, *, is_config: bool) -> str:
         """Record a blob and return the one string that stands for its digest everywhere."""
-        digest = self.text(descriptor.digest)
+        digest, size, media_type = descriptor.digest, descriptor.size, descriptor.media_type
+        digest = self._texts.setdefault(digest, digest)
         kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(digest)
         if known is None:
-            self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
+            media_type = self._texts.setdefault(media_type, media_type)
+            self.records.blobs[digest] = BlobRecord(size, media_type, kind)
             return digest
-        if known.kind != kind or known.media_type != descriptor.media_type:
-            self._also(known, kind, descriptor.media_type)
-        if known.size != descriptor.size:
+        if known.kind != kind or known.media_type != media_type:
+            self._also(known, kind, media_type)
+        if known.size != size:
             self.conflicts.add(digest)
-            self._claims[manifest, digest] = descriptor.size
+            self._claims[manifest, digest] = size
         return digest
 
     def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:

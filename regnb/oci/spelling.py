@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -58,6 +59,7 @@ class _Pairs(list[tuple[str, object]]):
     """The keys and values of an object, in order: of several that mean the same the last one counts."""
 
 
+@lru_cache(maxsize=1)  # a manifest's type is told first, and what it says right after
 def spelled(data: bytes) -> bytes:
     """Return a manifest in which each key of the specification is spelled as there; as it is, if it is not JSON.
 

@@ -306,7 +306,7 @@ class Connections:
             path, slash = f"?{path}", "/"
         origin, proxy = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
         target = f"{slash or '/'}{path}"
-        lines = [f"Host: {origin.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [f"Host: {origin.netloc}", *[f"{name}: {value}" for name, value in headers.items()]]
         asked = proxy is not None and not is_socks(proxy)
         tunnelled = asked and origin.secure
         if proxy is not None and asked and not origin.secure:
