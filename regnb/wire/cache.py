@@ -254,9 +254,7 @@ class Cache:
         touched: Iterable[str],
     ) -> None:
         now = int(time.time())
-        _insert(
-            database, "content", [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()]
-        )
+        _insert(database, "content", [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()])
         _insert(database, "seen", [(*where, digest) for where, digest in remembered.items()])
         _insert(
             database,
