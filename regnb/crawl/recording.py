@@ -112,8 +112,8 @@ class Recording:
 
     def _blob(self, manifest: str, descriptor: Claim, *, is_config: bool) -> str:
         """Record a blob and return the one string that stands for its digest everywhere."""
-        digest, size, media_type = descriptor.digest, descriptor.size, descriptor.media_type
-        digest = self._texts.setdefault(digest, digest)
+        size, media_type = descriptor.size, descriptor.media_type
+        digest: str = self._texts.setdefault(descriptor.digest, descriptor.digest)
         kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(digest)
         if known is None:

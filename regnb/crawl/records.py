@@ -391,6 +391,8 @@ def describe(
 
 def _base(annotations: Mapping[str, object]) -> tuple[str, str]:
     """Return what annotations name as the base, and its digest; each "" where they do not."""
+    if not annotations:
+        return "", ""
     name, digest = (str(annotations.get(each) or "")[:_LONGEST] for each in (_BASE_NAME, _BASE_DIGEST))
     return name, digest
 

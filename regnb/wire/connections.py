@@ -8,7 +8,7 @@ import errno
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -281,8 +281,8 @@ class Connections:
         self._timeout = timeout
         self._idle: dict[Origin, list[Connection]] = {}
         self._opened: set[Connection] = set()
-        self._addresses: dict[Origin, tuple[float, list[AddrInfoType]]] = {}
-        self._origins: dict[tuple[str, str], tuple[Origin, str | None]] = {}
+        self._addresses: dict[Origin, tuple[float, Sequence[AddrInfoType]]] = {}
+        self._origins: dict[tuple[str, str], tuple[Origin, str | None, str]] = {}
 
     async def send(
         self,
@@ -304,9 +304,9 @@ class Connections:
         if "?" in netloc:
             netloc, _, path = netloc.partition("?")
             path, slash = f"?{path}", "/"
-        origin, proxy = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
+        origin, proxy, host = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
         target = f"{slash or '/'}{path}"
-        lines = [f"Host: {origin.netloc}", *[f"{name}: {value}" for name, value in headers.items()]]
+        lines = [host, *[f"{name}: {value}" for name, value in headers.items()]]
         asked = proxy is not None and not is_socks(proxy)
         tunnelled = asked and origin.secure
         if proxy is not None and asked and not origin.secure:
@@ -330,8 +330,8 @@ class Connections:
             connection = await self._connect(origin, proxy, tunnelled=tunnelled)
         return await connection.exchange(method, head, body, None if length is None else int(length), budget)
 
-    def _origin(self, scheme: str, netloc: str) -> tuple[Origin, str | None]:
-        """Return where a URL leads, and the proxy on the way (https_proxy, http_proxy, all_proxy, no_proxy)."""
+    def _origin(self, scheme: str, netloc: str) -> tuple[Origin, str | None, str]:
+        """Return where a URL leads, the proxy on the way (https_proxy, http_proxy, all_proxy, no_proxy), and Host."""
         parts = urlsplit(f"{scheme}://{netloc}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("neither http nor https")
@@ -344,7 +344,7 @@ class Connections:
         if proxy is not None and not is_socks(proxy) and _split(proxy)[0].lower() not in ("http", "https"):
             kind, where = _split(proxy)
             raise OSError(f"its proxy {where.rpartition('@')[2]} speaks {kind}, and regnb http, https and SOCKS")
-        found = self._origins[scheme, netloc] = origin, proxy
+        found = self._origins[scheme, netloc] = origin, proxy, f"Host: {origin.netloc}"
         return found
 
     def _take(self, origin: Origin, idle: float) -> Connection | None:
@@ -361,7 +361,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         where = origin
         if proxy is not None and not is_socks(proxy):
-            where, _ = self._origin(*_split(proxy))
+            where = self._origin(*_split(proxy))[0]
         async with asyncio.timeout(self._timeout):
             try:
                 if proxy is not None and is_socks(proxy):
@@ -395,13 +395,14 @@ class Connections:
                     raise
         return connection
 
-    async def _look_up(self, where: Origin) -> list[AddrInfoType]:
+    async def _look_up(self, where: Origin) -> Sequence[AddrInfoType]:
         """Return a host's addresses. Each look-up takes a thread, and a crawl opens a hundred connections at once."""
         loop = asyncio.get_running_loop()
-        until, found = self._addresses.get(where, (0.0, []))
-        if loop.time() >= until:
-            found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-            self._addresses[where] = loop.time() + _LOOKED_UP, found
+        until, known = self._addresses.get(where, (0.0, ()))
+        if loop.time() < until:
+            return known
+        found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+        self._addresses[where] = loop.time() + _LOOKED_UP, found
         return found
 
     async def _tunnel(self, connection: Connection, origin: Origin, proxy: str) -> None:
