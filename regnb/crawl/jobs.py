@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 import anyio
@@ -11,6 +13,22 @@ from anyio.abc import TaskGroup
 
 _SPARE: Final = 8
 """Workers beyond the requests that may be under way."""
+_UNSEARCHED: Final = 20_000
+"""Objects that are made between two looks: few enough that what is in a circle takes no room to speak of."""
+
+
+@contextlib.contextmanager
+def _seldom_searched() -> Iterator[None]:
+    """Let Python look for circles less often within: what a crawl keeps is in none, and looking takes a twentieth."""
+    before = gc.get_threshold()
+    if not 0 < before[0] < _UNSEARCHED:  # it never looks, or another crawl has seen to it
+        yield
+        return
+    gc.set_threshold(_UNSEARCHED, before[1], before[2])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Jobs:
@@ -34,9 +52,10 @@ class Jobs:
 
     async def run(self) -> None:
         """Do every job, those that jobs add included."""
-        async with anyio.create_task_group() as group:
-            self._group = group
-            self._hire()
+        with _seldom_searched():
+            async with anyio.create_task_group() as group:
+                self._group = group
+                self._hire()
         self._workers = 0
 
     def _hire(self) -> None:
