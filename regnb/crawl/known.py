@@ -119,7 +119,7 @@ class Known:
         if found is None:
             return
         record, blobs = found
-        claims = tuple(_Claim(each.digest, each.size, each.media_type, each.foreign) for each in blobs)
+        claims = tuple([_Claim(each.digest, each.size, each.media_type, each.foreign) for each in blobs])
         shortened = (record.layers, record.layer_types) == _layers(record, claims)
         kept = replace(record, layers=(), layer_types=()) if shortened else record
         data = _encoder.encode(Description(_VERSION, kept, claims, configured, shortened))
