@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
@@ -150,35 +150,14 @@ class _Table:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, inventory: Inventory | None, owner: type) -> Frame:
+    def __get__(self, inventory: _Frames | None, owner: type) -> Frame:
         if inventory is None:
             raise AttributeError(self._name)
         return inventory.frames[self._name]
 
 
-class Inventory:
-    """What a registry holds.
-
-    Attributes:
-        registry: ``host:port``.
-        started: When the crawl began.
-        finished: When it ended; None if it was interrupted.
-        source: ``api``; ``storage`` where the registry's files were read; ``layout`` for OCI layouts and archives.
-        asked: The names and globs of repositories that alone were read; None for all of them, or of a snapshot.
-        repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
-            :data:`regnb.tables.columns.COLUMNS` describes.
-        history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
-        findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
-        labels: DataFrame of the labels in the images' configs; empty for a snapshot of an earlier regnb.
-
-    Example:
-        >>> inventory = registry.inventory()
-        >>> inventory.tags.nlargest(3, "size")[["repository", "tag", "layers"]]
-            repository     tag layers
-        50  vm/centos8       8      4
-        52  vm/centos8     8.4      4
-        53  vm/centos8  latest      4
-    """
+class _Frames:
+    """The frames of an inventory, which are made together when the first of them is asked for."""
 
     repositories = _Table()
     tags = _Table()
@@ -214,7 +193,7 @@ class Inventory:
             self._keep(tables)
 
     @classmethod
-    def of(cls, records: Records) -> Inventory:
+    def of(cls, records: Records) -> Self:
         """Return the inventory of what a crawl found; its frames are made when the first of them is asked for."""
         found = cls(records.registry, records.started, records.finished, {}, records.source, asked=records.asked)
         found._records = records
@@ -240,6 +219,31 @@ class Inventory:
         if (records := self._records) is not None:
             return records.complete
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+
+class Inventory(_Frames):
+    """What a registry holds.
+
+    Attributes:
+        registry: ``host:port``.
+        started: When the crawl began.
+        finished: When it ended; None if it was interrupted.
+        source: ``api``; ``storage`` where the registry's files were read; ``layout`` for OCI layouts and archives.
+        asked: The names and globs of repositories that alone were read; None for all of them, or of a snapshot.
+        repositories, tags, manifests, children, layers, blobs, problems, coverage: DataFrames, whose columns
+            :data:`regnb.tables.columns.COLUMNS` describes.
+        history, uploads, disk: DataFrames of what only a storage tells; empty otherwise.
+        findings: DataFrame of what the images' configs show that should not be there: see :attr:`hygiene`.
+        labels: DataFrame of the labels in the images' configs; empty for a snapshot of an earlier regnb.
+
+    Example:
+        >>> inventory = registry.inventory()
+        >>> inventory.tags.nlargest(3, "size")[["repository", "tag", "layers"]]
+            repository     tag layers
+        50  vm/centos8       8      4
+        52  vm/centos8     8.4      4
+        53  vm/centos8  latest      4
+    """
 
     @property
     def whole(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from regnb.crawl.known import Claim
 from regnb.crawl.records import (
@@ -57,14 +57,17 @@ class Recording:
         self.conflicts: set[str] = set()
         self._claims: dict[tuple[str, str], int] = {}
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
-        self._texts: dict[Any, Any] = {}
+        self._texts: dict[str, str] = {}
+        self._others: dict[object, object] = {}
 
     def text(self, text: _T) -> _T:
         """Return the one object that stands for this text, or for these texts."""
-        found: _T = self._texts.setdefault(text, text)  # equal texts have one type
-        return found
+        # Equal ones have one type.
+        if isinstance(text, str):
+            return cast("_T", self._texts.setdefault(text, text))
+        return cast("_T", self._others.setdefault(text, text))
 
-    def _each(self, texts: tuple[_T, ...]) -> tuple[_T, ...]:
+    def _each(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(self._texts.setdefault, texts, texts))
 
     def problem(
@@ -100,7 +103,7 @@ class Recording:
         record.config_type = shared(record.config_type, record.config_type)
         record.media_type = shared(record.media_type, record.media_type)
         record.platform = shared(record.platform, record.platform)
-        record.findings = shared(record.findings, record.findings)
+        record.findings = self.text(record.findings)
         record.layer_types = self.text(self._each(record.layer_types))
         record.labels = self.text(self._each(record.labels))
         record.children, record.commands = self._each(record.children), self._each(record.commands)
@@ -113,7 +116,7 @@ class Recording:
     def _blob(self, manifest: str, descriptor: Claim, *, is_config: bool) -> str:
         """Record a blob and return the one string that stands for its digest everywhere."""
         size, media_type = descriptor.size, descriptor.media_type
-        digest: str = self._texts.setdefault(descriptor.digest, descriptor.digest)
+        digest = self._texts.setdefault(descriptor.digest, descriptor.digest)
         kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(digest)
         if known is None:
