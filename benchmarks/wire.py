@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 
 from corpus import Corpus
 from distribution import Distribution
-from measure import Row, compared, in_turn, python, shown
+from measure import Row, compared, in_turn, python, run, shown
 from memory import replay, serving, table
 
 _CPU = """
@@ -203,13 +203,15 @@ def real(folder: Path, rounds: int, repositories: int, tags: int) -> Iterator[Ro
 
 
 def memory(folder: Path, tags: int) -> Iterator[Row]:
-    """Measure the peak memory of a large audit, cold and warm."""
+    """Measure the peak memory of a large audit, cold and warm, and of the command, which shows its tables, too."""
     answers = table(folder / "large", tags // 50, 50)
     with serving(answers) as server:
         cache = _fresh(folder)
         for name in ("cold", "warm"):
             peak = float(_audit(server.url, cache)["peak"]) / 1e6
             yield Row(f"peak memory of a {name} audit of {tags:,} tags, MB", shown(peak, "MB"), "", peak, most=200)
+        peak = run(sys.executable, "-m", "regnb", "audit", server.url).memory
+        yield Row(f"peak memory of `regnb audit`, {tags:,} tags, MB", shown(peak, "MB"), "", peak, most=200)
 
 
 def rows(folder: Path, options: argparse.Namespace) -> Iterator[Row]:

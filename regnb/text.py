@@ -141,7 +141,9 @@ def redact(url: str | os.PathLike[str]) -> str:
         >>> redact("https://me:secret@host/v2/_catalog?n=5&token=abc")
         'https://host/v2/_catalog?n=5&token=***'
     """
-    text = _LOGIN.sub("", str(url))
+    text = str(url)
+    if "@" in text:
+        text = _LOGIN.sub("", text)
     if "?" in text:
         base, _, rest = text.partition("?")
         query, mark, fragment = rest.partition("#")

@@ -6,36 +6,28 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from threading import Lock
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from regnb.analysis import hygiene, snapshot, usage
-from regnb.analysis.bases import bases, stale
-from regnb.analysis.collectors import bounds
-from regnb.analysis.find import find
-from regnb.analysis.marking import mattering
-from regnb.analysis.naming import names_of
-from regnb.analysis.proposal import Order, free
-from regnb.analysis.pulls import History, with_pulls
-from regnb.analysis.reclaim import Reclaim, Tags, mask_of
 from regnb.crawl.records import Records, Source
 from regnb.errors import NotFound
-from regnb.tables.age import ages, in_use
-from regnb.tables.build import shared_layers, shared_tags, tabulate
-from regnb.tables.frame import Frame, make
-from regnb.tables.graph import ABSENT, Graph
+from regnb.tables.columns import INVENTORY
 from regnb.tables.markup import Cell, table
-from regnb.tables.removal import removal
-from regnb.tables.write import Format, write
 from regnb.text import count, escaped, human, parse_age
 
+# pandas, and what computes with it, wait for a frame: most of a small audit's time and memory would be theirs.
 if TYPE_CHECKING:
     import pandas as pd
 
     from regnb.analysis.looks import Looks
+    from regnb.analysis.proposal import Order
+    from regnb.analysis.reclaim import Reclaim, Tags
     from regnb.analysis.scans import Report
     from regnb.cluster.running import InUse
     from regnb.session import Show
-    from regnb.tables.graph import Mask
+    from regnb.tables.frame import Frame
+    from regnb.tables.graph import Graph, Mask
+    from regnb.tables.write import Format
 
 
 class Sharing(NamedTuple):
@@ -151,7 +143,88 @@ class Highlights(tuple[str, ...]):
         return f"<ul>{''.join(f'<li>{escaped(text)}</li>' for text in self)}</ul>"
 
 
-class Inventory:
+_MAKING: Final = Lock()
+"""Held while frames are made: threads of a page may ask for them at once."""
+
+
+class _Table:
+    """A frame of an inventory, which is made with the others when the first of them is asked for."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, inventory: _Frames | None, owner: type) -> Frame:
+        if inventory is None:
+            raise AttributeError(self._name)
+        return inventory.frames[self._name]
+
+
+class _Frames:
+    """The frames of an inventory, which are made together when the first of them is asked for."""
+
+    repositories = _Table()
+    tags = _Table()
+    manifests = _Table()
+    children = _Table()
+    layers = _Table()
+    blobs = _Table()
+    problems = _Table()
+    coverage = _Table()
+    history = _Table()
+    uploads = _Table()
+    disk = _Table()
+    findings = _Table()
+    labels = _Table()
+
+    def __init__(
+        self,
+        registry: str,
+        started: datetime,
+        finished: datetime | None,
+        tables: Mapping[str, Frame],
+        source: Source = "api",
+        *,
+        asked: tuple[str, ...] | None = None,
+    ) -> None:
+        self.registry = registry
+        self.started = started
+        self.finished = finished
+        self.source = source
+        self.asked = asked
+        self._records: Records | None = None
+        if tables:
+            self._keep(tables)
+
+    @classmethod
+    def of(cls, records: Records) -> Self:
+        """Return the inventory of what a crawl found; its frames are made when the first of them is asked for."""
+        found = cls(records.registry, records.started, records.finished, {}, records.source, asked=records.asked)
+        found._records = records
+        return found
+
+    @cached_property
+    def frames(self) -> dict[str, Frame]:
+        """Its DataFrames by their names."""
+        with _MAKING:
+            if (records := self._records) is not None:
+                from regnb.tables.build import tabulate
+
+                self._keep(tabulate(records))
+                self._records = None
+            return {name: self.__dict__[name] for name in INVENTORY}
+
+    def _keep(self, tables: Mapping[str, Frame]) -> None:
+        self.__dict__.update(tables, frames=dict(tables))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
+        if (records := self._records) is not None:
+            return records.complete
+        return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+
+class Inventory(_Frames):
     """What a registry holds.
 
     Attributes:
@@ -174,50 +247,6 @@ class Inventory:
         52  vm/centos8     8.4      4
         53  vm/centos8  latest      4
     """
-
-    repositories: Frame
-    tags: Frame
-    manifests: Frame
-    children: Frame
-    layers: Frame
-    blobs: Frame
-    problems: Frame
-    coverage: Frame
-    history: Frame
-    uploads: Frame
-    disk: Frame
-    findings: Frame
-    labels: Frame
-
-    def __init__(
-        self,
-        registry: str,
-        started: datetime,
-        finished: datetime | None,
-        tables: Mapping[str, Frame],
-        source: Source = "api",
-        *,
-        asked: tuple[str, ...] | None = None,
-    ) -> None:
-        self.registry = registry
-        self.started = started
-        self.finished = finished
-        self.source = source
-        self.asked = asked
-        self.frames: dict[str, Frame] = dict(tables)
-        for name, frame in tables.items():
-            setattr(self, name, frame)
-
-    @classmethod
-    def of(cls, records: Records) -> Inventory:
-        """Return the inventory of what a crawl found."""
-        frames = tabulate(records)
-        return cls(records.registry, records.started, records.finished, frames, records.source, asked=records.asked)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was listed was read. Untagged manifests are invisible over HTTP and never listed."""
-        return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
 
     @property
     def whole(self) -> bool:
@@ -264,6 +293,8 @@ class Inventory:
             At most 3.5 MB would be free after a garbage collection if the tags older than a year were deleted (18);
             the newest of each repository stays.
         """
+        from regnb.tables.age import ages
+
         found = []
         stored = max(1, self.summary.stored)
         for row in self.namespaces.sort_values("share").tail(1).to_dict("records"):
@@ -287,11 +318,15 @@ class Inventory:
     @cached_property
     def graph(self) -> Graph:
         """Who holds what, as integers: what a deletion would free is computed with it."""
+        from regnb.tables.graph import Graph
+
         return Graph.of_frames(self.tags, self.manifests, self.layers, self.children, self.blobs)
 
     @cached_property
     def sharing(self) -> Sharing:
         """Which tags carry the same digest, and which layers are shared by what."""
+        from regnb.tables.build import shared_layers, shared_tags
+
         return Sharing(
             shared_tags(self.tags),
             shared_layers(self.graph, self.layers, self.blobs),
@@ -305,7 +340,9 @@ class Inventory:
     @cached_property
     def namespaces(self) -> Frame:
         """The repositories by the first part of their names (:data:`regnb.tables.columns.COLUMNS`, ``namespaces``)."""
-        return usage.namespaces(self.repositories, self.graph)
+        from regnb.analysis.usage import namespaces
+
+        return namespaces(self.repositories, self.graph)
 
     @cached_property
     def bases(self) -> Frame:
@@ -314,6 +351,8 @@ class Inventory:
         Example:
             >>> inventory.bases.groupby("base")["digest"].count().head(2)
         """
+        from regnb.analysis.bases import bases
+
         return bases(self.frames)
 
     def find_bases(self, known: Frame | None = None, earlier: Iterable[Inventory] = ()) -> Frame:
@@ -330,6 +369,8 @@ class Inventory:
             >>> known = regnb.known_bases(["debian:12", "debian:11"])  # doctest: +SKIP
             >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
         """
+        from regnb.analysis.bases import bases
+
         return bases(self.frames, known, [one.frames for one in sorted(earlier, key=lambda one: one.started)])
 
     @property
@@ -339,6 +380,8 @@ class Inventory:
         Example:
             >>> sentences = inventory.stale_bases
         """
+        from regnb.analysis.bases import stale
+
         return Highlights(stale(self.bases))
 
     @cached_property
@@ -350,7 +393,9 @@ class Inventory:
         Example:
             >>> images = inventory.hygiene.groupby("rule")["digest"].nunique()
         """
-        return hygiene.hygiene(self.tags, self.manifests, self.children, self.findings)
+        from regnb.analysis.hygiene import hygiene
+
+        return hygiene(self.tags, self.manifests, self.children, self.findings)
 
     def find_hygiene(self, registry: Looks, what: Tags = None, *, progress: Show = None) -> Frame:
         """Return what should not be in images, in their layers, too: package caches, build tools, files with secrets.
@@ -368,10 +413,16 @@ class Inventory:
         Example:
             >>> caches = inventory.find_hygiene(registry, "vm/*:*").query("rule == 'package cache'")
         """
-        return hygiene.inside(self._images(what), lambda where: registry.hygiene(where, progress=progress))
+        from regnb.analysis.hygiene import inside
+
+        return inside(self._images(what), lambda where: registry.hygiene(where, progress=progress))
 
     def _images(self, what: Tags) -> pd.DataFrame:
         """Return the images behind some tags, each once: repository, tag, digest."""
+        from regnb.analysis.naming import names_of
+        from regnb.analysis.reclaim import mask_of
+        from regnb.tables.frame import Frame
+
         tags = self.tags if what is None else self.tags[mask_of(self.tags, what, self.registry)]
         named = names_of(Frame(tags), self.children).drop_duplicates(["repository", "digest"])
         return named.merge(self.manifests.loc[self.manifests["kind"] == "image", ["repository", "digest"]])
@@ -464,22 +515,30 @@ class Inventory:
     @cached_property
     def usage(self) -> Frame:
         """Which bytes are whose: rows for tags, and for what is shared, that add up to the total (``usage``)."""
-        return usage.usage(self.repositories, self.tags)
+        from regnb.analysis.usage import usage
+
+        return usage(self.repositories, self.tags)
 
     @cached_property
     def largest(self) -> Frame:
         """The hundred largest layers, shared or not, and who uses them (columns as ``shared_layers``)."""
+        from regnb.tables.build import shared_layers
+
         return shared_layers(self.graph, self.layers, self.blobs, largest=100)
 
     @cached_property
     def between(self) -> Frame:
         """The bytes that each two repositories share (``between``)."""
-        return usage.between(self.graph)
+        from regnb.analysis.usage import between
+
+        return between(self.graph)
 
     @cached_property
     def breakdown(self) -> Frame:
         """Where the bytes are: pulled, behind tags, on disk, and what could be reclaimed (``breakdown``)."""
-        return usage.breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
+        from regnb.analysis.usage import breakdown
+
+        return breakdown(self.summary.pulled, self.graph, self.disk, self.reclaim())
 
     def find(self, text: str) -> Frame:
         """Find tags by what is at hand: a name, a reference as a pod or a shell has it, a digest or the start of one.
@@ -506,6 +565,8 @@ class Inventory:
             2       vm/centos8      latest  digest
             3  vm/test/centos8  newtagtest  digest
         """
+        from regnb.analysis.find import find
+
         return find(self.frames, text, self.registry if self.source == "api" else "")
 
     def reclaim(self, what: Tags = None, *, children: bool = True, referrers: bool = True) -> Reclaim:
@@ -538,6 +599,11 @@ class Inventory:
         return self._reclaimed(None)
 
     def _reclaimed(self, what: Tags, *, children: bool = True, referrers: bool = True) -> Reclaim:
+        from regnb.analysis.collectors import bounds
+        from regnb.analysis.marking import mattering
+        from regnb.analysis.reclaim import Reclaim, mask_of
+        from regnb.tables.removal import removal
+
         try:
             going = mask_of(self.tags, what, self.registry)
         except NotFound as error:
@@ -570,6 +636,8 @@ class Inventory:
         Example:
             >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
         """
+        from regnb.analysis.pulls import History, with_pulls
+
         tags = with_pulls(self, History.load(history, must_exist=True))
         frames = {**self.frames, "tags": tags}
         return Inventory(self.registry, self.started, self.finished, frames, self.source, asked=self.asked)
@@ -611,6 +679,11 @@ class Inventory:
             1        apps/web  1.0.0  50.6 kB  361 kB
             >>> plan = registry.plan_delete(proposed, inventory=inventory)
         """
+        from regnb.analysis.proposal import free
+        from regnb.analysis.reclaim import mask_of
+        from regnb.tables.age import in_use
+        from regnb.tables.frame import make
+
         protected = mask_of(self.tags, protect, self.registry)
         if unused_for:
             protected |= (in_use(self.tags, self.started - parse_age(unused_for)) != "").to_numpy()
@@ -621,6 +694,8 @@ class Inventory:
     @cached_property
     def summary(self) -> Summary:
         """The whole in one row."""
+        from regnb.tables.graph import ABSENT
+
         stored = self.blobs.loc[~self.blobs["kind"].isin(ABSENT), "size"]
         return Summary(
             registry=self.registry,
@@ -652,6 +727,8 @@ class Inventory:
             >>> registry.inventory().save("snapshots")
             'snapshots/registry=.../date=.../snapshot=...'
         """
+        from regnb.analysis import snapshot
+
         return snapshot.save(
             url, self.registry, self.started, self.finished, self.source, self.summary._asdict(), self.frames
         )
@@ -668,6 +745,8 @@ class Inventory:
             >>> len(Inventory.load(inventory.save("snapshots")).tags)
             55
         """
+        from regnb.analysis import snapshot
+
         found = snapshot.load(url)
         return cls(found.registry, found.started, found.finished, found.tables, found.source)
 
@@ -680,6 +759,8 @@ class Inventory:
             InvalidArgument: Another format.
             StorageError: The folder cannot be written.
         """
+        from regnb.tables.write import write
+
         if not str(folder):
             return []
         return write(

@@ -187,8 +187,9 @@ class _Crawl:
     def check_announced(self, repository: str, digest: str, announced: str) -> None:
         """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
         record = self.records.manifests.get(digest)
-        other = contradiction(announced, record.media_type) if record is not None else ""
-        if record is not None and other and digest not in self._contradicted:
+        if record is None or announced == record.media_type:
+            return
+        if (other := contradiction(announced, record.media_type)) and digest not in self._contradicted:
             self._contradicted.add(digest)
             self.problem(
                 repository, digest, "media type",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 import anyio
@@ -12,6 +13,22 @@ from anyio.abc import TaskGroup
 
 _SPARE: Final = 8
 """Workers beyond the requests that may be under way."""
+_UNSEARCHED: Final = 20_000
+"""Objects that are made between two looks: few enough that what is in a circle takes no room to speak of."""
+
+
+@contextlib.contextmanager
+def _seldom_searched() -> Iterator[None]:
+    """Let Python look for circles less often within: what a crawl keeps is in none, and looking takes a twentieth."""
+    before = gc.get_threshold()
+    if not 0 < before[0] < _UNSEARCHED:  # it never looks, or another crawl has seen to it
+        yield
+        return
+    gc.set_threshold(_UNSEARCHED, before[1], before[2])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Jobs:
@@ -23,7 +40,7 @@ class Jobs:
         self._busy = self._workers = 0
         self._group: TaskGroup
         self._wake = anyio.Event()
-        self._held: dict[str, anyio.Event] = {}
+        self._held: dict[str, anyio.Event | None] = {}
 
     def add(self, jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
         """Put jobs on the stack: the last comes first."""
@@ -35,9 +52,10 @@ class Jobs:
 
     async def run(self) -> None:
         """Do every job, those that jobs add included."""
-        async with anyio.create_task_group() as group:
-            self._group = group
-            self._hire()
+        with _seldom_searched():
+            async with anyio.create_task_group() as group:
+                self._group = group
+                self._hire()
         self._workers = 0
 
     def _hire(self) -> None:
@@ -62,14 +80,26 @@ class Jobs:
                 return
             await self._wake.wait()
 
-    @contextlib.asynccontextmanager
-    async def alone(self, what: str) -> AsyncIterator[None]:
+    def alone(self, what: str) -> _Alone:
         """Let one worker at a time do what the others, once it is done, need not do again."""
-        while event := self._held.get(what):
+        return _Alone(self._held, what)
+
+
+class _Alone:
+    """Holds a name; an event is made only where somebody waits for it."""
+
+    __slots__ = ("_held", "_what")
+
+    def __init__(self, held: dict[str, anyio.Event | None], what: str) -> None:
+        self._held, self._what = held, what
+
+    async def __aenter__(self) -> None:
+        held, what = self._held, self._what
+        while what in held:
+            event = held[what] = held[what] or anyio.Event()
             await event.wait()
-        event = self._held[what] = anyio.Event()
-        try:
-            yield
-        finally:
-            del self._held[what]
+        held[what] = None
+
+    async def __aexit__(self, *_: object) -> None:
+        if event := self._held.pop(self._what):
             event.set()

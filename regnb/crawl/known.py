@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from regnb.crawl.records import ManifestRecord
 from regnb.wire.cache import Cache
 
-_VERSION: Final = 6
+_VERSION: Final = 7
 """To be raised whenever :func:`regnb.crawl.records.describe` or the reading of configs says something else."""
 
 
@@ -45,17 +46,26 @@ class Description(msgspec.Struct, array_like=True, gc=False):
     """A manifest's record with what its config adds to it, and its blobs.
 
     Attributes:
+        record: Without layers and their types, where the blobs say as much: digests are most of what is kept.
         configured: Whether an image's config was read.
+        shortened: Whether they are left out.
     """
 
     version: int
     record: ManifestRecord
     blobs: tuple[_Claim, ...]
     configured: bool
+    shortened: bool
 
 
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=str)  # of digests
 _decoder: Final = msgspec.msgpack.Decoder(Description)
+
+
+def _layers(record: ManifestRecord, blobs: tuple[_Claim, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the layers of an image whose blobs are its config and these, and their media types."""
+    rest = blobs[1:] if record.config else blobs
+    return tuple([blob.digest for blob in rest]), tuple([blob.media_type for blob in rest])
 
 
 class Known:
@@ -94,7 +104,10 @@ class Known:
 
     def take(self, digest: str) -> Description | None:
         """Return the description of a manifest, which is not kept here any longer."""
-        return self._loaded.pop(digest, None)
+        found = self._loaded.pop(digest, None)
+        if found is not None and found.shortened:
+            found.record.layers, found.record.layer_types = _layers(found.record, found.blobs)
+        return found
 
     def describe(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Note what a manifest says, until :meth:`keep`."""
@@ -106,6 +119,8 @@ class Known:
         if found is None:
             return
         record, blobs = found
-        claims = tuple(_Claim(each.digest, each.size, each.media_type, each.foreign) for each in blobs)
-        data = _encoder.encode(Description(_VERSION, record, claims, configured))
+        claims = tuple([_Claim(each.digest, each.size, each.media_type, each.foreign) for each in blobs])
+        shortened = (record.layers, record.layer_types) == _layers(record, claims)
+        kept = replace(record, layers=(), layer_types=()) if shortened else record
+        data = _encoder.encode(Description(_VERSION, kept, claims, configured, shortened))
         self._cache.derive(digest, [digest, record.config] if configured else [digest], data)

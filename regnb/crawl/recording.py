@@ -57,11 +57,18 @@ class Recording:
         self.conflicts: set[str] = set()
         self._claims: dict[tuple[str, str], int] = {}
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
-        self._texts: dict[object, object] = {}
+        self._texts: dict[str, str] = {}
+        self._others: dict[object, object] = {}
 
     def text(self, text: _T) -> _T:
         """Return the one object that stands for this text, or for these texts."""
-        return cast("_T", self._texts.setdefault(text, text))  # equal texts have one type
+        # Equal ones have one type.
+        if isinstance(text, str):
+            return cast("_T", self._texts.setdefault(text, text))
+        return cast("_T", self._others.setdefault(text, text))
+
+    def _each(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(self._texts.setdefault, texts, texts))
 
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
@@ -89,34 +96,38 @@ class Recording:
 
     def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Keep a record, with one object for each text."""
-        digest = record.digest
-        names = {blob.digest: self._blob(digest, blob, blob.digest == record.config) for blob in blobs}
+        shared, digest = self._texts.setdefault, record.digest
+        names = {blob.digest: self._blob(digest, blob, is_config=blob.digest == record.config) for blob in blobs}
         record.config = names.get(record.config, "")
-        record.layers = tuple(names[layer] for layer in record.layers)
-        record.children = tuple(map(self.text, record.children))
-        record.config_type = self.text(record.config_type)
-        record.layer_types = self.text(tuple(map(self.text, record.layer_types)))
-        record.commands = tuple(map(self.text, record.commands))
-        record.media_type, record.platform = self.text(record.media_type), self.text(record.platform)
+        record.layers = tuple(map(names.__getitem__, record.layers))
+        record.config_type = shared(record.config_type, record.config_type)
+        record.media_type = shared(record.media_type, record.media_type)
+        record.platform = shared(record.platform, record.platform)
         record.findings = self.text(record.findings)
-        record.labels = self.text(tuple(map(self.text, record.labels)))
-        record.diff_ids = tuple(map(self.text, record.diff_ids))
-        self.records.differ(record)
+        record.layer_types = self.text(self._each(record.layer_types))
+        record.labels = self.text(self._each(record.labels))
+        record.children, record.commands = self._each(record.children), self._each(record.commands)
+        if record.diff_ids:
+            record.diff_ids = self._each(record.diff_ids)
+            self.records.differ(record)
         self.records.manifests[digest] = record
         self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
-    def _blob(self, manifest: str, descriptor: Claim, is_config: bool) -> str:  # noqa: FBT001 -- or a layer
+    def _blob(self, manifest: str, descriptor: Claim, *, is_config: bool) -> str:
         """Record a blob and return the one string that stands for its digest everywhere."""
-        digest = self.text(descriptor.digest)
+        size, media_type = descriptor.size, descriptor.media_type
+        digest = self._texts.setdefault(descriptor.digest, descriptor.digest)
         kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
         known = self.records.blobs.get(digest)
         if known is None:
-            self.records.blobs[digest] = BlobRecord(descriptor.size, self.text(descriptor.media_type), kind)
+            media_type = self._texts.setdefault(media_type, media_type)
+            self.records.blobs[digest] = BlobRecord(size, media_type, kind)
             return digest
-        self._also(known, kind, descriptor.media_type)
-        if known.size != descriptor.size:
+        if known.kind != kind or known.media_type != media_type:
+            self._also(known, kind, media_type)
+        if known.size != size:
             self.conflicts.add(digest)
-            self._claims[manifest, digest] = descriptor.size
+            self._claims[manifest, digest] = size
         return digest
 
     def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:

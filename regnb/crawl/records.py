@@ -298,6 +298,13 @@ class Records:
             getattr(self.coverage, name).add(getattr(other.coverage, name))
         self.coverage.sources |= other.coverage.sources
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was listed was read, so that nothing is unknown."""
+        of = self.coverage
+        failed = any(one.failed or one.denied for one in (of.repositories, of.tags, of.manifests, of.referrers))
+        return of.catalog != "incomplete" and not failed and not any(problem.incomplete for problem in self.problems)
+
     def ended(self) -> Records:
         """Return what was read, counted and in an order that does not depend on which answer came first."""
         coverage = self.coverage
@@ -384,6 +391,8 @@ def describe(
 
 def _base(annotations: Mapping[str, object]) -> tuple[str, str]:
     """Return what annotations name as the base, and its digest; each "" where they do not."""
+    if not annotations:
+        return "", ""
     name, digest = (str(annotations.get(each) or "")[:_LONGEST] for each in (_BASE_NAME, _BASE_DIGEST))
     return name, digest
 

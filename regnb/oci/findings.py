@@ -6,6 +6,7 @@ A secret is told by its name and its kind. Its value is looked at, and neither r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 from regnb.oci.leaks import leaks
@@ -73,7 +74,19 @@ def of_config(config: ImageConfig) -> Iterator[Finding]:
             yield Finding("secret in history", f"history: step {number}", -1 if step.empty_layer else position, what)
     user = str(settings.get("User") or "").partition(":")[0]
     if user in ("", "0", "root"):
-        found = f"the user is {user}" if user else "no user is set, so containers run as root"
-        yield Finding("root user", "config: User", -1, found)
-    if missing := [label for label in _LABELS if label not in config.labels]:
-        yield Finding("missing labels", "config: Labels", -1, f"without {', '.join(missing)}")
+        yield _root(user)
+    labels = config.labels
+    if missing := tuple(label for label in _LABELS if label not in labels):
+        yield _unlabelled(missing)
+
+
+# Most images have one of these, and of each sort there are a few.
+@cache
+def _root(user: str) -> Finding:
+    found = f"the user is {user}" if user else "no user is set, so containers run as root"
+    return Finding("root user", "config: User", -1, found)
+
+
+@cache
+def _unlabelled(missing: tuple[str, ...]) -> Finding:
+    return Finding("missing labels", "config: Labels", -1, f"without {', '.join(missing)}")

@@ -42,6 +42,7 @@ _SHAPE: Final = [(kind, parts, re.compile(pattern, re.DOTALL)) for kind, (parts,
 
 Where only a part of what fits is secret, that is the group ``value``.
 """
+_ANY: Final = re.compile("|".join(re.escape(part) for parts, _ in _SHAPES.values() for part in parts))
 _SECRET: Final = re.compile(
     r"(?i)(?:^|_|-|(?<=[a-z]))(?:password|passwd|passphrase|pwd|secret|token|api_?key|access_?key|private_?key"
     r"|secret_?key|auth_?key|credentials?)(?:_?(?:base|value|\d+))?$"
@@ -71,7 +72,7 @@ def _spans(line: str) -> Iterator[tuple[str, int, int]]:
         if any(part in line for part in parts):
             group = "value" if "value" in pattern.groupindex else 0
             yield from ((kind, *match.span(group)) for match in pattern.finditer(line))
-    if "=" not in line or not any(word in line.lower() for word in _WORDS):
+    if not _names(line):
         return
     for match in _ASSIGNED.finditer(line):
         name, value = match.groups()
@@ -82,6 +83,11 @@ def _spans(line: str) -> Iterator[tuple[str, int, int]]:
             yield f"the value of {name}", begin, end
 
 
+def _names(line: str) -> bool:
+    """Whether a line may give something a name that tells of a secret."""
+    return "=" in line and any(map(line.lower().__contains__, _WORDS))
+
+
 @lru_cache(maxsize=16_384)  # images on one base have most of their lines in common
 def leaks(line: str) -> tuple[str, ...]:
     """Return what in a line is a secret, each once: its kind, or else its name, and never its value.
@@ -90,7 +96,10 @@ def leaks(line: str) -> tuple[str, ...]:
         >>> leaks("ENV DB_PASSWORD=hunter2-hunter2 DB_PASSWORD_FILE=/run/secrets/db")
         ('the value of DB_PASSWORD',)
     """
-    found = dict.fromkeys(what for what, _, _ in _spans(line[:_LINE]))
+    line = line[:_LINE]
+    if not (_ANY.search(line) or _names(line)):
+        return ()
+    found = dict.fromkeys(what for what, _, _ in _spans(line))
     # A token that is given a name is one secret.
     return tuple(what for what in found if what in _SHAPES) or tuple(found)
 

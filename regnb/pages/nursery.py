@@ -196,11 +196,12 @@ def _import() -> None:
     from ipykernel import kernelapp
 
     from regnb import registry, source
-    from regnb.analysis import snapshot, storage
+    from regnb.analysis import hygiene, proposal, pulls, reclaim, snapshot, storage, usage
     from regnb.pages import charts
     from regnb.widgets import forms, page, start
 
-    del charts, forms, kernelapp, page, pyarrow, registry, snapshot, source, start, storage, tqdm
+    del charts, forms, hygiene, kernelapp, page, proposal, pulls, pyarrow, reclaim, registry, snapshot, source, start
+    del storage, tqdm, usage
     _rehearse()
     for name in _THREADED:
         del sys.modules[name]

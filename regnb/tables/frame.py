@@ -155,6 +155,9 @@ def make(name: str, columns: Mapping[str, Any]) -> Frame:
             series[column] = pd.Series(values).reset_index(drop=True).astype(dtype)
         else:
             series[column] = pd.Series(values, dtype=dtype)
+        if dtype == "category":
+            # That each category stands there once was checked with an object for each, and these would be kept.
+            cast("Any", series[column].cat.categories)._reset_cache()  # noqa: SLF001 -- pandas has no other way
     return Frame(series)
 
 

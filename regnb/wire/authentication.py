@@ -164,9 +164,11 @@ class Authenticator:
 
     async def header(self, scope: tuple[str, ...]) -> str | None:
         """Return the Authorization of a request, as far as earlier challenges tell; None before the first."""
+        if self._realm is None and not self._basic:
+            return None
         path = self._path(scope)
         if self._realm is None:
-            return self._basic.get(self._login(path)) if self._basic else None
+            return self._basic.get(self._login(path))
         if self._logins is not None and not self._logins.known(path):
             return None
         return await self._token(self._realm, self._realm.asked.get(scope) or _canonical(scope), scope, "")

@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,6 +27,8 @@ _VERSION: Final = 1
 _DAY: Final = 86_400
 _AT_ONCE: Final = 500
 """Digests in one query, and contents in one transaction."""
+_ROWS: Final = 100
+"""Rows that one statement inserts: SQLite takes 999 values at least."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
     data BLOB NOT NULL);
@@ -251,16 +254,11 @@ class Cache:
         touched: Iterable[str],
     ) -> None:
         now = int(time.time())
-        database.executemany(
-            "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?)",
-            [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()],
-        )
-        database.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
-            [(*where, digest) for where, digest in remembered.items()],
-        )
-        database.executemany(
-            "INSERT OR REPLACE INTO derived VALUES (?, ?, ?, ?, ?)",
+        _insert(database, "content", [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()])
+        _insert(database, "seen", [(*where, digest) for where, digest in remembered.items()])
+        _insert(
+            database,
+            "derived",
             [(digest, sources, now, _checksum(digest, data), data) for digest, (sources, data) in derived.items()],
         )
         for table in ("content", "derived"):
@@ -314,6 +312,14 @@ class Cache:
         """Write what was put and close the file."""
         self.flush()
         self._database.close()
+
+
+def _insert(database: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert many rows with a statement: with each one Python lets another thread run, and has to wait for its turn."""
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        marks = ", ".join([f"({', '.join('?' * len(part[0]))})"] * len(part))
+        database.execute(f"INSERT OR REPLACE INTO {table} VALUES {marks}", [*chain.from_iterable(part)])  # noqa: S608
 
 
 def _checksum(digest: str, data: bytes) -> bytes:

@@ -233,7 +233,7 @@ class Client:
         response = await self.transport.request(
             "GET",
             f"/v2/{repository}/manifests/{target}",
-            headers={"Accept": ", ".join(accept)},
+            headers=_ACCEPT if accept is model.ACCEPT else {"Accept": ", ".join(accept)},
             scope=_pull(repository),
             limit=model.MANIFEST_LIMIT,
         )
@@ -552,7 +552,7 @@ def _delete(repository: str) -> tuple[str, ...]:
 def _target(repository: str, target: str) -> Digest | None:
     """Check both names; return the digest, if it is one."""
     check_repository(repository)
-    if is_digest(target):
+    if isinstance(target, Digest) or is_digest(target):
         return Digest(target)
     check_tag(target)
     return None

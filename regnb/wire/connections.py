@@ -8,12 +8,12 @@ import errno
 import socket
 import ssl
 import urllib.request
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from regnb.errors import ContentError
 from regnb.wire.addresses import is_loopback
@@ -27,6 +27,8 @@ _SLICE: Final = 64 * 1024
 """Bytes of a body that are written at once: the next ones wait until the server has taken most of these."""
 _IDLE: Final = 15.0
 """Seconds after which an idle connection is not used again."""
+_LOOKED_UP: Final = 5.0
+"""Seconds for which a host's addresses are taken as they were: many connections are opened within them."""
 _NEXT_ADDRESS: Final = 0.25
 """Seconds after which a host's next address is tried beside the one that does not answer (RFC 8305, 5)."""
 _JUST_NOW: Final = 1.0
@@ -279,7 +281,8 @@ class Connections:
         self._timeout = timeout
         self._idle: dict[Origin, list[Connection]] = {}
         self._opened: set[Connection] = set()
-        self._origins: dict[tuple[str, str], tuple[Origin, str | None]] = {}
+        self._addresses: dict[Origin, tuple[float, Sequence[AddrInfoType]]] = {}
+        self._origins: dict[tuple[str, str], tuple[Origin, str | None, str]] = {}
 
     async def send(
         self,
@@ -301,9 +304,9 @@ class Connections:
         if "?" in netloc:
             netloc, _, path = netloc.partition("?")
             path, slash = f"?{path}", "/"
-        origin, proxy = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
+        origin, proxy, host = self._origins.get((scheme, netloc)) or self._origin(scheme, netloc)
         target = f"{slash or '/'}{path}"
-        lines = [f"Host: {origin.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [host, *[f"{name}: {value}" for name, value in headers.items()]]
         asked = proxy is not None and not is_socks(proxy)
         tunnelled = asked and origin.secure
         if proxy is not None and asked and not origin.secure:
@@ -327,8 +330,8 @@ class Connections:
             connection = await self._connect(origin, proxy, tunnelled=tunnelled)
         return await connection.exchange(method, head, body, None if length is None else int(length), budget)
 
-    def _origin(self, scheme: str, netloc: str) -> tuple[Origin, str | None]:
-        """Return where a URL leads, and the proxy on the way (https_proxy, http_proxy, all_proxy, no_proxy)."""
+    def _origin(self, scheme: str, netloc: str) -> tuple[Origin, str | None, str]:
+        """Return where a URL leads, the proxy on the way (https_proxy, http_proxy, all_proxy, no_proxy), and Host."""
         parts = urlsplit(f"{scheme}://{netloc}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("neither http nor https")
@@ -341,7 +344,7 @@ class Connections:
         if proxy is not None and not is_socks(proxy) and _split(proxy)[0].lower() not in ("http", "https"):
             kind, where = _split(proxy)
             raise OSError(f"its proxy {where.rpartition('@')[2]} speaks {kind}, and regnb http, https and SOCKS")
-        found = self._origins[scheme, netloc] = origin, proxy
+        found = self._origins[scheme, netloc] = origin, proxy, f"Host: {origin.netloc}"
         return found
 
     def _take(self, origin: Origin, idle: float) -> Connection | None:
@@ -358,16 +361,17 @@ class Connections:
         loop = asyncio.get_running_loop()
         where = origin
         if proxy is not None and not is_socks(proxy):
-            where, _ = self._origin(*_split(proxy))
+            where = self._origin(*_split(proxy))[0]
         async with asyncio.timeout(self._timeout):
             try:
                 if proxy is not None and is_socks(proxy):
                     found = await through_socks(proxy, origin.host, origin.port)
                 else:
                     # asyncio's own race of addresses loses sockets when it is cancelled (Python 3.11).
-                    addresses = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+                    addresses = await self._look_up(where)
                     found = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
             except OSError as error:
+                self._addresses.pop(where, None)
                 if proxy is None or isinstance(error, TimeoutError | UnreachedProxy):
                     raise
                 name = _split(proxy)[1].rpartition("@")[2]
@@ -390,6 +394,16 @@ class Connections:
                     connection.abort()
                     raise
         return connection
+
+    async def _look_up(self, where: Origin) -> Sequence[AddrInfoType]:
+        """Return a host's addresses. Each look-up takes a thread, and a crawl opens a hundred connections at once."""
+        loop = asyncio.get_running_loop()
+        until, known = self._addresses.get(where, (0.0, ()))
+        if loop.time() < until:
+            return known
+        found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+        self._addresses[where] = loop.time() + _LOOKED_UP, found
+        return found
 
     async def _tunnel(self, connection: Connection, origin: Origin, proxy: str) -> None:
         """Ask a proxy for a connection to a server, and speak TLS with that (RFC 9110, 9.3.6)."""

@@ -14,6 +14,8 @@ from typing import Any, Final, TypeAlias
 FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
 """Of SQLite in Python: it even decodes the message about a damaged name."""
 Work: TypeAlias = Callable[[sqlite3.Connection], object]
+_PAGE: Final = 16 * 1024
+"""Bytes of a page: with SQLite's own 4,096, one would hold two manifests, and writing them take half as long again."""
 _PATIENCE: Final = 10.0
 """Seconds to wait for another process that writes, in a thread of its own."""
 _GLANCE: Final = 200
@@ -67,6 +69,7 @@ class Database:
         try:
             if database.execute("PRAGMA user_version").fetchone()[0] not in (0, self._version):
                 raise sqlite3.DatabaseError("another version's file")
+            database.execute(f"PRAGMA page_size={_PAGE}")  # of a file that is made
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(self._schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final, Protocol
 
 import httptools
@@ -15,6 +16,11 @@ AHEAD: Final = 1024 * 1024
 
 class NotHTTPError(Exception):
     """What came is not an answer of HTTP/1.1."""
+
+
+@lru_cache(maxsize=256)
+def _lower(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 class Carrier(Protocol):
@@ -62,7 +68,7 @@ class Incoming:
         self._head += len(name) + len(value)
         if self._head > HEAD_LIMIT:
             raise NotHTTPError
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace")
+        key, text = _lower(name), value.decode("utf-8", "replace")
         known = self.headers.get(key)
         self.headers[key] = text if known is None else f"{known}, {text}"
 
@@ -131,6 +137,13 @@ class Incoming:
         """Wait for status and headers."""
         while not self.status:
             await self._carrier.more()
+
+    def whole(self) -> bytes | None:
+        """Return the body if all of it has come already, as a small one does with its head; else None."""
+        if not self.complete:
+            return None
+        pieces, self._pieces, self._ahead = self._pieces, [], 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

@@ -12,7 +12,7 @@ from regnb.errors import ConnectionFailed, ContentError, TooLarge
 from regnb.text import redact
 from regnb.wire.addresses import FRONT
 from regnb.wire.exchange import Exchange
-from regnb.wire.incoming import NotHTTPError
+from regnb.wire.incoming import Incoming, NotHTTPError
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of an answer, unless the caller says otherwise."""
@@ -111,12 +111,19 @@ class Streamed(NamedTuple):
         pieces, size = [], 0
         # What was asked for is identity; a proxy may compress all the same.
         encoded = self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+        if not encoded and isinstance(self.raw, Incoming) and (whole := self.raw.whole()) is not None:
+            if len(whole) > limit:
+                raise self._too_large(limit)
+            return whole
         async for piece in self._decoded() if encoded else self._received():
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise TooLarge(f"{redact(self.url)}: the answer has more than {limit:,} bytes")
+                raise self._too_large(limit)
         return b"".join(pieces)
+
+    def _too_large(self, limit: int) -> TooLarge:
+        return TooLarge(f"{redact(self.url)}: the answer has more than {limit:,} bytes")
 
     async def _decoded(self) -> AsyncIterator[bytes]:
         problem = f"{redact(self.url)}: the answer's Content-Encoding is not what it says"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -29,9 +34,11 @@ from stored import Stored
 
 import regnb
 from regnb import Inventory
+from regnb.crawl.records import Problem, Records
 from regnb.errors import InvalidArgument, NotFound, StorageError
 from regnb.oci.manifest import SCHEMA1_SIGNED
 from regnb.oci.reference import Digest
+from regnb.tables.columns import INVENTORY
 
 BASE = layer("base", 50_000)
 OWN = [layer(number, 1000 + number) for number in range(4)]
@@ -487,3 +494,48 @@ def test_fewer_than_no_tags_cannot_be_kept() -> None:
     """A negative number of tags to keep is refused."""
     with pytest.raises(InvalidArgument, match="cannot keep -1 tags"):
         Stored().inventory().free("1kB", keep=-1)
+
+
+SMALL = """
+import sys, regnb
+with regnb.connect(sys.argv[1], cache=False) as registry:
+    inventory = registry.inventory(progress=False)
+loaded = [inventory.complete, "pandas" in sys.modules]
+print(*loaded, len(inventory.tags), "pandas" in sys.modules)
+"""
+
+
+def test_pandas_waits_for_a_frame(real: Distribution) -> None:
+    """Who only asks whether all was read pays for no frame, and whoever asks for one gets it."""
+    fill(real.url, *PUSHES)
+    words = [sys.executable, "-c", SMALL, real.url]
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.split() == ["True", "False", str(len(PUSHES)), "True"]
+
+
+@pytest.mark.parametrize("gap", ["", "repositories", "tags", "manifests", "referrers", "configs", "catalog", "problem"])
+@pytest.mark.parametrize("how", ["failed", "denied"])
+def test_it_is_complete_or_not_whether_or_not_its_frames_are_made(gap: str, how: str) -> None:
+    """What is not known makes it incomplete before any frame is made, as it does afterwards."""
+    records = Records("localhost:5000", datetime.now(UTC))
+    if gap == "catalog":
+        records.coverage.catalog = "incomplete"
+    elif gap == "problem":
+        records.problems.append(Problem("a", "1", "mismatch", "it is another one"))
+    elif gap:
+        setattr(getattr(records.coverage, gap), how, 1)
+    inventory = Inventory.of(records)
+    before = inventory.complete
+    assert len(inventory.frames) == len(INVENTORY)
+    assert before == inventory.complete == (gap in ("", "configs"))
+
+
+def test_an_inventory_is_one_whoever_asks_first() -> None:
+    """Threads that ask at once get the same frames, and a pickled inventory has them, too."""
+    inventory = Inventory.of(Records("localhost:5000", datetime.now(UTC), repositories={"a": "empty"}))
+    copied = pickle.loads(pickle.dumps(inventory))  # noqa: S301 -- its own
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda name: getattr(inventory, name), ["repositories", "tags"] * 4))
+    assert all(one is inventory.frames[name] for one, name in zip(found, ["repositories", "tags"] * 4, strict=True))
+    pd.testing.assert_frame_equal(copied.repositories, inventory.repositories)
+    assert {*INVENTORY} <= {*dir(copied)}

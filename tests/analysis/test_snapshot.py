@@ -25,7 +25,7 @@ from stored import Stored
 
 import regnb
 from regnb.analysis import snapshot
-from regnb.analysis.inventory import Inventory
+from regnb.analysis.inventory import Inventory, _Frames, _Table
 from regnb.crawl.files import reason
 from regnb.errors import MissingExtra, StorageError
 from regnb.oci.reference import Digest
@@ -129,7 +129,7 @@ def test_groups_of_rows_have_dictionaries_of_their_own(tmp_path: Path, monkeypat
 def test_what_is_stored_is_what_an_inventory_is_made_of() -> None:
     """The frames of an inventory, those that a snapshot stores, and those that are described are the same."""
     assert tuple(made().frames) == INVENTORY
-    assert set(INVENTORY) == {name for name, kind in Inventory.__annotations__.items() if kind == "Frame"}
+    assert set(INVENTORY) == {name for name, kind in vars(_Frames).items() if isinstance(kind, _Table)}
     assert set(INVENTORY) <= set(COLUMNS)
 
 

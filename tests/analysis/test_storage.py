@@ -391,7 +391,7 @@ def test_without_permission(made: Path, tmp_path: Path) -> None:
         path.chmod(0)
     # Once as root, so that whatever is imported is there before root's rights go.
     code = (
-        "import os, sys, regnb; found = regnb.open_storage(sys.argv[1]).inventory();"
+        "import os, sys, regnb; found = regnb.open_storage(sys.argv[1]).inventory().tags;"
         "os.getuid() or os.setgid(65534) or os.setuid(65534);"
         "found = regnb.open_storage(sys.argv[1]).inventory();"
         "print(found.complete, sorted(set(found.problems['problem'])), found.problems['incomplete'].all());"

@@ -12,7 +12,6 @@ import sys
 import threading
 import tomllib
 from pathlib import Path
-from typing import get_type_hints
 from urllib.request import urlopen
 
 import pandas as pd
@@ -20,9 +19,8 @@ import pytest
 from distribution import Distribution, free_port
 from images import CLI, ROOT, Fake, config, fill, image, index, layer, regnb, regnb_process, surroundings
 
-from regnb.analysis.inventory import Inventory
 from regnb.oci.reference import Digest
-from regnb.tables.columns import COLUMNS
+from regnb.tables.columns import COLUMNS, INVENTORY
 
 BASE = layer("base", 100_000)
 ONE = image([BASE, layer(1, 2000)], about=config(commands=["ADD rootfs", "RUN one"]))
@@ -86,7 +84,7 @@ def test_an_audit_in_files(filled: Distribution, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert f"Wrote 15 frames to {tmp_path / form}" in done.stderr
     read = {path.stem: pd.read_parquet(path) for path in (tmp_path / "parquet").iterdir()}
-    assert set(read) == {"shared_tags", "shared_layers", *get_type_hints(Inventory)}
+    assert set(read) == {"shared_tags", "shared_layers", *INVENTORY}
     for name, frame in read.items():
         assert list(frame.columns) == list(COLUMNS[name])
         lines = (tmp_path / "jsonl" / f"{name}.jsonl").read_text().splitlines()

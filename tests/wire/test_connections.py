@@ -568,3 +568,34 @@ async def test_a_socks_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     async with Transport("https://registry.example.org", retries=0) as transport:
         with pytest.raises(MissingExtra, match=r"python-socks is not installed; pip install 'regnb\[socks\]'"):
             await transport.request("GET", "/v2/")
+
+
+async def test_many_connections_take_one_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is looked up once for connections that are opened within seconds, and anew where it refused one."""
+    asked: list[object] = []
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def counted(host: str, port: int, **how: int) -> object:
+        asked.append((host, port))
+        return await look_up(host, port, **how)
+
+    monkeypatch.setattr(loop, "getaddrinfo", counted)
+
+    async def speak(writer: asyncio.StreamWriter, _: int) -> None:
+        writer.write(OK)
+
+    async with serve(speak) as wire, Transport(wire.url, concurrency=8) as transport:
+        await transport.request("GET", "/")
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(transport.request, "GET", "/")
+        assert len(wire.connections) > 1
+        assert len(asked) == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        async with Transport(url, retries=1) as transport:
+            with pytest.raises(ConnectionFailed):
+                await transport.request("GET", "/")
+    assert len(asked) == 3
