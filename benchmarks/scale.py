@@ -30,7 +30,8 @@ from measure import Row, home, judge, python, shown
 
 import regnb
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.shards import Workers, split
+from regnb.crawl.shards import split
+from regnb.crawl.workers import Workers
 from regnb.tables.frame import Frame
 
 if TYPE_CHECKING:

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from regnb.crawl.recording import Part
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
-    from regnb.crawl.shards import Executor, Task, Workers
+    from regnb.crawl.shards import Task
+    from regnb.crawl.workers import Executor, Workers
     from regnb.layers.inside import Looked
     from regnb.storage import Storage
     from regnb.tables.frame import Frame
@@ -1025,10 +1026,9 @@ def _by(executor: Executor | Workers | None) -> Crawl | None:
     """Return what crawls by workers, if there are any."""
     if executor is None:
         return None
-    from regnb.crawl import shards  # kept out of `import regnb`
+    from regnb.crawl import shards, workers  # kept out of `import regnb`
 
-    workers = executor if isinstance(executor, shards.Workers) else shards.Workers(executor)
-    return partial(shards.collect, workers, read_shard)
+    return partial(shards.collect, workers.Workers.of(executor), read_shard)
 
 
 def read_shard(task: Task) -> Part:

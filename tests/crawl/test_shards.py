@@ -23,7 +23,8 @@ from scripted import Reply, Request
 
 import regnb
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.shards import Task, Workers, split
+from regnb.crawl.shards import Task, split
+from regnb.crawl.workers import Workers
 from regnb.errors import Unauthorized
 
 
