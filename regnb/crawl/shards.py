@@ -137,6 +137,8 @@ async def collect(
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(end, [future for _, future in pending])
     await settle(client, recording)
+    if not thorough:
+        recording.records.even()
     return recording.records.ended()
 
 
