@@ -631,7 +631,7 @@ class Registry:
         Example:
             ``await registry.crawl(["vm/*"], Progress(), None, cached=True, fill=False, thorough=False)``
         """
-        cache = self._cache if how.pop("cached") else Cache()
+        cache = await _shared(self._cache) if how.pop("cached") else Cache()
         return await (by or self._collect)(self._client, cache, names, progress=counters, **how)
 
     # Operations: each plan_* reads, and only apply and resume write.
@@ -1020,6 +1020,15 @@ async def _with_own(
     return await collect(
         client, cache, repositories, progress=progress, fill=fill, thorough=thorough, directory=await own(client)
     )
+
+
+async def _shared(cache: Cache) -> Cache:
+    """Return a cache that takes and gives what others read, if there is a folder for that."""
+    if where := variable("REGNB_SHARED_CACHE"):
+        from regnb.crawl.shared import Shared  # kept out of `import regnb`
+
+        await anyio.to_thread.run_sync(Shared(where).attach, cache)
+    return cache
 
 
 def _by(executor: Executor | Workers | None) -> Crawl | None:

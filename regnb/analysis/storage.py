@@ -21,6 +21,7 @@ from regnb.crawl.keys import Keys
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
+from regnb.environment import variable
 from regnb.errors import Interrupted, InvalidArgument, StorageError
 from regnb.oci.disk import BASE
 from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
@@ -48,6 +49,10 @@ class _Kept:
         from regnb.wire.cache import Cache
 
         self._cache = Cache(Cache.folder())
+        if where := variable("REGNB_SHARED_CACHE"):
+            from regnb.crawl.shared import Shared
+
+            Shared(where).attach(self._cache)
 
     def get(self, digest: str) -> bytes | None:
         """Return the verified bytes with this digest, or None."""
