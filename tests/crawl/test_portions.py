@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import random
@@ -243,7 +242,7 @@ def test_a_killed_process_costs_nothing_but_time(
             os.kill(victims.pop(), signal.SIGKILL)
 
     monkeypatch.setattr(WSGIRequestHandler, "log_request", note)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2) as pool:
         pool.submit(int).result()
         victims.extend([*pool._processes][:1])
         found = open_storage(url).inventory(executor=Workers(pool, 4))
@@ -267,7 +266,7 @@ def test_an_interrupt_ends_every_call(
         sent.append(time.monotonic())
 
     monkeypatch.setattr(WSGIRequestHandler, "log_request", note)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2) as pool:
         storage = open_storage(url)
         with interrupted_after(begun), pytest.raises(regnb.Interrupted):
             storage.inventory(executor=Workers(pool, 2))
