@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import argparse
-import contextlib
 import hashlib
 import io
 import json
@@ -227,27 +226,26 @@ def loaded(root: Path, where: str) -> None:
 
 def interrupted(requests: list[str], after: int, read: Callable[[Workers], object]) -> int:
     """Interrupt a reading after some blobs, and return how many requests are sent later than two seconds after it."""
-    from proxied import interrupted_after
-
-    begun = threading.Event()
+    over = threading.Event()
     requests.clear()
 
-    def watch() -> None:
+    def interrupt() -> None:
         while sum(one.startswith("GET") and "/blobs/" in one for one in tuple(requests)) < after:
             time.sleep(0.1)
-        begun.set()
+        while not over.is_set():  # Python may lose one, while it frees an object
+            _thread.interrupt_main()
+            over.wait(20)
 
-    threading.Thread(target=watch).start()
-    with (
-        ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool,
-        contextlib.suppress(regnb.Interrupted),
-        interrupted_after(begun),
-    ):
-        read(Workers(pool))
-        raise SystemExit("the reading ended before it was interrupted")
-    time.sleep(2)
-    sent = len(requests)
-    time.sleep(2)
+    threading.Thread(target=interrupt).start()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        try:
+            read(Workers(pool))
+            raise SystemExit("the reading ended before it was interrupted")
+        except regnb.Interrupted:
+            over.set()
+        time.sleep(2)
+        sent = len(requests)
+        time.sleep(2)
     return len(requests) - sent
 
 
