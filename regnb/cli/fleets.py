@@ -29,6 +29,7 @@ def fleet(
         Argument(
             metavar="FILE",
             help="A TOML file with a table named registry for each: its name and its url.",
+            envvar="REGNB_FLEET",
         ),
     ],
     fail_on_drift: Annotated[
