@@ -124,7 +124,8 @@ class _Stored:
         source, target = np.concatenate([linked, owner, index]), np.concatenate([config, layer, child])
         direct = np.concatenate([own, stored, apart])
         known = (source >= 0) & (target >= 0)
-        source, target, direct = source[known], target[known], direct[known]
+        if not known.all():
+            source, target, direct = source[known], target[known], direct[known]
         listed, whole = (index >= 0) & (child >= 0), (owner >= 0) & (layer >= 0)
         graph = Graph(
             cast("pd.Series[str]", pd.RangeIndex(len(blobs["size"]))),
