@@ -22,7 +22,7 @@ _MOST: Final = 10_000
 _MOST_BYTES: Final = 1 << 26
 """Bytes of one call."""
 _AT_ONCE: Final = 32
-"""Files that a worker asks a bucket for before it looks whether it is to stop: few enough for two seconds."""
+"""Files that are asked for before it is looked whether to stop: few enough for two seconds."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,11 @@ class Portioned:
         else:
             self.progress.done.pop(number, None)
         lacking = [one for one in asked if one[0] not in found]
-        found.update(self._files.read(lacking) if lacking else ())
-        self.progress.here += len(lacking)
+        for start in range(0, len(lacking), _AT_ONCE):
+            some = lacking[start : start + _AT_ONCE]
+            found.update(self._files.read(some))
+            self.progress.here += len(some)
+            self._show()
         yield from ((path, found[path]) for path, _ in call.files if path in found)
 
     def _brought(self, pending: Pending) -> Brought | None:
