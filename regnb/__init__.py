@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from regnb.change.journal import Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Sweep
-    from regnb.crawl.shards import Workers
+    from regnb.crawl.workers import Workers
     from regnb.errors import Interrupted, RegnbError
     from regnb.fleets import Fleet, fleet
     from regnb.layers.comparing import compare_files
@@ -81,7 +81,7 @@ _HOMES: Final = MappingProxyType({
     "Sharing": "analysis.inventory",
     "Storage": "storage",
     "Sweep": "change.sweep",
-    "Workers": "crawl.shards",
+    "Workers": "crawl.workers",
     "compare": "analysis.difference",
     "compare_files": "layers.comparing",
     "connect": "registry",

@@ -31,6 +31,8 @@ VARIABLES: Final = MappingProxyType(
         "REGNB_RECEIPTS_KEY": "The key that receipts are signed with, or the path of its file.",
         "REGNB_STORAGE": "The storage of the registry at REGNB_URL: a folder or a URL such as s3://bucket.",
         "REGNB_SNAPSHOTS": "The folder or URL where snapshots of that registry are kept.",
+        "REGNB_FLEET": "The TOML file that names several registries, if none is named.",
+        "REGNB_SHARED_CACHE": "A folder or URL such as s3://bucket/cache where machines share what they have read.",
         "REGNB_PULLS": "The file into which regnb pulls and regnb listen write when images were last pulled.",
         "REGNB_LISTEN_TOKEN": "The token that a registry must send to regnb listen.",
         "REGNB_UI_TOKEN": "Refused by regnb ui, which reads tokens from files: any process of a user sees a variable.",

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from regnb.crawl.recording import Part
     from regnb.crawl.records import Records
     from regnb.crawl.selection import What
-    from regnb.crawl.shards import Executor, Task, Workers
+    from regnb.crawl.shards import Task
+    from regnb.crawl.workers import Executor, Workers
     from regnb.layers.inside import Looked
     from regnb.storage import Storage
     from regnb.tables.frame import Frame
@@ -626,7 +627,7 @@ class Registry:
         Example:
             ``await registry.crawl(["vm/*"], Progress(), None, cached=True, fill=False, thorough=False)``
         """
-        cache = self._cache if how.pop("cached") else Cache()
+        cache = await _shared(self._cache) if how.pop("cached") else Cache()
         return await (by or self._collect)(self._client, cache, names, progress=counters, **how)
 
     # Operations: each plan_* reads, and only apply and resume write.
@@ -1027,14 +1028,22 @@ async def _with_own(
     )
 
 
+async def _shared(cache: Cache) -> Cache:
+    """Return a cache that takes and gives what others read, if there is a folder for that."""
+    if where := variable("REGNB_SHARED_CACHE"):
+        from regnb.crawl.shared import Shared  # kept out of `import regnb`
+
+        await anyio.to_thread.run_sync(Shared(where).attach, cache)
+    return cache
+
+
 def _by(executor: Executor | Workers | None) -> Crawl | None:
     """Return what crawls by workers, if there are any."""
     if executor is None:
         return None
-    from regnb.crawl import shards  # kept out of `import regnb`
+    from regnb.crawl import shards, workers  # kept out of `import regnb`
 
-    workers = executor if isinstance(executor, shards.Workers) else shards.Workers(executor)
-    return partial(shards.collect, workers, read_shard)
+    return partial(shards.collect, workers.Workers.of(executor), read_shard)
 
 
 def read_shard(task: Task) -> Part:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 import pytest
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
@@ -59,6 +60,7 @@ def serve() -> Iterator[Asked]:
         patch.setattr(WSGIRequestHandler, "log_request", note)
         yield asked
         fsspec.filesystem("s3").clear_instance_cache()
+        s3_backends.reset()  # they are those of the process, and the next server begins with none
     server.stop()
 
 

@@ -212,29 +212,47 @@ def _bases(graph: Graph) -> Mask:
     owner, position, layer = graph.layers
     if not len(owner):
         return found
-    places = np.lexsort((position, owner))
-    owner, layer = owner[places], layer[places]
-    begins = first(owner)
-    start = np.flatnonzero(begins)
+    if not _in_order(owner, position):
+        places = np.lexsort((position, owner))
+        owner, layer = owner[places], layer[places]
+        del places
+    start = np.flatnonzero(first(owner)).astype(np.int32 if len(owner) < 2**31 else np.int64)
     counts = np.diff(np.append(start, len(owner)))
-    # A number for each chain of layers from the base up: a sum that depends on what stands where.
+    # A number for each chain of layers from the base up: a sum that depends on what stands where. There are as many as
+    # references to layers, so each step works in place.
     draw = np.random.default_rng(0)
     numbers = draw.integers(0, 2**63, len(graph.digests), dtype=np.uint64)
     turns = draw.integers(0, 2**62, int(counts.max()), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    sums = np.cumsum(numbers[layer] * turns[np.arange(len(owner)) - np.repeat(start, counts)])
-    chain = sums - np.repeat(np.append(np.uint64(0), sums[start[1:] - 1]), counts)
+    chain = numbers[layer]
+    place = np.arange(len(owner), dtype=start.dtype)
+    place -= np.repeat(start, counts)
+    chain *= turns[place]
+    del place
+    np.cumsum(chain, out=chain)
+    chain -= np.repeat(np.append(np.uint64(0), chain[start[1:] - 1]), counts)
     ends = start + counts - 1
+    whole, whose = chain[ends], owner[ends]
     inner = np.ones(len(chain), dtype=bool)
     inner[ends] = False
-    known = np.sort(chain[inner])
-    ends = ends[np.argsort(chain[ends])]
-    place = np.searchsorted(known, chain[ends])
+    known = chain[inner]
+    del chain, inner
+    known.sort()
+    places = np.argsort(whole)
+    whole, whose = whole[places], whose[places]
+    found = np.append(known, 0)[np.searchsorted(known, whole)] == whole
     based = np.zeros(len(graph.digests), dtype=bool)
-    based[owner[ends[np.append(known, 0)[place] == chain[ends]]]] = len(known) > 0
+    based[whose[found]] = len(known) > 0
     found = based[graph.manifest]
     at, row = graph.reach.of(np.arange(len(found)))
     found[at[found[row]]] = True
     return found
+
+
+def _in_order(owner: Ints, position: Ints) -> bool:
+    """Whether what belongs to one owner stands together, by position: then nothing has to be sorted."""
+    begins = first(owner)
+    owners = owner[begins]
+    return len(np.unique(owners)) == len(owners) and bool((begins[1:] | (position[1:] > position[:-1])).all())
 
 
 def _taken(graph: Graph) -> Edges:

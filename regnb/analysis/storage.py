@@ -22,16 +22,20 @@ from regnb.crawl.keys import Keys
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
-from regnb.errors import InvalidArgument, StorageError
+from regnb.environment import variable
+from regnb.errors import Interrupted, InvalidArgument, StorageError
 from regnb.oci.disk import BASE
 from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
 from regnb.oci.reference import Digest, is_digest
+from regnb.session import Bar, Show
 from regnb.text import count, redact
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from regnb.analysis.inventory import Inventory
+    from regnb.crawl.portions import Brought, Portion
+    from regnb.crawl.workers import Executor, Workers
 
 _IN_DATABASE: Final = "lockfiles/database-in-use"
 """Beside ``v2``: GitLab's registry puts this file there when its metadata moves to a database."""
@@ -46,6 +50,10 @@ class _Kept:
         from regnb.wire.cache import Cache
 
         self._cache = Cache(Cache.folder())
+        if where := variable("REGNB_SHARED_CACHE"):
+            from regnb.crawl.shared import Shared
+
+            Shared(where).attach(self._cache)
 
     def get(self, digest: str) -> bytes | None:
         """Return the verified bytes with this digest, or None."""
@@ -206,14 +214,23 @@ class Storage:
             hint=f"name the folder that holds {BASE}",
         )
 
-    def inventory(self) -> Inventory:
+    def inventory(self, *, executor: Executor | Workers | None = None, progress: Show = None) -> Inventory:
         """Read the storage, and return it as the same DataFrames as a registry's, complete by construction.
 
         Beyond these there are manifests that no tag leads to, blobs that no manifest needs (kind ``orphan``),
         ``history``, ``uploads`` and ``disk``. What is corrupt or missing is in ``problems``.
 
+        Args:
+            executor: What lets other processes or machines read the links, manifests and configs, each below some
+                prefixes: ``ProcessPoolExecutor()``, or ``dask.distributed.Client(…)``; or :class:`Workers`, to say how
+                many calls. This process lists the files and judges them. Workers reach a bucket by the credentials
+                of their own environment, and a folder under the same path.
+            progress: With an executor, as for :meth:`Registry.inventory`.
+
         Raises:
-            StorageError: It cannot be read at all.
+            StorageError: It cannot be read at all, or is not where a worker runs.
+            InvalidArgument: An executor for a storage that was opened with options or a login in its URL.
+            Interrupted: The user interrupted workers; what they read of a bucket is in their cache.
 
         Example:
             >>> len(open_storage("/var/lib/registry").inventory().problems)
@@ -221,7 +238,39 @@ class Storage:
         """
         from regnb.analysis.inventory import Inventory
 
+        if executor is not None:
+            return Inventory.of(self._by(executor, progress))
         return recent(self.url, None, lambda: Inventory.of(self.records()))
+
+    def _by(self, executor: Executor | Workers, show: Show) -> Records:
+        """Read the storage by workers."""
+        from regnb.crawl.portions import Portioned, Progress
+        from regnb.crawl.workers import Workers
+
+        url = local_path(self._url) or str(self._url)
+        if self._options or redact(url) != url:
+            given = f"the options {', '.join(self._options)}" if self._options else "a login in its URL"
+            raise InvalidArgument(
+                f"workers cannot read {self.url}: it was opened with {given}, which are not sent to them",
+                hint="set AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and the like, or fsspec's configuration, in the "
+                "environment of this process and of every worker, and open the storage without them",
+            )
+        counters = Progress()
+        bar = Bar(counters, show=show)
+
+        def by_workers(files: Files) -> Portioned:
+            return Portioned(files, url, Workers.of(executor), read_portion, progress=counters, show=bar.update)
+
+        try:
+            with self._read(brief=False, by=by_workers) as reading:
+                reading.records.finished = datetime.now(UTC)
+                return reading.records
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted("Interrupted.") from None
+        finally:
+            bar.close()
 
     def records(self) -> Records:
         """Read the storage, and return what was found as it was read.
@@ -251,15 +300,18 @@ class Storage:
             return Stock(reading)
 
     @contextlib.contextmanager
-    def _read(self, *, brief: bool) -> Iterator[Reading]:
-        """Read the storage; in brief, only what a garbage collection looks at."""
+    def _read(
+        self, *, brief: bool, by: Callable[[Files], contextlib.AbstractContextManager[Files]] = contextlib.nullcontext
+    ) -> Iterator[Reading]:
+        """Read the storage; in brief, only what a garbage collection looks at; by others, if there are any."""
         delivered = Delivered(self._delivered, self._options) if self._delivered else None
         begun = delivered.when if delivered is not None else datetime.now(UTC)
         reading = Reading(Records(self.url, begun, source="storage"), brief=brief)
         with self.files(reading.notes.unlisted) as files:
             if isinstance(files, RemoteFiles):
                 files.delivered = delivered
-            reading.run(files)
+            with by(files) as readable:
+                reading.run(readable)
             if self.is_mirror:
                 text = "the storage of a pull-through cache: its content expires, and is fetched from upstream again"
                 reading.notes.problem("", _EXPIRY, "mirror", text, hint="let it expire by itself; do not delete tags")
@@ -301,6 +353,23 @@ def open_storage(url: str | Path, *, listing: str | Path | None = None, **option
         >>> storage = open_storage("/var/lib/registry")
     """
     return Storage(url, options, listing)
+
+
+def read_portion(portion: Portion) -> Brought:
+    """Read some files of a storage: what a worker calls.
+
+    Raises:
+        Interrupted: It was told to stop.
+        StorageError: The storage is not where the worker runs, or cannot be reached from there.
+        MissingExtra: The library for such URLs is not installed there.
+
+    Example:
+        ``brought = executor.submit(read_portion, portion).result()``
+    """
+    if local_path(portion.url):
+        return portion.read(LocalFiles(portion.base, lambda *_: None))
+    with opened(portion.url, "read") as (filesystem, _), contextlib.closing(_Kept()) as kept:
+        return portion.read(RemoteFiles(filesystem, portion.base, lambda *_: None, kept))
 
 
 @contextlib.contextmanager

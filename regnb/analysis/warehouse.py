@@ -118,11 +118,14 @@ class _Stored:
         child, apart = self._found("children", "child", every=True)
         owner = self._found("layers", "manifest")[0]
         layer, stored = self._found("layers", "digest", every=True)
-        subjects = np.flatnonzero(subject >= 0)
+        subjects, signs = np.flatnonzero(subject >= 0), self._signs()
+        for names in ("named", "owners"):  # what follows needs the memory, and numbers alone
+            self._tables.execute(f"DROP TABLE {names}")
         source, target = np.concatenate([linked, owner, index]), np.concatenate([config, layer, child])
         direct = np.concatenate([own, stored, apart])
         known = (source >= 0) & (target >= 0)
-        source, target, direct = source[known], target[known], direct[known]
+        if not known.all():
+            source, target, direct = source[known], target[known], direct[known]
         listed, whole = (index >= 0) & (child >= 0), (owner >= 0) & (layer >= 0)
         graph = Graph(
             cast("pd.Series[str]", pd.RangeIndex(len(blobs["size"]))),
@@ -134,12 +137,10 @@ class _Stored:
             (source, target),
             (index[listed], child[listed]),
             (tagged, manifest),
-            ((subjects, subject[subjects]), self._signs()),
+            ((subjects, subject[subjects]), signs),
             None if direct.all() else (source[direct], target[direct]),
         )
         graph.layers = owner[whole], self._columns(_POSITIONS)["position"][whole], layer[whole]
-        for names in ("named", "owners"):  # what follows needs the memory, and numbers alone
-            self._tables.execute(f"DROP TABLE {names}")
         return _Held(graph, chosen, tagged, manifest)
 
     def _found(self, frame: str, column: str, *, every: bool = False) -> tuple[Ints, Mask]:

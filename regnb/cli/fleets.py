@@ -29,6 +29,7 @@ def fleet(
         Argument(
             metavar="FILE",
             help="A TOML file with a table named registry for each: its name and its url.",
+            envvar="REGNB_FLEET",
         ),
     ],
     fail_on_drift: Annotated[
@@ -44,8 +45,7 @@ def fleet(
     """Read many registries at once: contents, blobs that are stored twice, and tags that a mirror lacks.
 
     A registry that is down becomes a row. Exit code 0: all is well, 1: error, 2: there are problems, 3: a mirror
-    differs,
-    4: a registry is down, or something in one could not be read.
+    differs, 4: a registry is down, or something in one could not be read.
     """
     found = read(file, cached=not no_cache)
     twice, mirrors = found.twice, found.mirrors

@@ -56,7 +56,7 @@ def cluster(settings: Settings, *, workers: int = 4, memory: str = "2Gi", claim:
         worker["env"].append({"name": "DOCKER_CONFIG", "value": "/docker"})
     if claim:
         mounts["shared"] = (_SHARED, {"persistentVolumeClaim": {"claimName": claim}})
-        worker["env"].append({"name": "XDG_CACHE_HOME", "value": f"{_SHARED}/cache"})
+        worker["env"].append({"name": "REGNB_SHARED_CACHE", "value": f"{_SHARED}/cache"})
     selector = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
     service = {
         "type": "ClusterIP",

@@ -84,6 +84,7 @@ class _Crawl:
         self._jobs = Jobs(lambda: client.pace.limit)
         self.referrers = Referrers(client, cache, self.recording, self._jobs, told)
         self._failed: set[tuple[str, str]] = set()
+        self._asked: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
@@ -249,16 +250,29 @@ class _Crawl:
 
     async def manifest(self, repository: str, digest: str) -> ManifestRecord | None:
         """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
-        self.records.links.setdefault((repository, digest), False)
+        key = repository, digest
+        self.records.links.setdefault(key, False)
         if digest not in self.records.manifests:
             async with self._jobs.alone(digest):
-                if digest not in self.records.manifests and (repository, digest) not in self._failed:
+                if digest not in self.records.manifests and key not in self._failed:
                     await self.fetch(repository, Digest(digest))
-        return self.records.manifests.get(digest)
+        if digest in self.records.manifests and await self.is_gone(repository, digest):
+            await self.fetch(repository, Digest(digest), gone=True)
+        return None if key in self._failed else self.records.manifests.get(digest)
 
-    async def fetch(self, repository: str, digest: Digest) -> None:
+    async def is_gone(self, repository: str, digest: str) -> bool:
+        """Whether a repository lacks what is known from elsewhere: asked once, and only if that is wanted."""
+        key = repository, digest
+        if not self._thorough or self.records.links[key] or key in self._asked:
+            return False
+        self._asked.add(key)
+        there = await _is_there(self.client, repository, digest)
+        self.records.links[key] = bool(there)
+        return there is False
+
+    async def fetch(self, repository: str, digest: Digest, *, gone: bool = False) -> None:
         counts = self.records.coverage.manifests
-        gone = self._thorough and await _is_gone(self.client, repository, digest)
+        gone = gone or await self.is_gone(repository, digest)
         if not gone and (known := self.known.take(digest)):
             self._configured.add(digest)
             if known.configured:
@@ -463,15 +477,15 @@ async def _ask(client: Client, repository: str, tag: str, remembered: str) -> tu
     return str(raw.digest), raw.announced, raw
 
 
-async def _is_gone(client: Client, repository: str, digest: Digest) -> bool:
-    """Whether a repository has lost a manifest that the cache has; what answers otherwise proves nothing."""
+async def _is_there(client: Client, repository: str, digest: str) -> bool | None:
+    """Whether a repository has a manifest; None where the answer proves nothing."""
     try:
         await client.head_manifest(repository, digest)
     except NotFound:
-        return True
-    except RegnbError:
         return False
-    return False
+    except RegnbError:
+        return None
+    return True
 
 
 class Crawl(Protocol):
@@ -513,8 +527,8 @@ async def collect(
         cache: Manifests and configs of earlier crawls. It is flushed however the crawl ends.
         repositories: Names and globs (``team/*``); None for the whole catalog.
         progress: Counters to keep up.
-        thorough: Whether each child of an index is asked for in its repository, with a HEAD, although the cache has it:
-            a plan of a deletion names nothing that is gone.
+        thorough: Whether each child of an index is asked for in each repository that has the index, with a HEAD,
+            although the cache or another repository has it: a plan of a deletion names nothing that is gone.
         directory: The registry's own API, if it has one: where it lists digests, a warm crawl sends one request for
             each repository, and asks the registry for a sample of its tags alone.
         fill: Whether a pull-through cache may be read, which fills it; if not, one request more a day finds out.
@@ -540,6 +554,8 @@ async def collect(
     finally:
         with anyio.CancelScope(shield=True):  # also what an interrupted crawl has read is kept
             await anyio.to_thread.run_sync(cache.flush)
+    if not thorough:
+        recording.records.even()
     return recording.records.ended()
 
 

@@ -305,6 +305,25 @@ class Records:
         failed = any(one.failed or one.denied for one in (of.repositories, of.tags, of.manifests, of.referrers))
         return of.catalog != "incomplete" and not failed and not any(problem.incomplete for problem in self.problems)
 
+    def even(self) -> None:
+        """Take a manifest that several repositories have as asked for only where a tag leads straight to it.
+
+        As a child it was asked for in the one that was read first, and which that is depends on the timing.
+
+        Example:
+            >>> records = Records("localhost:5000", datetime(2026, 1, 1))
+            >>> records.links = {("dev", "sha256:a"): True, ("prod", "sha256:a"): False, ("dev", "sha256:b"): True}
+            >>> records.even()
+            >>> [digest for (_, digest), asked in records.links.items() if asked]
+            ['sha256:b']
+        """
+        first: dict[str, str] = {}
+        shared = {digest for repository, digest in self.links if first.setdefault(digest, repository) != repository}
+        tagged = {(row.repository, row.digest) for row in self.tags if row.digest in shared}
+        for link in self.links:
+            if link[1] in shared and link not in tagged:
+                self.links[link] = False
+
     def ended(self) -> Records:
         """Return what was read, counted and in an order that does not depend on which answer came first."""
         coverage = self.coverage

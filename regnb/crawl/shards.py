@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import cast
 
 import anyio
 
 from regnb.crawl.crawl import Progress, Reading, begin, gather, settle
 from regnb.crawl.recording import Part, Recording
 from regnb.crawl.records import Records
+from regnb.crawl.workers import EVERY, Pending, Workers, end, tell, told
 from regnb.directories.directory import Directory
 from regnb.errors import RegnbError
 from regnb.wire.cache import Cache
 from regnb.wire.client import Client
-
-EVERY: Final = 0.25
-"""Seconds between two looks at whether a worker is done, or is to stop."""
-
-
-class Pending(Protocol):
-    """A call that was submitted: what a future of ``concurrent.futures`` or of Dask is."""
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-
-    def result(self) -> object:
-        """Return what the call returned, or raise what it raised."""
-
-    def cancel(self) -> object:
-        """Let the call not begin, if it has not."""
-
-
-class Executor(Protocol):
-    """What runs a call elsewhere: ``ProcessPoolExecutor``, or Dask's ``Client``."""
-
-    def submit(self, function: Callable[[Task], Part], task: Task, /) -> Pending:
-        """Run a call, in its own time."""
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Who reads, and how.
-
-    Attributes:
-        executor: ``ProcessPoolExecutor()``, ``dask.distributed.Client(…)``, or anything with their ``submit``.
-        shards: How many calls are made; a worker that is done takes the next one.
-        folder: A folder that every worker reaches under this path: there calls write how far they are, and see that
-            they are to stop. By default it is this machine's folder for temporary files.
-    """
-
-    executor: Executor
-    shards: int = 8
-    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -91,13 +51,7 @@ class Task:
     def tell(self, progress: Progress) -> bool:
         """Write how far the call is, and return whether it is to go on: the folder is there as long as it is."""
         state = [progress.repositories, progress.repositories_done, progress.tags, progress.tags_done]
-        file = self.folder / f"{self.number}.json"
-        try:
-            file.with_suffix(".new").write_text(json.dumps(state), encoding="utf-8")
-            file.with_suffix(".new").replace(file)
-        except OSError:
-            return self.folder.is_dir()
-        return True
+        return tell(self.folder, self.number, state)
 
 
 def split(names: Sequence[str], shards: int) -> list[tuple[str, ...]]:
@@ -180,20 +134,12 @@ async def collect(
                     pending.remove(one)
                     recording.absorb(await _taken(*one, read))
     finally:
-        await _end(pending)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(end, [future for _, future in pending])
     await settle(client, recording)
+    if not thorough:
+        recording.records.even()
     return recording.records.ended()
-
-
-async def _end(pending: Sequence[tuple[Task, Pending]]) -> None:
-    """Let calls not begin, and wait a little for those that have seen that they are to end."""
-    for _, future in pending:
-        future.cancel()
-    with anyio.CancelScope(shield=True):
-        for _ in range(40):
-            if all(future.done() for _, future in pending):
-                break
-            await anyio.sleep(EVERY / 5)
 
 
 async def _taken(task: Task, future: Pending, read: Callable[[Task], Part]) -> Part:
@@ -209,10 +155,7 @@ async def _taken(task: Task, future: Pending, read: Callable[[Task], Part]) -> P
 
 def _count(progress: Progress, folder: Path, repositories: int) -> None:
     """Add up how far the workers are."""
-    states = []
-    for file in folder.glob("*.json"):
-        with suppress(OSError, ValueError):
-            states.append(json.loads(file.read_text(encoding="utf-8")))
+    states = told(folder).values()
     sums = [sum(state[at] for state in states) for at in range(4)]
     progress.repositories = repositories
     progress.repositories_done, progress.tags, progress.tags_done = sums[1:]

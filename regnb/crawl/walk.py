@@ -223,8 +223,13 @@ class Told:
         return self._texts.get(self._tags.get(path, ""))
 
 
-def _digest(path: str) -> str:
-    """Return the digest of the blob whose bytes a path is that of; else ""."""
+def digest_of(path: str) -> str:
+    """Return the digest of the blob whose bytes a path is that of; else "".
+
+    Example:
+        >>> digest_of("blobs/sha256/ab/abcd/data"), digest_of("blobs/sha256/ab")
+        ('sha256:abcd', '')
+    """
     folder, _, name = path.rpartition("/")
     parts = folder.split("/")
     return f"{parts[1]}:{parts[3]}" if name == "data" and parts[0] == "blobs" and len(parts) == _IN_BLOB else ""
@@ -376,37 +381,48 @@ class RemoteFiles:
 
     def read(self, files: Iterable[tuple[str, int]]) -> Iterator[tuple[str, bytes | Exception]]:
         """See `Files.read`."""
-        chunk: list[str] = []
+        chunk: dict[str, bytes | None] = {}
         total = 0
         for path, size in files:
-            if (known := self._known(path)) is not None:
-                yield path, known
-                continue
             if len(chunk) == _CHUNK or (chunk and total + size > _CHUNK_SIZE):
                 yield from self._read(chunk)
-                chunk, total = [], 0
-            chunk.append(f"{self.base}/{path}")
+                chunk, total = {}, 0
+            chunk[path] = self.known(path)
             total += size
-        if chunk:
-            yield from self._read(chunk)
+        yield from self._read(chunk)
 
-    def _read(self, chunk: list[str]) -> Iterator[tuple[str, bytes | Exception]]:
-        self._gets += len(chunk)
+    def _read(self, chunk: Mapping[str, bytes | None]) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield what is known or read, in the order in which it was asked for."""
+        unknown = [f"{self.base}/{path}" for path, data in chunk.items() if data is None]
+        self._gets += len(unknown)
         # A small file is one request: in parts, its size would be asked for first.
         whole = {"max_concurrency": 1} if self.in_bucket else {}
-        for name, data in self.filesystem.cat(chunk, on_error="return", **whole).items():
-            path = self._inner(name)
+        read = self.filesystem.cat(unknown, on_error="return", **whole) if unknown else {}
+        found: dict[str, bytes | Exception] = {self._inner(name): data for name, data in read.items()}
+        for path, told in chunk.items():
+            data = told if told is not None else found.get(path)
+            if data is None:
+                continue
             self.gone += isinstance(data, FileNotFoundError)
-            if self._kept is not None and isinstance(data, bytes) and (digest := _digest(path)):
-                self._kept.put(digest, data)
+            if told is None and isinstance(data, bytes):
+                self.keep(path, data)
             yield path, data
 
-    def _known(self, path: str) -> bytes | None:
+    def known(self, path: str) -> bytes | None:
         """Return the bytes of a file that are known: the listing told them, or they were read before."""
         if self._told is not None and (text := self._told.content(path)):
             return text
-        digest = _digest(path)
+        digest = digest_of(path)
         return self._kept.get(digest) if digest and self._kept is not None else None
+
+    def keep(self, path: str, data: bytes) -> None:
+        """Keep what was read, if it is a blob with its digest."""
+        if self._kept is not None and (digest := digest_of(path)):
+            self._kept.put(digest, data)
+
+    def count(self, gets: int) -> None:
+        """Count the requests that others sent."""
+        self._gets += gets
 
     def parts(self) -> Iterator[File]:
         """See `Files.parts`: the multipart uploads of a bucket."""

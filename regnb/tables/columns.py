@@ -107,7 +107,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "str",
             "annotation org.opencontainers.image.base.digest, from where base_name is; else missing",
         ),
-        "checked": ("bool", "whether the registry was asked for it in this crawl; if not, it came from the cache"),
+        "checked": (
+            "bool",
+            (
+                "whether the registry was asked for it, in this repository and in this crawl; if not, it came from the "
+                "cache, or several repositories have it and no tag of this one points straight at it"
+            ),
+        ),
         "complete": ("bool", "whether everything behind it was read"),
     },
     "children": {

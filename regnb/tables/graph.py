@@ -45,9 +45,11 @@ class Edges:
         pairs += target
         if not (pairs[1:] >= pairs[:-1]).all():
             pairs.sort()
-        pairs = pairs[first(pairs)]
-        self.target = (pairs % width).astype(np.int32)
+        if not (fresh := first(pairs)).all():
+            pairs = pairs[fresh]
         self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
+        pairs %= width  # in place: there may be a hundred million of them
+        self.target = pairs.astype(np.int32)
 
     @cached_property
     def counts(self) -> Ints:
@@ -118,7 +120,7 @@ class Graph:
         self.repository = repository.astype(np.int32)
         self.manifest = manifest.astype(np.int32)
         blobs, rows = len(digests), len(manifest)
-        manifests = np.flatnonzero(np.bincount(self.manifest, minlength=blobs))
+        manifests = np.flatnonzero(np.bincount(self.manifest, minlength=blobs)).astype(np.int32)
         self.own = Edges(np.concatenate([manifests, needs[0]]), np.concatenate([manifests, needs[1]]), blobs)
         """A manifest's blob to every blob that it needs, itself included."""
         self.followed = self.own

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS derived (digest TEXT PRIMARY KEY, sources TEXT NOT NU
     checksum BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NULL, rate REAL NOT NULL,
     until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS taken (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS capabilities (registry TEXT, capability TEXT, supported TEXT NOT NULL, value TEXT NOT NULL,
     how TEXT NOT NULL, found INTEGER NOT NULL, PRIMARY KEY (registry, capability)) WITHOUT ROWID;
 """
@@ -64,6 +65,9 @@ class Cache:
         folder: Where the file lives, made with mode 0700; None for a cache in memory.
         limit: Bytes of content to keep.
 
+    Attributes:
+        share: Is given, in the thread that writes, contents and remembered tags when they were written.
+
     Example:
         >>> cache = Cache()
         >>> cache.put(Digest.of(b"{}"), "application/json", b"{}")
@@ -73,6 +77,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, *, limit: int = CACHE_LIMIT) -> None:
         self._limit = limit
+        self.share: Callable[[Mapping[Digest, Cached], Mapping[tuple[str, str, str], str]], object] = lambda *_: None
         self._content: dict[Digest, Cached] = {}
         self._handed: dict[Digest, Cached] = {}
         self._tags: dict[tuple[str, str, str], str] = {}
@@ -185,6 +190,15 @@ class Cache:
         """Remember what the tags of a repository point at."""
         self._tags.update({(registry, repository, tag): digest for tag, digest in tags.items()})
 
+    def fresh(self, names: Iterable[str]) -> list[str]:
+        """Return those files of a shared cache that were not taken over yet."""
+        taken = {row[0] for row in self._rows("SELECT name FROM taken")}
+        return sorted(set(names) - taken)
+
+    def took(self, name: str) -> None:
+        """Remember that what a file of a shared cache holds is here."""
+        self._write("INSERT OR REPLACE INTO taken VALUES (?)", name)
+
     def is_lacking(self, registry: str, feature: str) -> bool:
         """Whether the registry was found to lack a feature within the last day."""
         query = "SELECT 1 FROM lacks WHERE registry = ? AND feature = ? AND until > ?"
@@ -242,6 +256,7 @@ class Cache:
         def written() -> None:
             for digest in content:
                 self._handed.pop(digest, None)
+            self.share(content, remembered)
 
         self._database.write(write, written)
 
@@ -301,6 +316,7 @@ class Cache:
             "DELETE FROM seen",
             "DELETE FROM lacks",
             "DELETE FROM pace",
+            "DELETE FROM taken",
             "DELETE FROM capabilities",
             "VACUUM",
         ):

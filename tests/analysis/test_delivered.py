@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pytest
 from buckets import Asked
 from conftest import Seeded
+from images import regnb as command
 from pyarrow import orc, parquet
 from test_storage import same
 
@@ -184,3 +186,23 @@ def test_a_listing_that_is_not_whole_is_refused(asked: Asked, seeded_real: Seede
         open_storage(url, listing=f"s3://{fs.find('images/refused')[0]}").inventory()
     with pytest.raises(InvalidArgument, match="a listing needs a bucket"):
         open_storage(tmp_path, listing=listing)
+
+
+def test_the_command_line_takes_a_listing(asked: Asked, seeded_real: Seeded, tmp_path: Path) -> None:
+    """``regnb audit --listing`` prints the same inventory without listing, and names the date; a folder is refused."""
+    buckets.put(seeded_real.root, "images/command")
+    listing = deliver("Parquet", "command", "command")
+    env = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    whole = command(tmp_path, "audit", "s3://images/command", "--json", **env)
+    asked.requests.clear()
+    done = command(tmp_path, "audit", "s3://images/command", "--listing", listing, "--json", **env)
+    found, expected = json.loads(done.stdout), json.loads(whole.stdout)
+    assert len([one for one in asked.requests if "list-type" in one]) <= 5
+    assert found["repositories"] == expected["repositories"]
+    assert [row["message"] for row in found["problems"] if row["problem"] == "listing"] == [
+        "listed by an S3 Inventory of 2026-11-30 00:53 UTC: what was pushed or removed since is in no figure"
+    ]
+    assert done.returncode == whole.returncode
+    refused = command(tmp_path, "audit", str(tmp_path), "--listing", listing, **env)
+    assert refused.returncode == 1
+    assert "a listing is of a bucket" in refused.stderr

@@ -43,6 +43,7 @@ def test_what_the_operator_makes_of_it_is_valid(claim: str) -> None:
         assert not pod["automountServiceAccountToken"]
     assert "login" in json.dumps(worker)
     assert "login" not in json.dumps(scheduler)
+    assert ({"name": "REGNB_SHARED_CACHE", "value": "/shared/cache"} in worker["containers"][0]["env"]) == bool(claim)
     ports = {port["name"] for port in scheduler["containers"][0]["ports"]}
     assert {port["targetPort"] for port in spec["scheduler"]["service"]["ports"]} == ports
 

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from collected import Grown
 from distribution import Distribution
-from images import fill, image, layer, surroundings
+from images import ask, config, fill, image, index, layer, surroundings
 from proxied import interrupted_after, proxy
 from scripted import Reply, Request
 
 import regnb
 from regnb.analysis.inventory import Inventory
-from regnb.crawl.shards import Task, Workers, split
+from regnb.crawl.shards import Task, split
+from regnb.crawl.workers import Workers
 from regnb.errors import Unauthorized
 
 
@@ -57,15 +58,16 @@ def certain(problems: Any, inventory: Inventory) -> Any:
 
 
 def same(one: Inventory, two: Inventory) -> None:
-    """Every frame is equal; of a child in two repositories only the one is known that was asked in, or both."""
+    """Every frame is equal; of a child that one of several repositories lacks, it may be known only to who asked it."""
     assert one.frames.keys() == two.frames.keys()
     for name in one.frames:
         frame, other = one.frames[name].copy(), two.frames[name].copy()
-        if name == "manifests":
-            assert not (frame.pop("checked") & ~other.pop("checked")).any()
         if name == "tags":
             known, more = frame.pop("pullable"), other.pop("pullable")
-            assert known[known.notna()].equals(more[known.notna()])
+            both = known.notna() & more.notna()
+            assert known[both].equals(more[both])
+            assert not known[~both].any()
+            assert not more[~both].any()
         if name == "problems":
             frame, other = certain(frame, one), certain(other, two)
         assert frame.equals(other), name
@@ -81,6 +83,34 @@ def test_the_inventory_is_that_of_one_process(distribution_program: None, tmp_pa
             same(whole, registry.inventory(cached=False, executor=Workers(Here(), shards)))
         named = [str(whole.repositories["repository"][0]), "not/there"]
         same(registry.inventory(named, cached=False), registry.inventory(named, cached=False, executor=Here()))
+
+
+def test_what_is_known_of_a_shared_child_does_not_depend_on_the_order(real: Distribution) -> None:
+    """Whichever repository answers late, and by workers: equal frames; a thorough reading asks in each repository."""
+    both = index([(image([layer(name, 100)], about=config(name)), f"linux/{name}") for name in ("amd64", "arm64")])
+    fill(real.url, *((name, "1", both) for name in ("dev", "prod", "test")))
+    late: list[str] = []
+
+    def hold(request: Request) -> None:
+        if late and request.path.startswith(f"/v2/{late[0]}/"):
+            time.sleep(0.2)
+
+    with proxy(real.host, hold) as server, regnb.connect(server.url) as registry:
+        found = []
+        for late[:] in (["dev"], ["prod"], []):
+            found.append(registry.inventory(cached=False))
+        found += [registry.inventory(cached=False, executor=Workers(Here(), shards)) for shards in (1, 2, 3)]
+        assert all(found[0].frames[name].equals(one.frames[name]) for one in found for name in one.frames)
+        assert found[0].manifests.groupby("kind")["checked"].all().to_dict() == {"image": False, "index": True}
+        ask(real.url, lambda client: client.delete_manifest("prod", both.children[0].digest))
+        thorough = registry.inventory(thorough=True)
+        assert thorough.manifests["checked"].sum() == 3 + 5
+        assert thorough.tags.set_index("repository")["pullable"].to_dict() == {"dev": True, "prod": False, "test": True}
+        assert thorough.problems[["repository", "problem"]].to_numpy().tolist() == [["prod", "missing"]]
+        again, by_workers = (
+            registry.inventory(thorough=True, executor=executor) for executor in (None, Workers(Here(), 2))
+        )
+        assert all(frame.equals(by_workers.frames[name]) for name, frame in again.frames.items())
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_there_are_notebooks_to_test() -> None:
     read = ["00-start", "01-inventory", "02-storage", "03-image"]
     assert [path.stem for path in NOTEBOOKS] == [
         *read, "10-retag", "11-copy", "12-delete", "13-retention", "14-collect", "20-growth",
-        "30-api-console", "31-expose-on-kubernetes",
+        "21-fleet", "30-api-console", "31-expose-on-kubernetes",
     ]  # fmt: skip
 
 
