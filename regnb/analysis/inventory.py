@@ -324,8 +324,10 @@ class Inventory:
             One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``bases``).
 
         Example:
-            >>> known = regnb.known_bases(["debian:12", "debian:11"])  # doctest: +SKIP
-            >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
+            >>> known = regnb.known_bases(["localhost:5000/vm/centos8:8.4"])
+            >>> saved = inventory.save("earlier")
+            >>> inventory.find_bases(known, [regnb.read(saved)])["told_by"].value_counts().to_dict()
+            {'version tags': 18, 'not known': 11, 'tag': 9}
         """
         return bases(self.frames, known, [one.frames for one in sorted(earlier, key=lambda one: one.started)])
 
@@ -420,8 +422,9 @@ class Inventory:
             StorageError: A file cannot be read.
 
         Example:
-            >>> found = inventory.join("reports", in_use="cluster")  # doctest: +SKIP
-            >>> found.query("state == 'vulnerable and unused'")["image"]  # doctest: +SKIP
+            >>> found = inventory.join("reports", in_use="pods.json")
+            >>> found.query("state == 'vulnerable and unused'")["image"].to_list()
+            ['8.3']
         """
         from regnb.analysis.scans import join
 
@@ -565,7 +568,8 @@ class Inventory:
             StorageError: It cannot be read, or there is no such file.
 
         Example:
-            >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
+            >>> tags = inventory.with_pulls("pulls.parquet").tags
+            >>> tags.loc[tags["pulled"].notna(), ["repository", "tag"]]
         """
         tags = with_pulls(self, History.load(history, must_exist=True))
         frames = {**self.frames, "tags": tags}

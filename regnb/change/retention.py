@@ -456,7 +456,8 @@ def retain(
         gone: Which of :func:`missing_subjects` are not there.
 
     Example:
-        >>> retain(inventory, policy, url=url, authorized=False, gone=gone)  # doctest: +SKIP
+        >>> retain(inventory, "retention.toml", url="http://localhost:5000", authorized=False).operation
+        'retention'
     """
     allowed = check_allow(allow)
     check_inventory(inventory, url)
