@@ -98,6 +98,14 @@ def opened(page: Any, url: str) -> Any:
     return page
 
 
+def layers_of(url: str, reference: str) -> list[str]:
+    """The digests of an image's layers."""
+    import regnb  # noqa: PLC0415 -- once for all pages
+
+    with regnb.connect(url, cache=False) as registry:
+        return list(registry.layers(reference)["digest"].astype("str"))
+
+
 def settled(page: Any, name: str) -> None:
     """Wait until what a page is for is drawn."""
     selector = SHOWN.get(name, ".regnb-form")
@@ -162,6 +170,66 @@ def test_a_link_to_one_repository(served: Served, page: Any) -> None:
     page.wait_for_url(re.compile(r"repository=tools"))
     page.locator("#rendered_cells").wait_for(state="visible")
     form.locator("tbody tr", has_text="tools/cli").first.wait_for()
+
+
+def test_what_one_has_in_hand_finds_its_row(served: Served, page: Any) -> None:
+    """A reference with and without its host, a digest, whole and short, and a layer's lead to the one row.
+
+    Each heading explains its column, and each table of a page has labels of its own.
+    """
+    digest = apart(state, served.requests.url, "vm/centos8")["vm/centos8:8.3"].digest
+    opened(page, f"{served.url}/ui/12-delete")
+    settled(page, "12-delete")
+    form = page.locator(".regnb-form").first
+    host = served.requests.url.partition("://")[2]
+    for text in ("vm/centos8:8.3", f"{host}/vm/centos8:8.3", digest, digest[7:19]):
+        form.get_by_label("Search:").fill(text)
+        form.get_by_text("Showing 1 to 1 of 1").wait_for()
+        assert "8.3" in form.locator("tbody tr").inner_text()
+    form.get_by_label("Search:").fill("")
+    layer_digest = apart(layers_of, served.requests.url, "vm/centos8:8.3")[-1]
+    form.get_by_label("Contains").fill(layer_digest[:19])
+    form.get_by_label("Contains").press("Enter")
+    form.get_by_text("Matched by the digest: layer").wait_for()
+    assert "8.3" in form.locator("tbody").inner_text()
+    meanings = form.locator("thead th").evaluate_all("found => found.filter(e => e.offsetWidth).map(e => e.title)")
+    assert all(meanings), meanings
+    opened(page, f"{served.url}/ui/01-inventory")
+    settled(page, "01-inventory")
+    ids = page.locator(".dt-container [id]").evaluate_all("found => found.map(e => e.id)")
+    assert len(ids) == len(set(ids)) > 2
+
+
+def test_a_pasted_curl_line_becomes_a_plan(served: Served, page: Any) -> None:
+    """A mount with an unquoted &: the page says what a shell cuts off, and plans the copy that was meant."""
+    digest = apart(layers_of, served.requests.url, "vm/centos8:8.3")[-1]
+    opened(page, f"{served.url}/ui/30-api-console")
+    settled(page, "30-api-console")
+    form = page.locator(".regnb-form").first
+    line = f"curl -X POST r:5000/v2/new/blobs/uploads/?mount={digest}&from=vm/centos8"
+    form.get_by_label("curl", exact=True).fill(line)
+    form.get_by_label("curl", exact=True).press("Enter")
+    form.get_by_text("never sends &from=vm/centos8").wait_for()
+    page.wait_for_timeout(500)
+    button(form, "^Preview$").click()
+    form.get_by_text("will be set").first.wait_for()
+    assert "new:8.3" in part(form, "Preview").inner_text()
+    check_that_nothing_was_written(served.requests, asked=False)
+
+
+def test_a_page_follows_the_theme_of_the_system(served: Served, page: Any) -> None:
+    """Without a theme in its address, also while it is open; the texts of its charts have the grey of the theme."""
+    page.emulate_media(color_scheme="dark")
+    opened(page, f"{served.url}/ui/02-storage")
+    settled(page, "02-storage")
+    found = {}
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)
+        assert contrast(page.locator("h1").first) > 4.5
+        title = page.locator(".js-plotly-plot .gtitle").first
+        found[scheme] = title.evaluate("title => getComputedStyle(title).fill")
+    assert found == {"dark": "rgb(196, 196, 196)", "light": "rgb(89, 89, 89)"}
 
 
 def test_a_read_only_page_gives_the_plan_and_keeps_the_button_off(served: Served, page: Any, tmp_path: Path) -> None:
