@@ -175,8 +175,8 @@ def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
     mine = found[found["registry"] == found["registry"].iloc[-1]] if len(found) else found
     if len(mine) < 2:  # noqa: PLR2004 -- two
         raise InvalidArgument(
-            f"no two snapshots of one registry are in {redact(folder)}",
-            hint="regnb audit URL --snapshot FOLDER makes one",
+            f"{redact(folder)} has fewer than two snapshots of one registry",
+            hint="regnb audit URL --snapshot FOLDER saves one",
         )
     one, two = mine["url"].tail(2)
     return one, two

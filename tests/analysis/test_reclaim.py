@@ -271,7 +271,7 @@ def test_rows_of_an_older_inventory_are_refused() -> None:
     """A tag that was moved since its row was read does not mean what it points at now."""
     old = Stored(("a", "1", dated(1, 0))).inventory()
     new = Stored(("a", "1", dated(2, 1))).inventory()
-    with pytest.raises(Refused, match=r"was .* where it was chosen"):
+    with pytest.raises(Refused, match=r"pointed to .* when it was chosen"):
         new.reclaim(old.tags)
 
 

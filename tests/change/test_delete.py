@@ -442,7 +442,7 @@ def test_what_a_cluster_runs(what: str, in_use: Mapping[str, Any], named: str) -
     inventory = Stored(
         ("app", "a", A), ("app", "a2", A), ("app", "ab", AB), ("app", "outer", outer), ("app", "free", one(5))
     ).inventory()  # fmt: skip
-    with pytest.raises(Refused, match=r"a cluster runs what would go: .*web/front") as raised:
+    with pytest.raises(Refused, match=r"a cluster runs images that this would delete: .*web/front") as raised:
         plan(inventory, what, in_use=in_use)
     assert "'running'" in raised.value.hint
     found = plan(inventory, what, in_use=in_use, allow=["running"])

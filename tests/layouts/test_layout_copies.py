@@ -403,7 +403,7 @@ def test_an_archive_that_is_cut_short(source: str, tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", late)
-        with pytest.raises(StorageError, match="exists by now, and is not replaced"):
+        with pytest.raises(StorageError, match="exists already, and regnb does not replace it"):
             resumed()
     assert path.read_bytes() == b"someone else's"
     path.unlink()

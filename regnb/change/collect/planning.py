@@ -185,7 +185,7 @@ def plan_collect(
     if state.gaps:
         more = f" (and {len(state.gaps) - 1:,} more)" if len(state.gaps) > 1 else ""
         raise Refused(
-            f"not everything in {url} could be read, and it may need anything: {state.gaps[0]}{more}",
+            f"{url} could not be read completely, and the unread part may need any of its blobs: {state.gaps[0]}{more}",
             hint="read the storage as the registry's own user; regnb audit names every problem",
         )
     planning = _Planning(state, look, options, (now or datetime.now(UTC)).timestamp())
