@@ -570,6 +570,8 @@ class Inventory:
         Example:
             >>> tags = inventory.with_pulls("pulls.parquet").tags
             >>> tags.loc[tags["pulled"].notna(), ["repository", "tag"]]
+                repository  tag
+            52  vm/centos8  8.4
         """
         tags = with_pulls(self, History.load(history, must_exist=True))
         frames = {**self.frames, "tags": tags}
