@@ -559,9 +559,9 @@ def _notes(inventory: Inventory, actions: Collection[str], *, untagged: bool) ->
             "blobs."
         )
     if not inventory.whole:
-        yield "Only the repositories that were named were read: others may share layers with what goes."
+        yield "Only the named repositories were read: others may share layers with the deleted images."
     if not inventory.complete:
-        yield "The inventory is incomplete: what could not be read may need what goes."
+        yield "The inventory is incomplete: unread images may need the data that this deletes."
     if untagged:
         yield (
             "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "

@@ -99,7 +99,7 @@ class Frame(pd.DataFrame):
             return f"<p title='{escaped(', '.join(map(str, self.columns)))}'>No rows.</p>"
         kept, blank = filled(self)
         if blank:
-            return f"{kept._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
+            return f"{kept._repr_html_().removesuffix('</p>')}; without a value: {escaped(', '.join(blank))}</p>"
         names = [str(name) for name in self.columns]
         text, cut = self.readable()
         align = [

@@ -178,7 +178,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
             "Registry", "the URL of every registry process of this storage, separated by spaces", value=given
         ),
         "repositories": text_field("Repository", "all; or names and globs, separated by spaces, such as vm/*"),
-        "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
+        "grace": text_field("Grace", "least age of the data, such as 24h", value="24h"),
         "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
         "untagged": check_box("Also collect untagged manifests, except what tagged images and receipts need."),

@@ -498,7 +498,7 @@ def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, 
         button(form, "^Preview$").click()
         shown = part(form, "Preview")
         shown.get_by_text("frees at most").first.wait_for()
-        shown.get_by_text("2 repositories need layers of what goes").click()
+        shown.get_by_text("2 repositories need some of these layers").click()
         shown.get_by_text("vm/test/centos8").first.wait_for(state="visible")
         assert "1 tag and 1 manifest will be gone" in shown.inner_text()
 

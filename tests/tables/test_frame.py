@@ -126,7 +126,7 @@ def test_what_has_no_value_takes_no_room() -> None:
     """A column without a value is named below the table, and a frame without rows is a sentence."""
     page = Frame({"tag": ["1"], "locked": [""], "pushed": [pd.NaT]})._repr_html_()
     assert page.count("<th ") == 2  # a heading and a row
-    assert "1 row, 1 column; blank: locked, pushed" in page
+    assert "1 row, 1 column; without a value: locked, pushed" in page
     assert "No rows." in Frame({"tag": []})._repr_html_()
 
 

@@ -224,9 +224,9 @@ def _notes(options: Options) -> Iterator[str]:
     elif options.place == "versions":
         yield "Everything is hidden behind its versions; nothing is free until the trash is emptied."
     else:
-        yield "Everything is moved into a trash beside it; nothing is free until the trash is emptied."
+        yield "Everything is moved into a trash beside the storage; nothing is free until the trash is emptied."
     if not options.endpoints:
-        yield "No endpoint is named, so nobody can be asked whether the registry is read-only or stopped."
+        yield "No endpoint is named, so regnb cannot check that the registry is read-only or stopped."
     yield _UNSEEN
     yield _CACHES
 
