@@ -73,7 +73,7 @@ class Diff:
         changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in shown)
         times = f"{_minute(self.before)} to {_minute(self.after)}"
         sizes = f"{human(self.gained)} gained, {human(self.freed)} freed"
-        return " ".join([f"{self.registry}, {times}: tags {changes}; {sizes}.", *self.notes])
+        return " ".join([f"{self.registry}, {times}: tags: {changes}; bytes: {sizes}.", *self.notes])
 
     def __repr__(self) -> str:
         return f"<Diff of {self.summary()}>"
@@ -201,7 +201,7 @@ def diff(
 
     Example:
         >>> print(regnb.diff(inventory.save("snapshots"), inventory).summary())
-        localhost:5000, ... to ...: tags 0 new, 0 moved, 0 vanished; 0 B gained, 0 B freed.
+        localhost:5000, ... to ...: tags: 0 new, 0 moved, 0 vanished; bytes: 0 B gained, 0 B freed.
     """
     if second is None:
         if isinstance(first, Inventory):

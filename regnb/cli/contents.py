@@ -197,7 +197,7 @@ def waste(
     unread = found["message"] != ""
     if not json_:
         hidden, repeated, saved = (human(int(found[name].sum())) for name in ("hidden", "repeated", "saved"))
-        say(f"Later layers hide {hidden}; {repeated} are repeated in several layers. Compressed, about {saved} of all.")
+        say(f"Later layers hide {hidden}, and several layers repeat {repeated}: compressed, about {saved} together.")
     show(found if json_ else found[~unread], json_)
     _leave(text.partition(": ")[2] for text in found.loc[unread, "message"])
 

@@ -190,7 +190,7 @@ def test_what_changed(watched: tuple[Distribution, str], tmp_path: Path) -> None
     for arguments in ((one, two), (saved,)):
         done = regnb(tmp_path, "diff", *arguments)
         check(done, 0)
-        assert "tags 1 new, 1 moved, 1 vanished" in done.stdout
+        assert "tags: 1 new, 1 moved, 1 vanished" in done.stdout
         rows = json_lines(regnb(tmp_path, "diff", *arguments, "--json"))
         assert [(row["change"], row["repository"], row["tag"]) for row in rows] == [
             ("vanished", "tools/cli", "1"), ("moved", "vm/app", "1"), ("new", "vm/app", "4"),
