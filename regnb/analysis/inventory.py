@@ -257,7 +257,7 @@ class Inventory:
         Example:
             >>> print(inventory.highlights)
             68% of the space (28.0 MB) is used by vm/*.
-            The largest layer has 25.2 MB and is behind 4 tags: vm/centos8, vm/test/centos8.
+            The largest layer has 25.2 MB. It is needed by 4 tags of vm/centos8, vm/test/centos8.
             At most 3.5 MB would be free after a garbage collection if the tags older than a year were deleted (18);
             the newest of each repository stays.
         """
@@ -267,8 +267,8 @@ class Inventory:
             name = f"{row['namespace']}/*" if row["repositories"] > 1 else row["namespace"]
             found.append(f"{row['share'] / stored:.0%} of the space ({human(row['share'])}) is used by {name}.")
         for row in self.largest.sort_values("size").tail(1).to_dict("records"):
-            behind = f"{count(row['tags'], 'tag')}: {row['used_by']}"
-            found.append(f"The largest layer has {human(row['size'])} and is behind {behind}.")
+            users = f"{count(row['tags'], 'tag')} of {row['used_by']}"
+            found.append(f"The largest layer has {human(row['size'])}. It is needed by {users}.")
         created = ages(self.tags)["age"]
         newest = created.groupby(self.tags["repository"]).transform("max")
         old = (created < self.started - timedelta(days=365)) & (created < newest)

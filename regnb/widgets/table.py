@@ -150,6 +150,11 @@ class Table(widgets.VBox):  # type: ignore[misc]
         return self._rows.iloc[sorted(self._chosen)]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no row at all."""
+        return self._rows.empty
+
+    @property
     def shown(self) -> pd.DataFrame:
         """The rows that the browser has: all, or those of the page."""
         return self._rows.iloc[self._page].reset_index(drop=True)
