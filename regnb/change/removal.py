@@ -146,7 +146,8 @@ class Loss:
                 raise Refused(
                     f"{self.held.name}@{Digest(digest).short} is listed by the index {self.held.title(indexes[0])}, "
                     "which would break",
-                    hint="delete the index, which takes along what only it needs, or allow 'parents'",
+                    hint="delete the index, which also deletes what only it needs, or allow 'parents'",
+                    allow=("parents",),
                 )
 
     def staying(self, digest: str) -> list[str]:
@@ -310,6 +311,7 @@ def remove(
         raise Refused(
             f"a cluster runs images that this would delete: {names(list(texts))}",
             hint="leave it out of the selection, or allow 'running'",
+            allow=("running",),
         )
     graph = inventory.graph
     sizes = inventory.manifests["size"].to_numpy()

@@ -162,5 +162,6 @@ async def overwritten(
         raise Refused(
             f"{first.repository}:{first.reference} {first.message}" + (f" (and {more} more)" if more else ""),
             hint="choose another tag, or allow 'overwrite'",
+            allow=("overwrite",),
         )
     return tuple(effects)

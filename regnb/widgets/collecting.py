@@ -97,7 +97,7 @@ class SweepForm(Confirmation[Sweep]):
             return
         self.plan = plan
         self._code.disabled = False
-        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._code.placeholder = f"type {plan.code} to enable Apply"
         self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
         self._prompt.value = (
             "Nothing has been written. To arm the button for this plan, type its code: "
@@ -183,7 +183,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
         "untagged": check_box("Also collect untagged manifests, except what tagged images and receipts need."),
         "trash": check_box("Move everything into a trash first, so that it can be put back.", value=True),
-        "writer": check_box("writer: collect although somebody may push meanwhile, or nobody knows."),
+        "writer": check_box("writer: collect although someone may push at the same time, or regnb cannot tell."),
         "undo": check_box("undo: collect also what the undo of a receipt needs."),
     }
     if not local_path(storage.url):

@@ -246,7 +246,7 @@ class Form(Confirmation[Plan]):
             )
             return
         self._code.disabled = False
-        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._code.placeholder = f"type {plan.code} to enable Apply"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
         code = f"<code class='regnb-code regnb-next'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")

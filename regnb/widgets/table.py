@@ -11,6 +11,7 @@ import traitlets
 
 from regnb.analysis.find import by_digest, by_label, label_of, sought
 from regnb.errors import MissingExtra
+from regnb.oci.referrers import subject_of_tag
 from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame, filled
 from regnb.text import count, human
@@ -115,9 +116,12 @@ class Table(widgets.VBox):  # type: ignore[misc]
         for name in _DIGESTS:
             if name in self._rows:  # whole, for the cells show the first digits alone
                 self._names = self._names + " " + self._rows[name].astype("str").fillna("")
-        self._folded = (
-            self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
-        )
+        self._folded = pd.Series(data=False, index=self._rows.index)
+        if {"tag", "kind"} <= set(self._rows):
+            # Without an endpoint for referrers, the list of those of an image is a tag, too.
+            self._folded = self._rows["kind"].isin(_ASIDE) | self._rows["tag"].map(subject_of_tag).ne("")
+        elif "kind" in self._rows:
+            self._folded = self._rows["kind"].isin(_ASIDE)
         number = int(self._folded.sum())
         self._aside.description = f"Show signatures, SBOMs and caches: {count(number, 'row')}."
         self._aside.layout.display = None if 0 < number < len(self._rows) else "none"

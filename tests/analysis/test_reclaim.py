@@ -292,7 +292,7 @@ def test_what_refers_to_a_proposed_manifest_counts() -> None:
 @pytest.mark.parametrize("goal", ["lots", "5 bananas", "-1", ""])
 def test_a_goal_that_is_no_size_is_refused(goal: str) -> None:
     """What is not a number of bytes is an error that shows how to write one."""
-    with pytest.raises(InvalidArgument, match="not a size") as raised:
+    with pytest.raises(InvalidArgument, match="is not a valid size") as raised:
         Stored(("a", "1", dated(1, 0))).inventory().free(goal)
     assert "500GB" in raised.value.hint
 

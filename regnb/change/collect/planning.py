@@ -87,7 +87,9 @@ def seconds(age: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,6})([mhdw])|0", age.strip())
     if match is None:
-        raise InvalidArgument(f"not an age: {age[:80]!r}", hint="write a number and m, h, d or w, such as 24h or 7d")
+        raise InvalidArgument(
+            f"{age[:80]!r} is not a valid age", hint="write a number and m, h, d or w, such as 24h or 7d"
+        )
     return int(match[1]) * _UNITS[match[2]] if match[1] else 0
 
 
