@@ -314,7 +314,7 @@ class Storage(_Storage):
 
         Example:
             >>> print(storage.plan_empty(older_than="30d").summary())
-            empty in /var/lib/registry: remove for good nothing
+            empty in /var/lib/registry: nothing to do
         """
         from regnb.change.collect.planning import seconds
         from regnb.wire.addresses import parse_registry

@@ -48,7 +48,9 @@ class SweepForm(Confirmation[Sweep]):
         >>> form.receipt
     """
 
-    def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
+    def __init__(
+        self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget], nothing: str = ""
+    ) -> None:
         super().__init__()
         self.storage = storage
         self._make, self._fields = make, dict(fields)
@@ -64,6 +66,8 @@ class SweepForm(Confirmation[Sweep]):
                 *(self._trouble, self._progress, self._result),
             ],
         }
+        if nothing:  # no control can work
+            parts = {"Choose": [widgets.HTML(faint(nothing))]}
         self._lay_out(title, f"in {storage.url}", parts, steps=True)
 
     def _start_preview(self) -> None:
@@ -217,15 +221,10 @@ def restore(storage: Storage) -> SweepForm:
         >>> form = collecting.restore(storage)
     """
     runs = [str(run) for run in storage.trash()["run"]]
-
-    def make() -> Sweep:
-        if not fields["run"].value:
-            again = "reload this page" if served() else "run this cell again"
-            raise InvalidArgument("the trash is empty", hint=f"{again} after a collection")
-        return storage.plan_restore(fields["run"].value)
-
     fields = {"run": choice("Collection", runs[::-1] or [""])}
-    return SweepForm(storage, "Put back", make, fields)
+    again = "reload this page" if served() else "run this cell again"
+    nothing = "" if runs else f"The trash is empty. After a collection, {again}."
+    return SweepForm(storage, "Put back", lambda: storage.plan_restore(fields["run"].value), fields, nothing)
 
 
 def empty(storage: Storage) -> SweepForm:
