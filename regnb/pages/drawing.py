@@ -35,7 +35,9 @@ SHOWN: Final = 40
 """Rows of a bar chart or a matrix; the rest is one row."""
 POINTS: Final = 5_000
 """Tags that are drawn one by one; more are counted in cells."""
-BOXES: Final = (30, 80, 600)
+ROOM: Final = 60
+"""Boxes for repositories that are large enough for their names."""
+BOXES: Final = (30, ROOM, 600)
 """Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
 LEGIBLE: Final = 100
 """What is smaller than this part of its parent's box shows no name in the treemap, and has no box of its own."""
