@@ -311,6 +311,19 @@ def test_what_a_deletion_frees(filled: Distribution, tmp_path: Path) -> None:
     assert len(json_lines(regnb(tmp_path, "tags", filled.url, "vm/app", "--json"))) == 3
 
 
+def test_a_pasted_digest_says_who_shares_and_what_is_freed(filled: Distribution, tmp_path: Path) -> None:
+    """On docker-registry, in two inputs: the tag of the digest is found; what its deletion frees, and who shares it."""
+    done = regnb(tmp_path, "find", ONE.digest, REGNB_URL=filled.url)
+    check(done, 0)
+    assert "vm/app" in done.stdout
+    assert f"docker pull {filled.host}/vm/app@{ONE.digest}" in done.stdout
+    done = regnb(tmp_path, "reclaim", "vm/app:1", REGNB_URL=filled.url)
+    check(done, 0)
+    assert "would remove about 20.7 kB because of the deletion of 1 tag" in done.stdout
+    stays = done.stdout.partition("What stays")[2]
+    assert {"vm/app", "tools/cli"} <= set(stays.split())
+
+
 def test_a_proposal_becomes_a_plan(filled: Distribution, tmp_path: Path) -> None:
     """``free`` proposes the oldest, keeps what is protected, and writes the plan of it, which frees what was said."""
     rows = json_lines(regnb(tmp_path, "free", str(filled.root), "20kB", "--json"))

@@ -462,6 +462,45 @@ def test_every_form_of_a_page_has_a_link_at_its_top(served: Served, page: Any) -
     assert keys.tabs <= 12
 
 
+def test_manifests_are_made_by_keyboard(served: Served, page: Any) -> None:
+    """From the top of the page over the host to the link that downloads them, in at most twelve tabs."""
+    opened(page, f"{served.url}/ui/31-expose-on-kubernetes")
+    settled(page, "31-expose-on-kubernetes")
+    keys = Keyboard(page)
+    keys.skip()
+    keys.is_at("Host")
+    keys.press("Control+a")
+    keys.type("repo.example.org")
+    page.locator(".regnb-form").get_by_text("--host repo.example.org").first.wait_for()
+    keys.press("Enter")
+    keys.is_at("Download")
+    assert keys.tabs <= 12
+
+
+def test_a_tag_is_renamed_by_keyboard(served: Served, page: Any) -> None:
+    """The form below the one that copies: from the top of the page to the plan in at most twelve tabs."""
+    opened(page, f"{served.url}/ui/11-copy?repository=vm/centos8")
+    settled(page, "11-copy")
+    form = page.locator(".regnb-form").nth(1)
+    form.locator("tbody tr").first.wait_for()
+    keys = Keyboard(page)
+    keys.tab_to("Skip to Rename")
+    keys.press("Enter")
+    keys.is_at("Search")
+    keys.press("ArrowDown")
+    keys.press("Space")
+    form.get_by_text("1 chosen").wait_for()
+    keys.tab_to("New name")
+    keys.type("renamed")
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    keys.is_at("Preview")
+    keys.press("Enter")
+    form.locator("a[download]").first.wait_for()
+    assert keys.tabs <= 12
+    check_that_nothing_was_written(served.requests)
+
+
 def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
     """From the top of the image's page to the plan in at most twelve tabs; its row is chosen already."""
     opened(page, f"{served.url}/ui/03-image?reference=vm/centos8:8.4")
