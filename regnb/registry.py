@@ -692,8 +692,7 @@ class Registry:
 
         other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
         plan = partial(plan_copy, self._reader, what, to, source=other, repositories=repositories)
-        made = self._run(lambda: plan(platform=platform, referrers=referrers, allow=allow))
-        return _foreseen(self._reader, made)
+        return _foreseen(self._reader, self._run(partial(plan, platform=platform, referrers=referrers, allow=allow)))
 
     def plan_rename(self, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:
         """Plan a rename of a repository or of one tag: copy, verify, then remove only the old names.

@@ -159,10 +159,10 @@ class Chart(go.Figure):  # type: ignore[misc]  # plotly has no types
     """A figure that follows the width of its page, also when a window is resized, and the theme of JupyterLab."""
 
     def _ipython_display_(self) -> None:
-        from IPython.display import HTML, display  # only a notebook calls this
+        from IPython.display import display  # only a notebook calls this
 
         put: Callable[..., object] = display
-        put(HTML(THEMES))
+        put({"text/html": THEMES}, raw=True)
         if plotly.io.renderers.render_on_display and plotly.io.renderers.default:
             plotly.io.show(self, config={"responsive": True})
         else:
