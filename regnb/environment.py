@@ -91,7 +91,7 @@ def seconds(timeout: float | None) -> float:
     except ValueError:
         found = 0.0
     if not 0 < found < inf:
-        raise InvalidArgument(f"the timeout is {text[:40]!r}", hint="give a number of seconds, such as 60")
+        raise InvalidArgument(f"{text[:40]!r} is not a valid timeout", hint="give a number of seconds, such as 60")
     return found
 
 
@@ -127,7 +127,9 @@ def retries(given: int | None) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and int(text) <= _RETRIES):
-        raise InvalidArgument(f"the number of retries is {text[:40]!r}", hint=f"give a number from 0 to {_RETRIES}")
+        raise InvalidArgument(
+            f"{text[:40]!r} is not a valid number of retries", hint=f"give a number from 0 to {_RETRIES}"
+        )
     return int(text)
 
 

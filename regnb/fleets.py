@@ -248,7 +248,7 @@ def _load(path: Path) -> list[Member]:
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), _File).registry
     except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}", hint="name a fleet's TOML file") from None
+        raise StorageError(f"cannot read {path}: {error.strerror or error}", hint=f"name a TOML file: {hint}") from None
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{path}: {error}", hint=hint) from None
     except (ValueError, RecursionError) as error:  # no TOML, or no UTF-8

@@ -651,7 +651,7 @@ class Registry:
         """
         from regnb.change.retag import plan_retag  # kept out of `import regnb`
 
-        return self._run(lambda: plan_retag(self._reader, what, tag, allow=allow))
+        return _foreseen(self._reader, self._run(lambda: plan_retag(self._reader, what, tag, allow=allow)))
 
     def plan_copy(
         self,
@@ -689,7 +689,7 @@ class Registry:
 
         other = None if source is None or source is self else source._reader  # noqa: SLF001 -- our own kind
         plan = partial(plan_copy, self._reader, what, to, source=other, repositories=repositories)
-        return self._run(lambda: plan(platform=platform, referrers=referrers, allow=allow))
+        return _foreseen(self._reader, self._run(partial(plan, platform=platform, referrers=referrers, allow=allow)))
 
     def plan_rename(self, what: str, to: str, *, allow: Iterable[str] = ()) -> Plan:
         """Plan a rename of a repository or of one tag: copy, verify, then remove only the old names.
@@ -969,7 +969,8 @@ class Registry:
             StorageError, PlanMismatch, Unsupported, Busy, Interrupted: As for :meth:`apply`.
 
         Example:
-            >>> receipt = registry.resume("20261123T120000-4f2a91cc")  # doctest: +SKIP
+            >>> registry.resume("20261129T120000-4f2a91cc").status
+            'done'
         """
         found = receipt if isinstance(receipt, Receipt) else Receipt.load(receipt)
         # Read again once it is ours alone: another process may have been writing it until now.
@@ -1000,7 +1001,7 @@ def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], ther
         )
     if reader.client.transport.read_only:
         raise Refused(
-            f"nothing is written to {reader.client.host} from here",
+            f"this page or program is read-only: it does not write to {reader.client.host}",
             hint="save the plan, and apply it elsewhere: regnb apply plan.json --confirm CODE",
         )
     counters = Progress_()
@@ -1078,7 +1079,7 @@ def _foreseen(reader: Reader, plan: Plan) -> Plan:
     """Return a plan with what is known that its registry will refuse."""
     from regnb.change.refusals import foresee, told  # kept out of `import regnb`
 
-    directory = run(reader.directory) if plan.removes else None
+    directory = run(reader.directory) if plan.removes or plan.overwrites else None
     found = foresee(plan, reader.client.capabilities, directory)
     return found if directory is None else run(lambda: told(found, directory))
 

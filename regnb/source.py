@@ -39,6 +39,7 @@ def read(
     where: str | Path | None = None,
     repositories: str | Sequence[str] | None = None,
     *,
+    storage: str | Path | None = None,
     cached: bool = True,
     fill_cache: bool = False,
     listing: str | Path | None = None,
@@ -51,6 +52,8 @@ def read(
             storage or a snapshot; ``oci:DIR[:TAG]``, ``oci-archive:FILE`` or ``docker-archive:FILE``, as skopeo and
             podman name them, or a folder of OCI layouts. By default the environment's ``REGNB_URL``.
         repositories: Of a registry, a layout or an archive only these, as for :meth:`Registry.inventory`.
+        storage: The registry's own storage, if it can be reached. It is read instead of ``where``, and as a whole:
+            ``repositories`` then has no effect.
         cached: As for :meth:`Registry.inventory`.
         fill_cache: As for :meth:`Registry.inventory`.
         listing: Of a storage in a bucket the ``manifest.json`` of an S3 Inventory, as for :func:`open_storage`.
@@ -66,11 +69,15 @@ def read(
         >>> len(regnb.read("/var/lib/registry").tags)
         55
     """
+    if storage:
+        where, repositories = storage, None
     where = where or variable("REGNB_URL")
     if listing and "://" in str(where) and is_file(where):
         return _whole(where, repositories, listing)
     if listing:
-        raise InvalidArgument(f"a listing is of a bucket, and {where} is not one", hint="name it: s3://bucket/folder")
+        raise InvalidArgument(
+            f"a listing needs a bucket, and {where} is not a bucket", hint="name it: s3://bucket/folder"
+        )
     if not is_file(where) or find(where):
         from regnb import registry as registries  # what reads files loads no HTTP
 
@@ -107,7 +114,8 @@ def known_bases(
         RegistryError: As :func:`regnb.connect` raises it.
 
     Example:
-        >>> regnb.known_bases(["debian:12", "alpine:3.20"])  # doctest: +SKIP
+        >>> regnb.known_bases(["localhost:5000/vm/centos8:8.4"])["position"].to_list()
+        [0, 1, 2, 3]
     """
     import pandas as pd
 

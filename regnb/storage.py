@@ -120,7 +120,8 @@ class Storage(_Storage):
             plan: The one that this handle made last.
 
         Example:
-            >>> storage.keep(plan).save("plan.json")  # doctest: +SKIP
+            >>> plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])
+            >>> storage.keep(plan).save("plan.json")
         """
         from regnb.change.collect import basis
 
@@ -207,7 +208,8 @@ class Storage(_Storage):
                 *([f"regnb free {self.url} {-(-lacking // 1000**2)}MB proposes tags to delete first"] * (lacking > 0)),
             ]
             raise Refused(
-                f"this collection takes away {human(plan.size)}, and {human(wanted)} are wanted", hint="; ".join(hints)
+                f"this collection frees {human(plan.size)}, less than the {human(wanted)} asked for",
+                hint="; ".join(hints),
             )
         return plan
 
@@ -335,7 +337,7 @@ class Storage(_Storage):
 
         Example:
             >>> print(storage.plan_empty(older_than="30d").summary())
-            empty in /var/lib/registry: remove for good nothing
+            empty in /var/lib/registry: nothing to do
         """
         from regnb.change.collect.planning import seconds
         from regnb.wire.addresses import parse_registry
@@ -434,7 +436,10 @@ class Storage(_Storage):
             StorageError, BrokenReceipt: No such receipt, or one that was changed.
 
         Example:
-            >>> storage.caches(receipt)  # doctest: +SKIP
+            >>> receipt = storage.apply(plan, confirm=plan.code)
+            >>> storage.caches(receipt, ["http://localhost:5000"])[["asked", "remembered"]]
+              asked remembered
+            0     1          0
         """
         from regnb.change.journal import Receipt
         from regnb.tables.frame import of_rows
@@ -447,7 +452,9 @@ class Storage(_Storage):
         """Return the rows of :meth:`caches` without a frame.
 
         Example:
-            >>> storage.remembered(receipt)  # doctest: +SKIP
+            >>> receipt = storage.apply(plan, confirm=plan.code)
+            >>> [found.remembered for found in storage.remembered(receipt, ["http://localhost:5000"])]
+            [0]
         """
         from regnb.change.collect import caches, pushers
 
@@ -501,7 +508,8 @@ class Storage(_Storage):
             PlanMismatch, Refused, Busy, StorageError, Interrupted: As for :meth:`apply`.
 
         Example:
-            >>> receipt = storage.resume("20261129T120000-4f2a91cc")  # doctest: +SKIP
+            >>> storage.resume("20261129T120000-4f2a91cc").status
+            'done'
         """
         from regnb.change.journal import Journal, Receipt
 

@@ -58,7 +58,9 @@ def parse_size(size: float | str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", str(size).strip(), re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
-        raise InvalidArgument(f"not a size: {str(size)[:100]!r}", hint="write bytes with a unit, such as 500GB or 2GiB")
+        raise InvalidArgument(
+            f"{str(size)[:100]!r} is not a valid size", hint="write bytes with a unit, such as 500GB or 2GiB"
+        )
     return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** ("", *"kmgtp").index(match[2].lower()))
 
 
@@ -74,7 +76,7 @@ def parse_age(age: str) -> timedelta:
     """
     match = re.fullmatch(r"([1-9]\d{0,3})([hdw])", age.strip())
     if match is None:
-        raise InvalidArgument(f"not a time: {age[:100]!r}", hint="write a number and h, d or w, such as 180d")
+        raise InvalidArgument(f"{age[:100]!r} is not a valid age", hint="write a number and h, d or w, such as 180d")
     return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
 
 

@@ -259,7 +259,7 @@ def of_image(found: Frame, repository: str, digest: str) -> str:
     Example:
         >>> digest = inventory.tags.set_index(["repository", "tag"]).loc[("vm/centos8", "8.4"), "digest"]
         >>> of_image(inventory.bases, "vm/centos8", digest)
-        'not known: it begins with the layers of no other tagged image here'
+        'not known: no other tagged image here has its first layers'
     """
     rows = found[(found["repository"] == repository) & (found["digest"] == digest)]
     for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
@@ -272,7 +272,7 @@ def of_image(found: Frame, repository: str, digest: str) -> str:
         if row["moved"]:
             return f"{name}{told}, which points to a newer image now"
         return f"{name}{told}" + (", the newest release" if row["moved"] is False else "")
-    return "not known: it begins with the layers of no other tagged image here"
+    return "not known: no other tagged image here has its first layers"
 
 
 def stale(found: Frame) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ class Diff:
         changes = ", ".join(f"{numbers.get(change, 0):,} {change}" for change in shown)
         times = f"{_minute(self.before)} to {_minute(self.after)}"
         sizes = f"{human(self.gained)} gained, {human(self.freed)} freed"
-        return " ".join([f"{self.registry}, {times}: tags {changes}; {sizes}.", *self.notes])
+        return " ".join([f"{self.registry}, {times}: tags: {changes}; bytes: {sizes}.", *self.notes])
 
     def __repr__(self) -> str:
         return f"<Diff of {self.summary()}>"
@@ -175,8 +175,8 @@ def _last_two(folder: str, registry: str | None) -> tuple[str, str]:
     mine = found[found["registry"] == found["registry"].iloc[-1]] if len(found) else found
     if len(mine) < 2:  # noqa: PLR2004 -- two
         raise InvalidArgument(
-            f"no two snapshots of one registry are in {redact(folder)}",
-            hint="regnb audit URL --snapshot FOLDER makes one",
+            f"{redact(folder)} has fewer than two snapshots of one registry",
+            hint="regnb audit URL --snapshot FOLDER saves one",
         )
     one, two = mine["url"].tail(2)
     return one, two
@@ -201,7 +201,7 @@ def diff(
 
     Example:
         >>> print(regnb.diff(inventory.save("snapshots"), inventory).summary())
-        localhost:5000, ... to ...: tags 0 new, 0 moved, 0 vanished; 0 B gained, 0 B freed.
+        localhost:5000, ... to ...: tags: 0 new, 0 moved, 0 vanished; bytes: 0 B gained, 0 B freed.
     """
     if second is None:
         if isinstance(first, Inventory):

@@ -46,8 +46,7 @@ def find(frames: Mapping[str, Frame], text: str, host: str) -> Frame:
             "nothing to look for", hint="write repository:tag, a digest, a part of a name, or name=value of a label"
         )
     name, at, digest = wanted.partition("@")
-    match = _HEX.fullmatch(digest if at else wanted)
-    reasons = by_label(frames, *label) if label else _by_digest(frames, match[0], match[2]) if match else {}
+    reasons = by_label(frames, *label) if label else by_digest(frames, digest if at else wanted)
     tags = frames["tags"]
     full = tags["repository"] + ":" + tags["tag"]
     why = pd.Series([reasons.get(str(digest), "") for digest in tags["digest"]], index=tags.index, dtype="str")
@@ -99,9 +98,20 @@ def sought(text: str) -> str:
     return rest if slash and rest and names_host(first) else wanted
 
 
-def _by_digest(frames: Mapping[str, Frame], text: str, digits: str) -> dict[str, str]:
-    """Return each manifest that leads to a digest, with how: itself, its config, a layer, or a child."""
-    start = text if ":" in text else f"sha256:{digits}"
+def by_digest(frames: Mapping[str, Frame], text: str) -> dict[str, str]:
+    """Return each manifest that leads to a digest, with how: itself, its config, a layer, or a child.
+
+    Args:
+        frames: Of an inventory.
+        text: A digest, or at least six digits of one; anything else leads nowhere.
+
+    Example:
+        >>> by_digest(inventory.frames, "vm/centos8")
+        {}
+    """
+    if not (match := _HEX.fullmatch(text)):
+        return {}
+    start = text if match[1] else f"sha256:{match[2]}"
     manifests, layers, children = frames["manifests"], frames["layers"], frames["children"]
     found: dict[str, str] = {}
     of = manifests.loc[manifests["config"].fillna("").str.startswith(start), ["digest", "config"]]

@@ -195,7 +195,9 @@ def growth(what: str | Path | Iterable[Inventory | str | Path], *, registry: str
             hint=f"name one: --registry {names[0]}, or registry={names[0]!r} in Python",
         )
     if registry is not None and registry not in names:
-        raise InvalidArgument(f"no snapshot of {registry!r}", hint=f"there is: {', '.join(names[:10]) or 'nothing'}")
+        raise InvalidArgument(
+            f"no snapshot of {registry!r}", hint=f"choose from: {', '.join(names[:10]) or 'no registry has one'}"
+        )
     rows: list[tuple[_Reading, tuple[int | None, int | None, int | None], int | None]] = []
     before: snapshot.Stored | None = None
     whole: Frame | None = None

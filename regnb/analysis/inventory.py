@@ -289,7 +289,7 @@ class Inventory(_Frames):
         Example:
             >>> print(inventory.highlights)
             68% of the space (28.0 MB) is used by vm/*.
-            The largest layer has 25.2 MB and is behind 4 tags: vm/centos8, vm/test/centos8.
+            The largest layer has 25.2 MB. It is needed by 4 tags of vm/centos8, vm/test/centos8.
             At most 3.5 MB would be free after a garbage collection if the tags older than a year were deleted (18);
             the newest of each repository stays.
         """
@@ -301,8 +301,8 @@ class Inventory(_Frames):
             name = f"{row['namespace']}/*" if row["repositories"] > 1 else row["namespace"]
             found.append(f"{row['share'] / stored:.0%} of the space ({human(row['share'])}) is used by {name}.")
         for row in self.largest.sort_values("size").tail(1).to_dict("records"):
-            behind = f"{count(row['tags'], 'tag')}: {row['used_by']}"
-            found.append(f"The largest layer has {human(row['size'])} and is behind {behind}.")
+            users = f"{count(row['tags'], 'tag')} of {row['used_by']}"
+            found.append(f"The largest layer has {human(row['size'])}. It is needed by {users}.")
         created = ages(self.tags)["age"]
         newest = created.groupby(self.tags["repository"]).transform("max")
         old = (created < self.started - timedelta(days=365)) & (created < newest)
@@ -366,8 +366,10 @@ class Inventory(_Frames):
             One row for each image (:data:`regnb.tables.columns.COLUMNS`, ``bases``).
 
         Example:
-            >>> known = regnb.known_bases(["debian:12", "debian:11"])  # doctest: +SKIP
-            >>> inventory.find_bases(known, [regnb.read("snapshots/january")])  # doctest: +SKIP
+            >>> known = regnb.known_bases(["localhost:5000/vm/centos8:8.4"])
+            >>> saved = inventory.save("earlier")
+            >>> inventory.find_bases(known, [regnb.read(saved)])["told_by"].value_counts().to_dict()
+            {'version tags': 18, 'not known': 11, 'tag': 9}
         """
         from regnb.analysis.bases import bases
 
@@ -474,8 +476,9 @@ class Inventory(_Frames):
             StorageError: A file cannot be read.
 
         Example:
-            >>> found = inventory.join("reports", in_use="cluster")  # doctest: +SKIP
-            >>> found.query("state == 'vulnerable and unused'")["image"]  # doctest: +SKIP
+            >>> found = inventory.join("reports", in_use="pods.json")
+            >>> found.query("state == 'vulnerable and unused'")["image"].to_list()
+            ['8.3']
         """
         from regnb.analysis.scans import join
 
@@ -634,7 +637,10 @@ class Inventory(_Frames):
             StorageError: It cannot be read, or there is no such file.
 
         Example:
-            >>> inventory.with_pulls("pulls.parquet").free("2MB", unused_for="180d")  # doctest: +SKIP
+            >>> tags = inventory.with_pulls("pulls.parquet").tags
+            >>> tags.loc[tags["pulled"].notna(), ["repository", "tag"]]
+                repository  tag
+            52  vm/centos8  8.4
         """
         from regnb.analysis.pulls import History, with_pulls
 

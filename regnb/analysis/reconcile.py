@@ -9,6 +9,7 @@ import pandas as pd
 
 from regnb.analysis.inventory import Inventory
 from regnb.errors import InvalidArgument
+from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, of_rows
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def reconcile(inventory: Inventory, storage: Storage | Inventory) -> Frame:
     ]
     for cause, mask, message in causes:
         size = sum((sizes[0] * on_disk - sizes[1] * shown_)[mask].tolist())
-        first = f", such as {both['digest'][mask].iloc[0]}" if mask.any() else ""
+        first = f", such as {Digest(both['digest'][mask].iloc[0]).short}" if mask.any() else ""
         rows.append((cause, int(mask.sum()), size, False, message + first))
     files = dict(zip(disk.disk["what"], disk.disk["size"].tolist(), strict=True))
     texts = {

@@ -43,7 +43,9 @@ class Releases:
         known: Images elsewhere (``known_bases``).
 
     Example:
-        >>> Releases([inventory.frames]).of([("base", "12.1")], digest)  # doctest: +SKIP
+        >>> old = inventory.tags.query("repository == 'vm/centos8' and tag == '8.3'")["digest"].item()
+        >>> Releases([inventory.frames]).of([("vm/centos8", "8.3")], old)
+        Release(moved=True, behind=1, told_by='version tags')
     """
 
     def __init__(self, tables: Sequence[_Frames], known: Frame | None = None) -> None:

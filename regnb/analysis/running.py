@@ -45,7 +45,9 @@ class Running:
     an image run the indexes that list it, and with an index its children.
 
     Example:
-        >>> Running(inventory, running("pods.json")).where("vm/centos8", "latest", digest)  # doctest: +SKIP
+        >>> from regnb.cluster.running import running
+        >>> Running(inventory, running("pods.json")).where("vm/centos8", "8.4")
+        'web/shop'
     """
 
     def __init__(self, inventory: Inventory, used: Sequence[Used]) -> None:

@@ -204,8 +204,8 @@ def read_reports(reports: Report | Iterable[Report]) -> Iterator[Scan]:
         StorageError: A file cannot be read.
 
     Example:
-        >>> [scan.scanner for scan in read_reports("reports")]  # doctest: +SKIP
-        ['trivy', 'grype']
+        >>> [scan.scanner for scan in read_reports("reports")]
+        ['grype', 'trivy']
     """
     for one in [reports] if isinstance(reports, str | Path | Mapping) else reports:
         if isinstance(one, Mapping):

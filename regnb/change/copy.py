@@ -205,6 +205,6 @@ async def _choose(origin: Reader, one: Picked, raw: RawManifest, wanted: Platfor
         )
     names = dict.fromkeys(platform.whole for platform in there.values())
     raise NotFound(
-        f"{named(one)} is not there for {wanted.whole}, but for {', '.join(names) or 'no platform that it tells'}",
+        f"{named(one)} has no image for {wanted.whole}; it has {', '.join(names) or 'no image with a known platform'}",
         hint="choose one of these, or copy the whole index" if isinstance(root, Index) else "copy it as it is",
     )

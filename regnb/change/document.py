@@ -82,7 +82,9 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise PlanMismatch(f"{cls.other}: {str(error)[:200]}", hint=AGAIN) from None
         if envelope.version != _VERSION:
-            raise PlanMismatch(f"the plan is of version {envelope.version}, and {_VERSION} is read here", hint=AGAIN)
+            raise PlanMismatch(
+                f"the plan has version {envelope.version}; this regnb reads version {_VERSION}", hint=AGAIN
+            )
         plan = cls.decode(bytes(envelope.plan))
         plan.check()
         if plan.digest != envelope.digest:

@@ -207,6 +207,11 @@ class Plan(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
         return any(step.action in ("untag", "delete") for step in self.steps)
 
     @property
+    def overwrites(self) -> bool:
+        """Whether it moves a tag away from a manifest, which may then have no tag left."""
+        return any(step.action == "tag" and step.before for step in self.steps)
+
+    @property
     def final(self) -> bool:
         """Whether nothing undoes it: an archive is written once, and only read then."""
         return self.url.startswith("oci-archive:")

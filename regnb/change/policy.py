@@ -204,7 +204,11 @@ def _rule(name: str, text: str, number: int, table: Any) -> Rule:  # noqa: ANN40
             what = f"{key}: {what}"
         raise _malformed(name, what, *_find(text, number, key)) from None
     if rule.never_touch and rule.keeps:
-        raise _malformed(name, "never_touch stands alone: it keeps everything", *_find(text, number, "never_touch"))
+        raise _malformed(
+            name,
+            "never_touch keeps everything: leave out the other keys that keep",
+            *_find(text, number, "never_touch"),
+        )
     if not rule.never_touch and not rule.keeps and rule.kinds != ("orphan",):
         raise _malformed(name, "this rule keeps nothing: it would delete every image", *_find(text, number, ""))
     return rule

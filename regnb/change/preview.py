@@ -63,7 +63,7 @@ def _clauses(plan: Plan) -> Iterator[str]:
         yield _unchanged(number)
     if (done["delete"] or moved) and plan.collected:
         who = f"{plan.collector} by itself" if plan.collector else "the next garbage collection"
-        does = f"frees at most {human(plan.freed)}" if plan.freed else "may remove what is gone"
+        does = f"frees at most {human(plan.freed)}" if plan.freed else "may remove data that then has no tag"
         yield f"{who} {does}, and after {'that' if plan.collector else 'it'} this cannot be undone"
     elif will and plan.final:
         yield "it cannot be undone: remove the file instead"
@@ -150,14 +150,14 @@ def stays(plan: Plan) -> list[str]:
         >>> from regnb.change.plan import Effect, Plan
         >>> effects = (Effect("shared", "b", size=1_000), Effect("shared", "c", size=2_000))
         >>> stays(Plan(operation="delete", url="http://localhost:5000", steps=(), effects=effects))
-        ['2 repositories need layers of what goes: they stay']
+        ['2 repositories need some of these layers: they stay']
     """
     found = []
     if number := len(plan.steps) - plan.changes:
         found.append(_unchanged(number))
     if number := sum(one.effect == "shared" for one in plan.effects):
         what = "1 repository needs" if number == 1 else f"{number:,} repositories need"
-        found.append(f"{what} layers of what goes: they stay")
+        found.append(f"{what} some of these layers: they stay")
     return found
 
 

@@ -43,7 +43,8 @@ def protect(inventory: Inventory, in_use: InUse, hosts: Iterable[str] = (), *, n
         InvalidArgument: ``hosts`` without ``in_use``, or a name with a path in it; and as ``listed`` raises.
 
     Example:
-        >>> protect(inventory, "cluster", ["registry.example"]).notes  # doctest: +SKIP
+        >>> protect(inventory, "pods.json", ["registry.example"]).notes[0]
+        'Images in use: 1 of 1 found in this registry (host names: registry.example (1)); 0 not found.'
     """
     named = {host.lower() for host in ((hosts,) if isinstance(hosts, str) else hosts)}
     if wrong := sorted(host for host in named if "/" in host or not host.strip()):
@@ -92,16 +93,22 @@ def _nothing(inventory: Inventory, found: running.Running, ours: set[str], hosts
     )
 
 
+def _under(hosts: Counter[str]) -> str:
+    return f" (host names: {names(_ranked(hosts))})" if hosts else ""
+
+
 def _notes(found: running.Running, here: Counter[str], lost: Counter[str], absent: Sequence[str]) -> Iterable[str]:
-    under = f" under {names(_ranked(here))}" if here else ""
     yield (
-        f"In use: {count(here.total(), 'image')} of {len(found.images):,} found here{under}; "
-        f"{lost.total():,} not found here{f', of {names(_ranked(lost))}' if lost else ''}."
+        f"Images in use: {here.total():,} of {len(found.images):,} found in this registry{_under(here)}; "
+        f"{lost.total():,} not found{_under(lost)}."
     )
     if absent:
-        yield f"In use by a name of this registry, but not there: {names(absent)}."
+        yield f"In use under the name of this registry, but not found in it: {names(absent)}."
     if found.kinds == {"Pod"}:
-        yield f"Only pods were listed: what is scaled to 0 or waits for its schedule has none. {COMMAND} lists it, too."
+        yield (
+            "The list has only pods. Workloads that are scaled to 0 or wait for their schedule have none. "
+            f"To list them, too: {COMMAND}"
+        )
 
 
 def _ranked(hosts: Counter[str]) -> list[str]:

@@ -101,6 +101,7 @@ async def told(plan: Plan, directory: Directory) -> Plan:
     Example:
         ``plan = await told(plan, directory)``
     """
+    plan = structs.replace(plan, collector=directory.name if directory.final else "")
     if not plan.removes:
         return plan
     notes = list(plan.notes)
@@ -112,8 +113,7 @@ async def told(plan: Plan, directory: Directory) -> Plan:
     if directory.final:
         notes.append(directory.final)
     refusals = (*plan.refusals, *await _locked(plan, directory))
-    collector = directory.name if directory.final else ""
-    return structs.replace(plan, refusals=refusals, notes=tuple(notes), collector=collector)
+    return structs.replace(plan, refusals=refusals, notes=tuple(notes))
 
 
 async def _locked(plan: Plan, directory: Directory) -> list[Refusal]:

@@ -146,7 +146,8 @@ class Loss:
                 raise Refused(
                     f"{self.held.name}@{Digest(digest).short} is listed by the index {self.held.title(indexes[0])}, "
                     "which would break",
-                    hint="delete the index, which takes along what only it needs, or allow 'parents'",
+                    hint="delete the index, which also deletes what only it needs, or allow 'parents'",
+                    allow=("parents",),
                 )
 
     def staying(self, digest: str) -> list[str]:
@@ -308,8 +309,9 @@ def remove(
     if alive and "running" not in allow:
         texts = dict.fromkeys(f"{row.repository}{at(row.reference)} ({row.message})" for row in alive)
         raise Refused(
-            f"a cluster runs what would go: {names(list(texts))}",
+            f"a cluster runs images that this would delete: {names(list(texts))}",
             hint="leave it out of the selection, or allow 'running'",
+            allow=("running",),
         )
     graph = inventory.graph
     sizes = inventory.manifests["size"].to_numpy()
@@ -406,7 +408,7 @@ def check_removes(url: str) -> None:
     """
     if place := transports.parse(url):
         raise Refused(
-            f"regnb deletes nothing in {place}: no registry would say what else needs it",
+            f"regnb does not delete in {place}: no registry can tell what else needs the data",
             hint="umoci rm --image DIR:TAG removes a tag from a layout; regnb undo takes back a copy that regnb made",
         )
 
@@ -467,7 +469,7 @@ def _check_selected(held: Held, picked: Iterable[Picked]) -> None:
             check_seen(one, held.tags[one.tag])
         if one.tag and one.tag not in held.dangling and held.tags[one.tag] not in held.rows:
             raise Refused(
-                f"{one.repository}:{one.tag} could not be read, so it is not known what would go",
+                f"{one.repository}:{one.tag} could not be read, so regnb cannot tell what would be deleted",
                 hint="inventory.problems says why; read again once that is mended",
             )
 
@@ -504,7 +506,7 @@ def _check_known(inventory: Inventory, repositories: Collection[str], allow: Col
     if gaps:
         needed = [f"incomplete:{name}" for name in sorted(gaps)]
         raise Refused(
-            f"the inventory is incomplete, and what could not be read may need what would go: "
+            "the inventory is incomplete: unread images may need the data that this would delete: "
             f"{names([text for texts in gaps.values() for text in texts])}",
             hint=f"inventory.problems says why; mend that and read again, or allow 'incomplete': {once(needed)}",
             allow=needed,
@@ -521,8 +523,8 @@ def _check_loss(loss: Loss) -> None:
         )
     if loss.gone and here.unread:
         raise Refused(
-            f"{names(here.unread)} of {here.name} could not be read, and may point at what would go; a registry may "
-            "answer 500 to a deletion by digest there, and delete all the same",
+            f"{names(here.unread)} of {here.name} could not be read, and may point to what this would delete; the "
+            "registry may answer 500 to a deletion by digest in this repository, and still delete",
             hint="inventory.problems says why; mend or remove that tag in the registry's storage first",
         )
 
@@ -559,9 +561,9 @@ def _notes(inventory: Inventory, actions: Collection[str], *, untagged: bool) ->
             "blobs."
         )
     if not inventory.whole:
-        yield "Only the repositories that were named were read: others may share layers with what goes."
+        yield "Only the named repositories were read: others may share layers with the deleted images."
     if not inventory.complete:
-        yield "The inventory is incomplete: what could not be read may need what goes."
+        yield "The inventory is incomplete: unread images may need the data that this deletes."
     if untagged:
         yield (
             "What only an index leads to by now is safe from a plain garbage collection, but not from distribution "

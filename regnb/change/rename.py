@@ -59,7 +59,7 @@ async def plan_rename(reader: Reader, what: str, to: str, *, allow: Iterable[str
     jobs = await each(read, picked)
     await copying.plan(jobs)
     effects = await copying.overwritten(allowed)
-    removals = [_untag(copying, jobs[0])] if old.tag else _deletions(copying, jobs)
+    removals = [_untag(copying, jobs[0])] if old.tag else _deletions(copying, jobs, repository)
     return Plan(
         operation="rename",
         url=reader.url,
@@ -94,7 +94,7 @@ def _untag(copying: Copying, job: Job) -> Step:
     )
 
 
-def _deletions(copying: Copying, jobs: Iterable[Job]) -> Iterator[Step]:
+def _deletions(copying: Copying, jobs: Iterable[Job], to: str) -> Iterator[Step]:
     """Delete what was copied: an index before its children, each only if its tags and all behind it were copied."""
     tags: dict[str, list[str]] = {}
     for job in jobs:
@@ -115,7 +115,7 @@ def _deletions(copying: Copying, jobs: Iterable[Job]) -> Iterator[Step]:
                 tags=tuple(tags.get(digest, ())),
                 media_type=item.raw.media_type,
                 size=copying.size(item),
-                reason=f"deleted because it was copied to {item.name}",
+                reason=f"deleted because it was copied to {to}",
                 needs=tuple(sorted(needs[digest])),
             )
         )
@@ -128,10 +128,10 @@ def _notes(old: Selector, repository: str) -> tuple[str, ...]:
     if old.tag:
         return (
             "Blobs are mounted: no bytes move.",
-            f"Only the tag {old.tag} goes: its manifest and referrers stay, without a name if no other tag has it.",
+            f"Only the tag {old.tag} is deleted. Its manifest and referrers stay, untagged if it was their only tag.",
         )
     return (
         "Blobs are mounted: no bytes move.",
-        f"The catalog may go on listing {old.repository}, empty.",
-        f"Manifests of {old.repository} that no tag leads to cannot be seen, and are not moved.",
+        f"The catalog may still list {old.repository}, which is then empty.",
+        f"Untagged manifests of {old.repository} are invisible over HTTP, and are not moved.",
     )

@@ -19,7 +19,7 @@ from regnb.crawl.reader import Reader, each, parts
 from regnb.errors import InvalidArgument, MalformedManifest, NotFound, Refused
 from regnb.oci.manifest import Descriptor, Schema1, contradiction, decode, verify
 from regnb.oci.reference import Digest, check_repository, is_digest
-from regnb.text import count, names
+from regnb.text import names
 from regnb.wire.exchange import READS, Target, asked, check_headers
 
 _COPIED: Final = 10
@@ -161,10 +161,11 @@ async def _mount(reader: Reader, here: str, digest: str, source: str, allow: tup
     how = f"regnb copy {source}:TAG --to {here}:TAG"
     if len(tags) > _COPIED:
         raise Refused(
-            f"{digest} is behind {len(tags):,} tags of {source}: {names(tags)}", hint=f"copy the one you need: {how}"
+            f"{len(tags):,} tags of {source} need {digest}: {names(tags)}", hint=f"copy the one you need: {how}"
         )
     plan = await plan_copy(reader, [f"{source}:{tag}" for tag in tags], f"{here}:{{tag}}", allow=allow)
-    note = f"The mounted blob is behind {count(len(tags), 'tag')} of {source}: the plan copies "
+    need = "1 tag needs" if len(tags) == 1 else f"{len(tags):,} tags need"
+    note = f"In {source}, {need} the mounted blob: the plan copies "
     note += f"{'these images' if len(tags) > 1 else 'this image'} with all blobs and the manifest. For one tag: {how}"
     return structs.replace(plan, notes=(note, *plan.notes))
 

@@ -87,7 +87,7 @@ def _names(picked: Sequence[Picked], pattern: str) -> dict[Picked, str]:
             raise InvalidArgument(f"{named(one)} has no tag for {pattern}", hint="write a plain tag")
         new = check_tag(pattern.replace("{tag}", one.tag))
         if new == one.tag:
-            raise InvalidArgument(f"{named(one)} would be tagged {new}, which it is already", hint="choose another tag")
+            raise InvalidArgument(f"{named(one)} already has the tag {new}", hint="choose another tag")
         other = taken.setdefault((one.repository, new), one)
         if other != one:
             raise InvalidArgument(
@@ -162,5 +162,6 @@ async def overwritten(
         raise Refused(
             f"{first.repository}:{first.reference} {first.message}" + (f" (and {more} more)" if more else ""),
             hint="choose another tag, or allow 'overwrite'",
+            allow=("overwrite",),
         )
     return tuple(effects)

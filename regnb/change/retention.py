@@ -456,7 +456,8 @@ def retain(
         gone: Which of :func:`missing_subjects` are not there.
 
     Example:
-        >>> retain(inventory, policy, url=url, authorized=False, gone=gone)  # doctest: +SKIP
+        >>> retain(inventory, "retention.toml", url="http://localhost:5000", authorized=False).operation
+        'retention'
     """
     allowed = check_allow(allow)
     check_inventory(inventory, url)
@@ -545,7 +546,7 @@ def _check_limits(
             goes = sum((name, row.tag) in lost for row in ruled)
             if goes > rule.share * len(ruled) and not allows(allow, "share", name):
                 texts[f"share:{name}"] = (
-                    f"{goes:,} of {len(ruled):,} tags of {name} would go (rule {number} removes at most "
+                    f"{goes:,} of {len(ruled):,} tags of {name} would be removed (rule {number} removes at most "
                     f"{rule.remove_at_most})"
                 )
     if texts:

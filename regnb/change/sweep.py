@@ -266,8 +266,8 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             verb = "remove for good"
         elif self.options.place == "list" and self.operation != "empty":
             verb = "list for a later removal" if self.operation == "collect" else "forget the list of"
-        what = f"{', '.join(some)} ({human(self.size)})" if some else "nothing"
-        return f"{self.operation} in {self.url}: {verb} {what}"
+        what = f"{verb} {', '.join(some)} ({human(self.size)})" if some else "nothing to do"
+        return f"{self.operation} in {self.url}: {what}"
 
     def result(self, moved: int, emptied: int, free: int) -> str:
         """Return what an application came to, in a sentence.

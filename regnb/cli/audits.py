@@ -191,10 +191,13 @@ def audit(
     if fail_on_growth is not None:
         _allowed(fail_on_growth, 0)
     if snapshot is None and (fail_on_growth is not None or fail_on_drift):
-        raise InvalidArgument("there is nothing to compare with", hint="add --snapshot URL, where snapshots are kept")
+        raise InvalidArgument(
+            "--fail-on-growth and --fail-on-drift compare with a snapshot",
+            hint="add --snapshot URL, the folder of the snapshots",
+        )
     if snapshot is not None and repositories:
         raise InvalidArgument(
-            "a snapshot of some repositories cannot stand for the whole registry",
+            "a snapshot must hold the whole registry, and --repository reads a part of it",
             hint="leave out --repository or --snapshot",
         )
     for folder in (output, None if snapshot is None or "://" in snapshot else Path(snapshot)):
@@ -375,7 +378,9 @@ def free(
     Exit code 0: done, 1: error, 2: less than that is safe to free, 4: something could not be read.
     """
     if plan_out is not None and is_file(url):
-        raise InvalidArgument("a storage is only read", hint="for a plan, give the URL of its registry")
+        raise InvalidArgument(
+            "a plan of a deletion needs a registry, and this is a storage", hint="give the URL of its registry"
+        )
     wanted, announcer = parse_size(size), alarm()
     inventory = read(url, repositories, connect=connected)
     inventory = inventory.with_pulls(pulls) if pulls else inventory

@@ -188,7 +188,7 @@ def apply(
             collecting.resume(cut, cut.sweep)
         with connected(cut.plan.url) as registry, sourced(cut.plan.source) as source:
             finish(registry.resume(cut, source=source))
-    raise InvalidArgument("a plan or --resume is needed, and not both", hint="regnb apply plan.json --confirm CODE")
+    raise InvalidArgument("give either a plan or --resume", hint="regnb apply plan.json --confirm CODE")
 
 
 @command

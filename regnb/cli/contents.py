@@ -153,12 +153,18 @@ def bases(
     Exit code 0: done, 2: some base has a newer release, 4: something could not be read.
     """
     from regnb.analysis.bases import stale
+    from regnb.analysis.naming import names_of
     from regnb.source import known_bases, read
+    from regnb.tables.frame import Frame
 
     inventory = read(url, repositories, connect=connected)
     # Only the registry at URL is shown its credentials.
     found = inventory.find_bases(known_bases(known) if known else None, [read(one) for one in earlier or ()])
-    show(found if json_ else found[_BASES], json_)
+    if json_:
+        show(found, json_)
+    else:
+        tags = names_of(inventory.tags, inventory.children).drop_duplicates(["repository", "digest"])
+        show(Frame(found.merge(tags, how="left", on=["repository", "digest"]))[_BASES], json_)
     sentences = stale(found)
     if not json_:
         for sentence in sentences:
@@ -167,7 +173,7 @@ def bases(
     leave([*(reasons if sentences else []), *([] if inventory.complete else [(INCOMPLETE, inventory.brief.verdict)])])
 
 
-_BASES = ["repository", "base", "behind", "platform", "digest", "base_size", "siblings", "how", "told_by"]
+_BASES = ["repository", "tag", "base", "behind", "platform", "digest", "base_size", "siblings", "how", "told_by"]
 """What a terminal has room for."""
 
 
@@ -191,7 +197,7 @@ def waste(
     unread = found["message"] != ""
     if not json_:
         hidden, repeated, saved = (human(int(found[name].sum())) for name in ("hidden", "repeated", "saved"))
-        say(f"Later layers hide {hidden}; {repeated} are repeated in several layers. Compressed, about {saved} of all.")
+        say(f"Later layers hide {hidden}, and several layers repeat {repeated}: compressed, about {saved} together.")
     show(found if json_ else found[~unread], json_)
     _leave(text.partition(": ")[2] for text in found.loc[unread, "message"])
 

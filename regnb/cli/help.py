@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,9 +74,17 @@ def _name(parameters: list[Click]) -> None:
             each.get_runtime_param = lambda plain=each.plain: plain
         if each.metavar is None:
             each.metavar = placeholder(each)
-        if isinstance(each, TyperArgument):
-            # Of an argument the name is the placeholder, and typer shows the type beside it.
-            each.display_type_rich = lambda ctx: None  # type: ignore[method-assign] # noqa: ARG005
+        is_argument = isinstance(each, TyperArgument)
+        if is_argument:
+            # Of an argument the name is the placeholder, and typer shows the type beside it, and braces around it.
+            each.display_type_rich = lambda ctx: None  # noqa: ARG005 -- as it is called
+            each._usage_display_name = partial(_in_usage, each)  # noqa: SLF001 -- typer offers nothing else
+
+
+def _in_usage(argument: Click) -> str:
+    """Return an argument as the line of usage shows it: one that can be left out in brackets."""
+    name = placeholder(argument) if argument.metavar is None else argument.metavar
+    return f"{name if argument.required else f'[{name}]'}{'...' if argument.nargs != 1 else ''}"
 
 
 def _paragraphs(text: str) -> str:

@@ -197,13 +197,16 @@ def table(frame: Frame, title: str = "", limit: int = 20) -> None:
     from regnb.tables.frame import filled  # not needed for help
 
     terminal, blank = sys.stdout.isatty(), list[str]()
+    if terminal and frame.empty:
+        out.print(f"{title}: no rows." if title else "No rows.")
+        return
     if terminal:
         frame, blank = filled(frame)
     shown = frame.head(limit) if terminal else frame
     text = shown.readable(len(shown), whole=not terminal)[0]
     columns = [(str(name), str(frame[name].dtype).lower().startswith("int")) for name in text.columns]
     more = [count(len(frame) - limit, "more row")] if len(frame) > limit else []
-    more += [f"blank: {', '.join(blank)}"] if blank else []
+    more += [f"without a value: {', '.join(blank)}"] if blank else []
     draw(columns, text.itertuples(index=False, name=None), title, "; ".join(more))
 
 

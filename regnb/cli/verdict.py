@@ -67,8 +67,8 @@ def gc(
     removed: Sequence[Mapping[str, object]]
     if place := find(url):
         raise Refused(
-            f"{place} belongs to no registry whose garbage collection could be told",
-            hint="regnb audit counts what nothing there needs: blobs of the kind orphan",
+            f"{place} is not the storage of a registry, so no garbage collection runs on it",
+            hint="regnb audit counts its blobs that nothing needs, as orphan",
         )
     if not repositories and (stock := _stock(url)):
         found, rows, removed = stock, _rows(stock), _removed(stock) if blobs else []

@@ -189,7 +189,8 @@ def listed(in_use: InUse) -> Running:
         RegnbError: The cluster does not answer, or refuses.
 
     Example:
-        >>> listed("cluster").kinds  # doctest: +SKIP
+        >>> listed("pods.json").kinds
+        frozenset({'Pod'})
     """
     if in_use is None:
         return Running()
@@ -198,7 +199,7 @@ def listed(in_use: InUse) -> Running:
     else:
         data = _document(in_use)
         if not data.strip():
-            raise InvalidArgument(f"{in_use} is empty: that says nothing of what is in use", hint=_HINT)
+            raise InvalidArgument(f"{in_use} is empty: it does not tell which images are in use", hint=_HINT)
         if not data.lstrip().startswith((b"{", b"[")):
             return Running(tuple(_lines(data, "standard input" if str(in_use) == "-" else Path(str(in_use)).name)))
         objects = _objects(_list(data, whole=True))
@@ -277,7 +278,7 @@ def _objects(some: _List) -> Iterator[tuple[str, msgspec.Raw]]:
 def _read(kind: str, raw: msgspec.Raw) -> tuple[str, Iterable[tuple[str, str, str, str]]]:
     """Return where an object is, and host, repository, tag and digest of its images."""
     if kind not in WORKLOADS:
-        raise InvalidArgument(f"there is a {kind[:80]} in the list, and not only pods and workloads", hint=_HINT)
+        raise InvalidArgument(f"the list has a {kind[:80]}, which is neither a pod nor a workload", hint=_HINT)
     if kind == "Pod":
         pod = _decoded(raw, _Pod)
         return _where(pod.metadata), _images(pod.spec, pod.status)

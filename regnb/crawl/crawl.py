@@ -542,7 +542,17 @@ async def collect(
         Refused: It is a pull-through cache, and is not to be filled.
 
     Example:
-        >>> records = await collect(client, Cache(), ["vm/*"])  # doctest: +SKIP
+        >>> import anyio
+        >>> from regnb.wire.cache import Cache
+        >>> from regnb.wire.transport import Transport
+        >>> async def read() -> Records:
+        ...     client = Client(Transport("http://localhost:5000"))
+        ...     try:
+        ...         return await collect(client, Cache(), ["vm/*"])
+        ...     finally:
+        ...         await client.aclose()
+        >>> list(anyio.run(read).repositories)
+        ['vm/centos8', 'vm/test/centos8']
     """
     progress = progress or Progress()
     records = Records(client.host, datetime.now(UTC))

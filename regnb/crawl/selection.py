@@ -121,7 +121,7 @@ def _rows(frame: pd.DataFrame) -> list[Selector]:
 def _selector(what: object, host: str) -> Selector:
     if not isinstance(what, str | Reference):
         raise InvalidArgument(
-            f"{type(what).__name__} names nothing in a registry",
+            f"{type(what).__name__} cannot name an image",
             hint="write repository:tag, a glob, a list of these, or give rows of inventory.tags",
         )
     if isinstance(what, str) and _GLOB.search(what):
@@ -204,7 +204,7 @@ def check_seen(one: Picked, now: str) -> None:
     if one.seen and now and one.seen != now:
         was, is_ = Digest(one.seen).short, Digest(now).short
         raise Refused(
-            f"{one.repository}:{one.tag} was {was} where it was chosen, and is {is_} now",
+            f"{one.repository}:{one.tag} pointed to {was} when it was chosen, and points to {is_} now",
             hint="read the inventory again, and choose anew",
         )
 

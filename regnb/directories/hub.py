@@ -128,7 +128,7 @@ class Hub(Directory):
         """
         login = await self._sight.login()
         if login is None or not login.username:
-            raise Unsupported(f"{self.name} lists repositories to a login alone", hint=CATALOG_HINT)
+            raise Unsupported(f"{self.name} lists repositories only after a login", hint=CATALOG_HINT)
         path = f"/v2/namespaces/{quote(login.username, safe='')}/repositories"
         async for page in self._pages(path, _Repositories):
             yield [f"{each.namespace or login.username}/{each.name}" for each in page.results or () if each.name]

@@ -58,7 +58,7 @@ def chosen(found: Sequence[Part], where: Reference, platform: str | None) -> lis
     if not fitting:
         names = ", ".join(dict.fromkeys(image.platform or "an unknown platform" for image in found))
         raise InvalidArgument(
-            f"{where} has no image for {wanted.whole}, but for {names or 'no platform'}",
+            f"{where} has no image for {wanted.whole}; it has {names or 'no image'}",
             hint=f"name one of them as the platform, or {ALL}",
         )
     return fitting

@@ -54,7 +54,7 @@ def pack(folder: Folder, index: bytes, path: str) -> None:
                 os.link(part, path)  # which replaces nothing
             except FileExistsError:
                 hint = "move it away, then go on: regnb apply --resume RECEIPT"
-                raise StorageError(f"{path} exists by now, and is not replaced", hint=hint) from None
+                raise StorageError(f"{path} exists already, and regnb does not replace it", hint=hint) from None
             except OSError:  # a file system without links
                 if os.path.lexists(path):
                     raise

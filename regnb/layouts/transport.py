@@ -163,8 +163,8 @@ class LayoutTransport:
     def _check_writable(self, method: str) -> None:
         if self.read_only:
             raise Refused(
-                f"nothing is written to {self.host} from here, and {method} could write",
-                hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
+                f"{method} is not sent to {self.host}: this page or program is read-only",
+                hint="make a plan, save it, and apply it elsewhere with regnb apply",
             )
 
     def _note(self, method: str, path: str, headers: Mapping[str, str], status: int, began: float) -> None:

@@ -243,8 +243,8 @@ def run(
         MissingExtra: nbclient is not installed.
 
     Example:
-        >>> run("02-storage", {"storage": "/var/lib/registry"}, "records").path  # doctest: +SKIP
-        PosixPath('records/02-storage-20261125T031500Z.ipynb')
+        >>> run("20-growth", {"snapshots": "snapshots"}, "records").path.name
+        '20-growth-...Z.ipynb'
     """
     runbook = find(name)
     notebook = filled(runbook, values(runbook, given))

@@ -22,6 +22,7 @@ from regnb.pages.drawing import (
     LEVELS,
     ORANGE,
     RED,
+    ROOM,
     columns_of,
     draw,
     rows_of,
@@ -45,6 +46,8 @@ class _Kind(NamedTuple):
     pattern: str
 
 
+_LINE: Final = 10
+"""Letters of a name that are not divided at its hyphens."""
 _KINDS: Final = {
     "exclusive": _Kind("needed by one tag alone", "blue", BLUE, ""),
     "tags": _Kind("shared by its tags", "orange, striped", ORANGE, "/"),
@@ -126,13 +129,19 @@ def _drawn(kinds: Mapping[_Path, str], sizes: Sequence[Counter[_Path]]) -> set[_
     found = kinds.keys() - tags.keys()
     found |= {path for path, _ in tags.most_common(BOXES[-1])}
     shown: Counter[_Path] = Counter()
+    room = _room(sizes)
     for depth, most in enumerate(BOXES[:-1], 1):
         for place, (path, size) in enumerate(sizes[depth - 1].most_common()):
             shown[path[:-1]] += 1
             within = sizes[depth - 2][path[:-1]] if depth > 1 else sizes[0].total()
-            if (place < most or (depth > 1 and shown[path[:-1]] <= EACH)) and size * LEGIBLE >= within:
+            if (place < most or (depth > 1 and shown[path[:-1]] <= min(EACH, room))) and size * LEGIBLE >= within:
                 found.add(path)
     return found
+
+
+def _room(sizes: Sequence[Counter[_Path]]) -> int:
+    """Return how many boxes of each namespace can show their names."""
+    return max(2, ROOM // max(1, len(sizes[0])))
 
 
 def _groups(
@@ -151,7 +160,8 @@ def _groups(
     for parent, children in rest.items():
         size, before = children.total(), 0
         whole = sizes[len(parent) - 1][parent] if parent else sizes[0].total()
-        number = 1 if len(parent) + 1 == len(sizes) else max(1, round(GROUPS * size / whole))
+        most = min(GROUPS, _room(sizes)) if parent else GROUPS
+        number = 1 if len(parent) + 1 == len(sizes) else max(1, round(most * size / whole))
         for child in sorted(children):
             middle = 2 * before + children[child]
             groups[*parent, child] = (*parent, number * middle // (2 * size))
@@ -173,7 +183,9 @@ def _cut(sizes: Sequence[Counter[_Path]], drawn: Collection[_Path]) -> str:
 
 def _label(name: str) -> str:
     """Return a name with each part on its own line: plotly hides a text that is wider than its box."""
-    return "<br>".join(short(part, 32) for part in re.split(r"(?<=/)(?=.)|(?<= … )", name)[-3:])
+    parts = re.split(r"(?<=/)(?=.)|(?<= … )", name)[-3:]
+    lines = [line for part in parts for line in (re.split(r"(?<=[-_])(?=.)", part) if len(part) > _LINE else [part])]
+    return "<br>".join(short(line, 32) for line in lines)
 
 
 def _box(box: _Path, folded: Mapping[_Path, Sequence[str]]) -> str:

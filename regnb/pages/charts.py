@@ -342,7 +342,8 @@ def sharing(between: pd.DataFrame) -> go.Figure:
     labels = {"tickvals": list(range(len(names))), "ticktext": [short(name, 22) for name in names]}
     axis = NAMES | labels | {"tickfont": {"size": 10}, "title": "repository"}
     axes = {"xaxis": axis | {"tickangle": -90}, "yaxis": axis | {"autorange": "reversed"}}
-    title = f"{len(totals):,} repositories share bytes with each other"
+    title = f"Bytes that {len(totals):,} repositories share with each other"
+    title += f": the {SHOWN} that share most" if beyond else ""
     most = max(rows, key=lambda row: row.size)
     about = f"{count(len(rows), 'pair')} share; {most.repository} and {most.other} most: {human(most.size)}"
     return draw([trace], title, about, 270 + 16 * max(len(names), 8), **axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import pandas as pd
@@ -19,6 +19,13 @@ from regnb.text import printable
 BLUE, SKY, GREEN, ORANGE, RED = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00"
 TEXT: Final = "#7d7d7d"
 """As far from white as from JupyterLab's dark pages: about 4:1."""
+THEMES: Final = (
+    "<style>"
+    "[data-jp-theme-light=true] .js-plotly-plot text[style*='rgb(125, 125, 125)'] { fill: #595959 !important; }"
+    "[data-jp-theme-light=false] .js-plotly-plot text[style*='rgb(125, 125, 125)'] { fill: #c4c4c4 !important; }"
+    "</style>"
+)
+"""A clearer grey of TEXT for each theme: about 7:1 and 10:1."""
 CLEAR: Final = "rgba(127,127,127,0)"
 LEVELS: Final = (CLEAR, "#5c5c5c")
 """Colours of a treemap's root and its namespaces."""
@@ -28,7 +35,9 @@ SHOWN: Final = 40
 """Rows of a bar chart or a matrix; the rest is one row."""
 POINTS: Final = 5_000
 """Tags that are drawn one by one; more are counted in cells."""
-BOXES: Final = (30, 80, 600)
+ROOM: Final = 60
+"""Boxes for repositories that are large enough for their names."""
+BOXES: Final = (30, ROOM, 600)
 """Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
 LEGIBLE: Final = 100
 """What is smaller than this part of its parent's box shows no name in the treemap, and has no box of its own."""
@@ -147,9 +156,13 @@ def wrapped(*texts: object, width: int = 90, limit: int = 8) -> str:
 
 
 class Chart(go.Figure):  # type: ignore[misc]  # plotly has no types
-    """A figure that follows the width of its page, also when a window is resized."""
+    """A figure that follows the width of its page, also when a window is resized, and the theme of JupyterLab."""
 
     def _ipython_display_(self) -> None:
+        from IPython.display import display  # only a notebook calls this
+
+        put: Callable[..., object] = display
+        put({"text/html": THEMES}, raw=True)
         if plotly.io.renderers.render_on_display and plotly.io.renderers.default:
             plotly.io.show(self, config={"responsive": True})
         else:

@@ -55,7 +55,7 @@ def read(reading: Iterable[str], writing: Iterable[str]) -> list[Token]:
         StorageError: A file cannot be read.
 
     Example:
-        >>> read([], ["/run/secrets/operators"])  # doctest: +SKIP
+        >>> read([], ["operators.token"])
         [<Token operators, writes>]
     """
     found = [_read(name, writes=writes) for writes, names in ((False, reading), (True, writing)) for name in names]

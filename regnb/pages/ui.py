@@ -311,7 +311,7 @@ class Page(Plain, TornadoVoilaHandler):  # type: ignore[misc]
         visits, kernels = self.settings["visits"], self.kernel_manager
         token = visits.token(self.current_user.username)
         visitor = Visitor(self.current_user.username, self.request.remote_ip, token is not None and token.writes)
-        note = "" if visitor.writes else "read-only: forms make plans, and apply none"
+        note = "" if visitor.writes else "read-only: forms make plans, and cannot apply them"
         status = 400
         try:
             query = {key: self.get_query_argument(key) for key in names}

@@ -21,7 +21,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "manifests": ("int64", "distinct manifests, with the untagged ones where these are known"),
         "untagged": ("Int64", "untagged manifests; missing over HTTP, where nobody can see them"),
         "size": ("int64", "bytes: every blob that its manifests need, counted once"),
-        "exclusive": ("int64", "bytes of these that no other repository needs: they would go if it alone went"),
+        "exclusive": ("int64", "bytes of these that no other repository needs: free if it alone is deleted"),
         "share": (
             "int64",
             "bytes: its part of each blob, divided by the repositories that need it; adds up to the total",
@@ -70,7 +70,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "locked": ("str", "why the registry refuses to delete the tag, as its own API has it; empty: nothing is known"),
         "layers": ("int64", "distinct layers behind the tag"),
         "size": ("int64", "bytes: every blob behind the tag, counted once, manifests and configs included"),
-        "exclusive": ("int64", "bytes of these that nothing else needs: they would go if this tag alone went"),
+        "exclusive": ("int64", "bytes of these that nothing else needs: free if this tag alone is deleted"),
         "share": ("int64", "bytes: its part of each blob, divided by the tags that lead to it; adds up to the total"),
         "siblings": ("int64", "other tags of this repository with its digest: a deletion by digest deletes them too"),
         "elsewhere": ("int64", "tags of other repositories with the same digest"),
@@ -137,7 +137,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "media_type": ("str", "of the blob"),
         "size": ("int64", "bytes as stored"),
-        "exclusive": ("int64", "bytes that would go with one tag alone: size, or 0 if anything else needs it, too"),
+        "exclusive": (
+            "int64",
+            "bytes that are free if one tag alone is deleted: size, or 0 if anything else needs it, too",
+        ),
         "pull_size": ("int64", "bytes: size times the tags that lead to it"),
         "alias": (
             "str",

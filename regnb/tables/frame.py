@@ -15,13 +15,16 @@ from regnb.tables.markup import Cell, table
 from regnb.text import count, escaped, human, middle, printable
 
 _DIGESTS = frozenset(
-    {"digest", "manifest", "subject", "config", "child", "before", "after", "first", "second", "reference"}
+    {"digest", "manifest", "subject", "config", "child", "diff_id", "before", "after", "first", "second", "reference"}
 )
 _WIDEST = 60
 _NARROW = 20
 """Letters of a sentence that stand in one line however narrow a page is."""
 _NAMES = {"tag": 32}
 """Letters of a name in a column that has names with a digest in them beside short ones."""
+_TYPES = frozenset({"media_type", "artifact_type"})
+_VENDOR = "application/vnd."
+"""Nearly every media type begins like this."""
 _LONGEST = 2000
 """Letters of a sentence: no registry needs more to say what is wrong."""
 
@@ -41,6 +44,8 @@ def _cell(column: str, *, whole: bool = False) -> Callable[[object], str]:
         if isinstance(value, pd.Timestamp):
             return value.strftime("%Y-%m-%d %H:%M")
         text = printable(str(value))
+        if column in _TYPES and not whole and text.startswith(_VENDOR):
+            text = f"…{text.removeprefix(_VENDOR)}"
         if len(text) <= most:
             return text
         # A list loses its last names, whole ones; a name loses its middle.
@@ -99,7 +104,7 @@ class Frame(pd.DataFrame):
             return f"<p title='{escaped(', '.join(map(str, self.columns)))}'>No rows.</p>"
         kept, blank = filled(self)
         if blank:
-            return f"{kept._repr_html_().removesuffix('</p>')}; blank: {escaped(', '.join(blank))}</p>"
+            return f"{kept._repr_html_().removesuffix('</p>')}; without a value: {escaped(', '.join(blank))}</p>"
         names = [str(name) for name in self.columns]
         text, cut = self.readable()
         align = [

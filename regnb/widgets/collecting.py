@@ -48,7 +48,9 @@ class SweepForm(Confirmation[Sweep]):
         >>> form.receipt
     """
 
-    def __init__(self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget]) -> None:
+    def __init__(
+        self, storage: Storage, title: str, make: Make, fields: Mapping[str, Widget], nothing: str = ""
+    ) -> None:
         super().__init__()
         self.storage = storage
         self._make, self._fields = make, dict(fields)
@@ -64,6 +66,8 @@ class SweepForm(Confirmation[Sweep]):
                 *(self._trouble, self._progress, self._result),
             ],
         }
+        if nothing:  # no control can work
+            parts = {"Choose": [widgets.HTML(faint(nothing))]}
         self._lay_out(title, f"in {storage.url}", parts, steps=True)
 
     def _start_preview(self) -> None:
@@ -97,7 +101,7 @@ class SweepForm(Confirmation[Sweep]):
             return
         self.plan = plan
         self._code.disabled = False
-        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._code.placeholder = f"type {plan.code} to enable Apply"
         self._to_apply.description = f"Apply {plan.changes:,} row{'' if plan.changes == 1 else 's'}"
         self._prompt.value = (
             "Nothing has been written. To arm the button for this plan, type its code: "
@@ -178,12 +182,12 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
             "Registry", "the URL of every registry process of this storage, separated by spaces", value=given
         ),
         "repositories": text_field("Repository", "all; or names and globs, separated by spaces, such as vm/*"),
-        "grace": text_field("Grace", "age of what goes, such as 24h", value="24h"),
+        "grace": text_field("Grace", "least age of the data, such as 24h", value="24h"),
         "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
         "untagged": check_box("Also collect untagged manifests, except what tagged images and receipts need."),
         "trash": check_box("Move everything into a trash first, so that it can be put back.", value=True),
-        "writer": check_box("writer: collect although somebody may push meanwhile, or nobody knows."),
+        "writer": check_box("writer: collect although someone may push at the same time, or regnb cannot tell."),
         "undo": check_box("undo: collect also what the undo of a receipt needs."),
     }
     if not local_path(storage.url):
@@ -217,15 +221,10 @@ def restore(storage: Storage) -> SweepForm:
         >>> form = collecting.restore(storage)
     """
     runs = [str(run) for run in storage.trash()["run"]]
-
-    def make() -> Sweep:
-        if not fields["run"].value:
-            again = "reload this page" if served() else "run this cell again"
-            raise InvalidArgument("the trash is empty", hint=f"{again} after a collection")
-        return storage.plan_restore(fields["run"].value)
-
     fields = {"run": choice("Collection", runs[::-1] or [""])}
-    return SweepForm(storage, "Put back", make, fields)
+    again = "reload this page" if served() else "run this cell again"
+    nothing = "" if runs else f"The trash is empty. After a collection, {again}."
+    return SweepForm(storage, "Put back", lambda: storage.plan_restore(fields["run"].value), fields, nothing)
 
 
 def empty(storage: Storage) -> SweepForm:

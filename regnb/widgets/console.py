@@ -77,11 +77,13 @@ LESSONS: Final = {
     "Digest, accepting one type only": Lesson(
         "HEAD", _MANIFEST, "Of a list, this may be the digest of one image in it, or 404.", DOCKER_MANIFEST
     ),
-    "Config or layer": Lesson("GET", _NAMED.format("blobs"), "A config is JSON, with the history; a layer an archive."),
+    "Config or layer": Lesson(
+        "GET", _NAMED.format("blobs"), "A config is JSON, with the history; a layer is an archive."
+    ),
     "Delete by digest": Lesson(
         "DELETE",
         _NAMED.format("manifests"),
-        "Every tag on it goes along: the plan names them. Garbage collection frees bytes.",
+        "Every tag on this digest is deleted, too: the plan names them. A garbage collection then frees the bytes.",
     ),
     "Delete by tag": Lesson(
         "DELETE",

@@ -51,7 +51,8 @@ _CHOSEN: Final = ["repository", "tag", "digest"]
 """Of a chosen row: with the digest, a tag that was moved since it was shown is refused."""
 _RECEIPTS: Final = ("receipt", "operation", "started", "who", "steps", "done", "status")
 
-_IN_USE: Final = "cluster: ask the current kubectl context; or a file of image references"
+_IN_USE: Final = "cluster: ask the current kubectl context"
+_IN_USE_FILE: Final = f"{_IN_USE}; or a file of image references"
 _HOSTS: Final = "other host names of this registry, separated by spaces"
 _OVERRIDE: Final = "Override a safety check in this plan:"
 
@@ -130,6 +131,8 @@ class Form(Confirmation[Plan]):
             "Preview": [self._to_preview, self._preview, self._offered],
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
         }
+        if self._table is not None and self._table.is_empty:
+            parts = {"Choose": [self._table]}  # no other control can work
         where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
         self._lay_out(self._title, where, parts, steps=True)
 
@@ -243,7 +246,7 @@ class Form(Confirmation[Plan]):
             )
             return
         self._code.disabled = False
-        self._code.placeholder = f"type the code {plan.code} to arm"
+        self._code.placeholder = f"type {plan.code} to enable Apply"
         self._to_apply.description = f"Apply {plan.changes:,} change{'' if plan.changes == 1 else 's'}"
         code = f"<code class='regnb-code regnb-next'>{plan.code}</code>"
         link = download(plan.to_json(), "plan.json", "download it")
@@ -449,7 +452,7 @@ def delete(registry: Registry, inventory: Inventory) -> Form:
             "digest": check_box("Delete the digest that the tag points to, with every other tag on it."),
             "children": check_box(OPTIONS["children"], value=True),
             "referrers": check_box(OPTIONS["referrers"], value=True),
-            "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
+            "in_use": text_field("In use", _IN_USE if served() else _IN_USE_FILE, tooltip=OPTIONS["in_use"]),
             "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "running", "incomplete"),
@@ -480,7 +483,7 @@ def retention(registry: Registry, inventory: Inventory, policy: str = "") -> For
         inventory=inventory,
         fields={
             "policy": text_area("Policy", policy.strip("\n")),
-            "in_use": text_field("In use", _IN_USE, tooltip=OPTIONS["in_use"]),
+            "in_use": text_field("In use", _IN_USE if served() else _IN_USE_FILE, tooltip=OPTIONS["in_use"]),
             "in_use_host": text_field("Hosts", _HOSTS, tooltip=OPTIONS["in_use_host"]),
         },
         allow=("dummy", "parents", "incomplete"),

@@ -6,13 +6,13 @@ export default { render({ el }) {
       if (target.tagName === "SELECT") target.setAttribute("data-lm-suppress-shortcuts", "true");
     });
     const enabled = (within, what) => [...within.querySelectorAll(what)].find((each) => !each.disabled && each.offsetParent);
-    // Enter in a line of text leads to the button that uses it; pressing that stays a step of its own. (Text fields keep
-    // their keys from what is around them: hear of them first.)
+    // Enter in a line of text leads to the button or the download that uses it; pressing that stays a step of its own.
+    // (Text fields keep their keys from what is around them: hear of them first.)
     panel.addEventListener("keydown", (event) => {
       const { key, target } = event;
       const part = target.closest(".regnb-part");
       if (key !== "Enter" || target.type !== "text" || !part || part.querySelector(".dt-container")) return;
-      const after = [...panel.querySelectorAll("button")].filter(
+      const after = [...panel.querySelectorAll("button, a[download]")].filter(
         (each) => target.compareDocumentPosition(each) & Node.DOCUMENT_POSITION_FOLLOWING,
       );
       const next = after.find((each) => !each.disabled && each.offsetParent);

@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 import pandas as pd
 import traitlets
 
-from regnb.analysis.find import by_label, label_of, sought
+from regnb.analysis.find import by_digest, by_label, label_of, sought
 from regnb.errors import MissingExtra
+from regnb.oci.referrers import subject_of_tag
 from regnb.tables.columns import SIZES, meanings
 from regnb.tables.frame import Frame, filled
 from regnb.text import count, human
@@ -36,8 +37,8 @@ _PAIR: Final = {"_": "0", "sort": "1", "type": "1"}
 _ASIDE: Final = frozenset({"signature", "sbom", "attestation", "cache"})
 """Kinds of tags that belong to other tags: they are shown when they are asked for."""
 _UNSORTED: Final = "as read"
-_FILTER: Final = "repository:tag, a digest, a label or a part, then Enter"
-_BY_LABEL: Final = "of the image: name or name=value, then Enter"
+_FILTER: Final = "repository:tag, a digest (also of a layer), a label or a part, then Enter"
+_BY_CONTENT: Final = "digest of a layer, or label as name=value, then Enter"
 _DIGESTS: Final = ("digest", "config", "subject")
 """Columns that are searched whole."""
 
@@ -115,9 +116,12 @@ class Table(widgets.VBox):  # type: ignore[misc]
         for name in _DIGESTS:
             if name in self._rows:  # whole, for the cells show the first digits alone
                 self._names = self._names + " " + self._rows[name].astype("str").fillna("")
-        self._folded = (
-            self._rows["kind"].isin(_ASIDE) if "kind" in self._rows else pd.Series(data=False, index=self._rows.index)
-        )
+        self._folded = pd.Series(data=False, index=self._rows.index)
+        if {"tag", "kind"} <= set(self._rows):
+            # Without an endpoint for referrers, the list of those of an image is a tag, too.
+            self._folded = self._rows["kind"].isin(_ASIDE) | self._rows["tag"].map(subject_of_tag).ne("")
+        elif "kind" in self._rows:
+            self._folded = self._rows["kind"].isin(_ASIDE)
         number = int(self._folded.sum())
         self._aside.description = f"Show signatures, SBOMs and caches: {count(number, 'row')}."
         self._aside.layout.display = None if 0 < number < len(self._rows) else "none"
@@ -130,14 +134,13 @@ class Table(widgets.VBox):  # type: ignore[misc]
             self._sort.options = [_UNSORTED, *names]
             self._filter.value, self._sort.value = "", _UNSORTED
             self._aside.value = number == len(self._rows)
-        # A browser searches what it shows. Labels are not shown: they have a field of their own, and it is said why
-        # the rows that are left are there.
-        labelled = self._frames is not None and "digest" in self._rows and len(self._frames["labels"]) > 0
-        self._tools.layout.display = None if self._long or labelled else "none"
+        # A browser searches what it shows. Layers and labels are not shown: they have a field of their own, and it is
+        # said why the rows that are left are there.
+        self._tools.layout.display = None if self._long or self._images() else "none"
         for control in (self._sort, self._order, self._pager):
             control.layout.display = None if self._long else "none"
-        self._filter.description = "Filter" if self._long else "Label"
-        self._filter.placeholder = _FILTER if self._long else _BY_LABEL
+        self._filter.description = "Filter" if self._long else "Contains"
+        self._filter.placeholder = _FILTER if self._long else _BY_CONTENT
         self._search()
 
     def _repr_mimebundle_(self, **given: object) -> dict[str, object]:
@@ -149,6 +152,11 @@ class Table(widgets.VBox):  # type: ignore[misc]
     def chosen(self) -> pd.DataFrame:
         """The rows that are chosen, in the order in which they were read."""
         return self._rows.iloc[sorted(self._chosen)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no row at all."""
+        return self._rows.empty
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -171,17 +179,23 @@ class Table(widgets.VBox):  # type: ignore[misc]
             self._turn(0)
             self.changed()
 
+    def _images(self) -> Mapping[str, Frame]:
+        """Return the frames that tell what the rows' images contain; none where the rows are not images."""
+        return self._frames if self._frames is not None and "digest" in self._rows else {}
+
     def _search(self) -> None:
         """Find what the filter leaves; what was chosen before is not any more."""
+        wanted, frames = self._filter.value.strip(), self._images()
         # A reference is found whatever host stands before it.
-        wanted = self._filter.value.strip()
-        label = label_of(wanted) if self._long or not wanted else label_of(wanted) or (wanted, None)
+        matches = self._names.str.contains(sought(wanted), case=False, regex=False)
         self._why = ""
-        if label and self._frames is not None and "digest" in self._rows:
-            matches = self._rows["digest"].isin(set(by_label(self._frames, *label)))
+        if frames and (found := by_digest(frames, sought(wanted))):
+            matches |= self._rows["digest"].isin(set(found))
+            parts = {how.split()[0].replace("digest", "manifest") for how in found.values()}
+            self._why = f". Matched by the digest: {' and '.join(sorted(parts))}"
+        elif frames and wanted and (label := label_of(wanted) or (None if self._long else (wanted, None))):
+            matches = self._rows["digest"].isin(set(by_label(frames, *label)))
             self._why = f". Matched by the label {label[0]}{'' if label[1] is None else f'={label[1]}'}"
-        else:
-            matches = self._names.str.contains(sought(self._filter.value), case=False, regex=False)
         self._matching = self._rows.index[matches if self._aside.value else matches & ~self._folded]
         self._chosen = set()
         self._look()

@@ -204,7 +204,7 @@ class Authenticator:
                 raise self.refused(headers, scope)
             return self._basic.setdefault(self._login(self._path(scope)), credentials.basic)
         if challenges and not challenges.keys() & {"basic", "bearer"}:
-            raise self._unauthorized(f"asks for {', '.join(challenges)}, which regnb does not speak", hint="")
+            raise self._unauthorized(f"asks for {', '.join(challenges)}, which regnb does not support", hint="")
         if not scope and self._others(credentials):
             raise Unscoped(
                 f"{self._host} asks for credentials, and they are stored for {self._parts} alone", status=401

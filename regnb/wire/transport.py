@@ -136,7 +136,7 @@ class Transport:
         retries: int | None = None,
     ) -> None:
         if concurrency < 1:
-            raise InvalidArgument(f"concurrency is {concurrency}", hint="give 1 or more")
+            raise InvalidArgument(f"{concurrency} is not a valid concurrency", hint="give 1 or more")
         self.url, self.host, found = parse_registry(url)
         self._base = urlsplit(self.url).path
         self.sent = 0
@@ -315,8 +315,8 @@ class Transport:
         """Send, answer one challenge, follow redirects of reads; the answer's body is not read yet."""
         if self.read_only and call.method not in GET_OR_HEAD:
             raise Refused(
-                f"nothing is written to {self.host} from here, and {call.method} could write",
-                hint="this page or program is read-only: make a plan, save it, and apply it elsewhere with regnb apply",
+                f"{call.method} is not sent to {self.host}: this page or program is read-only",
+                hint="make a plan, save it, and apply it elsewhere with regnb apply",
             )
         for _ in range(REDIRECTS + 1):
             if self.owns(call.url) and "Authorization" not in call.headers:

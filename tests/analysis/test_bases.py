@@ -159,7 +159,7 @@ def test_whether_the_base_has_moved_on(tmp_path: Path) -> None:
         on_old: "base:12.1, 2 releases behind",
         on_new: "base:12.2, 1 release behind",
         noted: "host/base:12 (its annotation says so)",
-        alone: "not known: it begins with the layers of no other tagged image here",
+        alone: "not known: no other tagged image here has its first layers",
     }
     assert of_image(found, "app", str(on_new.digest)) == "base:12, the newest release"
     assert stale(series.bases) == (

@@ -143,7 +143,7 @@ def test_without_etags_links_are_read(asked: Asked, seeded_real: Seeded, tmp_pat
     assert [one for one in asked.requests if one.endswith("/current/link")]
     same(found, regnb.read("s3://images/plain", listing=copied), set(found.frames) - {"disk"})
     for where in ("localhost:5000", tmp_path):
-        with pytest.raises(InvalidArgument, match="a listing is of a bucket"):
+        with pytest.raises(InvalidArgument, match="a listing needs a bucket"):
             regnb.read(where, listing=copied)
 
 

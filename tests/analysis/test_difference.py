@@ -55,8 +55,8 @@ def test_new_moved_and_vanished_tags_have_their_bytes() -> None:
     assert (found.gained, found.freed) == (own(3) + own(4), own(0) + own(2))
     assert found.drift
     assert found.notes == ()
-    sizes = f"{human(found.gained)} gained, {human(found.freed)} freed."
-    assert found.summary().endswith(f": tags 1 new, 1 moved, 2 vanished; {sizes}")
+    sizes = f"bytes: {human(found.gained)} gained, {human(found.freed)} freed."
+    assert found.summary().endswith(f": tags: 1 new, 1 moved, 2 vanished; {sizes}")
     assert "1 new tag, 1 vanished tag" in found._repr_html_()
 
 

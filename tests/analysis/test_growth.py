@@ -312,7 +312,7 @@ def test_a_size_beyond_every_date_is_said_without_one() -> None:
 
 def test_a_capacity_that_is_none_is_refused() -> None:
     """A text that is not a size is an error that shows how one is written."""
-    with pytest.raises(InvalidArgument, match="not a size"):
+    with pytest.raises(InvalidArgument, match="is not a valid size"):
         sized([(0, 1)]).forecast("plenty")
 
 

@@ -45,7 +45,7 @@ def test_what_an_image_is(registry: Registry) -> None:
     assert about["tags"] == "1, latest"
     assert about["to pull it"] == f"docker pull {registry.host}/app@{ONE.digest}"
     assert about["signed"] == "yes"
-    assert about["built on"].startswith("not known: it begins with the layers of no other tagged image")
+    assert about["built on"].startswith("not known: no other tagged image here has its first layers")
     assert about["SBOM"] == "no SBOM was found"
     assert found.size == ONE.size
     assert found.exclusive is not None

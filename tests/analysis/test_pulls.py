@@ -112,7 +112,7 @@ def test_what_is_no_history_is_told(inventory: Inventory, tmp_path: Path) -> Non
         with pytest.raises(StorageError, match=path.name) as error:
             inventory.with_pulls(path)
         assert "regnb pulls" in error.value.hint
-    with pytest.raises(InvalidArgument, match="not a time"):
+    with pytest.raises(InvalidArgument, match="is not a valid age"):
         inventory.free("1GB", unused_for="soon")
     with pytest.raises(InvalidArgument, match="keep_pulled_within is a number"):
         Policy.parse('[[rule]]\nrepositories = ["*"]\nkeep_pulled_within = "soon"\n')

@@ -271,7 +271,7 @@ def test_rows_of_an_older_inventory_are_refused() -> None:
     """A tag that was moved since its row was read does not mean what it points at now."""
     old = Stored(("a", "1", dated(1, 0))).inventory()
     new = Stored(("a", "1", dated(2, 1))).inventory()
-    with pytest.raises(Refused, match=r"was .* where it was chosen"):
+    with pytest.raises(Refused, match=r"pointed to .* when it was chosen"):
         new.reclaim(old.tags)
 
 
@@ -292,7 +292,7 @@ def test_what_refers_to_a_proposed_manifest_counts() -> None:
 @pytest.mark.parametrize("goal", ["lots", "5 bananas", "-1", ""])
 def test_a_goal_that_is_no_size_is_refused(goal: str) -> None:
     """What is not a number of bytes is an error that shows how to write one."""
-    with pytest.raises(InvalidArgument, match="not a size") as raised:
+    with pytest.raises(InvalidArgument, match="is not a valid size") as raised:
         Stored(("a", "1", dated(1, 0))).inventory().free(goal)
     assert "500GB" in raised.value.hint
 

@@ -37,9 +37,9 @@ def test_what_was_found_and_under_which_names() -> None:
         ["r.example"],
     )
     assert found.notes == (
-        "In use: 2 images of 4 found here under r.example (1) and other:5000 (1); "  # noqa: ISC004 -- one sentence
-        "2 not found here, of r.example (1) and docker.io or no host (1).",
-        "In use by a name of this registry, but not there: app:9 (b/n).",
+        "Images in use: 2 of 4 found in this registry (host names: r.example (1) and other:5000 (1)); "  # noqa: ISC004 -- one sentence
+        "2 not found (host names: r.example (1) and docker.io or no host (1)).",
+        "In use under the name of this registry, but not found in it: app:9 (b/n).",
     )
     assert found.running.where("app", "1") == found.running.where("team/app", "1") == "b/n"
 
@@ -75,7 +75,7 @@ def test_a_plan_says_what_protects(tmp_path: Path) -> None:
     )
     assert [step.tag for step in plan.steps if not step.writes] == ["2", "1"]
     assert plan.steps[0].reason == "runs in the cluster (line 1 of images.txt)"
-    assert plan.notes[0] == "In use: 2 images of 2 found here under r.example (2); 0 not found here."
+    assert plan.notes[0] == "Images in use: 2 of 2 found in this registry (host names: r.example (2)); 0 not found."
 
 
 def test_host_names_are_checked() -> None:

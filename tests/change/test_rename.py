@@ -94,6 +94,7 @@ def test_a_repository(url: str) -> None:
     assert made.steps == (*copies, *removals)
     assert {step.action for step in copies} == {"put", "tag"}
     assert {step.action for step in removals} == {"delete"}
+    assert {step.reason for step in removals} == {"deleted because it was copied to new"}
     order = [step.before for step in removals]
     assert order.index(str(OUTER.digest)) < order.index(str(MULTI.digest)) < order.index(str(ONE.digest))
     assert {step.before: step.tags for step in removals if step.tags} == {
@@ -263,7 +264,7 @@ def test_the_demo_renamed(writable: Seeded) -> None:
     before = {tag: raw(writable.url, "apps/payments", tag) for tag in tags(writable.url, "apps/payments")}
     made = plan(writable.url, "apps/payments", "shop/payments")
     assert any("empty" in note for note in made.notes)
-    assert any("no tag leads to" in note for note in made.notes)
+    assert any("Untagged manifests of" in note for note in made.notes)
     apply(made)
     for tag, data in before.items():
         done = subprocess.run(

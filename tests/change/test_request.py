@@ -209,7 +209,7 @@ def test_a_mount_becomes_a_copy(registry: Registry, filled: Distribution) -> Non
     base, one = Digest.of(BASE), Digest.of(ONE.blobs[-1])
     uploads = "/v2/c/blobs/uploads/"
     plan = registry.plan_request("POST", f"{uploads}?mount={base}&from=b")
-    assert "behind 1 tag of b" in plan.notes[0]
+    assert "In b, 1 tag needs the mounted blob" in plan.notes[0]
     assert {step.tag for step in plan.steps if step.action == "tag"} == {"1"}
     plan = registry.plan_request("POST", f"{uploads}?mount={one}&from=a")
     written(registry, plan)

@@ -104,7 +104,7 @@ def kept(stored: Stored, policy: str, **more: Any) -> dict[str, str]:
         (rule(""), 1, 1, "keeps nothing: it would delete every image"),
         (rule("never_touch = false"), 1, 1, "keeps nothing"),
         (rule("keep_matching = []"), 1, 1, "keeps nothing"),
-        (rule("keep_newest = 1\nnever_touch = true"), 4, 1, "never_touch stands alone"),
+        (rule("keep_newest = 1\nnever_touch = true"), 4, 1, "never_touch keeps everything"),
         ("a = " + "[" * 50_000 + "\n", 1, 1, "nested too deeply"),
     ],
 )

@@ -190,7 +190,7 @@ def test_what_changed(watched: tuple[Distribution, str], tmp_path: Path) -> None
     for arguments in ((one, two), (saved,)):
         done = regnb(tmp_path, "diff", *arguments)
         check(done, 0)
-        assert "tags 1 new, 1 moved, 1 vanished" in done.stdout
+        assert "tags: 1 new, 1 moved, 1 vanished" in done.stdout
         rows = json_lines(regnb(tmp_path, "diff", *arguments, "--json"))
         assert [(row["change"], row["repository"], row["tag"]) for row in rows] == [
             ("vanished", "tools/cli", "1"), ("moved", "vm/app", "1"), ("new", "vm/app", "4"),
@@ -309,6 +309,19 @@ def test_what_a_deletion_frees(filled: Distribution, tmp_path: Path) -> None:
     assert json_lines(regnb(tmp_path, "reclaim", snapshot, "vm/app:[12]", "--json")) == rows, "a snapshot knows it, too"
     check(regnb(tmp_path, "reclaim", where, "vm/app:*", "--no-children", "--no-referrers", "--blobs"), 0)
     assert len(json_lines(regnb(tmp_path, "tags", filled.url, "vm/app", "--json"))) == 3
+
+
+def test_a_pasted_digest_says_who_shares_and_what_is_freed(filled: Distribution, tmp_path: Path) -> None:
+    """On docker-registry, in two inputs: the tag of the digest is found; what its deletion frees, and who shares it."""
+    done = regnb(tmp_path, "find", ONE.digest, REGNB_URL=filled.url)
+    check(done, 0)
+    assert "vm/app" in done.stdout
+    assert f"docker pull {filled.host}/vm/app@{ONE.digest}" in done.stdout
+    done = regnb(tmp_path, "reclaim", "vm/app:1", REGNB_URL=filled.url)
+    check(done, 0)
+    assert "would remove about 20.7 kB because of the deletion of 1 tag" in done.stdout
+    stays = done.stdout.partition("What stays")[2]
+    assert {"vm/app", "tools/cli"} <= set(stays.split())
 
 
 def test_a_proposal_becomes_a_plan(filled: Distribution, tmp_path: Path) -> None:

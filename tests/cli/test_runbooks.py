@@ -139,7 +139,7 @@ def test_a_report_of_storage_with_its_growth(seeded_real: Seeded, tmp_path: Path
     ("arguments", "words"),
     [
         (("http://127.0.0.1:9",), "refuses connections"),
-        (("--capacity", "much"), "not a size"),
+        (("--capacity", "much"), "is not a valid size"),
         (("--capacity", "1TB"), "add --snapshots URL"),
         (("--snapshots", "/nowhere"), "/nowhere"),
         (("-o", "/dev/null/report.html"), "cannot write"),

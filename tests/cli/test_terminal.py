@@ -199,6 +199,7 @@ def test_help_is_whole_in_80_columns(name: str) -> None:
     for words in ([name], *([name, each] for each in getattr(command, "commands", ()))):
         text = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(cli.app, [*words, "--help"]).output
         assert not re.search(r"\w…\s*│", text), words
+        assert "{" not in text[: text.index("\n", 90)], words  # the line of usage
         assert all(line.index("Show this") < 53 for line in text.splitlines() if "Show this" in line), words
 
 

@@ -144,7 +144,7 @@ def test_a_tag_that_was_moved_since_it_was_chosen(tmp_path: Path) -> None:
             lambda: registry.plan_retag(chosen, "{tag}-x"),
             lambda: registry.plan_copy(chosen, "vm/b"),
         ):
-            with pytest.raises(Refused, match=f"vm/a:1 was {old.digest.short} where it was chosen"):
+            with pytest.raises(Refused, match=f"vm/a:1 pointed to {old.digest.short} when it was chosen"):
                 make()
         assert registry.plan_delete(chosen[["repository", "tag"]]).changes == 1
         assert registry.plan_retag(chosen[chosen["tag"] == "2"], "3").changes == 1

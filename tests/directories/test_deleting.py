@@ -60,7 +60,9 @@ def test_a_plan_is_applied_as_the_vendor_deletes(kind: type[Vendor], tmp_path: P
             assert plan.refusals == ()
             assert any(f"{kind.name}'s own API deletes" in note for note in plan.notes)
             assert plan.collector == ("" if kind is Harbor else kind.name)
-            assert ("the next garbage collection" in plan.summary()) == (kind is Harbor)
+            moved = handle.plan_retag("team/app:3.0", "1.0", allow=["overwrite"])
+            for one in (plan, moved):
+                assert ("the next garbage collection" in one.summary()) == (kind is Harbor)
             checked = handle.check(plan)
             assert checked.refusals == ()
             assert state(registry.url, "team/app") == before

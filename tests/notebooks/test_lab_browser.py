@@ -57,8 +57,10 @@ def test_it_runs_and_is_drawn(room: Lab, name: str, tmp_path: Path) -> None:
             assert page.locator(f".jp-Notebook [data-mime-type='application/vnd.jupyter.{kind}']").count() == 0
         assert page.locator(".jp-Notebook").inner_text().count("Traceback") == 0
         page.keyboard.press("Control+b")  # the list of files takes half of a narrow window
-        for colours in ("JupyterLab Light", "JupyterLab Dark"):
+        for colours, grey in (("JupyterLab Light", "rgb(89, 89, 89)"), ("JupyterLab Dark", "rgb(196, 196, 196)")):
             theme(page, colours)
+            titles = page.locator(".js-plotly-plot .gtitle")
+            assert set(titles.evaluate_all("found => found.map(each => getComputedStyle(each).fill)")) <= {grey}
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 2400})
                 page.wait_for_timeout(700)

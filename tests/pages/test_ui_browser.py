@@ -98,6 +98,14 @@ def opened(page: Any, url: str) -> Any:
     return page
 
 
+def layers_of(url: str, reference: str) -> list[str]:
+    """The digests of an image's layers."""
+    import regnb  # noqa: PLC0415 -- once for all pages
+
+    with regnb.connect(url, cache=False) as registry:
+        return list(registry.layers(reference)["digest"].astype("str"))
+
+
 def settled(page: Any, name: str) -> None:
     """Wait until what a page is for is drawn."""
     selector = SHOWN.get(name, ".regnb-form")
@@ -162,6 +170,66 @@ def test_a_link_to_one_repository(served: Served, page: Any) -> None:
     page.wait_for_url(re.compile(r"repository=tools"))
     page.locator("#rendered_cells").wait_for(state="visible")
     form.locator("tbody tr", has_text="tools/cli").first.wait_for()
+
+
+def test_what_one_has_in_hand_finds_its_row(served: Served, page: Any) -> None:
+    """A reference with and without its host, a digest, whole and short, and a layer's lead to the one row.
+
+    Each heading explains its column, and each table of a page has labels of its own.
+    """
+    digest = apart(state, served.requests.url, "vm/centos8")["vm/centos8:8.3"].digest
+    opened(page, f"{served.url}/ui/12-delete")
+    settled(page, "12-delete")
+    form = page.locator(".regnb-form").first
+    host = served.requests.url.partition("://")[2]
+    for text in ("vm/centos8:8.3", f"{host}/vm/centos8:8.3", digest, digest[7:19]):
+        form.get_by_label("Search:").fill(text)
+        form.get_by_text("Showing 1 to 1 of 1").wait_for()
+        assert "8.3" in form.locator("tbody tr").inner_text()
+    form.get_by_label("Search:").fill("")
+    layer_digest = apart(layers_of, served.requests.url, "vm/centos8:8.3")[-1]
+    form.get_by_label("Contains").fill(layer_digest[:19])
+    form.get_by_label("Contains").press("Enter")
+    form.get_by_text("Matched by the digest: layer").wait_for()
+    assert "8.3" in form.locator("tbody").inner_text()
+    meanings = form.locator("thead th").evaluate_all("found => found.filter(e => e.offsetWidth).map(e => e.title)")
+    assert all(meanings), meanings
+    opened(page, f"{served.url}/ui/01-inventory")
+    settled(page, "01-inventory")
+    ids = page.locator(".dt-container [id]").evaluate_all("found => found.map(e => e.id)")
+    assert len(ids) == len(set(ids)) > 2
+
+
+def test_a_pasted_curl_line_becomes_a_plan(served: Served, page: Any) -> None:
+    """A mount with an unquoted &: the page says what a shell cuts off, and plans the copy that was meant."""
+    digest = apart(layers_of, served.requests.url, "vm/centos8:8.3")[-1]
+    opened(page, f"{served.url}/ui/30-api-console")
+    settled(page, "30-api-console")
+    form = page.locator(".regnb-form").first
+    line = f"curl -X POST r:5000/v2/new/blobs/uploads/?mount={digest}&from=vm/centos8"
+    form.get_by_label("curl", exact=True).fill(line)
+    form.get_by_label("curl", exact=True).press("Enter")
+    form.get_by_text("never sends &from=vm/centos8").wait_for()
+    page.wait_for_timeout(500)
+    button(form, "^Preview$").click()
+    form.get_by_text("3 tags will be set").or_(form.get_by_text("4 tags will be set")).first.wait_for()
+    assert "regnb copy vm/centos8:TAG --to new:TAG" in part(form, "Preview").inner_text()
+    check_that_nothing_was_written(served.requests, asked=False)
+
+
+def test_a_page_follows_the_theme_of_the_system(served: Served, page: Any) -> None:
+    """Without a theme in its address, also while it is open; the texts of its charts have the grey of the theme."""
+    page.emulate_media(color_scheme="dark")
+    opened(page, f"{served.url}/ui/02-storage")
+    settled(page, "02-storage")
+    found = {}
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(500)
+        assert contrast(page.locator("h1").first) > 4.5
+        title = page.locator(".js-plotly-plot .gtitle").first
+        found[scheme] = title.evaluate("title => getComputedStyle(title).fill")
+    assert found == {"dark": "rgb(196, 196, 196)", "light": "rgb(89, 89, 89)"}
 
 
 def test_a_read_only_page_gives_the_plan_and_keeps_the_button_off(served: Served, page: Any, tmp_path: Path) -> None:
@@ -342,7 +410,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
         ("11-copy", {"Copy to": "archive/{repository}:{tag}"}),
         ("12-delete", {"In use": ""}),
         ("13-retention", {"In use": ""}),
-        ("14-collect", {"Grace": "0s"}),
+        ("14-collect", {"Grace": "0h"}),
         ("30-api-console", {"Path": "/v2/vm/centos8/tags/list"}),
     ],
 )
@@ -371,10 +439,9 @@ def test_a_form_is_filled_in_by_keyboard(served: Served, page: Any, name: str, s
         keys.press("Enter")
     keys.is_at("Send" if name == "30-api-console" else "Preview")
     keys.press("Enter")
-    said = form.locator("a[download], .regnb-box.regnb-bad, pre:visible").or_(
-        form.get_by_text("There is nothing to do")
-    )
+    said = form.locator("a[download], pre:visible").or_(form.get_by_text("There is nothing to do"))
     said.first.wait_for()
+    assert form.get_by_role("alert").count() == 0
     assert keys.tabs <= 12
     check_that_nothing_was_written(served.requests)
 
@@ -393,6 +460,45 @@ def test_every_form_of_a_page_has_a_link_at_its_top(served: Served, page: Any) -
     keys.press("Enter")
     page.locator(".regnb-form").nth(2).get_by_text("There is nothing to do").wait_for()
     assert keys.tabs <= 12
+
+
+def test_manifests_are_made_by_keyboard(served: Served, page: Any) -> None:
+    """From the top of the page over the host to the link that downloads them, in at most twelve tabs."""
+    opened(page, f"{served.url}/ui/31-expose-on-kubernetes")
+    settled(page, "31-expose-on-kubernetes")
+    keys = Keyboard(page)
+    keys.skip()
+    keys.is_at("Host")
+    keys.press("Control+a")
+    keys.type("repo.example.org")
+    page.locator(".regnb-form").get_by_text("--host repo.example.org").first.wait_for()
+    keys.press("Enter")
+    keys.is_at("Download")
+    assert keys.tabs <= 12
+
+
+def test_a_tag_is_renamed_by_keyboard(served: Served, page: Any) -> None:
+    """The form below the one that copies: from the top of the page to the plan in at most twelve tabs."""
+    opened(page, f"{served.url}/ui/11-copy?repository=vm/centos8")
+    settled(page, "11-copy")
+    form = page.locator(".regnb-form").nth(1)
+    form.locator("tbody tr").first.wait_for()
+    keys = Keyboard(page)
+    keys.tab_to("Skip to Rename")
+    keys.press("Enter")
+    keys.is_at("Search")
+    keys.press("ArrowDown")
+    keys.press("Space")
+    form.get_by_text("1 chosen").wait_for()
+    keys.tab_to("New name")
+    keys.type("renamed")
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    keys.is_at("Preview")
+    keys.press("Enter")
+    form.locator("a[download]").first.wait_for()
+    assert keys.tabs <= 12
+    check_that_nothing_was_written(served.requests)
 
 
 def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
@@ -430,7 +536,7 @@ def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, 
         button(form, "^Preview$").click()
         shown = part(form, "Preview")
         shown.get_by_text("frees at most").first.wait_for()
-        shown.get_by_text("2 repositories need layers of what goes").click()
+        shown.get_by_text("2 repositories need some of these layers").click()
         shown.get_by_text("vm/test/centos8").first.wait_for(state="visible")
         assert "1 tag and 1 manifest will be gone" in shown.inner_text()
 

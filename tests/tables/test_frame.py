@@ -28,7 +28,7 @@ from regnb.crawl.records import (
     RepositoryStatus,
     TagRecord,
 )
-from regnb.oci.manifest import ManifestKind
+from regnb.oci.manifest import OCI_MANIFEST, ManifestKind
 from regnb.oci.reference import Digest
 from regnb.tables.build import shared_tags, tabulate
 from regnb.tables.columns import COLUMNS
@@ -126,7 +126,7 @@ def test_what_has_no_value_takes_no_room() -> None:
     """A column without a value is named below the table, and a frame without rows is a sentence."""
     page = Frame({"tag": ["1"], "locked": [""], "pushed": [pd.NaT]})._repr_html_()
     assert page.count("<th ") == 2  # a heading and a row
-    assert "1 row, 1 column; blank: locked, pushed" in page
+    assert "1 row, 1 column; without a value: locked, pushed" in page
     assert "No rows." in Frame({"tag": []})._repr_html_()
 
 
@@ -215,6 +215,14 @@ def test_nothing_shared_gives_empty_frames() -> None:
     layers = Inventory("registry", datetime.now(UTC), None, frames).sharing.layers
     assert list(layers.columns) == list(COLUMNS["shared_layers"])
     assert layers.empty
+
+
+def test_a_media_type_leaves_out_its_beginning_and_a_digest_its_end() -> None:
+    """Both are whole in their tooltips: the columns behind them stay on a narrow page."""
+    page = Frame({"media_type": [OCI_MANIFEST], "diff_id": [Digest.of(b"")]})._repr_html_()
+    assert ">…oci.image.manifest.v1+json<" in page
+    assert f'title="{OCI_MANIFEST}"' in page
+    assert f">{Digest.of(b'').short}<" in page
 
 
 def test_a_long_tag_keeps_its_end_and_a_column_its_meaning() -> None:

@@ -93,7 +93,7 @@ def test_what_cannot_be_applied_is_not_offered(old: Distribution) -> None:
     assert form.plan is None
     assert form._code.disabled
     form._fields["grace"].value = "soon"
-    assert "not an age" in preview(form)
+    assert "is not a valid age" in preview(form)
     form._fields["grace"].value = "24h"
     form._fields["tag_history"].value = "many"
     assert "not a number" in preview(form)

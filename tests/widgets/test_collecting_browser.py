@@ -58,7 +58,7 @@ def form(old: Distribution, page: Any, tmp_path: Path, monkeypatch: pytest.Monke
 
 def confirm(form: Any) -> None:
     typed = code(form)
-    field = form.get_by_placeholder(re.compile("to arm"))
+    field = form.get_by_placeholder(re.compile("to enable Apply"))
     field.fill(typed[:-1])
     assert is_off(form)
     field.fill(typed)

@@ -7,6 +7,7 @@ import pytest
 from images import config, image, index, layer
 from stored import Stored
 
+from regnb.oci.reference import Digest
 from regnb.widgets import table
 from regnb.widgets.table import PAGE, WHOLE, Table
 
@@ -163,8 +164,8 @@ def test_a_table_of_signatures_alone_shows_them() -> None:
 
 
 @pytest.mark.parametrize("whole", [1, 100])
-def test_rows_are_found_by_a_label(monkeypatch: pytest.MonkeyPatch, whole: int) -> None:
-    """In tables of any length only the rows that match are left to be chosen, and a line says that it is the label."""
+def test_rows_are_found_by_what_their_images_contain(monkeypatch: pytest.MonkeyPatch, whole: int) -> None:
+    """In tables of any length a label and a layer's digest leave only the rows that match, and a line says why."""
     monkeypatch.setattr(table, "WHOLE", whole)
     one, two = (
         image([layer(name, 9)], about=config(config={"Labels": {"team": f"<b>{name}"}})) for name in ("blue", "red")
@@ -179,3 +180,7 @@ def test_rows_are_found_by_a_label(monkeypatch: pytest.MonkeyPatch, whole: int) 
         assert ("Matched by the label" in found._count.value) == by_label
     found._filter.value = "team=<b>red"
     assert "Matched by the label team=&lt;b&gt;red." in found._count.value
+    for text in (Digest.of(layer("blue", 9)), Digest.of(layer("blue", 9)).hex[:12]):
+        found._filter.value = text
+        assert tags(found.shown) == ["1", "3"]
+        assert "Matched by the digest: layer." in found._count.value

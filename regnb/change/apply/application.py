@@ -117,7 +117,8 @@ async def _check_deletions(course: Course, deletions: Deletions, steps: Sequence
     alone = any(step.action == "untag" for step in steps)
     if alone and not deletions.by_tag and "dummy" not in course.plan.allow:
         raise Refused(
-            f"{course.client.host} does not delete by tag: a tag goes alone only if a dummy manifest takes it over "
-            "for a moment and is deleted",
+            f"{course.client.host} cannot delete a single tag; with 'dummy', regnb points the tag at a small "
+            "placeholder manifest and deletes the placeholder",
             hint=f"make the plan again {once(['dummy'])}",
+            allow=("dummy",),
         )

@@ -122,7 +122,7 @@ class Blobs:
         near = blob.source if not self._course.plan.source else await self._nearby(blob)
         if near == blob.repository:
             raise NotFound(
-                f"{near} has lost it: a garbage collection has removed it", hint="push the image again from elsewhere"
+                f"{near} no longer has it: a garbage collection removed it", hint="push the image again from elsewhere"
             )
         upload = None
         try:

@@ -87,7 +87,9 @@ def seconds(age: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,6})([mhdw])|0", age.strip())
     if match is None:
-        raise InvalidArgument(f"not an age: {age[:80]!r}", hint="write a number and m, h, d or w, such as 24h or 7d")
+        raise InvalidArgument(
+            f"{age[:80]!r} is not a valid age", hint="write a number and m, h, d or w, such as 24h or 7d"
+        )
     return int(match[1]) * _UNITS[match[2]] if match[1] else 0
 
 
@@ -185,7 +187,7 @@ def plan_collect(
     if state.gaps:
         more = f" (and {len(state.gaps) - 1:,} more)" if len(state.gaps) > 1 else ""
         raise Refused(
-            f"not everything in {url} could be read, and it may need anything: {state.gaps[0]}{more}",
+            f"{url} could not be read completely, and the unread part may need any of its blobs: {state.gaps[0]}{more}",
             hint="read the storage as the registry's own user; regnb audit names every problem",
         )
     planning = _Planning(state, look, options, (now or datetime.now(UTC)).timestamp())
@@ -224,9 +226,9 @@ def _notes(options: Options) -> Iterator[str]:
     elif options.place == "versions":
         yield "Everything is hidden behind its versions; nothing is free until the trash is emptied."
     else:
-        yield "Everything is moved into a trash beside it; nothing is free until the trash is emptied."
+        yield "Everything is moved into a trash beside the storage; nothing is free until the trash is emptied."
     if not options.endpoints:
-        yield "No endpoint is named, so nobody can be asked whether the registry is read-only or stopped."
+        yield "No endpoint is named, so regnb cannot check that the registry is read-only or stopped."
     yield _UNSEEN
     yield _CACHES
 

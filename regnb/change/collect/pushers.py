@@ -108,11 +108,11 @@ def check(writers: Sequence[Writer]) -> None:
         return
     if not writers:
         text = "it is not known whether anybody can push: no endpoint of the registry is named"
-        hint = "name every process: --endpoint http://host:port"
+        hint = "name the URL of every registry process (--endpoint on the command line)"
     elif any(writer.pushes == "writable" for writer in open_):
         text = f"somebody can push to {names([writer.endpoint for writer in open_])}: {open_[0].how}"
         hint = f"stop the registry, or restart it with {_READ_ONLY}"
     else:
         text = f"it is not known whether anybody can push to {open_[0].endpoint}: {open_[0].how}"
         hint = "name the registry's own address, past every proxy, and credentials that may push"
-    raise Refused(text, hint=f"{hint}; to go on anyway: --allow writer", allow=("writer",))
+    raise Refused(text, hint=f"{hint}; to go on anyway, allow 'writer'", allow=("writer",))
