@@ -551,7 +551,8 @@ def storage_of(plan: Sweep) -> Storage:
         StorageError: A folder is not a registry's storage, or cannot be read.
 
     Example:
-        >>> storage_of(plan)
+        >>> collection = storage.plan_collect(grace="0h")
+        >>> storage_of(collection)
         <Storage /var/lib/registry>
     """
     # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
