@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import structs
 
@@ -53,26 +53,6 @@ class Storage(_Storage):
     _found_base: str = ""
     """The folder of a bucket that was found when the storage was opened."""
 
-    _unseen: bool = False
-    """Whether it is a bucket that is first listed when it is locked."""
-
-    @classmethod
-    def of(cls, plan: Sweep) -> Self:
-        """Return the storage of a plan. A bucket is first listed once it is locked: whatever is seen before may change.
-
-        Raises:
-            StorageError: A folder is not a registry's storage, or cannot be read.
-
-        Example:
-            >>> Storage.of(plan)
-            <Storage /var/lib/registry>
-        """
-        # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
-        unseen = not (local_path(plan.url) or plan.url.endswith(f"/{BASE}"))
-        found = cls(plan.url, {}, unseen=unseen)
-        found._unseen = unseen
-        return found
-
     def _place(self, plan: Sweep | None = None) -> Place:
         """Return what moves the files of this storage.
 
@@ -97,8 +77,7 @@ class Storage(_Storage):
     @contextlib.contextmanager
     def _files(self, failed: Callable[[str, Exception], None]) -> Iterator[Files]:
         """Open the files; where a bucket's folder is was found when it was opened, and is not looked for again."""
-        if not self._found_base:
-            self._found_base = self._base
+        self._found_base = self._found_base or self._base
         opening = self._again(self._found_base, failed) if self._found_base and not local_path(self._url) else None
         with opening or self.files(failed) as files:
             yield files
@@ -572,6 +551,22 @@ def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list"
     if place.is_versioned():
         return "versions"
     return "copies" if copies else "list"
+
+
+def storage_of(plan: Sweep) -> Storage:
+    """Return the storage of a plan. A bucket is first listed once it is locked: whatever is seen before may change.
+
+    Raises:
+        StorageError: A folder is not a registry's storage, or cannot be read.
+
+    Example:
+        >>> collection = storage.plan_collect(grace="0h")
+        >>> storage_of(collection)
+        <Storage /var/lib/registry>
+    """
+    # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
+    unseen = not (local_path(plan.url) or plan.url.endswith(f"/{BASE}"))
+    return Storage(plan.url, {}, unseen=unseen)
 
 
 def open_storage(url: str | Path, *, listing: str | Path | None = None, **options: object) -> Storage:

@@ -124,6 +124,7 @@ class Storage:
         # One storage has one name, however it is written: snapshots are compared by it.
         text = str(url)
         self.url = redact(text.rstrip("/")) if "://" in text else os.path.abspath(text)  # noqa: PTH100 -- links stay
+        self._unseen = unseen
         if unseen:  # it is looked at by its first reading
             return
         with self.files(lambda *_: None) as files:

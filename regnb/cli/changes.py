@@ -18,7 +18,7 @@ from regnb.cli.command import Connected, Present, Sourced, command_of
 from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import ask_code, at_terminal, finish, show_plan
 from regnb.errors import InvalidArgument
-from regnb.storage import Storage, open_storage
+from regnb.storage import open_storage, storage_of
 
 if TYPE_CHECKING:
     from regnb.registry import Registry
@@ -177,7 +177,7 @@ def apply(
             confirm = ask_code(made) if at_terminal() else ""
         made.confirm(confirm)
         if isinstance(made, Sweep):
-            collecting.apply(Storage.of(made), made, confirm)
+            collecting.apply(storage_of(made), made, confirm)
         with connected(made.url) as registry, sourced(made.source) as source:
             here = open_storage(storage) if storage else None
             finish(registry.apply(made, confirm=confirm, source=source, storage=here))

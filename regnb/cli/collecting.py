@@ -19,7 +19,7 @@ from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, leave, out, say, section, show
 from regnb.errors import Interrupted
-from regnb.storage import Storage, open_storage
+from regnb.storage import Storage, open_storage, storage_of
 from regnb.text import count, human
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
 
 def resume(receipt: Receipt, sweep: Sweep) -> NoReturn:
     """Go on with an application over a storage that was cut short."""
-    storage = Storage.of(sweep)
+    storage = storage_of(sweep)
     try:
         finished = storage.resume(receipt)
     except Interrupted as error:

@@ -24,7 +24,7 @@ from regnb.change.journal import Receipt
 from regnb.change.sweep import TRASH, Sweep
 from regnb.errors import Busy, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
-from regnb.storage import Storage
+from regnb.storage import Storage, storage_of
 from regnb.wire.client import Client
 
 PLACES = ("versions", "list", "copies", "none")
@@ -171,12 +171,12 @@ def test_the_bucket_of_a_plan_is_first_listed_once_it_is_locked(name: str, asked
     """Nothing is asked for before the lock, and where the bucket is gone meanwhile the lock says so."""
     plan = plan_of(regnb.open_storage(f"s3://{name}"), "copies")
     asked.requests.clear()
-    assert apply(Storage.of(plan), plan).status == "done"
+    assert apply(storage_of(plan), plan).status == "done"
     assert asked.requests[0] == f"PUT /{name}/docker/registry/v2/{TRASH}/lock"
     assert sum("start-after" in request for request in asked.requests) == 2
     fsspec.filesystem("s3").rm(name, recursive=True)
     with pytest.raises(StorageError, match="cannot lock"):
-        apply(Storage.of(plan), plan)
+        apply(storage_of(plan), plan)
 
 
 @pytest.mark.parametrize("place", PLACES)
