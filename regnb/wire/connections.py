@@ -200,6 +200,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request can be sent on it."""
         return self._failure is None and not self.transport.is_closing()
 
+    @property
+    def rested(self) -> float:
+        """Seconds since its last exchange."""
+        return self._loop.time() - self.since
+
     async def exchange(
         self, method: str, head: bytes, body: bytes | AsyncIterable[bytes], length: int | None, budget: Budget
     ) -> Incoming:
@@ -364,10 +369,9 @@ class Connections:
 
     def _take(self, origin: Origin, idle: float) -> Connection | None:
         kept = self._idle.setdefault(origin, [])
-        now = asyncio.get_running_loop().time()
         while kept:
             connection = kept.pop()
-            if connection.usable and now - connection.since < idle:
+            if connection.usable and connection.rested < idle:
                 return connection
             connection.abort()
         return None
