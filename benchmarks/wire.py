@@ -102,7 +102,7 @@ print(json.dumps({"seconds": seconds, "cpu": cpu, "requests": transport.sent - b
 COMMAND = """
 import contextlib, io, json, sys
 from pathlib import Path
-from regnb.cli import main
+from regnb.__main__ import main
 sys.argv = ["regnb", "audit", sys.argv[1]]
 with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
     main()
