@@ -100,8 +100,8 @@ class Incoming:
 
     # What the connection calls
 
-    def feed(self, data: bytes) -> bool:
-        """Take bytes, and return whether more of them are welcome.
+    def feed(self, data: bytes | memoryview) -> bool:
+        """Take bytes, of which copies are kept, and return whether more of them are welcome.
 
         Raises:
             NotHTTPError: They are not an answer.
