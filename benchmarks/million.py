@@ -138,6 +138,7 @@ def write(folder: Path, tags: int, memory: str = "3GB") -> int:
         query = query.replace(f"${name}", str(number))
     spilled = {"memory_limit": memory, "temp_directory": str(folder / "parts"), "preserve_insertion_order": "true"}
     with duckdb.connect(config=spilled) as database:
+        database.execute("SET enable_progress_bar = false")  # it would be printed among the figures
         for statement in query.split(";"):
             database.execute(statement)
         (references,) = database.execute("SELECT count(*) FROM refer").fetchall()[0]

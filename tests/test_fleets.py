@@ -94,7 +94,8 @@ def test_what_is_stored_twice_and_what_a_mirror_lacks(pair: tuple[Distribution, 
 
 def test_one_command_reads_them_all(pair: tuple[Distribution, Distribution], tmp_path: Path) -> None:
     """One that is down is exit code 4, a mirror that differs 3 where it is asked for; JSON holds every table."""
-    done = command(tmp_path, "fleet", str(written(tmp_path, *pair, f"http://127.0.0.1:{free_port()}")), "--json")
+    file = str(written(tmp_path, *pair, f"http://127.0.0.1:{free_port()}"))
+    done = command(tmp_path, "fleet", "--json", REGNB_FLEET=file)
     assert done.returncode == 4, done.stderr
     assert "Down: old" in done.stderr
     told = json.loads(done.stdout)
