@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
 
 
+def _ignore(*_: object) -> None:
+    """Take no note of what cannot be listed: whoever reads it does."""
+
+
 class Storage(_Storage):
     """A registry's storage, with what plans and applies a collection of its garbage.
 
@@ -59,8 +63,7 @@ class Storage(_Storage):
         Raises:
             StorageError: The storage is neither a local folder nor a bucket that speaks S3.
         """
-        opening = self._again("", lambda *_: None) if self._unseen else self._files(lambda *_: None)
-        with opening as files:
+        with self._again("", _ignore) if self._unseen else self._files(_ignore) as files:
             if isinstance(files, LocalFiles):
                 from regnb.change.collect.trash import Trash
 
