@@ -107,7 +107,7 @@ class _Decision:
             elif row.digest in here.schema1:
                 self.kept[row.tag] = "of the withdrawn schema 1, whose digest cannot be relied on"
             elif subject := next((subject for subject in row.subjects if subject in here.rows), ""):
-                self.going[row.tag] = f"refers to {here.title(subject)}, which goes"
+                self.going[row.tag] = f"refers to {here.title(subject)}, which is deleted"
             elif not row.rule or policy.rules[row.rule - 1].never_touch:
                 self.kept[row.tag] = self._left(policy, row)
             elif row.kind == "orphan" and not self.gone >= {*row.subjects}:
@@ -132,7 +132,7 @@ class _Decision:
         if not rules:
             return "no rule names this repository"
         if row.rule or all(rule.never_touch for rule in rules):
-            return "its rule says never to touch it"
+            return "its rule never touches it"
         if row.kind == "orphan":
             return "refers to something that is not here"
         return f"no rule decides on this kind: {row.kind}"
@@ -211,7 +211,7 @@ class _Decision:
                     tags.append(other)
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Yield what becomes of each tag, in order."""
+        """Yield what becomes of each tag, in order; the first word of a reason says it, too."""
         for row in self.all:
             kept = self.kept.get(row.tag)
             yield Verdict(
@@ -221,7 +221,7 @@ class _Decision:
                 row.size,
                 any(subject in self.held.rows for subject in row.subjects),
                 kept is not None,
-                kept or self.going[row.tag],
+                f"kept: {kept}" if kept is not None else f"deleted: {self.going[row.tag]}",
                 row.kind,
                 row.rule,
             )
@@ -261,7 +261,7 @@ def decide(
 
     Example:
         >>> decide(inventory, Policy.load("retention.toml"))[0].reason
-        'not among the 2 newest images'
+        'deleted: not among the 2 newest images'
     """
     held = holdings(inventory, set(inventory.tags["repository"]))
     return _decide(inventory, policy, held, Running(inventory, used), now or datetime.now(UTC), gone)

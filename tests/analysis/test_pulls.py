@@ -93,11 +93,11 @@ def test_what_is_not_known_keeps_a_tag(
     verdicts = {row.tag: row for row in decide(joined, POLICY, now=NOW)}
     gone = {tag for tag, row in verdicts.items() if not row.keep}
     assert gone == ({"1.1", "multi"} if not reason else set())
-    assert verdicts["1.1"].reason.startswith(reason or "not pulled for 180d")
+    assert verdicts["1.1"].reason.startswith(f"kept: {reason}" if reason else "deleted: not pulled for 180d")
     if since is not None:
-        assert verdicts["1.0"].reason == f"pulled on {days(31):%Y-%m-%d}"
+        assert verdicts["1.0"].reason == f"kept: pulled on {days(31):%Y-%m-%d}"
     if not reason:
-        assert verdicts["new"].reason.startswith("made or pushed on ")
+        assert verdicts["new"].reason.startswith("kept: made or pushed on ")
     freed = joined.free("1GB", keep=0, unused_for="180d")
     assert set(freed["tag"]) == gone
 

@@ -74,7 +74,7 @@ def test_a_plan_says_what_protects(tmp_path: Path) -> None:
         STORED.inventory(), POLICY, url=STORED.url, authorized=False, in_use=path, in_use_host=["r.example"]
     )
     assert [step.tag for step in plan.steps if not step.writes] == ["2", "1"]
-    assert plan.steps[0].reason == "runs in the cluster (line 1 of images.txt)"
+    assert plan.steps[0].reason == "kept: runs in the cluster (line 1 of images.txt)"
     assert plan.notes[0] == "Images in use: 2 of 2 found in this registry (host names: r.example (2)); 0 not found."
 
 

@@ -60,15 +60,16 @@ def removed(found: Plan) -> list[str]:
 
 
 def kept(stored: Stored, policy: str, **more: Any) -> dict[str, str]:
-    """The tags that are kept, and why; every other tag is in a step that removes it."""
+    """The tags that are kept, and why, after the word that says so; every other tag is in a step that removes it."""
     inventory = stored.inventory()
     found = plan(inventory, policy, **more)
     tags = inventory.tags["tag"].to_list()
     keeping = {step.tag: step.reason for step in found.steps if step.action == "keep"}
     going = removed(found)
     assert sorted([*keeping, *going]) == sorted(tags)
-    assert all(step.reason for step in found.steps)
-    return keeping
+    assert all("deleted" in step.reason for step in found.steps if step.action != "keep")
+    assert all(reason.startswith("kept: ") for reason in keeping.values())
+    return {tag: reason.removeprefix("kept: ") for tag, reason in keeping.items()}
 
 
 # The document
@@ -189,8 +190,8 @@ def test_the_newest_images() -> None:
         ("keep", "app", "1.10"), ("keep", "app", "1.9"), ("keep", "app", "latest"), ("keep", "app", "new"),
         ("delete", "app", ("old",)), ("keep", "lib", "old"),
     ]  # fmt: skip
-    assert steps[4].reason == "not among the 2 newest images"
-    assert steps[1].reason == "among the 2 newest images"
+    assert steps[4].reason == "deleted: not among the 2 newest images"
+    assert steps[1].reason == "kept: among the 2 newest images"
 
 
 def test_the_newest_versions() -> None:
@@ -239,9 +240,9 @@ def test_the_first_rule_that_matches_decides() -> None:
     found = plan(stored.inventory(), policy)
     reasons = {(step.repository, step.tag): step.reason for step in found.steps if not step.writes}
     assert reasons == {
-        **{(name, tag): "its rule says never to touch it" for name in ("vm/gold", "vm/a1") for tag in "01"},
-        **{("lib/a", tag): "no rule names this repository" for tag in "01"},
-        ("vm/team/x", "1"): "the newest image",
+        **{(name, tag): "kept: its rule never touches it" for name in ("vm/gold", "vm/a1") for tag in "01"},
+        **{("lib/a", tag): "kept: no rule names this repository" for tag in "01"},
+        ("vm/team/x", "1"): "kept: the newest image",
     }
     assert "Rule 3 decides on no repository: vm/late." in found.notes
 
@@ -252,7 +253,7 @@ def test_tags_that_share_a_digest_with_a_kept_one() -> None:
     stored = Stored(("app", "8.5", shared), ("app", "8", shared), ("app", "x", one(1)), ("b", "8", shared))
     found = plan(stored.inventory(), rule('keep_matching = ["8.5"]', '["app"]'))
     assert {step.tag: step.reason for step in found.steps if step.repository == "app" and not step.writes} == {
-        "8.5": "matches 8.5", "8": "same image as 8.5, which is kept"
+        "8.5": "kept: matches 8.5", "8": "kept: same image as 8.5, which is kept"
     }  # fmt: skip
 
 
@@ -302,7 +303,7 @@ def test_an_old_image_is_old() -> None:
         rule('keep_younger_than = "30d"'),
     )
     assert [step.reason for step in found.steps if step.writes] == [
-        "older than 30d", f"older than 30d; its age is that of its annotation {CREATED}"
+        "deleted: older than 30d", f"deleted: older than 30d; its age is that of its annotation {CREATED}"
     ]  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def test_a_push_date_stands_in() -> None:
     assert [row.keep for row in verdicts] == [True, True, False]
     assert all("moving the storage may have reset" in row.reason for row in verdicts)
     assert [row.reason for row in decide(inventory, Policy.parse(rule("keep_newest = 1")), now=NOW)] == [
-        "its age is unknown"
+        "kept: its age is unknown"
     ] * 3
 
 
@@ -331,7 +332,7 @@ def test_a_registry_with_its_storage(writable: Seeded, tmp_path: Path) -> None:
         pushed = "younger than 1w; its age is that of its push date"
         for storage, reason in ((None, "its age is unknown"), (writable.root, pushed)):
             found = registry.plan_retention(policy, inventory=inventory, storage=storage)
-            assert [step.reason.startswith(reason) for step in found.steps] == [True, True]
+            assert [step.reason.startswith(f"kept: {reason}") for step in found.steps] == [True, True]
         (tmp_path / "docker/registry/v2/repositories").mkdir(parents=True)
         with pytest.raises(InvalidArgument, match="no push dates"):
             registry.plan_retention(policy, inventory=inventory, storage=tmp_path)
@@ -488,7 +489,7 @@ def test_what_runs_is_kept() -> None:
     assert found == {"a": "runs in the cluster (web/front)", "ab": "runs in the cluster (web/front)"}
     steps = {step.tag: step for step in plan(stored.inventory(), words, in_use=pods).steps if step.writes}
     assert steps["b"].action == "untag"
-    assert steps["b"].reason == "matches none of none; its manifest stays: the index ab lists it"
+    assert steps["b"].reason == "deleted: matches none of none; its manifest stays: the index ab lists it"
     verdicts = decide(stored.inventory(), Policy.parse(words), now=NOW, used=running(pods))
     assert {row.tag for row in verdicts if row.keep} == set(found)
 
@@ -546,10 +547,10 @@ def test_what_cannot_be_judged_is_kept() -> None:
     found = plan(stored.inventory(), rule('keep_matching = ["none"]'), allow=ALLOWANCES)
     assert [step.tags for step in blocked.steps if step.writes] == [step.tags for step in found.steps if step.writes]
     assert {(step.repository, step.tag): step.reason for step in found.steps if not step.writes} == {
-        ("app", "lost"): "could not be read: its manifest is gone",
-        ("app", "s1"): "of the withdrawn schema 1, whose digest cannot be relied on",
-        ("bad", "1"): "nothing is deleted by digest where a tag could not be read: b",
-        ("bad", "b"): "could not be read",
+        ("app", "lost"): "kept: could not be read: its manifest is gone",
+        ("app", "s1"): "kept: of the withdrawn schema 1, whose digest cannot be relied on",
+        ("bad", "1"): "kept: nothing is deleted by digest where a tag could not be read: b",
+        ("bad", "b"): "kept: could not be read",
     }
     assert [step.tags for step in found.steps if step.writes] == [("1",)]
 
@@ -569,8 +570,8 @@ def test_the_frame_has_a_reason_on_every_row() -> None:
     stored = Stored(("app", "8.1", shared), ("app", "8.1.0", shared), ("app", "9", dated("2026-01-01", 1)))
     frame = plan(stored.inventory(), rule('keep_newest = 1\nkeep_younger_than = "30d"')).to_frame()
     assert frame[["action", "tag", "tags", "reason"]].to_dict("split")["data"] == [
-        ["delete", "8.1, 8.1.0", 2, "8.1, 8.1.0: not the newest image, older than 30d"],
-        ["keep", "9", 0, "the newest image"],
+        ["delete", "8.1, 8.1.0", 2, "8.1, 8.1.0: deleted: not the newest image, older than 30d"],
+        ["keep", "9", 0, "kept: the newest image"],
     ]
 
 

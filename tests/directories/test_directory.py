@@ -349,8 +349,8 @@ def test_what_the_registry_locks_is_in_no_plan(stocked: Stocked) -> None:
         policy = '[[rule]]\nrepositories = ["team/app/web"]\nkeep_matching = ["multi"]\nremove_at_most = "100%"\n'
         plan = registry.plan_retention(policy, inventory=inventory)
     reasons = plan.to_frame().set_index("tag")["reason"]
-    assert reasons["2.0"] == "the registry would not delete it: a rule of its project makes it immutable"
-    assert reasons["2"] == "same image as 2.0, which is kept"
+    assert reasons["2.0"] == "kept: the registry would not delete it: a rule of its project makes it immutable"
+    assert reasons["2"] == "kept: same image as 2.0, which is kept"
 
 
 def test_hints_fit_the_vendor(stocked: Stocked) -> None:
