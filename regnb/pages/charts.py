@@ -188,22 +188,25 @@ def breakdown(breakdown: pd.DataFrame) -> go.Figure:
     return draw([fall, below], title, about, 170 + 34 * len(rows), xaxis=x, yaxis=y)
 
 
-def layers(shared_layers: pd.DataFrame) -> go.Figure:
+def layers(shared_layers: pd.DataFrame, *, among: int | None = None) -> go.Figure:
     """Return layers by what they take, and would take if nothing were shared, with what made them and who uses them.
 
     Args:
         shared_layers: As ``shared_layers`` in :data:`regnb.tables.columns.COLUMNS`.
+        among: How many layers there are, if these are the largest of them; the title says so.
 
     Raises:
         InvalidArgument: Columns are missing.
 
     Example:
-        >>> figure = layers(inventory.largest)
+        >>> figure = layers(inventory.largest, among=inventory.layers["digest"].nunique())
     """
     names = ("digest", "size", "saved", "command", "manifests", "tags", "repositories", "used_by")
     rows = rows_of(shared_layers, "shared_layers", *names)
     if not rows:
         return sentence("There are no such layers.")
+    cut = among and among > len(rows)
+    what = f"{len(rows):,} of {among:,} layers" if cut else count(len(rows), "layer")
     return _bars(
         sorted(rows, key=lambda row: (-row.saved - row.size, row.digest)),
         lambda row: f"{_first(row.used_by, row.repositories)} <i>{short(plain(row.digest).rpartition(':')[2][:8])}</i>",
@@ -215,8 +218,9 @@ def layers(shared_layers: pd.DataFrame) -> go.Figure:
             f"used by {row.used_by}",
         ),
         {"stored once": lambda row: row.size, "saved by sharing": lambda row: row.saved},
-        title=f"{count(len(rows), 'layer')} of {human(sum(row.size for row in rows))}",
-        about=f"{human(sum(row.saved for row in rows))} saved by sharing; sorted by size without sharing",
+        title=f"{what}, {human(sum(row.size for row in rows))}",
+        about=f"{'only the largest layers of the registry are counted; ' if cut else ''}"
+        f"{human(sum(row.saved for row in rows))} saved by sharing; sorted by size without sharing",
         what="layer",
     )
 

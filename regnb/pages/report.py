@@ -313,7 +313,8 @@ def _repositories(inventory: Inventory) -> _Section:
 
 def _layers(inventory: Inventory) -> _Section:
     rows = inventory.largest
-    chart = _figure("layers", charts.layers(rows), "Layers by what they take, and would take if nothing were shared.")
+    figure = charts.layers(rows, among=inventory.layers["digest"].nunique())
+    chart = _figure("layers", figure, "Layers by what they take, and would take if nothing were shared.")
     caption = f"The largest layers, {len(rows):,} of them, and who uses them"
     return _Section("layers", "Layers", chart + _table("shared_layers", rows, caption, "size", "saved"))
 

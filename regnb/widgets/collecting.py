@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from regnb.change.journal import Receipt
 from regnb.change.sweep import Sweep
@@ -33,6 +33,8 @@ except ImportError as missing:
 
 Make: TypeAlias = Callable[[], Sweep]
 """Makes a plan of what stands in the fields."""
+ALLOWANCES: Final = ("writer", "undo")
+"""The safety checks of a collection that a form can override."""
 
 
 class SweepForm(Confirmation[Sweep]):
@@ -57,8 +59,10 @@ class SweepForm(Confirmation[Sweep]):
         for control in self._fields.values():
             control.observe(lambda _: self._change(), "value")
         self._discard("")
+        allowances = [field for name, field in self._fields.items() if name in ALLOWANCES]
+        heading = [widgets.HTML(faint("Override safety checks:"))] if allowances else []
         parts = {
-            "Options": [*self._fields.values()],
+            "Options": [*(field for field in self._fields.values() if field not in allowances), *heading, *allowances],
             "Preview": [self._to_preview, self._preview],
             "Confirm": [
                 self._prompt,
@@ -174,7 +178,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
             trash=fields["trash"].value,
             copies="copies" in fields and fields["copies"].value,
             endpoints=asked.split(),
-            allow=[name for name in ("writer", "undo") if fields[name].value],
+            allow=[name for name in ALLOWANCES if fields[name].value],
         )
 
     fields = {
@@ -183,7 +187,7 @@ def collect(storage: Storage, endpoints: Sequence[str] = ()) -> SweepForm:
         ),
         "repositories": text_field("Repository", "all; or names and globs, separated by spaces, such as vm/*"),
         "grace": text_field("Grace", "least age of the data, such as 24h", value="24h"),
-        "uploads_older_than": text_field("Uploads", "age of abandoned uploads, such as 7d", value="7d"),
+        "uploads_older_than": text_field("Upload age", "least age of abandoned uploads, such as 7d", value="7d"),
         "tag_history": text_field("Tag history", "old entries that each tag keeps; empty for all"),
         "untagged": check_box("Also collect untagged manifests, except what tagged images and receipts need."),
         "trash": check_box("Move everything into a trash first, so that it can be put back.", value=True),

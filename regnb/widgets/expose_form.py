@@ -54,13 +54,13 @@ _MADE: Final = {
     "audit": "A nightly audit, which saves a snapshot.",
     "service": "A Service for both.",
     "access": "Access from outside: Ingress or node ports.",
-    "policy": "A NetworkPolicy: two ports inwards, and the UI outwards to the registry alone.",
+    "policy": "A NetworkPolicy: only two ports accept connections, and the UI reaches only the registry.",
 }
 _LABEL_WIDTH: Final = "88px"
 _FITS: Final = 60
 """Letters that an empty field shows whole in a narrow window."""
-_SENT: Final = "This begins an upload of 20 MB of zeros, and gives it up: nothing is stored."
-_OFF: Final = "Not from here: it begins an upload, and this page is read-only. In a shell: regnb kube check HOST"
+_SENT: Final = "This starts an upload of 20 MB of zeros and cancels it: nothing is stored."
+_OFF: Final = "The check starts an upload, and this page is read-only. Run it in a shell: regnb kube check HOST"
 
 
 class ExposeForm(Panel):

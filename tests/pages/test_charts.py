@@ -216,12 +216,19 @@ def test_what_is_reclaimable_names_its_collection() -> None:
 
 
 def test_the_layers_say_who_uses_them(inventory: Inventory) -> None:
-    """A bar is a layer's size and what sharing saves; the hover text has its command and its users."""
+    """A bar is a layer's size and what sharing saves; the hover text has its command and its users.
+
+    The title says where only the largest of all layers are drawn.
+    """
     layers = inventory.sharing.layers
     figure = charts.layers(layers)
     found = bars(figure)
     assert sum(found["stored once"]) == sum(layers["size"])
     assert sum(found["saved by sharing"]) == sum(layers["saved"])
+    assert "only the largest" not in figure.layout.title.subtitle.text
+    cut = charts.layers(layers, among=5_321).layout.title
+    assert f"{len(layers)} of 5,321 layers, " in cut.text
+    assert cut.subtitle.text.startswith("only the largest layers of the registry are counted; ")
     hover = "".join(figure.data[0].hovertext)
     assert "vm/a" in hover
     assert "db" in hover
