@@ -184,7 +184,7 @@ COMMANDS: Final = MappingProxyType(
         "undo": Entry(
             "changes",
             "Change",
-            "Undo the changes in a receipt; in a registry possible until its next garbage collection.",
+            "Undo the changes in a receipt; in a registry this works until its next garbage collection.",
         ),
         "receipt": Entry("receipts", "Change", "List, print and verify receipts: what was changed, when, and by whom."),
         "run": Entry(
@@ -302,7 +302,14 @@ def _main(
         bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     verbose: Annotated[
-        int, Option("--verbose", "-v", count=True, help="Write the log to standard error; -vv adds every request.")
+        int,
+        Option(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Write the log to standard error; -vv adds every request.",
+        ),
     ] = 0,
     quiet: Quiet = False,
     no_progress: NoProgress = False,

@@ -149,14 +149,14 @@ def audit(
         str, Option("--format", metavar="FORMAT", help="Format of these files: parquet, csv or jsonl.")
     ] = "parquet",
     snapshot: Annotated[
-        str | None, Option(metavar="DIR|URL", help="Save the inventory below this folder or URL, to compare with.")
+        str | None, Option(metavar="DIR|URL", help="Save a snapshot in this folder or URL, for later comparisons.")
     ] = None,
     fail_over: Annotated[
-        str | None, Option(metavar="SIZE", help="Exit with 2 if more bytes are stored, such as 500GB.")
+        str | None, Option(metavar="SIZE", help="Exit with 2 if more than this is stored, such as 500GB.")
     ] = None,
     fail_on_growth: Annotated[
         str | None,
-        Option(metavar="SIZE", help="Exit with 2 if it grew by more since the last snapshot; such as 10% or 5GB."),
+        Option(metavar="SIZE", help="Exit with 2 if it grew by more than this since the last snapshot: 10% or 5GB."),
     ] = None,
     fail_on_drift: Annotated[
         bool, Option("--fail-on-drift", help="Exit with 3 if a tag moved, vanished or broke since the last snapshot.")
@@ -170,7 +170,7 @@ def audit(
     ] = False,
     listing: Annotated[
         str | None,
-        Option(metavar="URL", help="The manifest.json of an S3 Inventory of the bucket: its keys are not listed then."),
+        Option(metavar="URL", help="Read the bucket's keys from this S3 Inventory (its manifest.json), not from LIST."),
     ] = None,
     price_gb_month: Annotated[
         float | None, Option(help="Price of 1 GB (10^9 bytes) in the bucket for a month, in any currency.")
@@ -375,7 +375,7 @@ def free(
 ) -> None:
     """Propose tags to delete so that a garbage collection frees SIZE; with --plan-out, plan their deletion.
 
-    Exit code 0: done, 1: error, 2: less than that is safe to free, 4: something could not be read.
+    Exit code 0: done, 1: error, 2: less than SIZE can be freed safely, 4: something could not be read.
     """
     if plan_out is not None and is_file(url):
         raise InvalidArgument(
@@ -441,7 +441,7 @@ _SNAPSHOTS: Final = "REGNB_SNAPSHOTS"
 def diff(
     first: Annotated[
         str,
-        Argument(metavar="A", help="A snapshot; alone, a folder of snapshots: its last two.", envvar=_SNAPSHOTS),
+        Argument(metavar="A", help="A snapshot; or, without B, a folder: its last two.", envvar=_SNAPSHOTS),
     ],
     second: Annotated[str, Argument(metavar="B", help="A later snapshot.")] = "",
     json_: Json = "",
@@ -458,7 +458,7 @@ def diff(
 
 @command
 def snapshots(
-    url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
+    url: Annotated[str, Argument(metavar="DIR|URL", help="Folder or URL of the snapshots.", envvar=_SNAPSHOTS)],
     thin: Annotated[
         int | None,
         Option(metavar="DAYS", min=1, help="Remove snapshots older than DAYS, except the last one of each month."),
@@ -478,7 +478,7 @@ def snapshots(
 
 @command
 def growth(
-    url: Annotated[str, Argument(metavar="DIR|URL", help="Where snapshots are kept.", envvar=_SNAPSHOTS)],
+    url: Annotated[str, Argument(metavar="DIR|URL", help="Folder or URL of the snapshots.", envvar=_SNAPSHOTS)],
     capacity: Annotated[
         str | None, Option(metavar="SIZE", help="Size of the disk, such as 1TB, to estimate when it is full.")
     ] = None,
@@ -487,7 +487,7 @@ def growth(
         Option(
             "--registry",
             metavar="HOST",
-            help="Choose one if there are snapshots of several: host:port, or a storage's URL.",
+            help="Show this registry, if the snapshots are of several: host:port, or a storage's URL.",
         ),
     ] = None,
     json_: Json = "",

@@ -57,7 +57,7 @@ def copy(
         Option(
             "--from",
             metavar="URL",
-            help="Copy from this registry, layout or archive, such as oci:DIR. Default: where it is copied to.",
+            help="Copy from this registry, layout or archive, such as oci:DIR. Default: the registry at URL.",
         ),
     ] = "",
     repositories: Repositories = None,
@@ -165,7 +165,7 @@ def apply(
 ) -> None:
     """Apply a plan, and print the receipt. Without --confirm, print the plan and ask for its code.
 
-    Exit code 0: every row done, 1: error, 4: not every row.
+    Exit code 0: every row done, 1: error, 4: some rows were not done.
     """
     if plan is not None and not resume:
         made = load(plan)
@@ -198,11 +198,11 @@ def undo(
     receipt: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")],
     storage: Annotated[
         str | None,
-        Option(metavar="DIR", help="The registry's storage: what a collection moved into its trash comes back first."),
+        Option(metavar="DIR", help="The registry's storage: first restore from its trash what a collection moved."),
     ] = None,
     allow: Allow = None,
 ) -> None:
-    """Undo the changes in a receipt; in a registry possible until its next garbage collection."""
+    """Undo the changes in a receipt; in a registry this works until its next garbage collection."""
     found = Receipt.load(receipt)
     found.prove()  # before anyone is asked for a password
     if found.sweep is not None and found.sweep.operation == "collect":

@@ -171,14 +171,15 @@ def collect(
     ] = "7d",
     grace: Annotated[str, Option(metavar="AGE", help="Minimum age of everything else, such as 24h.")] = "24h",
     repositories: Annotated[
-        list[str] | None, Option("--repository", "-r", metavar="GLOB", help="Only these repositories (repeatable).")
+        list[str] | None,
+        Option("--repository", "-r", metavar="GLOB", help="Collect in these repositories (repeatable)."),
     ] = None,
     tag_history: Annotated[
         int | None, Option(metavar="N", help="Keep this many old entries of each tag's history. Default: all.")
     ] = None,
     trash: Annotated[bool, Option(help="Move into a trash first; --no-trash removes at once.")] = True,
     copies: Annotated[
-        bool, Option("--copies", help="In a bucket without versions: copy into a trash, instead of listing for later.")
+        bool, Option("--copies", help="In a bucket without versions, copy into a trash now; do not list for later.")
     ] = False,
     free: Annotated[
         str,
@@ -190,7 +191,7 @@ def collect(
 ) -> None:
     """Plan to move the unused data of a storage into its trash, and apply the plan once its code is typed.
 
-    Exit code 0: planned, or every row done, 1: error, 4: not every row.
+    Exit code 0: planned, or every row done, 1: error, 4: some rows were not done.
     """
     announcer = alarm()
     here = open_storage(storage)
@@ -243,7 +244,7 @@ def trash_empty(
 ) -> None:
     """Plan to permanently remove what is in the trash, and apply the plan once its code is typed.
 
-    In a bucket without versions it removes what was listed at least this long ago and is still garbage.
+    In a bucket without versions it removes what was listed longer ago than --older-than and is still garbage.
     """
     announcer = alarm()
     here = open_storage(storage)

@@ -28,7 +28,7 @@ def fleet(
         Path,
         Argument(
             metavar="FILE",
-            help="A TOML file with a table named registry for each: its name and its url.",
+            help="A TOML file with one table named registry for each registry: name and url.",
             envvar="REGNB_FLEET",
         ),
     ],
@@ -37,7 +37,7 @@ def fleet(
     ] = False,
     fail_on_problems: Annotated[bool, Option("--fail-on-problems", help="Exit with 2 if there are problems.")] = False,
     report: Annotated[
-        str, Option("--report", metavar="FILE", help="Also write an HTML report: one file, without a kernel.")
+        str, Option("--report", metavar="FILE", help="Also write a report: one HTML file that needs no network.")
     ] = "",
     no_cache: Annotated[bool, Option("--no-cache", help="Read everything from the registries.")] = False,
     json_: Annotated[Form, Option("--json", help="Print one JSON document; errors are JSON too.")] = "",

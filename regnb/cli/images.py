@@ -73,7 +73,7 @@ def request(
             help="GET, HEAD or OPTIONS; PUT, DELETE and a mount make a plan. Or a quoted curl line.",
         ),
     ],
-    path: Annotated[str, Argument(metavar="[PATH]", help="A path such as /v2/_catalog, or a whole URL.")] = "",
+    path: Annotated[str, Argument(metavar="PATH", help="A path such as /v2/_catalog, or a whole URL.")] = "",
     url: Annotated[
         str, Option(help="The registry, if PATH does not name it.", envvar="REGNB_URL", show_envvar=True)
     ] = "",
@@ -133,7 +133,7 @@ def image(
 ) -> None:
     """Print one image: names, size, layers and the steps that made them, config, referrers, who shares it.
 
-    With --json, the lines of one table: what differs, or the layers.
+    --json and --csv print one table: the layers or, with --compare, the differences.
     """
     inventory = registry.inventory(repositories) if whole or repositories else None
     found = registry.image(reference, inventory=inventory)

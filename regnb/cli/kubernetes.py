@@ -170,10 +170,10 @@ def check(
     http_port: Annotated[int, Option(metavar="PORT", help="Port of the Ingress controller for http.")] = 80,
     https_port: Annotated[int, Option(metavar="PORT", help="Port of the Ingress controller for https.")] = 443,
     api_port: Annotated[
-        int | None, Option(metavar="PORT", help="Node port of the API, such as 30500: test this over http.")
+        int | None, Option(metavar="PORT", help="Also test the API at this node port, over http.")
     ] = None,
     ui_port: Annotated[int | None, Option(metavar="PORT", help="Node port of the UI, such as 30800.")] = None,
-    https_only: Annotated[bool, Option("--https-only", help="Require that http leads to https.")] = False,
+    https_only: Annotated[bool, Option("--https-only", help="Require that http redirects to https.")] = False,
     upload: Annotated[bool, Option(help="Test an upload.")] = True,
     size: Annotated[str, Option(metavar="SIZE", help="Size of the upload.")] = "20MB",
     repository: Annotated[
@@ -184,7 +184,7 @@ def check(
     insecure: Insecure = False,
     json_: Json = "",
 ) -> None:
-    """Test what is reachable at a host: /v2/, /ui/, the way to https, the certificate, and a large upload.
+    """Test what is reachable at a host: /v2/, /ui/, the redirect to https, the certificate, and a large upload.
 
     The upload sends zeros and is cancelled: nothing is stored. Exit code 0: all is well, 1: something fails,
     4: something could not be tested.

@@ -35,7 +35,7 @@ History = Annotated[
 def pulls(
     logs: Annotated[
         list[str],
-        Argument(metavar="ACCESS.LOG…", help="Logs, in any order; .gz too; - for standard input."),
+        Argument(metavar="ACCESS.LOG", help="Logs, in any order; .gz too; - for standard input."),
     ],
     history: History = Path(_HISTORY),
 ) -> None:

@@ -41,7 +41,7 @@ def receipt_list(json_: Json = "") -> None:
 def receipt_show(
     name: Annotated[str, Argument(metavar="RECEIPT", help="A receipt's name, or its file.")], json_: Json = ""
 ) -> None:
-    """Print the result of each row of a plan."""
+    """Print a receipt: the result of each row of its plan."""
     receipt = Receipt.load(name)
     if not json_:
         out.print(f"[bold]{escape(receipt.applied.summary())}[/]")
@@ -52,15 +52,16 @@ def receipt_show(
 @command_of(app, "verify")
 def receipt_verify(
     names: Annotated[
-        list[str] | None, Argument(metavar="RECEIPT...", help="Names or files; by default every receipt.")
+        list[str] | None, Argument(metavar="RECEIPT", help="Names or files; by default every receipt.")
     ] = None,
     json_: Json = "",
 ) -> None:
     """Check the hash chain of receipts, and print the hash of the last line.
 
-    With REGNB_RECEIPTS_KEY also check that this key signed each line. Exit code 0: all are valid, 1: one changed, or
-    cannot be read. 11: one is signed, and no key is set. 12: another key signed one. 13: one has lines that are signed
-    with different keys, or not at all. 14: a key is set, and one is not signed. If several apply, the lowest but 0.
+    With REGNB_RECEIPTS_KEY also check that this key signed each line. Exit code 0: all are valid; 1: a receipt was
+    changed or cannot be read; 11: a receipt is signed, and no key is set; 12: another key signed a receipt; 13: a
+    receipt has unsigned lines, or lines signed with different keys; 14: a key is set, and a receipt is not signed.
+    If several apply, it is the lowest of them.
     """
     codes, found = {OK}, []
     for name in names or receipts()["receipt"]:

@@ -105,7 +105,7 @@ def demo(
 def lab(
     surrounded: Surrounded,
     url: Annotated[
-        str, Argument(metavar="URL", help="The registry; it can be named later too.", envvar="REGNB_URL")
+        str, Argument(metavar="URL", help="The registry; the first notebook also asks for it.", envvar="REGNB_URL")
     ] = "",
     folder: Annotated[Path, Option(help="Keep the editable notebooks in this folder.")] = Path("regnb-notebooks"),
     storage: Annotated[
@@ -124,7 +124,7 @@ def lab(
 ) -> None:
     """Copy the notebooks into a folder of yours, unless they are there, and open JupyterLab on the first one.
 
-    Edited notebooks are never overwritten. --update opens nothing.
+    Edited notebooks are never overwritten. With --update, JupyterLab is not opened.
     """
     from regnb.notebooks import lab as lab_  # an extra
 
@@ -164,11 +164,11 @@ def ui(
     hsts: Annotated[bool, Option("--hsts", help="Tell browsers to use https only, from now on.")] = False,
     token_file: Annotated[
         list[str] | None,
-        Option(help="Ask visitors for the token in this file: it lets them look. - reads standard input (repeatable)."),
+        Option(help="Ask visitors for the token in this file (- for standard input); it lets them read (repeatable)."),
     ] = None,
     write_token_file: Annotated[
         list[str] | None,
-        Option(help="Let visitors who know the token in this file apply plans. - reads standard input (repeatable)."),
+        Option(help="Let visitors with the token in this file (- for standard input) apply plans (repeatable)."),
     ] = None,
     allow_writes: Annotated[
         bool, Option("--allow-writes", help="Let the forms apply plans. --write-token-file implies this.")
@@ -176,9 +176,7 @@ def ui(
     idle: Annotated[int, Option(help="Close a page that nobody looks at after this many seconds.", min=5)] = 600,
     pages: Annotated[int, Option(help="Pages that may be open at once.", min=1)] = 20,
     pages_each: Annotated[int, Option(help="Pages that one visitor may have open at once.", min=1)] = 10,
-    fresh: Annotated[
-        int, Option(help="Show a page at once what another page has read within this many seconds.", min=0)
-    ] = 60,
+    fresh: Annotated[int, Option(help="Reuse what another page has read within this many seconds.", min=0)] = 60,
     prometheus: Annotated[
         Path | None,
         Option(metavar="FILE", help="Serve this file, which regnb audit --prometheus wrote, at /ui/metrics."),

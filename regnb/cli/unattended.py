@@ -27,7 +27,7 @@ _MOST = timedelta(hours=6)
 
 Namespace = Annotated[str, Option(metavar="NAME", help="Namespace of the registry's Deployment.")]
 Deployment = Annotated[str, Option(metavar="NAME", help="The registry's Deployment.")]
-Server = Annotated[str, Option(metavar="URL", help="API server; by default that of the pod this runs in.")]
+Server = Annotated[str, Option(metavar="URL", help="Kubernetes API server. Default: that of this command's pod.")]
 
 
 def collect(
@@ -51,7 +51,7 @@ def collect(
 
     The registry becomes writable again after every error. After a kill, regnb kube release does this.
 
-    Exit code 0: done, 1: error, 4: not every row, or a registry process remembers blobs that are gone.
+    Exit code 0: done, 1: error, 4: some rows were not done, or a registry process remembers blobs that are gone.
     """
     here = open_storage(storage)
     for age in (grace, uploads_older_than, empty_older_than):
