@@ -85,7 +85,7 @@ def test_kernels_are_forked_with_an_environment_of_their_own(forking: None, tmp_
 
 
 def test_the_first_chart_of_a_page_loads_what_all_pages_share(forking: None, tmp_path: Path) -> None:
-    """plotly looks at nbformat's version before it shows a chart: that, and all behind it, is loaded once."""
+    """Plotly looks at nbformat's version before it shows a chart: that, and all behind it, is loaded once."""
 
     async def work() -> None:
         manager, loaded = await started(tmp_path, CHART, PLOTLY_RENDERER="plotly_mimetype")
