@@ -814,7 +814,7 @@ def test_an_undo_after_a_garbage_collection(distribution_program: None, tmp_path
         registry.restart()
         done = applied(make(registry.url, restore[0]), cache=cache)
     assert done.statuses == ["failed"]
-    assert "a garbage collection has removed it" in done.messages
+    assert "a no longer has it: a garbage collection removed it" in done.messages
     assert not done.writes
 
 

@@ -366,7 +366,7 @@ def test_variants_go_without_saying() -> None:
         ("a:1", "linux/s390x", NotFound, "linux/amd64, linux/arm64"),
         ("a:1", "unknown/unknown", NotFound, "linux/amd64"),
         ("a:2", "linux/arm64", NotFound, "linux/amd64"),
-        ("a:3", "linux/arm64", NotFound, "no platform"),
+        ("a:3", "linux/arm64", NotFound, "no image with a known platform"),
         ("a:1", "arm64", InvalidArgument, "not a platform"),
         ("a:1", "linux//v8", InvalidArgument, "not a platform"),
     ],
@@ -439,7 +439,7 @@ def test_a_build_that_is_not_there(both: Registries) -> None:
     """A version that only begins with the same digits is another one; the error names those that there are."""
     whole, images = several(*BUILDS)
     fill(both.real, *(("a", f"x{number}", each) for number, each in enumerate(images)), ("a", "1", whole))
-    with pytest.raises(NotFound, match=r"but for windows/amd64:10\.0\.17763\.1, windows"):
+    with pytest.raises(NotFound, match=r"it has windows/amd64:10\.0\.17763\.1, windows"):
         plan(both.real, "a:1", "b", platform="windows/amd64:10.0.177")
 
 

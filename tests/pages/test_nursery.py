@@ -38,8 +38,17 @@ def refuse(*_: object) -> Child:
     raise OSError("no process")
 
 
-async def started(folder: Path, **environment: str) -> tuple[AsyncKernelManager, list[str]]:
-    """Start a kernel, and return it with what it says about itself."""
+CHART = """
+import sys
+before = set(sys.modules)
+import plotly.graph_objects as go
+display(go.Figure(go.Bar(y=[1])))
+print(*(name for name in sorted(set(sys.modules) - before) if name.startswith(("plotly.io", "nbformat", "jsonschema"))))
+"""
+
+
+async def started(folder: Path, asked: str = ABOUT, /, **environment: str) -> tuple[AsyncKernelManager, list[str]]:
+    """Start a kernel, and return it with what it says about itself, or to what it is asked."""
     manager = AsyncKernelManager(kernel_name="python3")
     await manager.start_kernel(
         env={**os.environ, **environment}, cwd=str(folder), extra_arguments=["--log-level=ERROR"]
@@ -49,7 +58,7 @@ async def started(folder: Path, **environment: str) -> tuple[AsyncKernelManager,
     await client.wait_for_ready(timeout=60)
     said: list[str] = []
     await client.execute_interactive(
-        ABOUT, timeout=60, output_hook=lambda message: said.append(message["content"].get("text", ""))
+        asked, timeout=60, output_hook=lambda message: said.append(message["content"].get("text", ""))
     )
     client.stop_channels()
     return manager, "".join(said).strip().split("|")
@@ -71,6 +80,17 @@ def test_kernels_are_forked_with_an_environment_of_their_own(forking: None, tmp_
         assert not await one.is_alive()
         assert await two.is_alive()
         await two.shutdown_kernel()
+
+    asyncio.run(work())
+
+
+def test_the_first_chart_of_a_page_loads_what_all_pages_share(forking: None, tmp_path: Path) -> None:
+    """Plotly looks at nbformat's version before it shows a chart: that, and all behind it, is loaded once."""
+
+    async def work() -> None:
+        manager, loaded = await started(tmp_path, CHART, PLOTLY_RENDERER="plotly_mimetype")
+        await manager.shutdown_kernel(now=True)
+        assert loaded == [""]
 
     asyncio.run(work())
 
