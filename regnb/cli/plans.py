@@ -18,6 +18,7 @@ from regnb.cli.terminal import (
     INCOMPLETE,
     OK,
     Reason,
+    cut,
     leave,
     out,
     say,
@@ -156,7 +157,7 @@ def show_plan(plan: Plan) -> None:
 def _line(text: str) -> None:
     """Print a line of prose, folded between words where there is a terminal and whole where there is none."""
     if text:
-        out.print(text, soft_wrap=not out.is_terminal)
+        out.print(cut(text), soft_wrap=not out.is_terminal)
 
 
 def script(plan: Plan) -> str:

@@ -19,7 +19,7 @@ from typer import Option
 
 from regnb import environment
 from regnb.errors import Interrupted, InvalidArgument, RegnbError
-from regnb.text import FORMULA, count, printable
+from regnb.text import FORMULA, count, middle, printable
 
 if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
@@ -44,6 +44,8 @@ _LEAST: Final = 22
 """Letters that a sentence gets at least before columns are left out."""
 _WORD: Final = 32
 """Letters of a word that is never broken at the end of a line."""
+_REFERRER: Final = re.compile(r"\bsha256-[0-9a-f]{64}(\.\w+)?")
+"""A referrer's tag, which is longer than most lines."""
 _CONNECTION: Final = "Connection"
 _EVERYWHERE: Final = "Options of every command"
 
@@ -138,7 +140,12 @@ def unread(*read: Inventory | Stock) -> list[Reason]:
 def say(text: str) -> None:
     """Print a remark on standard error, for people; standard output is what was asked for."""
     if not environment.variable("REGNB_QUIET"):
-        err.print(text, markup=False, soft_wrap=True)
+        err.print(cut(text, err), markup=False, soft_wrap=True)
+
+
+def cut(text: str, console: Console | None = None) -> str:
+    """Return a text for people: on a terminal a referrer's tag loses its middle, as no line should end within it."""
+    return _REFERRER.sub(lambda tag: middle(tag[0], _LEAST), text) if (console or out).is_terminal else text
 
 
 def as_json() -> bool:
@@ -164,7 +171,7 @@ def report_error(error: RegnbError | Interrupted, code: int) -> None:
         }
         return _line({name: value for name, value in found.items() if value})
     if isinstance(error, RegnbError):
-        message = f"[red]Error:[/] {escape(message)}"
+        message = f"[red]Error:[/] {escape(cut(message, err))}"
     err.print(message, soft_wrap=True, markup=isinstance(error, RegnbError))
     if hint:
         err.print(f"[yellow]Hint:[/] {escape(hint)}", soft_wrap=True)
@@ -178,7 +185,7 @@ def report_reason(reason: str, code: int) -> None:
     if as_json():
         _line({"reason": reason, "exit": code})
     else:
-        err.print(reason, markup=False, soft_wrap=True)
+        err.print(cut(reason, err), markup=False, soft_wrap=True)
 
 
 def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
@@ -228,6 +235,7 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
     if not sys.stdout.isatty():
         _plain(head, body, right)
         return
+    body = [[cut(cell) for cell in row] for row in body]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     # A cell of several words folds between them; what has none, such as a digest, is whole or not shown.
     folds = [
@@ -246,6 +254,12 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
         if width + 2 <= room:
             fits.append(at)
             room -= width + 2
+    # Rich would shrink all columns alike, below what their words need, and cut the last one off.
+    sizes = {at: min(least[at], out.width) for at in fits}
+    folding = sorted((at for at in fits if folds[at]), key=lambda at: widths[at] - least[at])
+    for place, at in enumerate(folding):
+        more_room = min(widths[at] - least[at], max(0, room) // (len(folding) - place))
+        sizes[at], room = sizes[at] + more_room, room - more_room
     below = [more] * bool(more)
     left = [name for at, name in enumerate(head) if at not in fits]
     below += [f"not shown: {', '.join(left)}; --json shows all"] if left else []
@@ -256,7 +270,7 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
             justify="right" if right[at] else "left",
             no_wrap=not (folds[at] or len(least) == 1),
             overflow="fold" if folds[at] else "ellipsis",
-            min_width=min(least[at], out.width) if folds[at] else None,
+            width=sizes[at] if folds[at] else None,
         )
     for row in body:
         drawn.add_row(*(escape(row[at]) for at in fits))

@@ -217,6 +217,22 @@ def test_a_narrow_terminal_folds_sentences(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines[-1] == "not shown: size; --json shows all"
 
 
+def test_a_narrow_terminal_shows_every_word_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns that fold share the line, and nothing of a reason is cut off; of a referrer's tag its middle is."""
+    written = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=written, width=80, force_terminal=True, no_color=True))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    tag = f"sha256-{'0a' * 32}.sig"
+    reason = f"deleted because it refers to {tag} and latest, which is deleted"
+    rows = [("delete", "apps/payments", "(part of 3.1.0, latest)", reason), ("delete", "a", terminal.cut(tag), "none")]
+    terminal.draw([(name, False) for name in ("action", "repository", "tag", "reason")], rows)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", written.getvalue())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert set(reason.replace(tag, "sha256-0a0a…0a0a0a.sig").split()) <= set(shown.split())
+    monkeypatch.setattr(terminal, "out", Console(file=io.StringIO()))
+    assert terminal.cut(reason) == reason, "a pipe gets it whole"
+
+
 def test_completion_from_the_cache(filled: Distribution, tmp_path: Path) -> None:
     """Repositories and tags of an earlier audit complete without a request: here the registry is gone."""
     env = {"REGNB_URL": filled.url}
