@@ -23,6 +23,7 @@ from regnb.pages.drawing import (
     ORANGE,
     RED,
     ROOM,
+    VISIBLE,
     columns_of,
     draw,
     rows_of,
@@ -46,6 +47,8 @@ class _Kind(NamedTuple):
     pattern: str
 
 
+_REPOSITORY: Final = 2
+"""The depth of a repository, and of a group of them."""
 _LINE: Final = 10
 """Letters of a name that are not divided at its hyphens."""
 _KINDS: Final = {
@@ -82,11 +85,15 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         return sentence("Nothing is stored here.")
     drawn = _drawn(kinds, sizes)
     groups, folded = _groups(kinds, sizes, drawn)
+    # A click on a group of repositories shows each of them, if they are not too many.
+    opens = sum(len(names) for box, names in folded.items() if len(box) == _REPOSITORY) <= BOXES[-1]
     boxes: Counter[_Path] = Counter()
     mostly: defaultdict[_Path, Counter[str]] = defaultdict(Counter)
     for path, kind in kinds.items():
         cut = next((depth for depth in (1, 2, 3) if path[:depth] not in drawn), 0)
         box = groups[path[:cut]] if cut else path
+        if opens and cut == len(box) == _REPOSITORY and len(folded[box]) > 1:
+            box = (*box, path[1])
         for depth in range(len(box) + 1):
             boxes[box[:depth]] += sizes[-1][path]
             mostly[box[:depth]][kind] += sizes[-1][path]
@@ -119,7 +126,7 @@ def treemap(usage: pd.DataFrame) -> go.Figure:
         marker={"colors": colours, "pattern": pattern, "pad": {"t": 18, "l": 2, "r": 2, "b": 2}},
     )
     about = "; ".join(f"{human(size)} {_KINDS[kind].name} ({_KINDS[kind].look})" for kind, size in parts.most_common())
-    about = f"Click a box to see its tags. A repository has the colour of its largest part. {about}"
+    about = f"Click a box to see what is in it. A repository has the colour of its largest part. {about}"
     return draw([trace], f"{human(total)} by namespace and repository{_cut(sizes, drawn)}", about, 560)
 
 
@@ -129,11 +136,13 @@ def _drawn(kinds: Mapping[_Path, str], sizes: Sequence[Counter[_Path]]) -> set[_
     found = kinds.keys() - tags.keys()
     found |= {path for path, _ in tags.most_common(BOXES[-1])}
     shown: Counter[_Path] = Counter()
-    room = _room(sizes)
+    room, total = _room(sizes), sizes[0].total()
     for depth, most in enumerate(BOXES[:-1], 1):
         for place, (path, size) in enumerate(sizes[depth - 1].most_common()):
             shown[path[:-1]] += 1
-            within = sizes[depth - 2][path[:-1]] if depth > 1 else sizes[0].total()
+            within = sizes[depth - 2][path[:-1]] if depth > 1 else total
+            if depth > 1 and size * VISIBLE < total:
+                continue
             if (place < most or (depth > 1 and shown[path[:-1]] <= min(EACH, room))) and size * LEGIBLE >= within:
                 found.add(path)
     return found
@@ -196,7 +205,13 @@ def _box(box: _Path, folded: Mapping[_Path, Sequence[str]]) -> str:
         return _number(box, folded[box]).replace(" ", " more ", 1)
     # Below its namespace a repository needs no more than the rest of its name.
     names = [str(name).removeprefix(f"{box[0]}/") for name in folded.get(box, box[-1:])]
-    return f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+    if len(names) == 1:
+        return names[0]
+    # What both begin with stands once: a name of few lines fits into a small box.
+    first, last = names[0], names[-1]
+    alike = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+    start = max(first.rfind(sign, 0, alike) for sign in "-_/") + 1
+    return f"{first} … {last[start:]}"
 
 
 def _number(box: _Path, folded: Sequence[str]) -> str:

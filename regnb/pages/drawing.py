@@ -41,6 +41,8 @@ BOXES: Final = (30, ROOM, 600)
 """Of a treemap: namespaces, repositories and tags; fewer than 2,000 in all."""
 LEGIBLE: Final = 100
 """What is smaller than this part of its parent's box shows no name in the treemap, and has no box of its own."""
+VISIBLE: Final = 120
+"""A repository that is smaller than this part of the whole shows no name at 860 pixels: it is in a group."""
 GROUPS: Final = 12
 """Boxes of a namespace for what has none of its own, at most."""
 DEPTH: Final = 4

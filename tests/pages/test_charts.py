@@ -109,7 +109,7 @@ def test_the_treemap_adds_up(inventory: Inventory) -> None:
 
 
 def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
-    """200 repositories with 30 tags each stay below 2,000 boxes; small repositories and tags are folded."""
+    """200 repositories with 30 tags each stay below 2,000 boxes; tags are folded, repositories in groups that open."""
     names = [(f"n{at % 9}", f"n{at % 9}/r{at}", f"t{tag}") for at in range(200) for tag in range(30)]
     usage = make(
         "usage",
@@ -118,7 +118,7 @@ def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
             "repository": [name[1] for name in names],
             "tag": [name[2] for name in names],
             "kind": ["exclusive"] * len(names),
-            "size": [(at * 7919) % 100_003 + 1 for at in range(len(names))],
+            "size": [((at * 7919) % 100_003 + 1) * (20 if at < 1200 else 1) for at in range(len(names))],
         },
     )
     trace = charts.treemap(usage).data[0]
@@ -128,15 +128,17 @@ def test_a_large_treemap_is_folded_and_loses_no_byte() -> None:
     tags, repositories = (
         [
             int(told[1].replace(",", ""))
-            for box, text in zip(trace.ids, trace.hovertext, strict=True)
-            if box in leaves and (told := re.search(rf"([\d,]+) {kind}<br>", text))
+            for text in trace.hovertext
+            if (told := re.search(rf"([\d,]+) {kind}<br>", text))
         ]
-        for kind in ("tags?", "repositor(?:y|ies)")
+        for kind in ("tags?", "repositories")
     )
     assert tags
     assert repositories
-    kept = len(leaves) - len(tags) - len(repositories)
-    assert kept + sum(tags) + 30 * sum(repositories) == len(names)
+    groups = {box for box, text in zip(trace.ids, trace.hovertext, strict=True) if "repositories<br>" in text}
+    opened = sum(parent in groups for parent in trace.parents)
+    assert opened == sum(repositories)
+    assert len(leaves) - len(tags) - opened + sum(tags) + 30 * opened == len(names)
 
 
 @pytest.mark.parametrize("form", ["team/service-{}", "service-{}", "team-{}/service"])
