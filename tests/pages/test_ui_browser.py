@@ -360,10 +360,24 @@ class Keyboard:
             self.page.wait_for_timeout(50)
         pytest.fail(f"the focus is not at {what} but at {self.page.evaluate(FOCUSED)}")
 
+    def confirm(self, form: Any) -> None:
+        """Type the code that the preview shows, and go on to the button."""
+        code = form.locator(".regnb-code").first
+        code.wait_for()
+        self.is_at("Code")
+        self.type(code.inner_text())
+        form.locator("button.mod-danger:enabled").first.wait_for()
+        self.press("Enter")
+        self.is_at("Apply")
+
 
 def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) -> None:
-    """From the top of the page to the receipt in at most twelve tabs: the focus goes to the next step by itself."""
+    """From the top of the page to the receipt in at most twelve tabs: the focus goes to the next step by itself.
+
+    From the receipt to its undo in at most twelve, too.
+    """
     registry, url = writing
+    before = apart(state, registry.url, "vm/centos8")
     keys = Keyboard(page)
     page.goto(f"{url}/ui/12-delete?repository=vm/centos8")
     page.get_by_label("Token").wait_for()
@@ -387,13 +401,7 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     if registry.kind == "real":  # it does not delete a tag alone
         keys.is_at("dummy")
         keys.press("Space")
-    code = form.locator(".regnb-code").first
-    code.wait_for()
-    keys.is_at("Code")
-    keys.type(code.inner_text())
-    form.locator("button.mod-danger:enabled").first.wait_for()
-    keys.press("Enter")
-    keys.is_at("Apply")
+    keys.confirm(form)
     page.wait_for_timeout(500)
     assert "vm/centos8:8.4" in apart(state, registry.url, "vm/centos8"), "Enter leads to the button and presses none"
     keys.press("Space")
@@ -401,6 +409,16 @@ def test_a_deletion_by_keyboard_alone(writing: tuple[Seeded, str], page: Any) ->
     keys.is_at("delete on ")
     assert keys.tabs <= 12
     assert "vm/centos8:8.4" not in apart(state, registry.url, "vm/centos8")
+    keys.tabs = 0
+    keys.tab_to("Undo")
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    form.get_by_text(re.compile("^undo on")).wait_for()
+    keys.confirm(form)
+    keys.press("Space")
+    finished(form, "undo")
+    assert keys.tabs <= 12
+    assert apart(state, registry.url, "vm/centos8") == before
 
 
 @pytest.mark.parametrize(
@@ -502,8 +520,12 @@ def test_a_tag_is_renamed_by_keyboard(served: Served, page: Any) -> None:
 
 
 def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
-    """From the top of the image's page to the plan in at most twelve tabs; its row is chosen already."""
-    opened(page, f"{served.url}/ui/03-image?reference=vm/centos8:8.4")
+    """From the top of the image's page to the plan in at most twelve tabs; its row is chosen already.
+
+    The page compares two images that its address names.
+    """
+    opened(page, f"{served.url}/ui/03-image?reference=vm/centos8:8.3&other=vm/centos8:8.4")
+    page.locator("tr", has_text=re.compile(r"\blayer sha256:.*COPY disk\.qcow2")).first.wait_for()
     page.locator(".regnb-opens button").first.wait_for()
     page.wait_for_timeout(1500)
     keys = Keyboard(page)
@@ -524,7 +546,10 @@ def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
 
 
 def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, page: Any, tmp_path: Path) -> None:
-    """On docker-registry 2.8, in four inputs: paste the digest, choose the tag, preview, unfold who shares it."""
+    """On docker-registry 2.8, in four inputs: paste the digest, choose the tag, preview, unfold who shares it.
+
+    The line that pulls the image can be selected and copied whole.
+    """
     digest = apart(state, seeded_real.url, "vm/centos8")["vm/centos8:8.3"].digest
     with Site(tmp_path / "ui.log", seeded_real.url) as site:
         opened(page, f"{site.base}12-delete")
@@ -532,6 +557,10 @@ def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, 
         form.get_by_label("Search:").fill(digest)
         form.locator("tbody tr", has_text="8.3").click()
         form.get_by_text("1 chosen").wait_for()
+        line = form.locator("code", has_text="docker pull").first
+        line.click(click_count=3)
+        host = seeded_real.url.partition("://")[2]
+        assert page.evaluate("getSelection().toString().trim()") == f"docker pull {host}/vm/centos8@{digest}"
         page.wait_for_timeout(500)
         button(form, "^Preview$").click()
         shown = part(form, "Preview")
