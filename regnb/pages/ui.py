@@ -93,7 +93,19 @@ _UNSAID: Final = (
 """In messages of others' for the log that say nothing to do: what they are about stands on the page."""
 _START: Final = "00-start"
 _ASKED: Final = frozenset(
-    {"repository", "reference", "references", "created_before", "size", "protect", "keep", "capacity", "tag", "to"}
+    {
+        "repository",
+        "reference",
+        "references",
+        "other",
+        "created_before",
+        "size",
+        "protect",
+        "keep",
+        "capacity",
+        "tag",
+        "to",
+    }
 )
 """Parameters that a visitor may set, by the query of the page's URL. Not those that name registries and files."""
 _TITLES: Final = {"00-start": "Overview", "30-api-console": "API", "31-expose-on-kubernetes": "Kubernetes"}
