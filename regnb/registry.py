@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias, TypeVar
 
 import anyio
 
+from regnb.analysis.inventory import Inventory
 from regnb.analysis.recent import changing, recent
 from regnb.analysis.storage import open_storage
 from regnb.change.journal import Journal, Receipt, hold
@@ -39,7 +40,6 @@ from regnb.wire.transport import Transport
 
 if TYPE_CHECKING:
     from regnb.analysis.image import Image
-    from regnb.analysis.inventory import Inventory
     from regnb.change.policy import Policy
     from regnb.cluster.running import InUse
     from regnb.crawl.recording import Part
@@ -983,8 +983,6 @@ def _read_whole(run_: Callable[[Bar | None], Records], counters: Progress, show:
         records = run_(_bar(counters, show))
     except Interrupted as stop:
         raise (_resumable(stop, counters) if resumable else stop) from None
-    from regnb.analysis.inventory import Inventory  # pandas waits for a frame
-
     return Inventory.of(records)
 
 

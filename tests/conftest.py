@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import distribution
+import httpx
 import processes
 import pytest
 import reverse
@@ -32,6 +33,8 @@ REQUIRED = set(os.environ.get("REGNB_TESTS_REQUIRE", "").split(","))
 # A deadline for each example would be of the machine's speed.
 settings.register_profile("regnb", deadline=None)
 settings.load_profile("regnb")
+# So would be the five seconds that httpx waits for an answer: pytest's one limit ends a test that hangs.
+httpx._config.DEFAULT_TIMEOUT_CONFIG.read = None
 PLANTED = re.compile(rb"canary[-+]|s3cret-passw0rd")
 """What tests use as a password or a token begins like this."""
 READ_FROM_THE_MACHINE = ("DOCKER_", "REGISTRY_", "REGNB_", "XDG_", "JUPYTER")

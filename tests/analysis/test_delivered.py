@@ -205,4 +205,4 @@ def test_the_command_line_takes_a_listing(asked: Asked, seeded_real: Seeded, tmp
     assert done.returncode == whole.returncode
     refused = command(tmp_path, "audit", str(tmp_path), "--listing", listing, **env)
     assert refused.returncode == 1
-    assert "a listing is of a bucket" in refused.stderr
+    assert "a listing needs a bucket" in refused.stderr

@@ -89,7 +89,7 @@ def test_of_several_registries_one_is_named(tmp_path: Path) -> None:
         growth(tmp_path)
     assert len(growth(tmp_path, registry="stored:5000").frame) == 3
     assert growth(tmp_path, registry="other:5000").registry == "other:5000"
-    with pytest.raises(InvalidArgument, match="no snapshot of 'third:5000'; there is: other:5000"):
+    with pytest.raises(InvalidArgument, match="no snapshot of 'third:5000'; choose from: other:5000"):
         growth(tmp_path, registry="third:5000")
 
 

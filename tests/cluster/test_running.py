@@ -121,7 +121,7 @@ def test_a_file_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (b'{"kind": "List"}', "not a list of pods"),
         (pack(pod("app:1")), "not a list of pods"),
         (pack({"kind": "Deployment", "items": []}), "a Deployment and not a list of pods"),
-        (pack(listed(pod("a"), pod("b", kind="Service"))), "a Service in the list"),
+        (pack(listed(pod("a"), pod("b", kind="Service"))), "the list has a Service"),
         (pack(listed({"kind": "Pod"})), "not a list of pods"),
         (pack(listed({"kind": "Pod", "spec": {"containers": "many"}})), "not a list of pods"),
         (pack(listed(pod("a")) | {"metadata": {"continue": "more"}}), "one page"),

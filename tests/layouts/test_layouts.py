@@ -359,7 +359,7 @@ COMMANDS = {
     "request GET /v2/app/tags/list --url oci:{}": 0,
 }  # fmt: skip
 REFUSED = {
-    "gc {}": "of the kind orphan", "delete {} app:1": "umoci rm", "rename {} app:1 2": "umoci rm",
+    "gc {}": "that nothing needs, as orphan", "delete {} app:1": "umoci rm", "rename {} app:1 2": "umoci rm",
     "retention {} {}/../keep.toml": "umoci rm", "copy oci-archive:{}.tar app:1 --to app:2": "tar -C DIR",
     "retag oci-archive:{}.tar app:1 -t 2": "tar -C DIR", "copy {} app:1 --to a__b:1": "choose another name",
 }  # fmt: skip
