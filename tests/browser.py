@@ -84,6 +84,14 @@ class Running:
             self.process.wait(60)
 
 
+def told(pid: int, name: str) -> bytes:
+    """What the system tells of a process: ``cmdline``, ``environ``; nothing if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 class Lab(Running):
     """What opens JupyterLab."""
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from browser import COMMAND, Lab
+from browser import COMMAND, Lab, told
 from typer.testing import CliRunner
 
 from regnb.cli import app
@@ -199,7 +199,7 @@ def test_it_says_where_it_listens_and_asks_for_its_token(
         assert not Path("/tmp/regnb-tests-never.sock").exists()  # noqa: S108 -- it is not made
         for pid in running.group():
             for name in ("cmdline", "environ"):
-                assert token.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+                assert token.encode() not in told(pid, name)
     finally:
         running.stop()
 

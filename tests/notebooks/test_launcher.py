@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from browser import COMMAND, Lab
+from browser import COMMAND, Lab, told
 from conftest import Seeded
 
 from regnb.notebooks import launcher
@@ -58,4 +57,4 @@ def test_a_card_leads_to_the_pages(lab: Lab) -> None:
 
 
 def _commands(lab: Lab) -> list[str]:
-    return [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in lab.group()]
+    return [told(pid, "cmdline").replace(b"\0", b" ").decode() for pid in lab.group()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser import Site, visit
+from browser import Site, told, visit
 from conftest import Seeded
 from test_ui import enter, kernels, token_file, until
 from typer.testing import CliRunner
@@ -126,7 +126,7 @@ def test_each_token_opens_what_it_is_for(site: Site) -> None:
         assert httpx.get(site.base + path, params={"token": WRITES}).status_code in (200, 302, 404)
     for pid in site.group():
         for file in ("cmdline", "environ"):
-            held = Path(f"/proc/{pid}/{file}").read_bytes()
+            held = told(pid, file)
             assert READS.encode() not in held
             assert WRITES.encode() not in held
 
