@@ -210,6 +210,14 @@ class Kernels(AsyncMappingKernelManager):
         self.refill(writes=visitor.writes, after=_LATER)
         return kernel_id
 
+    def take_back(self, page: object, kernel_id: str) -> bool:
+        """Take a kernel back that ended before it made anything of a page, and return whether another may be given."""
+        self._sending.pop(page, None)
+        visitor = self._given.pop(kernel_id, None)
+        if visitor is not None:
+            self._opening[page] = visitor
+        return visitor is not None
+
     def refill(self, *, writes: bool, after: float = 0) -> None:
         """See to it that there will be a kernel in reserve."""
 

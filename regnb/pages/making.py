@@ -16,6 +16,8 @@ from regnb.pages.kernels import DIED
 
 BEAT: Final = 2
 """Seconds after which a page that is being made says how far it is."""
+_KERNELS: Final = 3
+"""Kernels that a page is tried with, where one ends before it has made anything."""
 
 
 class _Renderer(NotebookRenderer):  # type: ignore[misc]
@@ -23,6 +25,18 @@ class _Renderer(NotebookRenderer):  # type: ignore[misc]
 
     async def load_notebook(self, _: str) -> Upstream:
         return await self.fix_notebook(self.request_handler.filled)
+
+
+class _Ended(Exception):
+    """A page's kernel has ended.
+
+    Attributes:
+        begun: Whether something of the page was sent before.
+    """
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__("its kernel ended")
+        self.begun = begun
 
 
 async def send(handler: Upstream, name: str) -> None:
@@ -35,6 +49,24 @@ async def send(handler: Upstream, name: str) -> None:
             ``gone``, a future that is done when the connection was closed.
         name: Of the notebook's file.
     """
+    handler.set_header("Content-Type", "text/html; charset=utf-8")
+    handler.set_header("Cache-Control", "no-store")
+    for left in reversed(range(_KERNELS)):
+        renderer = await _renderer(handler, name)
+        kernel_id = await handler.kernel_manager.give(handler)
+        try:
+            await _send(handler, renderer, kernel_id)
+        except _Ended as error:
+            handler.log.warning("a page could not be made: %s", error)
+            # Another process may have taken one of its ports, which were free when they were chosen.
+            if left and not error.begun and handler.kernel_manager.take_back(handler, kernel_id):
+                continue
+            handler.write(handler.told(f"This page could not be made: {DIED}. Reload it."))
+        return
+
+
+async def _renderer(handler: Upstream, name: str) -> _Renderer:
+    """Return what makes the page of a notebook."""
     about = {
         "base_url": handler.base_url,
         "voila_configuration": handler.voila_configuration,
@@ -54,20 +86,29 @@ async def send(handler: Upstream, name: str) -> None:
         **about,
     )
     await renderer.initialize(theme=handler.get_query_argument("theme", None))
-    kernel_id = await handler.kernel_manager.give(handler)
+    return renderer
+
+
+async def _send(handler: Upstream, renderer: Upstream, kernel_id: str) -> None:
+    """Send the pieces of a page that a kernel makes.
+
+    Raises:
+        _Ended: The kernel has ended.
+    """
+    if kernel_id not in handler.kernel_manager:
+        raise _Ended(begun=False)
     kernel = handler.kernel_manager.get_kernel(kernel_id)
     pieces = renderer.generate_content_generator(kernel_id, kernel)
-    handler.set_header("Content-Type", "text/html; charset=utf-8")
-    handler.set_header("Cache-Control", "no-store")
+    begun = False
     try:
         async for piece in _beaten(pieces, handler.gone):
             if piece is not None and not await kernel.is_alive():
-                raise RuntimeError("its kernel ended")
+                raise _Ended(begun=begun)
+            begun = begun or piece is not None
             handler.write(handler.told() if piece is None else piece)
             await handler.flush()
-    except RuntimeError as error:
-        handler.log.warning("a page could not be made: %s", error)
-        handler.write(handler.told(f"This page could not be made: {DIED}. Reload it."))
+    except RuntimeError:  # of whoever waits for its first answer
+        raise _Ended(begun=begun) from None
     except StreamClosedError:
         handler.on_connection_close()
     finally:

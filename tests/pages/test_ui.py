@@ -230,6 +230,15 @@ def test_a_page_that_is_left_before_it_is_there_ends(seeded_embedded: Seeded, tm
         assert len(site.printed().splitlines()) == 1, site.printed()
 
 
+def test_a_page_whose_kernel_never_began_gets_another(seeded_embedded: Seeded, tmp_path: Path) -> None:
+    """A kernel ends at once where somebody has taken a port since it was chosen: nothing was sent, and a page comes."""
+    with Site(tmp_path / "ui.log", seeded_embedded.url) as site:
+        until(site, 1)
+        for pid in site.group()[2:]:  # the one in reserve
+            os.kill(pid, signal.SIGKILL)
+        assert 'href="/ui/02-storage"' in get(site.base + "10-retag").text
+
+
 def test_a_kernel_that_dies_is_told(seeded_embedded: Seeded, tmp_path: Path) -> None:
     """While its page is open, and while it is made: the page ends with a reason, and the next one works."""
     with Site(tmp_path / "ui.log", seeded_embedded.url) as site:
