@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from regnb.change.document import AGAIN, Document
+from regnb.environment import variable
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci import transports
 from regnb.oci.manifest import ACCEPT, OCI_INDEX, SIZE_LIMIT
@@ -472,13 +473,15 @@ def allows(allow: Collection[str], kind: str, repository: str) -> bool:
 
 
 def once(allowances: Sequence[str]) -> str:
-    """Return what to do to allow something in one plan, for a hint.
+    """Return what to do to allow something in one plan, for a hint; on a web page that is a box of the form.
 
     Example:
         >>> once(["share:vm/centos8"])
         "to allow it in this plan alone: --allow share:vm/centos8, in Python allow=['share:vm/centos8']"
     """
     some, more = list(allowances[:_NAMED]), len(allowances) - _NAMED
+    if variable("REGNB_SERVED"):
+        return f"to allow it in this plan alone, tick the box {some[0].partition(':')[0]} and preview again"
     rest = f", and so on for {more:,} more" if more > 0 else ""
     options = " ".join(f"--allow {one}" for one in some)
     return f"to allow it in this plan alone: {options}, in Python allow={some}{rest}"

@@ -132,7 +132,10 @@ class Form(Confirmation[Plan]):
             "Confirm": [*confirm, self._trouble, self._progress, self._after],
         }
         if self._table is not None and self._table.is_empty:
-            parts = {"Choose": [self._table]}  # no other control can work
+            again = "reload this page" if served() else "run this cell again"
+            nothing = widgets.HTML(faint(f"No receipt of {self.registry.host} is here. After an apply, {again}."))
+            # No other control can work.
+            parts = {"Choose": [self._table if self.inventory is not None else nothing]}
         where = f"from {self._source.host} to {self.registry.host}" if self._source else f"on {self.registry.host}"
         self._lay_out(self._title, where, parts, steps=True)
 

@@ -97,6 +97,12 @@ def test_two_plans_for_the_same_are_not_one() -> None:
     assert plans[0].digest != plans[1].digest
 
 
+def test_on_a_web_page_an_allowance_is_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever visits a page has no command line."""
+    monkeypatch.setenv("REGNB_SERVED", "1")
+    assert once(["incomplete:vm/centos8"]).endswith("tick the box incomplete and preview again")
+
+
 def test_a_plan_survives_a_file(tmp_path: Path) -> None:
     """Saved and loaded it is the same, with the same digest; an empty path saves nothing."""
     for plan in (PLAN, Plan(operation="copy", url=PLAN.url, steps=())):
