@@ -158,7 +158,7 @@ def test_the_plan_names_what_is_locked_apart_from_the_tags(tmp_path: Path) -> No
                 assert "will refuse to delete team/app:v1.0: " in plan.refusals[0].message
                 assert handle.check(plan).refusals == plan.refusals
                 kept = handle.plan_retention(policy, inventory=inventory).to_frame().set_index("tag")["reason"]
-                assert kept["v1.0"].startswith("the registry would not delete it: ")
+                assert kept["v1.0"].startswith("kept: the registry would not delete it: ")
 
 
 def test_without_the_right_nothing_is_deleted_and_the_hint_fits_the_vendor(tmp_path: Path) -> None:
