@@ -94,16 +94,37 @@ def voila(folder: Path, *options: str) -> Iterator[str]:
         server.stop()
 
 
-def seconds(browser: Browser, url: str, *wanted: str) -> float:
-    """Open a URL in a new profile, as somebody who comes for the first time, until all that is wanted can be seen."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
+@contextlib.contextmanager
+def demo(folder: Path) -> Iterator[str]:
+    """Serve the sample registry, and give its URL."""
+    port = free_port()
+    words = ("demo", "--serve", "--data", folder / "demo", "--port", str(port))
+    registry = Running(folder / "demo.log", *words, by=COMMAND)
+    try:
+        while "Serving" not in registry.printed():
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        registry.stop()
+
+
+def opened(browser: Browser, url: str, *wanted: str) -> tuple[Page, float]:
+    """Open a URL in a new profile, as somebody who comes for the first time, until all that is wanted can be seen.
+
+    Return the page, which is left open, with the seconds that it took.
+    """
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     started = time.perf_counter()
     page.goto(url)
     for selector in wanted:
-        page.locator(selector).first.wait_for(timeout=120_000)
-    took = time.perf_counter() - started
-    context.close()
+        page.locator(selector).first.wait_for(timeout=300_000)
+    return page, time.perf_counter() - started
+
+
+def seconds(browser: Browser, url: str, *wanted: str) -> float:
+    """Open a URL and leave it, and return the seconds until all that is wanted could be seen."""
+    page, took = opened(browser, url, *wanted)
+    page.context.close()
     time.sleep(5)  # until a kernel is in reserve again
     return took
 
@@ -112,12 +133,7 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[Row]:
     """Time the overview and a form of ``regnb ui`` and an empty page of Voilà's in turn."""
     notebook(folder / "empty.ipynb", EMPTY)
     with contextlib.ExitStack() as stack:
-        port, serving = str(free_port()), ("demo", "--serve")
-        registry = Running(folder / "demo.log", *serving, "--data", folder / "demo", "--port", port, by=COMMAND)
-        stack.callback(registry.stop)
-        while "Serving" not in registry.printed():
-            time.sleep(0.1)
-        site = stack.enter_context(Site(folder / "ui.log", f"http://127.0.0.1:{port}"))
+        site = stack.enter_context(Site(folder / "ui.log", stack.enter_context(demo(folder))))
         plain = stack.enter_context(voila(folder, "--preheat_kernel=True"))
         wanted = {
             "an empty page of Voilà's": (f"{plain}/voila/render/empty.ipynb", ".widget-slider", ".js-plotly-plot"),
@@ -135,44 +151,28 @@ def pages(browser: Browser, folder: Path, rounds: int) -> Iterator[Row]:
             yield compared(f"{name} / {empty}", [*zip(taken[name], taken[empty], strict=True)], "s", most=1.3)
 
 
-def memory(site: Site) -> float:
-    """Return the megabytes of the server and of its kernels, what they share counted once (PSS)."""
+def memory(site: Site) -> int:
+    """Return the bytes of the server and of its kernels, what they share counted once (PSS)."""
     found = 0
     for pid in site.group():
         with contextlib.suppress(OSError):
             text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-            found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
-    return found / 1000
-
-
-def opened(browser: Browser, url: str, *wanted: str) -> tuple[Page, float]:
-    """Open a URL in a new profile, and return the page with the seconds until all that is wanted can be seen."""
-    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-    started = time.perf_counter()
-    page.goto(url)
-    for selector in wanted:
-        page.locator(selector).first.wait_for(timeout=300_000)
-    return page, time.perf_counter() - started
+            found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+    return found
 
 
 def resident(browser: Browser, folder: Path) -> Iterator[Row]:
     """Measure what each further page holds in memory on the demo."""
-    with contextlib.ExitStack() as stack:
-        port = str(free_port())
-        words = ("demo", "--serve", "--data", folder / "held", "--port", port)
-        registry = Running(folder / "demo.log", *words, by=COMMAND)
-        stack.callback(registry.stop)
-        while "Serving" not in registry.printed():
-            time.sleep(0.1)
-        seen = {"00-start": ".js-plotly-plot", "01-inventory": "tbody tr", "12-delete": ".regnb-form tbody tr"}
+    seen = {"00-start": ".js-plotly-plot", "01-inventory": "tbody tr", "12-delete": ".regnb-form tbody tr"}
+    with demo(folder) as url:
         for name, wanted in seen.items():
-            with Site(folder / "held.log", f"http://127.0.0.1:{port}", "--pages", "8") as site:
-                before = 0.0
+            with Site(folder / "held.log", url, "--pages", "8") as site:
+                before = 0
                 for number in range(5):
                     opened(browser, f"{site.base}{name}", wanted)
                     time.sleep(8)  # until the kernel that takes its place in reserve has started
                     before = before if number else memory(site)
-                each = (memory(site) - before) / 4
+                each = (memory(site) - before) / 4e6
             for context in browser.contexts:
                 context.close()
             yield Row(f"regnb ui: each further page {name}, PSS in MB", shown(each, "MB"), "", each, most=80)
@@ -181,13 +181,13 @@ def resident(browser: Browser, folder: Path) -> Iterator[Row]:
 def large(browser: Browser, folder: Path) -> Iterator[Row]:
     """Time a form of a registry with 18,000 tags when another page of the server has just read it."""
     with serving(answers(folder / "large", 300, 60)) as server, Site(folder / "large.log", server.url) as site:
-        held: list[float] = []
+        held: list[int] = []
         for what, limit in (("read for the first time", None), ("read by another page", 5.0)):
             page, took = opened(browser, f"{site.base}12-delete", ".regnb-form tbody tr")
             time.sleep(8)  # until another kernel is in reserve
             held.append(memory(site))
             yield Row(f"regnb ui: 12-delete of 18,000 tags, {what}, s", shown(took, "s"), "", took, most=limit)
-        more = held[1] - held[0]
+        more = (held[1] - held[0]) / 1e6
         yield Row("  another page of it, PSS in MB", shown(more, "MB"), "", more, most=80)
         page.context.close()
 

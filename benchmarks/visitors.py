@@ -22,22 +22,13 @@ import httpx
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "pages")]
 
 from browser import Site
+from pages import memory
 from tornado.websocket import WebSocketError
 from visitor import Visitor
 
 from regnb.local import sandbox
 
 PAGES = ("13-retention", "10-retag", "12-delete")
-
-
-def memory(site: Site) -> int:
-    """Bytes of the server and of the kernels that are left."""
-    found = 0
-    for pid in site.group():
-        with suppress(OSError):
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-            found += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
-    return found
 
 
 def address(number: int) -> dict[str, str]:
