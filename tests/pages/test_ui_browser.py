@@ -495,6 +495,17 @@ def test_manifests_are_made_by_keyboard(served: Served, page: Any) -> None:
     assert keys.tabs <= 12
 
 
+def planned_by_keyboard(page: Any, form: Any, keys: Keyboard, served: Served) -> None:
+    """Enter leads to the preview, and that to a plan: in at most twelve tabs from the top, with nothing written."""
+    page.wait_for_timeout(500)
+    keys.press("Enter")
+    keys.is_at("Preview")
+    keys.press("Enter")
+    form.locator("a[download]").first.wait_for()
+    assert keys.tabs <= 12
+    check_that_nothing_was_written(served.requests)
+
+
 def test_a_tag_is_renamed_by_keyboard(served: Served, page: Any) -> None:
     """The form below the one that copies: from the top of the page to the plan in at most twelve tabs."""
     opened(page, f"{served.url}/ui/11-copy?repository=vm/centos8")
@@ -510,13 +521,7 @@ def test_a_tag_is_renamed_by_keyboard(served: Served, page: Any) -> None:
     form.get_by_text("1 chosen").wait_for()
     keys.tab_to("New name")
     keys.type("renamed")
-    page.wait_for_timeout(500)
-    keys.press("Enter")
-    keys.is_at("Preview")
-    keys.press("Enter")
-    form.locator("a[download]").first.wait_for()
-    assert keys.tabs <= 12
-    check_that_nothing_was_written(served.requests)
+    planned_by_keyboard(page, form, keys, served)
 
 
 def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
@@ -536,13 +541,7 @@ def test_an_image_is_retagged_by_keyboard(served: Served, page: Any) -> None:
     form.get_by_text("1 chosen").wait_for()
     keys.tab_to("New tag")
     keys.type("stable")
-    page.wait_for_timeout(500)
-    keys.press("Enter")
-    keys.is_at("Preview")
-    keys.press("Enter")
-    form.locator("a[download]").first.wait_for()
-    assert keys.tabs <= 12
-    check_that_nothing_was_written(served.requests)
+    planned_by_keyboard(page, form, keys, served)
 
 
 def test_a_pasted_digest_says_who_shares_and_what_is_freed(seeded_real: Seeded, page: Any, tmp_path: Path) -> None:
