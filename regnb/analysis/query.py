@@ -59,7 +59,7 @@ def sql(
             most half of the space that is free in the folder for temporary files is taken.
 
     Returns:
-        The rows, with the columns that the query names.
+        The rows, with the columns that the query names; a sum of integers is an integer (int64).
 
     Raises:
         InvalidArgument: The query makes no sense, or no folder was named.
@@ -70,7 +70,7 @@ def sql(
         >>> sizes = regnb.sql("SELECT date, sum(size) AS size FROM tags GROUP BY date", "snapshots")
     """
     with database(where, memory=memory) as opened:
-        return Frame(opened.tables.execute(query, dict(parameters or {})).df())
+        return Frame(_whole(opened.tables.sql(query, params=dict(parameters or {}))).df())
 
 
 class Database(NamedTuple):
@@ -158,6 +158,21 @@ def _make(
     ):
         database.execute(f"SET {setting}")
     return base
+
+
+def _whole(rows: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return rows whose sums of integers are integers: DuckDB has a type of its own for them, in pandas a float."""
+    if "HUGEINT" not in rows.types:
+        return rows
+    # By position: two columns of a join may have one name.
+    cast = '#{at}::BIGINT AS "{name}"'.format
+    names = [name.replace('"', '""') for name in rows.columns]
+    return rows.project(
+        ", ".join(
+            cast(at=at, name=name) if kind == "HUGEINT" else f"#{at}"
+            for at, (name, kind) in enumerate(zip(names, rows.types, strict=True), 1)
+        )
+    )
 
 
 def _of(snapshots: Iterable[str]) -> duckdb.Expression:

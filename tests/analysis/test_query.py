@@ -58,6 +58,19 @@ def test_tables_are_the_frames_of_all_snapshots(saved: str, monkeypatch: pytest.
     assert set(regnb.sql("SELECT DISTINCT registry FROM tags")["registry"]) == {"stored:5000"}
 
 
+def test_a_sum_of_bytes_is_an_integer(saved: str) -> None:
+    """Beyond 2^53 too, where a float is another number; two columns of one name stay two."""
+    sizes = regnb.sql("SELECT sum(size) AS size FROM tags GROUP BY snapshot", saved)["size"]
+    assert sizes.dtype == "int64"
+    query = (
+        'SELECT a.x, b.x, sum(a.y) AS "all ""bytes""" '
+        "FROM (VALUES (1, 9007199254740993)) a(x, y), (VALUES (2)) b(x) GROUP BY ALL"
+    )
+    found = regnb.sql(query, saved)
+    assert found.columns.to_list() == ["x", "x_1", 'all "bytes"']
+    assert found.iloc[0].to_list() == [1, 2, 9_007_199_254_740_993]
+
+
 def test_what_an_earlier_regnb_could_not_know_is_blank(tmp_path: Path) -> None:
     """It wrote 0 of untagged manifests over HTTP; an inventory shows a blank, and so does SQL."""
     where = Path(grown(0).inventory().save(tmp_path)) / "repositories.parquet"
