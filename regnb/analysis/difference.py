@@ -19,8 +19,9 @@ from regnb.errors import InvalidArgument
 from regnb.oci.reference import select
 from regnb.tables import sharing
 from regnb.tables.columns import COLUMNS
+from regnb.tables.edges import Edges
 from regnb.tables.frame import Frame, make
-from regnb.tables.graph import Edges, Graph
+from regnb.tables.graph import Graph
 from regnb.text import count, escaped, human, redact
 
 if TYPE_CHECKING:

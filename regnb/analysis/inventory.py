@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from regnb.analysis.scans import Report
     from regnb.cluster.running import InUse
     from regnb.session import Show
+    from regnb.tables.edges import Mask
     from regnb.tables.frame import Frame
-    from regnb.tables.graph import Graph, Mask
+    from regnb.tables.graph import Graph
     from regnb.tables.write import Format
 
 

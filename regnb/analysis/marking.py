@@ -10,11 +10,12 @@ import numpy as np
 
 from regnb.analysis.collectors import MATTERING, UNREAD, Content, in_order
 from regnb.crawl.records import Problem, ProblemKind
+from regnb.tables.edges import Edges
 from regnb.tables.frame import Frame
-from regnb.tables.graph import Edges
 
 if TYPE_CHECKING:
-    from regnb.tables.graph import Graph, Ints, Mask
+    from regnb.tables.edges import Ints, Mask
+    from regnb.tables.graph import Graph
 
 
 def mattering(problems: Frame) -> list[Problem]:

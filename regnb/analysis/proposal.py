@@ -6,21 +6,22 @@ It works on numbers alone: whether names were read into memory, or stayed in fil
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from regnb.errors import InvalidArgument
 from regnb.tables.age import STAND_INS, ages
-from regnb.tables.graph import Edges, Graph, first
+from regnb.tables.edges import Edges, first
+from regnb.tables.graph import Graph
 from regnb.tables.removal import removal
 from regnb.text import parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regnb.tables.graph import Ints, Mask
+    from regnb.tables.edges import Ints, Mask
 
 Order: TypeAlias = Literal["oldest", "largest-gain", "fewest-tags", "unused"]
 """What goes first: old images, those that free most, those that free most for each tag, or those of repositories
@@ -31,6 +32,8 @@ _SMALL: Final = 100
 """What frees less than this part of the largest gain goes only if it must."""
 _ROUNDS: Final = 5
 """How often what frees next to nothing is looked for: each time others take its place."""
+_FEW: Final = 1000
+"""When this part of the rows or less frees next to nothing, no more is looked for."""
 
 
 def free(  # noqa: PLR0917 -- what it is computed from
@@ -81,23 +84,26 @@ def free(  # noqa: PLR0917 -- what it is computed from
 
     behind = _taken(graph)
     most = freed(queue)
+    kept = _kept(graph, behind, queue)
 
     def choose(rows: Ints) -> tuple[Ints, Mask]:
         """Return those of some rows, in their order, that free enough, and the blobs that go with them."""
         gone = most
         if graph.bytes(most) > goal:
-            rows, gone = _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal))
+            rows, gone = _fewest(graph, freed, rows, goal, _guess(graph, behind, rows, goal, kept))
         rows = rows[_lost(graph, behind, rows, _spared(graph, behind, rows, gone, goal)) > 0]
         return rows, freed(rows)
 
     late = np.zeros(len(graph.manifest), dtype=np.int8)
-    late[_bases(graph)] = 2
-    for _ in range(_ROUNDS):
+    late[graph.bases] = 2
+    for left in reversed(range(_ROUNDS)):
         rows, gone = choose(queue[np.argsort(late[queue], kind="stable")])
+        if not left:
+            break
         lost = _lost(graph, behind, rows, gone)
         small = rows[lost * _SMALL < lost.max(initial=0)]
         small = small[late[small] % 2 == 0]
-        if not len(small):
+        if len(small) * _FEW <= len(rows):
             break
         late[small] += 1
     return _proposed(tags, known, graph, behind, rows, gone)
@@ -121,18 +127,25 @@ def _fewest(graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float
     return rows[:many], freed(rows[:many]) if gone is None else gone
 
 
-def _guess(graph: Graph, behind: Edges, rows: Ints, goal: float) -> int:
+def _kept(graph: Graph, behind: Edges, rows: Ints) -> Mask:
+    """Return the blobs behind what stays when some rows go, and nothing else does that has a tag or is left alone."""
+    others = (graph.tagged > 0) | ((graph.above == 0) & (graph.subject < 0))
+    others[rows] = False
+    others[graph.tags[(graph.signs >= 0) & (graph.tags >= 0)]] = False
+    found = np.zeros(len(graph.digests), dtype=bool)
+    found[behind.behind(others)] = True
+    return found
+
+
+def _guess(graph: Graph, behind: Edges, rows: Ints, goal: float, kept: Mask) -> int:
     """Return about how many first rows free some bytes: a blob goes with the last of the rows that lead to it.
 
     It may be wrong where manifests refer to one another or list one another's children.
     """
-    others = (graph.tagged > 0) | ((graph.above == 0) & (graph.subject < 0))
-    others[rows] = False
-    others[graph.tags[(graph.signs >= 0) & (graph.tags >= 0)]] = False
     last = np.full(len(graph.digests), len(rows))
     at, blob = behind.of(rows)
     last[blob] = at
-    last[behind.of(np.flatnonzero(others))[1]] = len(rows)
+    last[kept] = len(rows)
     sums = np.cumsum(np.bincount(last, graph.sizes, minlength=len(rows) + 1)[:-1])
     return int(np.searchsorted(sums, goal)) + 1
 
@@ -174,13 +187,13 @@ def _queue(  # noqa: PLR0917 -- what they are chosen and ordered by
         at, row = graph.reach.of(np.arange(len(candidate)))
         candidate[at[about[row]]] = False
     tag = np.flatnonzero(np.append(candidate, False)[graph.tags])
-    # Tags of one row follow one another, or they do not: the first one tells for all.
-    tag = tag[np.sort(np.unique(graph.tags[tag], return_index=True)[1])]
-    row, created = graph.tags[tag], dates[tag]
+    # The first tag of a row tells for all of them. The rows are in order, and stay so where all else is equal.
+    row, of_row = np.unique(graph.tags[tag], return_index=True)
+    tag = tag[of_row]
+    created = dates[tag]
     held = np.bincount(graph.behind.of(np.flatnonzero(roots | graph.untagged))[1], minlength=len(graph.digests))
     lone = graph.total(graph.behind, np.where(held == 1, graph.sizes, 0))[row]
-    keys: list[NDArray[Any]] = [
-        row,
+    keys: list[NDArray[np.generic]] = [
         created,
         1 - lone / np.maximum(tags["size"].to_numpy()[tag], 1),
         created.astype("datetime64[D]"),
@@ -204,55 +217,6 @@ def _newest(repository: Ints, dates: NDArray[np.datetime64], keep: int) -> Mask:
     limit = age[start + np.minimum(counts, keep) - 1]
     found[known] = age <= np.repeat(limit, counts)
     return found
-
-
-def _bases(graph: Graph) -> Mask:
-    """Return the rows that other images are built on: their layers, or those of a child, begin another image's."""
-    found = np.zeros(len(graph.manifest), dtype=bool)
-    owner, position, layer = graph.layers
-    if not len(owner):
-        return found
-    if not _in_order(owner, position):
-        places = np.lexsort((position, owner))
-        owner, layer = owner[places], layer[places]
-        del places
-    start = np.flatnonzero(first(owner)).astype(np.int32 if len(owner) < 2**31 else np.int64)
-    counts = np.diff(np.append(start, len(owner)))
-    # A number for each chain of layers from the base up: a sum that depends on what stands where. There are as many as
-    # references to layers, so each step works in place.
-    draw = np.random.default_rng(0)
-    numbers = draw.integers(0, 2**63, len(graph.digests), dtype=np.uint64)
-    turns = draw.integers(0, 2**62, int(counts.max()), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    chain = numbers[layer]
-    place = np.arange(len(owner), dtype=start.dtype)
-    place -= np.repeat(start, counts)
-    chain *= turns[place]
-    del place
-    np.cumsum(chain, out=chain)
-    chain -= np.repeat(np.append(np.uint64(0), chain[start[1:] - 1]), counts)
-    ends = start + counts - 1
-    whole, whose = chain[ends], owner[ends]
-    inner = np.ones(len(chain), dtype=bool)
-    inner[ends] = False
-    known = chain[inner]
-    del chain, inner
-    known.sort()
-    places = np.argsort(whole)
-    whole, whose = whole[places], whose[places]
-    found = np.append(known, 0)[np.searchsorted(known, whole)] == whole
-    based = np.zeros(len(graph.digests), dtype=bool)
-    based[whose[found]] = len(known) > 0
-    found = based[graph.manifest]
-    at, row = graph.reach.of(np.arange(len(found)))
-    found[at[found[row]]] = True
-    return found
-
-
-def _in_order(owner: Ints, position: Ints) -> bool:
-    """Whether what belongs to one owner stands together, by position: then nothing has to be sorted."""
-    begins = first(owner)
-    owners = owner[begins]
-    return len(np.unique(owners)) == len(owners) and bool((begins[1:] | (position[1:] > position[:-1])).all())
 
 
 def _taken(graph: Graph) -> Edges:
@@ -321,11 +285,14 @@ def _reasons(when: pd.DataFrame, alone: Ints) -> pd.Series[str]:
     """Return why each tag goes: the day of its age, where that is from, and how many hundredths nothing else needs."""
     day = when["age"].to_numpy(dtype="datetime64[us]").astype("datetime64[D]").view(np.int64)
     source, sources = pd.factorize(when["dated"], use_na_sentinel=False)
-    # Many tags have one day and one part: a text is made for each that differs.
+    # Many tags have one day and one part: a text is made for each that differs, and its beginning for each day.
     key, keys = pd.factorize((day * len(sources) + source) * 101 + alone)
-    texts = []
-    for at in keys.tolist():
-        which, part = divmod(at, 101)
-        words = [f"created {np.datetime64(which // len(sources), 'D')}", STAND_INS.get(sources[which % len(sources)])]
-        texts.append("; ".join(filter(None, [*words, f"{part}% of it is needed by nothing else"])))
+    at, days = pd.factorize(keys // 101)
+    begins = []
+    for number in days.tolist():
+        created, stand_in = divmod(number, len(sources))
+        words = [f"created {np.datetime64(created, 'D')}", STAND_INS.get(sources[stand_in])]
+        begins.append("; ".join(filter(None, words)))
+    parts = zip(at.tolist(), (keys % 101).tolist(), strict=True)
+    texts = [f"{begins[which]}; {part}% of it is needed by nothing else" for which, part in parts]
     return pd.Series(texts, dtype="str").take(key).reset_index(drop=True)

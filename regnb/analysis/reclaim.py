@@ -19,7 +19,8 @@ from regnb.tables.frame import Frame, joined, make, of_rows
 from regnb.text import count, escaped, human
 
 if TYPE_CHECKING:
-    from regnb.tables.graph import Graph, Mask
+    from regnb.tables.edges import Mask
+    from regnb.tables.graph import Graph
 
 Tags: TypeAlias = "What | pd.Series[bool] | Mask | None"
 """Rows of ``inventory.tags``, a boolean for each of its rows, or references and globs such as ``vm/centos8:8.*``."""

@@ -13,7 +13,7 @@ from regnb.oci.reference import Digest
 from regnb.tables.frame import Frame, of_rows
 
 if TYPE_CHECKING:
-    from regnb.tables.graph import Ints
+    from regnb.tables.edges import Ints
 from regnb.analysis.storage import Storage
 from regnb.crawl.listing import blob_file
 

@@ -7,8 +7,9 @@ import pandas as pd
 
 from regnb.analysis.reclaim import Reclaim
 from regnb.tables import sharing
+from regnb.tables.edges import Edges
 from regnb.tables.frame import Frame, make, of_rows
-from regnb.tables.graph import Edges, Graph
+from regnb.tables.graph import Graph
 
 _PAIRED = 200
 """Repositories whose sharing is counted pair by pair: those that share most."""

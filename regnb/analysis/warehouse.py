@@ -26,15 +26,16 @@ from regnb.oci.referrers import subject_of_tag
 from regnb.tables import sharing
 from regnb.tables.age import believed, in_use
 from regnb.tables.columns import COLUMNS
+from regnb.tables.edges import Edges
 from regnb.tables.frame import Frame, make
-from regnb.tables.graph import ABSENT, Edges, Graph
+from regnb.tables.graph import ABSENT, Graph
 from regnb.tables.removal import removal
 from regnb.text import parse_age
 
 if TYPE_CHECKING:
     import duckdb
 
-    from regnb.tables.graph import Ints, Mask
+    from regnb.tables.edges import Ints, Mask
 
 _FRAMES: Final = ("repositories", "tags", "manifests", "children", "layers", "blobs")
 _TYPES: Final[Mapping[str, str]] = {

@@ -18,12 +18,13 @@ from regnb.oci.findings import Finding
 from regnb.oci.manifest import Manifest
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables import sharing
+from regnb.tables.edges import Edges
 from regnb.tables.frame import Frame, joined, make, of_rows, told
-from regnb.tables.graph import Edges, Graph, Numbered
+from regnb.tables.graph import Graph, Numbered
 from regnb.text import count, names
 
 if TYPE_CHECKING:
-    from regnb.tables.graph import Mask
+    from regnb.tables.edges import Mask
 
 
 def _dates(texts: Iterable[str], now: datetime) -> pd.Series[pd.Timestamp]:

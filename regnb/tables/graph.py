@@ -12,62 +12,17 @@ import pandas as pd
 
 from regnb.crawl.records import BlobKind, Records
 from regnb.oci.referrers import subject_of_tag
+from regnb.tables.chains import begun
+from regnb.tables.edges import Edges
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    Ints = NDArray[np.integer[Any]]
-    Mask = NDArray[np.bool_]
+    from regnb.tables.edges import Ints, Mask
 
 ABSENT: Final[tuple[BlobKind, ...]] = ("foreign layer", "missing")
 """Kinds of blobs that take up no space here: stored elsewhere, or lost."""
-
-
-class Edges:
-    """What each of some nodes leads to, every pair once: ``target[start[n]:start[n + 1]]`` is where node n leads.
-
-    Args:
-        source: A node of each pair, from 0 to ``nodes - 1``.
-        target: What it leads to.
-        nodes: How many nodes there are.
-
-    Example:
-        >>> Edges(np.array([0, 2, 0]), np.array([7, 8, 7]), 3).of(np.array([0, 2]))[1].tolist()
-        [7, 8]
-    """
-
-    def __init__(self, source: Ints, target: Ints, nodes: int) -> None:
-        # A pair as one number, sorted: many times faster than sorting rows.
-        width = int(target.max(initial=0)) + 1
-        pairs = source.astype(np.int64)
-        pairs *= width
-        pairs += target
-        if not (pairs[1:] >= pairs[:-1]).all():
-            pairs.sort()
-        if not (fresh := first(pairs)).all():
-            pairs = pairs[fresh]
-        self.start = np.searchsorted(pairs, np.arange(nodes + 1, dtype=np.int64) * width)
-        pairs %= width  # in place: there may be a hundred million of them
-        self.target = pairs.astype(np.int32)
-
-    @cached_property
-    def counts(self) -> Ints:
-        """How many targets each node has."""
-        return np.diff(self.start)
-
-    def of(self, nodes: Ints) -> tuple[Ints, Ints]:
-        """Return the pairs of some nodes: the position in ``nodes``, and the target."""
-        start = self.start[nodes]
-        counts = self.start[nodes + 1] - start
-        narrow = np.int32 if len(self.target) < 2**31 else np.int64
-        places = np.repeat((start - np.cumsum(counts) + counts).astype(narrow), counts)
-        places += np.arange(len(places), dtype=narrow)
-        return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
-
-    def behind(self, nodes: Mask) -> Ints:
-        """Return the targets of some nodes, one after the other."""
-        return self.target[np.repeat(nodes, self.counts)]
 
 
 class Graph:
@@ -255,6 +210,14 @@ class Graph:
         inner, blob = self.own.of(self.manifest[row])
         return Edges(at[inner], blob, len(self.manifest))
 
+    @cached_property
+    def bases(self) -> Mask:
+        """The rows that other images are built on: their layers, or those of a child, begin another image's."""
+        found = begun(*self.layers, len(self.digests))[self.manifest]
+        at, row = self.reach.of(np.arange(len(found)))
+        found[at[found[row]]] = True
+        return found
+
     def total(self, edges: Edges, weights: Ints | None = None) -> NDArray[np.int64]:
         """Return the bytes that each node leads to, or the sum of these weights of its targets."""
         sums = np.zeros(len(edges.target) + 1, dtype=np.int64)
@@ -402,13 +365,6 @@ def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
 
     found = pa.array(texts.astype("str").array, pa.large_string())
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-
-
-def first(values: Ints) -> Mask:
-    """Say of each of some sorted values whether it is another than the one before."""
-    first = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=first[1:])
-    return first
 
 
 def _known(source: Ints, target: Ints) -> tuple[Ints, Ints]:

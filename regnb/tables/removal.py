@@ -9,7 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regnb.tables.graph import Graph, Ints, Mask
+    from regnb.tables.edges import Ints, Mask
+    from regnb.tables.graph import Graph
 
 Why = Literal["", "child", "referrer", "tag", "digest"]
 """Why a manifest goes; a later word counts for more than one before it."""

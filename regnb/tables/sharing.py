@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from regnb.tables.graph import Edges, first
+from regnb.tables.edges import Edges, first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regnb.tables.graph import Graph, Ints, Mask
+    from regnb.tables.edges import Ints, Mask
+    from regnb.tables.graph import Graph
 
 
 _AT_ONCE: Final = 2**20

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from images import Image, config, image, index, layer
 from stored import Stored
 
-from regnb.analysis.proposal import _bases
 from regnb.errors import InvalidArgument
 
 LARGE, MIDDLE, SMALL = layer("large", 9000), layer("middle", 5000), layer("small", 20)
@@ -66,19 +64,3 @@ def test_a_base_image_comes_last(listed: bool) -> None:  # noqa: FBT001 -- a par
     ).inventory()  # fmt: skip
     for order in ("oldest", "largest-gain", "fewest-tags", "unused"):
         assert inventory.free(10**6, order=order)["repository"].iloc[-1] == "base"
-
-
-def test_base_images_are_found_in_any_order_of_the_layers() -> None:
-    """A chance order of the rows of ``layers`` finds the same ones, and some."""
-    chance = np.random.default_rng(3)
-    stacks = [[layer(name, 10) for name in chance.integers(0, 3, 1 + number % 4).tolist()] for number in range(30)]
-    graph = Stored(*(("a", f"v{number}", made(1, *some)) for number, some in enumerate(stacks))).inventory().graph
-    found = _bases(graph)
-    owner, position, blob = graph.layers
-    for _ in range(3):
-        places = chance.permutation(len(owner))
-        graph.layers = owner[places], position[places], blob[places]
-        assert (_bases(graph) == found).all()
-    begun = {tuple(one) for one in stacks}
-    expected = {one for one in begun if any(len(one) < len(more) and more[: len(one)] == one for more in begun)}
-    assert found.sum() == len(expected) > 0
