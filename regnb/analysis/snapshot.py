@@ -48,8 +48,6 @@ SCHEMA: Final = 2
 _HEADER: Final = "snapshot.json"
 _NAME: Final = re.compile(r".*-(\d{8}T\d{6}\.\d{6})Z(-\d+)?")
 _PARTITION: Final = re.compile(r"(registry|date)=.+")
-_ROWS: Final = 2**20
-"""Rows of a group: engines read groups side by side, and each has its own dictionaries."""
 _LOOK: Final = "regnb snapshots URL lists what is there"
 _LARGEST: Final = 2**63 - 1
 _FIRST: Final = frozenset({"repositories", "tags", "manifests", "children", "layers", "blobs", "problems", "coverage"})
@@ -447,7 +445,6 @@ def _encoded(name: str, table: Frame) -> bytes:
     write_parquet(
         arrow(name, table),
         sink,
-        row_group_size=_ROWS,
         use_dictionary=repeated,
         # One dictionary in a group, whatever its size: a second one would repeat the texts.
         dictionary_pagesize_limit=2**30,

@@ -30,6 +30,9 @@ PARQUET: Final = {
 }
 """What a column's dtype is in a file of Parquet, whatever it holds."""
 
+_ROWS: Final = 2**20
+"""Rows of a group: engines read groups side by side, and each has its own dictionaries."""
+
 Format = Literal["parquet", "csv", "jsonl"]
 
 
@@ -97,7 +100,8 @@ def arrow(name: str, frame: Frame) -> pa.Table:
             # A dictionary is written as it is: the file's schema has texts, and says nothing of the dictionary's width.
             codes = values.cat.codes.to_numpy()
             texts = pa.array(values.cat.categories, text, from_pandas=True)
-            columns[column] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), texts)
+            numbers = pa.array(codes, pa.int32(), mask=codes < 0)
+            columns[column] = pa.DictionaryArray.from_arrays(numbers, texts)
         else:
             columns[column] = pa.array(values, types[PARQUET[dtype]], from_pandas=True)
     return pa.table(columns)
@@ -109,13 +113,28 @@ def write_parquet(table: pa.Table, where: object, **options: object) -> None:
     Args:
         table: Of :func:`arrow`.
         where: A path, or a file that is open for writing.
-        options: For ``pyarrow.parquet.write_table``.
+        options: For ``pyarrow.parquet.ParquetWriter``.
     """
     import pyarrow.parquet as pq  # `import regnb` stays light
 
     # Arrow's own schema would be written beside it, with a width for each dictionary that follows its length: the files
     # of two days could then not be read as one.
-    pq.write_table(table, where, **{"compression": "zstd", "store_schema": False, **options})
+    with pq.ParquetWriter(where, table.schema, compression="zstd", store_schema=False, **options) as file:
+        for start in range(0, max(1, len(table)), _ROWS):
+            file.write_table(_compact(table.slice(start, _ROWS)))
+
+
+def _compact(table: pa.Table) -> pa.Table:
+    """Return a part of a table with dictionaries of what it names alone: each goes into the file as a whole."""
+    import pyarrow as pa
+
+    for at, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):
+            whole = column.combine_chunks()
+            codes = whole.indices.dictionary_encode()
+            some = pa.DictionaryArray.from_arrays(codes.indices, whole.dictionary.take(codes.dictionary))
+            table = table.set_column(at, table.field(at).name, some)
+    return table
 
 
 def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -> list[Path]:
