@@ -111,6 +111,9 @@ def exclusive():
     graph = Inventory("generated:5000", NOW, NOW, made).graph
     sharing.owned(graph, graph.held), sharing.of_tags(graph)
 found["exclusive"] = cpu(exclusive)
+from regnb.pages import charts
+charts.age(inventory.tags[:100])  # what draws is loaded
+found["age"] = cpu(lambda: charts.age(inventory.tags))
 whole = int(inventory.graph.sizes.sum())
 one = min(cpu(lambda: inventory.reclaim(chosen)) for _ in range(3))
 found["free"] = max(cpu(lambda: inventory.free(part * whole)) for part in (0.01, 0.1, 0.5, 0.9, 2)) / one
@@ -193,6 +196,7 @@ def million(folder: Path, tags: int) -> Iterator[Row]:
         ("exclusive bytes of everything, CPU", found["exclusive"], "s", 6),
         ("what a tenth of the tags would free, by each of four collections", found["reclaim"], "s", 1),
         ("free, any size / one reclaim, CPU", found["free"], "", 3),
+        ("charts.age, CPU", found["age"], "s", 0.5),
         ("snapshot saved and loaded", found["save"] + found["load"], "s", 10),
         ("  on disk", size / 1e6, "MB", 350),
         ("difference of two", found["diff"], "s", 10),
