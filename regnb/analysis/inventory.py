@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regnb.cluster.running import InUse
     from regnb.session import Show
     from regnb.tables.edges import Mask
+    from regnb.tables.figures import Figures
     from regnb.tables.frame import Frame
     from regnb.tables.graph import Graph
     from regnb.tables.write import Format
@@ -193,6 +194,7 @@ class _Frames:
         self.source = source
         self.asked = asked
         self._records: Records | None = None
+        self._figures: Figures | None = None
         if tables:
             self._keep(tables)
 
@@ -210,9 +212,24 @@ class _Frames:
             if (records := self._records) is not None:
                 from regnb.tables.build import tabulate
 
-                self._keep(tabulate(records))
-                self._records = None
+                self._keep(tabulate(records, self._figures))
+                self._records = self._figures = None
             return {name: self.__dict__[name] for name in INVENTORY}
+
+    @property
+    def figures(self) -> Figures | None:
+        """What is computed of its records; None once frames were made of them.
+
+        Example:
+            >>> inventory.figures is None or len(inventory.figures.tag_sizes)
+            True
+        """
+        with _MAKING:
+            if self._records is not None and self._figures is None:
+                from regnb.tables.figures import Figures
+
+                self._figures = Figures(self._records)
+            return self._figures
 
     def _keep(self, tables: Mapping[str, Frame]) -> None:
         self.__dict__.update(tables, frames=dict(tables))
@@ -223,6 +240,13 @@ class _Frames:
         if (records := self._records) is not None:
             return records.complete
         return bool(self.coverage["complete"].all() and not self.problems["incomplete"].any())
+
+    @property
+    def _gaps(self) -> int:
+        """How many problems leave something unknown."""
+        if (records := self._records) is not None:
+            return sum(problem.incomplete for problem in records.problems)
+        return int(self.problems["incomplete"].sum())
 
 
 class Inventory(_Frames):
@@ -252,13 +276,16 @@ class Inventory(_Frames):
     @property
     def whole(self) -> bool:
         """Whether every repository was to be read, and not only some by their names or by globs."""
-        asked = self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any()
-        return self.source == "storage" or bool(asked)
+        if self.source == "storage":
+            return True
+        if (records := self._records) is not None:
+            return records.coverage.asked
+        return bool(self.coverage["listed"].to_numpy()[self.coverage["what"].to_numpy() == "catalog"].any())
 
     @property
     def empty_catalog(self) -> bool:
         """Whether the registry was asked for its catalog, and lists no repository; or whether a storage has none."""
-        return self.source in ("api", "storage") and self.whole and self.repositories.empty
+        return self.source in ("api", "storage") and self.whole and not self.summary.repositories
 
     @property
     def brief(self) -> Brief:
@@ -279,8 +306,7 @@ class Inventory(_Frames):
             if self.source == "storage":
                 verdict = "Complete: the storage has no repositories."
         if not found.complete:
-            gaps = int(self.problems["incomplete"].sum())
-            verdict = f"Incomplete: not everything could be read ({gaps:,} in problems)."
+            verdict = f"Incomplete: not everything could be read ({self._gaps:,} in problems)."
         return Brief(found.registry, self.source, found.complete, found.problems, headline, verdict, self.finished)
 
     @property
@@ -701,6 +727,8 @@ class Inventory(_Frames):
     @cached_property
     def summary(self) -> Summary:
         """The whole in one row."""
+        if figures := self.figures:
+            return Summary(self.registry, **figures.totals._asdict(), complete=self.complete)
         from regnb.tables.graph import ABSENT
 
         stored = self.blobs.loc[~self.blobs["kind"].isin(ABSENT), "size"]

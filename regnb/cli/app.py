@@ -53,7 +53,7 @@ COMMANDS: Final = MappingProxyType(
             "Read",
             "Check a registry: API version, authentication, catalog, referrers and (with --probe) deletion.",
         ),
-        "audit": Entry("audits", "Read", "Read a registry or its storage and print what it holds."),
+        "audit": Entry("audit", "Read", "Read a registry or its storage and print what it holds."),
         "catalog": Entry("images", "Read", "List the repositories."),
         "tags": Entry("images", "Read", "List the tags of a repository."),
         "digest": Entry("images", "Read", "Print the digest that a tag points to."),

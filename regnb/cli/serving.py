@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from typer import Argument, Option
 
-from regnb.cli.audits import show_inventory
+from regnb.cli.audit import show_inventory
 from regnb.cli.command import Surrounded, command_of
 from regnb.cli.terminal import (
     say,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regnb.analysis.inventory import Inventory
     from regnb.analysis.stock import Stock
     from regnb.tables.frame import Frame
+    from regnb.tables.listing import Listing
 
 OK: Final = 0
 ERROR: Final = 1
@@ -196,25 +197,25 @@ def login(user: str, variable: str, prompt: str) -> dict[str, Any]:
     return {"username": user, "password": password}
 
 
-def table(frame: Frame, title: str = "", limit: int = 20) -> None:
+def table(rows: Frame | Listing, title: str = "", limit: int = 20) -> None:
     """Print a frame as a table, below its title: readable cells, numbers to the right.
 
     On a terminal rows beyond the limit are counted below it. A pipe gets every row, each on one line.
     """
-    from regnb.tables.frame import filled  # not needed for help
+    from regnb.tables.listing import Listing  # not needed for help
 
     terminal, blank = sys.stdout.isatty(), list[str]()
-    if terminal and frame.empty:
+    if terminal and not len(rows):
         out.print(f"{title}: no rows." if title else "No rows.")
         return
+    if not isinstance(rows, Listing):
+        rows = Listing.of(rows)
     if terminal:
-        frame, blank = filled(frame)
-    shown = frame.head(limit) if terminal else frame
-    text = shown.readable(len(shown), whole=not terminal)[0]
-    columns = [(str(name), str(frame[name].dtype).lower().startswith("int")) for name in text.columns]
-    more = [count(len(frame) - limit, "more row")] if len(frame) > limit else []
+        rows, blank = rows.filled()
+    shown = rows.head(limit) if terminal else rows
+    more = [count(len(rows) - limit, "more row")] if len(rows) > limit else []
     more += [f"without a value: {', '.join(blank)}"] if blank else []
-    draw(columns, text.itertuples(index=False, name=None), title, "; ".join(more))
+    draw(shown.columns, shown.cells(whole=not terminal), title, "; ".join(more))
 
 
 def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], title: str = "", more: str = "") -> None:
@@ -314,8 +315,8 @@ def listing(form: Form, shown: str, **columns: Sequence[str | int]) -> None:
             sys.stdout.write(printable(str(name)) + "\n")
 
 
-def section(frame: Frame, title: str = "", limit: int = 20) -> None:
+def section(rows: Frame | Listing, title: str = "", limit: int = 20) -> None:
     """Print a frame as a table with a title and a blank line before it, if it has rows."""
-    if len(frame):
+    if len(rows):
         out.print()
-        table(frame, title, limit)
+        table(rows, title, limit)

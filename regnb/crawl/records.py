@@ -234,6 +234,11 @@ class Coverage:
     catalog: CatalogCoverage = "complete"
     sources: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def asked(self) -> bool:
+        """Whether the whole catalog was asked for, and not only some repositories by their names or by globs."""
+        return self.catalog in ("complete", "incomplete")
+
 
 @dataclass(slots=True)
 class Records:
@@ -255,8 +260,8 @@ class Records:
         damaged: (repository, digest or tag) of what is known to be missing there, or to have other bytes than its
             manifests say: no pull that needs it succeeds.
         doubtful: Likewise, of what could not be read and only a pull needs: configs.
-        read: Digests of manifests and configs that the registry was asked for during the crawl.
-        configured: Digests of the manifests whose config is known.
+        read: Digests of manifests and configs that the registry was asked for; of a crawl that goes on.
+        configured: Digests of the manifests whose config is known; likewise.
     """
 
     registry: str
@@ -332,6 +337,9 @@ class Records:
             counts.listed = len(known) + counts.failed + counts.denied
             counts.read = len(self.read.intersection(known))
             counts.cached = len(known) - counts.read
+        del configs, known
+        # Counted: they would take up a tenth of what the rest does for as long as the records are kept.
+        self.read, self.configured = set(), set()
         self.tags.sort(key=lambda row: (row.repository, row.tag))
         self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
         self.repositories = dict(sorted(self.repositories.items()))

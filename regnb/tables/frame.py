@@ -8,51 +8,15 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from regnb.oci.reference import Digest, is_digest
-from regnb.tables.columns import COLUMNS, SENTENCES, SIZES, TOLD_BY, meanings
+from regnb.tables.cells import WIDEST, cell
+from regnb.tables.columns import COLUMNS, SENTENCES, TOLD_BY, meanings
 from regnb.tables.graph import strings
+from regnb.tables.listing import NAMED
 from regnb.tables.markup import Cell, table
-from regnb.text import count, escaped, human, middle, printable
+from regnb.text import count, escaped
 
-_DIGESTS = frozenset(
-    {"digest", "manifest", "subject", "config", "child", "diff_id", "before", "after", "first", "second", "reference"}
-)
-_WIDEST = 60
 _NARROW = 20
 """Letters of a sentence that stand in one line however narrow a page is."""
-_NAMES = {"tag": 32}
-"""Letters of a name in a column that has names with a digest in them beside short ones."""
-_TYPES = frozenset({"media_type", "artifact_type"})
-_VENDOR = "application/vnd."
-"""Nearly every media type begins like this."""
-_LONGEST = 2000
-"""Letters of a sentence: no registry needs more to say what is wrong."""
-
-
-def _cell(column: str, *, whole: bool = False) -> Callable[[object], str]:
-    most = _LONGEST if column in SENTENCES or whole else _NAMES.get(column, _WIDEST)
-
-    def show(value: object) -> str:
-        if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-            return ""
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        if column in SIZES and isinstance(value, int | float | np.number):
-            return human(float(value))
-        if column in _DIGESTS and not whole and isinstance(value, str) and is_digest(value):
-            return Digest(value).short
-        if isinstance(value, pd.Timestamp):
-            return value.strftime("%Y-%m-%d %H:%M")
-        text = printable(str(value))
-        if column in _TYPES and not whole and text.startswith(_VENDOR):
-            text = f"…{text.removeprefix(_VENDOR)}"
-        if len(text) <= most:
-            return text
-        # A list loses its last names, whole ones; a name loses its middle.
-        names, comma, _ = text[: most - 2].rpartition(", ")
-        return text[: most - 1] + "…" if most == _LONGEST else f"{names}, …" if comma else middle(text, most)
-
-    return show
 
 
 def _shown(column: str, text: str, value: object, align: str) -> Cell:
@@ -60,8 +24,8 @@ def _shown(column: str, text: str, value: object, align: str) -> Cell:
     # where there is no room.
     title = value[:1000] if isinstance(value, str) and value != text else ""
     space = "nowrap"
-    if len(text) > _WIDEST or (column in SENTENCES and len(text) > _NARROW):
-        space = f"normal;min-width:{15 if len(text) > _WIDEST else 10}em"
+    if len(text) > WIDEST or (column in SENTENCES and len(text) > _NARROW):
+        space = f"normal;min-width:{15 if len(text) > WIDEST else 10}em"
     return Cell(text, title, style=f"text-align:{align};white-space:{space}")
 
 
@@ -92,7 +56,7 @@ class Frame(pd.DataFrame):
         shown = pd.DataFrame(self.head(rows) if cut else self)
         # By position: a selection may well hold a column twice.
         columns = [
-            [_cell(str(name), whole=whole)(value) for value in shown.iloc[:, at]]
+            [cell(str(name), whole=whole)(value) for value in shown.iloc[:, at]]
             for at, name in enumerate(shown.columns)
         ]
         text = pd.DataFrame(dict(enumerate(columns)), index=shown.index, dtype="str")
@@ -127,7 +91,7 @@ class Frame(pd.DataFrame):
 
     def __repr__(self) -> str:
         text, _ = self.readable()
-        with pd.option_context("display.max_colwidth", _WIDEST):
+        with pd.option_context("display.max_colwidth", WIDEST):
             return repr(text) if len(text) else f"no rows ({', '.join(map(str, self.columns))})"
 
 
@@ -216,7 +180,7 @@ def stacked(column: str, name: str, frames: Mapping[str, Frame]) -> Frame:
     return found
 
 
-def joined(names: Any, groups: object, limit: int = 20) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
+def joined(names: Any, groups: object, limit: int = NAMED) -> pd.Series[str]:  # noqa: ANN401 -- what pandas and numpy take
     """Return the names of each group as one text; beyond ``limit`` they are only counted.
 
     Args:

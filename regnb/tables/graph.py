@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
-import pandas as pd
 
 from regnb.crawl.records import BlobKind, Records
 from regnb.oci.referrers import subject_of_tag
 from regnb.tables.chains import begun
 from regnb.tables.edges import Edges
 
+# What is printed of a registry needs numbers alone: pandas and Arrow would take as much memory as its records.
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ class Graph:
     A *row* is a manifest in a repository, in the order of ``inventory.manifests``: what a garbage collection walks.
 
     Args:
-        digests: Of every blob.
+        digests: Of every blob; where nobody asks for their names, anything as long.
         sizes: Bytes of each.
         absent: Whether each takes up no space here: stored elsewhere, or lost.
         repositories: Their names.
@@ -104,7 +105,8 @@ class Graph:
     @classmethod
     def of_frames(cls, tags: Any, manifests: Any, layers: Any, children: Any, blobs: Any) -> Graph:  # noqa: ANN401 -- Frames
         """Return the graph of an inventory's frames."""
-        import pyarrow as pa  # `import regnb` stays light
+        import pandas as pd
+        import pyarrow as pa
         import pyarrow.compute as pc  # many times faster than an index of strings
 
         digests = blobs["digest"].reset_index(drop=True)
@@ -288,71 +290,65 @@ class Numbered:
         manifest: The manifest of each row.
         blob: The blob of each manifest.
         layers, children: How many each manifest has, and their blobs; -1 where there is none.
+        homes: The number of each tag's repository.
     """
 
     def __init__(self, records: Records) -> None:
         self._records = records
         manifests = list(records.manifests.values())
-        self._numbers = {digest: number for number, digest in enumerate(records.blobs)}
-        self._direct = dict(self._numbers)
-        for alias, stored in records.aliases.items():
-            self._numbers[alias] = self._numbers[stored]
+        # Not kept: by digest, a blob takes more memory here than in all arrays.
+        known = {digest: number for number, digest in enumerate(records.blobs)}
+        lists = [row.layers for row in manifests], [row.children for row in manifests]
+        self._direct: Ints | None = None
+        if records.aliases:
+            config = (row.config for row in manifests)
+            self._direct = _numbers(known, chain(config, *(chain.from_iterable(each) for each in lists)))
+            known |= {alias: known[stored] for alias, stored in records.aliases.items()}
         self.links = sorted(key for key in records.links if key[1] in records.manifests)
-        self.blob = self.numbers(records.manifests)
-        place = np.zeros(len(self._numbers), dtype=np.int64)
+        self.blob = _numbers(known, records.manifests)
+        place = np.zeros(len(known), dtype=np.int64)
         place[self.blob] = np.arange(len(manifests))
-        self.manifest = place[self.numbers(digest for _, digest in self.links)]
+        self.manifest = place[_numbers(known, (digest for _, digest in self.links))]
         self.layers, self.children = (
-            (_ints(map(len, lists)), self.numbers(chain.from_iterable(lists)))
-            for lists in ([row.layers for row in manifests], [row.children for row in manifests])
+            (_ints(map(len, each)), _numbers(known, chain.from_iterable(each))) for each in lists
         )
+        self._names = {name: number for number, name in enumerate(records.repositories)}
+        self.homes = _ints(self._names[tag.repository] for tag in records.tags)
+        self._config, self._subject = (
+            _numbers(known, (getattr(row, name) for row in manifests)) for name in ("config", "subject")
+        )
+        self._tagged = _numbers(known, (tag.digest for tag in records.tags))
+        signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
+        self._signs = _ints(at for at, _ in signs), _numbers(known, (digest for _, digest in signs))
 
-    def numbers(self, digests: Iterable[str]) -> NDArray[np.int64]:
-        """Return the blob of each digest; -1 where there is none."""
-        return _ints(map(self._numbers.get, digests, repeat(-1)))
-
-    def each(self, texts: Iterable[str]) -> pd.Series[str]:
+    def each(self, texts: Iterable[str]) -> NDArray[np.object_]:
         """Return of each row the text of its manifest."""
-        return pd.Series(list(texts), dtype="str").take(self.manifest).reset_index(drop=True)
+        return np.array(list(texts), dtype=object)[self.manifest]
 
     def graph(self) -> Graph:
         """Return the graph, whose tags are in the order of the records."""
-        records, blobs = self._records, self._records.blobs.values()
-        names = {name: number for number, name in enumerate(records.repositories)}
-        config = self.numbers(row.config for row in records.manifests.values())
-        owner, blob = (
-            np.concatenate(
-                [self.blob, np.repeat(self.blob, self.layers[0]), listing := np.repeat(self.blob, self.children[0])]
-            ),
-            np.concatenate([config, self.layers[1], self.children[1]]),
-        )
-        subject = self.numbers(row.subject for row in records.manifests.values())[self.manifest]
-        signs = [(at, subject_of_tag(tag.tag)) for at, tag in enumerate(records.tags) if tag.tag.startswith("sha")]
+        blobs = self._records.blobs.values()
+        listing = np.repeat(self.blob, self.children[0])
+        owner = np.concatenate([self.blob, np.repeat(self.blob, self.layers[0]), listing])
+        subject = self._subject[self.manifest]
         return Graph(
-            pd.Series(list(records.blobs), dtype="str"),
+            cast("pd.Series[str]", range(len(blobs))),
             _ints(blob.size for blob in blobs),
             np.fromiter((blob.kind in ABSENT for blob in blobs), bool, len(blobs)),
-            list(names),
-            _ints(names[name] for name, _ in self.links),
+            list(self._names),
+            _ints(self._names[name] for name, _ in self.links),
             self.blob[self.manifest],
-            _known(owner, blob),
+            _known(owner, np.concatenate([self._config, self.layers[1], self.children[1]])),
             _known(listing, self.children[1]),
-            (_ints(names[tag.repository] for tag in records.tags), self.numbers(tag.digest for tag in records.tags)),
-            (
-                _known(np.arange(len(subject)), subject),
-                _known(_ints(at for at, _ in signs), self.numbers(digest for _, digest in signs)),
-            ),
-            _known(owner, self._without_aliases()) if records.aliases else None,
+            (self.homes, self._tagged),
+            (_known(np.arange(len(subject)), subject), _known(*self._signs)),
+            None if self._direct is None else _known(owner, self._direct),
         )
 
-    def _without_aliases(self) -> NDArray[np.int64]:
-        """Return what :meth:`graph` takes for needed, without blobs that are named by another digest than their own."""
-        rows = self._records.manifests.values()
-        lists = (
-            (row.config for row in rows),
-            *(chain.from_iterable(each) for each in ((row.layers for row in rows), (row.children for row in rows))),
-        )
-        return _ints(map(self._direct.get, chain(*lists), repeat(-1)))
+
+def _numbers(known: Mapping[str, int], digests: Iterable[str]) -> NDArray[np.int64]:
+    """Return the number of each digest; -1 where it has none."""
+    return _ints(map(known.get, digests, repeat(-1)))
 
 
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from regnb.crawl.records import BlobKind
 from regnb.tables.edges import Edges, first
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from regnb.tables.edges import Ints, Mask
     from regnb.tables.graph import Graph
 
 
+LAYERS: Final[tuple[BlobKind, ...]] = ("layer", "foreign layer")
+"""Kinds of blobs that are layers, wherever they are stored."""
 _AT_ONCE: Final = 2**20
 """Pairs of an owner and a blob that are looked at together."""
 
@@ -97,7 +100,81 @@ def _divided(graph: Graph, pairs: Ints, weight: Ints) -> NDArray[np.int64]:
     before -= np.repeat((before - count)[start], runs)
     each, left = np.divmod(graph.sizes[blob[start]], total)
     extra = np.clip(np.repeat(left, runs) - (before - count), 0, count)
-    return _sums(np.repeat(each, runs) * count + extra, owner, len(weight))
+    return sums(np.repeat(each, runs) * count + extra, owner, len(weight))
+
+
+class Alike(NamedTuple):
+    """The tags whose digest others carry, too.
+
+    Attributes:
+        tags: Their positions, those of one digest one after the other.
+        first: Where among these each digest begins.
+        counts: How many tags carry each digest.
+        repositories: In how many repositories.
+    """
+
+    tags: Ints
+    first: Ints
+    counts: Ints
+    repositories: Ints
+
+
+def alike(digest: Ints, repository: Ints) -> Alike:
+    """Return which tags carry the same digest, within a repository or across repositories.
+
+    Args:
+        digest: A number for the digest of each tag; -1 where it is not known.
+        repository: The number of each tag's repository.
+
+    Example:
+        >>> alike(np.array([0, 1, 0, -1]), np.array([0, 0, 1, 1])).tags.tolist()
+        [0, 2]
+    """
+    carried = np.bincount(digest[digest >= 0])
+    several = np.flatnonzero((digest >= 0) & (np.append(carried, 0)[digest] > 1))
+    several = several[np.argsort(digest[several], kind="stable")]
+    places = Edges(digest[several], repository[several], len(carried))
+    start = np.flatnonzero(np.diff(digest[several], prepend=-1))
+    which = digest[several[start]]
+    return Alike(several, start, carried[which], places.counts[which])
+
+
+class Common(NamedTuple):
+    """Layers, and who uses them.
+
+    Attributes:
+        blobs: Their numbers.
+        saved: Bytes that sharing each saves, against a copy for each manifest of each repository.
+        users: How many repositories use each.
+        repositories: The numbers of the first one's, then those of the second one's, and so on.
+    """
+
+    blobs: Ints
+    saved: Ints
+    users: Ints
+    repositories: Ints
+
+
+def common(graph: Graph, sizes: Ints, layers: Mask, *, largest: int = 0) -> Common:
+    """Return the layers that stand in several manifests or repositories, or the largest ones, and who uses them.
+
+    Args:
+        graph: Who needs what.
+        sizes: Bytes of each blob, wherever it is stored.
+        layers: Whether each blob is a layer.
+        largest: How many of the largest ones; 0 for those that are shared.
+    """
+    at, blob = graph.own.of(graph.manifest)
+    uses = np.bincount(blob, minlength=len(sizes))
+    shared = layers & (uses > (0 if largest else 1))
+    chosen = np.flatnonzero(shared)
+    if largest:
+        chosen = chosen[np.argsort(-sizes[chosen], kind="stable")][:largest]
+        shared[:] = False
+        shared[chosen] = True
+    within = shared[blob]
+    used = Edges(blob[within], graph.repository[at[within]], len(sizes))
+    return Common(chosen, sizes[chosen] * (uses[chosen] - 1), used.counts[chosen], used.of(chosen)[1])
 
 
 def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
@@ -110,6 +187,8 @@ def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
     Returns:
         Columns: repository (name), blob (number), size (bytes); each pair once.
     """
+    import pandas as pd  # what is printed needs none
+
     gone = np.asarray(gone)
     lost = np.zeros(len(graph.digests), dtype=bool)
     lost[graph.own.of(np.unique(graph.manifest[gone]))[1]] = True
@@ -121,8 +200,13 @@ def shared(graph: Graph, gone: Mask) -> pd.DataFrame:
     return pd.DataFrame({"repository": names, "blob": pairs.target, "size": graph.sizes[pairs.target]})
 
 
-def _sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
-    """Return the sum of each group. In two halves where need be, as a sum of doubles is exact up to 2**53 only."""
+def sums(values: Ints, groups: Ints, count: int) -> NDArray[np.int64]:
+    """Return the sum of each group. In two halves where need be, as a sum of doubles is exact up to 2**53 only.
+
+    Example:
+        >>> sums(np.array([5, 6, 7]), np.array([0, 1, 0]), 3).tolist()
+        [12, 6, 0]
+    """
     if float(values.sum(dtype=np.float64)) < 2**52:
         return np.bincount(groups, values, minlength=count).astype(np.int64)
     high, low = np.divmod(values, 2**26)

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-import pandas as pd
-
 from regnb.crawl.files import file_errors
 from regnb.errors import InvalidArgument
 from regnb.tables.columns import COLUMNS
-from regnb.tables.frame import Frame
 from regnb.text import FORMULA
 
+# A command that only checks where it would write makes no frame.
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
+
+    from regnb.tables.frame import Frame
 
 PARQUET: Final = {
     "str": "string",
@@ -55,7 +56,7 @@ def json_lines(frame: pd.DataFrame) -> str:
     r"""Return a frame as JSON lines, one for each row.
 
     Example:
-        >>> json_lines(Frame({"tag": ["8"]}))
+        >>> json_lines(pd.DataFrame({"tag": ["8"]}))
         '{"tag":"8"}\n'
     """
     return frame.to_json(orient="records", lines=True, date_format="iso") if len(frame) else ""
@@ -65,10 +66,10 @@ def csv(frame: pd.DataFrame) -> str:
     r"""Return a frame as CSV with a heading; a text that a spreadsheet would run as a formula gets an apostrophe.
 
     Example:
-        >>> csv(Frame({"tag": ["8", "=1+1"]}))
+        >>> csv(pd.DataFrame({"tag": ["8", "=1+1"]}))
         "tag\n8\n'=1+1\n"
     """
-    return str(_defused(pd.DataFrame(frame)).to_csv(index=False))
+    return str(_defused(frame).to_csv(index=False))
 
 
 def make_folder(folder: Path) -> None:
@@ -81,11 +82,11 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def arrow(name: str, frame: Frame) -> pa.Table:
+def arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     """Return a frame of :data:`regnb.tables.columns.COLUMNS` for :func:`write_parquet`.
 
     Example:
-        >>> arrow("catalog", Frame({"repository": ["vm/centos8"]})).num_rows
+        >>> arrow("catalog", pd.DataFrame({"repository": ["vm/centos8"]})).num_rows
         1
     """
     import pyarrow as pa  # `import regnb` stays light
@@ -156,13 +157,12 @@ def write(frames: Mapping[str, Frame], folder: Path, form: Format = "parquet") -
     with file_errors(f"write to {folder}"):
         for name, frame in frames.items():
             path = folder / f"{name}.{form}"
-            plain = pd.DataFrame(frame)
             if form == "parquet":
                 write_parquet(arrow(name, frame), path)
             elif form == "csv":
-                path.write_text(csv(plain), encoding="utf-8", newline="")
+                path.write_text(csv(frame), encoding="utf-8", newline="")
             else:
-                path.write_text(json_lines(plain), encoding="utf-8")
+                path.write_text(json_lines(frame), encoding="utf-8")
             paths.append(path)
     return paths
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,25 @@ def test_an_audit_over_http_says_that_it_looked_at_no_layer(filled: Distribution
     check(done, 0)
     assert "does not check that the bytes of layers are there" in " ".join(done.stdout.split())
     assert "0 bytes on disk" in regnb(tmp_path, "audit", str(filled.root)).stdout
+
+
+LOADED = """
+import sys
+from regnb.__main__ import main
+try:
+    main()
+finally:
+    print(*sorted({"pandas", "pyarrow"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def test_an_audit_that_only_prints_loads_no_pandas(filled: Distribution) -> None:
+    """Pandas takes as much memory as the records of twenty thousand tags; a file of frames needs it."""
+    words = [sys.executable, "-c", LOADED, "audit", filled.url, "--no-progress", "--no-cache"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (done.stderr.split(), "vm/app" in done.stdout) == ([], True)
+    done = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["pandas", "pyarrow"]
 
 
 def test_an_audit_in_a_process_of_its_own(filled: Distribution, tmp_path: Path) -> None:
