@@ -23,6 +23,7 @@ from regnb.text import count, human, parse_size
 if TYPE_CHECKING:
     from regnb.change.collect.caches import Remembered
     from regnb.change.collect.place import Place, Run
+    from regnb.change.collect.pushers import Writer
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
     from regnb.change.plan import Plan
@@ -358,31 +359,36 @@ class Storage(_Storage):
         )
         return plan, chosen
 
-    def check(self, plan: Sweep) -> None:
+    def check(self, plan: Sweep) -> list[Writer]:
         """Ask whether a plan can be applied now: whether anybody can push, and whether folders can be moved.
+
+        Returns:
+            What each endpoint answered.
 
         Raises:
             Refused: It cannot; the hint says what to do.
             Busy: Another collection is at work.
 
         Example:
-            >>> storage.check(plan)
+            >>> [one.pushes for one in storage.check(plan)]
+            ['stopped']
         """
-        self._check_writers(plan)
+        found = self._check_writers(plan)
         if plan.operation == "collect":
             with self._place(plan) as place:
                 place.probe()
+        return found
 
     @staticmethod
-    def _check_writers(plan: Sweep) -> None:
+    def _check_writers(plan: Sweep) -> list[Writer]:
         from regnb.change.collect import pushers
 
         # What was only listed is removed by emptying: then somebody may push what it needs.
         removes = plan.operation == "empty" and plan.options.place == "list"
         lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
         if lists or not (removes or plan.operation == "collect"):
-            return
-        found = []
+            return []
+        found: list[Writer] = []
         for url in plan.options.endpoints:
             if pushers.is_stopped(url):
                 found.append(pushers.Writer(url, "stopped", "it refuses connections"))
@@ -392,13 +398,14 @@ class Storage(_Storage):
             try:
                 with registry.connect(url, cache=False) as endpoint:
                     client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(pushers.ask, client)))
+                    found.append(run(partial(pushers.ask, client, plan.witness)))
             except Refused:
                 raise
             except RegistryError as error:
                 found.append(pushers.Writer(url, "not known", error.message))
         if "writer" not in plan.allow:
             pushers.check(found)
+        return found
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
         """Ask registry processes whether they remember blobs that a collection took away.

@@ -174,7 +174,10 @@ def apply(
                 collecting.show_sweep(made)
             else:
                 show_plan(made)
-            confirm = ask_code(made) if at_terminal() else ""
+            if at_terminal():
+                if isinstance(made, Sweep):
+                    collecting.check(storage_of(made), made)
+                confirm = ask_code(made)
         made.confirm(confirm)
         if isinstance(made, Sweep):
             collecting.apply(storage_of(made), made, confirm)

@@ -64,13 +64,19 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | 
     elif not plan.changes or json_:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        storage.check(plan)
+        check(storage, plan)
         typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
         if typed == plan.code:
             apply(storage, plan, typed)
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def check(storage: Storage, plan: Sweep) -> None:
+    """Ask whether a plan can be applied now, and print what each registry process answered."""
+    for one in storage.check(plan):
+        out.print(one.sentence, markup=False, soft_wrap=True)
 
 
 def show_sweep(plan: Sweep) -> None:

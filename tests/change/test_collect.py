@@ -28,6 +28,7 @@ from collected import Grown, copied
 from conftest import need
 from distribution import Distribution, free_port
 from images import Image, ask, config, descriptor, image, index, layer, push
+from msgspec import structs
 from scripted import Reply
 
 import regnb
@@ -170,6 +171,35 @@ def test_a_read_only_registry_says_so_without_a_write(old: Distribution, tmp_pat
         assert swept.storage(old).apply(plan, confirm=plan.code).status == "done"
         assert pushers.is_stopped(reading.url) is False
     assert pushers.is_stopped(reading.url)
+
+
+def test_a_registry_over_another_storage_proves_nothing(old: Distribution, tmp_path: Path) -> None:
+    """It is read-only and does not have an image of this storage: refused, as it says nothing about this one."""
+    filesystem = {"filesystem": {"rootdirectory": str(tmp_path / "elsewhere")}}
+    settings = {"storage": {**filesystem, "maintenance": {"readonly": {"enabled": True}}}}
+    here, before = swept.storage(old), swept.tree(old.root)
+    with Distribution(tmp_path / "other", config=settings) as other:
+        plan = here.plan_collect(endpoints=[other.url])
+        with pytest.raises(Refused, match="is not a registry over this storage"):
+            swept.collect(old, plan)
+        allowed = here.plan_collect(endpoints=[other.url], allow=["writer"])
+        assert [one.pushes for one in here.check(allowed)] == ["elsewhere"]
+    (stopped,) = here.check(plan)
+    assert stopped.sentence.startswith(f"{other.url} refuses connections, so it counts as stopped")
+    assert swept.tree(old.root) == before
+    with pytest.raises(PlanMismatch, match="witness"):
+        Sweep.of_json(structs.replace(plan, witness=("../x", plan.witness[1])).to_json())
+
+
+def test_a_registry_that_does_not_answer_for_an_image_proves_nothing(old: Distribution) -> None:
+    """It says that it is read-only, and fails when it is asked for an image of this storage: not known, so refused."""
+
+    def answer(request: scripted.Request, _: int) -> Reply:
+        headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Allow": "GET, HEAD"}
+        return Reply(403 if "manifests" in request.path else 200, headers, b"{}")
+
+    with scripted.serve(answer) as server, pytest.raises(Refused, match="did not answer for app@sha256"):
+        swept.collect(old, swept.storage(old).plan_collect(endpoints=[server.url]))
 
 
 def test_two_collections_at_once(old: Distribution) -> None:

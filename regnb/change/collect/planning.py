@@ -211,6 +211,7 @@ def plan_collect(
         options=options,
         effects=tuple(planning.effects),
         notes=tuple(_notes(options)),
+        witness=state.witness(),
         allow=allowed,
     )
 

@@ -106,6 +106,7 @@ def plan_empty(
         effects=tuple(effects),
         notes=(note,),
         options=Options(endpoints=tuple(named), place="list") if listed else Options(),
+        witness=state.witness() if listed else ("", ""),
         allow=tuple(sorted(allowed)) if listed else (),
     )
 
