@@ -124,6 +124,61 @@ def test_the_trash_is_emptied_by_a_plan(old: Distribution) -> None:
         here.plan_restore(receipt)
 
 
+def test_a_removal_that_was_cut_short_is_shown_and_goes_on(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed removal left is listed, however young; it cannot be put back, and the next removal takes it."""
+    receipt, here = swept.collect(old), swept.storage(old)
+    real_unlink, left = os.unlink, iter(range(4))
+
+    def unlink(*given: Any, **more: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        real_unlink(*given, **more)
+
+    plan = here.plan_empty(older_than="0")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "unlink", unlink)
+        swept.collect(old, plan)
+    files = [path for path in (old.root / "docker/registry/v2" / sweep.TRASH).rglob("*") if path.is_file()]
+    assert files
+    assert here.trash()["size"].tolist() == [sum(path.stat().st_size for path in files)]
+    with pytest.raises(PlanMismatch, match="was begun and cut short"):
+        here.plan_restore(receipt)
+    rest = here.plan_empty(older_than="7d")
+    assert "cut short" in rest.steps[0].reason
+    assert swept.collect(old, rest).status == "done"
+    assert not (old.root / "docker/registry/v2" / sweep.TRASH).exists()
+
+
+@pytest.mark.parametrize("folder", ["blobs", "repositories/app/_layers", "repositories/app/_manifests/revisions"])
+def test_what_is_needed_again_is_not_removed(old: Distribution, folder: str) -> None:
+    """A link, a manifest's or a blob that a tag needs and only the trash has: the run stays, and is put back."""
+    swept.collect(old)
+    here, base = swept.storage(old), old.root / "docker/registry/v2"
+    (run,) = here.trash()["run"]
+    digest = Digest.of(some(1).data if "revisions" in folder else layer(1, 1001)).hex
+    path = f"{folder}/sha256/{digest[:2]}/{digest}" if folder == "blobs" else f"{folder}/sha256/{digest}"
+    (base / sweep.TRASH / run / path).parent.mkdir(parents=True, exist_ok=True)
+    (base / path).rename(base / sweep.TRASH / run / path)
+    plan = here.plan_empty(older_than="0")
+    assert plan.steps == ()
+    assert plan.blast["message"].tolist() == [
+        f"spared: 1 thing in it is needed again; put back first: regnb trash restore {old.root} {run}"
+    ]
+    assert swept.collect(old, here.plan_restore(run)).status == "done"
+    assert len(swept.whole(old.root)) == 2
+
+
+def test_a_trash_from_the_future_is_emptied(old: Distribution) -> None:
+    """The clock was set back since: 0 means everything, and any other age keeps it and says so."""
+    swept.collect(old)
+    here, trash = swept.storage(old), old.root / "docker/registry/v2" / sweep.TRASH
+    (run,) = here.trash()["run"]
+    (trash / run).rename(trash / f"2999{run[4:]}")
+    assert here.plan_empty(older_than="1m").steps == ()
+    assert "Not old enough yet, and kept: 1 run" in here.plan_empty(older_than="1m").notes[-1]
+    assert len(here.plan_empty(older_than="0").steps) == 1
+
+
 def test_what_is_young_stays(old: Distribution) -> None:
     """A blob whose bytes are old and whose one link is young is spared: somebody has just pushed it again."""
     gone = Digest.of(layer(3, 1003))

@@ -36,6 +36,7 @@ class Run(NamedTuple):
         rows: What lies there.
         options: What the collection was asked for, where the trash says so.
         allow: What it was allowed, likewise.
+        begun: Whether its removal was begun and cut short: the rest can be removed, and cannot be put back.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Run(NamedTuple):
     rows: tuple[Row, ...]
     options: Options = Options()
     allow: tuple[str, ...] = ()
+    begun: bool = False
 
     @property
     def size(self) -> int:

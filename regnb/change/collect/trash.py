@@ -149,9 +149,9 @@ class Trash:
             []
         """
         return [
-            Run(name, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")))
+            Run(run, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")), begun=name != run)
             for name in _names(f"{self.base}/{TRASH}")
-            if (moved := moved_at(name)) is not None
+            if (moved := moved_at(run := name.removesuffix(_EMPTIED))) is not None
         ]
 
     def listed(self, _: State) -> set[str]:
@@ -299,7 +299,7 @@ class Trash:
                 os.rmdir(folder)  # noqa: PTH106 -- a text
 
     def empty(self, run: str) -> None:
-        """Remove everything that a run moved into the trash; once this was begun, nothing is listed or put back.
+        """Remove everything that a run moved into the trash; once this was begun, nothing is put back.
 
         Raises:
             OSError: Something cannot be removed.
