@@ -149,14 +149,14 @@ class Storage(_Storage):
 
         Raises:
             Refused: It is a pull-through cache's, something in it cannot be read, or less would be free.
-            InvalidArgument: An age, a size or an allowance that makes no sense.
+            InvalidArgument: An age, a size or an allowance that makes no sense; or a glob that matches no repository.
             StorageError: It cannot be read, or is neither a local folder nor a bucket.
 
         Example:
             >>> print(storage.plan_collect(untagged=True, grace="0h").summary())
             collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
-        from regnb.change.collect.planning import seconds
+        from regnb.change.collect.planning import check_globs, seconds
         from regnb.change.sweep import Options
         from regnb.wire.addresses import parse_registry
 
@@ -175,12 +175,17 @@ class Storage(_Storage):
             place=_kind(place, copies=copies),
         )
         state = self._state()
+        check_globs(state, options.repositories)
         # What an earlier run listed is removed by emptying that one.
         known = place.listed(state) if options.place == "list" and trash else frozenset()
 
         def collect(options: Options) -> Sweep:
             plan = self._collect(place, state, options, allow)
-            return structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+            steps = tuple(row for row in plan.steps if row.path not in known)
+            if there := len(plan.steps) - len(steps):
+                note = f"Listed by an earlier run: {count(there, 'thing')}. regnb trash empty removes them."
+                plan = structs.replace(plan, steps=steps, notes=(note, *(plan.notes if steps else ())))
+            return plan
 
         plan = collect(options)
         if free and plan.size < (wanted := parse_size(free)):

@@ -41,6 +41,7 @@ from regnb.change.sweep import Row, Sweep
 from regnb.crawl.references import references
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
+from regnb.text import human
 from regnb.wire.client import Client
 
 READERS = 32
@@ -135,9 +136,10 @@ def test_a_removal_that_was_cut_short_is_shown_and_goes_on(old: Distribution, mo
         real_unlink(*given, **more)
 
     plan = here.plan_empty(older_than="0")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", unlink)
-        swept.collect(old, plan)
+        with pytest.raises(KeyboardInterrupt):
+            swept.collect(old, plan)
     files = [path for path in (old.root / "docker/registry/v2" / sweep.TRASH).rglob("*") if path.is_file()]
     assert files
     assert here.trash()["size"].tolist() == [sum(path.stat().st_size for path in files)]
@@ -183,11 +185,16 @@ def test_what_is_young_stays(old: Distribution) -> None:
     """A blob whose bytes are old and whose one link is young is spared: somebody has just pushed it again."""
     gone = Digest.of(layer(3, 1003))
     link = old.root / f"docker/registry/v2/repositories/app/_layers/sha256/{gone.hex}/link"
+    size = human(swept.storage(old).plan_collect().size)
     os.utime(link)
     plan = swept.storage(old).plan_collect(endpoints=[old.url])
     assert str(gone) not in swept.digests(plan)
     assert kinds(plan) == {"layer link": 1, "blob": 2}
-    assert swept.storage(old).plan_collect(endpoints=[old.url], grace="4d").steps == ()
+    later = swept.storage(old).plan_collect(endpoints=[old.url], grace="4d")
+    assert later.steps == ()
+    assert later.notes == (f"Left alone: 5 things ({size}) that nothing needs, written less than 4 days ago.",)
+    swept.age(old.root, -2)
+    assert "dated in the future" in swept.storage(old).plan_collect(endpoints=[old.url], grace="0").notes[0]
 
 
 def test_a_plan_made_on_another_state_is_refused(old: Distribution) -> None:
@@ -276,6 +283,24 @@ def test_no_symbolic_link_is_followed(old: Distribution, tmp_path: Path) -> None
     assert receipt.status == "partial"
     assert (elsewhere / "data").exists()
     assert folder.is_symlink()
+
+
+@pytest.mark.parametrize("folder", ["blobs", "repositories", sweep.TRASH])
+def test_a_link_to_another_disk_is_refused_before_anything_is_moved(
+    old: Distribution, folder: str, tmp_path: Path
+) -> None:
+    """The blobs, the repositories or the trash lie elsewhere, and a symbolic link leads there: no folder is moved."""
+    plan, place = swept.storage(old).plan_collect(endpoints=[old.url]), old.root / "docker/registry/v2" / folder
+    (tmp_path / "elsewhere").mkdir()
+    if place.exists():
+        place.rename(tmp_path / "elsewhere" / folder)
+    place.symlink_to(tmp_path / "elsewhere" / (folder if folder != sweep.TRASH else ""))
+    before = swept.tree(old.root)
+    with pytest.raises(Refused, match="nothing can be moved") as error:
+        swept.collect(old, plan)
+    assert "symbolic link" in error.value.hint
+    assert swept.tree(old.root) == before
+    assert not list(Path(os.environ["REGNB_RECEIPTS"]).glob("*.jsonl")), "nothing was begun"
 
 
 @pytest.mark.parametrize(
@@ -716,6 +741,8 @@ def test_only_some_repositories(old: Distribution) -> None:
     assert swept.digests(plan) >= {str(Digest.of(blob)) for blob in some(7).blobs}
     assert swept.collect(old, plan).status == "done"
     assert swept.storage(old).plan_collect(repositories=["app"]).steps
+    with pytest.raises(InvalidArgument, match="no repository matches 'ap/"):
+        swept.storage(old).plan_collect(repositories=["app", "ap/*"])
 
 
 def test_what_a_process_remembers(old: Distribution) -> None:

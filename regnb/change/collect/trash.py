@@ -261,16 +261,17 @@ class Trash:
         name = f".regnb-probe-{secrets.token_hex(4)}"
         try:
             for parent in ("blobs", "repositories"):
-                with contextlib.suppress(FileNotFoundError):
-                    self._folder(parent)
-                    self._probe(parent, name)
+                self._probe(parent, name)
         finally:
             self.tidy()
 
     def _probe(self, parent: str, name: str) -> None:
-        source = self._folder(parent)
         made, moved = False, False
         try:
+            try:
+                source = self._folder(parent)
+            except FileNotFoundError:
+                return
             target = self._folder(TRASH, make=True)
             os.mkdir(name, 0o700, dir_fd=source)
             made = True
@@ -354,6 +355,7 @@ def _hint(error: OSError) -> str:
     """Return what to do where a folder cannot be moved."""
     return {
         errno.EXDEV: "the trash is on another mount: mount the whole docker/registry/v2 in one piece",
+        errno.ENOTDIR: "a symbolic link or a file is where a folder must be: move or mount the folder itself there",
         errno.EROFS: "the storage is mounted read-only: collect where it can be written",
         errno.EACCES: "run regnb as the registry's own user",
         errno.EPERM: "run regnb as the registry's own user",
