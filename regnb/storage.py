@@ -280,7 +280,7 @@ class Storage(_Storage):
             run: The receipt of the collection, or its name: ``trash()`` lists them.
 
         Raises:
-            PlanMismatch: The trash does not have it.
+            PlanMismatch: The trash does not have it, or the receipt is not of a collection.
 
         Example:
             >>> receipt = storage.apply(plan, confirm=plan.code)
@@ -289,7 +289,12 @@ class Storage(_Storage):
         """
         from regnb.change.collect.returning import plan_restore
 
-        return plan_restore(self._place().runs(), self.url, run if isinstance(run, str) else run.name)
+        if not isinstance(run, str):
+            if run.sweep is None or run.sweep.operation != "collect":
+                text = f"receipt {run.name} is not from a collection: what it did moved nothing into a trash"
+                raise PlanMismatch(text, hint="name the receipt of regnb collect: regnb receipt list")
+            run = run.name
+        return plan_restore(self._place().runs(), self.url, run)
 
     def plan_return(self, receipt: Receipt | str | Path) -> list[Sweep]:
         """Plan to put back what undo of an earlier deletion needs and collections have moved away since.

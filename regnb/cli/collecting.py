@@ -25,6 +25,8 @@ from regnb.text import count, human
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
 
+_RESTART = "Restart every registry process over this storage: it may remember blobs that are gone."
+
 app = typer.Typer()
 trash = typer.Typer(
     cls=Group, help="List, restore or permanently remove what collections moved into the trash of a storage."
@@ -57,8 +59,10 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | 
         show_sweep(plan)
     if plan_out is not None:
         plan.save(plan_out)
-        say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
-        if plan.changes:
+        if not plan.changes:
+            say(f"There is nothing to apply in {plan_out}.")
+        else:
+            say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
             waits = f"To read and apply it: regnb apply {shlex.quote(str(plan_out.absolute()))}"
             leave(alarm.send(f"A plan for {plan.url} waits for approval", [plan.summary(), waits]))
     elif not plan.changes or json_:
@@ -154,6 +158,9 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
             out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
             out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
         _ask_caches(storage, receipt)
+    elif sweep is not None and sweep.operation == "empty" and sweep.options.place == "list":
+        # What a collection only listed is removed by this: its receipt names runs, and no links to ask for.
+        out.print(_RESTART)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
 
 
@@ -163,7 +170,7 @@ def _ask_caches(storage: Storage, receipt: Receipt) -> None:
     for one in known:
         out.print(one.sentence, markup=False, soft_wrap=True)
     if not known:
-        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
+        out.print(_RESTART)
 
 
 @command_of(app)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,7 @@ from regnb.change import sweep
 from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
 from regnb.change.collect.trash import Trash
-from regnb.change.journal import Receipt
+from regnb.change.journal import Receipt, receipts
 from regnb.change.sweep import Row, Sweep
 from regnb.crawl.references import references
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
@@ -49,9 +50,8 @@ ROUNDS = int(os.environ.get("REGNB_TESTS_COLLECTIONS", "15"))
 
 
 @pytest.fixture(autouse=True)
-def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def receipts_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
-    return tmp_path / "receipts"
 
 
 def some(number: int, *more: bytes) -> Image:
@@ -690,10 +690,21 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     )
     assert "rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     run = json.loads(regnb_("trash", "list", root, "--json"))["run"]
-    assert "collect in" in regnb_("receipt", "show", run)
-    regnb_("trash", "restore", root, run, "--plan-out", plan)
+    shown = regnb_("receipt", "show", run)
+    assert "collect in" in shown
+    assert re.search(r"Moved [0-9.]+ kB, removed for good 0 B; the volume has .* free than before\.", shown)
+    assert len(regnb_("undo", run, "--json").splitlines()) == 5
+    Path(plan).unlink()
+    regnb_("undo", run, "--plan-out", plan)
+    assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    (restored,) = [one for one in receipts()["receipt"] if one != run]
+    with pytest.raises(PlanMismatch, match="not from a collection"):
+        swept.storage(old).plan_restore(Receipt.load(restored))
+    collected = swept.collect(old).name
+    regnb_("trash", "restore", root, collected, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "nothing" in regnb_("trash", "empty", root)
+    assert "There is nothing to apply in" in regnb_("trash", "empty", root, "--plan-out", plan)
     regnb_("collect", root, "--endpoint", old.url, "--no-trash", "--plan-out", plan)
     gone = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "it is stopped: it remembers nothing but what redis keeps." in gone

@@ -14,6 +14,7 @@ import buckets
 import fsspec
 import pytest
 import swept
+import typer
 from buckets import Asked
 from distribution import Distribution
 from images import Image, ask, config, image, index, layer, push
@@ -22,6 +23,7 @@ import regnb
 from regnb.change.collect.bucket import Bucket
 from regnb.change.journal import Receipt
 from regnb.change.sweep import TRASH, Sweep
+from regnb.cli.collecting import finish
 from regnb.errors import Busy, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
 from regnb.storage import Storage, storage_of
@@ -216,7 +218,7 @@ def test_keys_that_may_not_be_removed(name: str, monkeypatch: pytest.MonkeyPatch
     assert not plan_of(storage, "copies").steps
 
 
-def test_what_was_listed_is_looked_at_again(name: str, asked: Asked, tmp_path: Path) -> None:
+def test_what_was_listed_is_looked_at_again(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A push between the two runs needs a listed blob: it stays, and what is garbage still goes."""
     storage = regnb.open_storage(f"s3://{name}")
     plan = plan_of(storage, "list")
@@ -228,7 +230,11 @@ def test_what_was_listed_is_looked_at_again(name: str, asked: Asked, tmp_path: P
         assert gone.size < plan.size
         with pytest.raises(Refused, match="somebody can push"):
             apply(later, gone)
-    assert empty(later).status == "done"
+    emptied = empty(later)
+    assert emptied.status == "done"
+    with pytest.raises(typer.Exit):
+        finish(later, emptied)
+    assert "Restart every registry process" in capsys.readouterr().out, "only now is anything gone"
     with registry:
         swept.pull(registry.url, swept.disk.Name("app", "again"))
         swept.pull(registry.url, swept.disk.Name("app", "1.0"))
