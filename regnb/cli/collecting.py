@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -19,12 +19,15 @@ from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, leave, out, say, section, show
 from regnb.errors import Interrupted
+from regnb.oci.reference import Digest, is_digest
 from regnb.storage import Storage, open_storage, storage_of
-from regnb.text import count, human
+from regnb.text import count, human, middle
 
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
 
+_WIDE = 170
+"""Columns of a terminal on which a row with a whole digest is on one line."""
 _RESTART = "Restart every registry process over this storage: it may remember blobs that are gone."
 
 app = typer.Typer()
@@ -94,21 +97,40 @@ def show_sweep(plan: Sweep) -> None:
 
 
 def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
-    """Print a plan's rows, on a terminal the first ones; without a frame, as what makes frames takes long to load."""
+    """Print a plan's rows; without a frame, as what makes frames takes long to load.
+
+    On a terminal these are the first ones, without empty columns; where whole names would leave no room for the
+    reasons, names share a column, and digests are short.
+    """
     if not rows:
         return
-    columns = ("kind", "repository", "tag", "reference", "size", "youngest", "reason")
-    cells = (
-        (
-            *(row.kind, row.repository, row.tag, row.reference, human(row.size)),
-            *(row.youngest[:16].replace("T", " "), row.reason),
-        )
-        for row in (rows[:limit] if sys.stdout.isatty() else rows)
-    )
+    terminal = sys.stdout.isatty()
+    columns: dict[str, Callable[[Row], str]] = {
+        "kind": lambda row: row.kind,
+        "repository": lambda row: row.repository,
+        "tag": lambda row: row.tag,
+        "reference": lambda row: row.reference,
+        "size": lambda row: human(row.size),
+        "youngest": lambda row: row.youngest[:16].replace("T", " "),
+        "reason": lambda row: row.reason,
+    }
+    if terminal and out.width < _WIDE:
+        columns["what"] = _short
+        columns = {name: columns[name] for name in ("kind", "what", "size", "reason", "youngest")}
+    some = rows[:limit] if terminal else rows
+    cells = {name: list(map(of, some)) for name, of in columns.items()}
+    cells = {name: column for name, column in cells.items() if any(column) or not terminal}
     out.print()
     more = count(len(rows) - limit, "more row") if len(rows) > limit else ""
-    draw([(name, name == "size") for name in columns], cells, "Rows", more)
+    draw([(name, name == "size") for name in cells], list(zip(*cells.values(), strict=True)), "Rows", more)
     out.print()
+
+
+def _short(row: Row) -> str:
+    """Return what a row is in words between which a narrow terminal breaks the line."""
+    where = f"{row.repository}:{row.tag}" if row.tag else row.repository
+    what = Digest(row.reference).short if is_digest(row.reference) else row.reference
+    return f"{where} {middle(what, 19)}" if where else what
 
 
 def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:

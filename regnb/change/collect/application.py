@@ -27,7 +27,7 @@ _LOOKS: Final = 20
 class Progress:
     """What a progress bar reads."""
 
-    title: ClassVar[str] = "Collecting"
+    title: ClassVar[str] = "Applying"
     unit: ClassVar[str] = "things"
     things: int = 0
     done: int = 0

@@ -449,7 +449,8 @@ class _Planning:
                         found += [(about[0], digest, about[1])] if about else []
                 for when, digest, size in sorted(found, reverse=True)[keeps:]:
                     if current and self._is_old(when, size):
-                        reason = f"older than the {keeps:,} newest of this tag's history"
+                        reason = f"not among the {keeps:,} newest in this tag's history"
+                        reason = reason if keeps else "this tag pointed to it before"
                         self._row("tag history", digest, when, size, reason, repository=name, tag=tag)
 
     def named(self) -> None:
