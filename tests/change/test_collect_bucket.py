@@ -146,6 +146,10 @@ def test_a_bucket_is_collected(name: str, place: str, filled: Path, tmp_path: Pa
         assert not [key for key in fsspec.filesystem("s3").find(name) if TRASH in key]
         with pytest.raises(PlanMismatch):
             storage.plan_restore(receipt)
+        every = fsspec.filesystem("s3").call_s3("list_object_versions", Bucket=name)
+        if place == "versions":
+            assert {one["Key"] for one in every["Versions"]} == buckets.content(name).keys()
+        assert "DeleteMarkers" not in every, "of what was removed for good not even a version is left"
     keys = {row.path for row in plan.steps}
     after = buckets.content(name)
     assert set(before.keys() - after.keys()) == {
@@ -255,6 +259,21 @@ def test_a_push_after_it_needs_what_was_hidden(name: str, place: str, tmp_path: 
         assert opened.apply(undo, confirm=undo.code, storage=storage).status == "done"
         swept.pull(registry.url, swept.disk.Name("app", "1.0"))
     assert 0 < int(storage.trash()["size"].sum()) < size
+
+
+def test_who_may_not_remove_versions_unlocks_the_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket with versions a collection needs no right to remove any; its lock is hidden then."""
+    real = Bucket._call
+
+    def call(self: Bucket, method: str, **given: Any) -> Any:
+        if "VersionId" in given:
+            raise PermissionError
+        return real(self, method, **given)
+
+    monkeypatch.setattr(Bucket, "_call", call)
+    storage = regnb.open_storage(f"s3://{name}")
+    assert apply(storage, plan_of(storage, "versions")).status == "done"
+    assert not [key for key in fsspec.filesystem("s3").find(name) if key.endswith("/lock")]
 
 
 def test_two_collections_of_a_bucket(name: str, receipts: Path) -> None:

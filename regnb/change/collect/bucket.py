@@ -342,7 +342,7 @@ class Bucket(Keys):
             return
         rest = tuple(row for row in index.rows if row.path not in self._returned)
         if not rest:
-            self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+            self._forget(run, self._versions() if index.options.place == "versions" else {})
         elif len(rest) < len(index.rows):
             self._write(run, msgspec.structs.replace(index, rows=rest))
 
@@ -364,8 +364,8 @@ class Bucket(Keys):
             return
         rows = self._chosen.get(run, ()) if index.options.place == "list" else index.rows
         freed = sum(row.size for row in rows)
+        versions = self._versions() if index.options.place == "versions" else {}
         if index.options.place == "versions":
-            versions = self._versions()
             gone = [
                 (key, name)
                 for key in index.keys
@@ -379,8 +379,13 @@ class Bucket(Keys):
                 some = [row for row in rows if row.kind == kind]
                 _raise(self._remove((f"{above}{key}", "") for row in some for key in self._keys(row, index.keys)))
         self._abort(key for row in rows if row.kind == "upload" for key in self._keys(row, index.keys))
-        self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+        self._forget(run, versions)
         self._freed += freed
+
+    def _forget(self, run: str, versions: Mapping[str, Sequence[tuple[str, bool, float]]]) -> None:
+        """Remove what a run wrote down, in every version."""
+        key = f"{TRASH}/{run}/{_INDEX}"
+        _raise(self._remove([(key, name) for name, _, _ in versions.get(key, ())] or [(key, "")]))
 
     def space(self) -> int:
         """See `Place.space`: a bucket is never full; what was removed for good counts."""
