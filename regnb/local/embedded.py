@@ -183,8 +183,7 @@ class _Registry:
         return response
 
     async def _dispatch(self, path: str, request: Request) -> Response:
-        methods = self.endpoints[path]
-        if not methods:
+        if not (methods := self.endpoints[path]):
             raise _Refused(404, "UNSUPPORTED", "there is no such endpoint")
         parts = request.path_params
         if "name" in parts:

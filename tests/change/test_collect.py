@@ -532,6 +532,41 @@ def test_killed_at_any_step(old: Distribution, tmp_path: Path, trash: bool) -> N
     assert here.plan_collect(untagged=True).steps
 
 
+def test_what_was_killed_goes_on_after_its_run_was_put_back(old: Distribution, tmp_path: Path) -> None:
+    """The figures of the resumed collection are those of the disk: what was put back between is moved again."""
+    with old:
+
+        async def begin(client: Client) -> None:
+            await client.uploads.upload_chunk(await client.uploads.start_upload("app"), b"x" * 100)
+
+        ask(old.url, begin)
+    swept.age(old.root, 30)
+    here = swept.storage(old)
+    plan = here.plan_collect(endpoints=[old.url])
+    assert killed(old, plan, tmp_path, 4)
+    (name,) = here.trash()["run"]
+    assert Receipt.load(name).outcomes, "the upload is recorded as moved"
+    assert swept.collect(old, here.plan_restore(name)).status == "done"
+    receipt = here.resume(name, progress=False)
+    assert receipt.status == "done"
+    assert receipt.figures is not None
+    assert receipt.figures.moved == plan.size == here.trash()["size"].sum()
+
+
+def test_what_was_removed_for_good_is_not_put_back(old: Distribution, tmp_path: Path) -> None:
+    """A restoration is killed, and the rest of its run is emptied: resumed, it says which rows nobody has."""
+    here = swept.storage(old)
+    run = swept.collect(old).name
+    plan = here.plan_restore(run)
+    assert killed(old, plan, tmp_path, 2)
+    (name,) = [one for one in receipts()["receipt"] if one != run]
+    swept.collect(old, here.plan_empty(older_than="0"))
+    rows = here.resume(name, progress=False).to_frame()
+    assert rows["status"].tolist() == ["done"] * 2 + ["stale"] * (len(plan.steps) - 2)
+    base = old.root / "docker/registry/v2"
+    assert [(base / row.path).exists() for row in plan.steps] == (rows["status"] == "done").tolist()
+
+
 def test_a_push_during_the_moves_is_made_whole(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that found a blob before it was moved pushes its manifest after: the second look puts it back."""
     plan = swept.storage(old).plan_collect(endpoints=[old.url], allow=["writer"])

@@ -169,6 +169,10 @@ class _Collection(_Course):
         free = self.trash.space()
         run = self.journal.name
         self.trash.begin(run, self.sweep, before)
+        if resumed and self.sweep.options.trash:
+            for number, row in enumerate(self.sweep.steps):
+                if self.outcome(number) == "done" and not self.trash.holds(row, run):
+                    del self.journal.outcomes[number]  # it was put back since, or removed for good
         # What it held in all is let go: of a large storage two states at once take much memory.
         known = before.known()
         del before
@@ -183,7 +187,7 @@ class _Collection(_Course):
             if how == "moved" or (how == "gone" and self.trash.holds(row, run)):
                 self.done(number)
             else:
-                text = {"gone": "it is not there any more", "there": "it was pushed again meanwhile"}[how]
+                text = "it was pushed again meanwhile" if how == "there" else "it is not there any more"
                 self.note(Outcome(number, "stale", message=text))
 
         self.phases(lambda rows: self.trash.moves(rows, run), record, is_stale)
@@ -281,7 +285,7 @@ def _restore(sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -
     def record(number: int, _: Row, how: Moved) -> None:
         if how == "there":
             course.note(Outcome(number, "stale", message="it is there again, and was left as it is"))
-        elif how == "gone" and not journal.resumed:
+        elif how == "gone" or (how == "back" and not journal.resumed):
             course.note(Outcome(number, "stale", message="the trash does not have it any more"))
         else:
             course.done(number)

@@ -297,7 +297,7 @@ class Bucket(Keys):
                     above = [name for name, is_marker, _ in found if is_marker]
                     if found and not found[0][1]:
                         # What is served now was put back before, or pushed again.
-                        hows[row.path] = "gone" if found[0][2] == index.keys[key][0] else "there"
+                        hows[row.path] = "back" if found[0][2] == index.keys[key][0] else "there"
                     elif len(above) < len(found):
                         first = next(at for at, one in enumerate(found) if not one[1])
                         markers += [(key, name) for name, _, _ in found[:first]]
@@ -317,7 +317,7 @@ class Bucket(Keys):
             for row in some:
                 copies = [key for key in keys[row.path] if f"{TRASH}/{run}/{key}" in there]
                 taken = there.keys() & keys[row.path]
-                hows[row.path] = "gone" if not copies else "there" if taken else "moved"
+                hows[row.path] = ("there" if taken else "moved") if copies else "back" if taken else "gone"
                 todo += copies if hows[row.path] == "moved" else []
             failed = self._copied([(f"{TRASH}/{run}/{key}", key) for key in todo])
             failed = {path.removeprefix(f"{TRASH}/{run}/"): why for path, why in failed.items()}

@@ -11,7 +11,7 @@ from regnb.change.collect.state import State
 from regnb.change.sweep import Options, Row, Sweep
 from regnb.errors import InvalidArgument
 
-Moved = Literal["moved", "gone", "there"]
+Moved = Literal["moved", "gone", "there", "back"]
 
 
 class Look(Protocol):
@@ -109,8 +109,8 @@ class Place(Protocol):
         """
 
     def backs(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
-        """Put things back, and yield of each: ``moved``; ``gone`` if the trash does not have it; ``there`` if its place
-        is taken.
+        """Put things back, and yield of each: ``moved``; ``gone`` if nobody has it any more; ``there`` if its place is
+        taken; ``back`` if its place is taken and the trash does not have it: it may have been put back before.
 
         Raises:
             OSError: The next one cannot be put back.

@@ -210,7 +210,7 @@ class Trash:
         """Move a folder out of the trash to where it was.
 
         Returns:
-            ``moved``; ``gone`` if the trash does not have it; ``there`` if its place is taken.
+            As `Place.backs`.
 
         Raises:
             OSError: It cannot be moved.
@@ -221,7 +221,7 @@ class Trash:
             source = self._folder(f"{TRASH}/{run}/{parent}")
             os.stat(name, dir_fd=source, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            return "gone"
+            return "back" if os.path.lexists(f"{self.base}/{row.path}/{row.leaf}") else "gone"
         target = self._folder(parent, parent, make=True)
         try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
