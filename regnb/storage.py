@@ -23,6 +23,7 @@ from regnb.text import count, human, parse_size
 if TYPE_CHECKING:
     from regnb.change.collect.caches import Remembered
     from regnb.change.collect.place import Place, Run
+    from regnb.change.collect.pushers import Writer
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
     from regnb.change.plan import Plan
@@ -148,14 +149,14 @@ class Storage(_Storage):
 
         Raises:
             Refused: It is a pull-through cache's, something in it cannot be read, or less would be free.
-            InvalidArgument: An age, a size or an allowance that makes no sense.
+            InvalidArgument: An age, a size or an allowance that makes no sense; or a glob that matches no repository.
             StorageError: It cannot be read, or is neither a local folder nor a bucket.
 
         Example:
             >>> print(storage.plan_collect(untagged=True, grace="0h").summary())
             collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
-        from regnb.change.collect.planning import seconds
+        from regnb.change.collect.planning import check_globs, seconds
         from regnb.change.sweep import Options
         from regnb.wire.addresses import parse_registry
 
@@ -174,12 +175,17 @@ class Storage(_Storage):
             place=_kind(place, copies=copies),
         )
         state = self._state()
+        check_globs(state, options.repositories)
         # What an earlier run listed is removed by emptying that one.
         known = place.listed(state) if options.place == "list" and trash else frozenset()
 
         def collect(options: Options) -> Sweep:
             plan = self._collect(place, state, options, allow)
-            return structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+            steps = tuple(row for row in plan.steps if row.path not in known)
+            if there := len(plan.steps) - len(steps):
+                note = f"Listed by an earlier run: {count(there, 'thing')}. regnb trash empty removes them."
+                plan = structs.replace(plan, steps=steps, notes=(note, *(plan.notes if steps else ())))
+            return plan
 
         plan = collect(options)
         if free and plan.size < (wanted := parse_size(free)):
@@ -274,7 +280,7 @@ class Storage(_Storage):
             run: The receipt of the collection, or its name: ``trash()`` lists them.
 
         Raises:
-            PlanMismatch: The trash does not have it.
+            PlanMismatch: The trash does not have it, or the receipt is not of a collection.
 
         Example:
             >>> receipt = storage.apply(plan, confirm=plan.code)
@@ -283,7 +289,12 @@ class Storage(_Storage):
         """
         from regnb.change.collect.returning import plan_restore
 
-        return plan_restore(self._place().runs(), self.url, run if isinstance(run, str) else run.name)
+        if not isinstance(run, str):
+            if run.sweep is None or run.sweep.operation != "collect":
+                text = f"receipt {run.name} is not from a collection: what it did moved nothing into a trash"
+                raise PlanMismatch(text, hint="name the receipt of regnb collect: regnb receipt list")
+            run = run.name
+        return plan_restore(self._place().runs(), self.url, run)
 
     def plan_return(self, receipt: Receipt | str | Path) -> list[Sweep]:
         """Plan to put back what undo of an earlier deletion needs and collections have moved away since.
@@ -358,31 +369,36 @@ class Storage(_Storage):
         )
         return plan, chosen
 
-    def check(self, plan: Sweep) -> None:
+    def check(self, plan: Sweep) -> list[Writer]:
         """Ask whether a plan can be applied now: whether anybody can push, and whether folders can be moved.
+
+        Returns:
+            What each endpoint answered.
 
         Raises:
             Refused: It cannot; the hint says what to do.
             Busy: Another collection is at work.
 
         Example:
-            >>> storage.check(plan)
+            >>> [one.pushes for one in storage.check(plan)]
+            ['stopped']
         """
-        self._check_writers(plan)
+        found = self._check_writers(plan)
         if plan.operation == "collect":
             with self._place(plan) as place:
                 place.probe()
+        return found
 
     @staticmethod
-    def _check_writers(plan: Sweep) -> None:
+    def _check_writers(plan: Sweep) -> list[Writer]:
         from regnb.change.collect import pushers
 
         # What was only listed is removed by emptying: then somebody may push what it needs.
         removes = plan.operation == "empty" and plan.options.place == "list"
         lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
         if lists or not (removes or plan.operation == "collect"):
-            return
-        found = []
+            return []
+        found: list[Writer] = []
         for url in plan.options.endpoints:
             if pushers.is_stopped(url):
                 found.append(pushers.Writer(url, "stopped", "it refuses connections"))
@@ -392,13 +408,14 @@ class Storage(_Storage):
             try:
                 with registry.connect(url, cache=False) as endpoint:
                     client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(pushers.ask, client)))
+                    found.append(run(partial(pushers.ask, client, plan.witness)))
             except Refused:
                 raise
             except RegistryError as error:
                 found.append(pushers.Writer(url, "not known", error.message))
         if "writer" not in plan.allow:
             pushers.check(found)
+        return found
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
         """Ask registry processes whether they remember blobs that a collection took away.

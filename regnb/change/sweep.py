@@ -156,6 +156,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         steps: A row a thing, in the order in which they are moved.
         options: What was asked for.
         run: The run that is put back, for ``restore``.
+        witness: A repository and the digest of a manifest in it: whoever does not know it is not over this storage.
         basis: Digest of what it was made on, where that is kept for its application.
         effects: What is spared and why, and what is only named: dangling tags, empty repositories.
         notes: What the reader should know, a sentence each.
@@ -176,6 +177,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     steps: tuple[Row, ...]
     options: Options = msgspec.field(default_factory=Options)
     run: str = ""
+    witness: tuple[str, str] = ("", "")
     basis: str = ""
     effects: tuple[Effect, ...] = ()
     notes: tuple[str, ...] = ()
@@ -234,6 +236,12 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             last = place
         if self.run and not _RUN.fullmatch(self.run):
             raise PlanMismatch("not a plan of regnb: plan.run", hint=AGAIN)
+        if any(self.witness):
+            try:
+                check_repository(self.witness[0])
+                Digest(self.witness[1])
+            except InvalidReference:
+                raise PlanMismatch("not a plan of regnb: plan.witness", hint=AGAIN) from None
         check_allow(self.allow)
 
     def to_frame(self) -> Frame:

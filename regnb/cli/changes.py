@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
@@ -21,6 +21,8 @@ from regnb.errors import InvalidArgument
 from regnb.storage import open_storage, storage_of
 
 if TYPE_CHECKING:
+    import functools
+
     from regnb.registry import Registry
 
 app = typer.Typer()
@@ -174,7 +176,10 @@ def apply(
                 collecting.show_sweep(made)
             else:
                 show_plan(made)
-            confirm = ask_code(made) if at_terminal() else ""
+            if at_terminal():
+                if isinstance(made, Sweep):
+                    collecting.check(storage_of(made), made)
+                confirm = ask_code(made)
         made.confirm(confirm)
         if isinstance(made, Sweep):
             collecting.apply(storage_of(made), made, confirm)
@@ -205,9 +210,11 @@ def undo(
     """Undo the changes in a receipt; in a registry this works until its next garbage collection."""
     found = Receipt.load(receipt)
     found.prove()  # before anyone is asked for a password
-    if found.sweep is not None and found.sweep.operation == "collect":
+    if found.sweep is not None:
         moved = open_storage(found.sweep.url)
-        collecting.present(moved, moved.plan_restore(found), None, False, Alarm())
+        given = cast("functools.partial[None]", present).keywords  # its options, with what they were given
+        alarm = Alarm(given["webhook"], given["link"])
+        collecting.present(moved, moved.plan_restore(found), given["plan_out"], given["json_"], alarm)
         return
     here = open_storage(storage) if storage else None
     with connected(found.plan.url) as registry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -19,11 +19,16 @@ from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, leave, out, say, section, show
 from regnb.errors import Interrupted
+from regnb.oci.reference import Digest, is_digest
 from regnb.storage import Storage, open_storage, storage_of
-from regnb.text import count, human
+from regnb.text import count, human, middle
 
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
+
+_WIDE = 170
+"""Columns of a terminal on which a row with a whole digest is on one line."""
+_RESTART = "Restart every registry process over this storage: it may remember blobs that are gone."
 
 app = typer.Typer()
 trash = typer.Typer(
@@ -57,20 +62,28 @@ def present(storage: Storage, plan: Sweep, plan_out: Path | None, json_: Form | 
         show_sweep(plan)
     if plan_out is not None:
         plan.save(plan_out)
-        say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
-        if plan.changes:
+        if not plan.changes:
+            say(f"There is nothing to apply in {plan_out}.")
+        else:
+            say(f"To apply it: regnb apply {shlex.quote(str(plan_out))} --confirm {plan.code}")
             waits = f"To read and apply it: regnb apply {shlex.quote(str(plan_out.absolute()))}"
             leave(alarm.send(f"A plan for {plan.url} waits for approval", [plan.summary(), waits]))
     elif not plan.changes or json_:
         return
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        storage.check(plan)
+        check(storage, plan)
         typed = typer.prompt(f"Type {plan.code} to apply, anything else to leave it", default="", show_default=False)
         if typed == plan.code:
             apply(storage, plan, typed)
         say("Nothing was written.")
     else:
         say("Nothing was written. With --plan-out FILE the plan is kept for regnb apply.")
+
+
+def check(storage: Storage, plan: Sweep) -> None:
+    """Ask whether a plan can be applied now, and print what each registry process answered."""
+    for one in storage.check(plan):
+        out.print(one.sentence, markup=False, soft_wrap=True)
 
 
 def show_sweep(plan: Sweep) -> None:
@@ -84,21 +97,40 @@ def show_sweep(plan: Sweep) -> None:
 
 
 def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
-    """Print a plan's rows, on a terminal the first ones; without a frame, as what makes frames takes long to load."""
+    """Print a plan's rows; without a frame, as what makes frames takes long to load.
+
+    On a terminal these are the first ones, without empty columns; where whole names would leave no room for the
+    reasons, names share a column, and digests are short.
+    """
     if not rows:
         return
-    columns = ("kind", "repository", "tag", "reference", "size", "youngest", "reason")
-    cells = (
-        (
-            *(row.kind, row.repository, row.tag, row.reference, human(row.size)),
-            *(row.youngest[:16].replace("T", " "), row.reason),
-        )
-        for row in (rows[:limit] if sys.stdout.isatty() else rows)
-    )
+    terminal = sys.stdout.isatty()
+    columns: dict[str, Callable[[Row], str]] = {
+        "kind": lambda row: row.kind,
+        "repository": lambda row: row.repository,
+        "tag": lambda row: row.tag,
+        "reference": lambda row: row.reference,
+        "size": lambda row: human(row.size),
+        "youngest": lambda row: row.youngest[:16].replace("T", " "),
+        "reason": lambda row: row.reason,
+    }
+    if terminal and out.width < _WIDE:
+        columns["what"] = _short
+        columns = {name: columns[name] for name in ("kind", "what", "size", "reason", "youngest")}
+    some = rows[:limit] if terminal else rows
+    cells = {name: list(map(of, some)) for name, of in columns.items()}
+    cells = {name: column for name, column in cells.items() if any(column) or not terminal}
     out.print()
     more = count(len(rows) - limit, "more row") if len(rows) > limit else ""
-    draw([(name, name == "size") for name in columns], cells, "Rows", more)
+    draw([(name, name == "size") for name in cells], list(zip(*cells.values(), strict=True)), "Rows", more)
     out.print()
+
+
+def _short(row: Row) -> str:
+    """Return what a row is in words between which a narrow terminal breaks the line."""
+    where = f"{row.repository}:{row.tag}" if row.tag else row.repository
+    what = Digest(row.reference).short if is_digest(row.reference) else row.reference
+    return f"{where} {middle(what, 19)}" if where else what
 
 
 def apply(storage: Storage, plan: Sweep, confirm: str) -> NoReturn:
@@ -148,6 +180,9 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
             out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
             out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
         _ask_caches(storage, receipt)
+    elif sweep is not None and sweep.operation == "empty" and sweep.options.place == "list":
+        # What a collection only listed is removed by this: its receipt names runs, and no links to ask for.
+        out.print(_RESTART)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
 
 
@@ -157,7 +192,7 @@ def _ask_caches(storage: Storage, receipt: Receipt) -> None:
     for one in known:
         out.print(one.sentence, markup=False, soft_wrap=True)
     if not known:
-        out.print("Restart every registry process over this storage: it may remember blobs that are gone.")
+        out.print(_RESTART)
 
 
 @command_of(app)

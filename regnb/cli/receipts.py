@@ -45,7 +45,10 @@ def receipt_show(
     receipt = Receipt.load(name)
     if not json_:
         out.print(f"[bold]{escape(receipt.applied.summary())}[/]")
-        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.applied.code}\n")
+        out.print(f"{receipt.status}, by {escape(receipt.who)}, confirmed as {receipt.applied.code}")
+        if (figures := receipt.figures) and receipt.sweep:
+            out.print(receipt.sweep.result(figures.moved, figures.emptied, figures.free))
+        out.print()
     show(receipt.to_frame(), json_)
 
 

@@ -16,7 +16,6 @@ from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, say
 from regnb.cluster.switch import Switch
 from regnb.environment import variable
 from regnb.storage import Storage, open_storage
-from regnb.text import human
 
 if TYPE_CHECKING:
     from regnb.change.journal import Receipt
@@ -92,8 +91,10 @@ def _apply(storage: Storage, plan: Sweep) -> Receipt | None:
     if not plan.changes:
         return None
     receipt = storage.apply(plan, confirm=plan.digest)
-    figures = receipt.figures
-    say(f"Receipt {receipt.name}: {receipt.status}, moved {human(figures.moved if figures else 0)}.")
+    told = f"Receipt {receipt.name}: {receipt.status}."
+    if figures := receipt.figures:
+        told = f"{told} {plan.result(figures.moved, figures.emptied, figures.free)}"
+    say(told)
     return receipt
 
 

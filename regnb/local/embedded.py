@@ -50,7 +50,7 @@ MEMO_LIMIT: Final = 100_000
 _PATIENCE: Final = 10.0
 """Seconds to wait for the server's thread, which itself cancels after three what is still being answered."""
 
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class _Refused(Exception):
@@ -183,18 +183,20 @@ class _Registry:
         return response
 
     async def _dispatch(self, path: str, request: Request) -> Response:
-        methods = self.endpoints[path]
-        if not methods:
+        if not (methods := self.endpoints[path]):
             raise _Refused(404, "UNSUPPORTED", "there is no such endpoint")
         parts = request.path_params
         if "name" in parts:
             with _checking("NAME_INVALID"):
                 check_repository(parts["name"])
         method = "GET" if request.method == "HEAD" else request.method
+        allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+        if method == "OPTIONS":
+            # As distribution does, it says without a write what it would refuse.
+            return Response(headers={"Allow": "GET, HEAD" if self.read_only else allowed})
         if self.read_only and method != "GET":
             return PlainTextResponse("the registry is read-only\n", 405, {"Allow": "GET, HEAD"})
         if method not in methods:
-            allowed = ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
             raise _Refused(405, "UNSUPPORTED", f"{request.method} is not supported here", Allow=allowed)
         endpoint = methods[method]
         if method == "DELETE" and not self.delete and endpoint != self.cancel_upload:

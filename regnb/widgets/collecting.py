@@ -83,7 +83,8 @@ class SweepForm(Confirmation[Sweep]):
             shown, trouble = _plan_html(plan), ""
             if plan.changes and not read_only():
                 try:
-                    self.storage.check(plan)
+                    said = [f"<li>{escaped(one.sentence)}</li>" for one in self.storage.check(plan)]
+                    shown += f"<ul>{''.join(said)}</ul>" if said else ""
                 except RegnbError as error:
                     trouble = box("bad", f"This plan cannot be applied now: {error.message}", error.hint)
             with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from collected import Grown, copied
 from conftest import need
 from distribution import Distribution, free_port
 from images import Image, ask, config, descriptor, image, index, layer, push
+from msgspec import structs
 from scripted import Reply
 
 import regnb
@@ -35,11 +37,12 @@ from regnb.change import sweep
 from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
 from regnb.change.collect.trash import Trash
-from regnb.change.journal import Receipt
+from regnb.change.journal import Receipt, receipts
 from regnb.change.sweep import Row, Sweep
 from regnb.crawl.references import references
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
+from regnb.text import human
 from regnb.wire.client import Client
 
 READERS = 32
@@ -47,9 +50,8 @@ ROUNDS = int(os.environ.get("REGNB_TESTS_COLLECTIONS", "15"))
 
 
 @pytest.fixture(autouse=True)
-def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def receipts_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
-    return tmp_path / "receipts"
 
 
 def some(number: int, *more: bytes) -> Image:
@@ -123,15 +125,76 @@ def test_the_trash_is_emptied_by_a_plan(old: Distribution) -> None:
         here.plan_restore(receipt)
 
 
+def test_a_removal_that_was_cut_short_is_shown_and_goes_on(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed removal left is listed, however young; it cannot be put back, and the next removal takes it."""
+    receipt, here = swept.collect(old), swept.storage(old)
+    real_unlink, left = os.unlink, iter(range(4))
+
+    def unlink(*given: Any, **more: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        real_unlink(*given, **more)
+
+    plan = here.plan_empty(older_than="0")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            swept.collect(old, plan)
+    files = [path for path in (old.root / "docker/registry/v2" / sweep.TRASH).rglob("*") if path.is_file()]
+    assert files
+    assert here.trash()["size"].tolist() == [sum(path.stat().st_size for path in files)]
+    with pytest.raises(PlanMismatch, match="was begun and cut short"):
+        here.plan_restore(receipt)
+    rest = here.plan_empty(older_than="7d")
+    assert "cut short" in rest.steps[0].reason
+    assert swept.collect(old, rest).status == "done"
+    assert not (old.root / "docker/registry/v2" / sweep.TRASH).exists()
+
+
+@pytest.mark.parametrize("folder", ["blobs", "repositories/app/_layers", "repositories/app/_manifests/revisions"])
+def test_what_is_needed_again_is_not_removed(old: Distribution, folder: str) -> None:
+    """A link, a manifest's or a blob that a tag needs and only the trash has: the run stays, and is put back."""
+    swept.collect(old)
+    here, base = swept.storage(old), old.root / "docker/registry/v2"
+    (run,) = here.trash()["run"]
+    digest = Digest.of(some(1).data if "revisions" in folder else layer(1, 1001)).hex
+    path = f"{folder}/sha256/{digest[:2]}/{digest}" if folder == "blobs" else f"{folder}/sha256/{digest}"
+    (base / sweep.TRASH / run / path).parent.mkdir(parents=True, exist_ok=True)
+    (base / path).rename(base / sweep.TRASH / run / path)
+    plan = here.plan_empty(older_than="0")
+    assert plan.steps == ()
+    assert plan.blast["message"].tolist() == [
+        f"spared: 1 thing in it is needed again; put back first: regnb trash restore {old.root} {run}"
+    ]
+    assert swept.collect(old, here.plan_restore(run)).status == "done"
+    assert len(swept.whole(old.root)) == 2
+
+
+def test_a_trash_from_the_future_is_emptied(old: Distribution) -> None:
+    """The clock was set back since: 0 means everything, and any other age keeps it and says so."""
+    swept.collect(old)
+    here, trash = swept.storage(old), old.root / "docker/registry/v2" / sweep.TRASH
+    (run,) = here.trash()["run"]
+    (trash / run).rename(trash / f"2999{run[4:]}")
+    assert here.plan_empty(older_than="1m").steps == ()
+    assert "Not old enough yet, and kept: 1 run" in here.plan_empty(older_than="1m").notes[-1]
+    assert len(here.plan_empty(older_than="0").steps) == 1
+
+
 def test_what_is_young_stays(old: Distribution) -> None:
     """A blob whose bytes are old and whose one link is young is spared: somebody has just pushed it again."""
     gone = Digest.of(layer(3, 1003))
     link = old.root / f"docker/registry/v2/repositories/app/_layers/sha256/{gone.hex}/link"
+    size = human(swept.storage(old).plan_collect().size)
     os.utime(link)
     plan = swept.storage(old).plan_collect(endpoints=[old.url])
     assert str(gone) not in swept.digests(plan)
     assert kinds(plan) == {"layer link": 1, "blob": 2}
-    assert swept.storage(old).plan_collect(endpoints=[old.url], grace="4d").steps == ()
+    later = swept.storage(old).plan_collect(endpoints=[old.url], grace="4d")
+    assert later.steps == ()
+    assert later.notes == (f"Left alone: 5 things ({size}) that nothing needs, written less than 4 days ago.",)
+    swept.age(old.root, -2)
+    assert "dated in the future" in swept.storage(old).plan_collect(endpoints=[old.url], grace="0").notes[0]
 
 
 def test_a_plan_made_on_another_state_is_refused(old: Distribution) -> None:
@@ -172,6 +235,35 @@ def test_a_read_only_registry_says_so_without_a_write(old: Distribution, tmp_pat
     assert pushers.is_stopped(reading.url)
 
 
+def test_a_registry_over_another_storage_proves_nothing(old: Distribution, tmp_path: Path) -> None:
+    """It is read-only and does not have an image of this storage: refused, as it says nothing about this one."""
+    filesystem = {"filesystem": {"rootdirectory": str(tmp_path / "elsewhere")}}
+    settings = {"storage": {**filesystem, "maintenance": {"readonly": {"enabled": True}}}}
+    here, before = swept.storage(old), swept.tree(old.root)
+    with Distribution(tmp_path / "other", config=settings) as other:
+        plan = here.plan_collect(endpoints=[other.url])
+        with pytest.raises(Refused, match="is not a registry over this storage"):
+            swept.collect(old, plan)
+        allowed = here.plan_collect(endpoints=[other.url], allow=["writer"])
+        assert [one.pushes for one in here.check(allowed)] == ["elsewhere"]
+    (stopped,) = here.check(plan)
+    assert stopped.sentence.startswith(f"{other.url} refuses connections, so it counts as stopped")
+    assert swept.tree(old.root) == before
+    with pytest.raises(PlanMismatch, match="witness"):
+        Sweep.of_json(structs.replace(plan, witness=("../x", plan.witness[1])).to_json())
+
+
+def test_a_registry_that_does_not_answer_for_an_image_proves_nothing(old: Distribution) -> None:
+    """It says that it is read-only, and fails when it is asked for an image of this storage: not known, so refused."""
+
+    def answer(request: scripted.Request, _: int) -> Reply:
+        headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Allow": "GET, HEAD"}
+        return Reply(403 if "manifests" in request.path else 200, headers, b"{}")
+
+    with scripted.serve(answer) as server, pytest.raises(Refused, match="did not answer for app@sha256"):
+        swept.collect(old, swept.storage(old).plan_collect(endpoints=[server.url]))
+
+
 def test_two_collections_at_once(old: Distribution) -> None:
     """The second one is refused, and leaves no receipt."""
     with Trash(f"{old.root}/docker/registry/v2"), pytest.raises(Busy, match="another collection"):
@@ -191,6 +283,24 @@ def test_no_symbolic_link_is_followed(old: Distribution, tmp_path: Path) -> None
     assert receipt.status == "partial"
     assert (elsewhere / "data").exists()
     assert folder.is_symlink()
+
+
+@pytest.mark.parametrize("folder", ["blobs", "repositories", sweep.TRASH])
+def test_a_link_to_another_disk_is_refused_before_anything_is_moved(
+    old: Distribution, folder: str, tmp_path: Path
+) -> None:
+    """The blobs, the repositories or the trash lie elsewhere, and a symbolic link leads there: no folder is moved."""
+    plan, place = swept.storage(old).plan_collect(endpoints=[old.url]), old.root / "docker/registry/v2" / folder
+    (tmp_path / "elsewhere").mkdir()
+    if place.exists():
+        place.rename(tmp_path / "elsewhere" / folder)
+    place.symlink_to(tmp_path / "elsewhere" / (folder if folder != sweep.TRASH else ""))
+    before = swept.tree(old.root)
+    with pytest.raises(Refused, match="nothing can be moved") as error:
+        swept.collect(old, plan)
+    assert "symbolic link" in error.value.hint
+    assert swept.tree(old.root) == before
+    assert not list(Path(os.environ["REGNB_RECEIPTS"]).glob("*.jsonl")), "nothing was begun"
 
 
 @pytest.mark.parametrize(
@@ -422,6 +532,41 @@ def test_killed_at_any_step(old: Distribution, tmp_path: Path, trash: bool) -> N
     assert here.plan_collect(untagged=True).steps
 
 
+def test_what_was_killed_goes_on_after_its_run_was_put_back(old: Distribution, tmp_path: Path) -> None:
+    """The figures of the resumed collection are those of the disk: what was put back between is moved again."""
+    with old:
+
+        async def begin(client: Client) -> None:
+            await client.uploads.upload_chunk(await client.uploads.start_upload("app"), b"x" * 100)
+
+        ask(old.url, begin)
+    swept.age(old.root, 30)
+    here = swept.storage(old)
+    plan = here.plan_collect(endpoints=[old.url])
+    assert killed(old, plan, tmp_path, 4)
+    (name,) = here.trash()["run"]
+    assert Receipt.load(name).outcomes, "the upload is recorded as moved"
+    assert swept.collect(old, here.plan_restore(name)).status == "done"
+    receipt = here.resume(name, progress=False)
+    assert receipt.status == "done"
+    assert receipt.figures is not None
+    assert receipt.figures.moved == plan.size == here.trash()["size"].sum()
+
+
+def test_what_was_removed_for_good_is_not_put_back(old: Distribution, tmp_path: Path) -> None:
+    """A restoration is killed, and the rest of its run is emptied: resumed, it says which rows nobody has."""
+    here = swept.storage(old)
+    run = swept.collect(old).name
+    plan = here.plan_restore(run)
+    assert killed(old, plan, tmp_path, 2)
+    (name,) = [one for one in receipts()["receipt"] if one != run]
+    swept.collect(old, here.plan_empty(older_than="0"))
+    rows = here.resume(name, progress=False).to_frame()
+    assert rows["status"].tolist() == ["done"] * 2 + ["stale"] * (len(plan.steps) - 2)
+    base = old.root / "docker/registry/v2"
+    assert [(base / row.path).exists() for row in plan.steps] == (rows["status"] == "done").tolist()
+
+
 def test_a_push_during_the_moves_is_made_whole(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that found a blob before it was moved pushes its manifest after: the second look puts it back."""
     plan = swept.storage(old).plan_collect(endpoints=[old.url], allow=["writer"])
@@ -580,10 +725,21 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     )
     assert "rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     run = json.loads(regnb_("trash", "list", root, "--json"))["run"]
-    assert "collect in" in regnb_("receipt", "show", run)
-    regnb_("trash", "restore", root, run, "--plan-out", plan)
+    shown = regnb_("receipt", "show", run)
+    assert "collect in" in shown
+    assert re.search(r"Moved [0-9.]+ kB, removed for good 0 B; the volume has .* free than before\.", shown)
+    assert len(regnb_("undo", run, "--json").splitlines()) == 5
+    Path(plan).unlink()
+    regnb_("undo", run, "--plan-out", plan)
+    assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    (restored,) = [one for one in receipts()["receipt"] if one != run]
+    with pytest.raises(PlanMismatch, match="not from a collection"):
+        swept.storage(old).plan_restore(Receipt.load(restored))
+    collected = swept.collect(old).name
+    regnb_("trash", "restore", root, collected, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "nothing" in regnb_("trash", "empty", root)
+    assert "There is nothing to apply in" in regnb_("trash", "empty", root, "--plan-out", plan)
     regnb_("collect", root, "--endpoint", old.url, "--no-trash", "--plan-out", plan)
     gone = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "it is stopped: it remembers nothing but what redis keeps." in gone
@@ -631,6 +787,8 @@ def test_only_some_repositories(old: Distribution) -> None:
     assert swept.digests(plan) >= {str(Digest.of(blob)) for blob in some(7).blobs}
     assert swept.collect(old, plan).status == "done"
     assert swept.storage(old).plan_collect(repositories=["app"]).steps
+    with pytest.raises(InvalidArgument, match="no repository matches 'ap/"):
+        swept.storage(old).plan_collect(repositories=["app", "ap/*"])
 
 
 def test_what_a_process_remembers(old: Distribution) -> None:

@@ -14,6 +14,7 @@ import buckets
 import fsspec
 import pytest
 import swept
+import typer
 from buckets import Asked
 from distribution import Distribution
 from images import Image, ask, config, image, index, layer, push
@@ -22,6 +23,7 @@ import regnb
 from regnb.change.collect.bucket import Bucket
 from regnb.change.journal import Receipt
 from regnb.change.sweep import TRASH, Sweep
+from regnb.cli.collecting import finish
 from regnb.errors import Busy, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
 from regnb.storage import Storage, storage_of
@@ -144,6 +146,10 @@ def test_a_bucket_is_collected(name: str, place: str, filled: Path, tmp_path: Pa
         assert not [key for key in fsspec.filesystem("s3").find(name) if TRASH in key]
         with pytest.raises(PlanMismatch):
             storage.plan_restore(receipt)
+        every = fsspec.filesystem("s3").call_s3("list_object_versions", Bucket=name)
+        if place == "versions":
+            assert {one["Key"] for one in every["Versions"]} == buckets.content(name).keys()
+        assert "DeleteMarkers" not in every, "of what was removed for good not even a version is left"
     keys = {row.path for row in plan.steps}
     after = buckets.content(name)
     assert set(before.keys() - after.keys()) == {
@@ -216,7 +222,7 @@ def test_keys_that_may_not_be_removed(name: str, monkeypatch: pytest.MonkeyPatch
     assert not plan_of(storage, "copies").steps
 
 
-def test_what_was_listed_is_looked_at_again(name: str, asked: Asked, tmp_path: Path) -> None:
+def test_what_was_listed_is_looked_at_again(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A push between the two runs needs a listed blob: it stays, and what is garbage still goes."""
     storage = regnb.open_storage(f"s3://{name}")
     plan = plan_of(storage, "list")
@@ -228,7 +234,11 @@ def test_what_was_listed_is_looked_at_again(name: str, asked: Asked, tmp_path: P
         assert gone.size < plan.size
         with pytest.raises(Refused, match="somebody can push"):
             apply(later, gone)
-    assert empty(later).status == "done"
+    emptied = empty(later)
+    assert emptied.status == "done"
+    with pytest.raises(typer.Exit):
+        finish(later, emptied)
+    assert "Restart every registry process" in capsys.readouterr().out, "only now is anything gone"
     with registry:
         swept.pull(registry.url, swept.disk.Name("app", "again"))
         swept.pull(registry.url, swept.disk.Name("app", "1.0"))
@@ -249,6 +259,21 @@ def test_a_push_after_it_needs_what_was_hidden(name: str, place: str, tmp_path: 
         assert opened.apply(undo, confirm=undo.code, storage=storage).status == "done"
         swept.pull(registry.url, swept.disk.Name("app", "1.0"))
     assert 0 < int(storage.trash()["size"].sum()) < size
+
+
+def test_who_may_not_remove_versions_unlocks_the_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket with versions a collection needs no right to remove any; its lock is hidden then."""
+    real = Bucket._call
+
+    def call(self: Bucket, method: str, **given: Any) -> Any:
+        if "VersionId" in given:
+            raise PermissionError
+        return real(self, method, **given)
+
+    monkeypatch.setattr(Bucket, "_call", call)
+    storage = regnb.open_storage(f"s3://{name}")
+    assert apply(storage, plan_of(storage, "versions")).status == "done"
+    assert not [key for key in fsspec.filesystem("s3").find(name) if key.endswith("/lock")]
 
 
 def test_two_collections_of_a_bucket(name: str, receipts: Path) -> None:

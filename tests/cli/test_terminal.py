@@ -18,9 +18,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from regnb import cli, session
-from regnb.cli import terminal
+from regnb.change.sweep import Row, Sweep
+from regnb.cli import collecting, terminal
 from regnb.cli.app import COMMANDS
 from regnb.cli.options import is_registry
+from regnb.oci.reference import Digest
 
 ONE = image([layer("base", 1000)], about=config(commands=["RUN one"]))
 
@@ -231,6 +233,30 @@ def test_a_narrow_terminal_shows_every_word_of_a_plan(monkeypatch: pytest.Monkey
     assert set(reason.replace(tag, "sha256-0a0a…0a0a0a.sig").split()) <= set(shown.split())
     monkeypatch.setattr(terminal, "out", Console(file=io.StringIO()))
     assert terminal.cut(reason) == reason, "a pipe gets it whole"
+
+
+def test_a_narrow_terminal_names_every_row_of_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which thing it is and why it goes stay in 80 columns: digests are short, and empty columns are left out."""
+    digest, run = str(Digest.of(b"")), "20261129T120000-4f2a91cc"
+    rows = (
+        Row(kind="upload", repository="vm/centos8", reference="cf067917-0489-4c56-8c6c-a19352e28327", reason="upload"),
+        Row(kind="tag history", repository="vm/centos8", tag="8.3", reference=digest, reason="this tag pointed to it"),
+        Row(kind="blob", reference=digest, size=20_000, reason="no manifest that stays needs it"),
+    )
+    shown = {}
+    for width in (80, 200):
+        written = io.StringIO()
+        for module in (terminal, collecting):
+            monkeypatch.setattr(module, "out", Console(file=written, width=width))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        collecting.show_sweep(Sweep(operation="collect", url="/srv", steps=rows))
+        collecting.show_sweep(Sweep(operation="empty", url="/srv", steps=(Row(kind="run", reference=run),)))
+        shown[width] = written.getvalue()
+        assert max(map(len, shown[width].splitlines())) <= width
+    words = set(shown[80].split())
+    assert {"vm/centos8:8.3", Digest(digest).short, "cf067917-…352e28327", run, "stays", "pointed"} <= words
+    assert "youngest" not in words
+    assert {digest, "8.3", "cf067917-0489-4c56-8c6c-a19352e28327"} <= set(shown[200].split())
 
 
 def test_completion_from_the_cache(filled: Distribution, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_it_switches_collects_and_switches_back(old: Distribution, tmp_path: Pat
         text = said(process)
         assert process.returncode == 0, text
         assert "writable again" in text
+        assert "removed for good 0 B; the volume has" in text
         assert len(cluster.requests) == STEPS, cluster.requests
         assert any("affinity" in one["spec"]["template"]["spec"] for one in seen), "the pod stays on the job's node"
         cluster.deployment["metadata"]["generation"] = 1

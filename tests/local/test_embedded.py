@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import distribution
 import httpx
 import pytest
 from conftest import need
+from images import ask
 
+from regnb.change.collect import pushers
 from regnb.errors import InvalidArgument, StorageError
 from regnb.local.embedded import Server, create_app, running
 from regnb.oci.disk import Layout
@@ -604,11 +607,13 @@ def test_deletion_can_be_off(tmp_path: Path) -> None:
 
 
 def test_read_only(tmp_path: Path) -> None:
-    """A read-only registry serves and refuses every write, and its folder does not change."""
+    """A read-only registry serves, refuses every write, and says so to OPTIONS; its folder does not change."""
     with running(tmp_path) as server, httpx.Client(base_url=server.url) as http:
         raw = push_image(http, NAME, "latest")
+        assert ask(server.url, pushers.ask).pushes == "writable"
     before = sorted(tmp_path.rglob("*"))
     with running(tmp_path, read_only=True) as server, httpx.Client(base_url=server.url) as http:
+        assert ask(server.url, partial(pushers.ask, witness=(NAME, str(Digest.of(raw))))).pushes == "read-only"
         assert http.get(f"/v2/{NAME}/manifests/latest").content == raw
         for method, path in (("PUT", "manifests/t"), ("POST", "blobs/uploads/"), ("DELETE", "manifests/latest")):
             answer = http.request(method, f"/v2/{NAME}/{path}")

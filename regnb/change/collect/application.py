@@ -27,7 +27,7 @@ _LOOKS: Final = 20
 class Progress:
     """What a progress bar reads."""
 
-    title: ClassVar[str] = "Collecting"
+    title: ClassVar[str] = "Applying"
     unit: ClassVar[str] = "things"
     things: int = 0
     done: int = 0
@@ -169,6 +169,10 @@ class _Collection(_Course):
         free = self.trash.space()
         run = self.journal.name
         self.trash.begin(run, self.sweep, before)
+        if resumed and self.sweep.options.trash:
+            for number, row in enumerate(self.sweep.steps):
+                if self.outcome(number) == "done" and not self.trash.holds(row, run):
+                    del self.journal.outcomes[number]  # it was put back since, or removed for good
         # What it held in all is let go: of a large storage two states at once take much memory.
         known = before.known()
         del before
@@ -183,7 +187,7 @@ class _Collection(_Course):
             if how == "moved" or (how == "gone" and self.trash.holds(row, run)):
                 self.done(number)
             else:
-                text = {"gone": "it is not there any more", "there": "it was pushed again meanwhile"}[how]
+                text = "it was pushed again meanwhile" if how == "there" else "it is not there any more"
                 self.note(Outcome(number, "stale", message=text))
 
         self.phases(lambda rows: self.trash.moves(rows, run), record, is_stale)
@@ -208,27 +212,27 @@ class _Collection(_Course):
             read: See `apply`.
             known: What need not be read again.
         """
-        moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
+        moved = {name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
         for look in range(_LOOKS):
             state = read(known)
-            lost = _lost(state, moved)
-            if not lost:
+            needed = lost(state, moved)
+            if not needed:
                 return
             if not self.trash.returns:
-                some = self.sweep.steps[min(map(moved.__getitem__, lost))]
+                some = self.sweep.steps[min(map(moved.__getitem__, needed))]
                 raise StorageError(
-                    f"{count(len(lost), 'thing')} that a push needs again were removed for good, such as {some.path}",
+                    f"{count(len(needed), 'thing')} that a push needs again were removed for good, such as {some.path}",
                     hint="push that image again; with a trash they could be put back",
                 )
             if look + 1 == _LOOKS:
                 self._put_back(sorted(moved.values(), reverse=True), "pushes went on")
                 raise StorageError(
-                    f"pushes went on after the moves, and needed {lost[0][2]} again: everything was put back",
+                    f"pushes went on after the moves, and needed {needed[0][2]} again: everything was put back",
                     hint="stop the registry, and make the plan again",
                 )
             known = state.known()
             # Blobs first, links last.
-            self._put_back(sorted(map(moved.pop, lost), reverse=True), "a push needs it again")
+            self._put_back(sorted(map(moved.pop, needed), reverse=True), "a push needs it again")
 
     def _put_back(self, numbers: Sequence[int], why: str) -> None:
         rows = [self.sweep.steps[number] for number in numbers]
@@ -237,26 +241,40 @@ class _Collection(_Course):
         self.trash.barrier()
 
 
-def _name(row: Row) -> tuple[str, str, str]:
+def name(row: Row) -> tuple[str, str, str]:
+    """Return what :func:`lost` calls a row.
+
+    Example:
+        >>> name(Row(kind="manifest", reference="sha256:…"))
+        ('', 'blob', 'sha256:…')
+    """
     return row.repository, "blob" if row.kind == "manifest" else row.kind, row.reference
 
 
-def _lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest."""
+def lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest.
+
+    Args:
+        state: What the storage holds.
+        moved: Of :func:`name`.
+
+    Example:
+        ``lost(state, map(name, run.rows))``
+    """
     by: dict[tuple[str, str], set[str]] = {}
-    for name, sort, digest in moved:
-        by.setdefault((name, sort), set()).add(digest)
+    for where, sort, digest in moved:
+        by.setdefault((where, sort), set()).add(digest)
     none = set[str]()
     blobs = by.get(("", "blob"), none).difference(state.blobs)
     found: dict[tuple[str, str, str], None] = {}
-    for name, holding in state.repositories.items():
-        served = state.served(name)
+    for where, holding in state.repositories.items():
+        served = state.served(where)
         needed = state.needed(served)
-        if revisions := by.get((name, "revision"), none) - served:
+        if revisions := by.get((where, "revision"), none) - served:
             reached = state.below({*served, *filter(None, holding.tags.values())})
-            found.update(((name, "revision", digest), None) for digest in revisions & reached)
-        links = by.get((name, "layer link"), none) - holding.layers
-        found.update(((name, "layer link", digest), None) for digest in links & needed)
+            found.update(((where, "revision", digest), None) for digest in revisions & reached)
+        links = by.get((where, "layer link"), none) - holding.layers
+        found.update(((where, "layer link", digest), None) for digest in links & needed)
         found.update((("", "blob", digest), None) for digest in blobs & needed)
     return list(found)
 
@@ -267,7 +285,7 @@ def _restore(sweep: Sweep, journal: Journal, trash: Place, progress: Progress) -
     def record(number: int, _: Row, how: Moved) -> None:
         if how == "there":
             course.note(Outcome(number, "stale", message="it is there again, and was left as it is"))
-        elif how == "gone" and not journal.resumed:
+        elif how == "gone" or (how == "back" and not journal.resumed):
             course.note(Outcome(number, "stale", message="the trash does not have it any more"))
         else:
             course.done(number)

@@ -297,7 +297,7 @@ class Bucket(Keys):
                     above = [name for name, is_marker, _ in found if is_marker]
                     if found and not found[0][1]:
                         # What is served now was put back before, or pushed again.
-                        hows[row.path] = "gone" if found[0][2] == index.keys[key][0] else "there"
+                        hows[row.path] = "back" if found[0][2] == index.keys[key][0] else "there"
                     elif len(above) < len(found):
                         first = next(at for at, one in enumerate(found) if not one[1])
                         markers += [(key, name) for name, _, _ in found[:first]]
@@ -317,7 +317,7 @@ class Bucket(Keys):
             for row in some:
                 copies = [key for key in keys[row.path] if f"{TRASH}/{run}/{key}" in there]
                 taken = there.keys() & keys[row.path]
-                hows[row.path] = "gone" if not copies else "there" if taken else "moved"
+                hows[row.path] = ("there" if taken else "moved") if copies else "back" if taken else "gone"
                 todo += copies if hows[row.path] == "moved" else []
             failed = self._copied([(f"{TRASH}/{run}/{key}", key) for key in todo])
             failed = {path.removeprefix(f"{TRASH}/{run}/"): why for path, why in failed.items()}
@@ -342,7 +342,7 @@ class Bucket(Keys):
             return
         rest = tuple(row for row in index.rows if row.path not in self._returned)
         if not rest:
-            self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+            self._forget(run, self._versions() if index.options.place == "versions" else {})
         elif len(rest) < len(index.rows):
             self._write(run, msgspec.structs.replace(index, rows=rest))
 
@@ -364,8 +364,8 @@ class Bucket(Keys):
             return
         rows = self._chosen.get(run, ()) if index.options.place == "list" else index.rows
         freed = sum(row.size for row in rows)
+        versions = self._versions() if index.options.place == "versions" else {}
         if index.options.place == "versions":
-            versions = self._versions()
             gone = [
                 (key, name)
                 for key in index.keys
@@ -379,8 +379,13 @@ class Bucket(Keys):
                 some = [row for row in rows if row.kind == kind]
                 _raise(self._remove((f"{above}{key}", "") for row in some for key in self._keys(row, index.keys)))
         self._abort(key for row in rows if row.kind == "upload" for key in self._keys(row, index.keys))
-        self._call("delete_object", Key=self._key(f"{TRASH}/{run}/{_INDEX}"))
+        self._forget(run, versions)
         self._freed += freed
+
+    def _forget(self, run: str, versions: Mapping[str, Sequence[tuple[str, bool, float]]]) -> None:
+        """Remove what a run wrote down, in every version."""
+        key = f"{TRASH}/{run}/{_INDEX}"
+        _raise(self._remove([(key, name) for name, _, _ in versions.get(key, ())] or [(key, "")]))
 
     def space(self) -> int:
         """See `Place.space`: a bucket is never full; what was removed for good counts."""

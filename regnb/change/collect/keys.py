@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -50,13 +51,13 @@ class Keys:
         self._filesystem, self.base = filesystem, base
         self._bucket, _, prefix = base.partition("/")
         self._prefix = f"{prefix}/"
-        self._locked = False
+        self._locked: str | None = None
 
     def _lock(self, plan: str) -> None:
         me = _Lock(plan, socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
         body = msgspec.json.encode(me)
         try:
-            self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
+            made = self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
         except FileExistsError:
             pass
         except OSError as error:
@@ -65,7 +66,7 @@ class Keys:
                     f"cannot lock {self.base}: {reason(error)}", hint="check the rights to put objects there"
                 ) from None
         else:
-            self._locked = True
+            self._locked = made.get("VersionId") or ""
             return
         other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
         if other.plan != me.plan or (other.host == me.host and _is_alive(other.process)):
@@ -75,12 +76,17 @@ class Keys:
                 f"{self._key(TRASH)}/lock",
             )
         # The process that began this very plan is dead, and now it is resumed.
-        self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body)
-        self._locked = True
+        self._locked = self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body).get("VersionId") or ""
 
     def _unlock(self) -> None:
-        if self._locked:
-            self._call("delete_object", Key=self._key(f"{TRASH}/lock"))
+        if self._locked is None:
+            return
+        key = self._key(f"{TRASH}/lock")
+        if self._locked:  # in a bucket with versions nothing of it stays, where that is allowed
+            with contextlib.suppress(OSError):
+                self._call("delete_object", Key=key, VersionId=self._locked)
+                return
+        self._call("delete_object", Key=key)
 
     def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
         return self._filesystem.call_s3(method, Bucket=self._bucket, **given)

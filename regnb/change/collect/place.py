@@ -11,7 +11,7 @@ from regnb.change.collect.state import State
 from regnb.change.sweep import Options, Row, Sweep
 from regnb.errors import InvalidArgument
 
-Moved = Literal["moved", "gone", "there"]
+Moved = Literal["moved", "gone", "there", "back"]
 
 
 class Look(Protocol):
@@ -36,6 +36,7 @@ class Run(NamedTuple):
         rows: What lies there.
         options: What the collection was asked for, where the trash says so.
         allow: What it was allowed, likewise.
+        begun: Whether its removal was begun and cut short: the rest can be removed, and cannot be put back.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Run(NamedTuple):
     rows: tuple[Row, ...]
     options: Options = Options()
     allow: tuple[str, ...] = ()
+    begun: bool = False
 
     @property
     def size(self) -> int:
@@ -107,8 +109,8 @@ class Place(Protocol):
         """
 
     def backs(self, rows: Iterable[Row], run: str) -> Iterator[Moved]:
-        """Put things back, and yield of each: ``moved``; ``gone`` if the trash does not have it; ``there`` if its place
-        is taken.
+        """Put things back, and yield of each: ``moved``; ``gone`` if nobody has it any more; ``there`` if its place is
+        taken; ``back`` if its place is taken and the trash does not have it: it may have been put back before.
 
         Raises:
             OSError: The next one cannot be put back.

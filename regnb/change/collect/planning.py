@@ -22,9 +22,10 @@ from regnb.crawl.listing import blob_file, is_tag
 from regnb.crawl.records import describe
 from regnb.errors import BrokenReceipt, InvalidArgument, InvalidReference, Refused, StorageError
 from regnb.oci.reference import is_digest
-from regnb.text import names
+from regnb.text import count, human, names
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_NAMES: Final = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 _UNSEEN: Final = (
     "One thing cannot be seen: a client that was told that a blob exists, and has not pushed its manifest yet. Its "
     "push may fail; pushed again, it is whole."
@@ -93,6 +94,11 @@ def seconds(age: str) -> int:
     return int(match[1]) * _UNITS[match[2]] if match[1] else 0
 
 
+def _time(seconds: int) -> str:
+    unit, name = next((unit, name) for unit, name in _NAMES if seconds % unit == 0)
+    return count(seconds // unit, name)
+
+
 @dataclass
 class Spared:
     """What undo of the receipts at hand needs.
@@ -106,6 +112,21 @@ class Spared:
     manifests: dict[str, set[str]] = field(default_factory=dict)
     receipts: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+
+
+def check_globs(state: State, globs: Iterable[str]) -> None:
+    """Check that each name or glob of a repository matches one.
+
+    Raises:
+        InvalidArgument: One matches none.
+
+    Example:
+        ``check_globs(state, ["vm/*"])``
+    """
+    known = state.repositories.keys() | state.uploading
+    for glob in globs:
+        if not fnmatch.filter(known, glob):
+            raise InvalidArgument(f"no repository matches {glob!r}", hint="regnb audit lists the repositories")
 
 
 def undoable(where: Path | None = None) -> Spared:
@@ -204,13 +225,15 @@ def plan_collect(
     planning.named()
     for name in (spared or Spared()).broken:
         planning.effect("receipt", "", name, "this receipt cannot be read: what its undo needs is not spared")
+    steps = planning.sorted()
     return Sweep(
         operation="collect",
         url=url,
-        steps=planning.sorted(),
+        steps=steps,
         options=options,
         effects=tuple(planning.effects),
-        notes=tuple(_notes(options)),
+        notes=(*planning.young(), *(_notes(options) if steps else ())),
+        witness=state.witness(),
         allow=allowed,
     )
 
@@ -243,6 +266,7 @@ class _Planning:
         self._chosen = {name for name, one in state.repositories.items() if one.named and self._matches(name)}
         self._kept = {name: state.served(name) for name in state.repositories}
         self._going: dict[str, float] = {}
+        self._young: dict[int, tuple[int, int]] = {}
 
     def _matches(self, name: str) -> bool:
         globs = self._options.repositories
@@ -257,8 +281,22 @@ class _Planning:
         key = lambda row: (row.repository, row.tag, row.reference)  # noqa: E731 -- as short as its use
         return tuple(row for kind in PHASES for row in sorted(self._rows[kind], key=key))
 
-    def _is_old(self, when: float) -> bool:
-        return self._now - when >= self._options.grace
+    def _is_old(self, when: float, size: int, least: int | None = None) -> bool:
+        """Whether something has the least age, by default the grace; what has not is counted."""
+        least = self._options.grace if least is None else least
+        if self._now - when >= least:
+            return True
+        number, total = self._young.get(least, (0, 0))
+        self._young[least] = number + 1, total + size
+        return False
+
+    def young(self) -> Iterator[str]:
+        """Yield a sentence about what nothing needs and is not old enough."""
+        for least, (number, size) in self._young.items():
+            age = f"written less than {_time(least)} ago" if least else "dated in the future"
+            # The blobs of an untagged manifest that stays are not counted.
+            total = f"{'at least ' * self._options.untagged}{human(size)}"
+            yield f"Left alone: {count(number, 'thing')} ({total}) that nothing needs, {age}."
 
     def _row(self, kind: Kind, reference: str, when: float, size: int, reason: str, **more: str) -> None:
         youngest = datetime.fromtimestamp(when, UTC).isoformat(timespec="microseconds")
@@ -290,7 +328,7 @@ class _Planning:
                 digest: self._look.age(f"repositories/{name}/_manifests/revisions/{digest.replace(':', '/')}/link")
                 for digest in holding.revisions.keys() - reached
             }
-            young = {digest for digest, about in dated.items() if about is None or not self._is_old(about[0])}
+            young = {digest for digest, about in dated.items() if about is None or not self._is_old(*about)}
             kept = self._with_referrers(roots | wanted | young, served)
             # A link that says another digest than its path is served under either name.
             twins = [pair for pair in holding.revisions.items() if pair[0] != pair[1]]
@@ -345,7 +383,7 @@ class _Planning:
                     foreign.add(target)
         last = self._last(links) if state.files else set()
         for name, digest, about in links:
-            if self._is_old(about[0]) and (name, digest) not in last:
+            if self._is_old(*about) and (name, digest) not in last:
                 reason = "no manifest of this repository needs this layer"
                 self._row("layer link", digest, *about, reason, repository=name)
         linked = youngest.keys() | self._going.keys()
@@ -358,7 +396,7 @@ class _Planning:
             if about is None:
                 continue
             when = max(about[0], youngest.get(digest, 0), self._going.get(digest, 0))
-            if self._is_old(when):
+            if self._is_old(when, about[1]):
                 kind: Kind = "manifest" if digest in self._going else "blob"
                 self._row(kind, digest, when, about[1], "no manifest that stays needs it")
 
@@ -379,8 +417,10 @@ class _Planning:
         for name in filter(self._matches, self._state.uploading):
             for upload in self._look.names(f"repositories/{name}/_uploads"):
                 found = list(self._below(f"repositories/{name}/_uploads/{upload}"))
-                if found and self._now - max(when for when, _ in found) >= self._options.uploads_older_than:
-                    size, when = sum(size for _, size in found), max(when for when, _ in found)
+                if not found:
+                    continue
+                size, when = sum(size for _, size in found), max(when for when, _ in found)
+                if self._is_old(when, size, self._options.uploads_older_than):
                     self._row("upload", upload, when, size, "this upload was not finished", repository=name)
 
     def _below(self, path: str) -> Iterator[tuple[float, int]]:
@@ -408,8 +448,9 @@ class _Planning:
                         about = self._look.age(f"{index}/{hexadecimal}/link")
                         found += [(about[0], digest, about[1])] if about else []
                 for when, digest, size in sorted(found, reverse=True)[keeps:]:
-                    if current and self._is_old(when):
-                        reason = f"older than the {keeps:,} newest of this tag's history"
+                    if current and self._is_old(when, size):
+                        reason = f"not among the {keeps:,} newest in this tag's history"
+                        reason = reason if keeps else "this tag pointed to it before"
                         self._row("tag history", digest, when, size, reason, repository=name, tag=tag)
 
     def named(self) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from regnb.change.collect.application import lost, name
 from regnb.change.collect.place import Place, Run
 from regnb.change.collect.planning import stale
 from regnb.change.collect.state import State
@@ -28,7 +29,7 @@ def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[
         wanted: Which rows.
 
     Raises:
-        PlanMismatch: The trash does not have it.
+        PlanMismatch: The trash does not have it, or its removal was begun.
 
     Example:
         ``plan_restore(trash.runs(), "/srv/registry", "20261129T120000-4f2a91cc")``
@@ -37,6 +38,9 @@ def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[
     if found is None:
         text = f"the trash of {url} has no run {run[:80]}"
         raise PlanMismatch(text, hint="regnb trash list names them; what was emptied cannot be put back")
+    if found.begun:
+        text = f"the removal of run {run} was begun and cut short: what is left of it cannot be put back"
+        raise PlanMismatch(text, hint=f"remove the rest: regnb trash empty {url}")
     reason = f"{'listed' if found.listed else 'moved'} by run {run}"
     rows = [msgspec.structs.replace(row, youngest="", reason=reason) for row in found.rows if wanted(row)]
     rows.sort(key=lambda row: -PHASES.index(row.kind))
@@ -48,7 +52,7 @@ def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[
 
 
 def plan_empty(
-    known: Iterable[Run],
+    known: Sequence[Run],
     url: str,
     *,
     older_than: int,
@@ -74,13 +78,11 @@ def plan_empty(
         ``plan_empty(trash.runs(), "/srv/registry", older_than=7 * 86_400, state=state, garbage=garbage)``
     """
     now = now or datetime.now(UTC)
-    needed: set[str] = set().union(*(state.needed(state.served(name)) for name in state.repositories))
-    lost = needed - state.blobs.keys()
+    old = [run for run in known if run.begun or _age(run, now) >= older_than]
+    needed = set(lost(state, {name(row) for run in old if not run.listed for row in run.rows}))
     steps, effects = list[Row](), list[Effect]()
     named, allowed, listed = dict.fromkeys(endpoints), set(check_allow(allow)), False
-    for run in known:
-        if (now - run.moved).total_seconds() < older_than:
-            continue
+    for run in old:
         when = run.moved.isoformat(timespec="seconds")
         if run.listed:
             rows = still(run, garbage(run))
@@ -91,23 +93,33 @@ def plan_empty(
             reason += f", of which {len(rows):,} ({human(size)}) {'is' if len(rows) == 1 else 'are'} still garbage"
             steps.append(Row(kind="run", reference=run.run, size=size, youngest=when, reason=reason))
             continue
-        blobs = [row.reference for row in run.rows if row.kind in ("blob", "manifest")]
-        if kept := sorted(lost.intersection(blobs)):
-            text = f"spared: {count(len(kept), 'blob')} in it are needed again; put them back: regnb trash restore"
+        if kept := needed.intersection(map(name, run.rows)):
+            text = f"spared: {count(len(kept), 'thing')} in it {'is' if len(kept) == 1 else 'are'} needed again; "
+            text += "push that image again" if run.begun else f"put back first: regnb trash restore {url} {run.run}"
             effects.append(Effect("needed", "", run.run, run.size, text))
             continue
-        reason = f"moved on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
+        verb = "removal begun and cut short, moved" if run.begun else "moved"
+        reason = f"{verb} on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
         steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason))
-    note = "What is removed from the trash cannot be put back, and undo of earlier deletions may need it."
+    notes = ["What is removed from the trash cannot be put back, and undo of earlier deletions may need it."]
+    if young := len(known) - len(old):
+        bytes_ = human(sum(run.size for run in known if run not in old))
+        notes.append(f"Not old enough yet, and kept: {count(young, 'run')} ({bytes_}).")
     return Sweep(
         operation="empty",
         url=url,
         steps=tuple(steps),
         effects=tuple(effects),
-        notes=(note,),
+        notes=tuple(notes),
         options=Options(endpoints=tuple(named), place="list") if listed else Options(),
+        witness=state.witness() if listed else ("", ""),
         allow=tuple(sorted(allowed)) if listed else (),
     )
+
+
+def _age(run: Run, now: datetime) -> float:
+    """Return how many seconds ago a run was moved; none if the clock was set back since."""
+    return max(0.0, (now - run.moved).total_seconds())
 
 
 def still(run: Run, now: Sequence[Row]) -> list[Row]:
@@ -137,7 +149,7 @@ def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
     Example:
         ``plan_return(trash, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
     """
-    known = [run for run in place.runs() if not run.listed]
+    known = [run for run in place.runs() if not (run.listed or run.begun)]
     blobs: set[str] = set()
     links: set[tuple[str, str]] = set()
     todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]

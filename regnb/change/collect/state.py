@@ -145,6 +145,15 @@ class State:
         revisions = self.repositories[name].revisions
         return {*revisions, *revisions.values()}
 
+    def witness(self) -> tuple[str, str]:
+        """Return a repository and a manifest that a tag of it leads to, and that it has; nothing if there is none."""
+        for name, holding in sorted(self.repositories.items()):
+            known = self.served(name) if holding.named else ()
+            for _, digest in sorted(holding.tags.items()):
+                if digest in known and isinstance(self.manifests.get(digest), ManifestRecord):
+                    return name, digest
+        return "", ""
+
     def broken(self) -> set[tuple[str, str, str]]:
         """Return what tags lead to and a repository does not have: its name, what sort it is, and the digest."""
         found: set[tuple[str, str, str]] = set()

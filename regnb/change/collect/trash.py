@@ -149,9 +149,9 @@ class Trash:
             []
         """
         return [
-            Run(name, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")))
+            Run(run, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")), begun=name != run)
             for name in _names(f"{self.base}/{TRASH}")
-            if (moved := moved_at(name)) is not None
+            if (moved := moved_at(run := name.removesuffix(_EMPTIED))) is not None
         ]
 
     def listed(self, _: State) -> set[str]:
@@ -210,7 +210,7 @@ class Trash:
         """Move a folder out of the trash to where it was.
 
         Returns:
-            ``moved``; ``gone`` if the trash does not have it; ``there`` if its place is taken.
+            As `Place.backs`.
 
         Raises:
             OSError: It cannot be moved.
@@ -221,7 +221,7 @@ class Trash:
             source = self._folder(f"{TRASH}/{run}/{parent}")
             os.stat(name, dir_fd=source, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            return "gone"
+            return "back" if os.path.lexists(f"{self.base}/{row.path}/{row.leaf}") else "gone"
         target = self._folder(parent, parent, make=True)
         try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
@@ -261,16 +261,17 @@ class Trash:
         name = f".regnb-probe-{secrets.token_hex(4)}"
         try:
             for parent in ("blobs", "repositories"):
-                with contextlib.suppress(FileNotFoundError):
-                    self._folder(parent)
-                    self._probe(parent, name)
+                self._probe(parent, name)
         finally:
             self.tidy()
 
     def _probe(self, parent: str, name: str) -> None:
-        source = self._folder(parent)
         made, moved = False, False
         try:
+            try:
+                source = self._folder(parent)
+            except FileNotFoundError:
+                return
             target = self._folder(TRASH, make=True)
             os.mkdir(name, 0o700, dir_fd=source)
             made = True
@@ -299,7 +300,7 @@ class Trash:
                 os.rmdir(folder)  # noqa: PTH106 -- a text
 
     def empty(self, run: str) -> None:
-        """Remove everything that a run moved into the trash; once this was begun, nothing is listed or put back.
+        """Remove everything that a run moved into the trash; once this was begun, nothing is put back.
 
         Raises:
             OSError: Something cannot be removed.
@@ -354,6 +355,7 @@ def _hint(error: OSError) -> str:
     """Return what to do where a folder cannot be moved."""
     return {
         errno.EXDEV: "the trash is on another mount: mount the whole docker/registry/v2 in one piece",
+        errno.ENOTDIR: "a symbolic link or a file is where a folder must be: move or mount the folder itself there",
         errno.EROFS: "the storage is mounted read-only: collect where it can be written",
         errno.EACCES: "run regnb as the registry's own user",
         errno.EPERM: "run regnb as the registry's own user",
