@@ -1151,8 +1151,7 @@ def _confirm(plan: Plan, code: str, storage: Storage | None) -> None:
         return
     if storage is None:
         raise Refused(
-            "layers that this undo needs lie in a trash",
-            hint="name the storage, as when it was planned (--storage on the command line)",
+            "layers that this undo needs lie in a trash", hint="name its storage (--storage on the command line)"
         )
     for back in storage.plan_return(plan.receipt):
         storage.apply(back, confirm=back.code)

@@ -383,38 +383,10 @@ class Storage(_Storage):
             >>> [one.pushes for one in storage.check(plan)]
             ['stopped']
         """
-        found = self._check_writers(plan)
+        found = _writers(plan)
         if plan.operation == "collect":
             with self._place(plan) as place:
                 place.probe()
-        return found
-
-    @staticmethod
-    def _check_writers(plan: Sweep) -> list[Writer]:
-        from regnb.change.collect import pushers
-
-        # What was only listed is removed by emptying: then somebody may push what it needs.
-        removes = plan.operation == "empty" and plan.options.place == "list"
-        lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
-        if lists or not (removes or plan.operation == "collect"):
-            return []
-        found: list[Writer] = []
-        for url in plan.options.endpoints:
-            if pushers.is_stopped(url):
-                found.append(pushers.Writer(url, "stopped", "it refuses connections"))
-                continue
-            from regnb import registry
-
-            try:
-                with registry.connect(url, cache=False) as endpoint:
-                    client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(pushers.ask, client, plan.witness)))
-            except Refused:
-                raise
-            except RegistryError as error:
-                found.append(pushers.Writer(url, "not known", error.message))
-        if "writer" not in plan.allow:
-            pushers.check(found)
         return found
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
@@ -527,7 +499,7 @@ class Storage(_Storage):
         if self._keys is not None:
             self._keys.forget()  # what was listed before the lock may have changed
         plan.check()
-        self._check_writers(plan)
+        _writers(plan)
 
         def again(state: State) -> Sweep:
             if plan.operation == "collect":
@@ -558,6 +530,35 @@ class Storage(_Storage):
             bar.close()
             known = self._last = None
         return Receipt.load(journal.path)
+
+
+def _writers(plan: Sweep) -> list[Writer]:
+    """Ask every endpoint of a plan, and return what each answered, unless somebody can push or may be able to."""
+    from regnb.change.collect import pushers
+
+    # What was only listed is removed by emptying: then somebody may push what it needs.
+    removes = plan.operation == "empty" and plan.options.place == "list"
+    lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
+    if lists or not (removes or plan.operation == "collect"):
+        return []
+    found: list[Writer] = []
+    for url in plan.options.endpoints:
+        if pushers.is_stopped(url):
+            found.append(pushers.Writer(url, "stopped", "it refuses connections"))
+            continue
+        from regnb import registry
+
+        try:
+            with registry.connect(url, cache=False) as endpoint:
+                client = endpoint._client  # noqa: SLF001 -- our own kind
+                found.append(run(partial(pushers.ask, client, plan.witness)))
+        except Refused:
+            raise
+        except RegistryError as error:
+            found.append(pushers.Writer(url, "not known", error.message))
+    if "writer" not in plan.allow:
+        pushers.check(found)
+    return found
 
 
 def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list", "copies"]:
