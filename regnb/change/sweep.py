@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from regnb.change.document import AGAIN, Document
 from regnb.change.plan import Effect, Plan
-from regnb.crawl.files import file_errors
+from regnb.crawl.files import file_errors, local_path
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.text import count, human
@@ -292,7 +292,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         if self.options.place == "list" and self.operation != "empty" and self.options.trash:
             return "Nothing was moved or removed: this bucket keeps no versions, so rows are only listed."
         text = f"Moved {human(moved)}, removed for good {human(emptied)}"
-        if "://" in self.url:
+        if not local_path(self.url):  # a bucket is never full
             return f"{text}."
         return f"{text}; the volume has {human(abs(free))} {'more' if free >= 0 else 'less'} free than before."
 

@@ -264,6 +264,15 @@ def test_a_registry_that_does_not_answer_for_an_image_proves_nothing(old: Distri
         swept.collect(old, swept.storage(old).plan_collect(endpoints=[server.url]))
 
 
+def test_a_folder_named_by_a_url_is_a_folder(old: Distribution) -> None:
+    """All three figures are said of it, as of a path."""
+    here = regnb.open_storage(f"file://{old.root}")
+    plan = here.plan_collect(endpoints=[old.url])
+    receipt = here.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.figures is not None
+    assert "free than before" in plan.result(*structs.astuple(receipt.figures))
+
+
 def test_two_collections_at_once(old: Distribution) -> None:
     """The second one is refused, and leaves no receipt."""
     with Trash(f"{old.root}/docker/registry/v2"), pytest.raises(Busy, match="another collection"):
@@ -392,7 +401,9 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
     swept.collect(real, swept.storage(real).plan_collect(endpoints=[real.url], untagged=True, allow=["undo"]))
     with real, regnb.connect(real.url) as registry:
         plain = registry.plan_undo(deletion)
-        assert registry.apply(plain, confirm=plain.code).status == "partial", "the layers are gone"
+        failed = registry.apply(plain, confirm=plain.code)
+        assert failed.status == "partial", "the layers are gone"
+        assert "undo with that storage (--storage DIR)" in "".join(failed.to_frame()["message"])
         here = swept.storage(real)
         undo = registry.plan_undo(deletion, storage=here)
         with pytest.raises(Refused, match="lie in a trash"):
