@@ -380,6 +380,7 @@ class Storage(_Storage):
             Busy: Another collection is at work.
 
         Example:
+            >>> plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])
             >>> [one.pushes for one in storage.check(plan)]
             ['stopped']
         """
