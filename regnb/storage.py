@@ -537,10 +537,7 @@ def _writers(plan: Sweep) -> list[Writer]:
     """Ask every endpoint of a plan, and return what each answered, unless somebody can push or may be able to."""
     from regnb.change.collect import pushers
 
-    # What was only listed is removed by emptying: then somebody may push what it needs.
-    removes = plan.operation == "empty" and plan.options.place == "list"
-    lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
-    if lists or not (removes or plan.operation == "collect"):
+    if not plan.takes:
         return []
     found: list[Writer] = []
     for url in plan.options.endpoints:

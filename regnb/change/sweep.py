@@ -200,6 +200,20 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         return self.steps[number].tag or self.steps[number].reference
 
     @property
+    def takes(self) -> bool:
+        """Whether it takes away what a registry may know: then nobody may push, and its caches may be wrong afterwards.
+
+        Example:
+            >>> listed = Options(place="list")
+            >>> [Sweep(operation=one, url="s3://r", steps=(), options=listed).takes for one in ("collect", "empty")]
+            [False, True]
+        """
+        listed = self.options.place == "list"
+        if self.operation == "collect":
+            return not (listed and self.options.trash)
+        return listed and self.operation == "empty"
+
+    @property
     def size(self) -> int:
         """Bytes of all rows."""
         return sum(row.size for row in self.steps)
