@@ -157,6 +157,7 @@ class Storage(_Storage):
             collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
         from regnb.change.collect.planning import check_globs, seconds
+        from regnb.change.collect.returning import needed
         from regnb.change.sweep import Options
         from regnb.wire.addresses import parse_registry
 
@@ -199,7 +200,7 @@ class Storage(_Storage):
                 f"this collection frees {human(plan.size)}, less than the {human(wanted)} asked for",
                 hint="; ".join(hints),
             )
-        return plan
+        return structs.replace(plan, effects=(*needed(place.runs(state), self.url, state), *plan.effects))
 
     def plan_free(
         self,

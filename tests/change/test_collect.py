@@ -164,8 +164,9 @@ def test_what_is_needed_again_is_not_removed(old: Distribution, folder: str) -> 
     plan = here.plan_empty(older_than="0")
     assert plan.steps == ()
     assert plan.blast["message"].tolist() == [
-        f"spared: 1 thing in it is needed again; put back first: regnb trash restore {old.root} {run}"
+        f"1 thing in this run of the trash is needed again; put it back: regnb trash restore {old.root} {run}"
     ]
+    assert {*plan.effects} <= {*here.plan_collect().effects}, "a collection names it, too"
     assert swept.collect(old, here.plan_restore(run)).status == "done"
     assert len(swept.whole(old.root)) == 2
 
