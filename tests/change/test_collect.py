@@ -385,6 +385,7 @@ def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> No
     plan = swept.storage(old).plan_collect(endpoints=[old.url], untagged=True)
     assert [row.reference for row in plan.steps if row.kind == "revision"] == [lonely.digest]
     assert {row.reference for row in plan.steps if row.kind == "manifest"} == {lonely.digest}
+    assert any("Harbor" in note for note in plan.notes), "its files do not say that they are Harbor's"
     assert swept.collect(old, plan).status == "done"
     assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0", "app:multi"}
 
