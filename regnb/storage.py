@@ -159,12 +159,10 @@ class Storage(_Storage):
         from regnb.change.collect.planning import check_globs, seconds
         from regnb.change.collect.returning import needed
         from regnb.change.sweep import Options
-        from regnb.wire.addresses import parse_registry
 
         place = self._place()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
-        asked = (endpoints,) if isinstance(endpoints, str) else endpoints
         options = Options(
             untagged=untagged,
             uploads_older_than=seconds(uploads_older_than),
@@ -172,7 +170,7 @@ class Storage(_Storage):
             repositories=tuple((repositories,) if isinstance(repositories, str) else repositories),
             tag_history=tag_history,
             trash=trash,
-            endpoints=tuple(dict.fromkeys(parse_registry(one)[0] for one in asked)),
+            endpoints=_endpoints(endpoints),
             place=_kind(place, copies=copies),
         )
         state = self._state()
@@ -334,10 +332,8 @@ class Storage(_Storage):
             empty in /var/lib/registry: nothing to do
         """
         from regnb.change.collect.planning import seconds
-        from regnb.wire.addresses import parse_registry
 
-        asked = (endpoints,) if isinstance(endpoints, str) else endpoints
-        named = [parse_registry(one)[0] for one in asked]
+        named = _endpoints(endpoints)
         place = self._place()
         state = self._state(parts=False)
         return self._empty(place, state, seconds(older_than), endpoints=named, allow=allow)[0]
@@ -532,6 +528,20 @@ class Storage(_Storage):
             bar.close()
             known = self._last = None
         return Receipt.load(journal.path)
+
+
+def _endpoints(asked: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses of endpoints, each once; a plan keeps no credentials."""
+    from regnb.wire.addresses import parse_registry
+
+    found: dict[str, None] = {}
+    for one in (asked,) if isinstance(asked, str) else asked:
+        url, host, credentials = parse_registry(one)
+        if credentials is not None:
+            hint = f"name {url}, and give the credentials with docker login {host}"
+            raise InvalidArgument(f"the URL of the endpoint {url} has credentials, and a plan keeps none", hint=hint)
+        found[url] = None
+    return tuple(found)
 
 
 def _writers(plan: Sweep) -> list[Writer]:

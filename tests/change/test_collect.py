@@ -214,6 +214,9 @@ def test_a_registry_that_takes_pushes_is_refused(old: Distribution) -> None:
     """Writable, or not named: refused. Read-only, or stopped: done. With the allowance it is done while it runs."""
     here = swept.storage(old)
     unnamed = here.plan_collect()
+    with pytest.raises(InvalidArgument, match="has credentials, and a plan keeps none") as error:
+        here.plan_collect(endpoints=["http://me:s3cret@127.0.0.1:5000"])
+    assert "s3cret" not in str(error.value)
     with pytest.raises(Refused, match="no endpoint"):
         here.apply(unnamed, confirm=unnamed.code)
     plan = here.plan_collect(endpoints=[old.url])
