@@ -1150,10 +1150,7 @@ def _confirm(plan: Plan, code: str, storage: Storage | None) -> None:
     if not any(effect.effect == "trash" for effect in plan.effects):
         return
     if storage is None:
-        raise Refused(
-            "layers that this undo needs lie in a trash",
-            hint="name the storage, as when it was planned (--storage on the command line)",
-        )
+        raise Refused("layers that this undo needs lie in a trash", hint="name its storage, too (--storage DIR)")
     for back in storage.plan_return(plan.receipt):
         storage.apply(back, confirm=back.code)
 

@@ -157,13 +157,12 @@ class Storage(_Storage):
             collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
         from regnb.change.collect.planning import check_globs, seconds
+        from regnb.change.collect.returning import needed
         from regnb.change.sweep import Options
-        from regnb.wire.addresses import parse_registry
 
         place = self._place()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
-        asked = (endpoints,) if isinstance(endpoints, str) else endpoints
         options = Options(
             untagged=untagged,
             uploads_older_than=seconds(uploads_older_than),
@@ -171,7 +170,7 @@ class Storage(_Storage):
             repositories=tuple((repositories,) if isinstance(repositories, str) else repositories),
             tag_history=tag_history,
             trash=trash,
-            endpoints=tuple(dict.fromkeys(parse_registry(one)[0] for one in asked)),
+            endpoints=_endpoints(endpoints),
             place=_kind(place, copies=copies),
         )
         state = self._state()
@@ -199,7 +198,7 @@ class Storage(_Storage):
                 f"this collection frees {human(plan.size)}, less than the {human(wanted)} asked for",
                 hint="; ".join(hints),
             )
-        return plan
+        return structs.replace(plan, effects=(*needed(place.runs(state), self.url, state), *plan.effects))
 
     def plan_free(
         self,
@@ -333,10 +332,8 @@ class Storage(_Storage):
             empty in /var/lib/registry: nothing to do
         """
         from regnb.change.collect.planning import seconds
-        from regnb.wire.addresses import parse_registry
 
-        asked = (endpoints,) if isinstance(endpoints, str) else endpoints
-        named = [parse_registry(one)[0] for one in asked]
+        named = _endpoints(endpoints)
         place = self._place()
         state = self._state(parts=False)
         return self._empty(place, state, seconds(older_than), endpoints=named, allow=allow)[0]
@@ -380,41 +377,14 @@ class Storage(_Storage):
             Busy: Another collection is at work.
 
         Example:
+            >>> plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])
             >>> [one.pushes for one in storage.check(plan)]
             ['stopped']
         """
-        found = self._check_writers(plan)
+        found = _writers(plan)
         if plan.operation == "collect":
             with self._place(plan) as place:
                 place.probe()
-        return found
-
-    @staticmethod
-    def _check_writers(plan: Sweep) -> list[Writer]:
-        from regnb.change.collect import pushers
-
-        # What was only listed is removed by emptying: then somebody may push what it needs.
-        removes = plan.operation == "empty" and plan.options.place == "list"
-        lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
-        if lists or not (removes or plan.operation == "collect"):
-            return []
-        found: list[Writer] = []
-        for url in plan.options.endpoints:
-            if pushers.is_stopped(url):
-                found.append(pushers.Writer(url, "stopped", "it refuses connections"))
-                continue
-            from regnb import registry
-
-            try:
-                with registry.connect(url, cache=False) as endpoint:
-                    client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(pushers.ask, client, plan.witness)))
-            except Refused:
-                raise
-            except RegistryError as error:
-                found.append(pushers.Writer(url, "not known", error.message))
-        if "writer" not in plan.allow:
-            pushers.check(found)
         return found
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
@@ -527,7 +497,7 @@ class Storage(_Storage):
         if self._keys is not None:
             self._keys.forget()  # what was listed before the lock may have changed
         plan.check()
-        self._check_writers(plan)
+        _writers(plan)
 
         def again(state: State) -> Sweep:
             if plan.operation == "collect":
@@ -558,6 +528,46 @@ class Storage(_Storage):
             bar.close()
             known = self._last = None
         return Receipt.load(journal.path)
+
+
+def _endpoints(asked: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses of endpoints, each once; a plan keeps no credentials."""
+    from regnb.wire.addresses import parse_registry
+
+    found: dict[str, None] = {}
+    for one in (asked,) if isinstance(asked, str) else asked:
+        url, host, credentials = parse_registry(one)
+        if credentials is not None:
+            hint = f"name {url}, and give the credentials with docker login {host}"
+            raise InvalidArgument(f"the URL of the endpoint {url} has credentials, and a plan keeps none", hint=hint)
+        found[url] = None
+    return tuple(found)
+
+
+def _writers(plan: Sweep) -> list[Writer]:
+    """Ask every endpoint of a plan, and return what each answered, unless somebody can push or may be able to."""
+    from regnb.change.collect import pushers
+
+    if not plan.takes:
+        return []
+    found: list[Writer] = []
+    for url in plan.options.endpoints:
+        if pushers.is_stopped(url):
+            found.append(pushers.Writer(url, "stopped", "it refuses connections"))
+            continue
+        from regnb import registry
+
+        try:
+            with registry.connect(url, cache=False) as endpoint:
+                client = endpoint._client  # noqa: SLF001 -- our own kind
+                found.append(run(partial(pushers.ask, client, plan.witness)))
+        except Refused:
+            raise
+        except RegistryError as error:
+            found.append(pushers.Writer(url, "not known", error.message))
+    if "writer" not in plan.allow:
+        pushers.check(found)
+    return found
 
 
 def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list", "copies"]:

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from regnb.change.document import AGAIN, Document
 from regnb.change.plan import Effect, Plan
-from regnb.crawl.files import file_errors
+from regnb.crawl.files import file_errors, local_path
 from regnb.errors import InvalidArgument, InvalidReference, PlanMismatch
 from regnb.oci.reference import Digest, check_repository, check_tag, is_digest
 from regnb.text import count, human
@@ -200,6 +200,20 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         return self.steps[number].tag or self.steps[number].reference
 
     @property
+    def takes(self) -> bool:
+        """Whether it takes away what a registry may know: then nobody may push, and its caches may be wrong afterwards.
+
+        Example:
+            >>> listed = Options(place="list")
+            >>> [Sweep(operation=one, url="s3://r", steps=(), options=listed).takes for one in ("collect", "empty")]
+            [False, True]
+        """
+        listed = self.options.place == "list"
+        if self.operation == "collect":
+            return not (listed and self.options.trash)
+        return listed and self.operation == "empty"
+
+    @property
     def size(self) -> int:
         """Bytes of all rows."""
         return sum(row.size for row in self.steps)
@@ -292,7 +306,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         if self.options.place == "list" and self.operation != "empty" and self.options.trash:
             return "Nothing was moved or removed: this bucket keeps no versions, so rows are only listed."
         text = f"Moved {human(moved)}, removed for good {human(emptied)}"
-        if "://" in self.url:
+        if not local_path(self.url):  # a bucket is never full
             return f"{text}."
         return f"{text}; the volume has {human(abs(free))} {'more' if free >= 0 else 'less'} free than before."
 

@@ -173,14 +173,14 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
         section(table[table["status"] != "done"], "Not done")
     if sweep is not None and sweep.operation == "collect":
         where = shlex.quote(sweep.url)
-        if sweep.options.trash and sweep.options.place == "list":
+        if not sweep.takes:
             out.print(f"To remove what is still garbage after a day: regnb trash empty {where} --older-than 1d")
             raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
         if sweep.options.trash:
             out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)
             out.print(f"To remove it for good after a week: regnb trash empty {where} --older-than 7d", soft_wrap=True)
         _ask_caches(storage, receipt)
-    elif sweep is not None and sweep.operation == "empty" and sweep.options.place == "list":
+    elif sweep is not None and sweep.takes:
         # What a collection only listed is removed by this: its receipt names runs, and no links to ask for.
         out.print(_RESTART)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

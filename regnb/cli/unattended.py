@@ -88,6 +88,9 @@ def collect(
 def _apply(storage: Storage, plan: Sweep) -> Receipt | None:
     """Apply a plan that the job's own words ask for, and say what became of it."""
     say(plan.summary())
+    for one in plan.effects:
+        if one.effect == "needed":
+            say(f"{one.reference}: {one.message}")
     if not plan.changes:
         return None
     receipt = storage.apply(plan, confirm=plan.digest)

@@ -130,7 +130,7 @@ class SweepForm(Confirmation[Sweep]):
             parts.append(receipt.sweep.result(figures.moved, figures.emptied, figures.free))
         if receipt.status != "done":
             parts.append(f"Go on with <code>storage.resume(&quot;{escaped(receipt.name)}&quot;)</code>.")
-        if receipt.applied.operation == "collect" and receipt.sweep and receipt.sweep.options.place != "list":
+        if receipt.sweep and receipt.sweep.takes:
             parts.append("Restart every registry process over this storage: it may remember blobs that are gone.")
         self._result.value = (
             f"<div class='regnb-box regnb-{STATUS[receipt.status]} regnb-next' role='status' tabindex='-1'>"

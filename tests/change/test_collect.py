@@ -164,8 +164,9 @@ def test_what_is_needed_again_is_not_removed(old: Distribution, folder: str) -> 
     plan = here.plan_empty(older_than="0")
     assert plan.steps == ()
     assert plan.blast["message"].tolist() == [
-        f"spared: 1 thing in it is needed again; put back first: regnb trash restore {old.root} {run}"
+        f"1 thing in this run of the trash is needed again; put it back: regnb trash restore {old.root} {run}"
     ]
+    assert {*plan.effects} <= {*here.plan_collect().effects}, "a collection names it, too"
     assert swept.collect(old, here.plan_restore(run)).status == "done"
     assert len(swept.whole(old.root)) == 2
 
@@ -213,6 +214,9 @@ def test_a_registry_that_takes_pushes_is_refused(old: Distribution) -> None:
     """Writable, or not named: refused. Read-only, or stopped: done. With the allowance it is done while it runs."""
     here = swept.storage(old)
     unnamed = here.plan_collect()
+    with pytest.raises(InvalidArgument, match="has credentials, and a plan keeps none") as error:
+        here.plan_collect(endpoints=["http://me:s3cret@127.0.0.1:5000"])
+    assert "s3cret" not in str(error.value)
     with pytest.raises(Refused, match="no endpoint"):
         here.apply(unnamed, confirm=unnamed.code)
     plan = here.plan_collect(endpoints=[old.url])
@@ -262,6 +266,15 @@ def test_a_registry_that_does_not_answer_for_an_image_proves_nothing(old: Distri
 
     with scripted.serve(answer) as server, pytest.raises(Refused, match="did not answer for app@sha256"):
         swept.collect(old, swept.storage(old).plan_collect(endpoints=[server.url]))
+
+
+def test_a_folder_named_by_a_url_is_a_folder(old: Distribution) -> None:
+    """All three figures are said of it, as of a path."""
+    here = regnb.open_storage(f"file://{old.root}")
+    plan = here.plan_collect(endpoints=[old.url])
+    receipt = here.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.figures is not None
+    assert "free than before" in plan.result(*structs.astuple(receipt.figures))
 
 
 def test_two_collections_at_once(old: Distribution) -> None:
@@ -375,6 +388,7 @@ def test_untagged_manifests_go_and_what_is_needed_stays(old: Distribution) -> No
     plan = swept.storage(old).plan_collect(endpoints=[old.url], untagged=True)
     assert [row.reference for row in plan.steps if row.kind == "revision"] == [lonely.digest]
     assert {row.reference for row in plan.steps if row.kind == "manifest"} == {lonely.digest}
+    assert any("Harbor" in note for note in plan.notes), "its files do not say that they are Harbor's"
     assert swept.collect(old, plan).status == "done"
     assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0", "app:multi"}
 
@@ -392,7 +406,9 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
     swept.collect(real, swept.storage(real).plan_collect(endpoints=[real.url], untagged=True, allow=["undo"]))
     with real, regnb.connect(real.url) as registry:
         plain = registry.plan_undo(deletion)
-        assert registry.apply(plain, confirm=plain.code).status == "partial", "the layers are gone"
+        failed = registry.apply(plain, confirm=plain.code)
+        assert failed.status == "partial", "the layers are gone"
+        assert "undo with that storage (--storage DIR)" in "".join(failed.to_frame()["message"])
         here = swept.storage(real)
         undo = registry.plan_undo(deletion, storage=here)
         with pytest.raises(Refused, match="lie in a trash"):

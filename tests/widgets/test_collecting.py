@@ -120,6 +120,25 @@ def test_a_bucket_is_copied_if_that_is_wanted(old: Distribution) -> None:
         assert storage.trash()["size"].sum() > 0
 
 
+@pytest.mark.parametrize("trash", [True, False])
+def test_the_registry_is_to_be_restarted_once_blobs_are_gone(old: Distribution, *, trash: bool) -> None:
+    """A list of garbage takes nothing away; its second run does, and so does a collection without a trash."""
+    with buckets.serve():
+        fsspec.filesystem("s3").mkdir("listed")
+        buckets.put(old.root, "listed")
+        storage = open_storage("s3://listed")
+        form = collecting.collect(storage, ["http://127.0.0.1:1"])
+        form._fields["grace"].value = "0"
+        form._fields["trash"].value = trash
+        assert "http://127.0.0.1:1 refuses connections" in preview(form) or trash
+        assert ("Restart every registry process" in confirm(form)) is not trash
+        if trash:
+            form = collecting.empty(storage)
+            form._fields["older_than"].value = "0"
+            assert "http://127.0.0.1:1 refuses connections" in preview(form)
+            assert "Restart every registry process" in confirm(form)
+
+
 def test_a_page_offers_the_plan_and_asks_no_other_address(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a page of the web UI nothing is moved, and a visitor does not choose whom the server asks."""
     monkeypatch.setattr(collecting, "served", lambda: True)

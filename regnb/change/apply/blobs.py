@@ -121,9 +121,8 @@ class Blobs:
         self._lacked[blob.repository] = self._lacked.get(blob.repository, 0) + 1
         near = blob.source if not self._course.plan.source else await self._nearby(blob)
         if near == blob.repository:
-            raise NotFound(
-                f"{near} no longer has it: a garbage collection removed it", hint="push the image again from elsewhere"
-            )
+            hint = "if regnb moved it into a trash, undo with that storage (--storage DIR); else push the image again"
+            raise NotFound(f"{near} no longer has it: a garbage collection removed it", hint=hint)
         upload = None
         try:
             if near:

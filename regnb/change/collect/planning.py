@@ -30,6 +30,10 @@ _UNSEEN: Final = (
     "One thing cannot be seen: a client that was told that a blob exists, and has not pushed its manifest yet. Its "
     "push may fail; pushed again, it is whole."
 )
+_UNTAGGED: Final = (
+    "Untagged means that no tag on disk leads to it. Harbor has tags that only its database knows: do not apply this "
+    "plan to a storage of Harbor's."
+)
 _CACHES: Final = (
     "A registry that runs meanwhile may still remember blobs that are gone: restart every replica afterwards; with "
     "redis, delete its keys that begin with blobs:: and repository::."
@@ -252,6 +256,8 @@ def _notes(options: Options) -> Iterator[str]:
         yield "Everything is moved into a trash beside the storage; nothing is free until the trash is emptied."
     if not options.endpoints:
         yield "No endpoint is named, so regnb cannot check that the registry is read-only or stopped."
+    if options.untagged:
+        yield _UNTAGGED
     yield _UNSEEN
     yield _CACHES
 

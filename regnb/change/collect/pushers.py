@@ -152,5 +152,5 @@ def check(writers: Sequence[Writer]) -> None:
         hint = f"stop the registry, or restart it with {_READ_ONLY}"
     else:
         text = f"it is not known whether anybody can push to {open_[0].endpoint}: {open_[0].how}"
-        hint = "name the registry's own address, past every proxy, and credentials that may push"
+        hint = "name the registry's own address, past every proxy; give credentials with docker login"
     raise Refused(text, hint=f"{hint}; to go on anyway, allow 'writer'", allow=("writer",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 
 import msgspec
 
@@ -40,7 +41,7 @@ def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[
         raise PlanMismatch(text, hint="regnb trash list names them; what was emptied cannot be put back")
     if found.begun:
         text = f"the removal of run {run} was begun and cut short: what is left of it cannot be put back"
-        raise PlanMismatch(text, hint=f"remove the rest: regnb trash empty {url}")
+        raise PlanMismatch(text, hint=f"remove the rest: regnb trash empty {quote(url)}")
     reason = f"{'listed' if found.listed else 'moved'} by run {run}"
     rows = [msgspec.structs.replace(row, youngest="", reason=reason) for row in found.rows if wanted(row)]
     rows.sort(key=lambda row: -PHASES.index(row.kind))
@@ -79,7 +80,7 @@ def plan_empty(
     """
     now = now or datetime.now(UTC)
     old = [run for run in known if run.begun or _age(run, now) >= older_than]
-    needed = set(lost(state, {name(row) for run in old if not run.listed for row in run.rows}))
+    stranded = {effect.reference: effect for effect in needed(old, url, state)}
     steps, effects = list[Row](), list[Effect]()
     named, allowed, listed = dict.fromkeys(endpoints), set(check_allow(allow)), False
     for run in old:
@@ -93,10 +94,8 @@ def plan_empty(
             reason += f", of which {len(rows):,} ({human(size)}) {'is' if len(rows) == 1 else 'are'} still garbage"
             steps.append(Row(kind="run", reference=run.run, size=size, youngest=when, reason=reason))
             continue
-        if kept := needed.intersection(map(name, run.rows)):
-            text = f"spared: {count(len(kept), 'thing')} in it {'is' if len(kept) == 1 else 'are'} needed again; "
-            text += "push that image again" if run.begun else f"put back first: regnb trash restore {url} {run.run}"
-            effects.append(Effect("needed", "", run.run, run.size, text))
+        if run.run in stranded:
+            effects.append(stranded[run.run])
             continue
         verb = "removal begun and cut short, moved" if run.begun else "moved"
         reason = f"{verb} on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
@@ -115,6 +114,29 @@ def plan_empty(
         witness=state.witness() if listed else ("", ""),
         allow=tuple(sorted(allowed)) if listed else (),
     )
+
+
+def needed(runs: Sequence[Run], url: str, state: State) -> list[Effect]:
+    """Name the runs that have what a manifest or a tag needs again: a push needed it, and no look put it back.
+
+    Args:
+        runs: What the trash holds.
+        url: The storage.
+        state: What the storage holds.
+
+    Example:
+        ``needed(trash.runs(), "/srv/registry", state)``
+    """
+    moved = [run for run in runs if not run.listed]
+    again = set(lost(state, {name(row) for run in moved for row in run.rows})) if moved else set()
+    found = []
+    for run in moved:
+        if number := len(again.intersection(map(name, run.rows))):
+            verb = "is" if number == 1 else "are"
+            hint = "push that image again" if run.begun else f"put it back: regnb trash restore {quote(url)} {run.run}"
+            text = f"{count(number, 'thing')} in this run of the trash {verb} needed again; {hint}"
+            found.append(Effect("needed", "", run.run, run.size, text))
+    return found
 
 
 def _age(run: Run, now: datetime) -> float:
