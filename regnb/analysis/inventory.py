@@ -82,11 +82,6 @@ UNSEEN: Final = (
 )
 
 
-def _total(sizes: pd.Series[int]) -> int:
-    # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
-    return sum(sizes.tolist())
-
-
 class Brief(NamedTuple):
     """The head of an inventory, where its tables would be in the way: what there is, and whether all of it was read.
 
@@ -729,18 +724,18 @@ class Inventory(_Frames):
         """The whole in one row."""
         if figures := self.figures:
             return Summary(self.registry, **figures.totals._asdict(), complete=self.complete)
-        from regnb.tables.graph import ABSENT
+        from regnb.tables.graph import ABSENT, total
 
-        stored = self.blobs.loc[~self.blobs["kind"].isin(ABSENT), "size"]
+        stored = self.blobs["size"].to_numpy()[~self.blobs["kind"].isin(ABSENT).to_numpy()]
         return Summary(
             registry=self.registry,
             repositories=len(self.repositories),
             tags=len(self.tags),
             manifests=self.manifests["digest"].nunique(),
             blobs=len(self.blobs),
-            stored=_total(stored),
-            pulled=_total(self.tags["size"]),
-            disk=_total(self.disk["size"]) if len(self.disk) else None,
+            stored=total(stored),
+            pulled=total(self.tags["size"].to_numpy()),
+            disk=total(self.disk["size"].to_numpy()) if len(self.disk) else None,
             problems=len(self.problems),
             complete=self.complete,
         )

@@ -191,6 +191,8 @@ def main(handle: int) -> None:
 def _import() -> None:
     """Import what pages need, and let no search for circles write to what all kernels share."""
     sys.modules.update(cast("Any", dict.fromkeys(_THREADED)))  # importing them fails
+    import encodings.idna
+
     import pyarrow.compute
     import tqdm.auto
     from ipykernel import kernelapp
@@ -198,10 +200,11 @@ def _import() -> None:
     from regnb import registry, source
     from regnb.analysis import hygiene, proposal, pulls, reclaim, snapshot, storage, usage
     from regnb.pages import charts
+    from regnb.tables import mapped
     from regnb.widgets import forms, page, start
 
-    del charts, forms, hygiene, kernelapp, page, proposal, pulls, pyarrow, reclaim, registry, snapshot, source, start
-    del storage, tqdm, usage
+    del charts, encodings, forms, hygiene, kernelapp, mapped, page, proposal, pulls, pyarrow, reclaim, registry
+    del snapshot, source, start, storage, tqdm, usage
     _rehearse()
     for name in _THREADED:
         del sys.modules[name]
@@ -225,6 +228,7 @@ def _rehearse() -> None:
         plotly.io.to_json(go.Figure(kind(), {"template": "plotly"}), validate=True)
     found = Inventory.of(Records("localhost:5000", datetime.now(UTC)))
     found._repr_html_()
+    found.coverage.to_html()  # as itables does, with more modules
     with anyio.from_thread.start_blocking_portal() as portal:
         portal.call(anyio.sleep, 0)
 

@@ -13,7 +13,7 @@ from msgspec.structs import astuple, replace
 from regnb.crawl.records import Coverage, Problem, Records, Source
 from regnb.tables import sharing
 from regnb.tables.behind import UNDATED, Behind
-from regnb.tables.graph import Numbered
+from regnb.tables.graph import Numbered, total
 from regnb.text import count, names
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class Figures:
     def totals(self) -> Totals:
         """The whole."""
         records = self.records
-        # Python's integers: many tags on a large image may well go beyond 64 bits, and a wrong sign would be a lie.
-        stored, pulled = (sum(sizes.tolist()) for sizes in (self.graph.sizes, self.tag_sizes))
+        stored, pulled = total(self.graph.sizes), total(self.tag_sizes)
         disk = sum(one.size for one in records.disk.values()) if records.disk or records.requests else None
         manifests = len(np.unique(self.numbers.manifest))
         counts = len(records.repositories), len(records.tags), manifests, len(records.blobs)

@@ -39,6 +39,9 @@ class Frame(pd.DataFrame):
         1
     """
 
+    original: Frame | None = None
+    """What a frame shares memory with that nobody can write to: pandas then copies a column before it changes it."""
+
     @property
     def _constructor(self) -> Callable[..., Frame]:
         return Frame

@@ -263,9 +263,8 @@ class Graph:
         return found
 
     def bytes(self, blobs: Ints | Mask) -> int:
-        """Return the bytes of some blobs together; in two halves, for so many may go beyond 64 bits."""
-        high, low = np.divmod(self.sizes[blobs], 2**26)
-        return int(high.sum()) * 2**26 + int(low.sum())
+        """Return the bytes of some blobs together."""
+        return total(self.sizes[blobs])
 
     def freed(self, gone: Mask) -> Ints:
         """Return the blobs that no manifest needs any more once some rows are gone.
@@ -353,6 +352,17 @@ def _numbers(known: Mapping[str, int], digests: Iterable[str]) -> NDArray[np.int
 
 def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
     return np.fromiter(values, np.int64)
+
+
+def total(sizes: Ints) -> int:
+    """Return a sum of bytes, in two halves: many tags on a large image may well go beyond 64 bits.
+
+    Example:
+        >>> total(np.array([2**62, 2**62, 1]))
+        9223372036854775809
+    """
+    high, low = np.divmod(sizes, 2**26)
+    return int(high.sum()) * 2**26 + int(low.sum())
 
 
 def strings(texts: pd.Series[str] | pd.Index[str]) -> pa.Array:
