@@ -133,7 +133,8 @@ class _Crawl:
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
         remembered = self.cache.remembered(self.records.registry, name)
-        self.known.load({*remembered.values(), *filter(None, tags.values())} - self.records.manifests.keys())
+        told = {*remembered.values(), *filter(None, tags.values())}
+        self.known.load(digest for digest in told if digest not in self.records.manifests)
         self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, remembered.get(tag)) for tag in sorted(tags, reverse=True))
 
@@ -168,18 +169,22 @@ class _Crawl:
         """
         told = self.told.digest(repository, tag)
         digest = told or await self.told.head(repository, tag)
-        async with self._jobs.alone(digest or f"{repository}:{tag}"):  # tags of one new digest need one GET
-            if not (digest and self.has(digest)):
-                known = remembered if not digest and remembered and self.has(remembered) else ""
-                found, announced, raw = await _ask(self.client, repository, tag, known)
-                if raw is not None:
-                    self.keep(repository, raw)
-                self.records.links[repository, found] = True
-                return found, announced
+        if not digest:
+            return await self._asked_for(repository, tag, remembered if remembered and self.has(remembered) else "")
+        async with self._jobs.alone(digest):  # tags of one new digest need one GET
+            if not self.has(digest):
+                return await self._asked_for(repository, tag, "")
         if told:
             self.told.believe(repository, tag, told)
         self.records.links[repository, digest] = True
         return digest, ""
+
+    async def _asked_for(self, repository: str, tag: str, known: str) -> tuple[str, str]:
+        found, announced, raw = await _ask(self.client, repository, tag, known)
+        if raw is not None:
+            self.keep(repository, raw)
+        self.records.links[repository, found] = True
+        return found, announced
 
     def has(self, digest: str) -> bool:
         """Whether a manifest's content is known."""
@@ -235,7 +240,7 @@ class _Crawl:
                     self.known.keep(digest, configured=configured)
                     self.records.differ(record)
             following = list(record.children)
-            if not referring and not record.subject and record.kind != "attestation":
+            if self.referrers.listed and not referring and not record.subject and record.kind != "attestation":
                 following += await self.referrers.of(repository, digest)
             fresh = [child for child in dict.fromkeys(following) if child not in visited]
             if not fresh:
@@ -252,18 +257,29 @@ class _Crawl:
         """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
         key = repository, digest
         self.records.links.setdefault(key, False)
-        if digest not in self.records.manifests:
+        if digest not in self.records.manifests and (self._thorough or not self._is_known(digest)):
             async with self._jobs.alone(digest):
                 if digest not in self.records.manifests and key not in self._failed:
                     await self.fetch(repository, Digest(digest))
-        if digest in self.records.manifests and await self.is_gone(repository, digest):
+        if self._thorough and digest in self.records.manifests and await self.is_gone(repository, digest):
             await self.fetch(repository, Digest(digest), gone=True)
         return None if key in self._failed else self.records.manifests.get(digest)
 
+    def _is_known(self, digest: str) -> bool:
+        """Whether an earlier crawl described a manifest; if so, it is recorded now."""
+        known = self.known.take(digest)
+        if known is None:
+            return False
+        self._configured.add(digest)
+        if known.configured:
+            self.records.configured.add(digest)
+        self.recording.enter(known.record, known.blobs)
+        return True
+
     async def is_gone(self, repository: str, digest: str) -> bool:
-        """Whether a repository lacks what is known from elsewhere: asked once, and only if that is wanted."""
+        """Whether a repository lacks what is known from elsewhere: asked once."""
         key = repository, digest
-        if not self._thorough or self.records.links[key] or key in self._asked:
+        if self.records.links[key] or key in self._asked:
             return False
         self._asked.add(key)
         there = await _is_there(self.client, repository, digest)
@@ -272,12 +288,8 @@ class _Crawl:
 
     async def fetch(self, repository: str, digest: Digest, *, gone: bool = False) -> None:
         counts = self.records.coverage.manifests
-        gone = gone or await self.is_gone(repository, digest)
-        if not gone and (known := self.known.take(digest)):
-            self._configured.add(digest)
-            if known.configured:
-                self.records.configured.add(digest)
-            self.recording.enter(known.record, known.blobs)
+        gone = gone or (self._thorough and await self.is_gone(repository, digest))
+        if not gone and self._is_known(digest):
             return
         if not gone and (cached := self.cache.get(digest)):
             self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))

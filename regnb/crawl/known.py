@@ -100,7 +100,8 @@ class Known:
                 if found.version == _VERSION and found.record.digest == digest:
                     self._loaded[digest] = found
                     behind.update(found.record.children)
-            wanted = behind - self._loaded.keys() - wanted
+            # A set less a view would look at all of the view.
+            wanted = {digest for digest in behind - wanted if digest not in self._loaded}
 
     def take(self, digest: str) -> Description | None:
         """Return the description of a manifest, which is not kept here any longer."""

@@ -68,7 +68,11 @@ class Recording:
         return cast("_T", self._others.setdefault(text, text))
 
     def _each(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(self._texts.setdefault, texts, texts))
+        return tuple(map(self._texts.setdefault, texts, texts)) if texts else texts
+
+    def _all(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        known = self._others.get(texts)
+        return self.text(self._each(texts)) if known is None else cast("tuple[str, ...]", known)
 
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
@@ -104,8 +108,7 @@ class Recording:
         record.media_type = shared(record.media_type, record.media_type)
         record.platform = shared(record.platform, record.platform)
         record.findings = self.text(record.findings)
-        record.layer_types = self.text(self._each(record.layer_types))
-        record.labels = self.text(self._each(record.labels))
+        record.layer_types, record.labels = self._all(record.layer_types), self._all(record.labels)
         record.children, record.commands = self._each(record.children), self._each(record.commands)
         if record.diff_ids:
             record.diff_ids = self._each(record.diff_ids)

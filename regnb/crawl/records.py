@@ -17,6 +17,7 @@ from regnb.oci.manifest import Descriptor, ImageConfig, Index, ManifestKind, Sch
 from regnb.oci.reference import Digest
 
 _Text = TypeVar("_Text")
+_Name = TypeVar("_Name", str, tuple[str, str])
 Source: TypeAlias = Literal["api", "storage", "layout"]
 """What was read: the registry's API, its files, or OCI layouts and archives."""
 ProblemKind: TypeAlias = Literal[
@@ -342,10 +343,10 @@ class Records:
         self.read, self.configured = set(), set()
         self.tags.sort(key=lambda row: (row.repository, row.tag))
         self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
-        self.repositories = dict(sorted(self.repositories.items()))
-        self.links = dict(sorted(self.links.items()))
-        self.manifests = dict(sorted(self.manifests.items()))
-        self.blobs = dict(sorted(self.blobs.items()))
+        self.repositories = _ordered(self.repositories)
+        self.links = _ordered(self.links)
+        self.manifests = _ordered(self.manifests)
+        self.blobs = _ordered(self.blobs)
         self.finished = datetime.now(UTC)
         return self
 
@@ -378,6 +379,11 @@ class Records:
         """
         self.damaged.add((repository, reference))
         self.problems.append(Problem(repository, reference, problem, message, hint, incomplete=False))
+
+
+def _ordered(found: Mapping[_Name, _Text]) -> dict[_Name, _Text]:
+    """Return the same in the order of the keys: compared alone they take half as long as with what they stand for."""
+    return {key: found[key] for key in sorted(found)}
 
 
 def describe(

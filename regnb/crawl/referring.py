@@ -29,17 +29,18 @@ class Referrers:
         self._problem, self._records = recording.problem, recording.records
         self._listed: bool | None = False if cache.is_lacking(self._records.registry, "referrers") else None
 
-    def _can_list(self) -> bool:
-        """Whether the registry has the API, as far as is known: it may turn out not to."""
+    @property
+    def listed(self) -> bool:
+        """Whether the registry lists referrers, as far as is known: it may turn out not to."""
         return self._listed is not False
 
     async def of(self, repository: str, digest: str) -> list[str]:
         """Return the digests of a manifest's referrers, where the registry can list them."""
-        if not self._can_list():
+        if not self.listed:
             return []
         # Until it is known whether it can, one worker asks and the others wait.
         async with self._jobs.alone("referrers") if self._listed is None else contextlib.nullcontext():
-            if not self._can_list():
+            if not self.listed:
                 return []
             counts = self._records.coverage.referrers
             if self._listed and (told := self._told.referrers(repository, digest)) is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-import pandas as pd
 from msgspec import Struct
 
 from regnb.crawl import naming
@@ -15,6 +15,8 @@ from regnb.errors import InvalidArgument, InvalidReference, NotFound, Refused
 from regnb.oci.reference import Digest, Reference, check_repository, check_tag, select
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from regnb.crawl.reader import Reader
 
 What: TypeAlias = "str | Reference | pd.DataFrame | Sequence[str | Reference]"
@@ -82,7 +84,7 @@ def selectors(what: What, *, host: str, whole: bool = False) -> list[Selector]:
         >>> selectors("vm/centos8:8.*", host="localhost:5000")
         [Selector(repository='vm/centos8', tag='8.*', digest='', seen='')]
     """
-    if isinstance(what, pd.DataFrame):
+    if _is_frame(what):
         return _rows(what)
     named = [what] if isinstance(what, str | Reference) else list(what) if isinstance(what, Iterable) else [what]
     found = [_selector(each_, host) for each_ in named]
@@ -93,6 +95,11 @@ def selectors(what: What, *, host: str, whole: bool = False) -> list[Selector]:
                 hint=f"write {selector.repository}:TAG, or {selector.repository}:* for every tag",
             )
     return list(dict.fromkeys(found))
+
+
+def _is_frame(what: object) -> TypeGuard[pd.DataFrame]:
+    """Whether it is a DataFrame: where there is one, pandas is loaded, and names need not wait for it."""
+    return isinstance(what, getattr(sys.modules.get("pandas"), "DataFrame", ()))
 
 
 def _rows(frame: pd.DataFrame) -> list[Selector]:

@@ -39,7 +39,9 @@ MOST: Final = 128
 _SLOWER: Final = 2.0
 """How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
 _STEP: Final = 4
-"""Requests by which the pace grows while the answers to the first of them are on their way."""
+"""Requests by which the pace grows at once: as many can be refused before regnb knows of it."""
+_BURST: Final = 0.125
+"""How long the answers to one burst of requests take to come, in times of one answer."""
 _FEW: Final = 32
 _WINDOW: Final = 1024
 """Good answers, at least and at most, over which requests a second are measured: those of the last second, or more."""
@@ -86,8 +88,9 @@ def budgets(timeout: float) -> dict[Kind, Budget]:
 class Pace:
     """How many requests are under way at once: more while answers come as fast as before, fewer after a 429.
 
-    It grows by an eighth, and by four at most, in the time of one answer: as many requests a registry can refuse before
-    regnb knows of it. After a 429 both the requests at once and those in a second stay below what was too much.
+    It grows by four at most, and again only after as many good answers as there are requests under way, those to the
+    four among them: four are refused before regnb knows of it, and one that went out in place of the first. After a 429
+    both the requests at once and those in a second stay below what was too much.
 
     Args:
         start: Requests at once at first.
@@ -100,15 +103,16 @@ class Pace:
         self.busy = 0
         self.rate = inf
         self.refused = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._first = 0
+        self._growing = False
         self._until = 0.0
         self._braked = 0.0
         self._next = 0.0
         self._window: deque[float] = deque(maxlen=_WINDOW)
         self._seconds = 0.0
         self._answers = 0
-        self._usual = self._best = inf
-        self._grown = 0.0
+        self._best = inf
         self._stopped: dict[str, tuple[float, RateLimited]] = {}
 
     def remember(self, most: int, rate: float) -> None:
@@ -127,24 +131,28 @@ class Pace:
             text = f"not asked: {redact(origin(url))} asked to wait, for another {human_time(left)}"
             raise RateLimited(text, hint=error.hint, status=429, url=redact(url))
 
-    async def enter(self, url: str = "") -> None:
+    async def enter(self, url: str = "") -> bool:
         """Wait for a turn, and for as long as the registry asked everyone to.
+
+        Returns:
+            What :meth:`leave` is to be told: whether the pace grew for this one.
 
         Raises:
             RateLimited: The URL's host asked to wait for longer than :data:`PATIENCE`.
         """
         if self._stopped:
             self._check(url)
+        first = False
         if self.busy < self.limit and not self._waiting:
             self.busy += 1
         else:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
-                await turn
+                first = await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
-                    self.leave()
+                    self.leave(first=turn.result())
                 raise
         try:
             while (seconds := self._until - time.monotonic()) > 0:  # noqa: ASYNC110 - it may be put off meanwhile
@@ -154,20 +162,25 @@ class Pace:
                 self._next = max(now, self._next + 1 / self.rate)
                 await anyio.sleep(self._next - now)
         except BaseException:
-            self.leave()
+            self.leave(first=first)
             raise
+        return first
 
-    def leave(self) -> None:
+    def leave(self, *, first: bool = False) -> None:
         """Let the next one have its turn."""
         self.busy -= 1
         self._admit()
+        if first:
+            self._first -= 1
+            self._grow_soon()
 
-    def _admit(self) -> None:
+    def _admit(self, *, first: bool = False) -> None:
         while self._waiting and self.busy < self.limit:
             turn = self._waiting.popleft()
             if not turn.done():
                 self.busy += 1
-                turn.set_result(None)
+                self._first += first
+                turn.set_result(first)
 
     def succeeded(self, seconds: float) -> None:
         """Take a good answer into account, whose head came after so many seconds."""
@@ -177,17 +190,27 @@ class Pace:
         self._window.append(now)
         self._seconds += seconds
         self._answers += 1
-        if self._answers >= self.limit:
-            # Answers differ, a listing from a manifest, so it is rounds of them that are compared.
-            self._usual = self._seconds / self._answers
-            self._best = min(self._best, self._usual)
-            self._seconds, self._answers = 0.0, 0
-        if not self._waiting or self.limit >= self.most or not self._usual < _SLOWER * self._best:
+        self._grow_soon()
+
+    def _grow_soon(self) -> None:
+        """Grow after a round of good answers, if those that the pace grew for last are among them."""
+        if self._answers < self.limit or self._first or self._growing:
             return
-        if now - self._grown > self._usual / min(_STEP, -(-self.limit // 8)):
-            self.limit += 1
-            self._grown = now
-            self._admit()
+        # Answers differ, a listing from a manifest, so it is rounds of them that are compared.
+        usual = self._seconds / self._answers
+        self._best = min(self._best, usual)
+        if not self._waiting or self.limit >= self.most or not usual < _SLOWER * self._best:
+            self._seconds, self._answers = 0.0, 0
+            return
+        # Answers come in bursts, and what was too much is at the end of one.
+        self._growing = True
+        asyncio.get_running_loop().call_later(usual * _BURST, self._grow)
+
+    def _grow(self) -> None:
+        self._growing = False
+        self._seconds, self._answers = 0.0, 0
+        self.limit = min(self.most, self.limit + min(_STEP, len(self._waiting)))
+        self._admit(first=True)
 
     def _measures(self, now: float) -> bool:
         return bool(self._window) and now - self._window[-1] <= _LULL

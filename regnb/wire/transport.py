@@ -254,11 +254,11 @@ class Transport:
             return await (await self._open(call)).read(limit)
 
         async def once() -> Response:
-            await self.pace.enter(call.url)
+            first = await self.pace.enter(call.url)
             try:
                 return await (await self._open(call)).read(limit)
             finally:
-                self.pace.leave()
+                self.pace.leave(first=first)
 
         return await (self._retried(once) if method in GET_OR_HEAD else once())
 

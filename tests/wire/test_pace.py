@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from threading import Lock
@@ -35,9 +37,15 @@ class Simulation:
         self.pace = pace
         self.now = 0.0
         self.most = [pace.limit]
+        self.due: list[Callable[[], object]] = []
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
-        pace._waiting = [None]  # type: ignore[assignment] - there is always more to do
-        monkeypatch.setattr(pace, "_admit", lambda: None)
+        monkeypatch.setattr(module.asyncio, "get_running_loop", lambda: self)
+        pace._waiting = [None] * 8  # type: ignore[assignment] - there is always more to do
+        monkeypatch.setattr(pace, "_admit", lambda **_: None)
+
+    def call_later(self, _: float, work: Callable[[], object]) -> None:
+        """Do something at the end of a round."""
+        self.due.append(work)
 
     def run(self, seconds: float, latency: float, at_once: int = 1000) -> None:
         """Answer for so long, ``at_once`` requests beside each other at most: more of them wait."""
@@ -48,15 +56,52 @@ class Simulation:
             for _ in range(limit):
                 self.now += took / limit
                 self.pace.succeeded(took)
+            while self.due:
+                self.due.pop()()
             self.most.append(self.pace.limit)
 
 
 def test_the_pace_grows_with_a_distant_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 50 ms there are 128 requests at once after three seconds, and never five more within one answer's time."""
+    """At 50 ms there are 128 requests at once after two seconds, and never five more within one answer's time."""
     simulation = Simulation(monkeypatch, Pace(8, 128))
-    simulation.run(3, 0.05)
+    simulation.run(2, 0.05)
     assert simulation.pace.limit == 128
-    assert max(after - before for before, after in zip(simulation.most, simulation.most[1:], strict=False)) <= 5
+    assert max(after - before for before, after in zip(simulation.most, simulation.most[1:], strict=False)) <= 4
+
+
+@pytest.mark.parametrize("most", [9, 21, 48])
+async def test_a_pace_that_grows_is_refused_at_most_five_requests(most: int) -> None:
+    """Requests go out in bursts, some on new connections: four too many, and one in place of the first refused one."""
+    pace, busy, refused, known = Pace(8, 128), 0, 0, 0.0
+
+    async def work() -> None:
+        nonlocal busy, refused, known
+        while not known or time.monotonic() < known + 0.05:
+            began = time.monotonic()
+            first = await pace.enter()
+            try:
+                if first:
+                    await asyncio.sleep(0.003)
+                    began = time.monotonic()
+                much = busy >= most
+                busy += not much
+                await asyncio.sleep(0.02)
+                busy -= not much
+                if not much:
+                    pace.succeeded(0.02)
+            finally:
+                pace.leave(first=first)
+            if much:
+                refused += 1
+                known = known or time.monotonic()
+                pace.limited(0.0, began)
+                return
+
+    async with anyio.create_task_group() as group:
+        for _ in range(most + 16):
+            group.start_soon(work)
+    assert 1 <= refused <= 5
+    assert pace.limit <= most
 
 
 def test_the_pace_does_not_grow_where_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
