@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from msgspec import structs
 
@@ -31,11 +33,53 @@ if TYPE_CHECKING:
     from regnb.registry import Registry
     from regnb.tables.frame import Frame
 
+_FRESH = 60
+"""Seconds for which what was read under a lock need not be read again."""
 _AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
 
 
 def _ignore(*_: object) -> None:
     """Take no note of what cannot be listed: whoever reads it does."""
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A storage that stays locked from the look that a plan is made on until that plan is applied.
+
+    Attributes:
+        lock: Is let go at the end.
+        place: What is locked.
+        plan: What was planned since.
+        seen: What that was made on, until it is applied.
+        when: When it was made, by a clock that only goes forward.
+    """
+
+    lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    place: Place | None = None
+    plan: Sweep | None = None
+    seen: list[State] = field(default_factory=list)
+    when: float = 0
+
+    def begin(self, place: Place, draft: Sweep) -> None:
+        """Lock a place for a plan that will have this one's nonce; what was locked before is let go."""
+        self.lock.close()
+        place.take(draft)
+        self.lock.enter_context(place)
+        self.place, self.plan = place, None
+        self.seen.clear()
+
+    def keep(self, plan: Sweep, state: State) -> Sweep:
+        """Keep what was planned on what was seen."""
+        self.plan, self.when = plan, time.monotonic()
+        self.seen.append(state)
+        return plan
+
+    def take(self, plan: Sweep) -> tuple[contextlib.ExitStack, Place, list[State]] | None:
+        """Return the lock, what is locked, and what a plan was made on; None if that was too long ago, or never."""
+        if self.plan is plan and self.place is not None and self.seen and time.monotonic() - self.when < _FRESH:
+            return self.lock.pop_all(), self.place, self.seen
+        self.lock.close()
+        return None
 
 
 class Storage(_Storage):
@@ -56,6 +100,27 @@ class Storage(_Storage):
 
     _found_base: str = ""
     """The folder of a bucket that was found when the storage was opened."""
+
+    _hold: _Hold | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Self]:
+        """Lock the storage before a collection is planned, so that applying the plan need not read it a second time.
+
+        :meth:`plan_collect` then locks it, and asks every endpoint whether anybody can push, before it reads. Nobody
+        else can collect meanwhile, and a plan that is a minute old is checked again as without this.
+
+        Example:
+            >>> with storage.held():
+            ...     plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])
+            ...     receipt = storage.apply(plan, confirm=plan.code)
+        """
+        self._hold = hold = _Hold()
+        try:
+            with hold.lock:
+                yield self
+        finally:
+            self._hold = None
 
     def _place(self, plan: Sweep | None = None) -> Place:
         """Return what moves the files of this storage.
@@ -85,12 +150,12 @@ class Storage(_Storage):
         with opening or self.files(failed) as files:
             yield files
 
-    def _state(self, before: Before | None = None, *, parts: bool = True) -> State:
+    def _state(self, before: Before | None = None, *, parts: bool = True, tags: bool = True) -> State:
         from regnb.change.collect.state import read
 
         self._last = None  # two states at once take much memory
         with unsearched():
-            self._last = read(self._files, self.url, before, parts=parts)
+            self._last = read(self._files, self.url, before, parts=parts, tags=tags)
         return self._last
 
     def keep(self, plan: Sweep) -> Sweep:
@@ -156,12 +221,15 @@ class Storage(_Storage):
             collect in /var/lib/registry: move to the trash 2 layer links, 2 blobs (1.4 kB)
         """
         from regnb.change.collect.planning import seconds
-        from regnb.change.sweep import Options
+        from regnb.change.sweep import Options, Sweep, check_allow
         from regnb.wire.addresses import parse_registry
 
-        place = self._place()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
+        place, hold = self._place(), self._hold
+        draft = Sweep(operation="collect", url=self.url, steps=(), allow=check_allow(allow))
+        if hold is not None:
+            hold.begin(place, draft)
         asked = (endpoints,) if isinstance(endpoints, str) else endpoints
         options = Options(
             untagged=untagged,
@@ -173,6 +241,8 @@ class Storage(_Storage):
             endpoints=tuple(dict.fromkeys(parse_registry(one)[0] for one in asked)),
             place=_kind(place, copies=copies),
         )
+        if hold is not None:
+            self._check_alone(place, draft := structs.replace(draft, options=options))
         state = self._state()
         # What an earlier run listed is removed by emptying that one.
         known = place.listed(state) if options.place == "list" and trash else frozenset()
@@ -193,7 +263,17 @@ class Storage(_Storage):
                 f"this collection frees {human(plan.size)}, less than the {human(wanted)} asked for",
                 hint="; ".join(hints),
             )
+        if hold is not None:
+            plan = hold.keep(structs.replace(plan, nonce=draft.nonce), state)
         return plan
+
+    def _check_alone(self, place: Place, plan: Sweep) -> None:
+        """Check that nobody can push to what is locked for a plan, and forget what was seen before."""
+        place.take(plan)
+        plan.check()
+        _check_writers(plan)
+        if self._keys is not None:
+            self._keys.forget()  # what was listed before the lock may have changed
 
     def plan_free(
         self,
@@ -368,37 +448,10 @@ class Storage(_Storage):
         Example:
             >>> storage.check(plan)
         """
-        self._check_writers(plan)
+        _check_writers(plan)
         if plan.operation == "collect":
             with self._place(plan) as place:
                 place.probe()
-
-    @staticmethod
-    def _check_writers(plan: Sweep) -> None:
-        from regnb.change.collect import pushers
-
-        # What was only listed is removed by emptying: then somebody may push what it needs.
-        removes = plan.operation == "empty" and plan.options.place == "list"
-        lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
-        if lists or not (removes or plan.operation == "collect"):
-            return
-        found = []
-        for url in plan.options.endpoints:
-            if pushers.is_stopped(url):
-                found.append(pushers.Writer(url, "stopped", "it refuses connections"))
-                continue
-            from regnb import registry
-
-            try:
-                with registry.connect(url, cache=False) as endpoint:
-                    client = endpoint._client  # noqa: SLF001 -- our own kind
-                    found.append(run(partial(pushers.ask, client)))
-            except Refused:
-                raise
-            except RegistryError as error:
-                found.append(pushers.Writer(url, "not known", error.message))
-        if "writer" not in plan.allow:
-            pushers.check(found)
 
     def caches(self, receipt: Receipt | str | Path, endpoints: Sequence[str] = ()) -> Frame:
         """Ask registry processes whether they remember blobs that a collection took away.
@@ -438,20 +491,7 @@ class Storage(_Storage):
             >>> [found.remembered for found in storage.remembered(receipt, ["http://localhost:5000"])]
             [0]
         """
-        from regnb.change.collect import caches, pushers
-
-        steps = enumerate(receipt.applied.steps)
-        links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
-        found = []
-        for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
-            if pushers.is_stopped(url):
-                found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
-                continue
-            from regnb import registry
-
-            with registry.connect(url, cache=False) as endpoint:
-                found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
-        return found
+        return _remembered(receipt, endpoints)
 
     def apply(self, plan: Sweep, *, confirm: str, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -500,38 +540,53 @@ class Storage(_Storage):
             raise PlanMismatch(f"receipt {found.name} is about a registry", hint=f"regnb apply --resume {found.name}")
         return self._apply(found.sweep, lambda: Journal.reopen(Receipt.load(found.path)), progress)
 
+    def _locked_for(self, plan: Sweep) -> tuple[contextlib.AbstractContextManager[object], Place, list[State]]:
+        """Return what locks the storage, what moves its files, and what the plan was made on if that was locked before.
+
+        Raises:
+            PlanMismatch, Refused: As for :meth:`apply`.
+        """
+        if self._hold is not None and (taken := self._hold.take(plan)):
+            self._last = None  # two states at once take much memory
+            return taken
+        place = self._place(plan)
+        self._check_alone(place, plan)
+        return place, place, []
+
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
         from regnb.change.collect import Progress, apply, basis
         from regnb.change.journal import Receipt
 
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
-        held = self._place(plan)
-        if self._keys is not None:
-            self._keys.forget()  # what was listed before the lock may have changed
-        plan.check()
-        self._check_writers(plan)
-
-        def again(state: State) -> Sweep:
-            if plan.operation == "collect":
-                return self._collect(held, state, plan.options, plan.allow)
-            held.look(state)
-            now, chosen = self._empty(held, state, 0, [row.reference for row in plan.steps])
-            held.choose(chosen)
-            return now
-
-        known = self._last.known() if self._last else basis.load(self.url, plan.basis)
+        lock, place, seen = self._locked_for(plan)
+        fresh = bool(seen)
+        known = None if seen else self._last.known() if self._last else basis.load(self.url, plan.basis)
 
         def read(before: Before | None) -> State:
-            return self._state(before or known, parts=parts and before is None)
+            if seen:
+                return seen.pop()
+            return self._state(before or known, parts=parts and before is None, tags=tags)
+
+        def again(state: State) -> Sweep:
+            if fresh:
+                return plan
+            if plan.operation == "collect":
+                return self._collect(place, state, plan.options, plan.allow)
+            place.look(state)
+            now, chosen = self._empty(place, state, 0, [row.reference for row in plan.steps])
+            place.choose(chosen)
+            return now
 
         parts = any(row.kind == "upload" for row in plan.steps)
+        # Every manifest of a repository needs what it needs, and a tag leads to none but these.
+        tags = plan.operation != "collect" or plan.options.untagged or plan.options.tag_history is not None
         progress = Progress()
         bar = Bar(progress, show=show)
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"
-            with held as place, changing(), open_journal() as journal, file_errors(doing, _AFTER):
+            with lock, changing(), open_journal() as journal, file_errors(doing, _AFTER):
                 apply(plan, journal, place, read=read, again=again, progress=progress)
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")
@@ -541,6 +596,51 @@ class Storage(_Storage):
             bar.close()
             known = self._last = None
         return Receipt.load(journal.path)
+
+
+def _check_writers(plan: Sweep) -> None:
+    from regnb.change.collect import pushers
+
+    # What was only listed is removed by emptying: then somebody may push what it needs.
+    removes = plan.operation == "empty" and plan.options.place == "list"
+    lists = plan.operation == "collect" and plan.options.place == "list" and plan.options.trash
+    if lists or not (removes or plan.operation == "collect"):
+        return
+    found = []
+    for url in plan.options.endpoints:
+        if pushers.is_stopped(url):
+            found.append(pushers.Writer(url, "stopped", "it refuses connections"))
+            continue
+        from regnb import registry
+
+        try:
+            with registry.connect(url, cache=False) as endpoint:
+                client = endpoint._client  # noqa: SLF001 -- our own kind
+                found.append(run(partial(pushers.ask, client)))
+        except Refused:
+            raise
+        except RegistryError as error:
+            found.append(pushers.Writer(url, "not known", error.message))
+    if "writer" not in plan.allow:
+        pushers.check(found)
+
+
+def _remembered(receipt: Receipt, endpoints: Sequence[str]) -> list[Remembered]:
+    """Ask registry processes what they remember of what a collection took away."""
+    from regnb.change.collect import caches, pushers
+
+    steps = enumerate(receipt.applied.steps)
+    links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
+    found = []
+    for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
+        if pushers.is_stopped(url):
+            found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
+            continue
+        from regnb import registry
+
+        with registry.connect(url, cache=False) as endpoint:
+            found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
+    return found
 
 
 def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list", "copies"]:
@@ -557,19 +657,32 @@ def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list"
 
 
 def storage_of(plan: Sweep) -> Storage:
-    """Return the storage of a plan. A bucket is first listed once it is locked: whatever is seen before may change.
+    """Return the storage of a plan.
 
     Raises:
-        StorageError: A folder is not a registry's storage, or cannot be read.
+        StorageError: As for :func:`unlisted`.
 
     Example:
         >>> collection = storage.plan_collect(grace="0h")
         >>> storage_of(collection)
         <Storage /var/lib/registry>
     """
+    return unlisted(plan.url)
+
+
+def unlisted(url: str) -> Storage:
+    """Open a storage of which a bucket is first listed once it is locked: whatever is seen before may change.
+
+    Raises:
+        StorageError: A folder is not a registry's storage, or cannot be read.
+
+    Example:
+        >>> unlisted("/var/lib/registry")
+        <Storage /var/lib/registry>
+    """
     # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
-    unseen = not (local_path(plan.url) or plan.url.endswith(f"/{BASE}"))
-    return Storage(plan.url, {}, unseen=unseen)
+    unseen = not (local_path(url) or url.endswith(f"/{BASE}"))
+    return Storage(url, {}, unseen=unseen)
 
 
 def open_storage(url: str | Path, *, listing: str | Path | None = None, **options: object) -> Storage:

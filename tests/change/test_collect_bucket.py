@@ -162,7 +162,7 @@ def test_a_bucket_is_listed_anew_once_it_is_locked(name: str, asked: Asked) -> N
     plan = plan_of(regnb.open_storage(f"s3://{name}"), "copies")
     asked.requests.clear()
     apply(regnb.open_storage(f"s3://{name}"), plan)
-    lists = ["start-after" in request for request in asked.requests]
+    lists = ["list-type=2" in request for request in asked.requests]
     locked = next(at for at, request in enumerate(asked.requests) if request.startswith("PUT"))
     assert (lists[:locked].count(True), lists[locked:].count(True)) == (1, 2)
 
@@ -173,7 +173,7 @@ def test_the_bucket_of_a_plan_is_first_listed_once_it_is_locked(name: str, asked
     asked.requests.clear()
     assert apply(storage_of(plan), plan).status == "done"
     assert asked.requests[0] == f"PUT /{name}/docker/registry/v2/{TRASH}/lock"
-    assert sum("start-after" in request for request in asked.requests) == 2
+    assert sum("list-type=2" in request for request in asked.requests) == 2
     fsspec.filesystem("s3").rm(name, recursive=True)
     with pytest.raises(StorageError, match="cannot lock"):
         apply(storage_of(plan), plan)

@@ -209,6 +209,13 @@ class _Collection(_Course):
             known: What need not be read again.
         """
         moved = {_name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
+        # What a tag's link says is not in its name: where no manifest was moved, that does not matter. What an earlier
+        # application moved may be needed by what was pushed before this one looked.
+        if not self.journal.resumed and not any(kind == "revision" for _, kind, _ in moved):
+            same = self.trash.unchanged()
+            if same and not _lost(same, moved, returned=False):
+                return
+            del same
         for look in range(_LOOKS):
             state = read(known)
             lost = _lost(state, moved)
@@ -241,13 +248,19 @@ def _name(row: Row) -> tuple[str, str, str]:
     return row.repository, "blob" if row.kind == "manifest" else row.kind, row.reference
 
 
-def _lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest."""
+def _lost(state: State, moved: Iterable[tuple[str, str, str]], *, returned: bool = True) -> list[tuple[str, str, str]]:
+    """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest.
+
+    Args:
+        state: What there is, or what there was before.
+        moved: Repository, sort and digest.
+        returned: Whether what is there now was pushed again, and is not lost.
+    """
     by: dict[tuple[str, str], set[str]] = {}
     for name, sort, digest in moved:
         by.setdefault((name, sort), set()).add(digest)
     none = set[str]()
-    blobs = by.get(("", "blob"), none).difference(state.blobs)
+    blobs = by.get(("", "blob"), none).difference(state.blobs if returned else ())
     found: dict[tuple[str, str, str], None] = {}
     for name, holding in state.repositories.items():
         served = state.served(name)
@@ -255,7 +268,7 @@ def _lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str
         if revisions := by.get((name, "revision"), none) - served:
             reached = state.below({*served, *filter(None, holding.tags.values())})
             found.update(((name, "revision", digest), None) for digest in revisions & reached)
-        links = by.get((name, "layer link"), none) - holding.layers
+        links = by.get((name, "layer link"), none).difference(holding.layers if returned else ())
         found.update(((name, "layer link", digest), None) for digest in links & needed)
         found.update((("", "blob", digest), None) for digest in blobs & needed)
     return list(found)

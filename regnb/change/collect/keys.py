@@ -51,12 +51,13 @@ class Keys:
         self._bucket, _, prefix = base.partition("/")
         self._prefix = f"{prefix}/"
         self._locked = False
+        self._versioned: bool | None = None
 
     def _lock(self, plan: str) -> None:
         me = _Lock(plan, socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
         body = msgspec.json.encode(me)
         try:
-            self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
+            stored = self._call("put_object", Key=self._key(f"{TRASH}/lock"), Body=body, IfNoneMatch="*")
         except FileExistsError:
             pass
         except OSError as error:
@@ -65,6 +66,8 @@ class Keys:
                     f"cannot lock {self.base}: {reason(error)}", hint="check the rights to put objects there"
                 ) from None
         else:
+            # A bucket that keeps versions names the one that it stored; "null" where it has ceased to.
+            self._versioned = stored.get("VersionId", "null") != "null"
             self._locked = True
             return
         other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
@@ -81,6 +84,7 @@ class Keys:
     def _unlock(self) -> None:
         if self._locked:
             self._call("delete_object", Key=self._key(f"{TRASH}/lock"))
+            self._locked = False
 
     def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
         return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
@@ -96,10 +100,24 @@ class Keys:
 
     def is_versioned(self) -> bool:
         """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
+        if self._versioned is not None:
+            return self._versioned
         try:
             return bool(self._call("get_bucket_versioning").get("Status") == "Enabled")
         except OSError:
             return False
+
+    def _below(self, folder: str) -> dict[str, tuple[float, int]]:
+        """Return the keys below a folder, when each was written, and its bytes."""
+        found: dict[str, tuple[float, int]] = {}
+        which: dict[str, object] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._key(folder), **which)
+            for each in page.get("Contents", ()):
+                found[each["Key"].removeprefix(self._prefix)] = each["LastModified"].timestamp(), each["Size"]
+            if not page.get("IsTruncated"):
+                return found
+            which = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Remove keys, each with a version or "", and return why some of them could not be."""
