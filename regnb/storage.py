@@ -249,7 +249,8 @@ class Storage(_Storage):
 
         def collect(options: Options) -> Sweep:
             plan = self._collect(place, state, options, allow)
-            return structs.replace(plan, steps=tuple(row for row in plan.steps if row.path not in known))
+            left = tuple(row for row in plan.steps if row.path not in known) if known else plan.steps
+            return structs.replace(plan, steps=left)
 
         plan = collect(options)
         if free and plan.size < (wanted := parse_size(free)):
