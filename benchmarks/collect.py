@@ -125,7 +125,7 @@ def bucket(folder: Path) -> Iterator[Row]:
     root = folder / "bucket"
     corpus, chance = Corpus(root), random.Random(17)  # noqa: S311 -- not secret, but the same each time
     for number in range(100):
-        if number % 5 != 4:  # noqa: PLR2004 -- each fifth shares its digest
+        if number % 5 != 4:  # each fifth shares its digest with the one before it
             image = corpus.image("team/app", f"v{number}", "amd64")
         corpus.tag("team/app", f"v{number}", str(image["digest"]))
     for _ in range(200):
