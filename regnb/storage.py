@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from msgspec import structs
 
@@ -28,15 +30,59 @@ if TYPE_CHECKING:
     from regnb.change.journal import Journal, Receipt
     from regnb.change.plan import Plan
     from regnb.change.sweep import Options, Row, Sweep
+    from regnb.crawl.keys import Keys
     from regnb.crawl.survey import Before
     from regnb.registry import Registry
     from regnb.tables.frame import Frame
 
+_FRESH = 60
+"""Seconds for which what was read under a lock need not be read again."""
 _AFTER = "the receipt says what was done; regnb apply --resume RECEIPT goes on"
 
 
 def _ignore(*_: object) -> None:
     """Take no note of what cannot be listed: whoever reads it does."""
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A storage that stays locked from the look that a plan is made on until that plan is applied.
+
+    Attributes:
+        lock: Is let go at the end.
+        place: What is locked.
+        plan: What was planned since.
+        seen: What that was made on, until it is applied.
+        when: When it was made, by a clock that only goes forward.
+    """
+
+    lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    place: Place | None = None
+    plan: Sweep | None = None
+    seen: list[State] = field(default_factory=list)
+    when: float = 0
+
+    def begin(self, place: Place, draft: Sweep) -> None:
+        """Lock a place for a plan that will have this one's nonce; what was locked before is let go."""
+        self.lock.close()
+        place.take(draft)
+        self.lock.enter_context(place)
+        self.place, self.plan = place, None
+        self.seen.clear()
+
+    def keep(self, plan: Sweep, state: State) -> Sweep:
+        """Keep what was planned on what was seen."""
+        self.plan, self.when = plan, time.monotonic()
+        self.seen.append(state)
+        return plan
+
+    def take(self, plan: Sweep) -> tuple[contextlib.ExitStack, Place, list[State]] | None:
+        """Return the lock, what is locked, and what a plan was made on; None if that was too long ago, or never."""
+        if self.plan is plan and self.place is not None and self.seen and time.monotonic() - self.when < _FRESH:
+            _writers(plan)  # once more: the plan names what a registry over this storage must have
+            return self.lock.pop_all(), self.place, self.seen
+        self.lock.close()
+        return None
 
 
 class Storage(_Storage):
@@ -57,6 +103,27 @@ class Storage(_Storage):
 
     _found_base: str = ""
     """The folder of a bucket that was found when the storage was opened."""
+
+    _hold: _Hold | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Self]:
+        """Lock the storage before a collection is planned, so that applying the plan need not read it a second time.
+
+        :meth:`plan_collect` then locks it, and asks every endpoint whether anybody can push, before it reads. Nobody
+        else can collect meanwhile, and a plan that is a minute old is checked again as without this.
+
+        Example:
+            >>> with storage.held():
+            ...     plan = storage.plan_collect(grace="0h", endpoints=["http://stopped:5000"])
+            ...     receipt = storage.apply(plan, confirm=plan.code)
+        """
+        self._hold = hold = _Hold()
+        try:
+            with hold.lock:
+                yield self
+        finally:
+            self._hold = None
 
     def _place(self, plan: Sweep | None = None) -> Place:
         """Return what moves the files of this storage.
@@ -86,12 +153,12 @@ class Storage(_Storage):
         with opening or self.files(failed) as files:
             yield files
 
-    def _state(self, before: Before | None = None, *, parts: bool = True) -> State:
+    def _state(self, before: Before | None = None, *, parts: bool = True, tags: bool = True) -> State:
         from regnb.change.collect.state import read
 
         self._last = None  # two states at once take much memory
         with unsearched():
-            self._last = read(self._files, self.url, before, parts=parts)
+            self._last = read(self._files, self.url, before, parts=parts, tags=tags)
         return self._last
 
     def keep(self, plan: Sweep) -> Sweep:
@@ -158,11 +225,14 @@ class Storage(_Storage):
         """
         from regnb.change.collect.planning import check_globs, seconds
         from regnb.change.collect.returning import needed
-        from regnb.change.sweep import Options
+        from regnb.change.sweep import Options, Sweep, check_allow
 
-        place = self._place()
         if tag_history is not None and tag_history < 0:
             raise InvalidArgument(f"a tag cannot keep {tag_history} entries", hint="write 0 or more")
+        place, hold = self._place(), self._hold
+        draft = Sweep(operation="collect", url=self.url, steps=(), allow=check_allow(allow))
+        if hold is not None:
+            hold.begin(place, draft)
         options = Options(
             untagged=untagged,
             uploads_older_than=seconds(uploads_older_than),
@@ -173,6 +243,8 @@ class Storage(_Storage):
             endpoints=_endpoints(endpoints),
             place=_kind(place, copies=copies),
         )
+        if hold is not None:
+            _check_alone(place, draft := structs.replace(draft, options=options), self._keys)
         state = self._state()
         check_globs(state, options.repositories)
         # What an earlier run listed is removed by emptying that one.
@@ -180,7 +252,7 @@ class Storage(_Storage):
 
         def collect(options: Options) -> Sweep:
             plan = self._collect(place, state, options, allow)
-            steps = tuple(row for row in plan.steps if row.path not in known)
+            steps = tuple(row for row in plan.steps if row.path not in known) if known else plan.steps
             if there := len(plan.steps) - len(steps):
                 note = f"Listed by an earlier run: {count(there, 'thing')}. regnb trash empty removes them."
                 plan = structs.replace(plan, steps=steps, notes=(note, *(plan.notes if steps else ())))
@@ -198,7 +270,10 @@ class Storage(_Storage):
                 f"this collection frees {human(plan.size)}, less than the {human(wanted)} asked for",
                 hint="; ".join(hints),
             )
-        return structs.replace(plan, effects=(*needed(place.runs(state), self.url, state), *plan.effects))
+        plan = structs.replace(plan, effects=(*needed(place.runs(state), self.url, state), *plan.effects))
+        if hold is not None:
+            plan = hold.keep(structs.replace(plan, nonce=draft.nonce), state)
+        return plan
 
     def plan_free(
         self,
@@ -425,20 +500,7 @@ class Storage(_Storage):
             >>> [found.remembered for found in storage.remembered(receipt, ["http://localhost:5000"])]
             [0]
         """
-        from regnb.change.collect import caches, pushers
-
-        steps = enumerate(receipt.applied.steps)
-        links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
-        found = []
-        for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
-            if pushers.is_stopped(url):
-                found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
-                continue
-            from regnb import registry
-
-            with registry.connect(url, cache=False) as endpoint:
-                found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
-        return found
+        return _remembered(receipt, endpoints)
 
     def apply(self, plan: Sweep, *, confirm: str, progress: Show = None) -> Receipt:
         """Do what a plan says, and return the receipt.
@@ -487,38 +549,53 @@ class Storage(_Storage):
             raise PlanMismatch(f"receipt {found.name} is about a registry", hint=f"regnb apply --resume {found.name}")
         return self._apply(found.sweep, lambda: Journal.reopen(Receipt.load(found.path)), progress)
 
+    def _locked_for(self, plan: Sweep) -> tuple[contextlib.AbstractContextManager[object], Place, list[State]]:
+        """Return what locks the storage, what moves its files, and what the plan was made on if that was locked before.
+
+        Raises:
+            PlanMismatch, Refused: As for :meth:`apply`.
+        """
+        if self._hold is not None and (taken := self._hold.take(plan)):
+            self._last = None  # two states at once take much memory
+            return taken
+        place = self._place(plan)
+        _check_alone(place, plan, self._keys)
+        return place, place, []
+
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
         from regnb.change.collect import Progress, apply, basis
         from regnb.change.journal import Receipt
 
         if plan.url != self.url:
             raise PlanMismatch(f"the plan is for {plan.url}, and this is {self.url}", hint=f"open {plan.url}")
-        held = self._place(plan)
-        if self._keys is not None:
-            self._keys.forget()  # what was listed before the lock may have changed
-        plan.check()
-        _writers(plan)
-
-        def again(state: State) -> Sweep:
-            if plan.operation == "collect":
-                return self._collect(held, state, plan.options, plan.allow)
-            held.look(state)
-            now, chosen = self._empty(held, state, 0, [row.reference for row in plan.steps])
-            held.choose(chosen)
-            return now
-
-        known = self._last.known() if self._last else basis.load(self.url, plan.basis)
+        lock, place, seen = self._locked_for(plan)
+        fresh = bool(seen)
+        known = None if seen else self._last.known() if self._last else basis.load(self.url, plan.basis)
 
         def read(before: Before | None) -> State:
-            return self._state(before or known, parts=parts and before is None)
+            if seen:
+                return seen.pop()
+            return self._state(before or known, parts=parts and before is None, tags=tags)
+
+        def again(state: State) -> Sweep:
+            if fresh:
+                return plan
+            if plan.operation == "collect":
+                return self._collect(place, state, plan.options, plan.allow)
+            place.look(state)
+            now, chosen = self._empty(place, state, 0, [row.reference for row in plan.steps])
+            place.choose(chosen)
+            return now
 
         parts = any(row.kind == "upload" for row in plan.steps)
+        # Every manifest of a repository needs what it needs, and a tag leads to none but these.
+        tags = plan.operation != "collect" or plan.options.untagged or plan.options.tag_history is not None
         progress = Progress()
         bar = Bar(progress, show=show)
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"
-            with held as place, changing(), open_journal() as journal, file_errors(doing, _AFTER):
+            with lock, changing(), open_journal() as journal, file_errors(doing, _AFTER):
                 apply(plan, journal, place, read=read, again=again, progress=progress)
         except KeyboardInterrupt as error:
             stopped = Interrupted("Interrupted.")
@@ -542,6 +619,15 @@ def _endpoints(asked: str | Sequence[str]) -> tuple[str, ...]:
             raise InvalidArgument(f"the URL of the endpoint {url} has credentials, and a plan keeps none", hint=hint)
         found[url] = None
     return tuple(found)
+
+
+def _check_alone(place: Place, plan: Sweep, keys: Keys | None) -> None:
+    """Check that nobody can push to what is locked for a plan, and forget what was seen before."""
+    place.take(plan)
+    plan.check()
+    _writers(plan)
+    if keys is not None:
+        keys.forget()  # what was listed before the lock may have changed
 
 
 def _writers(plan: Sweep) -> list[Writer]:
@@ -570,6 +656,24 @@ def _writers(plan: Sweep) -> list[Writer]:
     return found
 
 
+def _remembered(receipt: Receipt, endpoints: Sequence[str]) -> list[Remembered]:
+    """Ask registry processes what they remember of what a collection took away."""
+    from regnb.change.collect import caches, pushers
+
+    steps = enumerate(receipt.applied.steps)
+    links = caches.gone([step for number, step in steps if receipt.outcome(number).status == "done"])
+    found = []
+    for url in endpoints or (receipt.sweep.options.endpoints if receipt.sweep else ()):
+        if pushers.is_stopped(url):
+            found.append(caches.Remembered(url, 0, 0, "it is stopped: it remembers nothing but what redis keeps"))
+            continue
+        from regnb import registry
+
+        with registry.connect(url, cache=False) as endpoint:
+            found.append(run(partial(caches.ask, endpoint._client, links)))  # noqa: SLF001 -- our own kind
+    return found
+
+
 def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list", "copies"]:
     """Return how this storage keeps what goes."""
     from regnb.change.collect.bucket import Bucket
@@ -584,19 +688,32 @@ def _kind(place: Place, *, copies: bool) -> Literal["folder", "versions", "list"
 
 
 def storage_of(plan: Sweep) -> Storage:
-    """Return the storage of a plan. A bucket is first listed once it is locked: whatever is seen before may change.
+    """Return the storage of a plan.
 
     Raises:
-        StorageError: A folder is not a registry's storage, or cannot be read.
+        StorageError: As for :func:`unlisted`.
 
     Example:
         >>> collection = storage.plan_collect(grace="0h")
         >>> storage_of(collection)
         <Storage /var/lib/registry>
     """
+    return unlisted(plan.url)
+
+
+def unlisted(url: str) -> Storage:
+    """Open a storage of which a bucket is first listed once it is locked: whatever is seen before may change.
+
+    Raises:
+        StorageError: A folder is not a registry's storage, or cannot be read.
+
+    Example:
+        >>> unlisted("/var/lib/registry")
+        <Storage /var/lib/registry>
+    """
     # Of a URL that ends as the files' own folder does it has to be looked where that folder is.
-    unseen = not (local_path(plan.url) or plan.url.endswith(f"/{BASE}"))
-    return Storage(plan.url, {}, unseen=unseen)
+    unseen = not (local_path(url) or url.endswith(f"/{BASE}"))
+    return Storage(url, {}, unseen=unseen)
 
 
 def open_storage(url: str | Path, *, listing: str | Path | None = None, **options: object) -> Storage:

@@ -383,6 +383,10 @@ def unsearched() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            # What is left of them counts as old: else all of it would be searched as soon as this ends.
+            gc.freeze()
+            gc.unfreeze()
         gc.enable()
 
 

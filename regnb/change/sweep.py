@@ -10,6 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
@@ -33,6 +34,7 @@ ALLOWANCES: Final = ("writer", "undo")
 """What may be allowed: that somebody pushes meanwhile; that manifests go which undo of a receipt at hand needs."""
 TRASH: Final = "_regnb-trash"
 """The folder beside ``blobs`` and ``repositories``: no version of distribution looks into it."""
+_LEAVES: Final = {"blob": "data", "manifest": "data", "upload": "", "run": ""}
 _UPLOAD: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,127}")
 _RUN: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}(-[0-9]{1,4})?")
 _Sum = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -94,7 +96,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_
     @property
     def leaf(self) -> str:
         """The file in that folder without which it is nothing; "" for an upload and a run."""
-        return {"blob": "data", "manifest": "data", "upload": "", "run": ""}.get(self.kind, "link")
+        return _LEAVES.get(self.kind, "link")
 
     def check(self) -> None:
         """Check that no name leads anywhere but to where a registry keeps such a thing.
@@ -232,6 +234,11 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         Raises:
             PlanMismatch: One is not; the message says where.
         """
+        # It never changes: what was found right once is so for ever.
+        self._right  # noqa: B018
+
+    @cached_property
+    def _right(self) -> bool:
         kinds = PHASES if self.operation != "empty" else ("run",)
         if self.operation == "restore":
             kinds = kinds[::-1]
@@ -257,6 +264,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
             except InvalidReference:
                 raise PlanMismatch("not a plan of regnb: plan.witness", hint=AGAIN) from None
         check_allow(self.allow)
+        return True
 
     def to_frame(self) -> Frame:
         """Return a row a thing (:data:`regnb.tables.columns.COLUMNS`, ``sweep``)."""

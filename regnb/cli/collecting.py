@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -18,9 +19,9 @@ from regnb.cli.command import command_of
 from regnb.cli.help import Group
 from regnb.cli.options import PlanOut
 from regnb.cli.terminal import INCOMPLETE, INTERRUPTED, OK, Form, Json, draw, leave, out, say, section, show
-from regnb.errors import Interrupted
+from regnb.errors import Interrupted, InvalidArgument
 from regnb.oci.reference import Digest, is_digest
-from regnb.storage import Storage, open_storage, storage_of
+from regnb.storage import Storage, open_storage, storage_of, unlisted
 from regnb.text import count, human, middle
 
 if TYPE_CHECKING:
@@ -86,21 +87,21 @@ def check(storage: Storage, plan: Sweep) -> None:
         out.print(one.sentence, markup=False, soft_wrap=True)
 
 
-def show_sweep(plan: Sweep) -> None:
-    """Print a plan over a storage: one sentence, what is spared, and the rows."""
+def show_sweep(plan: Sweep, *, whole: bool = True) -> None:
+    """Print a plan over a storage: one sentence, what is spared, and the rows; where a receipt has these, only some."""
     out.print(f"[bold]{escape(plan.summary())}[/]")
     for note in plan.notes:
         out.print(f"- {note}", markup=False)
     if plan.effects:
         section(plan.blast, "What is spared or only named", 50)
-    _draw_rows(plan.steps)
+    _draw_rows(plan.steps, whole=whole and not sys.stdout.isatty())
 
 
-def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
-    """Print a plan's rows; without a frame, as what makes frames takes long to load.
+def _draw_rows(rows: Sequence[Row], limit: int = 20, *, whole: bool) -> None:
+    """Print a plan's rows, or the first ones; without a frame, as what makes frames takes long to load.
 
-    On a terminal these are the first ones, without empty columns; where whole names would leave no room for the
-    reasons, names share a column, and digests are short.
+    On a terminal they have no empty columns; where whole names would leave no room for the reasons, names share a
+    column, and digests are short.
     """
     if not rows:
         return
@@ -117,12 +118,14 @@ def _draw_rows(rows: Sequence[Row], limit: int = 20) -> None:
     if terminal and out.width < _WIDE:
         columns["what"] = _short
         columns = {name: columns[name] for name in ("kind", "what", "size", "reason", "youngest")}
-    some = rows[:limit] if terminal else rows
+    some = rows if whole else rows[:limit]
     cells = {name: list(map(of, some)) for name, of in columns.items()}
     cells = {name: column for name, column in cells.items() if any(column) or not terminal}
     out.print()
-    more = count(len(rows) - limit, "more row") if len(rows) > limit else ""
+    more = count(len(rows) - len(some), "more row") if len(rows) > len(some) else ""
     draw([(name, name == "size") for name in cells], list(zip(*cells.values(), strict=True)), "Rows", more)
+    if more and not terminal:
+        out.print(f"{more}: the receipt has all.", markup=False)
     out.print()
 
 
@@ -221,6 +224,9 @@ def collect(
         Option(metavar="SIZE", help="Refuse a plan that frees less, such as 50GB; the hint says what to delete."),
     ] = "",
     allow: Allow = None,
+    apply_: Annotated[
+        bool, Option("--apply", help="Apply the plan at once, without a code: for runs that nobody watches.")
+    ] = False,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
@@ -228,21 +234,32 @@ def collect(
 
     Exit code 0: planned, or every row done, 1: error, 4: some rows were not done.
     """
+    if apply_ and (plan_out is not None or json_):
+        raise InvalidArgument(
+            "--apply keeps no plan, and prints no rows for programs",
+            hint="leave out --plan-out, --json and --csv; the receipt has all rows",
+        )
     announcer = alarm()
-    here = open_storage(storage)
-    plan = here.plan_collect(
-        untagged=untagged,
-        uploads_older_than=uploads_older_than,
-        grace=grace,
-        repositories=repositories or (),
-        tag_history=tag_history,
-        trash=trash,
-        copies=copies,
-        free=free,
-        endpoints=endpoint or (),
-        allow=allow or (),
-    )
-    present(here, plan, plan_out, json_, announcer)
+    here = unlisted(storage) if apply_ else open_storage(storage)
+    with here.held() if apply_ else contextlib.nullcontext():
+        plan = here.plan_collect(
+            untagged=untagged,
+            uploads_older_than=uploads_older_than,
+            grace=grace,
+            repositories=repositories or (),
+            tag_history=tag_history,
+            trash=trash,
+            copies=copies,
+            free=free,
+            endpoints=endpoint or (),
+            allow=allow or (),
+        )
+        if apply_:
+            show_sweep(plan, whole=False)
+            if plan.changes:
+                apply(here, plan, plan.digest)
+        else:
+            present(here, plan, plan_out, json_, announcer)
 
 
 @command_of(trash, "list")

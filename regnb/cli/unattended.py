@@ -68,8 +68,9 @@ def collect(
             switch.hold(pod, variable("REGNB_NODE"), _MOST)
             endpoints = switch.settled(_ROLLOUT, port)
             endpoints = endpoint or endpoints
-            plan = here.plan_collect(grace=grace, uploads_older_than=uploads_older_than, endpoints=endpoints)
-            receipt = _apply(here, plan)
+            with here.held():
+                plan = here.plan_collect(grace=grace, uploads_older_than=uploads_older_than, endpoints=endpoints)
+                receipt = _apply(here, plan)
             emptied = _apply(here, here.plan_empty(older_than=empty_older_than))
             whole = all(one is None or one.status == "done" for one in (receipt, emptied))
         finally:

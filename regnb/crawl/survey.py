@@ -60,13 +60,26 @@ class Survey:
         before: What an earlier look found, if this is another one: then the layer links of repositories that were there
             are only listed, and of what was regular before, no manifest and no link to one is read again, as long as
             it is there.
+        sized: Whether to look at the size of every layer link, by which one shows that leads elsewhere. Where all blobs
+            lie under sha256 such a link leads to none of them: who only asks what is needed can do without.
+        tags: Whether to read what tags point at: for what manifests need, tagged or not, that does not matter.
 
     Example:
         ``manifests = Survey(files, listing).look()``
     """
 
-    def __init__(self, files: LocalFiles, listing: Listing, before: Before | None = None) -> None:
+    def __init__(
+        self,
+        files: LocalFiles,
+        listing: Listing,
+        before: Before | None = None,
+        *,
+        sized: bool = True,
+        tags: bool = True,
+    ) -> None:
         self._before = before
+        self._sized, self._tags = sized, tags
+        self._canonical = False
         self._files = files
         self._base = files.base
         self._known: dict[str, ManifestRecord] = {}
@@ -127,6 +140,7 @@ class Survey:
                 found += [f"sha256:{name}" for name in names]
         self._listing.sizes.update(zip(found, repeat(UNKNOWN), strict=False))
         self._shared = dict(zip(found, found, strict=True))
+        self._canonical = True
 
     def _repositories(self) -> None:
         regular: dict[str, Repository] = {}
@@ -179,7 +193,8 @@ class Survey:
         found.has_layers = found.has_manifests = found.has_tags = True
         share = self._shared.setdefault
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            linked = [f"sha256:{name}" for name in (names if earlier is not None else _linked(names, at))]
+            known = earlier is not None or (self._canonical and not self._sized)
+            linked = [f"sha256:{name}" for name in (names if known else _linked(names, at))]
             found.layers = set(map(share, linked, linked))
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
@@ -192,6 +207,8 @@ class Survey:
                 except FileNotFoundError:
                     continue
                 found.walked[share(digest, digest)] = None
+        if not self._tags:
+            return found
         digests = {digest.encode(): digest for digest in found.walked}
         with _opened(f"{folder}/_manifests/tags") as (at, names):
             try:

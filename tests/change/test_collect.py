@@ -33,6 +33,7 @@ from msgspec import structs
 from scripted import Reply
 
 import regnb
+from regnb import storage
 from regnb.change import sweep
 from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
@@ -42,6 +43,7 @@ from regnb.change.sweep import Row, Sweep
 from regnb.crawl.references import references
 from regnb.errors import Busy, InvalidArgument, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
+from regnb.storage import Storage
 from regnb.text import human
 from regnb.wire.client import Client
 
@@ -583,6 +585,102 @@ def test_what_was_removed_for_good_is_not_put_back(old: Distribution, tmp_path: 
     assert [(base / row.path).exists() for row in plan.steps] == (rows["status"] == "done").tolist()
 
 
+HELD = f"""
+{KILLED.rpartition("plan = Sweep.load")[0]}
+storage = open_storage(sys.argv[1])
+with storage.held():
+    plan = storage.plan_collect(grace="0", endpoints=["http://127.0.0.1:1"])
+    storage.apply(plan, confirm=plan.code, progress=False)
+"""
+"""The same with a plan that is made under the lock."""
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """How often a storage is read."""
+    found: list[object] = []
+    real_state = Storage._state
+
+    def state(self: Storage, *given: Any, **more: Any) -> Any:
+        found.append(given)
+        return real_state(self, *given, **more)
+
+    monkeypatch.setattr(Storage, "_state", state)
+    return found
+
+
+def test_planned_and_applied_under_one_lock(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is locked from the plan on, read once before the moves and once after, and does the same."""
+    seen = looks(monkeypatch)
+    here, before = swept.storage(old), swept.tree(old.root)
+    expected = swept.eligible(old)
+    with here.held():
+        plan = here.plan_collect(endpoints=[old.url])
+        with pytest.raises(Busy):
+            swept.collect(old)
+        del seen[1:]
+        receipt = here.apply(plan, confirm=plan.code, progress=False)
+        assert len(seen) == 2
+        assert swept.storage(old).plan_collect(endpoints=[old.url]).steps == ()
+    assert swept.digests(plan) == expected
+    assert receipt.status == "done"
+    assert swept.eligible(old) == set()
+    assert swept.collect(old, here.plan_restore(receipt)).status == "done"
+    assert swept.tree(old.root) == before
+
+
+def test_what_is_not_the_plan_of_a_lock_is_checked_again(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old plan, another one, and one that is applied after the lock: all as without it."""
+    here = swept.storage(old)
+    link = old.root / "docker/registry/v2" / here.plan_collect(endpoints=[old.url]).steps[0].path / "link"
+    with here.held():
+        plan = here.plan_collect(endpoints=[old.url])
+        os.utime(link)
+        monkeypatch.setattr(storage, "_FRESH", -1)
+        with pytest.raises(PlanMismatch, match="rows changed"):
+            here.apply(plan, confirm=plan.code, progress=False)
+        monkeypatch.setattr(storage, "_FRESH", 60)
+        first = here.plan_collect(endpoints=[old.url])
+        last = here.plan_collect(endpoints=[old.url], grace="0")
+        assert first.steps != last.steps
+        assert here.apply(first, confirm=first.code, progress=False).status == "done"
+    rest = here.plan_collect(grace="0", endpoints=[old.url])
+    assert here.apply(rest, confirm=rest.code, progress=False).status == "done"
+
+
+def test_a_lock_is_let_go_where_nothing_is_planned(old: Distribution) -> None:
+    """Who can push is asked before it is read."""
+    here = swept.storage(old)
+    with old, here.held(), pytest.raises(Refused, match="somebody can push"):
+        here.plan_collect(endpoints=[old.url])
+    assert not list(Path(os.environ["REGNB_RECEIPTS"]).glob("*.jsonl"))
+    assert swept.collect(old).status == "done"
+
+
+def test_killed_under_one_lock(old: Distribution, tmp_path: Path) -> None:
+    """The lock dies with its process, and the receipt goes on."""
+    whole = swept.whole(old.root)
+    for step in (2, 4):
+        copy = copied(old.root, tmp_path / f"copy-{step}")
+        done = subprocess.run([sys.executable, "-c", HELD, str(copy), "", str(step)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert swept.whole(copy) == whole
+        name = max(Path(os.environ["REGNB_RECEIPTS"]).glob("*.jsonl"), key=lambda path: path.stat().st_mtime).stem
+        assert regnb.open_storage(copy).resume(name, progress=False).status == "done"
+        assert swept.whole(copy) == whole
+
+
+def test_a_push_after_a_plan_under_a_lock(old: Distribution) -> None:
+    """What it needs is put back by the look after the moves."""
+    here = swept.storage(old)
+    with old, here.held():
+        plan = here.plan_collect(endpoints=[old.url], allow=["writer"])
+        ask(old.url, lambda client: push(client, "app", "again", some(3)))
+        receipt = here.apply(plan, confirm=plan.code, progress=False)
+    assert receipt.status == "partial"
+    assert "put back: a push needs it again" in set(receipt.to_frame()["message"])
+    assert {str(name) for name in swept.whole(old.root)} == {"app:1.0", "app:2.0", "app:again"}
+
+
 def test_a_push_during_the_moves_is_made_whole(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that found a blob before it was moved pushes its manifest after: the second look puts it back."""
     plan = swept.storage(old).plan_collect(endpoints=[old.url], allow=["writer"])
@@ -760,6 +858,30 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     gone = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
     assert "it is stopped: it remembers nothing but what redis keeps." in gone
     assert "To put it back" not in gone
+
+
+def test_the_command_line_of_a_run_that_nobody_watches(old: Distribution, tmp_path: Path) -> None:
+    """One command plans and applies; it keeps no plan, and does nothing where somebody can push."""
+
+    def regnb_(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "regnb", "collect", str(old.root), "--endpoint", old.url, "--apply", *words],
+            capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "500"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    before = swept.tree(old.root)
+    assert "--apply keeps no plan" in regnb_("--plan-out", str(tmp_path / "plan.json"), code=1)
+    assert "--apply keeps no plan" in regnb_("--json", code=1)
+    with old:
+        assert "somebody can push" in regnb_(code=1)
+    assert swept.tree(old.root) == before
+    printed = regnb_()
+    assert "move to the trash 2 layer links, 3 blobs" in printed
+    assert "5 of 5 rows done" in printed
+    assert swept.eligible(old) == set()
+    assert "nothing to do" in regnb_()
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:

@@ -26,7 +26,7 @@ from regnb.change.sweep import TRASH, Sweep
 from regnb.cli.collecting import finish
 from regnb.errors import Busy, PlanMismatch, Refused, StorageError
 from regnb.oci.reference import Digest
-from regnb.storage import Storage, storage_of
+from regnb.storage import Storage, storage_of, unlisted
 from regnb.wire.client import Client
 
 PLACES = ("versions", "list", "copies", "none")
@@ -168,7 +168,7 @@ def test_a_bucket_is_listed_anew_once_it_is_locked(name: str, asked: Asked) -> N
     plan = plan_of(regnb.open_storage(f"s3://{name}"), "copies")
     asked.requests.clear()
     apply(regnb.open_storage(f"s3://{name}"), plan)
-    lists = ["start-after" in request for request in asked.requests]
+    lists = ["list-type=2" in request for request in asked.requests]
     locked = next(at for at, request in enumerate(asked.requests) if request.startswith("PUT"))
     assert (lists[:locked].count(True), lists[locked:].count(True)) == (1, 2)
 
@@ -179,10 +179,40 @@ def test_the_bucket_of_a_plan_is_first_listed_once_it_is_locked(name: str, asked
     asked.requests.clear()
     assert apply(storage_of(plan), plan).status == "done"
     assert asked.requests[0] == f"PUT /{name}/docker/registry/v2/{TRASH}/lock"
-    assert sum("start-after" in request for request in asked.requests) == 2
+    assert sum("list-type=2" in request for request in asked.requests) == 2
     fsspec.filesystem("s3").rm(name, recursive=True)
     with pytest.raises(StorageError, match="cannot lock"):
         apply(storage_of(plan), plan)
+
+
+@pytest.mark.parametrize(("place", "most"), [("versions", 9), ("none", 8)])
+def test_a_bucket_is_planned_and_applied_under_one_lock(name: str, place: str, most: int, asked: Asked) -> None:
+    """What stores the lock tells whether there are versions; one listing comes before the removal, one after."""
+    asked.requests.clear()
+    storage = unlisted(f"s3://{name}")
+    with storage.held():
+        plan = plan_of(storage, place)
+        gets = [request for request in asked.requests if "/blobs/" in request or request.endswith("/link")]
+        assert apply(storage, plan).status == "done"
+    assert asked.requests[0] == f"PUT /{name}/docker/registry/v2/{TRASH}/lock"
+    assert asked.requests[-1].partition("?")[0] == f"DELETE /{name}/docker/registry/v2/{TRASH}/lock"
+    assert len(asked.requests) - len(gets) == most
+    assert not plan_of(storage, place).steps
+
+
+@pytest.mark.parametrize("place", ["versions", "copies"])
+def test_a_push_between_a_plan_and_the_moves_of_a_bucket(name: str, place: str, tmp_path: Path) -> None:
+    """The links are others than before: so everything is read again, and what the push needs is put back."""
+    storage = unlisted(f"s3://{name}")
+    with registry_of(name, tmp_path) as registry:
+        with storage.held():
+            plan = plan_of(storage, place, allow=["writer"])
+            ask(registry.url, lambda client: push(client, "app", "again", some(3)))
+            receipt = apply(storage, plan)
+        assert receipt.status == "partial"
+        assert "put back: a push needs it again" in set(receipt.to_frame()["message"])
+        for tag in ("again", "1.0", "multi"):
+            swept.pull(registry.url, swept.disk.Name("app", tag))
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -213,6 +213,13 @@ class _Collection(_Course):
             known: What need not be read again.
         """
         moved = {name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
+        # What a tag's link says is not in its name: where no manifest was moved, that does not matter. What an earlier
+        # application moved may be needed by what was pushed before this one looked.
+        if not self.journal.resumed and not any(kind == "revision" for _, kind, _ in moved):
+            same = self.trash.unchanged()
+            if same and not lost(same, moved, returned=False):
+                return
+            del same
         for look in range(_LOOKS):
             state = read(known)
             needed = lost(state, moved)
@@ -251,12 +258,13 @@ def name(row: Row) -> tuple[str, str, str]:
     return row.repository, "blob" if row.kind == "manifest" else row.kind, row.reference
 
 
-def lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def lost(state: State, moved: Iterable[tuple[str, str, str]], *, returned: bool = True) -> list[tuple[str, str, str]]:
     """Return what of the things that were moved a manifest or a tag needs: repository, sort and digest.
 
     Args:
-        state: What the storage holds.
+        state: What there is, or what there was before.
         moved: Of :func:`name`.
+        returned: Whether what is there now was pushed again, and is not lost.
 
     Example:
         ``lost(state, map(name, run.rows))``
@@ -265,7 +273,7 @@ def lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str,
     for where, sort, digest in moved:
         by.setdefault((where, sort), set()).add(digest)
     none = set[str]()
-    blobs = by.get(("", "blob"), none).difference(state.blobs)
+    blobs = by.get(("", "blob"), none).difference(state.blobs if returned else ())
     found: dict[tuple[str, str, str], None] = {}
     for where, holding in state.repositories.items():
         served = state.served(where)
@@ -273,7 +281,7 @@ def lost(state: State, moved: Iterable[tuple[str, str, str]]) -> list[tuple[str,
         if revisions := by.get((where, "revision"), none) - served:
             reached = state.below({*served, *filter(None, holding.tags.values())})
             found.update(((where, "revision", digest), None) for digest in revisions & reached)
-        links = by.get((where, "layer link"), none) - holding.layers
+        links = by.get((where, "layer link"), none).difference(holding.layers if returned else ())
         found.update(((where, "layer link", digest), None) for digest in links & needed)
         found.update((("", "blob", digest), None) for digest in blobs & needed)
     return list(found)

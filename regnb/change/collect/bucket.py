@@ -34,6 +34,8 @@ _AT_ONCE: Final = 16
 _LARGE: Final = 5 << 30
 """Bytes beyond which a copy needs several requests."""
 _INDEX: Final = "index.json"
+_LINKS: Final = "repositories"
+"""The folder of all links."""
 
 
 class _Index(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,12 +112,14 @@ class Bucket(Keys):
         self._parts: Mapping[str, Sequence[str]] = {}
         self._planned: frozenset[str] = frozenset()
         self._chosen: Mapping[str, Sequence[Row]] = {}
+        self._before: State | None = None
+        self._removed: set[str] = set()
         self._returned: set[str] = set()
         self._indexes: dict[str, _Index] = {}
 
     def __enter__(self) -> Self:
         if self._plan and not (self._plan.operation == "collect" and self._only_lists):
-            self._lock(str(self._plan.digest))
+            self._lock(self._plan.nonce)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -134,6 +138,10 @@ class Bucket(Keys):
     @property
     def _only_lists(self) -> bool:
         return self._place == "list"
+
+    def take(self, plan: Sweep) -> None:
+        """See `Place.take`."""
+        self._plan = plan
 
     def look(self, state: State) -> Look:
         """See `Place.look`."""
@@ -203,6 +211,7 @@ class Bucket(Keys):
         """See `Place.begin`."""
         self.look(state)
         self._planned = frozenset(row.path for row in sweep.steps)
+        self._before = state
         if self._place == "none":
             return
         if f"{TRASH}/{run}/{_INDEX}" in self._files:
@@ -225,6 +234,7 @@ class Bucket(Keys):
             there = [key for row in some for key in keys[row.path] if key in self._files]
             failed = self._copied([(key, f"{TRASH}/{run}/{key}") for key in there]) if self._place == "copies" else {}
             failed |= self._remove((key, "") for key in there if key not in failed)
+            self._removed.update(key for key in there if key not in failed)
             if self._place == "none":
                 self._abort(there)
                 self._freed += sum(self._files[key][1] for key in there if key not in failed)
@@ -335,6 +345,15 @@ class Bucket(Keys):
 
     def barrier(self) -> None:
         """See `Place.barrier`: what a bucket confirmed is kept."""
+
+    def unchanged(self) -> State | None:
+        """See `Place.unchanged`: the listing of all links shows it, as every push writes some."""
+        before, self._before = self._before, None
+        if before is None:
+            return None
+        below = f"{_LINKS}/"
+        left = {key: about for key, about in self._files.items() if key.startswith(below) and key not in self._removed}
+        return before if self._below(below) == left else None
 
     def tidy(self, run: str = "") -> None:
         """See `Place.tidy`."""

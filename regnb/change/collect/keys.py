@@ -52,6 +52,7 @@ class Keys:
         self._bucket, _, prefix = base.partition("/")
         self._prefix = f"{prefix}/"
         self._locked: str | None = None
+        self._versioned: bool | None = None
 
     def _lock(self, plan: str) -> None:
         me = _Lock(plan, socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
@@ -67,6 +68,8 @@ class Keys:
                 ) from None
         else:
             self._locked = made.get("VersionId") or ""
+            # A bucket that keeps versions names the one that it stored; "null" where it has ceased to.
+            self._versioned = made.get("VersionId", "null") != "null"
             return
         other = msgspec.json.decode(self._read(f"{TRASH}/lock"), type=_Lock)
         if other.plan != me.plan or (other.host == me.host and _is_alive(other.process)):
@@ -81,10 +84,10 @@ class Keys:
     def _unlock(self) -> None:
         if self._locked is None:
             return
-        key = self._key(f"{TRASH}/lock")
-        if self._locked:  # in a bucket with versions nothing of it stays, where that is allowed
+        key, version, self._locked = self._key(f"{TRASH}/lock"), self._locked, None
+        if version:  # in a bucket with versions nothing of it stays, where that is allowed
             with contextlib.suppress(OSError):
-                self._call("delete_object", Key=key, VersionId=self._locked)
+                self._call("delete_object", Key=key, VersionId=version)
                 return
         self._call("delete_object", Key=key)
 
@@ -102,10 +105,24 @@ class Keys:
 
     def is_versioned(self) -> bool:
         """Whether what is removed stays as an older version. Where this may not be asked, it is not relied on."""
+        if self._versioned is not None:
+            return self._versioned
         try:
             return bool(self._call("get_bucket_versioning").get("Status") == "Enabled")
         except OSError:
             return False
+
+    def _below(self, folder: str) -> dict[str, tuple[float, int]]:
+        """Return the keys below a folder, when each was written, and its bytes."""
+        found: dict[str, tuple[float, int]] = {}
+        which: dict[str, object] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=self._key(folder), **which)
+            for each in page.get("Contents", ()):
+                found[each["Key"].removeprefix(self._prefix)] = each["LastModified"].timestamp(), each["Size"]
+            if not page.get("IsTruncated"):
+                return found
+            which = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Remove keys, each with a version or "", and return why some of them could not be."""

@@ -75,6 +75,9 @@ class Place(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Unlock it."""
 
+    def take(self, plan: Sweep) -> None:
+        """Say what it is held for."""
+
     def look(self, state: State) -> Look:
         """Return what looks at single files, given what was read just now."""
 
@@ -121,6 +124,11 @@ class Place(Protocol):
 
     def barrier(self) -> None:
         """Return when everything that was moved is on disk."""
+
+    def unchanged(self) -> State | None:
+        """Return what was read before anything was moved, if every link is still as it was but for those that this run
+        moved; None where that is not known without reading them again.
+        """
 
     def tidy(self, run: str = "") -> None:
         """Remove what is left of a run that has nothing more."""

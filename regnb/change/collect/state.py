@@ -171,7 +171,7 @@ class State:
         return found
 
 
-def read(open_files: Open, url: str, before: Before | None = None, *, parts: bool = True) -> State:
+def read(open_files: Open, url: str, before: Before | None = None, *, parts: bool = True, tags: bool = True) -> State:
     """Read what a storage holds.
 
     Args:
@@ -179,6 +179,7 @@ def read(open_files: Open, url: str, before: Before | None = None, *, parts: boo
         url: What it is called.
         before: What was found a moment ago: of a local storage, only what can have changed is read then.
         parts: Whether to ask a bucket for what is being written in parts.
+        tags: Whether it matters what tags point at; else those of a local storage may be left out.
 
     Raises:
         StorageError: It is not there, or cannot be read at all.
@@ -192,7 +193,7 @@ def read(open_files: Open, url: str, before: Before | None = None, *, parts: boo
     written: Mapping[str, Sequence[str]] | None = {}
     with open_files(notes.unlisted) as files:
         listing = Listing(notes, brief=True)
-        survey = Survey(files, listing, before) if isinstance(files, LocalFiles) else None
+        survey = Survey(files, listing, before, sized=False, tags=tags) if isinstance(files, LocalFiles) else None
         if survey:
             records.manifests.update(survey.look())
         else:

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +30,8 @@ _OPEN: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFO
 _KEPT_OPEN: Final = 200
 """Folders that are kept open, so that a batch does not walk the same path again and again."""
 _EMPTIED: Final = ".emptying"
+_BY_SLASH: Final = sys.platform == "linux"
+"""Whether the system renames by a name that ends in a slash nothing but a folder: others do with symbolic links."""
 
 
 class Trash:
@@ -123,6 +126,9 @@ class Trash:
     returns = True
     """Whether what was moved can be put back."""
 
+    def take(self, plan: Sweep) -> None:
+        """See `Place.take`: a folder is moved in the same way for every plan."""
+
     def look(self, _: State) -> Look:
         """See `Place.look`."""
         return LocalLook(self.base)
@@ -181,12 +187,13 @@ class Trash:
         """
         self._spare()
         parent, _, name = row.path.rpartition("/")
+        leaf = row.leaf
         try:
             source = self._folder(parent)
-            if row.leaf and not self._has(source, name, row.leaf):
+            if leaf and not self._has(source, name, leaf, certain=_BY_SLASH):
                 return "gone"
             target = self._folder(f"{TRASH}/{run}/{parent}", make=True)
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            os.rename(f"{name}/" if leaf else name, name, src_dir_fd=source, dst_dir_fd=target)
         except FileNotFoundError:
             return "gone"
         except OSError as error:
@@ -196,10 +203,9 @@ class Trash:
         return "moved"
 
     @staticmethod
-    def _has(folder: int, name: str, leaf: str) -> bool:
-        """Whether a folder has its file; what is not a folder is an error."""
-        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if not stat.S_ISDIR(about.st_mode):
+    def _has(folder: int, name: str, leaf: str, *, certain: bool = False) -> bool:
+        """Whether a folder has its file; what is not a folder is an error, unless that is found out anyway."""
+        if not certain and not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a symbolic link or a file stands where a folder should be", name)
         try:
             return stat.S_ISREG(os.stat(f"{name}/{leaf}", dir_fd=folder, follow_symlinks=False).st_mode)
@@ -251,6 +257,10 @@ class Trash:
             if library.syncfs(self._held) == 0:
                 return
         os.sync()
+
+    def unchanged(self) -> State | None:
+        """See `Place.unchanged`: what is in a folder is only known by reading it."""
+        return None
 
     def probe(self) -> None:
         """Try whether folders can be moved into the trash at all.
