@@ -55,7 +55,7 @@ def recent(where: str, names: Sequence[str] | None, read: Callable[[], Inventory
     # What failed may succeed when the next page asks.
     if "failed" not in set(inventory.problems["problem"]):
         with contextlib.suppress(*_UNUSABLE):
-            return _keep(inventory, path)
+            return _keep(inventory, path, float(variable("REGNB_FRESH")))
     return inventory
 
 
@@ -86,7 +86,7 @@ class _About(msgspec.Struct):
     asked: tuple[str, ...] | None
 
 
-def _keep(inventory: Inventory, path: Path) -> Inventory:
+def _keep(inventory: Inventory, path: Path, seconds: float) -> Inventory:
     """Write an inventory for the next pages, and return it as they have it: in memory that all of them share."""
     from regnb.tables import mapped  # pandas waits for a frame
 
@@ -101,6 +101,11 @@ def _keep(inventory: Inventory, path: Path) -> Inventory:
         except BaseException:
             Path(file.name).unlink()
             raise
+    for other in path.parent.glob("*.arrow"):
+        # What other repositories were asked for, and is too old to be shown: pages that have it go on with it.
+        with contextlib.suppress(FileNotFoundError):  # another page removed it
+            if other != path and time.time() - other.stat().st_mtime > seconds:
+                other.unlink()
     return found
 
 

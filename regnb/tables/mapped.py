@@ -69,7 +69,7 @@ def _frame(name: str, table: pa.Table) -> Frame:
     return frame
 
 
-def _column(column: pa.ChunkedArray, dtype: str) -> Any:  # noqa: ANN401 -- a Series of any type
+def _column(column: pa.ChunkedArray, dtype: str) -> pd.Series:
     whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if dtype == "category":
         names = pd.Index(_series(whole.dictionary).array, dtype="str", copy=False)
@@ -80,10 +80,11 @@ def _column(column: pa.ChunkedArray, dtype: str) -> Any:  # noqa: ANN401 -- a Se
         return pd.Series(pd.Categorical.from_codes(numbers, dtype=known), copy=False)
     if dtype in ("int64", "int32"):
         return pd.Series(whole.to_numpy(zero_copy_only=True), copy=False)
-    return _series(whole, dtype).astype(dtype)
+    return _series(whole, dtype).astype(pd.api.types.pandas_dtype(dtype))
 
 
-def _series(array: pa.Array, dtype: str = "str") -> Any:  # noqa: ANN401 -- a Series of any type
+def _series(array: pa.Array, dtype: str = "str") -> pd.Series:
     # Integers with a missing one would else become floats, which are exact up to 2**53 only.
     kinds = {pa.int64(): pd.Int64Dtype()} if dtype == "Int64" else {}
-    return pa.table({"column": array}).to_pandas(types_mapper=kinds.get, use_threads=False)["column"]
+    found: pd.Series = pa.table({"column": array}).to_pandas(types_mapper=kinds.get, use_threads=False)["column"]
+    return found

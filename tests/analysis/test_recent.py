@@ -112,6 +112,18 @@ def test_what_is_shared_is_never_changed(url: str, monkeypatch: pytest.MonkeyPat
     assert (len(second.tags), len(third.tags)) == (1, 2)
 
 
+def test_what_is_too_old_takes_no_space(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A visitor who asks for ever other repositories does not fill the disk."""
+    fill(url, ("b", "two", TWO))
+    for name in "ab":
+        page(url, monkeypatch, name)
+    assert len([*(tmp_path / "readings").iterdir()]) == 2
+    for file in (tmp_path / "readings").iterdir():
+        os.utime(file, (time.time() - 61,) * 2)
+    page(url, monkeypatch)
+    assert len([*(tmp_path / "readings").iterdir()]) == 1
+
+
 def test_where_nothing_can_be_written_a_page_has_what_it_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, or a folder that is gone, costs the next page its time and this one nothing."""
     monkeypatch.setenv("REGNB_READINGS", "/nowhere")
