@@ -105,6 +105,7 @@ class Storage(_Storage):
     """The folder of a bucket that was found when the storage was opened."""
 
     _hold: _Hold | None = None
+    """What is locked while plans are made and applied at once."""
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Self]:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias
 
-import filelock
 import msgspec
 import platformdirs
 from msgspec import Struct
@@ -195,6 +194,8 @@ def hold(host: str, repositories: Iterable[str]) -> Iterator[None]:
         >>> with hold("localhost:5000", ["vm/centos8"]):
         ...     pass
     """
+    import filelock  # a collection has a lock of its own
+
     locks = folder() / "locks"
     with _kept(locks):
         locks.mkdir(mode=0o700, parents=True, exist_ok=True)
