@@ -25,7 +25,7 @@ from test_full_disk import NAMESPACE
 import regnb
 from regnb.change.journal import folder as receipts_folder
 from regnb.change.sweep import TRASH
-from regnb.errors import Refused, RegistryError, RegnbError
+from regnb.errors import Refused, RegistryError, RegnbError, StorageError
 from regnb.oci.reference import Digest
 from regnb.wire.client import Client
 
@@ -181,6 +181,18 @@ def apart() -> Iterator[Path]:
         yield Path(name)
 
 
+@contextlib.contextmanager
+def somebody(user: int) -> Iterator[None]:
+    """Be another user meanwhile."""
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 def test_a_storage_of_another_owner(old: Distribution, apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user is refused; its owner may; root puts everything back with the owner and modes that it had."""
@@ -195,16 +207,6 @@ def test_a_storage_of_another_owner(old: Distribution, apart: Path, monkeypatch:
     receipts.mkdir()
     receipts.chmod(0o777)
     monkeypatch.setenv("REGNB_RECEIPTS", str(receipts))
-
-    @contextlib.contextmanager
-    def somebody(user: int) -> Iterator[None]:
-        os.setegid(user)
-        os.seteuid(user)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
 
     with somebody(4321), pytest.raises(Refused, match="nothing can be moved") as error:
         here.apply(plan, confirm=plan.code, progress=False)
@@ -221,3 +223,31 @@ def test_a_storage_of_another_owner(old: Distribution, apart: Path, monkeypatch:
     assert here.apply(back, confirm=back.code, progress=False).status == "done"
     assert swept.tree(root) == before
     assert not (root / "docker/registry/v2" / TRASH).exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_what_root_moved_is_its_owners_to_put_back(
+    old: Distribution, apart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage's owner lists and restores the trash that root made; whoever may not read it is told so."""
+    root = shutil.copytree(old.root, apart / "storage")
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 1234, 1234)
+    swept.age(root, 3)
+    before = swept.tree(root)
+    here = regnb.open_storage(root)
+    plan = here.plan_collect(endpoints=["http://127.0.0.1:1"])
+    receipt = here.apply(plan, confirm=plan.code, progress=False)
+    receipts = apart / "receipts"
+    receipts.mkdir()
+    receipts.chmod(0o777)
+    monkeypatch.setenv("REGNB_RECEIPTS", str(receipts))
+    with somebody(4321):
+        for look in (here.trash, here.plan_collect, here.plan_empty, lambda: here.plan_restore(receipt)):
+            with pytest.raises(StorageError, match=r"cannot read the trash of .*: Permission denied"):
+                look()
+    with somebody(1234):
+        assert here.trash()["size"].tolist() == [plan.size]
+        back = here.plan_restore(receipt)
+        assert here.apply(back, confirm=back.code, progress=False).status == "done"
+    assert swept.tree(root) == before

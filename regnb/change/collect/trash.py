@@ -21,7 +21,7 @@ from regnb.change.collect.place import Look, Moved, Run, moved_at
 from regnb.change.collect.planning import LocalLook
 from regnb.change.collect.state import State
 from regnb.change.sweep import PHASES, TRASH, Row, Sweep
-from regnb.crawl.files import reason
+from regnb.crawl.files import file_errors, reason
 from regnb.crawl.listing import blob_file
 from regnb.errors import Busy, InvalidArgument, InvalidReference, Refused, StorageError
 from regnb.oci.manifest import MANIFEST_LIMIT
@@ -52,6 +52,7 @@ class Trash:
         self.base = os.path.realpath(base)
         self._open: dict[str, int] = {}
         self._held = -1
+        self._owner: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -73,6 +74,9 @@ class Trash:
             raise StorageError(
                 f"cannot lock {self.base}: {reason(error)}", hint="collect where the file system is mounted locally"
             ) from None
+        about = os.fstat(self._held)
+        if os.geteuid() == 0 != about.st_uid:
+            self._owner = about.st_uid, about.st_gid
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -107,6 +111,10 @@ class Trash:
             found = os.open(name, _OPEN, dir_fd=above)
             if like:
                 self._resemble(found, above)
+            elif self._owner:
+                # What root made in the trash of somebody else's storage is that owner's to put back and to empty.
+                with contextlib.suppress(PermissionError):  # root of a container may not be allowed to
+                    os.fchown(found, *self._owner)
         self._open[path] = found
         return found
 
@@ -154,11 +162,12 @@ class Trash:
             >>> Trash("/nonexistent").runs()
             []
         """
-        return [
-            Run(run, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")), begun=name != run)
-            for name in _names(f"{self.base}/{TRASH}")
-            if (moved := moved_at(run := name.removesuffix(_EMPTIED))) is not None
-        ]
+        with file_errors(f"read the trash of {self.base}", "run regnb as the registry's own user"):
+            return [
+                Run(run, moved, tuple(_rows(f"{self.base}/{TRASH}/{name}")), begun=name != run)
+                for name in _names(f"{self.base}/{TRASH}")
+                if (moved := moved_at(run := name.removesuffix(_EMPTIED))) is not None
+            ]
 
     def listed(self, _: State) -> set[str]:
         """See `Place.listed`."""
@@ -387,7 +396,7 @@ def _rows(run: str) -> Iterator[Row]:
     pending = [""]
     while pending:
         above = pending.pop()
-        with contextlib.suppress(OSError), os.scandir(f"{run}/{above}") as entries:  # as os.walk leaves it out
+        with contextlib.suppress(FileNotFoundError), os.scandir(f"{run}/{above}") as entries:  # removed meanwhile
             for entry in entries:
                 if not entry.is_dir(follow_symlinks=False):
                     continue
@@ -403,7 +412,7 @@ def _rows(run: str) -> Iterator[Row]:
 def _size(folder: str) -> int:
     """Return the bytes of the files in a folder."""
     total = 0
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             inside = entry.is_dir(follow_symlinks=False)
             total += _size(entry.path) if inside else entry.stat(follow_symlinks=False).st_size
