@@ -350,7 +350,7 @@ def _numbers(known: Mapping[str, int], digests: Iterable[str]) -> NDArray[np.int
     return _ints(map(known.get, digests, repeat(-1)))
 
 
-def _ints(values: Any) -> NDArray[np.int64]:  # noqa: ANN401 -- an iterable of integers
+def _ints(values: Iterable[int]) -> NDArray[np.int64]:
     return np.fromiter(values, np.int64)
 
 
