@@ -37,7 +37,6 @@ from regnb.oci.manifest import (
     IMAGE_CONFIGS,
     SCHEMA1_TYPES,
     RawManifest,
-    contradiction,
     decode_config,
 )
 from regnb.oci.reference import Digest, check_repository, is_glob, is_tag, select
@@ -88,7 +87,6 @@ class _Crawl:
         self._not_found: dict[str, list[str]] = {}
         self._configured: set[str] = set()
         self._descended: set[tuple[str, str]] = set()
-        self._contradicted: set[str] = set()
 
     async def run(self, repositories: Sequence[str]) -> set[Claim]:
         """Read them all; return what the registry's own API is not to be believed, if samples show it."""
@@ -154,7 +152,7 @@ class _Crawl:
             if digest != remembered:
                 self.cache.remember(self.records.registry, repository, {tag: digest})
             await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
-            self.check_announced(repository, digest, announced)
+            self.recording.check_announced(repository, digest, announced)
         finally:
             self.progress.tags_done += 1
 
@@ -190,22 +188,6 @@ class _Crawl:
         """Whether a manifest's content is known."""
         return digest in self.records.manifests or digest in self.known or self.cache.get(Digest(digest)) is not None
 
-    def check_announced(self, repository: str, digest: str, announced: str) -> None:
-        """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
-        record = self.records.manifests.get(digest)
-        if record is None or announced == record.media_type:
-            return
-        if (other := contradiction(announced, record.media_type)) and digest not in self._contradicted:
-            self._contradicted.add(digest)
-            self.problem(
-                repository, digest, "media type",
-                RegnbError(
-                    f"the registry announces {other}, and the manifest is {record.media_type}",
-                    hint="check the proxy or cache in front of the registry: clients believe the header",
-                ),
-                incomplete=False,
-            )  # fmt: skip
-
     def keep(self, repository: str, raw: RawManifest) -> None:
         """Record a manifest that was just read."""
         if raw.digest in self.records.manifests:
@@ -214,7 +196,7 @@ class _Crawl:
             self.cache.put(raw.digest, raw.media_type, raw.data)
         self.records.read.add(raw.digest)
         self.record(repository, raw)
-        self.check_announced(repository, raw.digest, raw.announced)
+        self.recording.check_announced(repository, raw.digest, raw.announced)
 
     def record(self, repository: str, raw: RawManifest) -> None:
         """Record a manifest from its bytes, and let later crawls know it."""

@@ -17,7 +17,7 @@ from regnb.crawl.records import (
     describe,
 )
 from regnb.errors import RegnbError
-from regnb.oci.manifest import RawManifest
+from regnb.oci.manifest import RawManifest, contradiction
 from regnb.oci.reference import Digest
 
 _T = TypeVar("_T")
@@ -56,6 +56,7 @@ class Recording:
         self.records = records
         self.conflicts: set[str] = set()
         self._claims: dict[tuple[str, str], int] = {}
+        self._contradicted: set[str] = set()
         # One object for each text: a base layer's digest and command stand in thousands of manifests.
         self._texts: dict[str, str] = {}
         self._others: dict[object, object] = {}
@@ -97,6 +98,22 @@ class Recording:
             record.layers = ()
         self.enter(record, blobs)
         return (record, blobs) if error is None and record.kind != "schema1" else None
+
+    def check_announced(self, repository: str, digest: str, announced: str) -> None:
+        """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
+        record = self.records.manifests.get(digest)
+        if record is None or announced == record.media_type:
+            return
+        if (other := contradiction(announced, record.media_type)) and digest not in self._contradicted:
+            self._contradicted.add(digest)
+            self.problem(
+                repository, digest, "media type",
+                RegnbError(
+                    f"the registry announces {other}, and the manifest is {record.media_type}",
+                    hint="check the proxy or cache in front of the registry: clients believe the header",
+                ),
+                incomplete=False,
+            )  # fmt: skip
 
     def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Keep a record, with one object for each text."""
