@@ -101,8 +101,7 @@ def arrow(name: str, frame: pd.DataFrame) -> pa.Table:
             # A dictionary is written as it is: the file's schema has texts, and says nothing of the dictionary's width.
             codes = values.cat.codes.to_numpy()
             texts = pa.array(values.cat.categories, text, from_pandas=True)
-            numbers = pa.array(codes, pa.int32(), mask=codes < 0)
-            columns[column] = pa.DictionaryArray.from_arrays(numbers, texts)
+            columns[column] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), texts)
         else:
             columns[column] = pa.array(values, types[PARQUET[dtype]], from_pandas=True)
     return pa.table(columns)
@@ -120,7 +119,9 @@ def write_parquet(table: pa.Table, where: object, **options: object) -> None:
 
     # Arrow's own schema would be written beside it, with a width for each dictionary that follows its length: the files
     # of two days could then not be read as one.
-    with pq.ParquetWriter(where, table.schema, compression="zstd", store_schema=False, **options) as file:
+    with pq.ParquetWriter(
+        where, _compact(table.slice(0, 0)).schema, compression="zstd", store_schema=False, **options
+    ) as file:
         for start in range(0, max(1, len(table)), _ROWS):
             file.write_table(_compact(table.slice(start, _ROWS)))
 
