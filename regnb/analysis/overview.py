@@ -41,7 +41,7 @@ def overview(inventory: Inventory) -> Overview:
 
     Example:
         >>> len(overview(inventory).repositories)
-        7
+        16
     """
     if figures := inventory.figures:
         return _of_figures(figures)

@@ -56,6 +56,7 @@ def json_lines(frame: pd.DataFrame) -> str:
     r"""Return a frame as JSON lines, one for each row.
 
     Example:
+        >>> import pandas as pd
         >>> json_lines(pd.DataFrame({"tag": ["8"]}))
         '{"tag":"8"}\n'
     """
@@ -66,6 +67,7 @@ def csv(frame: pd.DataFrame) -> str:
     r"""Return a frame as CSV with a heading; a text that a spreadsheet would run as a formula gets an apostrophe.
 
     Example:
+        >>> import pandas as pd
         >>> csv(pd.DataFrame({"tag": ["8", "=1+1"]}))
         "tag\n8\n'=1+1\n"
     """
@@ -86,6 +88,7 @@ def arrow(name: str, frame: pd.DataFrame) -> pa.Table:
     """Return a frame of :data:`regnb.tables.columns.COLUMNS` for :func:`write_parquet`.
 
     Example:
+        >>> import pandas as pd
         >>> arrow("catalog", pd.DataFrame({"repository": ["vm/centos8"]})).num_rows
         1
     """
