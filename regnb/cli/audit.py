@@ -88,7 +88,8 @@ def show_inventory(inventory: Inventory, prices: disk.Prices | None = None) -> N
 
 def _used(inventory: Inventory) -> int:
     """Return the bytes on disk, where they are known; else those behind tags."""
-    return sum(inventory.disk["size"].tolist()) if inventory.source == "storage" else inventory.summary.stored
+    found = inventory.summary
+    return found.disk or 0 if inventory.source == "storage" else found.stored
 
 
 def _allowed(growth: str, size: int) -> float:

@@ -193,20 +193,31 @@ def somebody(user: int) -> Iterator[None]:
         os.setegid(0)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-def test_a_storage_of_another_owner(old: Distribution, apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user is refused; its owner may; root puts everything back with the owner and modes that it had."""
+def owned(old: Distribution, apart: Path) -> Path:
+    """A copy of the storage, three days old, that is somebody's with the number 1234."""
     root = shutil.copytree(old.root, apart / "storage")
     for path in (root, *root.rglob("*")):
         os.chown(path, 1234, 1234)
     swept.age(root, 3)
-    before = swept.tree(root)
-    here = regnb.open_storage(root)
-    plan = here.plan_collect(endpoints=["http://127.0.0.1:1"])
+    return root
+
+
+def anybody_writes_receipts(apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receipts go where every user may write from now on."""
     receipts = apart / "receipts"
     receipts.mkdir()
     receipts.chmod(0o777)
     monkeypatch.setenv("REGNB_RECEIPTS", str(receipts))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_storage_of_another_owner(old: Distribution, apart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user is refused; its owner may; root puts everything back with the owner and modes that it had."""
+    root = owned(old, apart)
+    before = swept.tree(root)
+    here = regnb.open_storage(root)
+    plan = here.plan_collect(endpoints=["http://127.0.0.1:1"])
+    anybody_writes_receipts(apart, monkeypatch)
 
     with somebody(4321), pytest.raises(Refused, match="nothing can be moved") as error:
         here.apply(plan, confirm=plan.code, progress=False)
@@ -230,18 +241,12 @@ def test_what_root_moved_is_its_owners_to_put_back(
     old: Distribution, apart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage's owner lists and restores the trash that root made; whoever may not read it is told so."""
-    root = shutil.copytree(old.root, apart / "storage")
-    for path in (root, *root.rglob("*")):
-        os.chown(path, 1234, 1234)
-    swept.age(root, 3)
+    root = owned(old, apart)
     before = swept.tree(root)
     here = regnb.open_storage(root)
     plan = here.plan_collect(endpoints=["http://127.0.0.1:1"])
     receipt = here.apply(plan, confirm=plan.code, progress=False)
-    receipts = apart / "receipts"
-    receipts.mkdir()
-    receipts.chmod(0o777)
-    monkeypatch.setenv("REGNB_RECEIPTS", str(receipts))
+    anybody_writes_receipts(apart, monkeypatch)
     with somebody(4321):
         for look in (here.trash, here.plan_collect, here.plan_empty, lambda: here.plan_restore(receipt)):
             with pytest.raises(StorageError, match=r"cannot read the trash of .*: Permission denied"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import buckets
@@ -12,7 +14,7 @@ import swept
 from distribution import Distribution
 
 from regnb.notebooks import runbook
-from regnb.storage import open_storage
+from regnb.storage import Storage, open_storage
 from regnb.widgets import collecting
 from regnb.widgets.collecting import SweepForm
 
@@ -26,6 +28,18 @@ def receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def old(real: Distribution) -> Distribution:
     """A stopped registry, three days old, with one image that was deleted."""
     return swept.old(real)
+
+
+@contextlib.contextmanager
+def over_bucket(old: Distribution, name: str) -> Iterator[tuple[Storage, SweepForm]]:
+    """The storage in a bucket without versions, and the form that collects it whatever its age."""
+    with buckets.serve():
+        fsspec.filesystem("s3").mkdir(name)
+        buckets.put(old.root, name)
+        storage = open_storage(f"s3://{name}")
+        form = collecting.collect(storage, ["http://127.0.0.1:1"])
+        form._fields["grace"].value = "0"
+        yield storage, form
 
 
 def settle(form: SweepForm) -> None:
@@ -102,12 +116,7 @@ def test_what_cannot_be_applied_is_not_offered(old: Distribution) -> None:
 def test_a_bucket_is_copied_if_that_is_wanted(old: Distribution) -> None:
     """A box that a folder's form lacks: without it what goes is only listed, with it a copy lies in the trash."""
     assert "copies" not in collecting.collect(swept.storage(old))._fields
-    with buckets.serve():
-        fsspec.filesystem("s3").mkdir("copied")
-        buckets.put(old.root, "copied")
-        storage = open_storage("s3://copied")
-        form = collecting.collect(storage, ["http://127.0.0.1:1"])
-        form._fields["grace"].value = "0"
+    with over_bucket(old, "copied") as (storage, form):
         preview(form)
         assert form.plan is not None
         assert form.plan.options.place == "list"
@@ -123,20 +132,15 @@ def test_a_bucket_is_copied_if_that_is_wanted(old: Distribution) -> None:
 @pytest.mark.parametrize("trash", [True, False])
 def test_the_registry_is_to_be_restarted_once_blobs_are_gone(old: Distribution, *, trash: bool) -> None:
     """A list of garbage takes nothing away; its second run does, and so does a collection without a trash."""
-    with buckets.serve():
-        fsspec.filesystem("s3").mkdir("listed")
-        buckets.put(old.root, "listed")
-        storage = open_storage("s3://listed")
-        form = collecting.collect(storage, ["http://127.0.0.1:1"])
-        form._fields["grace"].value = "0"
+    with over_bucket(old, "listed") as (storage, form):
         form._fields["trash"].value = trash
         assert "http://127.0.0.1:1 refuses connections" in preview(form) or trash
         assert ("Restart every registry process" in confirm(form)) is not trash
         if trash:
-            form = collecting.empty(storage)
-            form._fields["older_than"].value = "0"
-            assert "http://127.0.0.1:1 refuses connections" in preview(form)
-            assert "Restart every registry process" in confirm(form)
+            emptying = collecting.empty(storage)
+            emptying._fields["older_than"].value = "0"
+            assert "http://127.0.0.1:1 refuses connections" in preview(emptying)
+            assert "Restart every registry process" in confirm(emptying)
 
 
 def test_a_page_offers_the_plan_and_asks_no_other_address(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,17 +112,23 @@ class Keys:
         except OSError:
             return False
 
-    def _below(self, folder: str) -> dict[str, tuple[float, int]]:
-        """Return the keys below a folder, when each was written, and its bytes."""
-        found: dict[str, tuple[float, int]] = {}
+    def _pages(self, method: str, *tokens: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the pages of a listing; each names what the next one is asked with."""
         which: dict[str, object] = {}
         while True:
-            page = self._call("list_objects_v2", Prefix=self._key(folder), **which)
-            for each in page.get("Contents", ()):
-                found[each["Key"].removeprefix(self._prefix)] = each["LastModified"].timestamp(), each["Size"]
+            page = self._call(method, Prefix=prefix, **which)
+            yield page
             if not page.get("IsTruncated"):
-                return found
-            which = {"ContinuationToken": page["NextContinuationToken"]}
+                return
+            which = {token: page[f"Next{token}"] for token in tokens}
+
+    def _below(self, folder: str) -> dict[str, tuple[float, int]]:
+        """Return the keys below a folder, when each was written, and its bytes."""
+        return {
+            each["Key"].removeprefix(self._prefix): (each["LastModified"].timestamp(), each["Size"])
+            for page in self._pages("list_objects_v2", "ContinuationToken", prefix=self._key(folder))
+            for each in page.get("Contents", ())
+        }
 
     def _remove(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Remove keys, each with a version or "", and return why some of them could not be."""
@@ -153,18 +159,13 @@ class Keys:
     def _versions(self) -> dict[str, list[tuple[str, bool, float]]]:
         """Return the versions of every key, the newest first: name, whether it is a marker, and when it was made."""
         found: dict[str, list[tuple[str, bool, float]]] = {}
-        which: dict[str, object] = {}
-        while True:
-            page = self._call("list_object_versions", Prefix=self._prefix, **which)
+        for page in self._pages("list_object_versions", "KeyMarker", "VersionIdMarker", prefix=self._prefix):
             for sort in ("Versions", "DeleteMarkers"):
                 for each in page.get(sort, ()):
                     version = (each["VersionId"], sort == "DeleteMarkers", each["LastModified"].timestamp())
                     place = found.setdefault(each["Key"].removeprefix(self._prefix), [])
                     # Within a second the order is told by which one is the latest.
                     place.insert(0 if each["IsLatest"] else len(place), version)
-            if not page.get("IsTruncated"):
-                break
-            which = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
         for versions in found.values():
             versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
         return found
