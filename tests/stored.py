@@ -69,6 +69,8 @@ class Stored:
         return RawManifest(found.data, found.media_type, found.digest)
 
     async def blob(self, repository: str, digest: str, *, limit: int) -> bytes:  # noqa: ARG002 -- as the client's
+        if digest not in self.blobs:
+            raise NotFound("blob unknown", status=404)
         return self.blobs[digest]
 
     async def referrers(self, repository: str, digest: str, *, fallback: bool) -> Sequence[Descriptor]:  # noqa: ARG002

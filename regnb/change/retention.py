@@ -37,6 +37,8 @@ from regnb.oci.versions import versions
 from regnb.tables.age import STAND_INS, ages, in_use, with_pushed
 from regnb.text import names, redact
 
+_PARTLY = "its age is unknown, as part of it could not be read"
+
 
 class Verdict(NamedTuple):
     """What becomes of a tag.
@@ -64,6 +66,8 @@ class _Tag(NamedTuple):
     tag: str
     digest: str
     age: datetime | None
+    partly: bool
+    """Whether nothing is known of its age because something that it needs could not be read."""
     dated: str
     size: int
     subjects: tuple[str, ...]
@@ -158,7 +162,7 @@ class _Decision:
                 _among(rule.keep_newest_versions, "version") if row.digest in highest else "",
                 by_age[1],
                 f"matches {matched}" if matched else "",
-                "its age is unknown" if unknown else "",
+                (_PARTLY if row.partly else "its age is unknown") if unknown else "",
                 "its tag is not a version" if unordered and not rule.dates else "",
                 row.used if rule.keep_pulled_within else "",
             )
@@ -299,7 +303,8 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
     gaps: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Verdict]:
     known = ages(inventory.tags)
-    types = inventory.manifests["artifact_type"].array
+    types, configs = (inventory.manifests[name].array for name in ("artifact_type", "config"))
+    unread = set(inventory.problems["reference"])
     columns = (inventory.tags[name].to_list() for name in ("repository", "tag", "kind", "size", "complete"))
     dates = (known[name].to_list() for name in ("age", "dated"))
     tags: dict[str, list[_Tag]] = {}
@@ -318,11 +323,12 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
             rules[name, sort] = _rule_of(policy, name, sort)
         # What could not be read of an image may be the youngest part of it.
         sure = complete and not pd.isna(age) and age <= now + SKEW
+        partly = not sure and (not complete or not unread.isdisjoint(_tree(here, digest, configs)))
         rule = 0 if refers else rules[name, sort]
         span = policy.rules[rule - 1].unused if rule else None
         why = used_since[span][at] if span is not None else ""
         tags.setdefault(name, []).append(
-            _Tag(tag, digest, age if sure else None, dated, size, subjects, sort, rule, why, locks[at])
+            _Tag(tag, digest, age if sure else None, partly, dated, size, subjects, sort, rule, why, locks[at])
         )
     found: list[Verdict] = []
     absent: dict[str, set[str]] = {}
@@ -339,6 +345,18 @@ def _decide(  # noqa: PLR0917 -- what a decision rests on
             decision.follow(policy, now)
         found += decision.verdicts()
     return found
+
+
+def _tree(held: Held, digest: str, configs: Sequence[str]) -> Iterator[str]:
+    """Yield what an image is made of, as far as dates are told by it: manifests, and their configs."""
+    todo, seen = [digest], {digest}
+    while todo:
+        one = todo.pop()
+        yield one
+        if one in held.rows:
+            yield configs[held.rows[one]]
+        todo += (child for child in held.children.get(one, ()) if child not in seen)
+        seen.update(todo)
 
 
 def _kind(kind: object, artifact_type: str) -> Kind:
@@ -504,7 +522,7 @@ def retain(
         notes=(
             *protection.notes,
             *found.notes,
-            *_unjudged(inventory),
+            *_unjudged(inventory, verdicts),
             *_unused(policy, verdicts, groups),
             *_blocked(gaps),
         ),
@@ -557,10 +575,12 @@ def _check_limits(
         )
 
 
-def _unjudged(inventory: Inventory) -> Iterator[str]:
+def _unjudged(inventory: Inventory, verdicts: Iterable[Verdict]) -> Iterator[str]:
     rows = inventory.repositories
     if unread := sorted(rows.loc[rows["status"].isin(["missing", "failed", "denied"]), "repository"]):
         yield f"The policy was not applied to {names(unread)}: their tags could not be listed."
+    if partly := [f"{row.repository}:{row.tag}" for row in verdicts if row.keep and _PARTLY in row.reason]:
+        yield f"The policy could not judge the age of {names(partly)}: part of what they need could not be read."
 
 
 def _blocked(gaps: Mapping[str, Sequence[str]]) -> Iterator[str]:

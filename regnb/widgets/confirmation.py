@@ -82,12 +82,13 @@ class Confirmation(Panel, Generic[_P]):
     def _discard(self, text: str) -> None:
         with self._lock:
             self.plan = None
-            self._preview.value = text
-            self._prompt.value = faint(_PREVIEW_TO_SAVE if read_only() else _PREVIEW)
+            # Each line reaches the browser as a message of its own: what says that nothing can be applied comes last.
+            self._arm()
+            self._to_apply.description = "Apply"
             self._code.placeholder = self._code.value = ""
             self._code.disabled = True
-            self._to_apply.description = "Apply"
-            self._arm()
+            self._prompt.value = faint(_PREVIEW_TO_SAVE if read_only() else _PREVIEW)
+            self._preview.value = text
 
     def _arm(self) -> None:
         with self._lock:

@@ -28,6 +28,7 @@ from regnb.errors import InvalidArgument, LimitExceeded, StorageError
 from regnb.local import demo
 from regnb.oci.age import CREATED
 from regnb.oci.manifest import HELM_CONFIG, OCI_MANIFEST, SCHEMA1_SIGNED
+from regnb.oci.reference import Digest
 from regnb.oci.versions import version_key, versions
 
 __all__ = ["own_receipts"]
@@ -269,6 +270,17 @@ def test_an_unknown_age(created: str) -> None:
         assert kept(stored, rule(words))["1"] == "its age is unknown"
     assert set(kept(stored, rule("keep_newest = 1"))) == {"1", "3"}
     assert set(kept(stored, rule("keep_newest_versions = 1"))) == {"3"}
+
+
+def test_an_age_that_cannot_be_read() -> None:
+    """Where the configuration is lost, the row and the plan say that this is why nothing goes by age."""
+    lost = dated("2020-01-01")
+    stored = Stored(("app", "1", lost), ("app", "2", dated("2021-01-01", 2)))
+    del stored.blobs[Digest.of(lost.blobs[0])]
+    found = plan(stored.inventory(), rule('keep_younger_than = "30d"'))
+    reasons = {step.tag: step.reason for step in found.steps if not step.writes}
+    assert reasons == {"1": "kept: its age is unknown, as part of it could not be read"}
+    assert "The policy could not judge the age of app:1: part of what they need could not be read." in found.notes
 
 
 def made(created: str, *history: str, note: str = "", number: int = 0) -> Image:

@@ -24,7 +24,7 @@ from regnb.notebooks.runbook import runbooks
 
 TOKEN = "canary-token-4417820965"
 CHARTED = ("02-storage", "03-image", "20-growth", "21-fleet")
-SHOWN = {"01-inventory": ".jp-OutputArea-output table"} | dict.fromkeys(CHARTED, ".js-plotly-plot")
+SHOWN = {"01-inventory": ".jp-OutputArea-output .dt-container"} | dict.fromkeys(CHARTED, ".js-plotly-plot")
 """Page: what it has beside forms."""
 PAGES = [book.name for book in runbooks()]
 
