@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from regnb.change.sweep import Row
 from regnb.errors import RegistryError
+from regnb.text import count
 
 if TYPE_CHECKING:
     from regnb.wire.client import Client
@@ -41,14 +42,14 @@ class Remembered(NamedTuple):
 
         Example:
             >>> Remembered("http://a:5000", 3, 0, "").sentence
-            'http://a:5000 remembers none of 3 blobs that are gone.'
+            'http://a:5000 was asked for 3 blobs that are gone, and remembers none.'
         """
+        asked = f"was asked for {count(self.asked, 'blob')} that {'is' if self.asked == 1 else 'are'} gone"
         if self.remembered:
-            told = f"remembers {self.remembered:,} of {self.asked:,} blobs that are gone: {self.message}"
-            return f"{self.endpoint} {told}."
+            return f"{self.endpoint} {asked}, and remembers {self.remembered:,}: {self.message}."
         if self.message:
             return f"{self.endpoint}: {self.message}."
-        return f"{self.endpoint} remembers none of {self.asked:,} blobs that are gone."
+        return f"{self.endpoint} {asked}, and remembers none."
 
 
 def gone(steps: Sequence[object]) -> list[tuple[str, str]]:
