@@ -22,7 +22,7 @@ from regnb.layouts.shelf import find
 from regnb.session import Bar, Show, run
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame, make, of_rows, stacked
-from regnb.text import human
+from regnb.text import count, human
 
 if TYPE_CHECKING:
     from regnb.crawl.records import Records
@@ -200,7 +200,7 @@ class Fleet:
         read = self.inventories.values()
         stored = sum(one.summary.stored for one in read)
         again = sum(self.twice["again"].tolist())
-        words = f"{_registries(len(self))}: {sum(one.summary.tags for one in read):,} tags, "
+        words = f"{_registries(len(self))}: {count(sum(one.summary.tags for one in read), 'tag')}, "
         words += f"{human(stored)}, of which {human(again)} more than once"
         down = f"; down: {', '.join(self.errors)}" if self.errors else ""
         gaps = [name for name, one in self.inventories.items() if not one.complete]
