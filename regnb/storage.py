@@ -425,7 +425,8 @@ class Storage(_Storage):
         allow: Iterable[str] = (),
     ) -> tuple[Sweep, dict[str, Sequence[Row]]]:
         """Return the plan that empties the trash, and what of each run that was only listed is still garbage."""
-        from regnb.change.collect.returning import plan_empty, still
+        from regnb.change.collect.planning import deletions
+        from regnb.change.collect.returning import plan_empty, still, undone
 
         chosen: dict[str, Sequence[Row]] = {}
 
@@ -438,7 +439,14 @@ class Storage(_Storage):
         if state.files and any(row.kind == "upload" for run in runs for row in run.rows):
             place.look(state := self._state())  # with what is being written in parts
         plan = plan_empty(
-            runs, self.url, older_than=older_than, state=state, garbage=garbage, endpoints=endpoints, allow=allow
+            runs,
+            self.url,
+            older_than=older_than,
+            state=state,
+            garbage=garbage,
+            undo=undone(place, runs, deletions()) if only is None else (),
+            endpoints=endpoints,
+            allow=allow,
         )
         return plan, chosen
 

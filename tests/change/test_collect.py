@@ -405,7 +405,10 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
     before = swept.whole(real.root)
     real.stop()
     swept.age(real.root, 3)
-    swept.collect(real, swept.storage(real).plan_collect(endpoints=[real.url], untagged=True, allow=["undo"]))
+    run = swept.collect(real, swept.storage(real).plan_collect(endpoints=[real.url], untagged=True, allow=["undo"]))
+    (effect,) = swept.storage(real).plan_empty(older_than="0").effects
+    assert (effect.effect, effect.reference) == ("undo", run.name)
+    assert effect.message.startswith(f"undo of {deletion.name} needs ")
     with real, regnb.connect(real.url) as registry:
         plain = registry.plan_undo(deletion)
         failed = registry.apply(plain, confirm=plain.code)
@@ -416,6 +419,7 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
         with pytest.raises(Refused, match="lie in a trash"):
             registry.apply(undo, confirm=undo.code)
         assert registry.apply(undo, confirm=undo.code, storage=here).status == "done"
+    assert here.plan_empty(older_than="0").effects == ()
     assert before == {}
     assert {str(name) for name in swept.whole(real.root)} == {"app:multi"}
 

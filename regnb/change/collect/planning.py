@@ -143,27 +143,41 @@ def undoable(where: Path | None = None) -> Spared:
         >>> undoable(Path("/nonexistent")).manifests
         {}
     """
-    spared, taken_back, found = Spared(), set[str](), list[Receipt]()
-    for path in sorted((where or folder()).glob("*.jsonl")):
-        try:
-            receipt = Receipt.load(path)
-        except (BrokenReceipt, StorageError):
-            spared.broken.append(path.stem)
-            continue
-        if receipt.sweep is not None:
-            continue
-        if receipt.plan.operation == "undo" and receipt.status == "done":
-            taken_back.add(receipt.plan.receipt)
-        found.append(receipt)
-    for receipt in found:
-        if receipt.name in taken_back:
-            continue
+    spared = Spared()
+    for receipt in deletions(where, broken=spared.broken):
         for step in receipt.plan.steps:
             if step.writes and step.before:
                 for digest in _listed(receipt, step.before):
                     spared.manifests.setdefault(step.repository, set()).add(digest)
                     spared.receipts.setdefault((step.repository, digest), set()).add(receipt.name)
     return spared
+
+
+def deletions(where: Path | None = None, *, broken: list[str] | None = None) -> list[Receipt]:
+    """Return the receipts at hand of changes in a registry that were not taken back.
+
+    Args:
+        where: The folder of receipts.
+        broken: Filled with the names of those that cannot be read.
+
+    Example:
+        >>> deletions(Path("/nonexistent"))
+        []
+    """
+    taken_back, found = set[str](), list[Receipt]()
+    for path in sorted((where or folder()).glob("*.jsonl")):
+        try:
+            receipt = Receipt.load(path)
+        except (BrokenReceipt, StorageError):
+            if broken is not None:
+                broken.append(path.stem)
+            continue
+        if receipt.sweep is not None:
+            continue
+        if receipt.plan.operation == "undo" and receipt.status == "done":
+            taken_back.add(receipt.plan.receipt)
+        found.append(receipt)
+    return [receipt for receipt in found if receipt.name not in taken_back]
 
 
 def _listed(receipt: Receipt, root: str) -> set[str]:

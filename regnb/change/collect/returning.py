@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from shlex import quote
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,7 +18,10 @@ from regnb.change.plan import Effect
 from regnb.change.sweep import PHASES, Options, Row, Sweep, check_allow
 from regnb.crawl.records import describe
 from regnb.errors import PlanMismatch
-from regnb.text import count, human
+from regnb.text import count, human, names
+
+_Thing: TypeAlias = tuple[str, str, str]
+"""What can lie in the trash: its kind, repository and reference."""
 
 
 def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[Row], bool] = lambda _: True) -> Sweep:
@@ -59,6 +63,7 @@ def plan_empty(
     older_than: int,
     state: State,
     garbage: Callable[[Run], Sequence[Row]],
+    undo: Iterable[Effect] = (),
     endpoints: Sequence[str] = (),
     allow: Iterable[str] = (),
     now: datetime | None = None,
@@ -71,6 +76,7 @@ def plan_empty(
         older_than: Seconds since it was moved there, or listed.
         state: What the storage holds: what a manifest there needs and only the trash has is never removed.
         garbage: Plans the collection of a run again, and returns the rows of now.
+        undo: What is said of runs that undo of a deletion needs (:func:`undone`).
         endpoints: Of the registry; by default those that the runs named.
         allow: Of :data:`regnb.change.sweep.ALLOWANCES`; also what the runs were allowed.
         now: When ages are counted from.
@@ -100,6 +106,8 @@ def plan_empty(
         verb = "removal begun and cut short, moved" if run.begun else "moved"
         reason = f"{verb} on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
         steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason))
+    gone = {row.reference for row in steps}
+    effects += (effect for effect in undo if effect.reference in gone)
     notes = ["What is removed from the trash cannot be put back, and undo of earlier deletions may need it."]
     if young := len(known) - len(old):
         bytes_ = human(sum(run.size for run in known if run not in old))
@@ -172,8 +180,52 @@ def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
         ``plan_return(trash, "/srv/registry", Receipt.load("20261129T120000-4f2a91cc"))``
     """
     known = [run for run in place.runs() if not (run.listed or run.begun)]
-    blobs: set[str] = set()
-    links: set[tuple[str, str]] = set()
+    things = _things(place, known, receipt)
+
+    def wanted(row: Row) -> bool:
+        return _thing(row) in things
+
+    found = [plan_restore(known, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
+    return found[::-1]
+
+
+def undone(place: Place, runs: Sequence[Run], receipts: Iterable[Receipt]) -> list[Effect]:
+    """Name the runs that have what undo of a deletion needs.
+
+    Args:
+        place: The storage, with its trash.
+        runs: What the trash holds.
+        receipts: Of the deletions that may still be undone.
+
+    Example:
+        ``undone(trash, trash.runs(), deletions())``
+    """
+    moved = [run for run in runs if not run.listed]
+    needs: dict[_Thing, list[str]] = {}
+    for receipt in receipts if moved else ():
+        for thing in _things(place, moved, receipt):
+            needs.setdefault(thing, []).append(receipt.name)
+    found = []
+    for run in moved:
+        rows = [row for row in run.rows if _thing(row) in needs]
+        if rows:
+            who = names(sorted({receipt for row in rows for receipt in needs[_thing(row)]}))
+            text = (
+                f"undo of {who} needs {count(len(rows), 'thing')} of this run: keep it to be able to"
+            )
+            found.append(Effect("undo", "", run.run, sum(row.size for row in rows), text))
+    return found
+
+
+def _thing(row: Row) -> _Thing:
+    if row.kind in ("blob", "manifest"):
+        return "blob", "", row.reference
+    return row.kind, row.repository, row.reference
+
+
+def _things(place: Place, runs: Sequence[Run], receipt: Receipt) -> set[_Thing]:
+    """Return what undo of a deletion needs on disk."""
+    found: set[_Thing] = set()
     todo = [(step.repository, step.before) for step in receipt.plan.steps if step.writes and step.before]
     seen: set[tuple[str, str]] = set()
     while todo:
@@ -181,24 +233,16 @@ def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
         if where in seen:
             continue
         seen.add(where)
-        links.add(where)
-        blobs.add(where[1])
-        raw = receipt.content(where[1])
-        data = raw.data if raw else place.content(where[1], known)
+        repository, digest = where
+        raw = receipt.content(digest)
+        found |= {("blob", "", digest), ("layer link", repository, digest)}
+        if raw is None:  # a manifest that was deleted is put back by undo, through the registry
+            found.add(("revision", repository, digest))
+        data = raw.data if raw else place.content(digest, runs)
         if data is None:
             continue
-        record, _, _ = describe(where[1], raw.media_type if raw else "", data)
-        needed = {record.config, *record.layers} - {""}
-        blobs |= needed
-        links |= {(where[0], digest) for digest in needed}
-        todo += [(where[0], child) for child in record.children]
-
-    def wanted(row: Row) -> bool:
-        if row.kind in ("blob", "manifest"):
-            return row.reference in blobs
-        # A manifest that was deleted is put back by undo, through the registry.
-        deleted = row.kind == "revision" and receipt.content(row.reference) is not None
-        return row.kind in ("layer link", "revision") and not deleted and (row.repository, row.reference) in links
-
-    found = [plan_restore(known, url, run.run, wanted=wanted) for run in known if any(map(wanted, run.rows))]
-    return found[::-1]
+        record, _, _ = describe(digest, raw.media_type if raw else "", data)
+        for needed in {record.config, *record.layers} - {""}:
+            found |= {("blob", "", needed), ("layer link", repository, needed)}
+        todo += [(repository, child) for child in record.children]
+    return found
