@@ -19,6 +19,7 @@ from regnb.cli.options import Children, Pulls, Referrers, Repositories, What
 from regnb.cli.plans import ask_code, at_terminal, finish, show_plan
 from regnb.errors import InvalidArgument
 from regnb.storage import open_storage, storage_of
+from regnb.text import names
 
 if TYPE_CHECKING:
     import functools
@@ -213,6 +214,12 @@ def undo(
     if found.sweep is not None:
         moved = open_storage(found.sweep.url)
         given = cast("functools.partial[None]", present).keywords  # its options, with what they were given
+        others = {"curl": given["curl"], "probe": given["probe"], "storage": storage, "allow": allow}
+        if useless := [f"--{name}" for name, value in others.items() if value]:
+            raise InvalidArgument(
+                f"receipt {found.name} is about a storage, and {names(useless)} about a registry",
+                hint=f"regnb undo {found.name}",
+            )
         alarm = Alarm(given["webhook"], given["link"])
         collecting.present(moved, moved.plan_restore(found), given["plan_out"], given["json_"], alarm)
         return

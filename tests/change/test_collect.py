@@ -830,12 +830,13 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     """Plan into a file, apply it, list the trash, undo it by the receipt's name, and empty the trash."""
     root, plan = str(old.root), str(tmp_path / "plan.json")
 
-    def regnb_(*words: str) -> str:
+    def regnb_(*words: str, code: int = 0) -> str:
         # Sentences with the folder's name in them would be wrapped anywhere.
         done = subprocess.run(
             [sys.executable, "-m", "regnb", *words],
-            capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "500"},
+            capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "500"},
         )  # fmt: skip
+        assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
     assert "move to the trash 2 layer links, 3 blobs" in regnb_(
@@ -847,6 +848,9 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     assert "collect in" in shown
     assert re.search(r"Moved [0-9.]+ kB, removed for good 0 B; the volume has .* free than before\.", shown)
     assert len(regnb_("undo", run, "--json").splitlines()) == 5
+    assert "is about a storage, and --curl and --probe about a registry" in regnb_(
+        "undo", run, "--curl", "--probe", code=1
+    )
     Path(plan).unlink()
     regnb_("undo", run, "--plan-out", plan)
     assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
