@@ -137,7 +137,7 @@ def test_every_page_is_drawn_and_fits(served: Served, page: Any, name: str, scre
         for text in ("h1", "p", ".regnb-head a"):
             assert contrast(page.locator(text).first) > 4.5, (theme, text)
         assert faults(page, "html", serious=False) == []
-    few = (*UNCONNECTED, "20-growth", "30-api-console")  # what they ask by themselves, whatever was opened before
+    few = (*UNCONNECTED, "14-collect", "20-growth", "30-api-console")  # by themselves, whatever was opened before
     check_that_nothing_was_written(served.requests, asked=name not in few)
 
 
