@@ -75,6 +75,8 @@ async def by_digest(client: Client, repository: str, digest: Digest) -> None:
         with contextlib.suppress(NotFound):
             await client.delete_manifest(repository, digest)
         client.capabilities.note("deletion", "yes", "DELETE of an absent digest: 404")
+    except ReadOnly:  # as during a garbage collection: says nothing of what it does afterwards
+        raise
     except Unsupported as error:
         client.capabilities.note("deletion", "no", f"DELETE of an absent digest: {error.status}")
         raise
@@ -93,6 +95,7 @@ async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
     Only a registry's own "not found" proves it: a registry without such a route may answer 404, too.
 
     Raises:
+        ReadOnly: It takes no writes now.
         Unauthorized, Denied, ConnectionFailed, RegistryError: No permission to delete, or no answer.
 
     Example:
@@ -102,6 +105,8 @@ async def by_tag(client: Client, repository: str, digest: Digest) -> bool:
         await client.delete_tag(repository, f"regnb-{digest.hex[:32]}")
     except NotFound as error:
         how = f"DELETE of an absent tag: {error.status}"
+    except ReadOnly:
+        raise
     except RegistryError as error:
         # What a token server answers says nothing about the registry.
         if error.method != "DELETE" or error.status not in (400, 404, 405, 501):

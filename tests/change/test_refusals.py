@@ -13,7 +13,7 @@ from proxied import proxy, state
 
 import regnb
 from regnb.change.plan import Plan
-from regnb.errors import PlanMismatch
+from regnb.errors import PlanMismatch, ReadOnly
 from regnb.registry import Registry
 
 WRITES = ("PUT", "POST", "PATCH", "DELETE")
@@ -101,13 +101,20 @@ def test_a_registry_that_does_not_delete(distribution_program: None, tmp_path: P
 
 
 def test_a_registry_that_is_read_only(distribution_program: None, tmp_path: Path) -> None:
-    """In maintenance mode OPTIONS says that nothing can be put: no write is sent to find out."""
+    """In maintenance mode OPTIONS says that nothing can be put: no write is sent to find out.
+
+    What it refuses now says nothing of what it deletes afterwards: a later plan is not refused for it.
+    """
     with Distribution(tmp_path / "r") as there:
         fill(there.url, ("a", "1", image([layer(1, 100)])))
     config = {"storage": {"maintenance": {"readonly": {"enabled": True}}}}
     with Distribution(tmp_path / "r", config=config) as there, regnb.connect(there.url) as registry:
         assert "read-only" in refused(registry, registry.plan_retag("a:1", "2"))
-        assert "405" in refused(registry, registry.plan_delete("a:1"))
+        plan = registry.plan_delete("a:1")
+        assert "405" in refused(registry, plan)
+        with pytest.raises(ReadOnly):
+            registry.apply(plan, confirm=plan.code)
+        assert not any("does not delete" in one.message for one in registry.plan_delete("a:1").refusals)
 
 
 def test_only_a_plan_of_this_registry_is_checked(seeded_embedded: Seeded) -> None:
