@@ -58,14 +58,14 @@ def _refusals(plan: Plan, known: Capabilities, directory: Directory | None) -> I
         hint = directory.deletion if directory is not None else hosted(plan.url)
         hint = hint or "enable deletion in its configuration"
         yield Refusal(
-            f"{plan.host} will refuse this: it does not delete ({deletion.how})",
+            f"{plan.host} will refuse this: it does not delete ({deletion.seen})",
             hint=f"{hint}; {_CHECK}",
             actions=tuple(actions),
         )
         return
     alone = "untag" in actions and "dummy" not in plan.allow
     if alone and single.supported == "no":
-        yield refused_tags(plan, single.how)
+        yield refused_tags(plan, single.seen)
     asked = ["manifests"] if deletion.supported == "unknown" else []
     asked += ["single tags"] if alone and single.supported == "unknown" else []
     if asked:
@@ -194,7 +194,7 @@ async def check(reader: Reader, plan: Plan) -> Plan:
         if removals:
             await deletions.find_out(removals, absent)
         if "untag" in actions and not deletions.by_tag and "dummy" not in plan.allow:
-            found.append(refused_tags(plan, client.capabilities["tag deletion"].how))
+            found.append(refused_tags(plan, client.capabilities["tag deletion"].seen))
     except RegistryError as error:
         sure = isinstance(error, _SURE)
         text = f"{plan.host} will refuse this" if sure else f"what {plan.host} will refuse could not be found out"

@@ -33,6 +33,16 @@ class Capability(NamedTuple):
     how: str = ""
     when: datetime | None = None
 
+    @property
+    def seen(self) -> str:
+        """The answer, and when it was: what is kept may have changed since.
+
+        Example:
+            >>> Capability("deletion", "no", how="DELETE of an absent digest: 405", when=datetime(2026, 11, 30)).seen
+            'DELETE of an absent digest: 405, on 2026-11-30 00:00 UTC'
+        """
+        return f"{self.how}, on {self.when:%Y-%m-%d %H:%M} UTC" if self.when else self.how
+
 
 class Capabilities:
     """What is known of one registry by now. Looking at it asks the registry nothing.
