@@ -210,7 +210,7 @@ def undone(place: Place, runs: Sequence[Run], receipts: Iterable[Receipt]) -> li
         rows = [row for row in run.rows if _thing(row) in needs]
         if rows:
             who = names(sorted({receipt for row in rows for receipt in needs[_thing(row)]}))
-            text = f"undo of {who} needs {count(len(rows), 'thing')} of this run: keep it to be able to"
+            text = f"undo of {who} needs {count(len(rows), 'thing')} of this run, and fails once it is removed"
             found.append(Effect("undo", "", run.run, sum(row.size for row in rows), text))
     return found
 
