@@ -46,7 +46,7 @@ class Setting:
                 course.failed(number, error)
                 continue
             # distribution answers 500 to who reads a manifest while it is written once more, wherever that may be.
-            turn = self._turns.setdefault(step.after, anyio.Semaphore(1))
+            turn = self._turns.setdefault(step.after, anyio.Semaphore(1, fast_acquire=True))
             await turn.acquire()
             if await self._write(number, raw):
                 group.start_soon(self._read_back, number, raw, turn)
