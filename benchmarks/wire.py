@@ -41,13 +41,13 @@ REQUESTS = (
 from regnb.wire.transport import Transport
 from regnb.oci.manifest import ACCEPT
 accept = {"Accept": ", ".join(ACCEPT)}
-url, path, workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+url, path, workers, method = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 async def main():
     paths = iter(path.read_text().split())
     async with Transport(url, concurrency=workers) as transport:
         async def work():
             for path in paths:
-                await transport.request("GET", path, headers=accept)
+                await transport.request(method, path, headers=accept)
         await transport.request("GET", "/v2/")
         clock = Clock()
         await asyncio.gather(*(work() for _ in range(workers)))
@@ -152,7 +152,7 @@ def cpu(folder: Path, rounds: int, answers: Path) -> Iterator[Row]:
         def bare() -> float:
             return took("bare", AIOHTTP, paths, 16, _accept()) / len(asked)
 
-        pairs = in_turn(rounds, lambda: took("mine", REQUESTS, paths, 16) / len(asked), bare)
+        pairs = in_turn(rounds, lambda: took("mine", REQUESTS, paths, 16, "GET") / len(asked), bare)
         yield compared("one request, CPU / bare aiohttp's", pairs, "s", most=1.3)
         kept: list[Path] = []
 
@@ -169,8 +169,18 @@ def cpu(folder: Path, rounds: int, answers: Path) -> Iterator[Row]:
         def warm() -> float:
             return took("warm", AUDIT, kept[-1], "", "cached") / int(last["warm"]["tags"])
 
-        pairs = [(warm(), one) for one in (first() for _ in range(rounds))]
+        # The floor of a warm audit: its requests, sent the same way, and nothing done with the answers.
+        tags = [path for _, path in asked if "/manifests/" in path and ":" not in path]
+        heads = folder / "heads"
+        heads.write_text("\n".join(tags))
+
+        def head() -> float:
+            return took("head", REQUESTS, heads, 16, "HEAD") / len(tags)
+
+        found = [(first(), warm(), head()) for _ in range(rounds)]
+        pairs = [(tag, one) for one, tag, _ in found]
         yield compared("warm audit, CPU a tag / cold audit's a request", pairs, "s", most=0.5)
+        yield compared("  a HEAD without an audit, CPU / the same", [(each, one) for one, _, each in found], "s")
 
 
 def latency(folder: Path, rounds: int, answers: Path) -> Iterator[Row]:
@@ -210,8 +220,24 @@ def real(folder: Path, rounds: int, repositories: int, tags: int) -> Iterator[Ro
             found = _audit(registry.url, _fresh(folder))
             return float(found["requests"]) / float(found["seconds"])
 
-        pairs = in_turn(rounds, mine, lambda: len(asked) / float(replay(registry.url, asked, 16)["seconds"]))
-        yield compared("cold crawl on docker-registry / C client's replay, requests/s", pairs, "/s", least=0.8)
+        def bare(source: str, *words: object) -> float:
+            return len(asked) / float(python(source, registry.url, paths, 16, *words)["seconds"])
+
+        paths = folder / "paths"
+        paths.write_text("\n".join(path for _, path in asked))
+        found = in_turn(
+            rounds,
+            lambda: len(asked) / float(replay(registry.url, asked, 16)["seconds"]),
+            mine,
+            lambda: bare(REQUESTS, "GET"),
+            lambda: bare(AIOHTTP, _accept()),
+        )
+        peer, crawl, wire, aiohttp = zip(*found, strict=True)
+        what = "cold crawl on docker-registry / C client's replay, requests/s"
+        yield compared(what, [*zip(crawl, peer, strict=True)], "/s", least=0.8)
+        # Its floors: the same requests, and nothing done with the answers.
+        yield compared("  its requests without a crawl / the same", [*zip(wire, peer, strict=True)], "/s")
+        yield compared("  aiohttp's replay / the same", [*zip(aiohttp, peer, strict=True)], "/s")
 
 
 def memory(folder: Path, tags: int) -> Iterator[Row]:

@@ -100,6 +100,8 @@ def printable(text: str) -> str:
         >>> printable("a\x1b[2Jb\u202ec")
         'a [2Jb c'
     """
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 

@@ -117,10 +117,25 @@ class Recording:
 
     def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
         """Keep a record, with one object for each text."""
-        shared, digest = self._texts.setdefault, record.digest
-        names = {blob.digest: self._blob(digest, blob, is_config=blob.digest == record.config) for blob in blobs}
-        record.config = names.get(record.config, "")
-        record.layers = tuple(map(names.__getitem__, record.layers))
+        shared, known, digest = self._texts.setdefault, self.records.blobs, record.digest
+        config = ""
+        for blob in blobs:
+            name, size, media_type = shared(blob.digest, blob.digest), blob.size, blob.media_type
+            kind: BlobKind = "layer"
+            if name == record.config:
+                kind, config = "config", name
+            if blob.foreign:
+                kind = "foreign layer"
+            there = known.get(name)
+            if there is None:
+                known[name] = BlobRecord(size, shared(media_type, media_type), kind)
+                continue
+            if there.kind != kind or there.media_type != media_type:
+                self._also(there, kind, media_type)
+            if there.size != size:
+                self.conflicts.add(name)
+                self._claims[digest, name] = size
+        record.config, record.layers = config, self._each(record.layers)
         record.config_type = shared(record.config_type, record.config_type)
         record.media_type = shared(record.media_type, record.media_type)
         record.platform = shared(record.platform, record.platform)
@@ -131,24 +146,7 @@ class Recording:
             record.diff_ids = self._each(record.diff_ids)
             self.records.differ(record)
         self.records.manifests[digest] = record
-        self.records.blobs[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
-
-    def _blob(self, manifest: str, descriptor: Claim, *, is_config: bool) -> str:
-        """Record a blob and return the one string that stands for its digest everywhere."""
-        size, media_type = descriptor.size, descriptor.media_type
-        digest = self._texts.setdefault(descriptor.digest, descriptor.digest)
-        kind: BlobKind = "foreign layer" if descriptor.foreign else "config" if is_config else "layer"
-        known = self.records.blobs.get(digest)
-        if known is None:
-            media_type = self._texts.setdefault(media_type, media_type)
-            self.records.blobs[digest] = BlobRecord(size, media_type, kind)
-            return digest
-        if known.kind != kind or known.media_type != media_type:
-            self._also(known, kind, media_type)
-        if known.size != size:
-            self.conflicts.add(digest)
-            self._claims[manifest, digest] = size
-        return digest
+        known[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
     def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:
         """Note that manifests use a blob in another way, too: the order in which they are read must not matter."""

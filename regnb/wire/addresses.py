@@ -76,8 +76,11 @@ def within(url: str, registry: str) -> bool:
     """
     if is_place(registry):
         return url.startswith(f"{registry}/")
-    own, _, base = registry.partition("://")[2].partition("/")
-    if origin(url) != f"{registry.partition('://')[0]}://{own}":
+    scheme, _, rest = registry.partition("://")
+    own, _, base = rest.partition("/")
+    if not base and url.startswith(f"{registry}/"):
+        return True  # most URLs are seen to be there at a glance
+    if origin(url) != f"{scheme}://{own}":
         return False
     path = urlsplit(url).path
     steps = {unquote(step) for step in re.split(r"[/\\]", unquote(path))}

@@ -158,7 +158,7 @@ def raise_for(response: Response, registry: str = "") -> None:
         raise unproven(response, doubt, registry)
     other = (ServerFailed, "the registry's log says why") if status >= 500 else (RegistryError, "")
     kind, hint = BY_STATUS.get(status, other)
-    vendor = hosted(registry or response.url)
+    vendor = hosted(registry or response.url) if status == 405 else ""
     if status == 405 and response.method != "GET" and response.media_type == "text/plain":
         kind = ReadOnly
         hint = vendor or "the registry is read-only (storage.maintenance.readonly in its config)"

@@ -138,7 +138,6 @@ class Transport:
         if concurrency < 1:
             raise InvalidArgument(f"{concurrency} is not a valid concurrency", hint="give 1 or more")
         self.url, self.host, found = parse_registry(url)
-        self._base = urlsplit(self.url).path
         self.sent = 0
         self.read_only = read_only
         self._retries = retries
@@ -209,8 +208,7 @@ class Transport:
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry: its scheme, host and port, and below its path if it has one."""
-        # Where there is no path, most URLs are seen to be its own at a glance.
-        return (not self._base and url.startswith(f"{self.url}/")) or within(url, self.url)
+        return within(url, self.url)
 
     async def request(
         self,

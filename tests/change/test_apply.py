@@ -198,6 +198,7 @@ def odd(seed: object, layers: int = 2, size: int = 300) -> Image:
 
 
 ONE, TWO, THREE = odd(1), odd(2), odd(3)
+LARGE = odd("large", layers=1, size=70_000)
 
 
 def tagged(url: str, *repositories: str) -> dict[str, str]:
@@ -782,6 +783,40 @@ def test_a_source_that_breaks_off(served: Served, tmp_path: Path) -> None:
         assert "cut off" in done.messages
         assert f"blob {blobs(TWO)[0].digest}: it has" in done.messages
         assert not litter(target.root)
+
+
+@pytest.mark.parametrize(("which", "says", "told"), [
+    (ONE.blobs[0], 7, f"it has {len(ONE.blobs[0])} bytes in a, and the manifest says 7"),
+    (ONE.blobs[0], 70_000, f"it has {len(ONE.blobs[0])} bytes in a, and the manifest says 70,000"),
+    (LARGE.blobs[1], 7, "it has more than 65,536 bytes in a, and the manifest says 7"),
+])  # fmt: skip
+def test_a_size_that_is_not_true(served: Served, tmp_path: Path, which: bytes, says: int, told: str) -> None:
+    """A blob of another size than its manifest says is not copied, whether it would be read whole or streamed."""
+    fill(served.url, ("a", "x", ONE), ("a", "y", LARGE))
+    with serving("embedded", tmp_path / "second") as target:
+        step = replace(set_tag("b", "x", ONE, source="a"), blobs=(Blob(Digest.of(which), says),))
+        done = applied(make(target.url, step, source=served.url), source=served.url)
+        assert done.statuses == ["failed"]
+        assert told in done.messages
+        assert tagged(target.url, "b") == {}
+        assert not litter(target.root)
+
+
+def test_other_bytes_of_a_small_blob_are_not_sent(served: Served, tmp_path: Path) -> None:
+    """A small blob is verified before an upload begins."""
+    fill(served.url, ("a", "x", ONE))
+    wrong = Digest.of(ONE.blobs[0])
+
+    def answer(request: Request) -> Reply | None:
+        if request.method == "GET" and request.path.endswith(wrong) and "range" not in request.headers:
+            return Reply(200, body=ONE.blobs[0][:-1] + b"?")
+        return None
+
+    with serving("embedded", tmp_path / "second") as target, proxy(served.host, answer) as source:
+        done = applied(make(target.url, set_tag("b", "x", ONE, source="a"), source=source.url), source=source.url)
+        assert done.statuses == ["failed"]
+        assert f"blob {wrong}: the bytes have the digest" in done.messages
+        assert len([each for each in done.writes if each.startswith("POST")]) == len(ONE.blobs) - 1
 
 
 def test_a_mount_that_lies(distribution_program: None, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from regnb.errors import (
     ReadOnly,
     RegnbError,
     ServerFailed,
+    TooLarge,
     Unauthorized,
     Unproven,
     Unsupported,
@@ -27,11 +28,11 @@ from regnb.errors import (
 from regnb.wire.uploads import Upload
 
 _STREAMS: Final = 4
-"""Blobs whose bytes are sent at once."""
+"""Large blobs whose bytes are sent at once."""
 _TRANSFERS: Final = 16
-"""Blobs that are looked for or mounted at once."""
+"""Blobs that are looked for or mounted at once, and small ones that are sent."""
 _SMALL: Final = 65_536
-"""Bytes that cost no more to send than to ask for."""
+"""Bytes that cost no more to send than to ask for. They are read whole, and verified before the first one is sent."""
 _NEW: Final = 16
 """Blobs that a repository lacked, one after another, before small ones are sent to it unasked."""
 _NOT_MOUNTED: Final = (Denied, Unauthorized, NotFound, Unproven, Unsupported, ServerFailed)
@@ -136,7 +137,7 @@ class Blobs:
         except _NOT_MOUNTED:
             # Some registries refuse to mount what may be read and pushed, or do not know how: then it is sent.
             upload = None
-        async with self._streams:
+        async with contextlib.nullcontext() if blob.size <= _SMALL else self._streams:
             await self._send(blob, upload)
 
     def _probably_absent(self, blob: _Blob) -> bool:
@@ -168,7 +169,7 @@ class Blobs:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 try:
-                    chunks = await stack.enter_async_context(source.blob_stream(blob.source, blob.digest))
+                    content = await self._content(blob, stack)
                 except NotFound:
                     text = f"it is missing in {blob.source} on {source.host}, where it is copied from"
                     raise NotFound(text, hint="that image is damaged: push it there again") from None
@@ -176,14 +177,26 @@ class Blobs:
                     with anyio.CancelScope(shield=True):  # only what is known to have begun can be given up
                         upload = await self._client.uploads.start_upload(blob.repository)
                     self._course.wrote = True
-                await self._client.uploads.finish_upload(
-                    cast("Upload", upload), blob.digest, self._counted(blob, chunks), blob.size
-                )
+                await self._client.uploads.finish_upload(cast("Upload", upload), blob.digest, content, blob.size)
         except BaseException:
             if upload is not None:
                 with anyio.move_on_after(_GRACE, shield=True), contextlib.suppress(RegnbError):
                     await self._client.uploads.cancel_upload(upload)
             raise
+
+    async def _content(self, blob: _Blob, stack: contextlib.AsyncExitStack) -> bytes | AsyncIterator[bytes]:
+        """Return a small blob's bytes, or a stream of a large one's, whose digest is verified at its end."""
+        source = self._source.client
+        if blob.size > _SMALL:
+            return self._counted(blob, await stack.enter_async_context(source.blob_stream(blob.source, blob.digest)))
+        try:
+            data = await source.blob(blob.source, blob.digest, limit=_SMALL)
+        except TooLarge:
+            raise _another_size(blob, f"more than {_SMALL:,}") from None
+        if len(data) != blob.size:
+            raise _another_size(blob, f"{len(data):,}")
+        self._course.progress.moved += len(data)
+        return data
 
     async def _counted(self, blob: _Blob, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         size = 0
@@ -192,7 +205,9 @@ class Blobs:
             self._course.progress.moved += len(chunk)
             yield chunk
         if size != blob.size:
-            raise ContentError(
-                f"it has {size:,} bytes in {blob.source}, and the manifest says {blob.size:,}",
-                hint="push the image to the source again",
-            )
+            raise _another_size(blob, f"{size:,}")
+
+
+def _another_size(blob: _Blob, found: str) -> ContentError:
+    text = f"it has {found} bytes in {blob.source}, and the manifest says {blob.size:,}"
+    return ContentError(text, hint="push the image to the source again")

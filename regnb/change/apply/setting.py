@@ -33,25 +33,39 @@ class Setting:
         self._failures: dict[int, RegnbError] = {}
 
     async def run(self, group: TaskGroup, queue: Sequence[int]) -> None:
-        """Do the steps of one repository; what was written is read back meanwhile."""
+        """Do the steps of one repository; what was written is read back while the next step is written.
+
+        Beside the look before that one, it would only make it later: a registry answers both at once no sooner.
+        """
         course = self._course
+        written: list[tuple[int, RawManifest, anyio.Semaphore]] = []
+
+        def read_back() -> None:
+            while written:
+                group.start_soon(self._read_back, *written.pop())
+
         for number in queue:
+            step = course.plan.steps[number]
+            # distribution answers 500 to who reads a manifest while it is written once more, wherever that may be.
+            turn = self._turns.setdefault(step.after, anyio.Semaphore(1, fast_acquire=True))
+            if step.needs or step.blobs or not turn.value:  # it may wait, even for what was written last
+                read_back()
             if not await course.may(number):
                 continue
-            step = course.plan.steps[number]
             try:
                 await self._blobs.have(step)
                 raw = await self._content(step)
             except RegnbError as error:
                 course.failed(number, error)
                 continue
-            # distribution answers 500 to who reads a manifest while it is written once more, wherever that may be.
-            turn = self._turns.setdefault(step.after, anyio.Semaphore(1))
             await turn.acquire()
-            if await self._write(number, raw):
-                group.start_soon(self._read_back, number, raw, turn)
-            else:
+            if not await self._unmoved(number):
                 turn.release()
+                continue
+            read_back()
+            await self._write(number, raw)
+            written.append((number, raw, turn))
+        read_back()
 
     async def _content(self, step: Step) -> RawManifest:
         made = self._course.plan.content(step.after)
@@ -60,8 +74,8 @@ class Setting:
             return RawManifest.of(made, step.media_type, Digest(step.after))
         return await self._source.manifest(step.source or step.repository, step.after)
 
-    async def _write(self, number: int, raw: RawManifest) -> bool:
-        """Put a manifest, unless its tag has moved; return whether there is something to read back."""
+    async def _unmoved(self, number: int) -> bool:
+        """Announce a step, unless its tag has moved since the plan was made."""
         course = self._course
         step = course.plan.steps[number]
         try:
@@ -72,12 +86,16 @@ class Setting:
         except RegnbError as error:
             course.failed(number, error)
             return False
+        return True
+
+    async def _write(self, number: int, raw: RawManifest) -> None:
+        course = self._course
+        step = course.plan.steps[number]
         try:
             await course.client.put_manifest(step.repository, step.target, raw.data, raw.media_type)
         except RegnbError as error:
             self._failures[number] = error
         course.answered(self._failures.get(number))
-        return True
 
     async def _read_back(self, number: int, raw: RawManifest, turn: anyio.Semaphore) -> None:
         course = self._course
