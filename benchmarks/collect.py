@@ -11,7 +11,11 @@ tags take: of their three million files a disk in memory often has too few, so t
 The bucket has 100 tags, of which each fifth shares its digest with the one before it, as in `corpus`: so 80 manifests,
 and 200 blobs to remove. docker-registry 2.8.2 sends 1,800 requests there. (With an image for each tag it sends 2,050;
 then the 100 manifests alone, each read once, are nearly a twentieth.) The two phases of a bucket without versions are
-two runs, each with a listing of two pages: they cannot be as few requests as the limit for a second run says.
+two runs, 6 and 13 requests when all manifests are known. The first takes the lock, lists two pages and what is written
+in parts, writes its list and gives the lock back. The second plans (two pages, the list), and when the plan is
+confirmed takes the lock, reads the same three again, removes links, blobs and the list, lists two pages once more, and
+gives the lock back. Planned and applied in one process the second would send 10, and 16 are still more than the limit
+for a second run, 9: what is looked at before a removal and after it is what keeps it safe.
 """
 
 from __future__ import annotations
