@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, groupby
 from typing import NamedTuple
 
-from regnb.analysis.collectors import COLLECTIONS, MATTERING, UNREAD, Collection, Content, Verdict, bounds, in_order
+from regnb.analysis.collectors import MATTERING, UNREAD, Content, Verdict, bounds, in_order
 from regnb.crawl.records import BlobKind, ManifestRecord, Problem, ProblemKind, Records, UploadRecord
 from regnb.crawl.storage import Reading
 from regnb.text import count, names
@@ -28,17 +28,20 @@ class Removed(NamedTuple):
     by: frozenset[str]
 
 
-class _Named(NamedTuple):
+@dataclass(slots=True)
+class _Named:
     """What the manifests of some rows name.
 
     Attributes:
         digests: All of it, and the manifests themselves.
         nested: Whether one of them names a manifest as its config or as a layer.
+        without: What is loose and not among it, once that was asked for.
     """
 
     rows: set[int]
     digests: set[str]
     nested: bool
+    without: set[str] | None = None
 
 
 class Stock(Content[set[int], set[str]]):
@@ -58,7 +61,6 @@ class Stock(Content[set[int], set[str]]):
         uploads: Begun and not finished.
         problems: What is not as it should be, in order.
         complete: Whether everything that matters to a collection could be read.
-        layers: Repository to the digests that it links below ``_layers``.
         collections: What each of :data:`regnb.analysis.collectors.COLLECTIONS` would remove now.
 
     Example:
@@ -73,13 +75,11 @@ class Stock(Content[set[int], set[str]]):
         self.manifests: dict[str, ManifestRecord] = records.manifests
         self.sizes = reading.sizes
         self.tags = sorted((row.repository, row.tag, row.digest) for row in records.tags)
-        self.layers = reading.layers
         self.uploads: Sequence[UploadRecord] = records.uploads
         self.none = set()
         self.rows = set(range(len(self.links)))
         self._aliases = records.aliases
         self._known: list[_Named] = []
-        self._leads_to: dict[int, set[int]] = {}
         self._at = {link: row for row, link in enumerate(self.links)}
         problems = sorted(records.problems, key=lambda row: (row.repository, row.reference))
         self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
@@ -115,29 +115,6 @@ class Stock(Content[set[int], set[str]]):
             for digest in sorted(set().union(*by.values()))
         ]
         return sorted(found, key=lambda one: -one.size)
-
-    def idle(self, collection: Collection) -> Iterator[tuple[str, str]]:
-        """Yield repository and digest of each layer link that no manifest there needs once a collection ran.
-
-        A collection of version 2.8 leaves these links; version 3 removes those whose blob it removes.
-        """
-        gone = set(self.removes(collection))
-        left: dict[str, set[int]] = {}
-        for row, link in enumerate(self.links):
-            if link not in gone:
-                left.setdefault(link[0], set()).add(row)
-        for repository, digests in sorted(self.layers.items()):
-            needed = self._needs(left.get(repository, set()))
-            needed = needed | {self._aliases[digest] for digest in needed & self._aliases.keys()}
-            yield from ((repository, digest) for digest in sorted(digests - needed))
-
-    def removes(self, collection: Collection) -> list[tuple[str, str]]:
-        """Return repository and digest of each manifest that a collection takes out of its repository."""
-        verdict = self.collections[COLLECTIONS.index(collection)]
-        if verdict.bound == "fails":
-            return []
-        tagged = {row for name, _, digest in self.tags if (row := self._at.get((name, digest))) is not None}
-        return [self.links[row] for row in sorted(self.doomed(collection, verdict.reads, tagged, set()))]
 
     def _kind(self, digest: str) -> BlobKind:
         return "manifest" if digest in self.manifests else self._kinds.get(digest, "orphan")
@@ -183,15 +160,21 @@ class Stock(Content[set[int], set[str]]):
         for known in self._known:
             if rows is known.rows or rows == known.rows:
                 return known
-        own = {self.links[row][1] for row in rows}
+        # Most rows are those of an earlier collection, and a few more.
+        within = [known for known in self._known if known.rows < rows]
+        found, nested, more = set[str](), False, rows
+        if within:
+            largest = max(within, key=lambda known: len(known.rows))
+            found, nested, more = largest.digests.copy(), largest.nested, rows - largest.rows
+        own = {self.links[row][1] for row in more}
         records = [self.manifests[digest] for digest in own]
-        found = set(chain.from_iterable([record.layers for record in records]))
-        found.update([record.config for record in records])
-        nested = not found.isdisjoint(self.manifests)
-        found.update(own, chain.from_iterable([record.children for record in records if record.children]))
+        named = set(chain.from_iterable([record.layers for record in records]))
+        named.update([record.config for record in records])
+        nested = nested or not named.isdisjoint(self.manifests)
+        found.update(named, own, chain.from_iterable([record.children for record in records if record.children]))
         # Collections often read the same rows: those of the last ones are at hand.
-        self._known = [*self._known[-2:], named := _Named(rows, found, nested)]
-        return named
+        self._known = [*self._known[-2:], new := _Named(rows, found, nested)]
+        return new
 
     def less(self, some: set[int], others: set[int]) -> set[int]:
         """See `Content.less`: no set is ever changed, so one may be given back as it is."""
@@ -203,7 +186,10 @@ class Stock(Content[set[int], set[str]]):
 
     def unneeded(self, rows: set[int]) -> set[str]:
         """See `Content.unneeded`."""
-        return self._loose - self._needs(rows)
+        named = self._named_by(rows)
+        if named.without is None:
+            named.without = self._loose - named.digests
+        return named.without
 
     def among(self, rows: set[int], blobs: set[str]) -> set[int]:
         """See `Content.among`."""
@@ -221,15 +207,20 @@ class Stock(Content[set[int], set[str]]):
 
     def reached(self, rows: set[int], gone: set[int]) -> set[int]:
         """See `Content.reached`."""
-        left = self.less(rows, gone)
-        return left.union(*(self._behind(row, gone) for row in self._listing & left))
+        found = self.less(rows, gone)
+        new = found & self._listing
+        while new:
+            new = {child for row in new for child in self._below[row]} - found - gone
+            found = found | new
+            new &= self._listing
+        return found
 
     def followed(self, roots: set[int], gone: set[int]) -> set[int]:
         """See `Content.followed`: at once, where every manifest is there that is named."""
         found = self.reached(roots, gone)
-        known = self.manifests
+        known, lost = self.manifests, gone | {-1}
         there = (
-            self._at.get((self.links[row][0], child), -1) not in gone | {-1}
+            self._at.get((self.links[row][0], child), -1) not in lost
             for row in found & self._listing
             for child in known[self.links[row][1]].children
             if child in known
@@ -241,21 +232,14 @@ class Stock(Content[set[int], set[str]]):
         """The rows of indexes."""
         return {row for row, (_, digest) in enumerate(self.links) if self.manifests[digest].children}
 
-    def _behind(self, row: int, gone: AbstractSet[int] = frozenset()) -> set[int]:
-        """Return the rows that a row leads to, itself included, but not by way of one that is gone."""
-        if not gone and (known := self._leads_to.get(row)):
-            return known
-        found: set[int] = set()
-        todo = [row]
-        while todo:
-            at = todo.pop()
-            if at not in found:
-                found.add(at)
-                name, digest = self.links[at]
-                below = (self._at.get((name, child)) for child in self.manifests[digest].children)
-                todo += [one for one in below if one is not None and one not in gone]
-        if not gone:
-            self._leads_to[row] = found
+    @cached_property
+    def _below(self) -> dict[int, list[int]]:
+        """The rows that each index lists, of those that its repository has."""
+        at = self._at
+        found: dict[int, list[int]] = {}
+        for row in self._listing:
+            name, digest = self.links[row]
+            found[row] = [at[name, child] for child in self.manifests[digest].children if (name, child) in at]
         return found
 
     def breaking(self, rows: set[int], blobs: set[str]) -> set[int]:
@@ -264,14 +248,16 @@ class Stock(Content[set[int], set[str]]):
             return set()
         # Where what the rows name themselves stays, only indexes can lead to what goes.
         direct = rows if self._aliases or not blobs.isdisjoint(self._needs(rows)) else set[int]()
-        listing = rows & self._listing
-        below = set().union(*map(self._behind, listing))
-        bad = {digest for digest in {self.links[row][1] for row in below | direct} if self._names_one(digest, blobs)}
-        if not bad:
-            return set()
-        found = {row for row in direct if self.links[row][1] in bad}
-        found.update(row for row in listing if any(self.links[at][1] in bad for at in self._behind(row)))
-        return found
+        below = self.reached(rows & self._listing, set())
+        digests = {
+            digest for digest in {self.links[row][1] for row in below | direct} if self._names_one(digest, blobs)
+        }
+        bad = {row for row in below | direct if self.links[row][1] in digests}
+        new = bad
+        while new:
+            new = {row for row in below & self._listing - bad if not new.isdisjoint(self._below[row])}
+            bad = bad | new
+        return rows & bad
 
     def _names_one(self, digest: str, blobs: set[str]) -> bool:
         """Whether a manifest is one of some blobs, or needs one."""

@@ -94,9 +94,10 @@ class Contents:
                     counts.failed += 1
                     text = f"it has {size:,} bytes; at most {MANIFEST_LIMIT:,} are read"
                     self._notes.problem(name, digest, "malformed", text, incomplete=True)
-        # What was read before comes before what has to be asked for: the rows are to be in one order.
-        found = self._records.manifests
-        self._records.manifests = {digest: found[digest] for digest in sorted(found)}
+        if todo:
+            # What was read before comes before what has to be asked for: the rows are to be in one order.
+            found = self._records.manifests
+            self._records.manifests = {digest: found[digest] for digest in sorted(found)}
         return self._needs
 
     def blobs(self) -> None:

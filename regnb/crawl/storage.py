@@ -69,11 +69,6 @@ class Reading:
         """Digest of each blob on disk to its bytes; in brief they may have to be measured first."""
         return self._listing.sizes
 
-    @property
-    def layers(self) -> dict[str, set[str]]:
-        """Repository to the digests that it links below ``_layers``."""
-        return {name: found.layers for name, found in self._repositories.items() if found.layers}
-
     def measure(self, digests: Iterable[str]) -> None:
         """Look whether the bytes of blobs are there, and how many they are, unless that is known."""
         if self._survey is not None:

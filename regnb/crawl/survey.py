@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
-from itertools import chain, repeat
+from itertools import chain
+from operator import attrgetter
 from os import close, read, stat
 from os import open as open_
 from typing import NamedTuple
@@ -60,8 +62,9 @@ class Survey:
         before: What an earlier look found, if this is another one: then the layer links of repositories that were there
             are only listed, and of what was regular before, no manifest and no link to one is read again, as long as
             it is there.
-        sized: Whether to look at the size of every layer link, by which one shows that leads elsewhere. Where all blobs
-            lie under sha256 such a link leads to none of them: who only asks what is needed can do without.
+        layers: Whether to take what the layer links are named by. Else each link's size is looked at alone, by which
+            one shows that leads elsewhere. Where all blobs lie under sha256 such a link leads to none of them: who only
+            asks what is needed can do without.
         tags: Whether to read what tags point at: for what manifests need, tagged or not, that does not matter.
 
     Example:
@@ -74,11 +77,11 @@ class Survey:
         listing: Listing,
         before: Before | None = None,
         *,
-        sized: bool = True,
+        layers: bool = False,
         tags: bool = True,
     ) -> None:
         self._before = before
-        self._sized, self._tags = sized, tags
+        self._layers, self._tags = layers, tags
         self._canonical = False
         self._files = files
         self._base = files.base
@@ -138,7 +141,7 @@ class Survey:
                 if not _are_hex(names) or (names and {min(names)[:2], max(names)[:2]} != {shard}):
                     raise _Irregular
                 found += [f"sha256:{name}" for name in names]
-        self._listing.sizes.update(zip(found, repeat(UNKNOWN), strict=False))
+        self._listing.sizes |= dict.fromkeys(found, UNKNOWN)
         self._shared = dict(zip(found, found, strict=True))
         self._canonical = True
 
@@ -193,30 +196,29 @@ class Survey:
         found.has_layers = found.has_manifests = found.has_tags = True
         share = self._shared.setdefault
         with _opened(f"{folder}/_layers/sha256", alone=True) as (at, names):
-            known = earlier is not None or (self._canonical and not self._sized)
-            linked = [f"sha256:{name}" for name in (names if known else _linked(names, at))]
-            found.layers = set(map(share, linked, linked))
+            known = self._layers and (earlier is not None or self._canonical)
+            there = names if known else _linked(names, at)
+            if self._layers:
+                linked = [f"sha256:{hexes}" for hexes in there]
+                found.layers = set(map(share, linked, linked))
         if sorted(os.listdir(f"{folder}/_manifests")) != ["revisions", "tags"]:
             raise _Irregular
         with _opened(f"{folder}/_manifests/revisions/sha256", alone=True) as (at, names):
-            for hexes in names:
-                digest = f"sha256:{hexes}"
-                try:
-                    if before.get(digest) != digest and _link(f"{hexes}/link", at) != digest.encode():
-                        raise _Irregular
-                except FileNotFoundError:
-                    continue
-                found.walked[share(digest, digest)] = None
+            digests = [f"sha256:{hexes}" for hexes in names]
+            unread = [digest for digest in digests if before.get(digest) != digest] if before else digests
+            links = _links([f"{digest[7:]}/link" for digest in unread], at)
+            gone = {digest for digest, link in zip(unread, links, strict=True) if link is None}
+            if any(link not in (None, digest.encode()) for digest, link in zip(unread, links, strict=True)):
+                raise _Irregular
+            found.walked = dict.fromkeys(share(digest, digest) for digest in digests if digest not in gone)
         if not self._tags:
             return found
-        digests = {digest.encode(): digest for digest in found.walked}
+        by_link: dict[bytes | None, str] = {digest.encode(): digest for digest in found.walked}
         with _opened(f"{folder}/_manifests/tags") as (at, names):
-            try:
-                found.current = {name: digests[_link(f"{name}/current/link", at)] for name in names}
-            except KeyError:
-                raise _Irregular from None
-        if not all(map(is_tag, names)):
+            links = _links([f"{name}/current/link" for name in names], at)
+        if not (by_link.keys() >= set(links) and all(map(is_tag, names))):  # a tag without a link, too
             raise _Irregular
+        found.current = dict(zip(names, map(by_link.__getitem__, links), strict=True))
         return found
 
     def _manifests(self, repositories: dict[str, Repository]) -> set[str]:
@@ -277,28 +279,41 @@ def _opened(folder: str, *, alone: bool = False) -> Iterator[tuple[int, list[str
         os.close(at)
 
 
-def _linked(names: list[str], folder: int) -> Iterator[str]:
-    """Yield those of these folders that have a link.
+def _linked(names: list[str], folder: int) -> list[str]:
+    """Return those of these folders that have a link.
 
     Raises:
         _Irregular: The link of one of them has not the size of a link.
     """
-    for name in names:
-        try:
-            if stat(f"{name}/link", dir_fd=folder).st_size != LINK_SIZE:
-                raise _Irregular
-        except FileNotFoundError:  # it is deleted
-            continue
-        yield name
-
-
-def _link(path: str, folder: int) -> bytes:
-    """Return what is in a link; of one that is too long, more than a link to a blob has."""
-    at = open_(path, _READ, dir_fd=folder)
+    size, about = attrgetter("st_size"), partial(stat, dir_fd=folder)
+    found = names
     try:
-        return read(at, LINK_SIZE + 1)
-    finally:
-        close(at)
+        sizes = set(map(size, map(about, [f"{name}/link" for name in names])))
+    except FileNotFoundError:
+        found, sizes = [], set[int]()
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # it is deleted
+                sizes.add(size(about(f"{name}/link")))
+                found.append(name)
+    if not sizes <= {LINK_SIZE}:
+        raise _Irregular
+    return found
+
+
+def _links(paths: Iterable[str], folder: int) -> list[bytes | None]:
+    """Return what is in some links, None where there is none; of what is too long, more than a link has."""
+    found: list[bytes | None] = []
+    for path in paths:
+        try:
+            at = open_(path, _READ, dir_fd=folder)
+        except FileNotFoundError:
+            found.append(None)
+            continue
+        try:
+            found.append(read(at, LINK_SIZE + 1))
+        finally:
+            close(at)
+    return found
 
 
 def _bytes(path: str, folder: int) -> bytes:

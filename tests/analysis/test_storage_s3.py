@@ -142,8 +142,9 @@ def test_pages_of_a_bucket_tell_what_is_beside_it(
     same_verdict(expected, storage.stock())
     assert not storage.is_mirror
     fs.pipe(f"{where}/scheduler-state.json", b"{}")
-    fs.pipe(f"{where}/docker/registry/v2/repositories/later/_layers/sha256/{'0' * 64}/link", b"")
-    assert "later" in storage.stock().layers
+    later = f"{where}/docker/registry/v2/repositories/later"
+    fs.pipe({f"{later}/_layers/sha256/{'0' * 64}/link": b"", f"{later}/_manifests/tags/1.0/current/link": b""})
+    assert "later" in {problem.repository for problem in storage.stock().problems}
     assert storage.is_mirror
     assert "mirror" in {problem.problem for problem in open_storage(f"s3://{where}").stock().problems}
     fs.pipe(f"{where}/docker/registry/lockfiles/database-in-use", b"")

@@ -118,6 +118,15 @@ def _without_layers(disk: Disk) -> None:
     disk.push("bare", one("lost"), "1.0")
 
 
+def _layer_links(disk: Disk, *links: str | None) -> None:
+    """Folders of layers, each with what is in its link; None where that is deleted, as DELETE of a blob leaves it."""
+    for number, link in enumerate(links):
+        folder = disk.app / f"_layers/sha256/{number:064}"
+        folder.mkdir(parents=True)
+        if link is not None:
+            disk.write(folder / "link", link)
+
+
 def _elsewhere(disk: Disk) -> None:
     """The index in a second repository, which has not its children."""
     disk.repository("second")
@@ -213,6 +222,8 @@ CASES: dict[str, Callable[[Disk], object]] = {
     "uploads in upper case": lambda disk: disk.write(disk.v2 / "repositories/Upper/_uploads/u/data", b"xxx"),
     "repository below a strange folder": _named("app/_strange/b"),
     "layer link corrupt": _in_app(f"_layers/sha256/{HEX}/link", "junk"),
+    "layer link deleted": lambda disk: _layer_links(disk, None, Digest.of(b"loose")),
+    "layer link deleted beside a corrupt one": lambda disk: _layer_links(disk, None, "junk"),
     "strange folder with layers and manifests": _named("_strange"),
     "upload with hash states": _in_app("_uploads/u/hashstates/sha256/0", "state"),
     "stray files": lambda disk: [disk.write(disk.v2 / name, "x") for name in ("stray", "repositories/stray")],

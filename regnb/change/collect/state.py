@@ -193,7 +193,7 @@ def read(open_files: Open, url: str, before: Before | None = None, *, parts: boo
     written: Mapping[str, Sequence[str]] | None = {}
     with open_files(notes.unlisted) as files:
         listing = Listing(notes, brief=True)
-        survey = Survey(files, listing, before, sized=False, tags=tags) if isinstance(files, LocalFiles) else None
+        survey = Survey(files, listing, before, layers=True, tags=tags) if isinstance(files, LocalFiles) else None
         if survey:
             records.manifests.update(survey.look())
         else:
