@@ -410,9 +410,8 @@ class Storage(_Storage):
         from regnb.change.collect.planning import seconds
 
         named = _endpoints(endpoints)
-        place = self._place()
         state = self._state(parts=False)
-        return self._empty(place, state, seconds(older_than), endpoints=named, allow=allow)[0]
+        return self._empty(self._place(), state, seconds(older_than), endpoints=named, allow=allow)[0]
 
     def _empty(
         self,
@@ -425,12 +424,11 @@ class Storage(_Storage):
         allow: Iterable[str] = (),
     ) -> tuple[Sweep, dict[str, Sequence[Row]]]:
         """Return the plan that empties the trash, and what of each run that was only listed is still garbage."""
-        from regnb.change.collect.planning import deletions
         from regnb.change.collect.returning import plan_empty, still, undone
 
         chosen: dict[str, Sequence[Row]] = {}
 
-        def garbage(run: Run) -> Sequence[Row]:
+        def again(run: Run) -> Sequence[Row]:
             now = self._collect(place, state, run.options, run.allow).steps
             chosen[run.run] = still(run, now)
             return now
@@ -438,15 +436,9 @@ class Storage(_Storage):
         runs = [run for run in place.runs(state) if only is None or run.run in only]
         if state.files and any(row.kind == "upload" for run in runs for row in run.rows):
             place.look(state := self._state())  # with what is being written in parts
+        undo = undone(place, runs) if only is None else ()
         plan = plan_empty(
-            runs,
-            self.url,
-            older_than=older_than,
-            state=state,
-            garbage=garbage,
-            undo=undone(place, runs, deletions()) if only is None else (),
-            endpoints=endpoints,
-            allow=allow,
+            runs, self.url, older_than=older_than, state=state, again=again, undo=undo, endpoints=endpoints, allow=allow
         )
         return plan, chosen
 

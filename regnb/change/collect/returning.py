@@ -11,7 +11,7 @@ import msgspec
 
 from regnb.change.collect.application import lost, name
 from regnb.change.collect.place import Place, Run
-from regnb.change.collect.planning import stale
+from regnb.change.collect.planning import deletions, stale
 from regnb.change.collect.state import State
 from regnb.change.journal import Receipt
 from regnb.change.plan import Effect
@@ -62,7 +62,7 @@ def plan_empty(
     *,
     older_than: int,
     state: State,
-    garbage: Callable[[Run], Sequence[Row]],
+    again: Callable[[Run], Sequence[Row]],
     undo: Iterable[Effect] = (),
     endpoints: Sequence[str] = (),
     allow: Iterable[str] = (),
@@ -75,14 +75,14 @@ def plan_empty(
         url: The storage.
         older_than: Seconds since it was moved there, or listed.
         state: What the storage holds: what a manifest there needs and only the trash has is never removed.
-        garbage: Plans the collection of a run again, and returns the rows of now.
+        again: Plans the collection of a run again, and returns the rows of now.
         undo: What is said of runs that undo of a deletion needs (:func:`undone`).
         endpoints: Of the registry; by default those that the runs named.
         allow: Of :data:`regnb.change.sweep.ALLOWANCES`; also what the runs were allowed.
         now: When ages are counted from.
 
     Example:
-        ``plan_empty(trash.runs(), "/srv/registry", older_than=7 * 86_400, state=state, garbage=garbage)``
+        ``plan_empty(trash.runs(), "/srv/registry", older_than=7 * 86_400, state=state, again=again)``
     """
     now = now or datetime.now(UTC)
     old = [run for run in known if run.begun or _age(run, now) >= older_than]
@@ -92,7 +92,7 @@ def plan_empty(
     for run in old:
         when = run.moved.isoformat(timespec="seconds")
         if run.listed:
-            rows = still(run, garbage(run))
+            rows = still(run, again(run))
             size = sum(row.size for row in rows)
             listed, named = True, named | ({} if endpoints else dict.fromkeys(run.options.endpoints))
             allowed |= {*run.allow}
@@ -189,20 +189,19 @@ def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
     return found[::-1]
 
 
-def undone(place: Place, runs: Sequence[Run], receipts: Iterable[Receipt]) -> list[Effect]:
-    """Name the runs that have what undo of a deletion needs.
+def undone(place: Place, runs: Sequence[Run]) -> list[Effect]:
+    """Name the runs that have what undo of a receipt at hand needs.
 
     Args:
         place: The storage, with its trash.
         runs: What the trash holds.
-        receipts: Of the deletions that may still be undone.
 
     Example:
-        ``undone(trash, trash.runs(), deletions())``
+        ``undone(trash, trash.runs())``
     """
     moved = [run for run in runs if not run.listed]
     needs: dict[_Thing, list[str]] = {}
-    for receipt in receipts if moved else ():
+    for receipt in deletions() if moved else ():
         for thing in _things(place, moved, receipt):
             needs.setdefault(thing, []).append(receipt.name)
     found = []
