@@ -150,7 +150,8 @@ def _fewest(graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float
     """Return the fewest first rows that free some bytes, as whatever goes with some goes with more, and the blobs.
 
     A guess comes first; where it is wrong, what is ever further from it, and then a halving. Where the last row stays,
-    so does what is behind it: if the others are too few without that, they need not be looked at.
+    so does what is behind it, if a collection sees all of it: where the others are too few without that, they need not
+    be looked at.
     """
     few, many, step = 0, len(rows), 1
     gone = None
@@ -160,7 +161,7 @@ def _fewest(graph: Graph, freed: Callable[[Ints], Mask], rows: Ints, goal: float
         if (size := graph.bytes(found)) >= goal:
             many, guess, gone = middle, middle - step, found
             _, blob = graph.behind.of(rows[middle - 1 : middle])
-            if size - graph.bytes(blob[found[blob]]) < goal:
+            if graph.followed is graph.own and size - graph.bytes(blob[found[blob]]) < goal:
                 few = many
         else:
             few, guess = middle + 1, middle + step
