@@ -38,12 +38,14 @@ class Marking(Content["Mask", "Mask"]):
         graph: Of the inventory.
         problems: Those of :func:`mattering`.
         blobs: The frame.
-        tags: The rows of the frame that stay.
+        tags: The frame, and which of its rows stay.
         url: Of the registry.
     """
 
-    def __init__(self, graph: Graph, problems: Sequence[Problem], blobs: Frame, tags: Frame, url: str) -> None:
-        self._graph, self._tags = graph, tags
+    def __init__(
+        self, graph: Graph, problems: Sequence[Problem], blobs: Frame, tags: tuple[Frame, Mask], url: str
+    ) -> None:
+        self._graph, (self._tags, self._stays) = graph, tags
         self.rows = np.ones(len(graph.repository), dtype=bool)
         self.none = np.zeros(len(graph.digests), dtype=bool)
         self.unlayered, self.unlabelled = (self._lacking(problems, sort) for sort in ("no layers", "no tags"))
@@ -52,11 +54,11 @@ class Marking(Content["Mask", "Mask"]):
         known = {*graph.repositories, *(problem.repository for problem in linked)}
         self._place = {name: at for at, name in enumerate(in_order(known, url))}
         aliased = np.flatnonzero(blobs["alias"].notna())
-        self._stored = dict(zip(blobs["alias"].iloc[aliased], aliased.tolist(), strict=True))
+        self._stored = dict(zip(blobs["alias"].dropna(), aliased.tolist(), strict=True))
         self.twice = [(problem.repository, problem.reference) for problem in linked]
         self.aliased = graph.followed is not graph.own
-        named = np.flatnonzero(blobs["digest"].isin([problem.reference for problem in self.unread]))
-        self._number = dict(zip(blobs["digest"].iloc[named], named.tolist(), strict=True))
+        named = blobs["digest"].isin([problem.reference for problem in self.unread]).to_numpy()
+        self._number = dict(zip(blobs["digest"][named], np.flatnonzero(named).tolist(), strict=True))
 
     def _lacking(self, problems: Sequence[Problem], sort: ProblemKind) -> Mask:
         some = {problem.repository for problem in problems if problem.problem == sort}
@@ -104,7 +106,7 @@ class Marking(Content["Mask", "Mask"]):
 
     def tagging(self, rows: Mask) -> Sequence[tuple[str, str]]:
         """See `Content.tagging`."""
-        chosen = self._tags[np.append(rows, False)[self._graph.tags[self._tags.index]]]
+        chosen = self._tags[["repository", "tag"]][self._stays & np.append(rows, False)[self._graph.tags]]
         return list(zip(chosen["repository"], chosen["tag"], strict=True))
 
     def visits(self, rows: Mask) -> Iterator[list[int]]:
@@ -155,10 +157,11 @@ class Marking(Content["Mask", "Mask"]):
         graph = self._graph
         is_manifest = np.zeros(len(graph.digests), dtype=bool)
         is_manifest[graph.manifest] = True
-        at = np.flatnonzero(is_manifest)
-        owner, target = graph.followed.of(at)
-        named = is_manifest[target] & (target != at[owner])
-        edges = Edges(at[owner[named]], target[named], len(graph.digests))
+        pairs = np.flatnonzero(is_manifest[graph.followed.target])
+        target = graph.followed.target[pairs]
+        owner = np.repeat(np.arange(len(is_manifest), dtype=np.int32), graph.followed.counts)[pairs]
+        named = is_manifest[owner] & (target != owner)
+        edges = Edges(owner[named], target[named], len(graph.digests))
         row, blob = edges.of(graph.manifest)
         found = graph.find(graph.repository[row], blob)
         return row, blob, found, Edges(row, np.arange(len(row)), len(graph.manifest))

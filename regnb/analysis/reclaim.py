@@ -52,12 +52,12 @@ class Reclaim:
     ) -> None:
         blobs, tags = frames
         self._graph, self._gone = graph, gone
-        self._kinds, self._names = blobs["kind"], tags["tag"][~going]
+        self._kinds, self._names, self._left = blobs["kind"], tags["tag"], ~going
         self.deleted, self.removed = int(going.sum()), int(gone.sum())
         lost = graph.tags[going & (graph.tags >= 0)]
         self._tagged = graph.tagged - np.bincount(lost, minlength=len(graph.tagged))
         self._asked = np.unique(lost)
-        marking = Marking(graph, problems, blobs, tags[~going], url)
+        marking = Marking(graph, problems, blobs, (tags, self._left), url)
         verdicts = marking.verdicts(meant, before=graph.tagged > 0, tagged=self._tagged > 0, gone=gone)
         self._goes = {one.collection.column: one.goes for one in verdicts}
         self._before = {one.collection.column: one.before for one in verdicts}
@@ -120,7 +120,7 @@ class Reclaim:
         at, blob = graph.behind.of(holders)
         pairs = pd.DataFrame({"row": holders[at], "blob": blob})[lost[blob]]
         rows = pairs["row"].unique()
-        names = self._names[np.isin(graph.tags[self._names.index], rows)]
+        names = self._names[self._left & np.isin(graph.tags, rows)]
         untagged = rows[~kept[rows]]
         digests = [Digest(digest).short for digest in graph.digests.take(graph.manifest[untagged])]
         known = pd.concat(

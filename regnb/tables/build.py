@@ -7,6 +7,8 @@ from itertools import chain
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec.structs import astuple
 
 from regnb.crawl.records import Records
@@ -17,7 +19,7 @@ from regnb.tables import sharing
 from regnb.tables.behind import UNDATED
 from regnb.tables.figures import Figures, coverage
 from regnb.tables.frame import Frame, joined, make, of_rows, told
-from regnb.tables.graph import Graph, Numbered
+from regnb.tables.graph import Graph, Numbered, strings
 
 
 def tabulate(records: Records, figures: Figures | None = None) -> dict[str, Frame]:
@@ -254,18 +256,16 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame, *, largest: int = 0
     """Return the layers that stand in several manifests or repositories, or the largest ones, and who uses them."""
     is_layer = blobs["kind"].isin(sharing.LAYERS).to_numpy()
     found = sharing.common(graph, blobs["size"].to_numpy(), is_layer, largest=largest)
+    command, layer = layers["command"].cat, layers["digest"].cat
     # The first command that is known of each layer: of equal places the last that is written counts.
-    known = np.flatnonzero(
-        layers["command"].cat.categories.get_indexer(pd.Index([""]))[0] != layers["command"].cat.codes
-    )[::-1]
-    first = np.full(len(layers["digest"].cat.categories), -1)
-    first[layers["digest"].cat.codes.iloc[known]] = known
-    commands = pd.Series(first, index=layers["digest"].cat.categories)
+    known = np.flatnonzero(command.categories.get_indexer(pd.Index([""]))[0] != command.codes)[::-1]
+    first = np.full(len(layer.categories) + 1, -1)
+    first[layer.codes.iloc[known]] = command.codes.iloc[known]
     rows = pd.DataFrame(blobs).iloc[found.blobs]
-    where = commands.reindex(rows["digest"]).fillna(-1).to_numpy(np.int64)
+    where = pc.index_in(strings(rows["digest"]), strings(layer.categories)).fill_null(-1).to_numpy()
     columns = {
         **{column: rows[column] for column in ("digest", "size", "manifests", "tags", "repositories")},
-        "command": layers["command"].astype("str").reindex(where).fillna(""),
+        "command": pd.Series(command.categories.append(pd.Index([""])), dtype="str").take(first[where]),
         "saved": found.saved,
         "used_by": joined(pd.Series(graph.repositories, dtype="str").take(found.repositories), found.users),
     }
@@ -273,7 +273,10 @@ def shared_layers(graph: Graph, layers: Frame, blobs: Frame, *, largest: int = 0
 
 
 def _sorted(frame: Frame, by: str) -> Frame:
-    return frame.sort_values([by, "digest"], ascending=[False, True], ignore_index=True)
+    """Return rows in order: by a number, the largest first, and by digest."""
+    keys = pa.table({"by": frame[by].to_numpy(), "digest": strings(frame["digest"])})
+    order = pc.sort_indices(keys, sort_keys=[("by", "descending"), ("digest", "ascending")]).to_numpy()
+    return frame.take(order).reset_index(drop=True)
 
 
 def image_layers(images: Sequence[tuple[str, Manifest, Sequence[str]]]) -> Frame:

@@ -48,7 +48,11 @@ def begun(owner: Ints, position: Ints, layer: Ints, blobs: int) -> Mask:
     chain -= np.repeat(np.append(np.uint64(0), chain[start[1:] - 1]), counts)
     ends = start + counts - 1
     whole, whose = chain[ends], owner[ends]
-    inner = np.ones(len(chain), dtype=bool)
+    # Of the chains that go on, those that may be a whole one: most differ in their last bits from all of these.
+    inner = np.zeros(2 ** (8 * len(whole)).bit_length(), dtype=bool)
+    last = np.uint64(len(inner) - 1)
+    inner[(whole & last).view(np.int64)] = True
+    inner = inner[(chain & last).view(np.int64)]
     inner[ends] = False
     known = chain[inner]
     del chain, inner
@@ -63,5 +67,5 @@ def begun(owner: Ints, position: Ints, layer: Ints, blobs: int) -> Mask:
 def _in_order(owner: Ints, position: Ints) -> bool:
     """Whether what belongs to one owner stands together, by position: then nothing has to be sorted."""
     begins = first(owner)
-    owners = owner[begins]
-    return len(np.unique(owners)) == len(owners) and bool((begins[1:] | (position[1:] > position[:-1])).all())
+    runs = np.bincount(owner[begins])
+    return bool(runs.max() == 1) and bool((begins[1:] | (position[1:] > position[:-1])).all())

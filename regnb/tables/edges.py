@@ -48,16 +48,20 @@ class Edges:
 
     def of(self, nodes: Ints) -> tuple[Ints, Ints]:
         """Return the pairs of some nodes: the position in ``nodes``, and the target."""
+        return np.repeat(np.arange(len(nodes), dtype=np.int32), self.counts[nodes]), self.target[self.places(nodes)]
+
+    def places(self, nodes: Ints) -> Ints:
+        """Return where the targets of some nodes stand, one after the other."""
         start = self.start[nodes]
         counts = self.start[nodes + 1] - start
         narrow = np.int32 if len(self.target) < 2**31 else np.int64
         places = np.repeat((start - np.cumsum(counts) + counts).astype(narrow), counts)
         places += np.arange(len(places), dtype=narrow)
-        return np.repeat(np.arange(len(nodes), dtype=np.int32), counts), self.target[places]
+        return places
 
     def behind(self, nodes: Mask) -> Ints:
         """Return the targets of some nodes, one after the other."""
-        return self.target[np.repeat(nodes, self.counts)]
+        return self.target.compress(np.repeat(nodes, self.counts))
 
 
 def first(values: Ints) -> Mask:

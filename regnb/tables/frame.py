@@ -204,6 +204,7 @@ def joined(names: Any, groups: object, limit: int = NAMED) -> pd.Series[str]:  #
     ends = np.append(0, np.cumsum(np.minimum(groups, limit)))
     lists = pa.LargeListArray.from_arrays(ends, strings(named))
     found: pd.Series[str] = pc.binary_join(lists, pa.scalar(", ", pa.large_string())).to_pandas().astype("str")
-    for number in np.flatnonzero(groups > limit).tolist():
-        found[number] += f", … ({groups[number] - limit:,} more)"
+    if len(more := np.flatnonzero(groups > limit)):  # all at once: each time the whole column is made anew
+        rest = [f", … ({number - limit:,} more)" for number in groups[more].tolist()]
+        found.iloc[more] = found.iloc[more] + pd.Series(rest, index=more, dtype="str")
     return found

@@ -258,13 +258,26 @@ class Graph:
 
     def needed(self, rows: Mask) -> Mask:
         """Return the blobs that a garbage collection keeps for some rows."""
-        found = np.zeros(len(self.digests), dtype=bool)
-        found[self.followed.behind(self._manifests(rows))] = True
-        return found
+        return self._needed(self._manifests(rows))
+
+    def _needed(self, manifests: Mask) -> Mask:
+        """Return the blobs that some manifests need, as a garbage collection sees it."""
+        pairs = np.repeat(manifests, self.followed.counts)
+        # Either theirs are counted or those of the others, whatever is less.
+        few = 2 * np.count_nonzero(pairs) <= len(pairs)
+        counts = np.bincount(self.followed.target.compress(pairs if few else ~pairs), minlength=len(self.digests))
+        return np.asarray(counts > 0 if few else counts < self._all_needed)
 
     def bytes(self, blobs: Ints | Mask) -> int:
         """Return the bytes of some blobs together."""
+        if blobs.dtype == np.bool_ and self._short:
+            return int(self.sizes @ blobs)
         return total(self.sizes[blobs])
+
+    @cached_property
+    def _short(self) -> bool:
+        """Whether all blobs together have a number of bytes that an integer holds."""
+        return float(self.sizes.sum(dtype=np.float64)) < 2**62
 
     def freed(self, gone: Mask) -> Ints:
         """Return the blobs that no manifest needs any more once some rows are gone.
@@ -276,9 +289,7 @@ class Graph:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
         lost = self._manifests(gone) & ~self._manifests(~np.asarray(gone))
-        # What is lost is usually little: only that is looked at.
-        counts = np.bincount(self.followed.behind(lost), minlength=len(self.digests))
-        return np.flatnonzero((counts > 0) & (counts == self._all_needed) & ~self.absent)
+        return np.flatnonzero(~self._needed(~lost) & (self._all_needed > 0) & ~self.absent)
 
 
 class Numbered:
