@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from images import Image, config, image, index, layer
-from stored import Stored
+import hashlib
+import json
+from pathlib import Path
 
+import pytest
+from images import Image, config, image, index, layer, pack
+from stored import Stored
+from trial import Stock
+
+import regnb
 from regnb.errors import InvalidArgument
 
 LARGE, MIDDLE, SMALL = layer("large", 9000), layer("middle", 5000), layer("small", 20)
@@ -64,3 +70,18 @@ def test_a_base_image_comes_last(listed: bool) -> None:  # noqa: FBT001 -- a par
     ).inventory()  # fmt: skip
     for order in ("oldest", "largest-gain", "fewest-tags", "unused"):
         assert inventory.free(10**6, order=order)["repository"].iloc[-1] == "base"
+
+
+def test_what_a_collection_does_not_see_keeps_nothing(tmp_path: Path) -> None:
+    """Version 2.8 removes a layer that is only needed by its sha512: the image that names it so need not go for it."""
+    named, other = made(1, LARGE), made(2, layer("more", 3000), LARGE)
+    document = json.loads(other.data)
+    document["layers"][1]["digest"] = alias = f"sha512:{hashlib.sha512(LARGE).hexdigest()}"
+    stock = Stock(tmp_path)
+    stock.put("app", named, "1")
+    stock.put("app", made(3, MIDDLE), "3")
+    stock.put("app", Image(pack(document), other.media_type, other.blobs), "2")
+    stock.link("app", f"_layers/{alias.replace(':', '/')}", stock.blob(LARGE))
+    found = regnb.open_storage(tmp_path).inventory().free(len(LARGE), keep=0)
+    assert found["tag"].to_list() == ["1"]
+    assert found["total"].iloc[-1] >= len(LARGE)
