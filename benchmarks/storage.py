@@ -36,7 +36,7 @@ from regnb.analysis.storage import open_storage
 asked = []
 real = regnb.crawl.walk.RemoteFiles._read
 def read(self, chunk):
-    asked.extend(chunk)
+    asked.extend(f"{self.base}/{path}" for path, known in chunk.items() if known is None)
     return real(self, chunk)
 regnb.crawl.walk.RemoteFiles._read = read
 storage = open_storage("s3://registry", client_kwargs={"endpoint_url": sys.argv[1]})
