@@ -38,6 +38,8 @@ MOST: Final = 128
 """Requests under way at most."""
 _SLOWER: Final = 2.0
 """How many times as long as at best answers may take: if they take longer, more requests would only wait elsewhere."""
+_QUEUE: Final = 24
+"""Requests that may wait elsewhere all the same: while regnb reads answers, a registry always has the next ones."""
 _STEP: Final = 4
 """Requests by which the pace grows at once: as many can be refused before regnb knows of it."""
 _BURST: Final = 0.125
@@ -199,7 +201,9 @@ class Pace:
         # Answers differ, a listing from a manifest, so it is rounds of them that are compared.
         usual = self._seconds / self._answers
         self._best = min(self._best, usual)
-        if not self._waiting or self.limit >= self.most or not usual < _SLOWER * self._best:
+        queue = self.limit * (1 - self._best / usual)
+        queues = usual >= _SLOWER * self._best and queue >= _QUEUE
+        if not self._waiting or self.limit >= self.most or queues:
             self._seconds, self._answers = 0.0, 0
             return
         # Answers come in bursts, and what was too much is at the end of one.

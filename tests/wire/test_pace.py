@@ -104,11 +104,12 @@ async def test_a_pace_that_grows_is_refused_at_most_five_requests(most: int) -> 
     assert pace.limit <= most
 
 
-def test_the_pace_does_not_grow_where_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that answers ten at once is not asked for a hundred: they would only wait there."""
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_where_requests_wait_there_are_a_few_more_and_no_hundred(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """A registry that answers one or ten at once always has the next ones, and those for a second only wait."""
     simulation = Simulation(monkeypatch, Pace(8, 128))
-    simulation.run(10, 0.005, at_once=10)
-    assert 8 < simulation.pace.limit <= 30
+    simulation.run(10, 0.005, at_once)
+    assert 24 <= simulation.pace.limit <= 40
 
 
 def test_after_a_429_requests_at_once_and_in_a_second_stay_below(monkeypatch: pytest.MonkeyPatch) -> None:
