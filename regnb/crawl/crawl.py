@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,8 +77,8 @@ class _Crawl:
         self.client = client
         self.cache = cache
         self.records = told.recording.records
-        self.known = Known(cache)
         self.told, self.recording = told, told.recording
+        self.known = Known(cache, self.recording)
         self.problem = self.recording.problem
         self.progress = progress
         self._jobs = Jobs(lambda: client.pace.limit)
@@ -85,8 +86,8 @@ class _Crawl:
         self._failed: set[tuple[str, str]] = set()
         self._asked: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
-        self._configured: set[str] = set()
-        self._descended: set[tuple[str, str]] = set()
+        self._descended: dict[str, set[str]] = {}
+        self._left: Counter[str] = Counter()
 
     async def run(self, repositories: Sequence[str]) -> set[Claim]:
         """Read them all; return what the registry's own API is not to be believed, if samples show it."""
@@ -96,6 +97,7 @@ class _Crawl:
         if wrong := await self.told.check():
             return wrong
         if moved := self.told.take_back():
+            self._left.update(repository for repository, _ in moved)
             self._jobs.add(partial(self.tag, *one, None) for one in moved)
             await self._jobs.run()
         for name, tags in self._not_found.items():
@@ -131,8 +133,8 @@ class _Crawl:
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
         remembered = self.cache.remembered(self.records.registry, name)
-        told = {*remembered.values(), *filter(None, tags.values())}
-        self.known.load(digest for digest in told if digest not in self.records.manifests)
+        self.known.load(name)
+        self._left[name] = len(tags)
         self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, remembered.get(tag)) for tag in sorted(tags, reverse=True))
 
@@ -155,6 +157,9 @@ class _Crawl:
             self.recording.check_announced(repository, digest, announced)
         finally:
             self.progress.tags_done += 1
+            self._left[repository] -= 1
+        if not self._left[repository]:
+            self.known.save(repository, self._descended.get(repository, ()))
 
     async def resolve(self, repository: str, tag: str, remembered: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
@@ -200,14 +205,19 @@ class _Crawl:
 
     def record(self, repository: str, raw: RawManifest) -> None:
         """Record a manifest from its bytes, and let later crawls know it."""
-        if described := self.recording.manifest(repository, raw):
-            self.known.describe(*described)
+        if self.recording.manifest(repository, raw):
+            self.known.decoded(raw.digest)
 
     async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
         """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
-        if (repository, root) in self._descended:
+        descended = self._descended.setdefault(repository, set())
+        if root in descended:
             return
-        self._descended.add((repository, root))
+        descended.add(root)
+        if not self._thorough and not self.referrers.listed and (whole := self.known.whole(root)):
+            for digest in whole:
+                self.records.links.setdefault((repository, digest), False)
+            return
         todo: list[tuple[str, int, bool]] = [(root, 0, is_referrer)]
         visited = {root}
         while todo:
@@ -215,11 +225,10 @@ class _Crawl:
             record = await self.manifest(repository, digest)
             if record is None:
                 continue
-            if digest not in self._configured:
+            if not self.known.is_complete(digest):
                 configured = await self.config(repository, record)
                 if configured is not None:
-                    self._configured.add(digest)
-                    self.known.keep(digest, configured=configured)
+                    self.known.complete(record, configured=configured)
                     self.records.differ(record)
             following = list(record.children)
             if self.referrers.listed and not referring and not record.subject and record.kind != "attestation":
@@ -239,24 +248,13 @@ class _Crawl:
         """Return the record of a manifest of this repository, read from the cache or the registry if it is new."""
         key = repository, digest
         self.records.links.setdefault(key, False)
-        if digest not in self.records.manifests and (self._thorough or not self._is_known(digest)):
+        if digest not in self.records.manifests and (self._thorough or not self.known.enter(digest)):
             async with self._jobs.alone(digest):
                 if digest not in self.records.manifests and key not in self._failed:
                     await self.fetch(repository, Digest(digest))
         if self._thorough and digest in self.records.manifests and await self.is_gone(repository, digest):
             await self.fetch(repository, Digest(digest), gone=True)
         return None if key in self._failed else self.records.manifests.get(digest)
-
-    def _is_known(self, digest: str) -> bool:
-        """Whether an earlier crawl described a manifest; if so, it is recorded now."""
-        known = self.known.take(digest)
-        if known is None:
-            return False
-        self._configured.add(digest)
-        if known.configured:
-            self.records.configured.add(digest)
-        self.recording.enter(known.record, known.blobs)
-        return True
 
     async def is_gone(self, repository: str, digest: str) -> bool:
         """Whether a repository lacks what is known from elsewhere: asked once."""
@@ -271,7 +269,7 @@ class _Crawl:
     async def fetch(self, repository: str, digest: Digest, *, gone: bool = False) -> None:
         counts = self.records.coverage.manifests
         gone = gone or (self._thorough and await self.is_gone(repository, digest))
-        if not gone and self._is_known(digest):
+        if not gone and self.known.enter(digest):
             return
         if not gone and (cached := self.cache.get(digest)):
             self.record(repository, RawManifest.of(cached.data, cached.media_type, digest))
@@ -301,7 +299,7 @@ class _Crawl:
         if record.config_type not in IMAGE_CONFIGS:
             return False
         async with self._jobs.alone(record.config):
-            if record.digest in self._configured:
+            if self.known.is_complete(record.digest):
                 return True
             if (repository, record.config) in self._failed:
                 return None

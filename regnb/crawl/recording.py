@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
-from regnb.crawl.known import Claim
 from regnb.crawl.records import (
     PRECEDENCE,
     BlobKind,
@@ -17,10 +16,26 @@ from regnb.crawl.records import (
     describe,
 )
 from regnb.errors import RegnbError
-from regnb.oci.manifest import RawManifest, contradiction
+from regnb.oci.manifest import RawManifest, contradiction, is_foreign
 from regnb.oci.reference import Digest
 
 _T = TypeVar("_T")
+
+
+class Claim(Protocol):
+    """What a manifest says of a blob."""
+
+    @property
+    def digest(self) -> str:
+        """The blob's."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def media_type(self) -> str:
+        """The blob's."""
 
 
 class Part(NamedTuple):
@@ -68,12 +83,13 @@ class Recording:
             return cast("_T", self._texts.setdefault(text, text))
         return cast("_T", self._others.setdefault(text, text))
 
-    def _each(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def each(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the one object of each of these texts."""
         return tuple(map(self._texts.setdefault, texts, texts)) if texts else texts
 
     def _all(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         known = self._others.get(texts)
-        return self.text(self._each(texts)) if known is None else cast("tuple[str, ...]", known)
+        return self.text(self.each(texts)) if known is None else cast("tuple[str, ...]", known)
 
     def problem(
         self, repository: str, reference: str, problem: ProblemKind, error: RegnbError | str, *, incomplete: bool = True
@@ -82,11 +98,11 @@ class Recording:
         message, hint = (error, "") if isinstance(error, str) else (error.message, error.hint)
         self.records.problems.append(Problem(repository, reference, problem, message, hint, incomplete))
 
-    def manifest(self, repository: str, raw: RawManifest) -> tuple[ManifestRecord, Sequence[Claim]] | None:
+    def manifest(self, repository: str, raw: RawManifest) -> bool:
         """Record verified bytes; a malformed manifest is kept as one whose contents are unknown.
 
         Returns:
-            The record and its blobs, as they may be kept for later crawls; None where they may not.
+            Whether the record may be kept for later crawls.
         """
         digest = str(raw.digest)
         record, blobs, error = describe(raw.digest, raw.media_type, raw.data)
@@ -97,7 +113,7 @@ class Recording:
             self.problem(repository, digest, "schema1", text)
             record.layers = ()
         self.enter(record, blobs)
-        return (record, blobs) if error is None and record.kind != "schema1" else None
+        return error is None and record.kind != "schema1"
 
     def check_announced(self, repository: str, digest: str, announced: str) -> None:
         """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
@@ -116,37 +132,45 @@ class Recording:
             )  # fmt: skip
 
     def enter(self, record: ManifestRecord, blobs: Sequence[Claim]) -> None:
-        """Keep a record, with one object for each text."""
-        shared, known, digest = self._texts.setdefault, self.records.blobs, record.digest
+        """Keep a record, with one object for each text, and what it says of blobs."""
+        shared, digest = self._texts.setdefault, record.digest
         config = ""
         for blob in blobs:
-            name, size, media_type = shared(blob.digest, blob.digest), blob.size, blob.media_type
-            kind: BlobKind = "layer"
-            if name == record.config:
-                kind, config = "config", name
-            if blob.foreign:
-                kind = "foreign layer"
-            there = known.get(name)
-            if there is None:
-                known[name] = BlobRecord(size, shared(media_type, media_type), kind)
-                continue
-            if there.kind != kind or there.media_type != media_type:
-                self._also(there, kind, media_type)
-            if there.size != size:
-                self.conflicts.add(name)
-                self._claims[digest, name] = size
-        record.config, record.layers = config, self._each(record.layers)
+            name = shared(blob.digest, blob.digest)
+            if is_config := name == record.config:
+                config = name
+            self.claim(digest, name, blob.size, shared(blob.media_type, blob.media_type), is_config=is_config)
+        record.config, record.layers = config, self.each(record.layers)
         record.config_type = shared(record.config_type, record.config_type)
         record.media_type = shared(record.media_type, record.media_type)
         record.platform = shared(record.platform, record.platform)
         record.findings = self.text(record.findings)
         record.layer_types, record.labels = self._all(record.layer_types), self._all(record.labels)
-        record.children, record.commands = self._each(record.children), self._each(record.commands)
+        record.children, record.commands = self.each(record.children), self.each(record.commands)
         if record.diff_ids:
-            record.diff_ids = self._each(record.diff_ids)
+            record.diff_ids = self.each(record.diff_ids)
             self.records.differ(record)
-        self.records.manifests[digest] = record
-        known[digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
+        self.keep(record)
+
+    def keep(self, record: ManifestRecord) -> None:
+        """Keep a record whose texts are those of this recording."""
+        self.records.manifests[record.digest] = record
+        self.records.blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
+
+    def claim(self, manifest: str, blob: str, size: int, media_type: str, *, is_config: bool) -> bool:
+        """Note what a manifest says of a blob; return whether its size is the one that is known."""
+        kind: BlobKind = "foreign layer" if is_foreign(media_type) else "config" if is_config else "layer"
+        there = self.records.blobs.get(blob)
+        if there is None:
+            self.records.blobs[blob] = BlobRecord(size, media_type, kind)
+            return True
+        if there.kind != kind or there.media_type != media_type:
+            self._also(there, kind, media_type)
+        if there.size == size:
+            return True
+        self.conflicts.add(blob)
+        self._claims[manifest, blob] = size
+        return False
 
     def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:
         """Note that manifests use a blob in another way, too: the order in which they are read must not matter."""

@@ -297,7 +297,7 @@ class Records:
         self.problems += other.problems
         self.damaged |= other.damaged
         self.doubtful |= other.doubtful
-        self._state(other.diff_ids.items())
+        self.state(other.diff_ids.items())
         self.read |= other.read
         self.configured |= other.configured
         for name in ("repositories", "tags", "manifests", "configs", "referrers"):
@@ -359,10 +359,10 @@ class Records:
             >>> records.diff_ids
             {'a': 'b'}
         """
-        self._state(zip(record.layers, record.diff_ids, strict=bool(record.diff_ids)))
+        self.state(zip(record.layers, record.diff_ids, strict=bool(record.diff_ids)))
         record.diff_ids = ()
 
-    def _state(self, stated: Iterable[tuple[str, str]]) -> None:
+    def state(self, stated: Iterable[tuple[str, str]]) -> None:
         """Note of layers what archive each holds; of those that contradict each other nothing is known."""
         for layer, diff_id in stated:
             if self.diff_ids.setdefault(layer, diff_id) != diff_id:

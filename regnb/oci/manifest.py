@@ -91,6 +91,16 @@ class Platform(Struct, frozen=True):
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
+def is_foreign(media_type: str) -> bool:
+    """Whether a layer of this type is meant to live elsewhere.
+
+    Example:
+        >>> is_foreign("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+        True
+    """
+    return ".foreign." in media_type or ".nondistributable." in media_type
+
+
 class Descriptor(Struct, frozen=True, rename="camel"):
     """A pointer to some bytes: media type, digest and size (OCI image spec, "Content Descriptors").
 
@@ -118,7 +128,7 @@ class Descriptor(Struct, frozen=True, rename="camel"):
     @property
     def foreign(self) -> bool:
         """Whether the bytes are meant to live elsewhere (a foreign or non-distributable layer)."""
-        return ".foreign." in self.media_type or ".nondistributable." in self.media_type
+        return is_foreign(self.media_type)
 
 
 class Manifest(Struct, frozen=True):

@@ -36,8 +36,8 @@ CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, diges
     PRIMARY KEY (registry, repository, tag)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lacks (registry TEXT, feature TEXT, until INTEGER NOT NULL,
     PRIMARY KEY (registry, feature)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS derived (digest TEXT PRIMARY KEY, sources TEXT NOT NULL, used INTEGER NOT NULL,
-    checksum BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS kept (registry TEXT, repository TEXT, used INTEGER NOT NULL, checksum BLOB NOT NULL,
+    data BLOB NOT NULL, PRIMARY KEY (registry, repository));
 CREATE TABLE IF NOT EXISTS pace (registry TEXT PRIMARY KEY, most INTEGER NOT NULL, rate REAL NOT NULL,
     until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS taken (name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -81,8 +81,9 @@ class Cache:
         self._content: dict[Digest, Cached] = {}
         self._handed: dict[Digest, Cached] = {}
         self._tags: dict[tuple[str, str, str], str] = {}
-        self._derived: dict[str, tuple[str, bytes]] = {}
+        self._kept: dict[tuple[str, str], bytes] = {}
         self._touched: set[str] = set()
+        self._used: set[tuple[str, str]] = set()
         self._lacking: dict[tuple[str, str], int] = {}
         self._at_most: int | None = None
         self._database = Database(folder and folder / "content.sqlite", _SCHEMA, _VERSION)
@@ -153,33 +154,26 @@ class Cache:
         if len(self._content) >= _AT_ONCE:
             self._hand_over()
 
-    def derived(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """Return what was derived from the content with these digests, as far as it is here and whole."""
-        found = {digest: self._derived[digest][1] for digest in digests if digest in self._derived}
-        todo = [digest for digest in digests if digest not in found]
-        stale = int(time.time()) - _DAY
-        for start in range(0, len(todo), _AT_ONCE):
-            part = todo[start : start + _AT_ONCE]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT digest, sources, used, checksum, data FROM derived WHERE digest IN ({marks})"  # noqa: S608
-            for digest, sources, used, checksum, data in self._rows(query, *part):
-                # A damaged file gives values of any type.
-                if isinstance(data, bytes) and checksum == _checksum(digest, data):
-                    found[digest] = data
-                    if not isinstance(used, int) or used < stale:
-                        self._touched.update(str(sources).split())
-        return found
+    def kept(self, registry: str, repository: str) -> tuple[bytes, bool]:
+        """Return what is kept of a repository, b"" where nothing is, and whether that was last used days ago."""
+        if (registry, repository) in self._kept:
+            return self._kept[registry, repository], False
+        query = "SELECT used, checksum, data FROM kept WHERE registry = ? AND repository = ?"
+        for used, checksum, data in self._rows(query, registry, repository):
+            # A damaged file gives values of any type.
+            if isinstance(data, bytes) and checksum == _checksum(registry, repository, data):
+                return data, not isinstance(used, int) or used < time.time() - _DAY
+        return b"", False
 
-    def derive(self, digest: str, sources: Iterable[str], data: bytes) -> None:
-        """Keep what was derived from content, for as long as that is kept.
-
-        Args:
-            digest: Of the content.
-            sources: Digests of all the content that it was derived from.
-            data: What was derived.
-        """
+    def keep(self, registry: str, repository: str, data: bytes) -> None:
+        """Keep what is known of a repository, in place of what was."""
         if self.path is not None:  # in memory, the content itself is near enough
-            self._derived[digest] = " ".join(sources), data
+            self._kept[registry, repository] = data
+
+    def touch(self, registry: str, repository: str, digests: Iterable[str]) -> None:
+        """Note that what is kept of a repository was used, and stands for the use of the content with these digests."""
+        self._touched.update(digests)
+        self._used.add((registry, repository))
 
     def remembered(self, registry: str, repository: str) -> dict[str, str]:
         """Return the digest that each tag of a repository had when it was last seen."""
@@ -242,16 +236,26 @@ class Cache:
 
     def _hand_over(self) -> None:
         """Let what was put be written, in one transaction."""
-        if not (self._content or self._tags or self._touched or self._derived):
+        if not (self._content or self._tags or self._touched or self._kept):
             return
-        content, remembered, derived, touched = self._content, self._tags, self._derived, self._touched
-        self._content, self._tags, self._derived, self._touched = {}, {}, {}, set()
+        content, remembered, kept = self._content, self._tags, self._kept
+        touched, used = self._touched, self._used
+        self._content, self._tags, self._kept, self._touched, self._used = {}, {}, {}, set(), set()
         # Until it is in the file, it is found here.
         self._handed.update(content)
 
         def write(database: sqlite3.Connection) -> None:
             with transaction(database):
-                self._fill(database, content, remembered, derived, touched)
+                self._fill(database, content, remembered, kept)
+                now = int(time.time())
+                database.executemany(
+                    "UPDATE content SET used = ? WHERE digest = ? AND used < ?",
+                    [(now, digest, now - _DAY) for digest in touched],
+                )
+                database.executemany(
+                    "UPDATE kept SET used = ? WHERE registry = ? AND repository = ?", [(now, *where) for where in used]
+                )
+                self._evict(database, sum(len(one.data) for one in content.values()))
 
         def written() -> None:
             for digest in content:
@@ -265,23 +269,12 @@ class Cache:
         database: sqlite3.Connection,
         content: Mapping[Digest, Cached],
         remembered: Mapping[tuple[str, str, str], str],
-        derived: Mapping[str, tuple[str, bytes]],
-        touched: Iterable[str],
+        kept: Mapping[tuple[str, str], bytes],
     ) -> None:
         now = int(time.time())
-        _insert(database, "content", [(digest, kept.media_type, now, kept.data) for digest, kept in content.items()])
+        _insert(database, "content", [(digest, one.media_type, now, one.data) for digest, one in content.items()])
         _insert(database, "seen", [(*where, digest) for where, digest in remembered.items()])
-        _insert(
-            database,
-            "derived",
-            [(digest, sources, now, _checksum(digest, data), data) for digest, (sources, data) in derived.items()],
-        )
-        for table in ("content", "derived"):
-            database.executemany(
-                f"UPDATE {table} SET used = ? WHERE digest = ? AND used < ?",  # noqa: S608
-                [(now, digest, now - _DAY) for digest in touched],
-            )
-        self._evict(database, sum(len(kept.data) for kept in content.values()))
+        _insert(database, "kept", [(*where, now, _checksum(*where, data), data) for where, data in kept.items()])
 
     def _evict(self, database: sqlite3.Connection, added: int) -> None:
         # Counting reads every row, so it is done once, and again when what was added since might be too much.
@@ -291,10 +284,10 @@ class Cache:
             self._at_most = sum(int(row[0] or 0) for row in database.execute(_SIZE))
         if self._at_most <= self._limit:
             return
-        rows = database.execute("SELECT digest, length(data) FROM content ORDER BY used").fetchall()
-        for digest, size in rows:
-            for table in ("content", "derived"):
-                database.execute(f"DELETE FROM {table} WHERE digest = ?", (digest,))  # noqa: S608
+        rows = database.execute("SELECT digest, length(data), used FROM content ORDER BY used").fetchall()
+        for digest, size, used in rows:
+            database.execute("DELETE FROM content WHERE digest = ?", (digest,))
+            database.execute("DELETE FROM kept WHERE used < ?", (used,))
             self._at_most -= size or 0
             # Some room, so that the next flush need not evict again.
             if self._at_most <= self._limit * 0.8:
@@ -312,7 +305,7 @@ class Cache:
         self._lacking.clear()
         for statement in (
             "DELETE FROM content",
-            "DELETE FROM derived",
+            "DELETE FROM kept",
             "DELETE FROM seen",
             "DELETE FROM lacks",
             "DELETE FROM pace",
@@ -338,6 +331,7 @@ def _insert(database: sqlite3.Connection, table: str, rows: Sequence[tuple[objec
         database.execute(f"INSERT OR REPLACE INTO {table} VALUES {marks}", [*chain.from_iterable(part)])  # noqa: S608
 
 
-def _checksum(digest: str, data: bytes) -> bytes:
+def _checksum(registry: str, repository: str, data: bytes) -> bytes:
     """Return what shows that a row is as it was written: a damaged file must not become a wrong figure."""
-    return hashlib.blake2b(data, digest_size=16, key=digest.encode()[-64:]).digest()
+    where = hashlib.sha256(f"{registry}/{repository}".encode()).digest()
+    return hashlib.blake2b(data, digest_size=16, key=where).digest()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from distribution import Distribution
-from images import Image, config, crawl, fill, image, index, layer
+from images import DOCKER_LAYER, LAYER, Image, cache_index, config, crawl, fill, image, index, layer
 
 from regnb.crawl import known
-from regnb.crawl.records import Records, describe
-from regnb.oci.manifest import OCI_MANIFEST
+from regnb.crawl.recording import Recording
+from regnb.crawl.records import Records
+from regnb.oci.manifest import OCI_MANIFEST, RawManifest
 from regnb.oci.reference import Digest
 from regnb.wire.cache import Cache
 
@@ -62,19 +66,19 @@ def test_a_warm_crawl_decodes_nothing_and_finds_the_same(
 
 def damaged(folder: Path) -> None:
     with sqlite3.connect(folder / "content.sqlite") as database:
-        for digest, data in database.execute("SELECT digest, data FROM derived").fetchall():
-            changed = data.replace(b"linux", b"lunix") if b"linux" in data else data[::-1]
-            database.execute("UPDATE derived SET data = ? WHERE digest = ?", (changed, digest))
+        for repository, data in database.execute("SELECT repository, data FROM kept").fetchall():
+            changed = data.replace(b"linux", b"lunix")
+            assert changed != data
+            database.execute("UPDATE kept SET data = ? WHERE repository = ?", (changed, repository))
     database.close()
 
 
 def swapped(folder: Path) -> None:
     with sqlite3.connect(folder / "content.sqlite") as database:
-        one, two = (database.execute("SELECT data, checksum FROM derived WHERE digest = ?", (each.digest,)).fetchone()
-                    for each in (ONE, TWO))  # fmt: skip
-        for each, (data, checksum) in ((ONE, two), (TWO, one)):
+        one, two = database.execute("SELECT repository, data, checksum FROM kept ORDER BY repository").fetchall()
+        for (repository, *_), (_, data, checksum) in ((one, two), (two, one)):
             database.execute(
-                "UPDATE derived SET data = ?, checksum = ? WHERE digest = ?", (data, checksum, each.digest)
+                "UPDATE kept SET data = ?, checksum = ? WHERE repository = ?", (data, checksum, repository)
             )
     database.close()
 
@@ -83,7 +87,7 @@ def swapped(folder: Path) -> None:
 def test_what_is_not_as_it_was_written_is_decoded_again(
     crawled: tuple[str, Path, object], harm: Callable[[Path], None]
 ) -> None:
-    """A damaged description, or another manifest's, gives no figure: the content is decoded again."""
+    """What is damaged, or another repository's, gives no figure: the content is decoded again."""
     url, folder, found = crawled
     harm(folder)
     cache = Cache(folder)
@@ -93,43 +97,127 @@ def test_what_is_not_as_it_was_written_is_decoded_again(
     assert sent == 1 + 2 + 3
 
 
-def test_another_versions_descriptions_are_passed_over(
+def test_what_another_version_kept_is_passed_over(
     crawled: tuple[str, Path, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that reads manifests otherwise does not believe what an earlier one read."""
     url, folder, found = crawled
     monkeypatch.setattr(known, "_VERSION", known._VERSION + 1)
+    monkeypatch.setattr(known._Loaded, "__init__", lambda *_: pytest.fail("it was believed"))
     cache = Cache(folder)
-    descriptions = known.Known(cache)
-    descriptions.load([ONE.digest])
-    assert ONE.digest not in descriptions
     records, _ = crawl(url, cache)
     cache.close()
     assert figures(records) == found
 
 
+def test_a_tag_that_moved_costs_what_it_leads_to(crawled: tuple[str, Path, object]) -> None:
+    """The other tags of its repository are as they were kept, and what is kept from then on has the new one."""
+    url, folder, _ = crawled
+    other = image([BASE, layer(4, 100)], about=config(commands=["ADD base", "RUN other"]))
+    fill(url, ("a", "1", other))
+    plain, _ = crawl(url, Cache())
+    for sent in (6 + 2, 6):  # HEAD, then GET: the manifest, and its config
+        cache = Cache(folder)
+        records, requests = crawl(url, cache)
+        cache.close()
+        assert figures(records) == figures(plain)
+        assert requests == sent
+
+
+def lying(what: Image) -> Image:
+    """The same, but that the base has a byte less."""
+    return replace(what, data=what.data.replace(b'"size": 100', b'"size": 99', 1))
+
+
+def test_sizes_that_contradict_each_other_are_noted_each_time(real: Distribution, tmp_path: Path) -> None:
+    """That images tell another size of a blob than another repository's is found from what is kept as it was before."""
+    images = [("a", "1", lying(ONE)), ("a", "2", lying(TWO))]
+    fill(real.url, *images)
+    folder = tmp_path / "cache"
+    alone = Cache(folder)
+    records, _ = crawl(real.url, alone)  # nobody contradicts, so that it is kept
+    alone.close()
+    assert not records.problems
+    fill(real.url, ("b", "1", ONE))
+    plain, _ = crawl(real.url, Cache())
+    assert [(row.repository, row.problem) for row in plain.problems] == [("a", "damaged")] * 2
+    for _ in range(2):
+        cache = Cache(folder)
+        records, _ = crawl(real.url, cache)
+        cache.close()
+        assert figures(records) == figures(plain)
+        assert records.damaged == plain.damaged
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_warm_crawl_is_a_cold_one(real: Distribution, tmp_path: Path, seed: int) -> None:
+    """Random images, indexes, artifacts and shared layers: pushed, moved and read again, every record is the same."""
+    chance = random.Random(seed)  # noqa: S311 -- not secret, and the same each time
+    layers = [layer(number, 50 + number) for number in range(8)]
+    kinds = [LAYER, DOCKER_LAYER, LAYER.replace("layer.v1", "layer.nondistributable.v1")]
+
+    def made() -> Image:
+        some = chance.choices(layers, k=chance.randint(0, 4))
+        diff_ids = [str(Digest.of(each + bytes([chance.random() < 0.1]))) for each in some]
+        about = config(
+            commands=[f"RUN {chance.randint(0, 3)}" for _ in some],
+            rootfs={"type": "layers", "diff_ids": diff_ids[: chance.choice([0, 9])]},
+            config={"Labels": {"team": chance.choice("abc")}, "Env": ["PASSWORD=hidden"] * chance.randint(0, 1)},
+        )
+        return image(some, about=about, layer_type=chance.choice(kinds), docker=chance.random() < 0.2)
+
+    def any_image() -> Image:
+        if (kind := chance.random()) < 0.5:
+            return made()
+        if kind < 0.6:
+            return cache_index(chance.sample(layers, 2))
+        children = [(made(), chance.choice(["linux/amd64", "linux/arm64", ""])) for _ in range(chance.randint(1, 3))]
+        whole = index(children)
+        return index([(whole, "")]) if kind > 0.9 else whole
+
+    pool = [any_image() for _ in range(12)]
+    for _ in range(4):
+        fill(real.url, *[(chance.choice("abc"), str(chance.randint(0, 4)), chance.choice(pool)) for _ in range(5)])
+        cache = Cache(tmp_path / "cache")
+        warm, _ = crawl(real.url, cache)
+        cache.close()
+        cold, _ = crawl(real.url, Cache())
+        for records in (warm, cold):
+            records.coverage.manifests.read = records.coverage.manifests.cached = 0
+            records.coverage.configs.read = records.coverage.configs.cached = 0
+            records.started = records.finished = datetime(2026, 1, 1, tzinfo=UTC)
+            records.links = dict.fromkeys(records.links, True)  # a child that is known is not asked for
+        assert warm == cold
+
+
 def test_the_version_counts(tmp_path: Path) -> None:
     """What is kept of a manifest is as it was when the version was set: if this fails, raise the version."""
     data = b'{"schemaVersion":2,"config":{"mediaType":"c","digest":"sha256:%b","size":1},"layers":[]}' % (64 * b"0")
-    record, blobs, _ = describe(Digest.of(data), OCI_MANIFEST, data)
     cache = Cache(tmp_path)
-    descriptions = known.Known(cache)
-    descriptions.describe(record, blobs)
-    descriptions.keep(record.digest, configured=False)
-    kept = cache.derived([record.digest])[record.digest]
+    recording = Recording(Records("localhost:5000", datetime(2026, 1, 1, tzinfo=UTC)))
+    descriptions = known.Known(cache, recording)
+    raw = RawManifest.of(data, OCI_MANIFEST, Digest.of(data))
+    assert recording.manifest("app", raw)
+    descriptions.decoded(raw.digest)
+    descriptions.complete(recording.records.manifests[raw.digest], configured=False)
+    descriptions.save("app", [raw.digest])
+    kept, _ = cache.kept("localhost:5000", "app")
     cache.close()
-    assert (known._VERSION, Digest.of(kept).short) == (7, "sha256:7be1ffa81678")
+    assert (known._VERSION, Digest.of(kept).short) == (8, "sha256:59d1c6bf0054")
 
 
-def test_a_description_goes_with_its_content(tmp_path: Path) -> None:
-    """When content is given up for want of room, what was derived from it goes, too."""
+def test_what_is_kept_goes_before_content_that_was_used_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When content is given up for want of room, so is what was kept of repositories that nobody asked for since."""
     cache = Cache(tmp_path, limit=1000)
-    old, new = b"x" * 600, b"y" * 600
-    for data in (old, new):
+    for name, now in (("old", 1e9), ("new", 2e9)):
+        monkeypatch.setattr("regnb.wire.cache.time.time", lambda now=now: now)
+        data = name.encode() * 200
         cache.put(Digest.of(data), "application/json", data)
-        cache.derive(Digest.of(data), [Digest.of(data)], b"derived")
+        cache.keep("localhost:5000", name, name.encode())
         cache.flush()
-    left = [data for data in (old, new) if cache.get(Digest.of(data))]
-    assert len(left) == 1
-    assert list(cache.derived([Digest.of(old), Digest.of(new)])) == [Digest.of(left[0])]
+    assert cache.size == 600
+    data = b"more" * 150
+    cache.put(Digest.of(data), "application/json", data)
+    cache.flush()
+    assert [cache.kept("localhost:5000", name)[0] for name in ("old", "new")] == [b"", b"new"]
     cache.close()

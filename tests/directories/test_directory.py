@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from unittest import mock
 
 import anyio
@@ -303,7 +304,7 @@ def test_a_registry_without_one_is_asked_nothing_more(seeded_real: Seeded) -> No
     assert {"/".join(each.path.split("/")[:3]) for each in server.requests} == {"/v2/", "/v2/vm"}
 
 
-def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, stocked: Stocked) -> None:
+def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stocked: Stocked) -> None:
     """An entry point is an adapter like any other; one that cannot be loaded is left out."""
 
     class Own(Directory):
@@ -320,15 +321,13 @@ def test_another_package_can_bring_its_own(monkeypatch: pytest.MonkeyPatch, stoc
         async def tags(self, repository: str) -> list[Listed]:  # noqa: ARG002 -- as each
             return [Listed("latest", pushed=datetime(2026, 1, 1, tzinfo=UTC))]
 
-    def points(*, group: str) -> list[Any]:
-        assert group == "regnb.directories"
-        broken = mock.Mock(load=mock.Mock(side_effect=ImportError("no such module")))
-        broken.name = "broken"
-        good = mock.Mock(load=lambda: Own)
-        good.name = "own"
-        return [broken, good]
-
-    monkeypatch.setattr("importlib.metadata.entry_points", points)
+    about = tmp_path / "own-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    lines = "[regnb.directories]\nbroken = no_such_module:Adapter\nown = own_adapter:Own\n"
+    (about / "entry_points.txt").write_text(lines)
+    monkeypatch.setitem(sys.modules, "own_adapter", mock.Mock(Own=Own))
+    monkeypatch.syspath_prepend(tmp_path)
     with regnb.connect(stocked.url, cache=False) as registry:
         found = registry.inventory(["team/app/web"], progress=False)
     assert len(found.tags) == 4
