@@ -222,6 +222,8 @@ class Known:
 
     def save(self, repository: str, roots: Iterable[str]) -> None:
         """Keep of a repository what its tags lead to and is known wholly, unless as much is kept already."""
+        if self._cache.path is None:
+            return  # the content itself is near enough
         reached: dict[str, _Manifest] = {}
         places, visited = _Places(), set(roots)
         todo = [*visited]

@@ -29,7 +29,9 @@ _AT_ONCE: Final = 500
 """Digests in one query, and contents in one transaction."""
 _ROWS: Final = 100
 """Rows that one statement inserts: SQLite takes 999 values at least."""
+# `derived` is what earlier versions kept of each manifest: a third of the file.
 _SCHEMA: Final = """
+DROP TABLE IF EXISTS derived;
 CREATE TABLE IF NOT EXISTS content (digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, used INTEGER NOT NULL,
     data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS seen (registry TEXT, repository TEXT, tag TEXT, digest TEXT NOT NULL,
@@ -167,8 +169,7 @@ class Cache:
 
     def keep(self, registry: str, repository: str, data: bytes) -> None:
         """Keep what is known of a repository, in place of what was."""
-        if self.path is not None:  # in memory, the content itself is near enough
-            self._kept[registry, repository] = data
+        self._kept[registry, repository] = data
 
     def touch(self, registry: str, repository: str, digests: Iterable[str]) -> None:
         """Note that what is kept of a repository was used, and stands for the use of the content with these digests."""
@@ -285,13 +286,15 @@ class Cache:
         if self._at_most <= self._limit:
             return
         rows = database.execute("SELECT digest, length(data), used FROM content ORDER BY used").fetchall()
+        latest = 0
         for digest, size, used in rows:
             database.execute("DELETE FROM content WHERE digest = ?", (digest,))
-            database.execute("DELETE FROM kept WHERE used < ?", (used,))
             self._at_most -= size or 0
+            latest = used
             # Some room, so that the next flush need not evict again.
             if self._at_most <= self._limit * 0.8:
-                return
+                break
+        database.execute("DELETE FROM kept WHERE used < ?", (latest,))
 
     @property
     def size(self) -> int:
