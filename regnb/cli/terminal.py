@@ -35,8 +35,9 @@ INCOMPLETE: Final = 4
 EXCESSIVE: Final = 5
 INTERRUPTED: Final = 130
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Else a tag named "new", between two colons, is shown as a picture.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 Form: TypeAlias = Literal["", "json", "csv"]
 """The form of the output: for people, as JSON lines or as CSV."""

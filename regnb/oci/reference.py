@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from regnb.errors import InvalidReference
@@ -83,6 +84,7 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=4096)  # every request, and every row of a plan, is checked
 def check_repository(text: str) -> str:
     """Return ``text`` if it is a repository name (distribution spec 1.1, "Pulling manifests").
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 from distribution import Distribution
@@ -84,6 +85,15 @@ def test_a_pipe_gets_every_row_whole(filled: Distribution, tmp_path: Path) -> No
     done = regnb(tmp_path, "layers", filled.url, "app:8", COLUMNS="20")
     assert len(done.stdout.splitlines()) == 2
     assert json.loads(regnb(tmp_path, "layers", filled.url, "app:8", "--json").stdout)["digest"] in done.stdout
+
+
+def test_a_name_between_colons_is_no_picture(filled: Distribution, tmp_path: Path) -> None:
+    """What an emoji is called somewhere else is a tag here: an error says app:new:, and not a picture."""
+    found = regnb(tmp_path, "manifest", filled.url, "app:new:")
+    assert "app:new:" in found.stderr
+    with terminal.out.capture() as shown:
+        terminal.section(pd.DataFrame({"what": ["app:new: gone"]}), "Rows: app:new: gone")
+    assert shown.get().count("app:new: gone") == 2
 
 
 @pytest.mark.parametrize(
