@@ -11,7 +11,7 @@ import msgspec
 
 from regnb.change.collect.application import lost, name
 from regnb.change.collect.place import Place, Run
-from regnb.change.collect.planning import deletions, stale
+from regnb.change.collect.planning import deletions
 from regnb.change.collect.state import State
 from regnb.change.journal import Receipt
 from regnb.change.plan import Effect
@@ -186,19 +186,23 @@ def _age(run: Run, now: datetime) -> float:
 
 
 def still(run: Run, now: Sequence[Row]) -> list[Row]:
-    """Return the rows of a run that was only listed which are garbage now as they were then.
+    """Return the rows of a run that was only listed which are garbage now, and were not written again since.
+
+    What a killed removal left is older than it was if the youngest link to it is gone.
 
     Args:
         run: What was listed.
         now: The rows of the same collection, planned again.
 
     Example:
-        >>> row = Row(kind="upload", repository="app", reference="1")
-        >>> still(Run("r", datetime.now(UTC), (row,)), [row]) == [row]
-        True
+        >>> row = Row(kind="upload", repository="app", reference="1", youngest="2026-11-29T12:00:00.000000+00:00")
+        >>> again = msgspec.structs.replace(row, youngest="2026-11-30T12:00:00.000000+00:00")
+        >>> [len(still(Run("r", datetime.now(UTC), (one,)), [other])) for one, other in ((row, again), (again, row))]
+        [0, 1]
     """
-    changed = {row.path for row in stale(run.rows, now)}
-    return [row for row in run.rows if row.path not in changed]
+    there = {row.path: row for row in now}
+    pairs = ((row, there.get(row.path)) for row in run.rows)
+    return [row for row, one in pairs if one and one.youngest <= row.youngest and one.size <= row.size]
 
 
 def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:
