@@ -88,7 +88,10 @@ def test_it_switches_collects_and_switches_back(old: Distribution, tmp_path: Pat
 def test_the_storage_is_read_once_for_each_plan(
     old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The registry is read-only meanwhile: a collection reads its storage twice, and emptying the trash once."""
+    """The registry is read-only meanwhile: a collection reads its storage twice, and emptying the trash once.
+
+    Both ask the pods of now: those of an earlier job, which a list names, are gone.
+    """
     monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
     found, real_state = [], Storage._state
 
@@ -96,7 +99,14 @@ def test_the_storage_is_read_once_for_each_plan(
         found.append(given)
         return real_state(self, *given, **more)
 
+    asked, real_plan = [], Storage.plan_empty
+
+    def plan_empty(self: Storage, **given: Any) -> Any:
+        asked.append(given["endpoints"])
+        return real_plan(self, **given)
+
     monkeypatch.setattr(Storage, "_state", state)
+    monkeypatch.setattr(Storage, "plan_empty", plan_empty)
     with Cluster(old) as cluster:
         port = cluster.registry.port
         handler = signal.getsignal(signal.SIGTERM)
@@ -107,6 +117,7 @@ def test_the_storage_is_read_once_for_each_plan(
             signal.signal(signal.SIGTERM, handler)
     assert ended.value.exit_code == 0
     assert len(found) == 3
+    assert asked == [[old.url]]
     assert not (old.root / "docker/registry/v2" / TRASH).exists()
 
 
