@@ -20,9 +20,9 @@ two runs, and each is judged as docker-registry's one is:
   together with the lock. It looks for the list before it lists the pages, because the list names whom to ask whether
   anybody can push, and what is seen before they answer does not count.
 
-Both together are shown and not judged: 95 cold, where the second run knows what the first one read, and 15 warm.
-Together they cannot send 90 and 9. What is looked at before a removal and after it is what keeps it safe, and each run
-has to lock and to list.
+Both together are shown and not judged: 95 cold, where the second run knows what the first one read, and 15 warm. They
+cannot send 90 and 9: two pages twice, the list written and read, links and blobs removed, and the look afterwards are
+9, and the lock of the removal makes 11; with each manifest read once, 91.
 """
 
 from __future__ import annotations
