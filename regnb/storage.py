@@ -24,12 +24,12 @@ from regnb.text import count, human, parse_size
 
 if TYPE_CHECKING:
     from regnb.change.collect.caches import Remembered
-    from regnb.change.collect.place import Place, Run
+    from regnb.change.collect.place import Place
     from regnb.change.collect.pushers import Writer
     from regnb.change.collect.state import State
     from regnb.change.journal import Journal, Receipt
     from regnb.change.plan import Plan
-    from regnb.change.sweep import Options, Row, Sweep
+    from regnb.change.sweep import Options, Sweep
     from regnb.crawl.keys import Keys
     from regnb.crawl.survey import Before
     from regnb.registry import Registry
@@ -109,10 +109,11 @@ class Storage(_Storage):
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Self]:
-        """Lock the storage before a collection is planned, so that applying the plan need not read it a second time.
+        """Lock the storage before a plan is made, so that applying the plan need not read it a second time.
 
-        :meth:`plan_collect` then locks it, and asks every endpoint whether anybody can push, before it reads. Nobody
-        else can collect meanwhile, and a plan that is a minute old is checked again as without this.
+        :meth:`plan_collect` and :meth:`plan_empty` then lock it, and ask every endpoint whether anybody can push,
+        before they read it. Nobody else can collect meanwhile. A plan that is a minute old is checked again as without
+        this; so is one that removes what was listed where ``writer`` is allowed.
 
         Example:
             >>> with storage.held():
@@ -408,39 +409,26 @@ class Storage(_Storage):
             empty in /var/lib/registry: nothing to do
         """
         from regnb.change.collect.planning import seconds
+        from regnb.change.collect.returning import asking, due, plan_empty, undone
+        from regnb.change.sweep import Sweep
 
-        named = _endpoints(endpoints)
-        state = self._state(parts=False)
-        return self._empty(self._place(), state, seconds(older_than), endpoints=named, allow=allow)[0]
-
-    def _empty(
-        self,
-        place: Place,
-        state: State,
-        older_than: int,
-        only: Sequence[str] | None = None,
-        *,
-        endpoints: Sequence[str] = (),
-        allow: Iterable[str] = (),
-    ) -> tuple[Sweep, dict[str, Sequence[Row]]]:
-        """Return the plan that empties the trash, and what of each run that was only listed is still garbage."""
-        from regnb.change.collect.returning import plan_empty, still, undone
-
-        chosen: dict[str, Sequence[Row]] = {}
-
-        def again(run: Run) -> Sequence[Row]:
-            now = self._collect(place, state, run.options, run.allow).steps
-            chosen[run.run] = still(run, now)
-            return now
-
-        runs = [run for run in place.runs(state) if only is None or run.run in only]
-        if state.files and any(row.kind == "upload" for run in runs for row in run.rows):
-            place.look(state := self._state())  # with what is being written in parts
-        undo = undone(place, runs) if only is None else ()
-        plan = plan_empty(
-            runs, self.url, older_than=older_than, state=state, again=again, undo=undo, endpoints=endpoints, allow=allow
-        )
-        return plan, chosen
+        age, named = seconds(older_than), _endpoints(endpoints)
+        place, hold = self._place(), self._hold
+        draft = Sweep(operation="empty", url=self.url, steps=())
+        if hold is not None:
+            hold.begin(place, draft)
+        # What was listed names whom to ask, and what is seen before they have answered does not count.
+        known = place.runs()
+        old = due(known, age)
+        draft = asking(draft, old, named, allow)
+        if hold is not None:
+            _check_alone(place, draft, self._keys)
+        state = self._state(parts=any(run.uploads for run in old))
+        undo = undone(place, old)
+        plan = plan_empty(draft, place, known, old=old, state=state, collect=self._collect, undo=undo)
+        if hold is None or (plan.takes and "writer" in plan.allow):
+            return plan  # for where somebody may push, it is looked again just before the removal
+        return hold.keep(plan, state)
 
     def check(self, plan: Sweep) -> list[Writer]:
         """Ask whether a plan can be applied now: whether anybody can push, and whether folders can be moved.
@@ -564,7 +552,7 @@ class Storage(_Storage):
         return place, place, []
 
     def _apply(self, plan: Sweep, open_journal: Callable[[], Journal], show: Show) -> Receipt:
-        from regnb.change.collect import Progress, apply, basis
+        from regnb.change.collect import Progress, apply, basis, plan_empty
         from regnb.change.journal import Receipt
 
         if plan.url != self.url:
@@ -583,10 +571,11 @@ class Storage(_Storage):
                 return plan
             if plan.operation == "collect":
                 return self._collect(place, state, plan.options, plan.allow)
-            place.look(state)
-            now, chosen = self._empty(place, state, 0, [row.reference for row in plan.steps])
-            place.choose(chosen)
-            return now
+            names = {row.reference for row in plan.steps}
+            runs = [run for run in place.runs(state) if run.run in names]
+            if state.files and any(run.uploads for run in runs):
+                state = self._state()  # with what is being written in parts
+            return plan_empty(plan, place, runs, old=runs, state=state, collect=self._collect)
 
         parts = any(row.kind == "upload" for row in plan.steps)
         # Every manifest of a repository needs what it needs, and a tag leads to none but these.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,15 @@ def put(root: Path, where: str) -> None:
     """Upload a folder as an S3 driver lays it out: files alone, for there are no folders."""
     fs = fsspec.filesystem("s3")
     fs.pipe({f"{where}/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("*") if path.is_file()})
+
+
+def age(name: str, part: str, hours: float) -> None:
+    """Make the keys of a bucket that have a part in their names so many hours older."""
+    backends = [backend for account in s3_backends.values() for backend in account.values()]
+    for bucket in [backend.buckets[name] for backend in backends if name in backend.buckets]:
+        for key in bucket.keys.values():
+            if part in key.name:
+                key.last_modified -= timedelta(hours=hours)
 
 
 def content(where: str) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +39,7 @@ app.add_typer(trash, name="trash", no_args_is_help=True)
 Dir = Annotated[str, Argument(metavar="DIR", help="The folder or bucket that holds docker/registry/v2.")]
 
 
+Apply = Annotated[bool, Option("--apply", help="Apply the plan at once, without a code: for runs that nobody watches.")]
 Endpoints = Annotated[
     list[str] | None,
     Option(metavar="URL", help="A registry process over this storage; it must be read-only or stopped (repeatable)."),
@@ -224,9 +224,7 @@ def collect(
         Option(metavar="SIZE", help="Refuse a plan that frees less, such as 50GB; the hint says what to delete."),
     ] = "",
     allow: Allow = None,
-    apply_: Annotated[
-        bool, Option("--apply", help="Apply the plan at once, without a code: for runs that nobody watches.")
-    ] = False,
+    apply_: Apply = False,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
@@ -234,15 +232,9 @@ def collect(
 
     Exit code 0: planned, or every row done, 1: error, 4: some rows were not done.
     """
-    if apply_ and (plan_out is not None or json_):
-        raise InvalidArgument(
-            "--apply keeps no plan, and prints no rows for programs",
-            hint="leave out --plan-out, --json and --csv; the receipt has all rows",
-        )
-    announcer = alarm()
-    here = unlisted(storage) if apply_ else open_storage(storage)
-    with here.held() if apply_ else contextlib.nullcontext():
-        plan = here.plan_collect(
+
+    def make(here: Storage) -> Sweep:
+        return here.plan_collect(
             untagged=untagged,
             uploads_older_than=uploads_older_than,
             grace=grace,
@@ -254,12 +246,36 @@ def collect(
             endpoints=endpoint or (),
             allow=allow or (),
         )
-        if apply_:
-            show_sweep(plan, whole=False)
-            if plan.changes:
-                apply(here, plan, plan.digest)
-        else:
-            present(here, plan, plan_out, json_, announcer)
+
+    _plan(storage, make, alarm, plan_out, json_, at_once=apply_)
+
+
+def _plan(
+    where: str,
+    make: Callable[[Storage], Sweep],
+    alarm: Alarms,
+    plan_out: Path | None,
+    json_: Form | bool,
+    *,
+    at_once: bool,
+) -> None:
+    """Make a plan over a storage, and present it; or apply it at once, under the lock that it is made under."""
+    if at_once and (plan_out is not None or json_):
+        raise InvalidArgument(
+            "--apply keeps no plan, and prints no rows for programs",
+            hint="leave out --plan-out, --json and --csv; the receipt has all rows",
+        )
+    announcer = alarm()
+    if not at_once:
+        here = open_storage(where)
+        present(here, make(here), plan_out, json_, announcer)
+        return
+    here = unlisted(where)
+    with here.held():
+        plan = make(here)
+        show_sweep(plan, whole=False)
+        if plan.changes:
+            apply(here, plan, plan.digest)
 
 
 @command_of(trash, "list")
@@ -291,14 +307,18 @@ def trash_empty(
     ] = "7d",
     endpoint: Endpoints = None,
     allow: Allow = None,
+    apply_: Apply = False,
     plan_out: PlanOut = None,
     json_: Json = "",
 ) -> None:
     """Plan to permanently remove what is in the trash, and apply the plan once its code is typed.
 
     In a bucket without versions it removes what was listed longer ago than --older-than and is still garbage.
+
+    Exit code 0: planned, or every row done, 1: error, 4: some rows were not done.
     """
-    announcer = alarm()
-    here = open_storage(storage)
-    plan = here.plan_empty(older_than=older_than, endpoints=endpoint or (), allow=allow or ())
-    present(here, plan, plan_out, json_, announcer)
+
+    def make(here: Storage) -> Sweep:
+        return here.plan_empty(older_than=older_than, endpoints=endpoint or (), allow=allow or ())
+
+    _plan(storage, make, alarm, plan_out, json_, at_once=apply_)

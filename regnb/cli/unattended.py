@@ -71,7 +71,7 @@ def collect(
             with here.held():
                 plan = here.plan_collect(grace=grace, uploads_older_than=uploads_older_than, endpoints=endpoints)
                 receipt = _apply(here, plan)
-            emptied = _apply(here, here.plan_empty(older_than=empty_older_than))
+                emptied = _apply(here, here.plan_empty(older_than=empty_older_than, endpoints=endpoints))
             whole = all(one is None or one.status == "done" for one in (receipt, emptied))
         finally:
             # From here on a second signal must not keep this from switching back.

@@ -632,6 +632,25 @@ def test_planned_and_applied_under_one_lock(old: Distribution, monkeypatch: pyte
     assert swept.tree(old.root) == before
 
 
+def test_a_trash_is_emptied_under_one_lock(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is locked from the plan on, and read once; of what lies in a trash nobody needs to be asked."""
+    moved = swept.collect(old)
+    seen, here = looks(monkeypatch), swept.storage(old)
+    with old, here.held():
+        plan = here.plan_empty(older_than="0", endpoints=[old.url])
+        with pytest.raises(Busy):
+            swept.collect(old, plan)
+        del seen[1:]
+        receipt = here.apply(plan, confirm=plan.code, progress=False)
+    assert len(seen) == 1
+    assert receipt.status == "done"
+    assert receipt.figures is not None
+    assert receipt.figures.emptied == Receipt.load(moved.name).figures.moved  # type: ignore[union-attr]
+    assert not (old.root / "docker/registry/v2" / sweep.TRASH).exists()
+    with here.held():
+        assert here.plan_empty(older_than="0").steps == ()
+
+
 def test_what_is_not_the_plan_of_a_lock_is_checked_again(old: Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
     """An old plan, another one, and one that is applied after the lock: all as without it."""
     here = swept.storage(old)
@@ -890,6 +909,30 @@ def test_the_command_line_of_a_run_that_nobody_watches(old: Distribution, tmp_pa
     assert "5 of 5 rows done" in printed
     assert swept.eligible(old) == set()
     assert "nothing to do" in regnb_()
+
+
+def test_the_command_line_empties_a_trash_that_nobody_watches(old: Distribution, tmp_path: Path) -> None:
+    """One command plans and applies; it keeps no plan, and says where there is nothing to do."""
+
+    def regnb_(*words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "regnb", "trash", "empty", str(old.root), "--apply", *words],
+            capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "500"},
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    swept.collect(old)
+    before = swept.tree(old.root)
+    assert "--apply keeps no plan" in regnb_("--older-than", "0", "--plan-out", str(tmp_path / "plan.json"), code=1)
+    assert "--apply keeps no plan" in regnb_("--older-than", "0", "--json", code=1)
+    assert "nothing to do" in regnb_()
+    assert swept.tree(old.root) == before
+    printed = regnb_("--older-than", "0")
+    assert "remove for good 1 run" in printed
+    assert "1 of 1 row done" in printed
+    assert not (old.root / "docker/registry/v2" / sweep.TRASH).exists()
+    assert "nothing to do" in regnb_("--older-than", "0")
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:

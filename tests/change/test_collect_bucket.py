@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from distribution import Distribution
 from images import Image, ask, config, image, index, layer, push
 
 import regnb
+from regnb.change.collect import pushers
 from regnb.change.collect.bucket import Bucket
 from regnb.change.journal import Receipt
 from regnb.change.sweep import TRASH, Sweep
@@ -220,7 +222,8 @@ def test_a_bucket_that_asks_for_less(name: str, place: str, asked: Asked) -> Non
     """503 and slow-down in the middle are waited for; a key that may not be removed ends it, and resuming goes on."""
     storage = regnb.open_storage(f"s3://{name}")
     plan = plan_of(storage, place)
-    asked.refusals.update({"POST": 2, "PUT": 2, "GET": 2, "DELETE": 1})
+    # What only lists takes no lock; the list of a run is removed together with the lock of what empties it.
+    asked.refusals.update({"POST": 2, "PUT": 2, "GET": 2, "DELETE": int(place != "list")})
     assert apply(storage, plan).status == "done"
     if place != "none":
         asked.refusals.update({"POST": 2})
@@ -273,6 +276,310 @@ def test_what_was_listed_is_looked_at_again(name: str, tmp_path: Path, capsys: p
         swept.pull(registry.url, swept.disk.Name("app", "again"))
         swept.pull(registry.url, swept.disk.Name("app", "1.0"))
     assert not swept.digests(plan_of(storage, "list"))
+
+
+@pytest.fixture
+def listed(name: str) -> Sweep:
+    """What a run has listed in a bucket without versions."""
+    storage = regnb.open_storage(f"s3://{name}")
+    plan = plan_of(storage, "list")
+    apply(storage, plan)
+    return plan
+
+
+def empty_at_once(name: str, **more: Any) -> Receipt:
+    """Plan and apply the removal of what was listed, under one lock."""
+    storage = unlisted(f"s3://{name}")
+    with storage.held():
+        return apply(storage, storage.plan_empty(older_than="0", **more))
+
+
+def trash_of(name: str) -> list[str]:
+    """What there is of a trash."""
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    return [key.partition(f"/{TRASH}/")[2] for key in fs.find(name) if TRASH in key]
+
+
+def again(client: Client) -> Awaitable[Any]:
+    """Push an image that was deleted."""
+    return push(client, "app", "again", some(3))
+
+
+def test_a_trash_is_emptied_under_one_lock(
+    name: str, listed: Sweep, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First comes the lock, then who can push, then the only look; after the removal the links alone are listed.
+
+    One request finds the lists, however much else lies in the trash; they leave together with the lock.
+    """
+    real = pushers.is_stopped
+
+    def is_stopped(url: str) -> bool:
+        asked.requests.append(f"ask {url}")
+        return real(url)
+
+    monkeypatch.setattr(pushers, "is_stopped", is_stopped)
+    asked.requests.clear()
+    receipt = empty_at_once(name)
+    some_ = [one.partition("&encoding-type")[0] for one in asked.requests]
+    some_ = [one for one in some_ if "/blobs/sha256/" not in one and not one.endswith("/link")]
+    at, below = f"/{name}/docker/registry/v2/{TRASH}", f"GET /{name}?list-type=2&prefix=docker%2Fregistry%2Fv2%2F"
+    assert some_ == [
+        f"PUT {at}/lock",
+        f"{below}_regnb-trash%2F&delimiter=%2F",
+        *[one for one in some_ if one.endswith("/index.json")],
+        f"ask {STOPPED}",
+        f"GET /{name}?list-type=2&prefix=&start-after=docker%2Fregistry%2F",
+        f"GET /{name}?uploads&prefix=docker%2Fregistry%2Fv2",  # a row is an upload
+        f"ask {STOPPED}",
+        *[f"POST /{name}?delete"] * len({row.kind for row in listed.steps}),
+        f"{below}repositories%2F",
+        f"POST /{name}?delete",
+    ]
+    assert receipt.status == "done"
+    assert receipt.figures is not None
+    assert receipt.figures.emptied == receipt.figures.free == listed.size
+    assert not trash_of(name)
+    assert not plan_of(regnb.open_storage(f"s3://{name}"), "list").steps
+
+
+def test_a_push_before_the_look_of_one_lock(
+    name: str, listed: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until an endpoint says that nobody can push, somebody did: what that needs is seen after the answer."""
+    with registry_of(name, tmp_path) as registry:
+
+        def is_stopped(_: str) -> bool:
+            if not pushed:
+                ask(registry.url, again)
+                pushed.append(True)
+            return True
+
+        pushed: list[bool] = []
+        monkeypatch.setattr(pushers, "is_stopped", is_stopped)
+        receipt = empty_at_once(name)
+        assert receipt.status == "done"
+        assert receipt.figures is not None
+        assert 0 < receipt.figures.emptied < listed.size
+        for tag in ("again", "1.0", "multi"):
+            swept.pull(registry.url, swept.disk.Name("app", tag))
+    assert not trash_of(name)
+
+
+def test_a_push_after_the_look_of_one_lock(name: str, listed: Sweep, tmp_path: Path) -> None:
+    """Where a writer is allowed, it is looked again just before the removal: the run has changed, and stays."""
+    storage, before = unlisted(f"s3://{name}"), trash_of(name)
+    with registry_of(name, tmp_path) as registry:
+        with storage.held():
+            plan = storage.plan_empty(older_than="0", allow=["writer"])
+            ask(registry.url, again)
+            receipt = apply(storage, plan)
+        assert receipt.to_frame()["message"].tolist() == ["it changed since the plan was made"]
+        assert trash_of(name) == before
+        for tag in ("again", "1.0", "multi"):
+            swept.pull(registry.url, swept.disk.Name("app", tag))
+    assert empty_at_once(name).status == "done"
+    with registry:
+        swept.pull(registry.url, swept.disk.Name("app", "again"))
+    assert not trash_of(name)
+
+
+def test_a_push_of_which_no_endpoint_knows(name: str, listed: Sweep, tmp_path: Path) -> None:
+    """A registry that nobody named is pushed to after the look: the links are others, and the broken tag is named."""
+    storage = unlisted(f"s3://{name}")
+    with registry_of(name, tmp_path) as registry, storage.held():
+        plan = storage.plan_empty(older_than="0")
+        ask(registry.url, again)
+        with pytest.raises(StorageError, match=r"a tag of app lacks sha256:.* after the removal"):
+            apply(storage, plan)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_can_push_is_in_the_list(
+    name: str,
+    tmp_path: Path,
+    asked: Asked,
+    named: bool,  # noqa: FBT001 -- pytest's
+) -> None:
+    """An endpoint that only the list names can push: nothing is removed, and the lock is let go."""
+    storage = regnb.open_storage(f"s3://{name}")
+    with registry_of(name, tmp_path) as registry:
+        plan = storage.plan_collect(grace="0", endpoints=[registry.url] if named else [])
+        apply(storage, plan)
+        before = fsspec.filesystem("s3").find(name)
+        asked.requests.clear()
+        with pytest.raises(Refused, match="somebody can push" if named else "no endpoint of the registry is named"):
+            empty_at_once(name)
+        assert not [one for one in asked.requests if "start-after" in one], "it is not even looked at"
+        assert fsspec.filesystem("s3").find(name) == before
+        (run,) = storage.trash()["run"]
+        age = unlisted(f"s3://{name}")
+        with age.held():
+            assert age.plan_empty(older_than="7d").steps == (), f"of {run}, which is young, nobody is asked"
+    assert empty_at_once(name, endpoints=[STOPPED]).status == "done"
+
+
+def test_who_can_push_once_it_was_looked(name: str, listed: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could not push before the look is asked again before the removal."""
+    storage, before = unlisted(f"s3://{name}"), fsspec.filesystem("s3").find(name)
+    with storage.held():
+        plan = storage.plan_empty(older_than="0")
+        assert plan.steps
+        monkeypatch.setattr(pushers, "is_stopped", lambda _: False)
+        with pytest.raises(Refused, match="not known"):
+            apply(storage, plan)
+    fsspec.filesystem("s3").invalidate_cache()
+    assert fsspec.filesystem("s3").find(name) == before
+    assert listed.steps
+
+
+def test_a_manifest_that_was_listed(name: str, asked: Asked, tmp_path: Path) -> None:
+    """Where manifests go everything is listed again: a tag may lead to one now, and no name of a key says so."""
+    with registry_of(name, tmp_path) as registry:
+        ask(registry.url, lambda client: push(client, "app", some(7).digest, some(7)))
+    storage = regnb.open_storage(f"s3://{name}")
+    apply(storage, plan_of(storage, "list", untagged=True))
+    asked.requests.clear()
+    assert empty_at_once(name).status == "done"
+    assert sum("start-after" in one for one in asked.requests) == 2
+    assert not [one for one in asked.requests if "repositories%2F&" in one], "the links alone do not tell it"
+
+
+@pytest.mark.parametrize("refused", ["index.json", "lock", "data"])
+def test_keys_that_may_not_be_removed_from_a_trash(
+    name: str, listed: Sweep, asked: Asked, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list outlives whatever it lists: of a blob that stays, a receipt says so, and the list is there to go on."""
+    real = Bucket._call
+
+    def call(self: Bucket, method: str, **given: Any) -> Any:
+        if method != "delete_objects":
+            return real(self, method, **given)
+        objects = given["Delete"]["Objects"]
+        here = [each for each in objects if each["Key"].endswith(f"/{refused}") and "_uploads" not in each["Key"]][:1]
+        real(self, method, **given | {"Delete": {"Objects": [each for each in objects if each not in here]}})
+        return {"Errors": [{"Key": each["Key"], "Code": "AccessDenied", "Message": "no"} for each in here]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "_call", call)
+        if refused == "data":
+            asked.requests.clear()
+            receipt = empty_at_once(name)
+            assert sum("start-after" in one for one in asked.requests) == 2, "what went is not known: all is looked at"
+            assert receipt.status == "partial"
+            assert "AccessDenied" in receipt.to_frame()["message"].tolist()[0]
+        else:
+            hint = "no collection begins here" if refused == "lock" else "empty the trash again"
+            with pytest.raises(StorageError, match=f"cannot remove the key .*{refused}: AccessDenied") as error:
+                empty_at_once(name)
+            assert hint in str(error.value.hint)
+    left = trash_of(name)
+    assert [each.rpartition("/")[2] for each in left] == ["lock" if refused == "lock" else "index.json"]
+    if refused == "lock":
+        with pytest.raises(Busy):
+            empty_at_once(name)
+        return
+    if refused == "data":
+        storage = regnb.open_storage(f"s3://{name}")
+        assert storage.resume(receipt, progress=False).status == "done"
+    else:
+        assert empty_at_once(name).status == "done"
+    assert not trash_of(name)
+    assert not plan_of(regnb.open_storage(f"s3://{name}"), "list").steps
+    assert listed.steps
+
+
+KILLED = """
+import os, signal, sys
+from aiobotocore.client import AioBaseClient
+from regnb.storage import unlisted
+
+left, real = int(sys.argv[2]), AioBaseClient._make_api_call
+
+async def call(self, *given, **more):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await real(self, *given, **more)
+
+AioBaseClient._make_api_call = call
+storage = unlisted(sys.argv[1])
+with storage.held():
+    plan = storage.plan_empty(older_than="0")
+    storage.apply(plan, confirm=plan.code, progress=False)
+"""
+"""Empties a trash under one lock, and dies before a request whose number it is given."""
+
+
+def test_killed_before_any_request_of_one_lock(name: str, tmp_path: Path, receipts: Path) -> None:
+    """The receipt goes on; where there is none yet, or it is finished, another run does it once the lock is removed."""
+    storage, whole = regnb.open_storage(f"s3://{name}"), buckets.content(name)
+    rows = plan_of(storage, "list").steps
+    expected = {key for key in whole if not any(key.startswith(f"docker/registry/v2/{row.path}/") for row in rows)}
+    step, code = 0, -signal.SIGKILL
+    while code:
+        fsspec.filesystem("s3").pipe({f"{name}/{key}": data for key, data in whole.items()})
+        buckets.age(name, "/blobs/", 1)  # once its links are gone a blob looks older
+        apply(storage, plan_of(storage, "list"))
+        for path in receipts.glob("*.jsonl"):
+            path.unlink()
+        code = subprocess.run([sys.executable, "-c", KILLED, f"s3://{name}", str(step)], check=False).returncode
+        assert expected <= buckets.content(name).keys()
+        if code:
+            assert code == -signal.SIGKILL
+            begun = [path.stem for path in receipts.glob("*.jsonl")]
+            if begun and not Receipt.load(begun[0]).finished:
+                assert storage.resume(begun[0], progress=False).status == "done"
+            else:
+                if "lock" in trash_of(name):
+                    with pytest.raises(Busy):
+                        empty_at_once(name)
+                    fsspec.filesystem("s3").rm_file(f"{name}/docker/registry/v2/{TRASH}/lock")
+                empty_at_once(name)
+        assert buckets.content(name).keys() == expected, step
+        assert not trash_of(name), step
+        step += 1
+    assert step > 10
+    with registry_of(name, tmp_path) as registry:
+        for tag in ("1.0", "multi"):
+            swept.pull(registry.url, swept.disk.Name("app", tag))
+
+
+def test_two_at_once_empty_a_trash(name: str, listed: Sweep) -> None:
+    """The second one is refused by the lock, with nothing removed twice."""
+    storage = unlisted(f"s3://{name}")
+    with storage.held():
+        plan = storage.plan_empty(older_than="0")
+        with pytest.raises(Busy, match="another collection"):
+            empty_at_once(name)
+        assert apply(storage, plan).status == "done"
+    assert not trash_of(name)
+    assert listed.steps
+
+
+@pytest.mark.parametrize("place", ["versions", "copies"])
+def test_a_trash_of_moved_things_is_emptied_under_one_lock(name: str, place: str, asked: Asked) -> None:
+    """Nobody is asked, as no push can need it; and one request finds the runs, not one for a thousand copies."""
+    storage = regnb.open_storage(f"s3://{name}")
+    apply(storage, plan_of(storage, place))
+    asked.requests.clear()
+    receipt = empty_at_once(name)
+    assert receipt.status == "done"
+    assert sum("delimiter" in one for one in asked.requests) == 1
+    assert sum("start-after" in one for one in asked.requests) == 1
+    assert not trash_of(name)
+
+
+def test_the_command_line_empties_at_once(name: str, listed: Sweep) -> None:
+    """One command plans and applies; where there is nothing to do it says so, and ends well."""
+    words = [sys.executable, "-m", "regnb", "trash", "empty", f"s3://{name}", "--older-than", "0", "--apply"]
+    for expected in ("remove for good 1 run", "nothing to do"):
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert expected in done.stdout
+    assert not trash_of(name)
+    assert listed.steps
 
 
 @pytest.mark.parametrize("place", ["versions", "copies"])

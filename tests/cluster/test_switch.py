@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import swept
+import typer
 from clusters import Cluster
 from distribution import Distribution
 from images import ask
@@ -23,9 +24,11 @@ from test_resources import check_valid, of, settings
 import regnb
 from regnb.change.collect import pushers
 from regnb.change.sweep import TRASH
+from regnb.cli import unattended
 from regnb.cluster.resources import manifests
 from regnb.cluster.switch import Switch
 from regnb.errors import InvalidArgument, StorageError
+from regnb.storage import Storage
 
 STEPS = 12
 """Requests to the API server in one job: before any of them it may be killed."""
@@ -80,6 +83,42 @@ def test_it_switches_collects_and_switches_back(old: Distribution, tmp_path: Pat
     assert swept.whole(old.root) == whole
     assert (old.root / "docker/registry/v2" / TRASH).exists()
     assert not regnb.open_storage(old.root).plan_collect().steps
+
+
+def test_the_storage_is_read_once_for_each_plan(
+    old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is read-only meanwhile: a collection reads its storage twice, and emptying the trash once.
+
+    Both ask the pods of now: those of an earlier job, which a list names, are gone.
+    """
+    monkeypatch.setenv("REGNB_RECEIPTS", str(tmp_path / "receipts"))
+    found, real_state = [], Storage._state
+
+    def state(self: Storage, *given: Any, **more: Any) -> Any:
+        found.append(given)
+        return real_state(self, *given, **more)
+
+    asked, real_plan = [], Storage.plan_empty
+
+    def plan_empty(self: Storage, **given: Any) -> Any:
+        asked.append(given["endpoints"])
+        return real_plan(self, **given)
+
+    monkeypatch.setattr(Storage, "_state", state)
+    monkeypatch.setattr(Storage, "plan_empty", plan_empty)
+    with Cluster(old) as cluster:
+        port = cluster.registry.port
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(typer.Exit) as ended:
+                unattended.collect(str(old.root), server=cluster.url, port=port, empty_older_than="0", apply=True)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    assert ended.value.exit_code == 0
+    assert len(found) == 3
+    assert asked == [[old.url]]
+    assert not (old.root / "docker/registry/v2" / TRASH).exists()
 
 
 @pytest.mark.parametrize("step", range(STEPS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeAlias
 
@@ -145,6 +145,20 @@ class _Course:
         found = self.journal.outcomes.get(number)
         return found.status if found else ""
 
+    def is_unchanged(self, moved: Collection[tuple[str, str, str]]) -> bool:
+        """Whether nothing was pushed since the storage was read, and nothing there needs what was moved.
+
+        What a tag's link says is not in its name: where no manifest was moved, that does not matter. What an earlier
+        application moved may be needed by what was pushed before this one looked.
+
+        Args:
+            moved: Of :func:`name`.
+        """
+        if self.stopped or self.journal.resumed or any(kind == "revision" for _, kind, _ in moved):
+            return False
+        same = self.trash.unchanged()
+        return same is not None and not lost(same, moved, returned=False)
+
     def failed(self, number: int, error: OSError) -> None:
         """Record a row that cannot be moved. The rest is not tried: it is in order, and would meet the same."""
         self.stopped = reason(error)
@@ -213,13 +227,8 @@ class _Collection(_Course):
             known: What need not be read again.
         """
         moved = {name(row): number for number, row in enumerate(self.sweep.steps) if self.outcome(number) == "done"}
-        # What a tag's link says is not in its name: where no manifest was moved, that does not matter. What an earlier
-        # application moved may be needed by what was pushed before this one looked.
-        if not self.journal.resumed and not any(kind == "revision" for _, kind, _ in moved):
-            same = self.trash.unchanged()
-            if same and not lost(same, moved, returned=False):
-                return
-            del same
+        if self.is_unchanged(moved):
+            return
         for look in range(_LOOKS):
             state = read(known)
             needed = lost(state, moved)
@@ -310,6 +319,11 @@ def _empty(course: _Course, read: Reader, again: Callable[[State], Sweep]) -> No
     before = read(None)
     now = again(before)
     gone = {row.reference for row in stale(sweep.steps, now.steps)}
+    if journal.resumed:
+        there = {row.reference for row in now.steps}
+        for number, row in enumerate(sweep.steps):
+            if row.reference in there:  # of what was removed the list is left
+                journal.outcomes.pop(number, None)
     free = trash.space()
 
     def is_stale(number: int, row: Row) -> bool:
@@ -318,14 +332,18 @@ def _empty(course: _Course, read: Reader, again: Callable[[State], Sweep]) -> No
             course.note(Outcome(number, "stale", message="it changed since the plan was made"))
         return found
 
+    removed: set[tuple[str, str, str]] = set()
+
     def remove(rows: Sequence[Row]) -> Iterator[Moved]:
         for row in rows:
-            trash.empty(row.reference)
+            removed.update(map(name, trash.empty(row.reference)))
             yield "moved"
 
     course.phases(remove, lambda number, *_: course.done(number), is_stale)
     journal.note(Figures(0, course.progress.size, trash.space() - free))
-    if now.options.place == "list" and (worse := sorted(read(before.known()).broken() - before.broken())):
+    if now.options.place != "list" or course.is_unchanged(removed):
+        return
+    if worse := sorted(read(before.known()).broken() - before.broken()):
         raise StorageError(
             f"a tag of {worse[0][0]} lacks {worse[0][2]} after the removal",
             hint="push that image again, with the registry as the only writer",

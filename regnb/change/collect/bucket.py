@@ -6,7 +6,6 @@ not say it themselves. Where a collection has no trash, its receipt alone does.
 
 from __future__ import annotations
 
-import errno
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from regnb.change.collect.keys import BATCH, Keys
+from regnb.change.collect.keys import BATCH, Keys, raise_first
 from regnb.change.collect.place import Look, Moved, Run, moved_at
 from regnb.change.collect.state import State
 from regnb.change.sweep import TRASH, Options, Row, Sweep
@@ -145,16 +144,14 @@ class Bucket(Keys):
 
     def look(self, state: State) -> Look:
         """See `Place.look`."""
-        self._files, self._parts = state.files, state.parts or {}
+        self._files, self._parts, self._before = state.files, state.parts or {}, state
         return ListedLook(state.files)
 
     def runs(self, state: State | None = None) -> list[Run]:
         """See `Place.runs`."""
         if state is None:
-            self._filesystem.invalidate_cache()
-            keys = [key.removeprefix(f"{self.base}/") for key in self._filesystem.find(f"{self.base}/{TRASH}")]
-        else:
-            keys = [key for key in state.files if key.startswith(f"{TRASH}/")]
+            return self._runs(self._folders(TRASH))
+        keys = (key for key in state.files if key.startswith(f"{TRASH}/"))
         return self._runs(key.split("/")[1] for key in keys if key.endswith(f"/{_INDEX}"))
 
     def listed(self, state: State) -> set[str]:
@@ -211,7 +208,6 @@ class Bucket(Keys):
         """See `Place.begin`."""
         self.look(state)
         self._planned = frozenset(row.path for row in sweep.steps)
-        self._before = state
         if self._place == "none":
             return
         if f"{TRASH}/{run}/{_INDEX}" in self._files:
@@ -361,7 +357,7 @@ class Bucket(Keys):
             return
         rest = tuple(row for row in index.rows if row.path not in self._returned)
         if not rest:
-            self._forget(run, self._versions() if index.options.place == "versions" else {})
+            self._forget_run(run, self._versions() if index.options.place == "versions" else {})
         elif len(rest) < len(index.rows):
             self._write(run, msgspec.structs.replace(index, rows=rest))
 
@@ -369,20 +365,20 @@ class Bucket(Keys):
         """See `Place.choose`."""
         self._chosen = wanted
 
-    def empty(self, run: str) -> None:
+    def empty(self, run: str) -> Sequence[Row]:
         """See `Place.empty`: in the order of a plan, so that no reader finds a link that leads nowhere.
 
         Raises:
             OSError: Something cannot be removed.
         """
         if self._place == "none":
-            return
+            return ()
         try:
             index = self._index(run)
         except FileNotFoundError:
-            return
-        rows = self._chosen.get(run, ()) if index.options.place == "list" else index.rows
-        freed = sum(row.size for row in rows)
+            return ()
+        listed = index.options.place == "list"
+        rows = self._chosen.get(run, ()) if listed else index.rows
         versions = self._versions() if index.options.place == "versions" else {}
         if index.options.place == "versions":
             gone = [
@@ -391,20 +387,22 @@ class Bucket(Keys):
                 for at, (name, is_marker, _) in enumerate(versions.get(key, ()))
                 if at or is_marker  # what is served now stays
             ]
-            _raise(self._remove(gone))
+            raise_first(self._remove(gone))
         else:
-            above = f"{TRASH}/{run}/" if index.options.place == "copies" else ""
+            above = "" if listed else f"{TRASH}/{run}/"
             for kind in dict.fromkeys(row.kind for row in rows):
-                some = [row for row in rows if row.kind == kind]
-                _raise(self._remove((f"{above}{key}", "") for row in some for key in self._keys(row, index.keys)))
+                some = [f"{above}{key}" for row in rows if row.kind == kind for key in self._keys(row, index.keys)]
+                raise_first(self._remove((key, "") for key in some))
+                self._removed.update(some)
         self._abort(key for row in rows if row.kind == "upload" for key in self._keys(row, index.keys))
-        self._forget(run, versions)
-        self._freed += freed
+        self._forget_run(run, versions)
+        self._freed += sum(row.size for row in rows)
+        return rows if listed else ()
 
-    def _forget(self, run: str, versions: Mapping[str, Sequence[tuple[str, bool, float]]]) -> None:
+    def _forget_run(self, run: str, versions: Mapping[str, Sequence[tuple[str, bool, float]]]) -> None:
         """Remove what a run wrote down, in every version."""
         key = f"{TRASH}/{run}/{_INDEX}"
-        _raise(self._remove([(key, name) for name, _, _ in versions.get(key, ())] or [(key, "")]))
+        self._forget(key, (name for name, _, _ in versions.get(key, ())))
 
     def space(self) -> int:
         """See `Place.space`: a bucket is never full; what was removed for good counts."""
@@ -418,9 +416,4 @@ def _nothing(rows: Sequence[Row]) -> Iterator[Moved]:
 
 
 def _check(keys: Iterable[str], failed: Mapping[str, str]) -> None:
-    _raise({key: failed[key] for key in keys if key in failed})
-
-
-def _raise(failed: Mapping[str, str]) -> None:
-    for why in failed.values():
-        raise OSError(errno.EACCES if "AccessDenied" in why else errno.EIO, why)
+    raise_first({key: failed[key] for key in keys if key in failed})

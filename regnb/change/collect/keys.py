@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -52,6 +53,7 @@ class Keys:
         self._bucket, _, prefix = base.partition("/")
         self._prefix = f"{prefix}/"
         self._locked: str | None = None
+        self._over: list[str] = []
         self._versioned: bool | None = None
 
     def _lock(self, plan: str) -> None:
@@ -84,12 +86,29 @@ class Keys:
     def _unlock(self) -> None:
         if self._locked is None:
             return
-        key, version, self._locked = self._key(f"{TRASH}/lock"), self._locked, None
+        lock = f"{TRASH}/lock"
+        version, self._locked, over, self._over = self._locked, None, self._over, []
         if version:  # in a bucket with versions nothing of it stays, where that is allowed
             with contextlib.suppress(OSError):
-                self._call("delete_object", Key=key, VersionId=version)
+                self._call("delete_object", Key=self._key(lock), VersionId=version)
                 return
-        self._call("delete_object", Key=key)
+        if not over:
+            self._call("delete_object", Key=self._key(lock))
+            return
+        for path, why in self._remove((path, "") for path in (lock, *over)).items():
+            hint = "no collection begins here before this key is removed" if path == lock else "empty the trash again"
+            raise StorageError(f"cannot remove the key {self._key(path)}: {why}", hint=hint)
+
+    def _forget(self, path: str, versions: Iterable[str] = ()) -> None:
+        """Remove a key in every version that it has; one that has none goes with the lock, which costs no request.
+
+        What it says of an unfinished removal is kept until everything else was done.
+        """
+        gone = [(path, name) for name in versions]
+        if not gone and self._locked == "":
+            self._over.append(path)
+        else:
+            raise_first(self._remove(gone or [(path, "")]))
 
     def _call(self, method: str, **given: object) -> Any:  # noqa: ANN401 -- botocore's
         return self._filesystem.call_s3(method, Bucket=self._bucket, **given)
@@ -112,15 +131,23 @@ class Keys:
         except OSError:
             return False
 
-    def _pages(self, method: str, *tokens: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, method: str, *tokens: str, prefix: str, **more: object) -> Iterator[Mapping[str, Any]]:
         """Yield the pages of a listing; each names what the next one is asked with."""
-        which: dict[str, object] = {}
+        which = more
         while True:
             page = self._call(method, Prefix=prefix, **which)
             yield page
             if not page.get("IsTruncated"):
                 return
-            which = {token: page[f"Next{token}"] for token in tokens}
+            which = more | {token: page[f"Next{token}"] for token in tokens}
+
+    def _folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder."""
+        above = f"{self._key(folder)}/"
+        pages = self._pages("list_objects_v2", "ContinuationToken", prefix=above, Delimiter="/")
+        return [
+            each["Prefix"].removeprefix(above).rstrip("/") for page in pages for each in page.get("CommonPrefixes", ())
+        ]
 
     def _below(self, folder: str) -> dict[str, tuple[float, int]]:
         """Return the keys below a folder, when each was written, and its bytes."""
@@ -169,6 +196,19 @@ class Keys:
         for versions in found.values():
             versions[1:] = sorted(versions[1:], key=lambda one: -one[2])
         return found
+
+
+def raise_first(failed: Mapping[str, str]) -> None:
+    """Raise why the first of some keys could not be removed, if any.
+
+    Raises:
+        OSError: It could not be removed.
+
+    Example:
+        >>> raise_first({})
+    """
+    for why in failed.values():
+        raise OSError(errno.EACCES if "AccessDenied" in why else errno.EIO, why)
 
 
 def _is_alive(process: int) -> bool:

@@ -52,6 +52,11 @@ class Run(NamedTuple):
         return sum(row.size for row in self.rows)
 
     @property
+    def uploads(self) -> bool:
+        """Whether it has uploads, which a bucket may hold in parts that no listing of keys shows."""
+        return any(row.kind == "upload" for row in self.rows)
+
+    @property
     def listed(self) -> bool:
         """Whether its rows are still where they were, to be removed later if nothing needs them then either."""
         return self.options.place == "list"
@@ -133,8 +138,11 @@ class Place(Protocol):
     def tidy(self, run: str = "") -> None:
         """Remove what is left of a run that has nothing more."""
 
-    def empty(self, run: str) -> None:
+    def empty(self, run: str) -> Sequence[Row]:
         """Remove everything that a run moved into the trash.
+
+        Returns:
+            What it only listed, and was removed from where it was.
 
         Raises:
             OSError: Something cannot be removed.

@@ -11,7 +11,7 @@ import msgspec
 
 from regnb.change.collect.application import lost, name
 from regnb.change.collect.place import Place, Run
-from regnb.change.collect.planning import deletions, stale
+from regnb.change.collect.planning import deletions
 from regnb.change.collect.state import State
 from regnb.change.journal import Receipt
 from regnb.change.plan import Effect
@@ -56,46 +56,84 @@ def plan_restore(known: Iterable[Run], url: str, run: str, *, wanted: Callable[[
     return Sweep(operation="restore", url=url, steps=tuple(rows), options=options, run=run, notes=(note,))
 
 
+def due(known: Iterable[Run], older_than: int, now: datetime | None = None) -> list[Run]:
+    """Return the runs that are old enough to be removed, and those whose removal was begun.
+
+    Args:
+        known: What the trash holds.
+        older_than: Seconds since it was moved there, or listed.
+        now: When ages are counted from.
+
+    Example:
+        >>> run = Run("20261129T120000-4f2a91cc", datetime(2026, 11, 29, 12, tzinfo=UTC), ())
+        >>> [len(due([run], seconds, datetime(2026, 11, 30, 12, tzinfo=UTC))) for seconds in (86_400, 86_401)]
+        [1, 0]
+    """
+    now = now or datetime.now(UTC)
+    return [run for run in known if run.begun or _age(run, now) >= older_than]
+
+
+def asking(draft: Sweep, runs: Iterable[Run], endpoints: Sequence[str] = (), allow: Iterable[str] = ()) -> Sweep:
+    """Return a plan to remove some runs that says whom to ask whether anybody can push, and what is allowed.
+
+    A push may need what was only listed; what was moved into a trash it may not.
+
+    Args:
+        draft: The plan before that is known.
+        runs: Those to be removed.
+        endpoints: Of the registry; by default those that the runs named.
+        allow: Of :data:`regnb.change.sweep.ALLOWANCES`; also what the runs were allowed.
+
+    Example:
+        >>> listed = Options(place="list", endpoints=("http://stopped:5000",))
+        >>> run = Run("20261129T120000-4f2a91cc", datetime.now(UTC), (), listed, ("writer",))
+        >>> plan = asking(Sweep(operation="empty", url="s3://registry", steps=()), [run])
+        >>> plan.options.endpoints, plan.allow, plan.takes
+        (('http://stopped:5000',), ('writer',), True)
+    """
+    given = check_allow(allow)
+    listed = [run for run in runs if run.listed]
+    if not listed:
+        return draft
+    named = dict.fromkeys(endpoints or (url for run in listed for url in run.options.endpoints))
+    allowed = {*given}.union(*(run.allow for run in listed))
+    options = Options(endpoints=tuple(named), place="list")
+    return msgspec.structs.replace(draft, options=options, allow=tuple(sorted(allowed)))
+
+
 def plan_empty(
+    draft: Sweep,
+    place: Place,
     known: Sequence[Run],
-    url: str,
     *,
-    older_than: int,
+    old: Sequence[Run],
     state: State,
-    again: Callable[[Run], Sequence[Row]],
+    collect: Callable[[Place, State, Options, Iterable[str]], Sweep],
     undo: Iterable[Effect] = (),
-    endpoints: Sequence[str] = (),
-    allow: Iterable[str] = (),
-    now: datetime | None = None,
 ) -> Sweep:
     """Plan to remove for good what lies in the trash, or what was listed and is still garbage.
 
     Args:
+        draft: Says whom to ask whether anybody can push (:func:`asking`).
+        place: The storage, with its trash; it is told which rows of each run are still garbage.
         known: What the trash holds.
-        url: The storage.
-        older_than: Seconds since it was moved there, or listed.
+        old: The runs to be removed (:func:`due`).
         state: What the storage holds: what a manifest there needs and only the trash has is never removed.
-        again: Plans the collection of a run again, and returns the rows of now.
+        collect: Plans a collection with some options and allowances again.
         undo: What is said of runs that undo of a deletion needs (:func:`undone`).
-        endpoints: Of the registry; by default those that the runs named.
-        allow: Of :data:`regnb.change.sweep.ALLOWANCES`; also what the runs were allowed.
-        now: When ages are counted from.
 
     Example:
-        ``plan_empty(trash.runs(), "/srv/registry", older_than=7 * 86_400, state=state, again=again)``
+        ``plan_empty(asking(draft, old), trash, trash.runs(), old=old, state=state, collect=collect)``
     """
-    now = now or datetime.now(UTC)
-    old = [run for run in known if run.begun or _age(run, now) >= older_than]
-    stranded = {effect.reference: effect for effect in needed(old, url, state)}
+    place.look(state)
+    stranded = {effect.reference: effect for effect in needed(old, draft.url, state)}
     steps, effects = list[Row](), list[Effect]()
-    named, allowed, listed = dict.fromkeys(endpoints), set(check_allow(allow)), False
+    garbage: dict[str, Sequence[Row]] = {}
     for run in old:
         when = run.moved.isoformat(timespec="seconds")
         if run.listed:
-            rows = still(run, again(run))
+            garbage[run.run] = rows = still(run, collect(place, state, run.options, run.allow).steps)
             size = sum(row.size for row in rows)
-            listed, named = True, named | ({} if endpoints else dict.fromkeys(run.options.endpoints))
-            allowed |= {*run.allow}
             reason = f"listed on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}"
             reason += f", of which {len(rows):,} ({human(size)}) {'is' if len(rows) == 1 else 'are'} still garbage"
             steps.append(Row(kind="run", reference=run.run, size=size, youngest=when, reason=reason))
@@ -106,21 +144,16 @@ def plan_empty(
         verb = "removal begun and cut short, moved" if run.begun else "moved"
         reason = f"{verb} on {run.moved:%Y-%m-%d %H:%M} UTC: {count(len(run.rows), 'thing')}, {human(run.size)}"
         steps.append(Row(kind="run", reference=run.run, size=run.size, youngest=when, reason=reason))
+    place.choose(garbage)
     gone = {row.reference for row in steps}
     effects += (effect for effect in undo if effect.reference in gone)
     notes = ["What is removed from the trash cannot be put back, and undo of earlier deletions may need it."]
     if young := len(known) - len(old):
         bytes_ = human(sum(run.size for run in known if run not in old))
         notes.append(f"Not old enough yet, and kept: {count(young, 'run')} ({bytes_}).")
-    return Sweep(
-        operation="empty",
-        url=url,
-        steps=tuple(steps),
-        effects=tuple(effects),
-        notes=tuple(notes),
-        options=Options(endpoints=tuple(named), place="list") if listed else Options(),
-        witness=state.witness() if listed else ("", ""),
-        allow=tuple(sorted(allowed)) if listed else (),
+    witness = state.witness() if garbage else ("", "")
+    return msgspec.structs.replace(
+        draft, steps=tuple(steps), effects=tuple(effects), notes=tuple(notes), witness=witness
     )
 
 
@@ -153,19 +186,23 @@ def _age(run: Run, now: datetime) -> float:
 
 
 def still(run: Run, now: Sequence[Row]) -> list[Row]:
-    """Return the rows of a run that was only listed which are garbage now as they were then.
+    """Return the rows of a run that was only listed which are garbage now, and were not written again since.
+
+    What a killed removal left is older than it was if the youngest link to it is gone.
 
     Args:
         run: What was listed.
         now: The rows of the same collection, planned again.
 
     Example:
-        >>> row = Row(kind="upload", repository="app", reference="1")
-        >>> still(Run("r", datetime.now(UTC), (row,)), [row]) == [row]
-        True
+        >>> row = Row(kind="upload", repository="app", reference="1", youngest="2026-11-29T12:00:00.000000+00:00")
+        >>> again = msgspec.structs.replace(row, youngest="2026-11-30T12:00:00.000000+00:00")
+        >>> [len(still(Run("r", datetime.now(UTC), (one,)), [other])) for one, other in ((row, again), (again, row))]
+        [0, 1]
     """
-    changed = {row.path for row in stale(run.rows, now)}
-    return [row for row in run.rows if row.path not in changed]
+    there = {row.path: row for row in now}
+    pairs = ((row, there.get(row.path)) for row in run.rows)
+    return [row for row, one in pairs if one and one.youngest <= row.youngest and one.size <= row.size]
 
 
 def plan_return(place: Place, url: str, receipt: Receipt) -> list[Sweep]:

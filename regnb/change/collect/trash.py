@@ -318,8 +318,8 @@ class Trash:
             with contextlib.suppress(OSError):
                 os.rmdir(folder)  # noqa: PTH106 -- a text
 
-    def empty(self, run: str) -> None:
-        """Remove everything that a run moved into the trash; once this was begun, nothing is put back.
+    def empty(self, run: str) -> Sequence[Row]:
+        """See `Place.empty`: once this was begun, nothing is put back.
 
         Raises:
             OSError: Something cannot be removed.
@@ -332,6 +332,7 @@ class Trash:
             if name.endswith(_EMPTIED):  # also what a process that was killed left
                 _remove(name, trash)
         self.tidy()
+        return ()
 
     def space(self) -> int:
         """Return the bytes that are free on the volume."""
