@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from regnb.errors import MissingExtra, RegnbError, StorageError
 from regnb.text import redact, without_logins
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import fsspec
 
 _EXTRAS: Final = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+_CONNECTIONS: Final = 64
+"""Requests at once to a bucket. fsspec sends 128, and botocore lets ten of them through."""
 
 
 def reason(error: Exception) -> str:
@@ -123,6 +125,9 @@ def opened(url: str | Path, what: str, **options: object) -> Iterator[tuple[fssp
         import fsspec  # `import regnb` stays light
         from fsspec.archive import AbstractArchiveFileSystem
 
+        if (scheme := str(url).partition("://")[0]) in _EXTRAS:
+            told = {**fsspec.config.conf.get(scheme, {}), **options}.get("config_kwargs") or {}
+            options["config_kwargs"] = {"max_pool_connections": _CONNECTIONS, **cast("Mapping[str, object]", told)}
         filesystem, path = fsspec.core.url_to_fs(str(url), **options)
         if isinstance(filesystem, AbstractArchiveFileSystem):
             raise StorageError(f"cannot {what} an archive: {redact(url)}", hint="unpack it, and name the folder")

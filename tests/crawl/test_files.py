@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from threading import Barrier
+from typing import Any
 
 import pytest
+import scripted
 from fsspec.registry import _registry
+from scripted import Reply, Request
 
 from regnb.crawl.files import opened, reason
 from regnb.errors import MissingExtra, StorageError
@@ -68,3 +72,23 @@ def test_an_unknown_scheme() -> None:
     """A URL that no library knows is an error, too."""
     with pytest.raises(StorageError, match="cannot read nosuch://x"), opened("nosuch://x", "read"):
         pass
+
+
+@pytest.mark.parametrize(("told", "at_once"), [({}, 32), ({"config_kwargs": {"max_pool_connections": 4}}, 4)])
+def test_a_bucket_is_read_with_many_requests_at_once(told: dict[str, Any], at_once: int) -> None:
+    """A bucket answers only when so many have asked: botocore alone sends ten, and a user's own number counts."""
+    meeting = Barrier(at_once)
+
+    def answer(request: Request, _: int) -> Reply:
+        meeting.wait(20)
+        return Reply(body=request.path.encode())
+
+    with scripted.serve(answer) as server:
+        client = {"endpoint_url": server.url}
+        with opened("s3://bucket", "read", anon=True, client_kwargs=client, **told) as (filesystem, _):
+            found = filesystem.cat([f"bucket/{number}" for number in range(at_once)], max_concurrency=1)
+        assert filesystem.s3.meta.config.max_pool_connections == told.get("config_kwargs", {}).get(
+            "max_pool_connections", 64
+        )
+        filesystem.clear_instance_cache()
+    assert found == {f"bucket/{number}": f"/bucket/{number}".encode() for number in range(at_once)}
