@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from collected import Grown, copied
 from conftest import need
 from distribution import Distribution, free_port
 from images import Image, ask, config, descriptor, image, index, layer, push
+from images import regnb as run
 from msgspec import structs
 from scripted import Reply
 
@@ -422,6 +424,27 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
     assert here.plan_empty(older_than="0").effects == ()
     assert before == {}
     assert {str(name) for name in swept.whole(real.root)} == {"app:multi"}
+
+
+def test_the_command_that_applies_such_an_undo_is_printed_whole(real: Distribution, tmp_path: Path) -> None:
+    """What is printed to apply a plan can be run as it stands: it names the storage whose trash has the layers."""
+    ask(real.url, lambda client: push(client, "app", "1.0", some(21)))
+    with regnb.connect(real.url) as registry:
+        plan = registry.plan_delete("app:1.0")
+        deletion = registry.apply(plan, confirm=plan.code)
+    real.stop()
+    swept.age(real.root, 3)
+    swept.collect(real)
+    receipts_here = {"REGNB_RECEIPTS": os.environ["REGNB_RECEIPTS"]}
+    with real:
+        made = run(
+            tmp_path, "undo", deletion.name, "--storage", str(real.root), "--plan-out", str(tmp_path / "undo.json"),
+            **receipts_here,
+        )  # fmt: skip
+        _, _, command = made.stderr.partition("To apply it: regnb ")
+        done = run(tmp_path, *shlex.split(command), **receipts_here)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {str(name) for name in swept.whole(real.root)} == {"app:1.0"}
 
 
 def test_what_undo_needs_is_spared_and_named(real: Distribution) -> None:
