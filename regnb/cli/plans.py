@@ -182,11 +182,17 @@ def finish(receipt: Receipt) -> NoReturn:
     if unknown := int((rows["status"] == "unknown").sum()):
         out.print(
             f"{count(unknown, 'row')} {'is' if unknown == 1 else 'are'} unknown: the registry could not be read after "
-            f"the write. To look again and go on: regnb apply --resume {receipt.name}"
+            f"the write. To look again and go on: regnb apply --resume {receipt.name}",
+            soft_wrap=True,
+        )
+    elif rows["status"].isin(["failed", "skipped"]).any():
+        out.print(
+            f"To retry the rows that were not done, once the cause is removed: regnb apply --resume {receipt.name}",
+            soft_wrap=True,
         )
     if rows["status"].isin(["done", "failed", "unknown"]).any() and not receipt.plan.final:
         plan = receipt.plan
         end = f"{plan.collector} removes it" if plan.collector else "the registry's next garbage collection"
         until = f", until {end}" if plan.collected else ""
-        out.print(f"To take it back{until}: regnb undo {receipt.name}")
+        out.print(f"To take it back{until}: regnb undo {receipt.name}", soft_wrap=True)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

@@ -437,6 +437,11 @@ def test_the_command_that_applies_such_an_undo_is_printed_whole(real: Distributi
     swept.collect(real)
     receipts_here = {"REGNB_RECEIPTS": os.environ["REGNB_RECEIPTS"]}
     with real:
+        plan_file = str(tmp_path / "plain.json")
+        made = run(tmp_path, "undo", deletion.name, "--plan-out", plan_file, **receipts_here)
+        done = run(tmp_path, *shlex.split(made.stderr.partition("To apply it: regnb ")[2]), **receipts_here)
+        assert done.returncode == 4, "the layers are gone"
+        assert "To retry the rows that were not done, once the cause is removed: regnb apply --resume " in done.stdout
         made = run(
             tmp_path, "undo", deletion.name, "--storage", str(real.root), "--plan-out", str(tmp_path / "undo.json"),
             **receipts_here,

@@ -219,6 +219,20 @@ def test_a_narrow_terminal_folds_sentences(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines[-1] == "not shown: size; --json shows all"
 
 
+def test_a_narrow_terminal_says_what_became_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status and the message of a row have room before the digests that it was about."""
+    written = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=written, width=80))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = ("step", "action", "repository", "tag", "before", "after", "status", "message")
+    row = ("0", "tag", "apps/web", "1.0", "sha256:3b946961b43b", "sha256:9dc4a709d867", "failed", "no space is left on its disk")
+    terminal.draw([(name, False) for name in names], [row])
+    head, cells, left = written.getvalue().splitlines()
+    assert head.split() == ["step", "action", "repository", "tag", "status", "message"]
+    assert "failed  no space is left on its disk" in cells
+    assert left == "not shown: before, after; --json shows all"
+
+
 def test_a_narrow_terminal_shows_every_word_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two columns that fold share the line, and nothing of a reason is cut off; of a referrer's tag its middle is."""
     written = io.StringIO()
