@@ -225,7 +225,16 @@ def test_a_narrow_terminal_says_what_became_of_a_row(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(terminal, "out", Console(file=written, width=80))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     names = ("step", "action", "repository", "tag", "before", "after", "status", "message")
-    row = ("0", "tag", "apps/web", "1.0", "sha256:3b946961b43b", "sha256:9dc4a709d867", "failed", "no space is left on its disk")
+    row = (
+        "0",
+        "tag",
+        "apps/web",
+        "1.0",
+        "sha256:3b946961b43b",
+        "sha256:9dc4a709d867",
+        "failed",
+        "no space is left on its disk",
+    )
     terminal.draw([(name, False) for name in names], [row])
     head, cells, left = written.getvalue().splitlines()
     assert head.split() == ["step", "action", "repository", "tag", "status", "message"]
