@@ -549,6 +549,23 @@ def test_a_referrer_that_is_listed_and_gone_is_an_error(both: Registries) -> Non
     assert plan(both.real, "a:1", "b", referrers=False).changes == 1
 
 
+def test_links_that_a_full_disk_left_empty_are_written_anew(real: Distribution, both: Registries) -> None:
+    """docker-registry answers 500 for such a blob; to send it once more is all that mends it."""
+    fill(both.embedded, ("a", "1", ONE))
+    fill(both.real, ("b", "1", ONE))
+    made = plan(both.real, "a:1", "c", source=both.embedded)
+    links = list(real.root.glob("docker/registry/v2/repositories/b/_layers/sha256/*/link"))
+    assert len(links) == 3
+    for link in links:
+        empty = Path(str(link).replace("/b/_layers/", "/c/_layers/"))
+        empty.parent.mkdir(parents=True)
+        empty.touch()
+    apply(made)
+    assert raw(both.real, "c", "1") == ONE.data
+    for link in links:
+        assert Path(str(link).replace("/b/_layers/", "/c/_layers/")).read_text() == link.read_text()
+
+
 def test_what_a_plan_costs(both: Registries) -> None:
     """Two listings, a GET and a HEAD a tag, and one question to a registry that lists no referrers."""
     fill(both.real, *(("a", f"v{number}", image([layer(number, 9)])) for number in range(20)))
