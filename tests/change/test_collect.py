@@ -35,7 +35,7 @@ from msgspec import structs
 from scripted import Reply
 
 import regnb
-from regnb import storage
+from regnb import session, storage
 from regnb.change import sweep
 from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
@@ -918,6 +918,20 @@ def test_the_command_line_of_a_run_that_nobody_watches(old: Distribution, tmp_pa
     assert "5 of 5 rows done" in printed
     assert swept.eligible(old) == set()
     assert "nothing to do" in regnb_()
+
+
+def test_progress_is_shown_unless_it_is_not_wanted(
+    old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--no-progress`` and ``--quiet`` hold for what changes a storage, too."""
+    monkeypatch.setattr(session, "EVERY", 0.0)
+    words = ["collect", str(old.root), "--endpoint", old.url, "--apply"]
+    for more, shown in (["--no-progress"], False), (["--quiet"], False), ([], True):
+        done = run(tmp_path, *words, *more, REGNB_RECEIPTS=os.environ["REGNB_RECEIPTS"])
+        assert ("Applying: " in done.stderr) == shown, more
+        storage_ = swept.storage(old)
+        back = storage_.plan_restore(storage_.trash()["run"].iloc[0])
+        assert storage_.apply(back, confirm=back.code).status == "done"
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:
