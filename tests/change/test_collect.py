@@ -881,7 +881,9 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     )
     Path(plan).unlink()
     regnb_("undo", run, "--plan-out", plan)
-    assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    back = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    assert "5 of 5 rows done" in back
+    assert re.search(r"Put back [0-9.]+ kB; the volume has .* free than before\.", back)
     (restored,) = [one for one in receipts()["receipt"] if one != run]
     with pytest.raises(PlanMismatch, match="not from a collection"):
         swept.storage(old).plan_restore(Receipt.load(restored))
