@@ -37,8 +37,11 @@ def test_a_bucket_without_credentials_asks_for_them(monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(StorageError, match="Unable to locate credentials") as caught, opened("s3://b/r", "read") as at:
-        at[0].ls(at[1])
+    with (
+        pytest.raises(StorageError, match="Unable to locate credentials") as caught,
+        opened("s3://b/r", "read", skip_instance_cache=True) as (bucket, folder),
+    ):
+        bucket.ls(folder)
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint
 
 
