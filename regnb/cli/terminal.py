@@ -45,7 +45,7 @@ _LEAST: Final = 22
 """Letters that a sentence gets at least before columns are left out."""
 _WORD: Final = 32
 """Letters of a word that is never broken at the end of a line."""
-_TOLD: Final = frozenset({"status", "message"})
+_TOLD: Final = frozenset({"tag", "status", "message"})
 """Columns that get room before others do: a table of what failed is of no use without them."""
 _REFERRER: Final = re.compile(r"\bsha256-[0-9a-f]{64}(\.\w+)?")
 """A referrer's tag, which is longer than most lines."""
