@@ -281,7 +281,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         """What is spared or only named: a row for each (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
         from regnb.tables.frame import of_rows
 
-        return of_rows("effects", map(msgspec.structs.astuple, self.effects))
+        return of_rows("effects", (one.row for one in self.effects))
 
     def summary(self) -> str:
         """Return the plan in a sentence."""

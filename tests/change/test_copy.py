@@ -259,7 +259,7 @@ def test_a_tag_that_points_elsewhere_is_not_moved_unasked(both: Registries) -> N
     fill(both.real, ("a", "1", ONE), ("b", "1", TWO))
     with pytest.raises(Refused, match="b:1") as caught:
         plan(both.real, "a", "b")
-    assert "allow 'overwrite'" in caught.value.hint
+    assert "--allow overwrite" in caught.value.hint
     made = plan(both.real, "a", "b", "overwrite")
     assert [(step.before, step.after) for step in made.steps] == [(TWO.digest, ONE.digest)]
     assert [(effect.effect, effect.reference) for effect in made.effects] == [("tag", "1")]
