@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from regnb.errors import InvalidArgument
+from regnb.session import Bar, Counted, Show
 
 VARIABLES: Final = MappingProxyType(
     {
@@ -73,6 +74,21 @@ def variable(name: str) -> str:
     """
     _ = VARIABLES[name]
     return os.environ.get(name, "")
+
+
+def progress_bar(work: Counted, show: Show) -> Bar:
+    """Return the bar that shows how far some work is; a page tells it where its visitor waits.
+
+    Args:
+        work: What is counted.
+        show: Whether to draw it, or what to call; by default as the environment says.
+
+    Example:
+        >>> from regnb.crawl.portions import Progress
+        >>> progress_bar(Progress(), False).close()
+    """
+    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
+    return Bar(work, show=False if hidden else show, to=variable("REGNB_PROGRESS"))
 
 
 def seconds(timeout: float | None) -> float:

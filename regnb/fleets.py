@@ -17,9 +17,10 @@ from regnb.analysis.difference import compare
 from regnb.analysis.inventory import Inventory
 from regnb.crawl.crawl import Progress
 from regnb.crawl.naming import named
+from regnb.environment import progress_bar
 from regnb.errors import InvalidArgument, NotFound, RegnbError, StorageError
 from regnb.layouts.shelf import find
-from regnb.session import Bar, Show, run
+from regnb.session import Show, run
 from regnb.source import is_file, read
 from regnb.tables.frame import Frame, make, of_rows, stacked
 from regnb.text import count, human
@@ -293,7 +294,7 @@ def fleet(what: Members, *, cached: bool = True, progress: Show = None) -> Fleet
                 tasks.start_soon(one_of, member, limit)
 
     if online:
-        run(all_of_them, Bar(reading, show=progress))
+        run(all_of_them, progress_bar(reading, progress))
     for member in chosen:
         try:
             if member.name in records:

@@ -21,14 +21,14 @@ from regnb.crawl.crawl import Crawl, Progress, collect
 from regnb.crawl.naming import exact, named
 from regnb.crawl.reader import Reader
 from regnb.environment import concurrency as at_once
+from regnb.environment import progress_bar, seconds, variable
 from regnb.environment import retries as attempts
-from regnb.environment import seconds, variable
 from regnb.errors import Interrupted, InvalidArgument, NotFound, PlanMismatch, Refused, RegistryError
 from regnb.layouts.shelf import Shelf, find
 from regnb.layouts.stored import StoredShelf, is_stored
 from regnb.oci.manifest import AnyManifest, decode
 from regnb.oci.reference import Digest, Reference
-from regnb.session import Bar, Counted, Show, at_exit, loop, run
+from regnb.session import Bar, Show, at_exit, loop, run
 from regnb.text import parse_size
 from regnb.wire.addresses import same
 from regnb.wire.cache import Cache
@@ -83,12 +83,6 @@ def _remembering(client: Client, cache: Cache) -> Client:
 def _let_go(client: Client, cache: Cache) -> None:
     with contextlib.suppress(RuntimeError):  # the program ends
         loop().call(_close, client, cache)
-
-
-def _bar(work: Counted, show: Show) -> Bar:
-    """Return the bar that shows how far some work is; a page tells it where its visitor waits."""
-    hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
-    return Bar(work, show=False if hidden else show, to=variable("REGNB_PROGRESS"))
 
 
 class Registry:
@@ -425,7 +419,7 @@ class Registry:
         from regnb.layers.inside import looking  # kept out of `import regnb`
 
         counters, look = looking(self._reader, platform or None, whole=whole, most=parse_size(at_most or 0))
-        return self._read(reference, look, _bar(counters, progress))
+        return self._read(reference, look, progress_bar(counters, progress))
 
     def files(
         self, reference: _Named, *, platform: str | None = None, at_most: _Bytes = "", progress: Show = None
@@ -980,7 +974,7 @@ class Registry:
 
 def _read_whole(run_: Callable[[Bar | None], Records], counters: Progress, show: Show, *, resumable: bool) -> Inventory:
     try:
-        records = run_(_bar(counters, show))
+        records = run_(progress_bar(counters, show))
     except Interrupted as stop:
         raise (_resumable(stop, counters) if resumable else stop) from None
     return Inventory.of(records)
@@ -1005,7 +999,7 @@ def _apply(reader: Reader, plan: Plan, open_journal: Callable[[], Journal], ther
     counters = Progress_()
     repositories = {step.repository for step in plan.steps if step.writes}
     with hold(plan.host, repositories), changing(), open_journal() as journal:
-        run(lambda: apply(reader, plan, journal, source=there, progress=counters), _bar(counters, show))
+        run(lambda: apply(reader, plan, journal, source=there, progress=counters), progress_bar(counters, show))
     return Receipt.load(journal.path)
 
 

@@ -17,9 +17,10 @@ from regnb.analysis.storage import Storage as _Storage
 from regnb.analysis.storage import unsearched
 from regnb.crawl.files import file_errors, local_path
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
+from regnb.environment import progress_bar
 from regnb.errors import Interrupted, InvalidArgument, PlanMismatch, Refused, RegistryError, StorageError
 from regnb.oci.disk import BASE
-from regnb.session import Bar, Show, run
+from regnb.session import Show, run
 from regnb.text import count, human, parse_size
 
 if TYPE_CHECKING:
@@ -581,7 +582,7 @@ class Storage(_Storage):
         # Every manifest of a repository needs what it needs, and a tag leads to none but these.
         tags = plan.operation != "collect" or plan.options.untagged or plan.options.tag_history is not None
         progress = Progress()
-        bar = Bar(progress, show=show)
+        bar = progress_bar(progress, show)
         progress.changed = bar.update
         try:
             doing = f"change the files of {self.url}"

@@ -95,7 +95,8 @@ class Image:
         going = np.zeros(len(self.inventory.tags), dtype=bool)
         going[self.inventory.tags.index.get_indexer(own.index)] = True
         gone = removal(graph, going).gone
-        return graph.bytes(graph.freed(gone))
+        its, others = (graph.own.of(some)[1] for some in (graph.manifest[gone], graph.manifest[~gone]))
+        return graph.bytes(np.setdiff1d(its, others))
 
     @cached_property
     def about(self) -> Frame:

@@ -342,7 +342,10 @@ class Inventory(_Frames):
         """Who holds what, as integers: what a deletion would free is computed with it."""
         from regnb.tables.graph import Graph
 
-        return Graph.of_frames(self.tags, self.manifests, self.layers, self.children, self.blobs)
+        graph = Graph.of_frames(self.tags, self.manifests, self.layers, self.children, self.blobs)
+        lacking = self.problems["repository"][self.problems["problem"] == "no layers"]
+        graph.unseen = graph.of_repositories(set(lacking))
+        return graph
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -61,10 +61,7 @@ class Marking(Content["Mask", "Mask"]):
         self._number = dict(zip(blobs["digest"][named], np.flatnonzero(named).tolist(), strict=True))
 
     def _lacking(self, problems: Sequence[Problem], sort: ProblemKind) -> Mask:
-        some = {problem.repository for problem in problems if problem.problem == sort}
-        names = self._graph.repositories
-        concerned = np.fromiter((name in some for name in names), bool, len(names))
-        return concerned[self._graph.repository] if len(concerned) else np.zeros(len(self.rows), dtype=bool)
+        return self._graph.of_repositories({problem.repository for problem in problems if problem.problem == sort})
 
     def less(self, some: Mask, others: Mask) -> Mask:
         """See `Content.less`."""

@@ -216,7 +216,7 @@ def _queue(  # noqa: PLR0917 -- what they are chosen and ordered by
     named = protected | _newest(repository, dates, keep)
     stays = named | np.isnat(dates) | ~tags["complete"].to_numpy(bool) | tags["subject"].notna().to_numpy()
     roots = graph.tagged > 0
-    candidate = roots & (graph.above == 0)
+    candidate = roots & (graph.above == 0) & ~graph.unseen
     candidate[graph.tags[stays & (graph.tags >= 0)]] = False
     if (about := _spoken_of(graph, named)).any():
         at, row = graph.reach.of(np.arange(len(candidate)))

@@ -22,12 +22,12 @@ from regnb.crawl.keys import Keys
 from regnb.crawl.records import Records
 from regnb.crawl.storage import Reading
 from regnb.crawl.walk import Files, LocalFiles, RemoteFiles
-from regnb.environment import variable
+from regnb.environment import progress_bar, variable
 from regnb.errors import Interrupted, InvalidArgument, StorageError
 from regnb.oci.disk import BASE
 from regnb.oci.manifest import ACCEPT, OCI_CONFIG, media_type_of
 from regnb.oci.reference import Digest, is_digest
-from regnb.session import Bar, Show
+from regnb.session import Show
 from regnb.text import count, redact
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class Storage:
                 "environment of this process and of every worker, and open the storage without them",
             )
         counters = Progress()
-        bar = Bar(counters, show=show)
+        bar = progress_bar(counters, show)
 
         def by_workers(files: Files) -> Portioned:
             return Portioned(files, url, Workers.of(executor), read_portion, progress=counters, show=bar.update)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from regnb.tables.edges import Ints, Mask
 
-_FRAMES: Final = ("repositories", "tags", "manifests", "children", "layers", "blobs")
+_FRAMES: Final = ("repositories", "tags", "manifests", "children", "layers", "blobs", "problems")
 _TYPES: Final[Mapping[str, str]] = {
     "int64": "0::BIGINT", "int32": "0::INTEGER", "bool": "false", "Int64": "NULL::BIGINT", "boolean": "NULL::BOOLEAN",
     "datetime64[us, UTC]": "NULL::TIMESTAMPTZ",
@@ -59,6 +59,7 @@ _FOUND: Final = "SELECT f.place, n.number{more} FROM {frame}_ f JOIN {names} n O
 _LENGTH: Final = "SELECT count(*) FROM {frame}_"
 _POSITIONS: Final = "SELECT place, position::INTEGER AS position FROM layers_"
 _CHOSEN: Final = "SELECT place, coalesce(({condition}), false)::BOOLEAN AS chosen FROM tags_"
+_UNSEEN: Final = "SELECT repository FROM problems_ WHERE problem = 'no layers'"
 _ABOUT: Final = """SELECT created, dated, pushed, pulled, pulls_since, size, exclusive, complete,
     CASE WHEN subject IS NOT NULL THEN true END AS subject FROM tags_ ORDER BY place"""
 
@@ -141,6 +142,7 @@ class _Stored:
             ((subjects, subject[subjects]), signs),
             None if direct.all() else (source[direct], target[direct]),
         )
+        graph.unseen = graph.of_repositories({*self.text(_UNSEEN)["repository"]})
         graph.layers = owner[whole], self._columns(_POSITIONS)["position"][whole], layer[whole]
         return _Held(graph, chosen, tagged, manifest)
 

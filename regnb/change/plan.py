@@ -125,6 +125,11 @@ class Effect(Struct, frozen=True, forbid_unknown_fields=True):
     size: _Sum = 0
     message: str = ""
 
+    @property
+    def row(self) -> tuple[str, str, str, int | None, str]:
+        """Its columns. Where no size was given it is missing: 0 bytes would be a statement."""
+        return self.effect, self.repository, self.reference, self.size or None, self.message
+
 
 class Refusal(Struct, frozen=True, forbid_unknown_fields=True):
     """What the registry will refuse of a plan, as far as that is known before anything is written.

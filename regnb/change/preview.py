@@ -5,8 +5,6 @@ from __future__ import annotations
 import html as html_
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from regnb.tables.columns import COLUMNS
 from regnb.text import count, escaped, human
 
@@ -93,7 +91,7 @@ def frame(plan: Plan) -> Frame:
         step = plan.steps[number]
         # Where nothing changes there is nothing to compare.
         before, after = (None, None) if step.before == step.after or not step.writes else (step.before, step.after)
-        about = (len(step.tags), step.size, step.reason, refused.get(step.action, ""), plan.curl(number))
+        about = (len(step.tags), step.size or None, step.reason, refused.get(step.action, ""), plan.curl(number))
         rows.append((step.action, step.repository, plan.name(number), before or None, after or None, *about))
     return Frame(of_rows("plan", rows).set_axis(order))
 
@@ -109,9 +107,7 @@ def blast(plan: Plan) -> Frame:
     """
     from regnb.tables.frame import of_rows  # pandas waits for a frame
 
-    return of_rows(
-        "effects", map(msgspec.structs.astuple, sorted(plan.effects, key=lambda one: one.effect == "shared"))
-    )
+    return of_rows("effects", (one.row for one in sorted(plan.effects, key=lambda one: one.effect == "shared")))
 
 
 def touched(rows: Frame) -> Frame:

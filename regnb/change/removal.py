@@ -146,7 +146,7 @@ class Loss:
                 raise Refused(
                     f"{self.held.name}@{Digest(digest).short} is listed by the index {self.held.title(indexes[0])}, "
                     "which would break",
-                    hint="delete the index, which also deletes what only it needs, or allow 'parents'",
+                    hint=f"delete the index, which also deletes what only it needs; {once(['parents'])}",
                     allow=("parents",),
                 )
 
@@ -310,7 +310,7 @@ def remove(
         texts = dict.fromkeys(f"{row.repository}{at(row.reference)} ({row.message})" for row in alive)
         raise Refused(
             f"a cluster runs images that this would delete: {names(list(texts))}",
-            hint="leave it out of the selection, or allow 'running'",
+            hint=f"leave it out of the selection; {once(['running'])}",
             allow=("running",),
         )
     graph = inventory.graph
@@ -508,7 +508,7 @@ def _check_known(inventory: Inventory, repositories: Collection[str], allow: Col
         raise Refused(
             "the inventory is incomplete: unread images may need the data that this would delete: "
             f"{names([text for texts in gaps.values() for text in texts])}",
-            hint=f"inventory.problems says why; mend that and read again, or allow 'incomplete': {once(needed)}",
+            hint=f"inventory.problems says why; mend that and read again; {once(needed)}",
             allow=needed,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from regnb.change.plan import Effect, Plan, Step, check_allow
+from regnb.change.plan import Effect, Plan, Step, check_allow, once
 from regnb.crawl.reader import Reader, each, parts
 from regnb.crawl.selection import Picked, What, check_seen, find
 from regnb.errors import ContentError, InvalidArgument, NotFound, Refused
@@ -161,7 +161,7 @@ async def overwritten(
         first, more = effects[0], len(effects) - 1
         raise Refused(
             f"{first.repository}:{first.reference} {first.message}" + (f" (and {more} more)" if more else ""),
-            hint="choose another tag, or allow 'overwrite'",
+            hint=f"choose another tag; {once(['overwrite'])}",
             allow=("overwrite",),
         )
     return tuple(effects)

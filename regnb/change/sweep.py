@@ -281,7 +281,7 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         """What is spared or only named: a row for each (:data:`regnb.tables.columns.COLUMNS`, ``effects``)."""
         from regnb.tables.frame import of_rows
 
-        return of_rows("effects", map(msgspec.structs.astuple, self.effects))
+        return of_rows("effects", (one.row for one in self.effects))
 
     def summary(self) -> str:
         """Return the plan in a sentence."""
@@ -313,7 +313,10 @@ class Sweep(Document, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
         """
         if self.options.place == "list" and self.operation != "empty" and self.options.trash:
             return "Nothing was moved or removed: this bucket keeps no versions, so rows are only listed."
-        text = f"Moved {human(moved)}, removed for good {human(emptied)}"
+        if self.operation == "restore":
+            text = f"Put back {human(moved)}"
+        else:
+            text = f"Moved {human(moved)}, removed for good {human(emptied)}"
         if not local_path(self.url):  # a bucket is never full
             return f"{text}."
         return f"{text}; the volume has {human(abs(free))} {'more' if free >= 0 else 'less'} free than before."

@@ -177,7 +177,8 @@ def finish(storage: Storage, receipt: Receipt) -> NoReturn:
     if sweep is not None and sweep.operation == "collect":
         where = shlex.quote(sweep.url)
         if not sweep.takes:
-            out.print(f"To remove what is still garbage after a day: regnb trash empty {where} --older-than 1d")
+            text = f"To remove what is still garbage after a day: regnb trash empty {where} --older-than 1d"
+            out.print(text, soft_wrap=True)
             raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)
         if sweep.options.trash:
             out.print(f"To put it back: regnb trash restore {where} {receipt.name}", soft_wrap=True)

@@ -37,18 +37,19 @@ if TYPE_CHECKING:
     from regnb.wire.exchange import Answer
 
 
-def keep_plan(plan: Plan, path: Path, alarm: Alarm) -> list[Reason]:
+def keep_plan(plan: Plan, path: Path, alarm: Alarm, storage: Storage | None = None) -> list[Reason]:
     """Write a plan into a file, say how it is applied, and announce it; return a reason if nobody took the message."""
     plan.save(path)
+    with_storage = f" --storage {shlex.quote(storage.url)}" if storage else ""
     if not plan.changes:
         say(f"There is nothing to apply in {path}.")
     elif not plan.ready:
         say(f"The plan is in {path}, but {plan.host} would refuse it.")
     else:
-        say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}")
+        say(f"To apply it: regnb apply {shlex.quote(str(path))} --confirm {plan.code}{with_storage}")
     if not plan.changes:
         return []
-    return alarm.send(f"A plan for {plan.host} waits for approval", waiting(plan, path))
+    return alarm.send(f"A plan for {plan.host} waits for approval", waiting(plan, path, with_storage))
 
 
 def present(
@@ -85,7 +86,7 @@ def present(
     else:
         show_plan(plan)
     if plan_out is not None:
-        leave(keep_plan(plan, plan_out, alarm))
+        leave(keep_plan(plan, plan_out, alarm, storage))
     elif not plan.ready or json_ or curl:
         return
     elif at_terminal():
@@ -108,10 +109,10 @@ def ask_code(plan: Plan | Sweep) -> str:
     return typed if typed == plan.code else ""
 
 
-def waiting(plan: Plan, path: Path) -> list[str]:
+def waiting(plan: Plan, path: Path, options: str = "") -> list[str]:
     """Return what a message says of a plan that waits in a file; not its code, which only a reader of the plan gets."""
     refused = [f"Refused: {one.message}" for one in plan.refusals if one.known]
-    return [plan.summary(), *refused, f"To read and apply it: regnb apply {shlex.quote(str(path.absolute()))}"]
+    return [plan.summary(), *refused, f"To read and apply it: regnb apply {shlex.quote(str(path.absolute()))}{options}"]
 
 
 def show_answer(answer: Answer, *, include: bool, curl: bool, json_: bool) -> NoReturn:
@@ -181,11 +182,17 @@ def finish(receipt: Receipt) -> NoReturn:
     if unknown := int((rows["status"] == "unknown").sum()):
         out.print(
             f"{count(unknown, 'row')} {'is' if unknown == 1 else 'are'} unknown: the registry could not be read after "
-            f"the write. To look again and go on: regnb apply --resume {receipt.name}"
+            f"the write. To look again and go on: regnb apply --resume {receipt.name}",
+            soft_wrap=True,
+        )
+    elif rows["status"].isin(["failed", "skipped"]).any():
+        out.print(
+            f"To retry the rows that were not done, once the cause is removed: regnb apply --resume {receipt.name}",
+            soft_wrap=True,
         )
     if rows["status"].isin(["done", "failed", "unknown"]).any() and not receipt.plan.final:
         plan = receipt.plan
         end = f"{plan.collector} removes it" if plan.collector else "the registry's next garbage collection"
         until = f", until {end}" if plan.collected else ""
-        out.print(f"To take it back{until}: regnb undo {receipt.name}")
+        out.print(f"To take it back{until}: regnb undo {receipt.name}", soft_wrap=True)
     raise typer.Exit(OK if receipt.status == "done" else INCOMPLETE)

@@ -46,6 +46,8 @@ _LEAST: Final = 22
 """Letters that a sentence gets at least before columns are left out."""
 _WORD: Final = 32
 """Letters of a word that is never broken at the end of a line."""
+_TOLD: Final = frozenset({"tag", "status", "message"})
+"""Columns that get room before others do: a table of what failed is of no use without them."""
 _REFERRER: Final = re.compile(r"\bsha256-[0-9a-f]{64}(\.\w+)?")
 """A referrer's tag, which is longer than most lines."""
 _CONNECTION: Final = "Connection"
@@ -252,10 +254,12 @@ def draw(columns: Iterable[tuple[str, bool]], rows: Iterable[Sequence[str]], tit
         for width, fold, word in zip(widths, folds, words or widths, strict=True)
     ]
     fits, room = [0], out.width - least[0]
-    for at, width in list(enumerate(least))[1:]:  # a narrow column after one that is too wide is shown
-        if width + 2 <= room:
+    # What became of a row comes before what it was about. A narrow column after one that is too wide is shown.
+    for at in sorted(range(1, len(head)), key=lambda at: head[at] not in _TOLD):
+        if least[at] + 2 <= room:
             fits.append(at)
-            room -= width + 2
+            room -= least[at] + 2
+    fits.sort()
     # Rich would shrink all columns alike, below what their words need, and cut the last one off.
     sizes = {at: min(least[at], out.width) for at in fits}
     folding = sorted((at for at in fits if folds[at]), key=lambda at: widths[at] - least[at])

@@ -94,10 +94,10 @@ def explained(url: str | Path, what: str) -> Iterator[None]:
             f"no permission to {what} {redact(url)}", hint="check the user, or the credentials in the environment"
         ) from None
     except Exception as error:  # noqa: BLE001 -- each file system's library has errors of its own
-        raise StorageError(
-            f"cannot {what} {redact(url)}: {reason(error)}",
-            hint="check the URL, the space that is left and the network",
-        ) from None
+        hint = "check the URL, the space that is left and the network"
+        if "credentials" in str(error):  # botocore's, where there are none or only a part of them
+            hint = "set the variables that its library reads, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise StorageError(f"cannot {what} {redact(url)}: {reason(error)}", hint=hint) from None
 
 
 @contextmanager

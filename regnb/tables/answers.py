@@ -215,7 +215,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "before": ("str", "digest that is there when the plan is made; missing if there is none, or it stays"),
         "after": ("str", "digest that will be there; missing if there will be none, or it stays"),
         "tags": ("int64", "tags that a deletion by digest deletes too"),
-        "size": ("int64", "bytes of every blob behind the manifest, counted once"),
+        "size": ("Int64", "bytes of every blob behind the manifest, counted once; missing: its children were not read"),
         "reason": ("str", "why this row is here"),
         "refused": ("str", "what the registry will refuse, or that this is not known; else empty"),
         "curl": ("str", "the same for a shell, without credentials"),
@@ -240,7 +240,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         ),
         "repository": ("str", "name"),
         "reference": ("str", "tag or digest; empty for a whole repository"),
-        "size": ("int64", "bytes that are concerned"),
+        "size": ("Int64", "bytes that are concerned; missing: none, or not known"),
         "message": ("str", "what it means"),
     },
     "receipt": {

@@ -13,9 +13,10 @@ from regnb.oci.reference import Digest, is_digest
 from regnb.tables.columns import SENTENCES, SIZES
 from regnb.text import human, middle, printable
 
-_DIGESTS: Final = frozenset(
-    {"digest", "manifest", "subject", "config", "child", "diff_id", "before", "after", "first", "second", "reference"}
-)
+_DIGESTS: Final = frozenset({
+    "digest", "manifest", "subject", "config", "child", "diff_id", "before", "after", "first", "second", "reference",
+    "tag",  # of a collection's receipt, whose rows have none: in its place stands what was moved
+})  # fmt: skip
 WIDEST: Final = 60
 """Letters of a cell that is not a sentence."""
 _NAMES: Final = {"tag": 32}

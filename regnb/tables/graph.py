@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -70,6 +70,11 @@ class Graph:
         self.repositories = repositories
         self.hollow: Mask = np.zeros(len(manifest), dtype=bool)
         """Whether each row lists a manifest of which nothing but the digest is known."""
+        self.unseen: Mask = np.zeros(len(manifest), dtype=bool)
+        """Whether a plain collection of version 2.8 does not see each row, as its repository has no folder for layers.
+
+        Where there is one, every collection of version 3 ends before it removes anything.
+        """
         none: Ints = np.array([], dtype=np.int32)
         self.layers: tuple[Ints, Ints, Ints] = (none, none, none)
         """A manifest's blob, a position above its base and the layer's blob, of each layer; where somebody set it."""
@@ -280,7 +285,7 @@ class Graph:
         return float(self.sizes.sum(dtype=np.float64)) < 2**62
 
     def freed(self, gone: Mask) -> Ints:
-        """Return the blobs that no manifest needs any more once some rows are gone.
+        """Return the blobs that a plain collection removes because some rows are gone, and would not remove without.
 
         Args:
             gone: For each row whether that repository loses that manifest.
@@ -288,8 +293,17 @@ class Graph:
         Returns:
             The numbers of the blobs: ``sizes[found].sum()`` are their bytes.
         """
-        lost = self._manifests(gone) & ~self._manifests(~np.asarray(gone))
-        return np.flatnonzero(~self._needed(~lost) & (self._all_needed > 0) & ~self.absent)
+        return np.flatnonzero(~self.needed(~(np.asarray(gone) | self.unseen)) & self._kept)
+
+    @cached_property
+    def _kept(self) -> Mask:
+        """The blobs on disk that a plain collection keeps as long as no row is gone."""
+        return self.needed(~self.unseen) & ~self.absent
+
+    def of_repositories(self, names: Collection[str]) -> Mask:
+        """Return the rows of some repositories."""
+        concerned = np.fromiter((name in names for name in self.repositories), bool, len(self.repositories))
+        return concerned[self.repository] if len(concerned) else np.zeros(len(self.manifest), dtype=bool)
 
 
 class Numbered:

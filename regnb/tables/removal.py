@@ -44,13 +44,17 @@ class Removal(NamedTuple):
         """
         place = np.full(len(self.gone), -1)
         place[selected[::-1]] = np.arange(len(selected))[::-1]
+        settled = np.zeros(len(self.gone), dtype=bool)
         for rows in self.rounds:
             # What follows from several images comes after the last one of them.
             subject = graph.subject[rows]
             place[rows] = np.maximum(place[rows], np.where((subject >= 0) & self.gone[subject], place[subject], -1))
             at, below = graph.below.of(rows)
             np.maximum.at(place, below, place[rows[at]])
+            settled[rows] = True
             signing = np.flatnonzero((graph.signs >= 0) & (graph.tags >= 0) & np.isin(graph.signs, rows))
+            # Tags can refer in a circle: what has its place keeps it, or its children would come before it.
+            signing = signing[~settled[graph.tags[signing]]]
             np.maximum.at(place, graph.tags[signing], place[graph.signs[signing]])
         found = np.concatenate([*self.rounds, np.array([], dtype=np.int64)])
         return found[np.argsort(place[found], kind="stable")]

@@ -30,6 +30,8 @@ from regnb.wire.exchange import reason
 from regnb.wire.messages import Response, Streamed
 
 ERRORS_SHOWN: Final = 100
+_NO_SPACE: Final = '"Err":28}'
+"""How distribution tells that its disk is full: an error of its file system, with its number."""
 BY_STATUS: Final[dict[int, tuple[type[RegistryError], str]]] = {
     401: (Unauthorized, ""),
     403: (Denied, "ask the registry's owner for the permission"),
@@ -164,6 +166,8 @@ def raise_for(response: Response, registry: str = "") -> None:
         hint = vendor or "the registry is read-only (storage.maintenance.readonly in its config)"
     elif status == 405 and response.method == "DELETE":
         hint = vendor or "set storage.delete.enabled: true in its config, if it is CNCF distribution (docker-registry)"
+    elif status >= 500 and any(_NO_SPACE in line for line in lines):
+        hint = "the registry's disk is full: make room there"
     what = "; ".join(lines) or reason(status) or "no reason given"
     text = f"{response.method} {redact(response.url)}: {status}: {what}"
     raise failure(kind, response, text, hint=hint, codes=codes)

@@ -52,6 +52,8 @@ def play(disk: Disk, *, real: bool) -> None:
     if real:
         for how, flags in FLAGS.items():
             agrees(before.reclaim(), how, collect(disk.root, "--dry-run", *flags))
+    if len(proposed := before.free("1GB", keep=0)):
+        assert proposed["total"].iloc[-1] == before.reclaim(proposed).size
     known = before.tags[before.tags["digest"].notna()]
     tags = list(zip(known["repository"], known["tag"], strict=True))
     if chosen := disk.random.sample(tags, min(len(tags), 2)):

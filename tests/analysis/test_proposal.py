@@ -85,3 +85,19 @@ def test_what_a_collection_does_not_see_keeps_nothing(tmp_path: Path) -> None:
     found = regnb.open_storage(tmp_path).inventory().free(len(LARGE), keep=0)
     assert found["tag"].to_list() == ["1"]
     assert found["total"].iloc[-1] >= len(LARGE)
+
+
+def test_a_repository_that_a_collection_does_not_see(tmp_path: Path) -> None:
+    """Version 2.8 sees no repository without layers: its index frees nothing, and holds no image back elsewhere."""
+    stock = Stock(tmp_path / "storage")
+    held = made(1, LARGE)
+    stock.put("app", held, "1")
+    stock.put("bare", Image(index([(held, "linux/amd64")]).data, index([]).media_type), "1")
+    inventory = regnb.open_storage(tmp_path / "storage").inventory()
+    found = inventory.free("1GB", keep=0)
+    assert found["repository"].to_list() == ["app"]
+    assert found["total"].to_list() == [inventory.reclaim(found).size] == [held.size]
+    assert inventory.reclaim("bare:1").size == 0
+    inventory.save(tmp_path / "saved")
+    assert regnb.free("1GB", tmp_path / "saved", keep=0)["total"].to_list() == [held.size]
+    assert regnb.reclaim("repository = 'bare'", tmp_path / "saved")["size"].to_list() == [0]

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,11 +30,12 @@ from collected import Grown, copied
 from conftest import need
 from distribution import Distribution, free_port
 from images import Image, ask, config, descriptor, image, index, layer, push
+from images import regnb as run
 from msgspec import structs
 from scripted import Reply
 
 import regnb
-from regnb import storage
+from regnb import session, storage
 from regnb.change import sweep
 from regnb.change.collect import basis, pushers
 from regnb.change.collect.planning import seconds
@@ -422,6 +424,32 @@ def test_undo_of_a_deletion_works_after_a_collection(real: Distribution) -> None
     assert here.plan_empty(older_than="0").effects == ()
     assert before == {}
     assert {str(name) for name in swept.whole(real.root)} == {"app:multi"}
+
+
+def test_the_command_that_applies_such_an_undo_is_printed_whole(real: Distribution, tmp_path: Path) -> None:
+    """What is printed to apply a plan can be run as it stands: it names the storage whose trash has the layers."""
+    ask(real.url, lambda client: push(client, "app", "1.0", some(21)))
+    with regnb.connect(real.url) as registry:
+        plan = registry.plan_delete("app:1.0")
+        deletion = registry.apply(plan, confirm=plan.code)
+    real.stop()
+    swept.age(real.root, 3)
+    swept.collect(real)
+    receipts_here = {"REGNB_RECEIPTS": os.environ["REGNB_RECEIPTS"]}
+    with real:
+        plan_file = str(tmp_path / "plain.json")
+        made = run(tmp_path, "undo", deletion.name, "--plan-out", plan_file, **receipts_here)
+        done = run(tmp_path, *shlex.split(made.stderr.partition("To apply it: regnb ")[2]), **receipts_here)
+        assert done.returncode == 4, "the layers are gone"
+        assert "To retry the rows that were not done, once the cause is removed: regnb apply --resume " in done.stdout
+        made = run(
+            tmp_path, "undo", deletion.name, "--storage", str(real.root), "--plan-out", str(tmp_path / "undo.json"),
+            **receipts_here,
+        )  # fmt: skip
+        _, _, command = made.stderr.partition("To apply it: regnb ")
+        done = run(tmp_path, *shlex.split(command), **receipts_here)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {str(name) for name in swept.whole(real.root)} == {"app:1.0"}
 
 
 def test_what_undo_needs_is_spared_and_named(real: Distribution) -> None:
@@ -872,7 +900,9 @@ def test_the_command_line(old: Distribution, tmp_path: Path) -> None:
     )
     Path(plan).unlink()
     regnb_("undo", run, "--plan-out", plan)
-    assert "5 of 5 rows done" in regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    back = regnb_("apply", plan, "--confirm", Sweep.load(plan).code)
+    assert "5 of 5 rows done" in back
+    assert re.search(r"Put back [0-9.]+ kB; the volume has .* free than before\.", back)
     (restored,) = [one for one in receipts()["receipt"] if one != run]
     with pytest.raises(PlanMismatch, match="not from a collection"):
         swept.storage(old).plan_restore(Receipt.load(restored))
@@ -933,6 +963,20 @@ def test_the_command_line_empties_a_trash_that_nobody_watches(old: Distribution,
     assert "1 of 1 row done" in printed
     assert not (old.root / "docker/registry/v2" / sweep.TRASH).exists()
     assert "nothing to do" in regnb_("--older-than", "0")
+
+
+def test_progress_is_shown_unless_it_is_not_wanted(
+    old: Distribution, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--no-progress`` and ``--quiet`` hold for what changes a storage, too."""
+    monkeypatch.setattr(session, "EVERY", 0.0)
+    words = ["collect", str(old.root), "--endpoint", old.url, "--apply"]
+    for more, shown in (["--no-progress"], False), (["--quiet"], False), ([], True):
+        done = run(tmp_path, *words, *more, REGNB_RECEIPTS=os.environ["REGNB_RECEIPTS"])
+        assert ("Applying: " in done.stderr) == shown, more
+        storage_ = swept.storage(old)
+        back = storage_.plan_restore(storage_.trash()["run"].iloc[0])
+        assert storage_.apply(back, confirm=back.code).status == "done"
 
 
 def test_so_much_is_to_be_free(old: Distribution) -> None:

@@ -519,6 +519,18 @@ class Model:
         }
 
 
+def test_an_index_goes_before_its_children_though_tags_refer_in_a_circle() -> None:
+    """The index bears a tag that signs what refers to the index: its child waits for it, so no failure can break it."""
+    listing = index([(A, "")])
+    signature = refers(listing, "s")
+    found = planned(
+        ("app", "a", A), ("app", sig(signature), listing), ("app", sig(B), signature), ("app", "b", B),
+        what=["app:a", f"app@{listing.digest}", f"app@{B.digest}"],
+    )  # fmt: skip
+    place = {step.before: number for number, step in enumerate(found.steps)}
+    assert place[listing.digest] in found.steps[place[A.digest]].needs
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_no_plan_loses_an_image_by_accident(chance: random.Random) -> None:

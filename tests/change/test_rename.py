@@ -233,7 +233,7 @@ def test_a_name_that_is_taken(real: Distribution) -> None:
     for what, to in (("a", "b"), ("a:1", "2"), ("a:1", "b:1")):
         with pytest.raises(Refused, match="already points to") as caught:
             plan(real.url, what, to)
-        assert "allow 'overwrite'" in caught.value.hint
+        assert "--allow overwrite" in caught.value.hint
     made = plan(real.url, "a:1", "2", "overwrite", "dummy")
     assert [effect.reference for effect in made.effects] == ["2"]
     apply(made)

@@ -57,6 +57,15 @@ def test_one_tag(filled: str) -> None:
     assert plan(filled, f"a@{TWO.digest}", "new").steps[0].after == TWO.digest
 
 
+def test_the_size_of_an_index_is_missing(filled: str) -> None:
+    """Its children are not read, and 0 bytes would be a wrong number; likewise of the image that a tag leaves."""
+    made = plan(filled, "a:m", "new")
+    assert made.to_frame()["size"].isna().all()
+    moved = plan(filled, "a:1", "2", "overwrite")
+    assert moved.to_frame()["size"].to_list() == [ONE.size]
+    assert moved.blast["size"].isna().all()
+
+
 def test_many_tags(filled: str) -> None:
     """A pattern gives each its own name, over repositories, from a glob or from rows of a frame."""
     rows = pd.DataFrame({"repository": ["a", "b"], "tag": ["1", "1"]})
@@ -84,7 +93,7 @@ def test_a_tag_that_points_elsewhere_is_not_moved_unasked(filled: str) -> None:
     assert "a:2" in caught.value.message
     assert TWO.digest.short in caught.value.message
     assert "without a tag" in caught.value.message
-    assert "allow 'overwrite'" in caught.value.hint
+    assert "--allow overwrite" in caught.value.hint
     made = plan(filled, "a:1", "2", "overwrite")
     assert [(step.before, step.after) for step in made.steps] == [(TWO.digest, ONE.digest)]
     assert made.allow == ("overwrite",)

@@ -24,6 +24,7 @@ from regnb.cli import collecting, terminal
 from regnb.cli.app import COMMANDS
 from regnb.cli.options import is_registry
 from regnb.oci.reference import Digest
+from regnb.tables.cells import cell
 
 ONE = image([layer("base", 1000)], about=config(commands=["RUN one"]))
 
@@ -228,6 +229,34 @@ def test_a_narrow_terminal_folds_sentences(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(map(len, lines)) <= 80
     assert set(f"{found} {mend}".split()) <= set(written.getvalue().split())
     assert lines[-1] == "not shown: size; --json shows all"
+
+
+def test_a_narrow_terminal_says_what_became_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status and the message of a row have room before the digests that it was about."""
+    written = io.StringIO()
+    monkeypatch.setattr(terminal, "out", Console(file=written, width=80))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = ("step", "action", "repository", "tag", "before", "after", "status", "message")
+    row = (
+        "0",
+        "tag",
+        "apps/web",
+        "1.0",
+        "sha256:3b946961b43b",
+        "sha256:9dc4a709d867",
+        "failed",
+        "no space is left on its disk",
+    )
+    terminal.draw([(name, False) for name in names], [row])
+    head, cells, left = written.getvalue().splitlines()
+    assert head.split() == ["step", "action", "repository", "tag", "status", "message"]
+    assert "failed  no space is left on its disk" in cells
+    assert left == "not shown: before, after; --json shows all"
+    digest = "sha256:" + "39ca94d618eaa1a90b07af4ddcb122d51cce3e1b72a8d761cd1b39609899e777"
+    written.truncate(written.seek(0))
+    shown = [cell(name)(value) for name, value in zip(names, (*row[:3], digest, "", "", *row[6:]), strict=True)]
+    terminal.draw([(name, False) for name in names], [shown])
+    assert "sha256:39ca94d618ea  failed  no space is left" in written.getvalue().splitlines()[1]
 
 
 def test_a_narrow_terminal_shows_every_word_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -32,6 +33,20 @@ def test_credentials_are_not_shown(url: str, seen: str) -> None:
     """What stands before the host stays out of every message."""
     assert redact(url) == seen
     assert "hunter2" not in reason(OSError(f"cannot reach {url}"))
+
+
+def test_a_bucket_without_credentials_asks_for_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hint names the variables, and neither the disk nor the network."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with (
+        pytest.raises(StorageError, match="Unable to locate credentials") as caught,
+        opened("s3://b/r", "read", skip_instance_cache=True) as (bucket, folder),
+    ):
+        bucket.ls(folder)
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -365,7 +365,7 @@ def test_errors_are_shown_with_their_hint(read: tuple[Registry, Inventory]) -> N
     assert "policy, line 2, column 1" in preview(policy)
     tagging = retagging(registry, inventory)
     tagging._fields["tag"].value = "latest"
-    assert "allow &#x27;overwrite&#x27;" in preview(tagging)
+    assert "--allow overwrite" in preview(tagging)
     assert tagging._allow["overwrite"] in tagging._offered.children, "the box stands beside the refusal, too"
     assert "role='alert'" in tagging._preview.value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import socket
 import ssl
 import time
@@ -492,6 +493,15 @@ def test_a_hostile_error_body_is_still_the_error(body: bytes) -> None:
     with pytest.raises(ServerFailed) as caught:
         raise_for(Response("GET", "http://h/v2/", 503, module._NONE, body))
     assert len(str(caught.value)) < 500
+
+
+def test_a_full_disk_is_named() -> None:
+    """What distribution answers when its disk is full is a number in a detail: the hint says it in words."""
+    detail = {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Path": "/srv/startedat", "Err": 28}}
+    body = json.dumps({"errors": [{"code": "UNKNOWN", "message": "unknown error", "detail": detail}]}).encode()
+    with pytest.raises(ServerFailed) as failure:
+        raise_for(Response("POST", "http://h/v2/a/blobs/uploads/", 500, module._NONE, body))
+    assert failure.value.hint == "the registry's disk is full: make room there"
 
 
 async def test_a_web_page_is_no_registry() -> None:

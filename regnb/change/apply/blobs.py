@@ -25,6 +25,7 @@ from regnb.errors import (
     Unproven,
     Unsupported,
 )
+from regnb.text import count
 from regnb.wire.uploads import Upload
 
 _STREAMS: Final = 4
@@ -37,6 +38,8 @@ _NEW: Final = 16
 """Blobs that a repository lacked, one after another, before small ones are sent to it unasked."""
 _NOT_MOUNTED: Final = (Denied, Unauthorized, NotFound, Unproven, Unsupported, ServerFailed)
 """What a registry answers that does not mount. If it does not take uploads either, that is the error."""
+_SHOWN: Final = 2
+"""Errors of blobs that a row shows: one cause has as many as an image has layers."""
 _GRACE: Final = 3.0
 """Seconds for giving up an upload when everything else is cancelled."""
 
@@ -97,7 +100,9 @@ class Blobs:
             if brought.error is not None:
                 lacking[blob.digest] = brought.error
         if lacking:
-            text = "; ".join(f"blob {digest}: {error.message}" for digest, error in lacking.items())
+            texts = [f"blob {digest}: {error.message}" for digest, error in lacking.items()]
+            more = [f"and {count(len(texts) - _SHOWN, 'more blob')}"] if len(texts) > _SHOWN else []
+            text = "; ".join((*texts[:_SHOWN], *more))
             raise RegnbError(text, hint=next(iter(lacking.values())).hint)
 
     async def _transfer(self, pending: Iterator[_Blob]) -> None:
@@ -116,12 +121,19 @@ class Blobs:
 
     async def _bring(self, blob: _Blob) -> None:
         """See to it that a repository has a blob: it is there, is mounted, or is sent."""
-        if not self._probably_absent(blob) and await self._client.blob_present(blob.repository, blob.digest):
-            self._lacked[blob.repository] = 0
-            return
+        failure = None
+        try:
+            if not self._probably_absent(blob) and await self._client.blob_present(blob.repository, blob.digest):
+                self._lacked[blob.repository] = 0
+                return
+        except ServerFailed as error:
+            # A disk that was full leaves links that are empty: to bring the blob once more writes them anew.
+            failure = error
         self._lacked[blob.repository] = self._lacked.get(blob.repository, 0) + 1
         near = blob.source if not self._course.plan.source else await self._nearby(blob)
         if near == blob.repository:
+            if failure is not None:
+                raise failure
             hint = "if regnb moved it into a trash, undo with that storage (--storage DIR); else push the image again"
             raise NotFound(f"{near} no longer has it: a garbage collection removed it", hint=hint)
         upload = None

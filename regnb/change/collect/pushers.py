@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from regnb.change.plan import once
 from regnb.errors import NotFound, Refused, RegistryError
 from regnb.text import names
 
@@ -153,4 +154,4 @@ def check(writers: Sequence[Writer]) -> None:
     else:
         text = f"it is not known whether anybody can push to {open_[0].endpoint}: {open_[0].how}"
         hint = "name the registry's own address, past every proxy; give credentials with docker login"
-    raise Refused(text, hint=f"{hint}; to go on anyway, allow 'writer'", allow=("writer",))
+    raise Refused(text, hint=f"{hint}; {once(['writer'])}", allow=("writer",))
