@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -83,6 +84,20 @@ def kinds(plan: Sweep) -> dict[str, int]:
     for row in plan.steps:
         found[row.kind] = found.get(row.kind, 0) + 1
     return found
+
+
+def test_dates_of_rows_compare_as_their_texts_do(old: Distribution) -> None:
+    """Whether something was written again since is read off these texts: a whole second is as long as a part of one."""
+    data = sorted((old.root / "docker/registry/v2/blobs").rglob("data"))
+    for number, path in enumerate(data):
+        os.utime(path, (1_700_000_000 + number / 2,) * 2)
+    for path in (old.root / "docker/registry/v2/repositories").rglob("link"):
+        os.utime(path, (1_600_000_000,) * 2)
+    rows = [row for row in swept.storage(old).plan_collect(grace="0", endpoints=[old.url]).steps if row.kind == "blob"]
+    assert len(rows) > 2
+    for row in rows:
+        when = (old.root / "docker/registry/v2" / row.path / "data").stat().st_mtime
+        assert row.youngest == datetime.fromtimestamp(when, UTC).isoformat(timespec="microseconds")
 
 
 def test_a_deleted_image_is_moved_and_comes_back(old: Distribution) -> None:
