@@ -101,13 +101,12 @@ class _Loaded:
         one, said, texts = self.manifests[digest], self._said, self.texts
         for at in one.blobs:
             if not said[at]:
-                blob, name, stated = self.blobs[at], self.layers[at], []
+                blob, name = self.blobs[at], self.layers[at]
                 media_type, diff_id = texts[blob.media_type], texts[blob.diff_id]
                 # A size that contradicts another manifest's is each time noted.
                 said[at] = recording.claim(digest, name, blob.size, media_type, is_config=blob.is_config)
                 if diff_id:
-                    stated.append((name, diff_id))
-                recording.records.state(stated)
+                    recording.records.state([(name, diff_id)])
         recording.keep(self.record(one))
         return one
 
