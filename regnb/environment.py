@@ -6,11 +6,13 @@ import os
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from regnb.errors import InvalidArgument
-from regnb.session import Bar, Counted, Show
+
+if TYPE_CHECKING:
+    from regnb.session import Bar, Counted, Show
 
 VARIABLES: Final = MappingProxyType(
     {
@@ -87,6 +89,8 @@ def progress_bar(work: Counted, show: Show) -> Bar:
         >>> from regnb.crawl.portions import Progress
         >>> progress_bar(Progress(), False).close()
     """
+    from regnb.session import Bar  # `import regnb` stays light
+
     hidden = show is None and (variable("REGNB_SERVED") or variable("REGNB_NO_PROGRESS"))
     return Bar(work, show=False if hidden else show, to=variable("REGNB_PROGRESS"))
 
