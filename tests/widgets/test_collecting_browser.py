@@ -25,6 +25,8 @@ from test_forms_browser import (
 
 from regnb.notebooks import runbook
 
+DONE = re.compile("Moved .*, removed for good 0 B|Put back ")
+
 
 @pytest.fixture
 def old(real: Distribution) -> Distribution:
@@ -75,7 +77,7 @@ def confirm(form: Any) -> None:
     assert is_off(form)
     field.fill(typed)
     button(form, "^Apply").click()
-    form.get_by_text("removed for good 0 B").first.wait_for()
+    form.get_by_text(DONE).first.wait_for()
 
 
 @pytest.mark.browser
@@ -106,10 +108,10 @@ def test_collect_and_put_back_by_keyboard_alone(form: Any, old: Distribution) ->
     collect = form.locator(".regnb-form").first
     collect.locator("h3").click()
     apply_by_keys(form, collect)
-    collect.get_by_text("removed for good 0 B").first.wait_for()
+    collect.get_by_text(DONE).first.wait_for()
     assert swept.tree(old.root) != before
     back = to_put_back(form)
     back.locator("h3").click()
     apply_by_keys(form, back)
-    back.get_by_text("removed for good 0 B").first.wait_for()
+    back.get_by_text(DONE).first.wait_for()
     assert swept.tree(old.root) == before
