@@ -123,9 +123,9 @@ def _audit(url: str, cache: Path, log: Path | None = None, *, cached: bool = Tru
 
 
 def _recorded(url: str, folder: Path) -> list[tuple[str, str]]:
-    """Return method and path of every request of a cold audit."""
+    """Return method and path of every request of a cold audit: whatever another one has read counts as known."""
     log = folder / "log"
-    _audit(url, folder / "recorded", log)
+    _audit(url, _fresh(folder), log)
     return [(method, urlsplit(where)._replace(scheme="", netloc="").geturl())
             for method, where in (line.split(" ") for line in log.read_text().splitlines())]  # fmt: skip
 

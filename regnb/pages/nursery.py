@@ -256,10 +256,15 @@ def _become(arguments: Sequence[str], environment: Mapping[str, str], folder: st
         os.chdir(folder)
     sys.argv = ["ipykernel_launcher", *arguments]
     import ipywidgets
+    import zmq
     from ipykernel.kernelapp import IPKernelApp
 
     app = cast("Any", IPKernelApp.instance())
-    app.initialize(list(arguments))
+    try:
+        app.initialize(list(arguments))
+    except zmq.ZMQError as error:
+        # Its ports were free when they were chosen. Whoever waits for it gets another kernel.
+        sys.exit(f"a kernel ended before it began: {error}")
     # It does so itself when it is imported, if there is a kernel by then.
     ipywidgets.register_comm_target()
     app.start()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -132,3 +136,23 @@ def test_signals_reach_the_kernel_alone() -> None:
         assert child.poll() == 0
     finally:
         nursery.close()
+
+
+def test_a_kernel_whose_port_was_taken_says_so_in_a_line(tmp_path: Path) -> None:
+    """Between the choice of a port and its use any connection can take it: the log of the web UI gets no traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = dict.fromkeys(("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port"), 0)
+        about = {"ip": "127.0.0.1", "transport": "tcp", "key": "", **ports, "stdin_port": taken.getsockname()[1]}
+        (tmp_path / "kernel.json").write_text(json.dumps(about), encoding="utf-8")
+        source = (
+            "import os, sys; from regnb.pages.nursery import _become; _become(sys.argv[1:], dict(os.environ), None)"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", source, "-f", str(tmp_path / "kernel.json")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "a kernel ended before it began: Address already in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
