@@ -223,22 +223,15 @@ class Known:
         """Keep of a repository what its tags lead to and is known wholly, unless as much is kept already."""
         if self._cache.path is None:
             return  # the content itself is near enough
-        reached: dict[str, _Manifest] = {}
-        places, visited = _Places(), set(roots)
-        todo = [*visited]
-        if self._kept.pop(repository, None) == self._closure(todo):
+        reached = self._closure(roots)
+        if self._kept.pop(repository, None) == reached:
             return
-        while todo:
-            record = self._records.manifests.get(todo.pop())
-            if record is None:
-                continue
-            todo += [child for child in record.children if child not in visited]
-            visited.update(record.children)
-            if (one := self._manifest(record, places)) is not None:
-                reached[record.digest] = one
-        if reached:
+        places = _Places()
+        manifests = [self._manifest(self._records.manifests[digest], places) for digest in reached]
+        found = tuple([one for one in manifests if one is not None])
+        if found:
             lists, blobs = tuple(places.lists), tuple([_Blob(*blob) for blob in places.blobs])
-            kept = _Kept(_VERSION, tuple(places.texts), lists, blobs, tuple(reached.values()))
+            kept = _Kept(_VERSION, tuple(places.texts), lists, blobs, found)
             self._cache.keep(self._records.registry, repository, _encoder.encode(kept))
 
     def _closure(self, roots: Iterable[str]) -> set[str]:
