@@ -25,8 +25,6 @@ from test_forms_browser import (
 
 from regnb.notebooks import runbook
 
-DONE = re.compile("Moved .*, removed for good 0 B|Put back ")
-
 
 @pytest.fixture
 def old(real: Distribution) -> Distribution:
@@ -70,14 +68,21 @@ def to_put_back(form: Any) -> Any:
     return back
 
 
-def confirm(form: Any) -> None:
+def done(form: Any, words: str) -> None:
+    """Wait for what was done, which names its receipt; a plan and the form's title say such words before."""
+    said = form.locator("[role=status]", has_text="Receipt")
+    said.wait_for()
+    assert words in said.inner_text()
+
+
+def confirm(form: Any, words: str) -> None:
     typed = code(form)
     field = form.get_by_placeholder(re.compile("to enable Apply"))
     field.fill(typed[:-1])
     assert is_off(form)
     field.fill(typed)
     button(form, "^Apply").click()
-    form.get_by_text(DONE).first.wait_for()
+    done(form, words)
 
 
 @pytest.mark.browser
@@ -90,14 +95,14 @@ def test_collect_and_put_back(form: Any, old: Distribution, screenshots: Path) -
     assert "no manifest that stays needs it" in collect.inner_text()
     assert apart(swept.tree, old.root) == before, "Run All and a preview move nothing"
     collect.screenshot(path=screenshots / "collect-preview.png")
-    confirm(collect)
+    confirm(collect, "removed for good 0 B")
     assert "Restart every registry process" in collect.inner_text()
     collect.screenshot(path=screenshots / "collect-done.png")
     assert swept.tree(old.root) != before
     back = to_put_back(form)
     plan(back)
     back.screenshot(path=screenshots / "put-back.png")
-    confirm(back)
+    confirm(back, "Put back")
     assert swept.tree(old.root) == before
 
 
@@ -108,10 +113,10 @@ def test_collect_and_put_back_by_keyboard_alone(form: Any, old: Distribution) ->
     collect = form.locator(".regnb-form").first
     collect.locator("h3").click()
     apply_by_keys(form, collect)
-    collect.get_by_text(DONE).first.wait_for()
+    done(collect, "removed for good 0 B")
     assert swept.tree(old.root) != before
     back = to_put_back(form)
     back.locator("h3").click()
     apply_by_keys(form, back)
-    back.get_by_text(DONE).first.wait_for()
+    done(back, "Put back")
     assert swept.tree(old.root) == before
