@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,12 +81,14 @@ class _Crawl:
         self.known = Known(cache, self.recording)
         self.problem = self.recording.problem
         self.progress = progress
-        self._jobs = Jobs(lambda: client.pace.limit)
+        pace = client.pace
+        self._jobs = Jobs(lambda: pace.limit)
         self.referrers = Referrers(client, cache, self.recording, self._jobs, told)
         self._failed: set[tuple[str, str]] = set()
         self._asked: set[tuple[str, str]] = set()
         self._not_found: dict[str, list[str]] = {}
-        self._descended: dict[str, set[str]] = {}
+        self._descended: defaultdict[str, set[str]] = defaultdict(set)
+        self._tagged: dict[str, dict[str, str]] = {}
         self._left: Counter[str] = Counter()
 
     async def run(self, repositories: Sequence[str]) -> set[Claim]:
@@ -100,6 +102,7 @@ class _Crawl:
             self._left.update(repository for repository, _ in moved)
             self._jobs.add(partial(self.tag, *one, None) for one in moved)
             await self._jobs.run()
+        self.known.end()
         for name, tags in self._not_found.items():
             await self.explain_missing(name, tags)
         self.told.date(self.records.tags)
@@ -132,9 +135,9 @@ class _Crawl:
         counts.read += 1
         self.progress.tags += len(tags)
         self.records.coverage.tags.listed += len(tags)
-        remembered = self.cache.remembered(self.records.registry, name)
-        self.known.load(name)
+        remembered = self.known.load(name) or self.cache.remembered(self.records.registry, name)
         self._left[name] = len(tags)
+        self._tagged[name] = {}
         self._jobs.add(partial(self.descend, name, digest) for digest in self.untagged.get(name, ()))
         self._jobs.add(partial(self.tag, name, tag, remembered.get(tag)) for tag in sorted(tags, reverse=True))
 
@@ -150,16 +153,18 @@ class _Crawl:
             self.problem(repository, tag, counts.fail(error), error)
         else:
             self.told.count(repository, tag)
-            record.digest = digest
+            record.digest = self._tagged[repository][tag] = digest
             if digest != remembered:
                 self.cache.remember(self.records.registry, repository, {tag: digest})
-            await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
-            self.recording.check_announced(repository, digest, announced)
+            if not self._takes(repository, digest):
+                await self.descend(repository, digest, is_referrer=bool(subject_of_tag(tag)))
+            if (media_type := self.known.media_type(digest)) is not None:
+                self.recording.check_announced(repository, digest, announced, media_type)
         finally:
             self.progress.tags_done += 1
             self._left[repository] -= 1
         if not self._left[repository]:
-            self.known.save(repository, self._descended.get(repository, ()))
+            self.known.save(repository, self._tagged[repository], self._descended[repository])
 
     async def resolve(self, repository: str, tag: str, remembered: str | None) -> tuple[str, str]:
         """Return a tag's digest and announced type, with one request: HEAD where its content may be known, else GET.
@@ -170,24 +175,34 @@ class _Crawl:
         A HEAD is believed only where it says that nothing has changed: its header is a digest of no bytes that were
         read, and a proxy may send another's. Whatever else it says, a GET decides.
         """
-        told = self.told.digest(repository, tag)
-        digest = told or await self.told.head(repository, tag)
+        told = digest = ""
+        if self.told.tells:
+            told = self.told.digest(repository, tag)
+            digest = told or await self.told.head(repository, tag)
         if not digest:
-            return await self._asked_for(repository, tag, remembered if remembered and self.has(remembered) else "")
+            return await self.ask(repository, tag, remembered if remembered and self.has(remembered) else "")
         async with self._jobs.alone(digest):  # tags of one new digest need one GET
             if not self.has(digest):
-                return await self._asked_for(repository, tag, "")
+                return await self.ask(repository, tag, "")
         if told:
             self.told.believe(repository, tag, told)
         self.records.links[repository, digest] = True
         return digest, ""
 
-    async def _asked_for(self, repository: str, tag: str, known: str) -> tuple[str, str]:
-        found, announced, raw = await _ask(self.client, repository, tag, known)
-        if raw is not None:
-            self.keep(repository, raw)
-        self.records.links[repository, found] = True
-        return found, announced
+    async def ask(self, repository: str, tag: str, known: str) -> tuple[str, str]:
+        """Return a tag's digest and announced type; its manifest is read unless a HEAD says that it is a known one."""
+        try:
+            found = await self.client.head_manifest(repository, tag) if known else None
+        except NotFound:
+            raw = await self.client.manifest(repository, tag, accept=ACCEPT_ANY)
+        else:
+            if found is not None and found.digest == known:
+                self.records.links[repository, known] = True
+                return known, found.media_type
+            raw = await read(self.client, repository, tag)
+        self.keep(repository, raw)
+        self.records.links[repository, str(raw.digest)] = True
+        return str(raw.digest), raw.announced
 
     def has(self, digest: str) -> bool:
         """Whether a manifest's content is known."""
@@ -201,23 +216,32 @@ class _Crawl:
             self.cache.put(raw.digest, raw.media_type, raw.data)
         self.records.read.add(raw.digest)
         self.record(repository, raw)
-        self.recording.check_announced(repository, raw.digest, raw.announced)
+        self.recording.check_announced(
+            repository, raw.digest, raw.announced, self.records.manifests[raw.digest].media_type
+        )
 
     def record(self, repository: str, raw: RawManifest) -> None:
         """Record a manifest from its bytes, and let later crawls know it."""
         if self.recording.manifest(repository, raw):
             self.known.decoded(raw.digest)
 
+    def _takes(self, repository: str, root: str) -> bool:
+        """Whether nothing needs to be read behind a manifest: that was done, or is known from earlier crawls."""
+        if root in self._descended[repository]:
+            return True
+        if self._thorough or self.referrers.listed or not (whole := self.known.whole(root)):
+            return False
+        self._descended[repository].add(root)
+        for digest in whole:
+            self.records.links.setdefault((repository, digest), False)
+        return True
+
     async def descend(self, repository: str, root: str, *, is_referrer: bool = False) -> None:
         """Read what stands behind a manifest: children, referrers, and the config of each image, each digest once."""
-        descended = self._descended.setdefault(repository, set())
-        if root in descended:
+        if self._takes(repository, root):
             return
-        descended.add(root)
-        if not self._thorough and not self.referrers.listed and (whole := self.known.whole(root)):
-            for digest in whole:
-                self.records.links.setdefault((repository, digest), False)
-            return
+        self._descended[repository].add(root)
+        self.known.reads(repository)
         todo: list[tuple[str, int, bool]] = [(root, 0, is_referrer)]
         visited = {root}
         while todo:
@@ -453,20 +477,6 @@ async def _told(directory: Directory | None, records: Records) -> list[str]:
     if listed:
         records.coverage.sources["catalog"] = f"{directory.name}'s API"
     return listed
-
-
-async def _ask(client: Client, repository: str, tag: str, remembered: str) -> tuple[str, str, RawManifest | None]:
-    """Return a tag's digest, its announced type, and its manifest unless a HEAD says that it is what is remembered."""
-    if remembered:
-        try:
-            found = await client.head_manifest(repository, tag)
-        except NotFound:
-            raw = await client.manifest(repository, tag, accept=ACCEPT_ANY)
-            return str(raw.digest), raw.announced, raw
-        if found.digest == remembered:
-            return remembered, found.media_type, None
-    raw = await read(client, repository, tag)
-    return str(raw.digest), raw.announced, raw
 
 
 async def _is_there(client: Client, repository: str, digest: str) -> bool | None:

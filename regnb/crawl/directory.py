@@ -89,6 +89,11 @@ class Told:
         return {tag: one.digest for tag, one in found.items()}
 
     @property
+    def tells(self) -> bool:
+        """Whether there is a directory that may be believed."""
+        return self._directory is not None
+
+    @property
     def whole(self) -> bool:
         """Whether the directory lists every tag that the registry has."""
         return self._directory is not None and self._directory.whole

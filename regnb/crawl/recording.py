@@ -52,6 +52,16 @@ class Part(NamedTuple):
     claims: Mapping[tuple[str, str], int]
 
 
+def kind_of(media_type: str, *, is_config: bool) -> BlobKind:
+    """Return what a blob is to the manifest that names it.
+
+    Example:
+        >>> kind_of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", is_config=False)
+        'foreign layer'
+    """
+    return "foreign layer" if is_foreign(media_type) else "config" if is_config else "layer"
+
+
 class Recording:
     """Writes what manifests say into records, whatever the order in which they are read.
 
@@ -115,17 +125,16 @@ class Recording:
         self.enter(record, blobs)
         return error is None and record.kind != "schema1"
 
-    def check_announced(self, repository: str, digest: str, announced: str) -> None:
+    def check_announced(self, repository: str, digest: str, announced: str, media_type: str) -> None:
         """Say so where a header calls a manifest something else than its bytes do: the bytes count."""
-        record = self.records.manifests.get(digest)
-        if record is None or announced == record.media_type:
+        if announced == media_type:
             return
-        if (other := contradiction(announced, record.media_type)) and digest not in self._contradicted:
+        if (other := contradiction(announced, media_type)) and digest not in self._contradicted:
             self._contradicted.add(digest)
             self.problem(
                 repository, digest, "media type",
                 RegnbError(
-                    f"the registry announces {other}, and the manifest is {record.media_type}",
+                    f"the registry announces {other}, and the manifest is {media_type}",
                     hint="check the proxy or cache in front of the registry: clients believe the header",
                 ),
                 incomplete=False,
@@ -150,16 +159,18 @@ class Recording:
         if record.diff_ids:
             record.diff_ids = self.each(record.diff_ids)
             self.records.differ(record)
-        self.keep(record)
+        self.keep((record,))
 
-    def keep(self, record: ManifestRecord) -> None:
-        """Keep a record whose texts are those of this recording."""
-        self.records.manifests[record.digest] = record
-        self.records.blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
+    def keep(self, records: Iterable[ManifestRecord]) -> None:
+        """Keep records as they are."""
+        manifests, blobs = self.records.manifests, self.records.blobs
+        for record in records:
+            manifests[record.digest] = record
+            blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
     def claim(self, manifest: str, blob: str, size: int, media_type: str, *, is_config: bool) -> bool:
         """Note what a manifest says of a blob; return whether its size is the one that is known."""
-        kind: BlobKind = "foreign layer" if is_foreign(media_type) else "config" if is_config else "layer"
+        kind = kind_of(media_type, is_config=is_config)
         there = self.records.blobs.get(blob)
         if there is None:
             self.records.blobs[blob] = BlobRecord(size, media_type, kind)

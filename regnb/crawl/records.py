@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter, itemgetter
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -17,7 +18,6 @@ from regnb.oci.manifest import Descriptor, ImageConfig, Index, ManifestKind, Sch
 from regnb.oci.reference import Digest
 
 _Text = TypeVar("_Text")
-_Name = TypeVar("_Name", str, tuple[str, str])
 Source: TypeAlias = Literal["api", "storage", "layout"]
 """What was read: the registry's API, its files, or OCI layouts and archives."""
 ProblemKind: TypeAlias = Literal[
@@ -341,10 +341,13 @@ class Records:
         del configs, known
         # Counted: they would take up a tenth of what the rest does for as long as the records are kept.
         self.read, self.configured = set(), set()
-        self.tags.sort(key=lambda row: (row.repository, row.tag))
+        # Texts alone are compared several times as fast as tuples of them.
+        self.tags.sort(key=attrgetter("tag"))
+        self.tags.sort(key=attrgetter("repository"))
         self.problems.sort(key=lambda row: (row.repository, row.reference, row.problem, row.message))
         self.repositories = _ordered(self.repositories)
-        self.links = _ordered(self.links)
+        links = sorted(sorted(self.links, key=itemgetter(1)), key=itemgetter(0))
+        self.links = {link: self.links[link] for link in links}
         self.manifests = _ordered(self.manifests)
         self.blobs = _ordered(self.blobs)
         self.finished = datetime.now(UTC)
@@ -381,9 +384,10 @@ class Records:
         self.problems.append(Problem(repository, reference, problem, message, hint, incomplete=False))
 
 
-def _ordered(found: Mapping[_Name, _Text]) -> dict[_Name, _Text]:
+def _ordered(found: Mapping[str, _Text]) -> dict[str, _Text]:
     """Return the same in the order of the keys: compared alone they take half as long as with what they stand for."""
-    return {key: found[key] for key in sorted(found)}
+    keys = sorted(found)
+    return dict(zip(keys, map(found.__getitem__, keys), strict=True))
 
 
 def describe(

@@ -336,5 +336,4 @@ def _insert(database: sqlite3.Connection, table: str, rows: Sequence[tuple[objec
 
 def _checksum(registry: str, repository: str, data: bytes) -> bytes:
     """Return what shows that a row is as it was written: a damaged file must not become a wrong figure."""
-    where = hashlib.sha256(f"{registry}/{repository}".encode()).digest()
-    return hashlib.blake2b(data, digest_size=16, key=where).digest()
+    return hashlib.sha256(f"{registry}/{repository}\0".encode() + data).digest()

@@ -552,7 +552,7 @@ def _delete(repository: str) -> tuple[str, ...]:
 def _target(repository: str, target: str) -> Digest | None:
     """Check both names; return the digest, if it is one."""
     check_repository(repository)
-    if isinstance(target, Digest) or is_digest(target):
+    if ":" in target and is_digest(target):
         return Digest(target)
     check_tag(target)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +124,49 @@ def test_a_tag_that_moved_costs_what_it_leads_to(crawled: tuple[str, Path, objec
         assert requests == sent
 
 
+@pytest.fixture
+def descriptions(crawled: tuple[str, Path, object]) -> Iterator[tuple[known.Known, Records]]:
+    """What is kept of that registry, and records that are empty yet."""
+    url, folder, _ = crawled
+    cache = Cache(folder)
+    records = Records(url.partition("://")[2], datetime(2026, 1, 1, tzinfo=UTC))
+    yield known.Known(cache, Recording(records)), records
+    cache.close()
+
+
+def test_what_tags_lead_to_is_recorded_when_their_repository_is_over(
+    descriptions: tuple[known.Known, Records],
+) -> None:
+    """Until then it is known all the same; what is needed at once is recorded at once, and not a second time."""
+    kept, records = descriptions
+    assert kept.load("a") == {"1": ONE.digest, "2": WHOLE.digest}
+    assert kept.whole(WHOLE.digest) == (WHOLE.digest, ONE.digest, TWO.digest)
+    assert WHOLE.digest in kept
+    assert kept.media_type(WHOLE.digest) == WHOLE.media_type
+    assert not records.manifests
+    assert kept.enter(ONE.digest)
+    assert set(records.manifests) == {ONE.digest}
+    kept.save("a", {"2": WHOLE.digest}, [WHOLE.digest])
+    assert set(records.manifests) == {ONE.digest, TWO.digest, WHOLE.digest}
+    assert records.configured == {ONE.digest, TWO.digest}
+    assert kept.is_complete(WHOLE.digest)
+    assert WHOLE.digest not in kept
+
+
+def test_what_a_repository_no_longer_needs_another_one_takes(descriptions: tuple[known.Known, Records]) -> None:
+    """What is found after its own repository is over is recorded in the end, and so is what no tag led to."""
+    kept, records = descriptions
+    kept.load("a")
+    kept.save("a", {}, [])
+    kept.load("b")
+    assert kept.whole(ONE.digest) == (ONE.digest,)
+    assert kept.whole(TWO.digest) == (TWO.digest,)
+    assert not records.manifests
+    kept.end()
+    assert set(records.manifests) == {ONE.digest, TWO.digest}
+    assert records.blobs.keys() == {Digest.of(each) for each in ONE.everything() | TWO.everything()}
+
+
 def lying(what: Image) -> Image:
     """The same, but that the base has a byte less."""
     return replace(what, data=what.data.replace(b'"size": 100', b'"size": 99', 1))
@@ -200,10 +243,10 @@ def test_the_version_counts(tmp_path: Path) -> None:
     assert recording.manifest("app", raw)
     descriptions.decoded(raw.digest)
     descriptions.complete(recording.records.manifests[raw.digest], configured=False)
-    descriptions.save("app", [raw.digest])
+    descriptions.save("app", {"1": raw.digest}, [raw.digest])
     kept, _ = cache.kept("localhost:5000", "app")
     cache.close()
-    assert (known._VERSION, Digest.of(kept).short) == (8, "sha256:59d1c6bf0054")
+    assert (known._VERSION, Digest.of(kept).short) == (9, "sha256:5fb9761c5dff")
 
 
 def test_what_is_kept_goes_before_content_that_was_used_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
