@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, count, repeat
+from operator import attrgetter, itemgetter
 from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -16,7 +18,7 @@ from regnb.wire.cache import Cache
 _T = TypeVar("_T")
 _VERSION: Final = 9
 """To be raised whenever :func:`regnb.crawl.records.describe` or the reading of configs says something else."""
-_TEXTS: Final = (
+_texts_of: Final = attrgetter(
     "digest", "media_type", "kind", "artifact_type", "config", "subject", "platform", "created", "annotated",
     "config_type", "base_name", "base_digest",
 )  # fmt: skip
@@ -39,7 +41,7 @@ class _Manifests(msgspec.Struct, array_like=True, gc=False):
     Numbers are places in the texts, the lists and the blobs.
 
     Attributes:
-        texts: A column for each of :data:`_TEXTS`.
+        texts: A column for each of :data:`_texts_of`.
         blobs: Its config, if it has one, and its layers, or what an index lists beside manifests.
         configured: Whether an image's config was read.
         states: Whether that config says what archive each layer holds.
@@ -183,15 +185,11 @@ class _Places:
     """Numbers what is kept, each text and list once."""
 
     def __init__(self) -> None:
-        self.texts: dict[str, int] = {}
-        self.lists: dict[tuple[int, ...], int] = {}
+        self.texts = defaultdict[str, int](count().__next__)
+        self.lists = defaultdict[tuple[str, ...], int](count().__next__)
 
     def each(self, texts: Iterable[str]) -> tuple[int, ...]:
-        known = self.texts
-        return tuple([known.setdefault(text, len(known)) for text in texts])
-
-    def list(self, texts: Iterable[str]) -> int:
-        return self.lists.setdefault(self.each(texts), len(self.lists))
+        return tuple(map(self.texts.__getitem__, texts))
 
 
 class Known:
@@ -376,31 +374,31 @@ def _kept(described: Sequence[_Described], tags: Mapping[str, str]) -> _Kept:
     """Return what is kept: in the order of the digests, so that records which are put together are nearly sorted."""
     places = _Places()
     records, states, said = zip(*described, strict=True)
-    blobs = sorted(set(chain.from_iterable(said)))
+    blobs = sorted(dict.fromkeys(chain.from_iterable(said)), key=itemgetter(0))
     at = {blob: number for number, blob in enumerate(blobs)}
     digest, size, media_type, kind, diff_id = zip(*blobs, strict=True) if blobs else ((),) * 5
     return _Kept(
         _VERSION,
         blobs=_Blobs(places.each(digest), size, places.each(media_type), places.each(kind), places.each(diff_id)),
         manifests=_Manifests(
-            texts=tuple([_column(places.each([getattr(record, name) for record in records])) for name in _TEXTS]),
+            texts=tuple([_column(places.each(column)) for column in zip(*map(_texts_of, records), strict=True)]),
             size=_column([record.manifest_size for record in records]),
             blobs=_column([tuple([at[blob] for blob in some]) for some in said]),
             children=_column([places.each(record.children) for record in records]),
             commands=_column([places.each(record.commands) for record in records]),
-            layer_types=_column([places.list(record.layer_types) for record in records]),
-            labels=_column([places.list(record.labels) for record in records]),
+            layer_types=_column([places.lists[record.layer_types] for record in records]),
+            labels=_column([places.lists[record.labels] for record in records]),
             findings=_column([record.findings for record in records]),
             listed_bases=_column([record.listed_bases for record in records]),
             configured=_column([configured for configured, _ in states]),
             states=_column([one for _, one in states]),
         ),
         tags=places.each(chain.from_iterable(tags.items())),
-        lists=tuple(places.lists),
+        lists=tuple(map(places.each, places.lists)),
         texts=tuple(places.texts),
     )
 
 
 def _column(values: Sequence[_T]) -> tuple[_T, ...]:
     """Return a column; a single value where all are the same, as most are."""
-    return tuple(values) if any(value != values[0] for value in values) else (values[0],)
+    return tuple(values) if values.count(values[0]) != len(values) else (values[0],)
