@@ -213,7 +213,7 @@ class Loss:
         here = self.held
         if why == "child":
             index = next(index for index in here.parents[digest] if index in self.gone)
-            return f"deleted because only the index {here.title(index)} needs it"
+            return f"deleted because no index needs it but {here.title(index)}"
         groups: dict[str, list[str]] = {"deleted because this digest was selected": []} if why == "digest" else {}
         for tag in here.on.get(digest, ()):
             if self.tags[tag] != digest:

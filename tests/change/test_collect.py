@@ -212,7 +212,9 @@ def test_what_is_young_stays(old: Distribution) -> None:
     assert kinds(plan) == {"layer link": 1, "blob": 2}
     later = swept.storage(old).plan_collect(endpoints=[old.url], grace="4d")
     assert later.steps == ()
-    assert later.notes == (f"Left alone: 5 things ({size}) that nothing needs, written less than 4 days ago.",)
+    assert later.notes == (
+        f"Left alone: 5 things ({size}) that nothing needs, written less than 4 days ago (the plan's grace).",
+    )
     swept.age(old.root, -2)
     assert "dated in the future" in swept.storage(old).plan_collect(endpoints=[old.url], grace="0").notes[0]
 

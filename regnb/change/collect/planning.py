@@ -315,7 +315,8 @@ class _Planning:
     def young(self) -> Iterator[str]:
         """Yield a sentence about what nothing needs and is not old enough."""
         for least, (number, size) in self._young.items():
-            age = f"written less than {_time(least)} ago" if least else "dated in the future"
+            limit = "grace" if least == self._options.grace else "upload age"
+            age = f"written less than {_time(least)} ago (the plan's {limit})" if least else "dated in the future"
             # The blobs of an untagged manifest that stays are not counted.
             total = f"{'at least ' * self._options.untagged}{human(size)}"
             yield f"Left alone: {count(number, 'thing')} ({total}) that nothing needs, {age}."
