@@ -104,7 +104,7 @@ class _Crawl:
             await self._jobs.run()
         self.known.end()
         for name, tags in self._not_found.items():
-            await self.explain_missing(name, tags)
+            await _explain_missing(self.client, self.recording, name, tags)
         self.told.date(self.records.tags)
         return set()
 
@@ -352,29 +352,28 @@ class _Crawl:
         configure(record, config, self.records.started, self.recording.text)
         return True
 
-    async def explain_missing(self, repository: str, tags: list[str]) -> None:
-        """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
-        listed: set[str] = set(tags)
-        try:
-            listed = {tag async for page in self.client.tags(repository) for tag in page}
-        except NotFound:
-            listed = set()
-        except RegnbError as error:
-            self.problem(repository, "", "failed", error)
-        counts = self.records.coverage.tags
-        for tag in tags:
-            if tag in listed:
-                counts.read += 1
-                hint = "push the image again under this tag, or delete the tag"
-                self.records.damage(repository, tag, "dangling", "the tag is listed, but its manifest is gone", hint)
-            else:
-                counts.listed -= 1
-                self.problem(repository, tag, "vanished", "the tag was deleted during the crawl", incomplete=False)
-        gone = {tag for tag in tags if tag not in listed}
-        if gone:
-            self.records.tags = [
-                row for row in self.records.tags if row.repository != repository or row.tag not in gone
-            ]
+
+async def _explain_missing(client: Client, recording: Recording, repository: str, tags: list[str]) -> None:
+    """List the tags once more: what is still there points at nothing, and what is not was deleted meanwhile."""
+    records, listed = recording.records, set(tags)
+    try:
+        listed = {tag async for page in client.tags(repository) for tag in page}
+    except NotFound:
+        listed = set()
+    except RegnbError as error:
+        recording.problem(repository, "", "failed", error)
+    counts = records.coverage.tags
+    for tag in tags:
+        if tag in listed:
+            counts.read += 1
+            hint = "push the image again under this tag, or delete the tag"
+            records.damage(repository, tag, "dangling", "the tag is listed, but its manifest is gone", hint)
+        else:
+            counts.listed -= 1
+            recording.problem(repository, tag, "vanished", "the tag was deleted during the crawl", incomplete=False)
+    gone = {tag for tag in tags if tag not in listed}
+    if gone:
+        records.tags = [row for row in records.tags if row.repository != repository or row.tag not in gone]
 
 
 async def settle(client: Client, recording: Recording) -> None:
