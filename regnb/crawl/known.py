@@ -95,10 +95,7 @@ class _Loaded:
 
     Attributes:
         rows: Digest of each manifest to its row.
-        taken: Of each row, whether a tag leads to it.
-        waiting: Rows that were taken and are not recorded yet: it takes less time for many at once.
         tags: Each with its digest.
-        is_over: Whether all tags of the repository were read.
         is_read: Whether something in it had to be read.
     """
 
@@ -107,11 +104,9 @@ class _Loaded:
         self._lists = [recording.text(tuple([kept.texts[at] for at in one])) for one in kept.lists]
         digests = map(kept.texts.__getitem__, kept.manifests.texts[0])
         self.rows = {digest: row for row, digest in enumerate(digests)}
-        self.taken = bytearray(len(self.rows))
         tags = [*map(kept.texts.__getitem__, kept.tags)]
         self.tags = dict(zip(tags[::2], tags[1::2], strict=True))
-        self.waiting: list[int] = []
-        self.is_over = self.is_read = False
+        self.is_read = False
 
     def contents(self) -> list[str]:
         """Return the digests of everything that this was made from: manifests, and configs."""
@@ -161,19 +156,18 @@ class _Loaded:
     def _claim(self, manifests: dict[str, tuple[int, ...]], recording: Recording) -> None:
         """Record what some manifests say of blobs."""
         kept, texts, known = self._kept.blobs, self.texts, recording.records.blobs
-        diff_ids = recording.records.diff_ids
         contradicted = set[int]()
         some = range(len(kept.size)) if len(manifests) == len(self.rows) else set[int]().union(*manifests.values())
         for at in some:
-            name, size, diff_id = texts[kept.digest[at]], kept.size[at], texts[kept.diff_id[at]]
+            name, size = texts[kept.digest[at]], kept.size[at]
             media_type, kind = texts[kept.media_type[at]], cast("BlobKind", texts[kept.kind[at]])
             there = known.get(name)
             if there is None:
                 known[name] = BlobRecord(size, media_type, kind)
             elif there.size != size or there.media_type != media_type or there.kind != kind:
                 contradicted.add(at)
-            if diff_id and diff_ids.setdefault(name, diff_id) != diff_id:
-                diff_ids[name] = ""
+        diff_ids = ((texts[kept.digest[at]], texts[kept.diff_id[at]]) for at in some)
+        recording.records.state((layer, diff_id) for layer, diff_id in diff_ids if diff_id)
         for digest, blobs in manifests.items() if contradicted else ():
             for at in contradicted.intersection(blobs):
                 is_config = texts[kept.kind[at]] == "config"
@@ -211,7 +205,8 @@ class Known:
         self._records = recording.records
         self._repositories: dict[str, _Loaded] = {}
         self._loaded: dict[str, _Loaded] = {}
-        self._late: list[_Loaded] = []
+        # Rows that tags lead to, and that are not recorded yet: it takes less time for many at once.
+        self._waiting = defaultdict[_Loaded, set[int]](set)
         self._decoded: set[str] = set()
         self._complete: dict[str, _State | None] = {}
 
@@ -248,11 +243,8 @@ class Known:
         loaded = self._loaded.get(digest)
         if loaded is None:
             return False
-        row = loaded.rows[digest]
-        if loaded.taken[row]:
-            loaded.waiting.remove(row)
-        loaded.taken[row] = True
-        self._record(loaded, [row])
+        self._waiting[loaded].discard(loaded.rows[digest])
+        self._record(loaded, [loaded.rows[digest]])
         return True
 
     def _record(self, loaded: _Loaded, rows: Sequence[int]) -> None:
@@ -273,11 +265,8 @@ class Known:
             return ()
         found = (root, *children)
         for digest in found:
-            if (loaded := self._loaded.get(digest)) is not None and not loaded.taken[row := loaded.rows[digest]]:
-                loaded.taken[row] = True
-                loaded.waiting.append(row)
-                if loaded.is_over:
-                    self._late.append(loaded)
+            if (loaded := self._loaded.get(digest)) is not None:
+                self._waiting[loaded].add(loaded.rows[digest])
         return found
 
     def _children(self, digest: str) -> Sequence[str] | None:
@@ -301,13 +290,11 @@ class Known:
 
     def end(self) -> None:
         """Record everything that was taken."""
-        for loaded in (*self._repositories.values(), *self._late):
+        for loaded in [*self._waiting]:
             self._record_waiting(loaded)
-        self._late.clear()
 
     def _record_waiting(self, loaded: _Loaded) -> None:
-        rows, loaded.waiting = loaded.waiting, []
-        if rows:
+        if rows := [*self._waiting.pop(loaded, ())]:
             self._record(loaded, rows)
 
     def reads(self, repository: str) -> None:
@@ -325,7 +312,6 @@ class Known:
         """
         loaded = self._repositories.pop(repository, None)
         if loaded is not None:
-            loaded.is_over = True
             self._record_waiting(loaded)
             if not loaded.is_read and loaded.tags == tags:
                 return

@@ -168,20 +168,18 @@ class Recording:
             manifests[record.digest] = record
             blobs[record.digest] = BlobRecord(record.manifest_size, record.media_type, "manifest")
 
-    def claim(self, manifest: str, blob: str, size: int, media_type: str, *, is_config: bool) -> bool:
-        """Note what a manifest says of a blob; return whether its size is the one that is known."""
+    def claim(self, manifest: str, blob: str, size: int, media_type: str, *, is_config: bool) -> None:
+        """Note what a manifest says of a blob."""
         kind = kind_of(media_type, is_config=is_config)
         there = self.records.blobs.get(blob)
         if there is None:
             self.records.blobs[blob] = BlobRecord(size, media_type, kind)
-            return True
+            return
         if there.kind != kind or there.media_type != media_type:
             self._also(there, kind, media_type)
-        if there.size == size:
-            return True
-        self.conflicts.add(blob)
-        self._claims[manifest, blob] = size
-        return False
+        if there.size != size:
+            self.conflicts.add(blob)
+            self._claims[manifest, blob] = size
 
     def _also(self, known: BlobRecord, kind: BlobKind, media_type: str) -> None:
         """Note that manifests use a blob in another way, too: the order in which they are read must not matter."""

@@ -138,8 +138,6 @@ class Transport:
         if concurrency < 1:
             raise InvalidArgument(f"{concurrency} is not a valid concurrency", hint="give 1 or more")
         self.url, self.host, found = parse_registry(url)
-        # Below a path of its own a registry's URLs have to be taken apart.
-        self._inside = () if "/" in self.url.partition("://")[2] else (f"{self.url}/",)
         self.sent = 0
         self.read_only = read_only
         self._retries = retries
@@ -210,7 +208,7 @@ class Transport:
 
     def owns(self, url: str) -> bool:
         """Whether a URL is at this registry: its scheme, host and port, and below its path if it has one."""
-        return url.startswith(self._inside) or within(url, self.url)
+        return within(url, self.url)
 
     async def request(
         self,
